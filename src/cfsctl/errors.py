@@ -1,0 +1,102 @@
+"""The error families of cfsctl and the exit code that each one stands for.
+
+Every error that is raised on purpose descends from `CfsError`; each leaf lives beside the code that
+raises it. The kernel's refusals stay `OSError`, wrong use of an interface stays `ValueError`,
+`TypeError` or `RuntimeError`.
+
+    CfsError                     one root; the command line catches this and OSError
+    ├─ FormatError (ValueError)  hostile or broken bytes from outside
+    ├─ IntegrityError            well formed and wrong
+    ├─ RepositoryError           state of a store
+    └─ FetchError                the other side of a socket
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """Exit status of every command, by kind of outcome. A signal ends a command with 128 + number."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    PARTIAL = 3
+    NO_REPOSITORY = 10
+    LOCKED = 11
+    NO_SPACE = 12
+    NETWORK = 13
+    POLICY = 14
+    CORRUPTION = 15
+    INVALID_DATA = 16
+    NOT_FOUND = 17
+
+
+class CfsError(Exception):
+    """Base of all errors that cfsctl raises on purpose.
+
+    Attributes:
+        exit_code: What the command line exits with.
+        hint: One sentence on what to do next, or None.
+    """
+
+    exit_code: ClassVar[ExitCode] = ExitCode.ERROR
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        """Keep the message; it names the thing, what was expected and what was found."""
+        super().__init__(message)
+        self.hint = hint
+
+
+class FormatError(CfsError, ValueError):
+    """Bytes that do not follow their format.
+
+    Attributes:
+        offset: Byte offset of the fault from the start of the document, or None.
+        field: Name of the field at fault as the format calls it, or None.
+    """
+
+    exit_code: ClassVar[ExitCode] = ExitCode.INVALID_DATA
+
+    def __init__(
+        self, message: str, *, offset: int | None = None, field: str | None = None, hint: str | None = None
+    ) -> None:
+        """Keep the message and where the fault is."""
+        super().__init__(message, hint=hint)
+        self.offset = offset
+        self.field = field
+
+
+class IntegrityError(CfsError):
+    """Data that is well formed but is not what its name or digest promises."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.CORRUPTION
+
+
+class DigestMismatchError(IntegrityError):
+    """Content whose digest differs from the expected one.
+
+    Attributes:
+        what: The thing that was read, as the user knows it.
+        expected: Expected digest, lower-case hex.
+        actual: Digest of what was read, lower-case hex.
+    """
+
+    def __init__(self, what: str, *, expected: str, actual: str, hint: str | None = None) -> None:
+        """Compose the message from the three parts."""
+        super().__init__(f"{what}: expected digest {expected}, found {actual}", hint=hint)
+        self.what = what
+        self.expected = expected
+        self.actual = actual
+
+
+class RepositoryError(CfsError):
+    """A repository that is not in the state an operation needs."""
+
+
+class FetchError(CfsError):
+    """The other side of a socket did not give what was asked for."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.NETWORK
