@@ -1,0 +1,264 @@
+"""Building blocks for files that appear whole or not at all.
+
+An `AnonymousFile` has no name while it is filled and so leaves nothing behind, whatever happens; on
+file systems without O_TMPFILE it has a name of its own that is removed again. Neither syncs:
+durability is the caller's barrier.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from cfsctl.linux.syscalls import RENAME_NOREPLACE, link_fd, renameat2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+TEMPORARY_FILE_PREFIX = ".tmp-object-"
+TEMPORARY_LINK_PREFIX = ".symlink-"
+
+_NAME_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_NAME_RANDOM_CHARACTERS = 12
+_MAX_NAME_ATTEMPTS = 16
+"""Names tried before giving up; one clash of 12 random characters is already as good as impossible."""
+
+_NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
+"""What file systems, old kernels and some FUSE servers answer to O_TMPFILE if they lack it."""
+
+_READ_CHUNK_BYTES = 1 << 20
+
+
+def random_name(prefix: str) -> str:
+    """Return `prefix` and 12 random letters and digits."""
+    random = os.urandom(_NAME_RANDOM_CHARACTERS)
+    return prefix + bytes(_NAME_ALPHABET[byte % len(_NAME_ALPHABET)] for byte in random).decode("ascii")
+
+
+def _make_named(prefix: str, make: Callable[[str], int | None]) -> tuple[str, int | None]:
+    """Call `make` with random names until one is free; return that name and what `make` returned."""
+    for attempt in range(_MAX_NAME_ATTEMPTS):
+        name = random_name(prefix)
+        try:
+            return name, make(name)
+        except FileExistsError:
+            if attempt == _MAX_NAME_ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
+    """Write all of `data` at the descriptor's position, however little each call takes."""
+    written = os.write(fd, data)
+    if written == len(data):
+        return
+    rest = memoryview(data).cast("B")[written:]
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def read_all(fd: int, limit_bytes: int) -> bytes:
+    """Return everything from the descriptor's position to the end of the file.
+
+    Raises:
+        OSError: EFBIG when there is more than `limit_bytes`; no more than that is held.
+    """
+    chunks: list[bytes] = []
+    left = limit_bytes + 1
+    while left > 0:
+        chunk = os.read(fd, min(left, _READ_CHUNK_BYTES))
+        if not chunk:
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.append(chunk)
+        left -= len(chunk)
+    raise OSError(errno.EFBIG, f"more than {limit_bytes} bytes", _describe(fd))
+
+
+def _describe(fd: int) -> str:
+    """Return the path of an open file for a message, or its descriptor where there is none."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return f"descriptor {fd}"
+
+
+_TYPE_NAMES = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a fifo",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
+
+
+def open_regular(dirfd: int, name: str | bytes) -> int:
+    """Open a regular file for reading; never follows a link in the last place, never blocks.
+
+    Args:
+        dirfd: Directory that a relative name starts from, borrowed.
+        name: The file's name or path.
+
+    Returns:
+        A descriptor that the caller owns.
+
+    Raises:
+        OSError: As open(2); ELOOP for a symbolic link, EINVAL (EISDIR) for anything else that is no
+            regular file.
+    """
+    # O_NONBLOCK: opening a fifo for reading would wait for a writer for ever.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    fd = os.open(name, flags, dir_fd=dirfd)
+    kind = stat.S_IFMT(os.fstat(fd).st_mode)
+    if kind == stat.S_IFREG:
+        return fd
+    os.close(fd)
+    number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
+    raise OSError(number, f"expected a regular file, found {_TYPE_NAMES.get(kind, 'another type')}", name)
+
+
+def replace_symlink(dirfd: int, name: str, text: str | bytes) -> None:
+    """Make `name` a symbolic link to `text`, in place of whatever link or file is there, atomically.
+
+    Args:
+        dirfd: Directory, borrowed; also holds the temporary link.
+        name: Path relative to `dirfd`; its directory must exist.
+        text: The link's content, not interpreted here.
+
+    Raises:
+        OSError: Nothing has changed then, and the temporary link is gone.
+    """
+    temporary, _ = _make_named(TEMPORARY_LINK_PREFIX, lambda new: os.symlink(text, new, dir_fd=dirfd))
+    try:
+        os.rename(temporary, name, src_dir_fd=dirfd, dst_dir_fd=dirfd)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=dirfd)
+        raise
+
+
+def fsync_directory(dirfd: int) -> None:
+    """Make the entries of a directory durable; `dirfd` may have been opened with O_PATH."""
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dirfd)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class AnonymousFile:
+    """A new file without a name, which gets one when it is complete.
+
+    A context manager: leaving it closes the descriptor and, if the file was not linked, makes the
+    file go away.
+
+    Attributes:
+        fd: Descriptor for reading and writing, owned by this object.
+    """
+
+    __slots__ = ("_dirfd", "_name", "fd")
+
+    def __init__(self, dirfd: int, mode: int = 0o644, *, named: bool = False) -> None:
+        """Create the file in a directory of the file system it is to live on.
+
+        Args:
+            dirfd: Directory, borrowed; must stay open while this object is in use.
+            mode: Exact permission bits, whatever the umask.
+            named: Do not try O_TMPFILE.
+
+        Raises:
+            OSError: As open(2).
+        """
+        self._dirfd = dirfd
+        self._name: str | None = None
+        fd = None if named else _open_unnamed(dirfd, mode)
+        if fd is None:
+            self._name, fd = _make_named(TEMPORARY_FILE_PREFIX, lambda name: _create(dirfd, name, mode))
+            assert fd is not None
+        self.fd = fd
+        if os.fstat(fd).st_mode & 0o7777 != mode:
+            os.fchmod(fd, mode)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the file has a temporary name instead of none."""
+        return self._name is not None
+
+    def make_read_only(self) -> None:
+        """Replace the descriptor by one for reading, so that nothing has the file open for writing."""
+        flags = os.O_RDONLY | os.O_CLOEXEC
+        if self._name is None:
+            fd = os.open(f"/proc/self/fd/{self.fd}", flags)
+        else:
+            fd = os.open(self._name, flags | os.O_NOFOLLOW, dir_fd=self._dirfd)
+        os.close(self.fd)
+        self.fd = fd
+
+    def link(self, dirfd: int, name: str) -> None:
+        """Give the file its name; the descriptor stays open.
+
+        Raises:
+            FileExistsError: The name is taken; nothing has changed.
+            OSError: As linkat(2).
+        """
+        if self._name is None:
+            link_fd(self.fd, dirfd, name)
+            return
+        try:
+            renameat2(self._dirfd, self._name, dirfd, name, RENAME_NOREPLACE)
+        except OSError as error:
+            if error.errno not in {errno.EINVAL, errno.ENOSYS}:
+                raise
+            os.link(self._name, name, src_dir_fd=self._dirfd, dst_dir_fd=dirfd, follow_symlinks=False)
+            os.unlink(self._name, dir_fd=self._dirfd)
+        self._name = None
+
+    def replace(self, dirfd: int, name: str) -> None:
+        """Give the file its name, in place of a file that may have it, atomically.
+
+        Raises:
+            OSError: As rename(2); nothing has changed then.
+        """
+        if self._name is None:
+            self._name, _ = _make_named(TEMPORARY_FILE_PREFIX, lambda new: link_fd(self.fd, self._dirfd, new))
+        os.rename(self._name, name, src_dir_fd=self._dirfd, dst_dir_fd=dirfd)
+        self._name = None
+
+    def close(self) -> None:
+        """Close the descriptor and remove a file that got no name; harmless when repeated."""
+        if self._name is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._name, dir_fd=self._dirfd)
+            self._name = None
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        """Return the file itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close and clean up."""
+        self.close()
+
+
+def _open_unnamed(dirfd: int, mode: int) -> int | None:
+    """Return a descriptor of a file without a name, or None where the file system cannot."""
+    try:
+        return os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, mode, dir_fd=dirfd)
+    except OSError as error:
+        if error.errno not in _NO_TMPFILE:
+            raise
+        return None
+
+
+def _create(dirfd: int, name: str, mode: int) -> int:
+    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=dirfd)
