@@ -4,4 +4,4 @@ A composefs repository keeps file content once, as fs-verity objects named by th
 describes each file system tree by a small EROFS image that refers to those objects.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.9.0"

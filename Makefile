@@ -1,0 +1,51 @@
+# `make demo` shows the main job, `make test` runs what continuous integration runs.
+# Both build .venv first, from lock files with exact versions and hashes.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PYTEST_WORKERS ?= 2
+
+.PHONY: all demo test lint types layers tests env lock clean
+
+all: env
+
+$(VENV)/.run-ready: requirements/run.txt pyproject.toml tools/setup-env.sh
+	tools/setup-env.sh requirements/run.txt
+	touch $@
+
+$(VENV)/.dev-ready: requirements/dev.txt pyproject.toml tools/setup-env.sh
+	tools/setup-env.sh requirements/dev.txt
+	touch $@ $(VENV)/.run-ready
+
+env: $(VENV)/.dev-ready
+
+# make demo [URL=http://... REF=...]
+demo: $(VENV)/.run-ready
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sh demo/demo.sh $(if $(URL),"$(URL)" "$(REF)")
+
+test: lint types layers tests
+
+lint: env
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+
+types: env
+	$(VENV)/bin/mypy
+
+layers: env
+	$(VENV)/bin/lint-imports
+
+tests: env
+	tools/setup-debian.sh
+	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
+
+# Resolve the lock files anew; the only step that looks for newer versions.
+lock: env
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
+		--extra fast --group build --custom-compile-command "make lock" pyproject.toml -o requirements/run.txt
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
+		--extra fast --group build --group test --group lint --group docs --group lock \
+		--custom-compile-command "make lock" pyproject.toml -o requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

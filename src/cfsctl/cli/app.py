@@ -1,0 +1,137 @@
+"""The cfsctl program: global options and the table of commands."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import click
+
+from cfsctl import __version__
+from cfsctl.cli.context import Session
+from cfsctl.cli.lazy import LazyGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = {
+    "cat": "cat",
+    "compute-id": "compute_id",
+    "create-dumpfile": "create_dumpfile",
+    "create-image": "create_image",
+    "dump-files": "dump_files",
+    "fsck": "fsck",
+    "gc": "gc",
+    "image-objects": "image_objects",
+    "images": "images",
+    "import-image": "import_image",
+    "init": "init",
+    "list-images": "images",
+    "mount": "mount",
+    "ostree": "ostree",
+    "transaction": "transaction",
+}
+"""Name of each command and the module below `cfsctl.cli.commands` whose `command` it is."""
+
+HIDDEN_TOOLS = {"mkcomposefs": "cfsctl.cli.mkcomposefs", "composefs-info": "cfsctl.cli.composefs_info"}
+"""Programs that are also reachable behind global options, which they ignore."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run cfsctl with these arguments (without the program's name).
+
+    Returns:
+        The exit status.
+    """
+    try:
+        result = cfsctl.main(list(arguments), prog_name="cfsctl", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+def _run_tool(module: str, arguments: Sequence[str]) -> int:
+    status: int = import_module(module).main(list(arguments))
+    return status
+
+
+def _tool_command(name: str, module: str) -> click.Command:
+    """Return a hidden command that hands every argument to the tool."""
+
+    @click.command(
+        name,
+        hidden=True,
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    )
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def tool(arguments: tuple[str, ...]) -> int:
+        return _run_tool(module, arguments)
+
+    return tool
+
+
+@click.group(
+    cls=LazyGroup,
+    package="cfsctl.cli.commands",
+    modules=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option("--repo", metavar="PATH", help="Repository to work on.")
+@click.option("--user", is_flag=True, help="Use the user's repository, ~/.var/lib/composefs.")
+@click.option("--system", is_flag=True, help="Use the system's repository, /sysroot/composefs.")
+@click.option(
+    "--hash",
+    "hash_name",
+    type=click.Choice(["sha256", "sha512"]),
+    help="Hash the repository must have; where there is none, the hash to use.",
+)
+@click.option(
+    "--erofs-version",
+    type=click.Choice(["0", "1", "2"]),
+    help="Image format for this invocation, in place of the repository's.",
+)
+@click.option("--insecure", is_flag=True, hidden=True, help="Do without fs-verity.")
+@click.option("--require-verity", is_flag=True, help="Fail unless the repository enforces fs-verity.")
+@click.option("--no-upgrade", is_flag=True, help="Never write meta.json into a repository of the old format.")
+@click.option("--no-repo", is_flag=True, help="Do not look for a repository (compute-id, create-dumpfile).")
+@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
+@click.pass_context
+def cfsctl(
+    context: click.Context,
+    *,
+    repo: str | None,
+    user: bool,
+    system: bool,
+    hash_name: str | None,
+    erofs_version: str | None,
+    insecure: bool,
+    require_verity: bool,
+    no_upgrade: bool,
+    no_repo: bool,
+) -> None:
+    """Manage composefs repositories.
+
+    Without --repo, --user or --system the system's repository is used by root and the user's by
+    everyone else.
+    """
+    if (repo is not None) + user + system > 1:
+        raise click.UsageError("--repo, --user and --system exclude each other")
+    context.obj = Session(
+        repo=repo,
+        user=user,
+        system=system,
+        hash_name=hash_name,
+        erofs_version=None if erofs_version is None else int(erofs_version),
+        insecure=insecure,
+        require_verity=require_verity,
+        no_upgrade=no_upgrade,
+        no_repo=no_repo,
+    )
+
+
+for _name, _module in HIDDEN_TOOLS.items():
+    cfsctl.add_command(_tool_command(_name, _module))

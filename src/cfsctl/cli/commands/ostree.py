@@ -1,0 +1,31 @@
+"""The ``ostree`` group."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.lazy import LazyGroup
+
+COMMANDS = {
+    "compute-id": "ostree_compute_id",
+    "dump": "ostree_dump",
+    "images": "ostree_images",
+    "inspect": "ostree_inspect",
+    "list-refs": "ostree_list_refs",
+    "mount": "ostree_mount",
+    "pull": "ostree_pull",
+    "pull-local": "ostree_pull_local",
+    "tag": "ostree_tag",
+    "untag": "ostree_untag",
+}
+
+
+@click.group(
+    "ostree",
+    cls=LazyGroup,
+    package="cfsctl.cli.commands",
+    modules=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+def command() -> None:
+    """Pull, name, inspect and mount OSTree commits."""

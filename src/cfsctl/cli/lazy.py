@@ -1,0 +1,51 @@
+"""Groups whose commands are imported when they are used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class LazyGroup(click.Group):
+    """A group that imports the module of a command only when the command runs or is described.
+
+    Importing every command would take longer than most of them run.
+    """
+
+    def __init__(self, *args: object, package: str, modules: Mapping[str, str], **kwargs: object) -> None:
+        """Take the names of the commands.
+
+        Args:
+            *args: For `click.Group`.
+            package: Package that holds the modules.
+            modules: Command name to module name below `package`; the module's `command` is the command.
+                Several names may lead to one module: all but the command's own name are aliases.
+            **kwargs: For `click.Group`.
+        """
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # passed through as click gave them
+        self._package = package
+        self._modules = dict(modules)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return every name, aliases left out, in alphabetical order."""
+        names = set(super().list_commands(ctx))
+        first_of_module: dict[str, str] = {}
+        for name, module in self._modules.items():
+            if module not in first_of_module or name.replace("-", "_") == module:
+                first_of_module[module] = name
+        return sorted(names | set(first_of_module.values()))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command called `cmd_name`, importing its module if need be."""
+        module = self._modules.get(cmd_name)
+        if module is None:
+            return super().get_command(ctx, cmd_name)
+        command = import_module(f"{self._package}.{module}").command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{self._package}.{module}.command is no command")
+        return command

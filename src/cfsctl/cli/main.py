@@ -1,0 +1,44 @@
+"""Entry point: choose the program by its name, run it, turn its outcome into an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Program = Callable[[Sequence[str]], int]
+
+TOOLS = ("mkcomposefs", "composefs-info", "mount.composefs")
+"""Programs that share this entry point; reached by argv[0] or as the first argument."""
+
+
+def main() -> int:
+    """Run the program that argv names.
+
+    Returns:
+        The exit status.
+    """
+    name = os.path.basename(sys.argv[0])
+    arguments = sys.argv[1:]
+    if name not in TOOLS and arguments and arguments[0] in TOOLS:
+        name, arguments = arguments[0], arguments[1:]
+    from cfsctl.cli.outcome import run_guarded  # noqa: PLC0415 - keeps the import of this module free
+
+    return run_guarded(lambda: _program(name)(arguments))
+
+
+def _program(name: str) -> Program:
+    """Import and return the program called `name`; anything unknown is cfsctl itself."""
+    # Imported here, so that no program pays for the start of another.
+    if name == "mkcomposefs":
+        from cfsctl.cli.mkcomposefs import main as program  # noqa: PLC0415
+    elif name == "composefs-info":
+        from cfsctl.cli.composefs_info import main as program  # noqa: PLC0415
+    elif name == "mount.composefs":
+        from cfsctl.cli.mount_composefs import main as program  # noqa: PLC0415
+    else:
+        from cfsctl.cli.app import main as program  # noqa: PLC0415
+    return program

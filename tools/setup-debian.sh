@@ -1,0 +1,22 @@
+#!/bin/sh
+# Install the programs that the tests compare with, where that is possible; say what is missing elsewhere.
+set -eu
+missing=
+want() { # PACKAGE COMMAND
+    PATH=$PATH:/usr/sbin:/sbin command -v "$2" >/dev/null || missing="$missing $1"
+}
+want ostree ostree
+want nginx nginx
+want erofs-utils fsck.erofs
+want fsverity fsverity
+want attr setfattr
+want util-linux unshare
+[ -e /usr/bin/python3 ] && /usr/bin/python3 -c 'import gi' 2>/dev/null || missing="$missing python3-gi"
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    # $missing is a list of words on purpose.
+    # shellcheck disable=SC2086
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y $missing >/dev/null
+else
+    echo "Not root: tests that need these Debian packages are skipped:$missing (apt-get install$missing)" >&2
+fi
