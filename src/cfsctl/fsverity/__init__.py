@@ -1,0 +1,1 @@
+"""fs-verity digests: computed here, or measured and enforced by the kernel."""
