@@ -1,0 +1,134 @@
+"""What a pull needs of the place it pulls from, whether that is a directory or a server.
+
+A `Source` resolves a ref and hands out objects as bytes. It believes nothing and checks nothing of
+what it hands out: checksums and structure are the business of the plan (metadata) and of the sink
+(content). It does bound what it holds: metadata by `MAX_METADATA_SIZE` of `objects`, content by a chunk.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from cfsctl.errors import CfsError, ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from cfsctl.digest import Checksum
+    from cfsctl.ostree.objects import ObjectKind
+
+MAX_REF_FILE_BYTES = 256
+"""Largest ref file; 64 digits and a newline are the rule."""
+
+METADATA_IN_FLIGHT = 32
+"""Metadata objects asked for at the same time."""
+
+Imported = TypeVar("Imported")
+Imported_co = TypeVar("Imported_co", covariant=True)
+
+
+class SourceError(CfsError):
+    """A source that does not have, or does not give, what a pull asks of it."""
+
+
+class RefNotFoundError(SourceError):
+    """A ref that the source does not have."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+    def __init__(self, name: str, where: str, *, hint: str | None = None) -> None:
+        """Compose the message from the ref and the description of the source."""
+        super().__init__(f"ref '{name}' not found in {where}", hint=hint)
+        self.name = name
+
+
+class InvalidRefError(SourceError):
+    """A ref whose name cannot be one, or whose value is no commit checksum."""
+
+    exit_code = ExitCode.INVALID_DATA
+
+
+class ObjectMissingError(SourceError):
+    """An object that the source should have and has not.
+
+    Attributes:
+        checksum: Name of the object.
+        kind: Its kind.
+    """
+
+    exit_code = ExitCode.INVALID_DATA
+
+    def __init__(self, checksum: Checksum, kind: ObjectKind, where: str, *, hint: str | None = None) -> None:
+        """Compose the message from the object and the place where it was looked for."""
+        super().__init__(f"{kind.label} object {checksum.hex()} is missing from {where}", hint=hint)
+        self.checksum = checksum
+        self.kind = kind
+
+
+class FileSink(Protocol[Imported_co]):
+    """Takes the stored form of one content object (``.filez``) and turns it into what was imported.
+
+    Exactly one of `finish` and `abort` is called last; after `abort` the sink is dead and a fresh one is
+    made where a transfer starts again.
+    """
+
+    def write(self, chunk: bytes, /) -> None:
+        """Take the next bytes; may raise, which ends the transfer and is passed on to the caller.
+
+        A small object comes in one call. The chunk is the sink's to keep.
+        """
+
+    def finish(self) -> Imported_co:
+        """Return what was imported, after the last byte; raises if the object is not whole or not right."""
+
+    def abort(self) -> None:
+        """Give up and release everything; must not raise."""
+
+
+class Source(Protocol):
+    """A repository to pull from.
+
+    Attributes:
+        description: The place as the user knows it, for messages: a path or a URL without credentials.
+    """
+
+    @property
+    def description(self) -> str:
+        """Return the place as the user knows it."""
+
+    def resolve_ref(self, name: str) -> Checksum:
+        """Return the commit a ref stands for.
+
+        Raises:
+            RefNotFoundError: No such ref.
+            InvalidRefError: No valid name, or the ref's value is no checksum.
+        """
+
+    def fetch_metadata(
+        self,
+        request: Callable[[], tuple[Checksum, ObjectKind] | None],
+        deliver: Callable[[Checksum, ObjectKind, bytes], None],
+    ) -> None:
+        """Fetch what `request` names until it has nothing and nothing is in flight.
+
+        `request` is asked again after every `deliver`, which may make more wanted. Objects are delivered in
+        the order in which they arrive. What `deliver` raises ends everything and is passed on.
+
+        Raises:
+            ObjectMissingError: The source has no such object.
+        """
+
+    def fetch_files(
+        self, checksums: Iterable[Checksum], make_sink: Callable[[Checksum], FileSink[Imported]]
+    ) -> Iterator[Imported]:
+        """Pass content objects through sinks and yield what their `finish` returns, in any order.
+
+        `checksums` is read as far ahead as transfers are in flight. Usable in a forked worker: nothing
+        that was opened in another process is used. Abandoning the iterator aborts every open sink.
+
+        Raises:
+            ObjectMissingError: The source has no such object.
+        """
+
+    def close(self) -> None:
+        """Release connections and descriptors."""
