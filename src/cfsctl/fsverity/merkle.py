@@ -35,8 +35,9 @@ BLOCK_SIZE: Final = 4096
 READ_SIZE: Final = 16 * BLOCK_SIZE
 """Bytes read at a time; larger buffers leave the fast caches and cost a third more."""
 
-_DESCRIPTOR_HEAD = struct.Struct("<BBBBIQ")
-"""struct fsverity_descriptor: version, hash algorithm, log2 of the block size, salt size, 0, data size."""
+_DESCRIPTOR_HEAD = struct.Struct("<BBBBI")
+"""struct fsverity_descriptor: version, hash algorithm, log2 of the block size, salt size, 0; the data
+size (64 bits, little-endian) and the root follow, the rest is zero."""
 
 _DESCRIPTOR_SIZE: Final = 256
 _ZERO_BLOCK: Final = bytes(BLOCK_SIZE)
@@ -44,25 +45,53 @@ _ZERO_BLOCK: Final = bytes(BLOCK_SIZE)
 _LEVEL_FLUSH_SIZE: Final = 8 * BLOCK_SIZE
 """Bytes of digests that a tree level holds before it is hashed into the next level."""
 
-_FUNCTIONS: Final[dict[Algorithm, _HashFunction]] = {
-    # OpenSSL's constructors, as hashlib exports them; the built-in fallback is 4 to 6 times slower.
-    Algorithm.SHA256: hashlib.sha256,
-    Algorithm.SHA512: hashlib.sha512,
-}
+
+class _Suite:
+    """What depends on the hash algorithm, gathered once, since looking up an enum costs like a small hash."""
+
+    __slots__ = ("_prefix", "_suffix", "digest_size", "function")
+
+    def __init__(self, algorithm: Algorithm, function: _HashFunction) -> None:
+        self.function = function
+        self.digest_size = algorithm.digest_size
+        self._prefix = _DESCRIPTOR_HEAD.pack(1, algorithm.value, 12, 0, 0)
+        self._suffix = bytes(_DESCRIPTOR_SIZE - len(self._prefix) - 8 - self.digest_size)
+
+    def describe(self, size: int, root: bytes) -> ObjectID:
+        """Return the digest of the descriptor: the fs-verity digest."""
+        descriptor = self._prefix + size.to_bytes(8, "little") + root + self._suffix
+        return ObjectID(self.function(descriptor).digest())
+
+    def describe_empty(self) -> ObjectID:
+        """Return the fs-verity digest of no data, whose root is all zero."""
+        return self.describe(0, bytes(self.digest_size))
+
+    def describe_short(self, size: int, digests: bytes) -> ObjectID:
+        """Return the fs-verity digest, given the digests of all data blocks, one block of them at most."""
+        if len(digests) == self.digest_size:
+            return self.describe(size, digests)
+        return self.describe(size, self.function(digests.ljust(BLOCK_SIZE, b"\0")).digest())
 
 
-def _describe(algorithm: Algorithm, size: int, root: bytes) -> ObjectID:
-    """Return the digest of the descriptor: the fs-verity digest."""
-    head = _DESCRIPTOR_HEAD.pack(1, algorithm.value, 12, 0, 0, size)
-    return ObjectID(_FUNCTIONS[algorithm]((head + root).ljust(_DESCRIPTOR_SIZE, b"\0")).digest())
+# OpenSSL's constructors, as hashlib exports them; the built-in fallback is 4 to 6 times slower.
+_SHA256: Final = _Suite(Algorithm.SHA256, hashlib.sha256)
+_SHA512: Final = _Suite(Algorithm.SHA512, hashlib.sha512)
+_ALGORITHM_SHA256: Final = Algorithm.SHA256
+
+
+def _suite(algorithm: Algorithm) -> _Suite:
+    return _SHA256 if algorithm is _ALGORITHM_SHA256 else _SHA512
 
 
 def compute_digest(data: bytes | bytearray | memoryview, algorithm: Algorithm) -> ObjectID:
     """Return the fs-verity digest of a file with this content."""
     size = len(data)
+    suite = _suite(algorithm)
     if 0 < size <= BLOCK_SIZE:
         block = data if size == BLOCK_SIZE else bytes(data) + _ZERO_BLOCK[size:]
-        return _describe(algorithm, size, _FUNCTIONS[algorithm](block).digest())
+        return suite.describe(size, suite.function(block).digest())
+    if 0 < size <= READ_SIZE:
+        return suite.describe_short(size, _hash_padded(suite.function, memoryview(data)))
     hasher = Hasher(algorithm)
     hasher.update(data)
     return hasher.digest()
@@ -84,9 +113,9 @@ class _Tree:
 
     __slots__ = ("_digest_size", "_hash", "_levels")
 
-    def __init__(self, algorithm: Algorithm) -> None:
-        self._hash = _FUNCTIONS[algorithm]
-        self._digest_size = algorithm.digest_size
+    def __init__(self, suite: _Suite) -> None:
+        self._hash = suite.function
+        self._digest_size = suite.digest_size
         self._levels: list[bytearray] = [bytearray()]
 
     def add(self, digests: bytes) -> None:
@@ -127,6 +156,13 @@ def _hash_blocks(function: _HashFunction, view: memoryview, end: int) -> bytes:
     return b"".join([function(view[at : at + size]).digest() for at in range(0, end, size)])
 
 
+def _hash_padded(function: _HashFunction, view: memoryview) -> bytes:
+    """Return the digests of the blocks of `view`, which is not empty; the last is padded with zeros."""
+    end = (len(view) - 1) // BLOCK_SIZE * BLOCK_SIZE
+    last = bytes(view[end:]).ljust(BLOCK_SIZE, b"\0")
+    return _hash_blocks(function, view, end) + function(last).digest()
+
+
 class Hasher:
     """Computes the fs-verity digest of data that comes in pieces of any size.
 
@@ -135,14 +171,15 @@ class Hasher:
         size: Bytes taken so far.
     """
 
-    __slots__ = ("_hash", "_tail", "_tree", "algorithm", "size")
+    __slots__ = ("_hash", "_suite", "_tail", "_tree", "algorithm", "size")
 
     def __init__(self, algorithm: Algorithm) -> None:
         """Start with no data."""
         self.algorithm = algorithm
         self.size = 0
-        self._hash = _FUNCTIONS[algorithm]
-        self._tree = _Tree(algorithm)
+        self._suite = _suite(algorithm)
+        self._hash = self._suite.function
+        self._tree = _Tree(self._suite)
         self._tail = bytearray()
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
@@ -177,20 +214,21 @@ class Hasher:
     def digest(self) -> ObjectID:
         """Return the digest of all data; no more can be taken afterwards."""
         if not self.size:
-            return _describe(self.algorithm, 0, bytes(self.algorithm.digest_size))
+            return self._suite.describe_empty()
         if self._tail:
             self._tree.add(self._hash(self._tail.ljust(BLOCK_SIZE, b"\0")).digest())
-        return _describe(self.algorithm, self.size, self._tree.root())
+        return self._suite.describe(self.size, self._tree.root())
 
 
 class FileDigester:
     """Computes digests of open files one after the other, through one buffer made once."""
 
-    __slots__ = ("_blocks", "_view", "algorithm")
+    __slots__ = ("_blocks", "_suite", "_view", "algorithm")
 
     def __init__(self, algorithm: Algorithm) -> None:
         """Make the buffer."""
         self.algorithm = algorithm
+        self._suite = _suite(algorithm)
         self._view = memoryview(bytearray(READ_SIZE))
         self._blocks = [self._view[at : at + BLOCK_SIZE] for at in range(0, READ_SIZE, BLOCK_SIZE)]
 
@@ -200,25 +238,34 @@ class FileDigester:
         Raises:
             OSError: Reading failed; ESPIPE for a descriptor that cannot be read at an offset.
         """
-        function = _FUNCTIONS[self.algorithm]
-        tree = _Tree(self.algorithm)
-        blocks, target = self._blocks, [self._view]
-        size = 0
-        while (count := os.preadv(fd, target, size)) == READ_SIZE:
+        count = self._fill(fd, 0)
+        if not count:
+            return self._suite.describe_empty(), 0
+        if count < READ_SIZE:
+            return self._suite.describe_short(count, self._hash_last(count)), count
+        return self._compute_long(fd)
+
+    def _compute_long(self, fd: int) -> tuple[ObjectID, int]:
+        """Go on after the first full buffer."""
+        function = self._suite.function
+        tree = _Tree(self._suite)
+        blocks = self._blocks
+        size, count = 0, READ_SIZE
+        while count == READ_SIZE:
             tree.add(b"".join([function(block).digest() for block in blocks]))
             size += READ_SIZE
-        while count:
-            count = self._fill(fd, count, size)
+            count = self._fill(fd, size)
+        if count:
             tree.add(self._hash_last(count))
-            size += count
-            count = os.preadv(fd, target, size) if count == READ_SIZE else 0
-        if not size:
-            return _describe(self.algorithm, 0, bytes(self.algorithm.digest_size)), 0
-        return _describe(self.algorithm, size, tree.root()), size
+        size += count
+        return self._suite.describe(size, tree.root()), size
 
-    def _fill(self, fd: int, count: int, position: int) -> int:
-        """Read on after a short read until the buffer is full or the file ends; return bytes held."""
-        while count < READ_SIZE and (more := os.preadv(fd, [self._view[count:]], position + count)):
+    def _fill(self, fd: int, position: int) -> int:
+        """Fill the buffer from a position of the file, up to the file's end; return bytes held."""
+        count = os.preadv(fd, [self._view], position)
+        more = count
+        while more and count < READ_SIZE:
+            more = os.preadv(fd, [self._view[count:]], position + count)
             count += more
         return count
 
@@ -226,4 +273,4 @@ class FileDigester:
         """Return the digests of the first `count` bytes of the buffer, padded to a whole block."""
         end = -(-count // BLOCK_SIZE) * BLOCK_SIZE
         self._view[count:end] = _ZERO_BLOCK[: end - count]
-        return _hash_blocks(_FUNCTIONS[self.algorithm], self._view, end)
+        return _hash_blocks(self._suite.function, self._view, end)
