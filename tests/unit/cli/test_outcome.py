@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cfsctl.cli.outcome import error_lines, exit_status
+from cfsctl.errors import CfsError, DigestMismatchError, ExitCode, FetchError, FormatError
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (CfsError("x"), 1),
+        (FormatError("x"), 16),
+        (DigestMismatchError("x", expected="a", actual="b"), 15),
+        (FetchError("x"), 13),
+        (OSError(errno.ENOSPC, "full"), 12),
+        (OSError(errno.EDQUOT, "full"), 12),
+        (FileNotFoundError(errno.ENOENT, "none"), 17),
+        (PermissionError(errno.EACCES, "no"), 1),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_status(error: CfsError | OSError, status: int) -> None:
+    assert exit_status(error) == status
+
+
+def test_error_and_hint_are_a_line_each() -> None:
+    assert error_lines(CfsError("it broke", hint="mend it")) == ["Error: it broke", "Hint: mend it"]
+
+
+def test_operating_system_errors_name_the_file() -> None:
+    assert error_lines(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/a")) == [
+        "Error: /a: No such file or directory"
+    ]
+
+
+def test_control_characters_are_escaped() -> None:
+    assert error_lines(CfsError("a\x1b[31m\nb")) == ["Error: a\\x1b[31m\\nb"]
+
+
+RUN = "import sys; from cfsctl.cli.outcome import run_guarded; sys.exit(run_guarded(lambda: ({body})))"
+
+
+def run(body: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-c", RUN.format(body=body)], capture_output=True, check=False, timeout=30
+    )
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
+def test_signals_end_with_their_number(name: str, status: int) -> None:
+    done = run(f"__import__('os').kill(__import__('os').getpid(), __import__('signal').{name})")
+    assert (done.returncode, done.stderr) == (status, b"")
+
+
+def test_closed_standard_output_ends_quietly() -> None:
+    shell = f'"{sys.executable}" -c "$0"; echo $? >&2'
+    program = RUN.format(body="[print('x' * 1000) for _ in range(10000)] and 0")
+    done = subprocess.run(
+        ["bash", "-c", f"{{ {shell}; }} | true", program], capture_output=True, check=False, timeout=30
+    )
+    assert done.stderr.strip() == b"141"
+
+
+def test_debugging_keeps_the_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RUN.format(body="open('/nowhere')")],
+        env={**os.environ, "CFSCTL_DEBUG": "1"},
+        capture_output=True,
+        check=False,
+        timeout=30,
+    )
+    assert b"Traceback" in done.stderr
+    assert run("open('/nowhere')").returncode == ExitCode.NOT_FOUND
