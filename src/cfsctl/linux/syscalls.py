@@ -177,16 +177,18 @@ class _Walk:
         self._opened: list[int] = []
         self._root = dirfd
         self._must_be_directory = False
-        self._todo = self._split(path)
+        self._todo: list[bytes] = []
+        self._push(path)
 
-    def _split(self, path: bytes) -> list[bytes]:
+    def _push(self, path: bytes) -> None:
+        """Put the components of a path in front of those still to come."""
         if path.startswith(b"/"):
             raise self._error(errno.EXDEV)
         if not path:
             raise self._error(errno.ENOENT)
-        if path.endswith((b"/", b"/.", b"/..")) or path in {b".", b".."}:
+        if not self._todo and (path.endswith((b"/", b"/.", b"/..")) or path in {b".", b".."}):
             self._must_be_directory = True
-        return [part for part in reversed(path.split(b"/")) if part not in {b"", b"."}]
+        self._todo += [part for part in reversed(path.split(b"/")) if part not in {b"", b"."}]
 
     def _error(self, number: int) -> OSError:
         return OSError(number, os.strerror(number), self._path)
@@ -237,4 +239,4 @@ class _Walk:
         self._links += 1
         if not self._follow or self._links > _MAX_SYMLINKS:
             raise self._error(errno.ELOOP)
-        self._todo += self._split(target)
+        self._push(target)
