@@ -98,7 +98,9 @@ def _string_reader(type_: Type) -> Reader:
     default = cast("str", default_value(type_))
     is_valid = {"o": is_object_path, "g": is_signature}.get(type_.signature)
 
-    def read(data: bytes, start: int, end: int, _depth: int, _budget: Budget) -> Value:
+    def read(data: bytes, start: int, end: int, _depth: int, budget: Budget) -> Value:
+        if type_.signature == "g":
+            budget.charge(end - start)
         if start == end or data.find(b"\0", start, end) != end - 1:
             return default
         try:
@@ -120,7 +122,7 @@ def _read_variant(data: bytes, start: int, end: int, depth: int, budget: Budget)
         return _UNIT
     if depth + child.depth >= MAX_DEPTH or child.fixed_size not in (None, split - start):
         return _UNIT
-    budget.charge(child.weight)
+    budget.charge(len(child.signature))  # at least its weight, and what reading the type costs
     return Variant(child.signature, lenient_reader(child)(data, start, split, depth + 1, budget))
 
 
@@ -179,16 +181,16 @@ def _variable_array_reader(type_: ArrayType) -> Reader:
         ends = _array_ends(data, start, end)
         budget.charge(len(ends) * weight)
         values: list[Value] = []
-        position = 0
+        previous = 0
         for stop in ends:
-            position += -position & padding
-            if stop < position:
+            if stop < previous:
                 break
-            if position < stop <= ends[-1]:
-                values.append(element(data, start + position, start + stop, depth + 1, budget))
+            first = previous + (-previous & padding)
+            if first < stop <= ends[-1]:
+                values.append(element(data, start + first, start + stop, depth + 1, budget))
             else:
                 values.append(default)
-            position = stop
+            previous = stop
         values += [default] * (len(ends) - len(values))
         return values
 
@@ -204,68 +206,81 @@ class _Step(NamedTuple):
     fixed_size: int | None
     offsets: int
     """Offsets in the table up to this member's end, its own included."""
+    is_last: bool
+
+
+class _Bounds(NamedTuple):
+    """Where the offset table puts a member, from the start of the tuple."""
+
+    first: int
+    last: int
+    is_known: bool
+    """Whether the table is long enough to have what that took."""
+
+
+_BEYOND: Final = 1 << 64
+"""End of a member whose offset is missing."""
 
 
 def _tuple_reader(type_: TupleType) -> Reader:
     steps = _tuple_steps(type_)
     default = default_value(type_)
-    trailing = _trailing_members(type_)
-    count = type_.offset_count
-
-    def last_end(data: bytes, start: int, end: int, width: int) -> int:
-        """Return where the table says that the last member ends, from the tuple's start."""
-        place = end - width * count
-        if not trailing:
-            return place - start
-        position = int.from_bytes(data[place : place + width], "little") if count and place >= start else 0
-        for member in trailing:
-            position += (-position & (member.alignment - 1)) + (member.fixed_size or 0)
-        return position
 
     def read(data: bytes, start: int, end: int, depth: int, budget: Budget) -> Value:
         size = end - start
         if not size or type_.fixed_size not in (None, size):
             return default
         budget.charge(len(steps))
-        width = offset_width(size)
-        limit = min(size, last_end(data, start, end, width))
-        values = []
-        position = 0
-        for index, step in enumerate(steps):
-            first = position + (-position & step.padding)
-            place = end - width * step.offsets
-            if place < start:
-                break
-            if step.fixed_size is not None:
-                position = first + step.fixed_size
-            elif index == len(steps) - 1:
-                position = place - start
-            else:
-                position = int.from_bytes(data[place : place + width], "little")
-            if not first <= position <= size:
-                break
-            if first < position <= limit:
-                values.append(step.read(data, start + first, start + position, depth + 1, budget))
-            else:
-                values.append(step.default)
-        return tuple(values) + tuple([step.default for step in steps[len(values) :]])
+        bounds = _member_bounds(steps, data, start, end)
+        limit = min(size, bounds[-1].last if bounds else 0)
+        values = [
+            step.read(data, start + place.first, start + place.last, depth + 1, budget)
+            if place.is_known and place.first < place.last <= limit
+            else step.default
+            for step, place in zip(steps, _ordered(bounds, size), strict=False)
+        ]
+        return (*values, *[step.default for step in steps[len(values) :]])
 
     return read
+
+
+def _member_bounds(steps: Sequence[_Step], data: bytes, start: int, end: int) -> list[_Bounds]:
+    width = offset_width(end - start)
+    bounds = []
+    position = 0
+    for step in steps:
+        first = position + (-position & step.padding)
+        place = end - width * step.offsets
+        is_known = place >= start
+        if step.fixed_size is not None:
+            position = last = first + step.fixed_size
+        elif not is_known:
+            last, position = _BEYOND, 0
+        elif step.is_last:
+            last = place - start
+        else:
+            position = last = int.from_bytes(data[place : place + width], "little")
+        bounds.append(_Bounds(first, last, is_known))
+    return bounds
+
+
+def _ordered(bounds: list[_Bounds], size: int) -> list[_Bounds]:
+    """Return the bounds up to the first that overlap or pass the end of the tuple.
+
+    GLib never looks for more disorder once the first member is out of order, so neither do we.
+    """
+    for index, (first, last, _) in enumerate(bounds):
+        if not first <= last <= size:
+            return bounds[:index] or bounds
+    return bounds
 
 
 def _tuple_steps(type_: TupleType) -> list[_Step]:
     steps = []
     offsets = 0
+    last = len(type_.members) - 1
     for index, member in enumerate(type_.members):
-        offsets += member.fixed_size is None and index < len(type_.members) - 1
-        default = default_value(member)
-        steps.append(_Step(lenient_reader(member), default, member.alignment - 1, member.fixed_size, offsets))
+        offsets += member.fixed_size is None and index < last
+        read, default = lenient_reader(member), default_value(member)
+        steps.append(_Step(read, default, member.alignment - 1, member.fixed_size, offsets, index == last))
     return steps
-
-
-def _trailing_members(type_: TupleType) -> tuple[Type, ...]:
-    """Return the members of fixed size after the last one of variable size."""
-    sizes = [member.fixed_size for member in type_.members]
-    if None not in sizes:
-        return type_.members
-    return type_.members[len(sizes) - sizes[::-1].index(None) :]

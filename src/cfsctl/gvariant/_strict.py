@@ -96,7 +96,9 @@ def _string_reader(type_: Type) -> Reader:
     signature = type_.signature
     is_valid = {"o": is_object_path, "g": is_signature}.get(signature)
 
-    def read(data: bytes, start: int, end: int, _depth: int, _budget: Budget) -> Value:
+    def read(data: bytes, start: int, end: int, _depth: int, budget: Budget) -> Value:
+        if signature == "g":
+            budget.charge(end - start)
         if start == end or data[end - 1]:
             _fail(signature, "a final NUL", "none", end)
         if data.find(b"\0", start, end) != end - 1:
@@ -126,7 +128,7 @@ def _read_variant(data: bytes, start: int, end: int, depth: int, budget: Budget)
         raise GVariantError(f"v: expected a type string, found other bytes at {split + 1}") from error
     if depth + child.depth >= MAX_DEPTH:
         _fail("v", f"at most {MAX_DEPTH} levels", depth + child.depth, start)
-    budget.charge(child.weight)
+    budget.charge(len(child.signature))  # at least its weight, and what reading the type costs
     return Variant(child.signature, strict_reader(child)(data, start, split, depth + 1, budget))
 
 

@@ -61,7 +61,9 @@ def is_object_path(text: str) -> bool:
 
 
 def is_signature(text: str) -> bool:
-    """Return whether a text is a list of complete definite types."""
+    """Return whether a text is a list of complete definite types, without maybes, which D-Bus lacks."""
+    if "m" in text:
+        return False
     try:
         check_signature(text)
     except GVariantError:
