@@ -1,0 +1,1 @@
+"""A composefs repository on disk."""

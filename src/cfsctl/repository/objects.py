@@ -1,0 +1,469 @@
+"""The object store: content under the name of its own fs-verity digest, written once.
+
+    objects/            made at the first write
+      xx/               first byte of the ID, made at the first write below it
+        rest            the other bytes; a regular file, 0644, never changed in place
+      .tmp-object-*     a file in the making where the file system has no O_TMPFILE
+
+Every object comes into being here and in one way: a file without a name is filled and hashed, gets
+fs-verity where the file system has it, and only then its name. What is promised:
+
+* A name in the store is complete content, or after a power failure without `Repository.sync` possibly
+  less; therefore an object that is there already is looked at before it counts: type and size always,
+  the kernel's digest where there is one, its content where a `Verifier` asks for it. One that fails is
+  replaced in one rename, and that is logged.
+* In a secure repository every object that is written has fs-verity with the digest in its name.
+* Nothing here follows a symbolic link or opens anything but a regular file.
+* An `ObjectStore` may be used in forked processes at the same time; it holds nothing but descriptors.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from cfsctl.digest import ObjectID, qualified
+from cfsctl.errors import DigestMismatchError, IntegrityError
+from cfsctl.fsverity.kernel import (
+    VerityAlgorithmError,
+    VerityBusyError,
+    VerityEnabledError,
+    VerityMissingError,
+    VerityUnsupportedError,
+    enable,
+    measure,
+)
+from cfsctl.fsverity.merkle import Hasher, compute_digest, compute_file_digest
+from cfsctl.linux.files import AnonymousFile, open_regular, write_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+    from cfsctl.digest import Algorithm
+
+_LOG = logging.getLogger(__name__)
+
+OBJECTS: Final = "objects"
+
+_DIRECTORY_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY_MODE: Final = 0o755
+_OBJECT_MODE: Final = 0o644
+
+_COPY_SIZE: Final = 1 << 16
+"""Bytes copied at a time, which is what hashing likes best."""
+
+_MAX_COPIES: Final = 3
+"""Copies made of a file that stays open for writing elsewhere, before that is an error."""
+
+
+class ObjectMissingError(IntegrityError, FileNotFoundError):
+    """An object that something refers to is not in the repository.
+
+    Attributes:
+        object_id: The object's ID.
+    """
+
+    def __init__(self, object_id: ObjectID) -> None:
+        """Compose the message."""
+        OSError.__init__(self, errno.ENOENT, f"object {qualified(object_id)} is missing from the repository")
+        self.hint = None
+        self.object_id = object_id
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return str(self.strerror)
+
+
+class ObjectDamagedError(IntegrityError):
+    """What stands under the name of an object is not that object."""
+
+
+class StoredObject(NamedTuple):
+    """What became of content that was to be stored.
+
+    Attributes:
+        object_id: Its ID.
+        size: Its size in bytes.
+        is_new: Whether the object had to be written.
+        damage: What was wrong with the file that stood in its place, or empty.
+    """
+
+    object_id: ObjectID
+    size: int
+    is_new: bool
+    damage: str = ""
+
+
+class Verifier(Protocol):
+    """Decides whether an object that is there already needs to be read before it counts."""
+
+    def __call__(self, object_id: ObjectID, status: os.stat_result, /) -> bool:
+        """Return whether to compute the digest of the object with this ID and file status."""
+
+
+class ObjectStore:
+    """The objects of one repository.
+
+    Attributes:
+        algorithm: Hash algorithm of the IDs.
+        is_secure: Whether every object must have fs-verity.
+        verifier: Asked about objects that are there already and that the kernel does not vouch for;
+            None trusts type and size.
+    """
+
+    def __init__(
+        self,
+        dirfd: int,
+        algorithm: Algorithm,
+        *,
+        is_secure: bool = False,
+        check_writable: Callable[[], None] | None = None,
+    ) -> None:
+        """Make no call to the system yet.
+
+        Args:
+            dirfd: The repository's directory, borrowed; must stay open.
+            algorithm: Hash algorithm of the IDs.
+            is_secure: Whether every object must have fs-verity.
+            check_writable: Called before anything is written; raises if nothing may be.
+        """
+        self.algorithm = algorithm
+        self.is_secure = is_secure
+        self.verifier: Verifier | None = None
+        self._root = dirfd
+        self._check_writable = check_writable
+        self._objects = -1
+        self._fan_out: dict[str, int] = {}
+        self._may_have_verity = True
+
+    def close(self) -> None:
+        """Close the descriptors; they are opened again when needed."""
+        descriptors = [*self._fan_out.values(), self._objects]
+        self._fan_out.clear()
+        self._objects = -1
+        for fd in descriptors:
+            if fd >= 0:
+                os.close(fd)
+
+    # Directories
+
+    def objects_fd(self, *, create: bool = False) -> int:
+        """Return an O_PATH descriptor of ``objects``, borrowed.
+
+        Raises:
+            FileNotFoundError: There is no such directory, and `create` is false.
+            OSError: It is a link or no directory.
+        """
+        if self._objects < 0:
+            if create:
+                self._make_directory(self._root, OBJECTS)
+            self._objects = os.open(OBJECTS, _DIRECTORY_FLAGS, dir_fd=self._root)
+        return self._objects
+
+    def _begin_write(self) -> int:
+        """Make sure that objects may be written; return the descriptor of ``objects``."""
+        if self._check_writable is not None:
+            self._check_writable()
+            self._check_writable = None
+        return self.objects_fd(create=True)
+
+    def _make_directory(self, dirfd: int, name: str) -> None:
+        try:
+            os.mkdir(name, _DIRECTORY_MODE, dir_fd=dirfd)
+        except FileExistsError:
+            return
+
+    def _directory(self, prefix: str, *, create: bool = False) -> int:
+        """Return an O_PATH descriptor of ``objects/xx``, borrowed."""
+        fd = self._fan_out.get(prefix)
+        if fd is None:
+            try:
+                fd = os.open(prefix, _DIRECTORY_FLAGS, dir_fd=self.objects_fd(create=create))
+            except FileNotFoundError:
+                if not create:
+                    raise
+                self._make_directory(self._objects, prefix)
+                fd = os.open(prefix, _DIRECTORY_FLAGS, dir_fd=self._objects)
+            self._fan_out[prefix] = fd
+        return fd
+
+    # Reading
+
+    def stat(self, object_id: ObjectID) -> os.stat_result | None:
+        """Return the status of an object's file, or None if there is no regular file of that name."""
+        name = object_id.hex()
+        try:
+            status = os.stat(name[2:], dir_fd=self._directory(name[:2]), follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return status if stat.S_ISREG(status.st_mode) else None
+
+    def contains(self, object_id: ObjectID, size: int | None = None) -> bool:
+        """Return whether the object is there, as far as its type and, if given, its size tell."""
+        status = self.stat(object_id)
+        return status is not None and size in {None, status.st_size}
+
+    def open(self, object_id: ObjectID) -> int:
+        """Open an object for reading.
+
+        Returns:
+            A descriptor of a regular file that the caller owns. In a secure repository, and wherever the
+            file has fs-verity, the kernel checks what is read from it against the ID.
+
+        Raises:
+            ObjectMissingError: It is not there.
+            ObjectDamagedError: Its name belongs to something that is no file.
+            DigestMismatchError: The kernel's digest is another one.
+            VerityMissingError: The repository is secure and the object has no fs-verity.
+        """
+        fd = self._open(object_id)
+        try:
+            self._check_measured(fd, object_id)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _open(self, object_id: ObjectID) -> int:
+        name = object_id.hex()
+        try:
+            return open_regular(self._directory(name[:2]), name[2:])
+        except FileNotFoundError:
+            raise ObjectMissingError(object_id) from None
+        except OSError as error:
+            if error.errno not in {errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENOTDIR, errno.ENXIO}:
+                raise
+            raise ObjectDamagedError(f"object {qualified(object_id)}: {error.strerror}") from error
+
+    def read(self, object_id: ObjectID) -> bytes:
+        """Return the whole content of an object; for objects that are known to be small."""
+        fd = self.open(object_id)
+        with open(fd, "rb", closefd=True) as stream:
+            return stream.read()
+
+    def _check_measured(self, fd: int, object_id: ObjectID) -> bool:
+        """Compare the kernel's digest of an open file; return whether there is one.
+
+        Raises:
+            DigestMismatchError: It is another one.
+            VerityMissingError, VerityUnsupportedError: There is none and the repository is secure.
+        """
+        if not self._may_have_verity:
+            return False
+        try:
+            measured = measure(fd, self.algorithm)
+        except VerityUnsupportedError:
+            if self.is_secure:
+                raise
+            self._may_have_verity = False
+            return False
+        except VerityMissingError:
+            if self.is_secure:
+                raise
+            return False
+        if measured != object_id:
+            raise DigestMismatchError(
+                f"object {qualified(object_id)}", expected=object_id.hex(), actual=measured.hex()
+            )
+        return True
+
+    def find_damage(self, object_id: ObjectID, size: int) -> str | None:
+        """Look at an object that is about to be relied on.
+
+        Args:
+            object_id: Its ID.
+            size: The size that it must have, in bytes.
+
+        Returns:
+            None if the object is not there, an empty text if it is as good as can be told, otherwise
+            what is wrong with it.
+        """
+        name = object_id.hex()
+        try:
+            status = os.stat(name[2:], dir_fd=self._directory(name[:2]), follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return "not a regular file"
+        if status.st_size != size:
+            return f"expected {size} bytes, found {status.st_size}"
+        if not self._may_have_verity and self.verifier is None:
+            return ""
+        return self._find_inner_damage(object_id, status)
+
+    def _find_inner_damage(self, object_id: ObjectID, status: os.stat_result) -> str:
+        fd = self._open(object_id)
+        try:
+            if self._check_measured(fd, object_id):
+                return ""
+            if self.verifier is not None and self.verifier(object_id, status):
+                actual, _ = compute_file_digest(fd, self.algorithm)
+                return "" if actual == object_id else f"content has the digest {actual.hex()}"
+        except (DigestMismatchError, VerityMissingError, VerityAlgorithmError) as error:
+            return str(error)
+        finally:
+            os.close(fd)
+        return ""
+
+    # Writing
+
+    def ensure_bytes(self, data: bytes | bytearray | memoryview) -> StoredObject:
+        """Store content that is in memory, unless it is stored already.
+
+        Raises:
+            OSError: Nothing was stored then.
+        """
+        object_id = compute_digest(data, self.algorithm)
+        damage = self.find_damage(object_id, len(data))
+        if damage == "":
+            return StoredObject(object_id, len(data), is_new=False)
+        with AnonymousFile(self._begin_write(), _OBJECT_MODE) as file:
+            write_all(file.fd, data)
+            return self._publish(file, object_id, len(data), damage or "")
+
+    def create(self) -> ObjectWriter:
+        """Begin an object whose content comes in pieces.
+
+        Raises:
+            OSError: As open(2).
+        """
+        return ObjectWriter(self, AnonymousFile(self._begin_write(), _OBJECT_MODE))
+
+    def publish(self, file: AnonymousFile, object_id: ObjectID, size: int) -> StoredObject:
+        """Give a complete file its place; `ObjectWriter.commit` is the public way here."""
+        damage = self.find_damage(object_id, size)
+        if damage == "":
+            return StoredObject(object_id, size, is_new=False)
+        return self._publish(file, object_id, size, damage or "")
+
+    def _publish(
+        self,
+        file: AnonymousFile,
+        object_id: ObjectID,
+        size: int,
+        damage: str,
+        copies: int = _MAX_COPIES,
+    ) -> StoredObject:
+        """Enable fs-verity on a complete file and link it; `damage` names what stands there already."""
+        if self._may_have_verity:
+            try:
+                self._enable_verity(file, object_id)
+            except VerityBusyError:
+                if not copies:
+                    raise
+                # Somebody forked while the file was open for writing and keeps that descriptor.
+                with self._copy(file) as copy:
+                    return self._publish(copy, object_id, size, damage, copies - 1)
+        return self._link(file, object_id, size, damage)
+
+    def _enable_verity(self, file: AnonymousFile, object_id: ObjectID) -> None:
+        """Have the kernel protect the file, where it can; its digest is then the one expected.
+
+        Raises:
+            VerityUnsupportedError: The file system cannot, and the repository is secure.
+            DigestMismatchError: The content changed while it was written.
+        """
+        file.make_read_only()
+        try:
+            enable(file.fd, self.algorithm)
+        except VerityUnsupportedError:
+            if self.is_secure:
+                raise
+            self._may_have_verity = False
+        except VerityEnabledError:
+            self._check_measured(file.fd, object_id)
+        else:
+            self._check_measured(file.fd, object_id)
+
+    def _copy(self, file: AnonymousFile) -> AnonymousFile:
+        copy = AnonymousFile(self.objects_fd(), _OBJECT_MODE)
+        try:
+            position = 0
+            while chunk := os.pread(file.fd, _COPY_SIZE, position):
+                write_all(copy.fd, chunk)
+                position += len(chunk)
+        except BaseException:
+            copy.close()
+            raise
+        return copy
+
+    def _link(self, file: AnonymousFile, object_id: ObjectID, size: int, damage: str) -> StoredObject:
+        name = object_id.hex()
+        directory = self._directory(name[:2], create=True)
+        if not damage:
+            try:
+                file.link(directory, name[2:])
+            except FileExistsError:
+                damage = self.find_damage(object_id, size) or ""
+                if not damage:
+                    return StoredObject(object_id, size, is_new=False)
+            else:
+                return StoredObject(object_id, size, is_new=True)
+        _LOG.warning("object %s was damaged and is replaced: %s", qualified(object_id), damage)
+        try:
+            file.replace(directory, name[2:])
+        except IsADirectoryError:
+            raise ObjectDamagedError(
+                f"object {qualified(object_id)}: {damage}; remove the directory"
+            ) from None
+        return StoredObject(object_id, size, is_new=True, damage=damage)
+
+
+class ObjectWriter:
+    """An object in the making: written in pieces, hashed on the way, visible when committed.
+
+    A context manager: leaving it without `commit` leaves nothing behind.
+
+    Attributes:
+        size: Bytes written so far.
+    """
+
+    __slots__ = ("_file", "_hasher", "_store")
+
+    def __init__(self, store: ObjectStore, file: AnonymousFile) -> None:
+        """Take over a new file; `ObjectStore.create` is the way here."""
+        self._store = store
+        self._file = file
+        self._hasher = Hasher(store.algorithm)
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._hasher.size
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append to the object; at best pieces of 64 KiB or a multiple of 4 KiB.
+
+        Raises:
+            OSError: As write(2), ENOSPC among them; the object can only be aborted then.
+        """
+        write_all(self._file.fd, data)
+        self._hasher.update(data)
+
+    def commit(self) -> StoredObject:
+        """Give the object its name, unless it is stored already; nothing can be written afterwards.
+
+        Raises:
+            OSError: The object is not in the store then.
+        """
+        with self._file:
+            return self._store.publish(self._file, self._hasher.digest(), self._hasher.size)
+
+    def abort(self) -> None:
+        """Forget the object; harmless when repeated and after `commit`."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Forget the object unless it was committed."""
+        self.abort()
