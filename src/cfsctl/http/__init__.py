@@ -1,0 +1,45 @@
+"""Fetching over HTTP: one seam, two transports, limits on everything."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from cfsctl.http.fetcher import Limits, Options
+
+if TYPE_CHECKING:
+    from cfsctl.http.fetcher import Fetcher
+
+__all__ = ["Transport", "open_fetcher"]
+
+
+class Transport(Enum):
+    """What fetches: `CURL` needs the optional package pycurl; `REQUESTS` is always there and slower."""
+
+    CURL = "curl"
+    REQUESTS = "requests"
+
+
+def open_fetcher(
+    limits: Limits | None = None, options: Options | None = None, *, transport: Transport | None = None
+) -> Fetcher:
+    """Return a fetcher; its transport is imported now and not before.
+
+    Args:
+        limits: How far to go; None is the defaults.
+        options: How to reach servers; None is directly.
+        transport: None is the fastest that is installed.
+    """
+    limits = limits or Limits()
+    options = options or Options()
+    if transport is not Transport.REQUESTS:
+        try:
+            from cfsctl.http.bulk import CurlFetcher  # noqa: PLC0415 - optional, and 30 ms
+        except ImportError:
+            if transport is Transport.CURL:
+                raise
+        else:
+            return CurlFetcher(limits, options)
+    from cfsctl.http.transport import RequestsFetcher  # noqa: PLC0415 - 140 ms
+
+    return RequestsFetcher(limits, options)

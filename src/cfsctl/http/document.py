@@ -1,0 +1,72 @@
+"""One small document as a job: what `Fetcher.get` runs, whatever the transport."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.http.fetcher import NOT_MODIFIED, OK, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cfsctl.errors import CfsError
+    from cfsctl.http.fetcher import TransferError
+
+_CONDITIONS: Final = frozenset({"if-none-match", "if-modified-since"})
+
+
+class Collector:
+    """A sink that keeps the body."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._chunks: list[bytes] = []
+
+    def write(self, chunk: bytes, /) -> None:
+        """Keep the chunk."""
+        self._chunks.append(chunk)
+
+    def finish(self) -> bytes:
+        """Return the whole body."""
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+
+    def abort(self) -> None:
+        """Forget everything."""
+        self._chunks.clear()
+
+
+class Document:
+    """A control request.
+
+    Attributes:
+        url: Where the document is.
+        limit_bytes: Largest body to accept.
+        headers: Sent in addition to those of every request.
+        status: Status of the answer, once there is one.
+        answered: Header fields of the answer by lower-case name, as received.
+    """
+
+    def __init__(self, url: str, limit_bytes: int, headers: Mapping[str, str] | None = None) -> None:
+        """Describe the request."""
+        self.url = url
+        self.limit_bytes = limit_bytes
+        self.headers = dict(headers or {})
+        self.status = 0
+        self.answered: dict[str, str] = {}
+        self._is_conditional = any(name.lower() in _CONDITIONS for name in self.headers)
+
+    def accepts(self, status: int) -> bool:
+        """Return whether an answer with this status is one; 304 only answers a condition."""
+        return status == OK or (status == NOT_MODIFIED and self._is_conditional)
+
+    def make_sink(self) -> Collector:
+        """Return a sink that keeps the body."""
+        return Collector()
+
+    def explain(self, error: TransferError, /) -> CfsError:
+        """Return the error as it is."""
+        return error
+
+    def to_response(self, body: bytes) -> Response:
+        """Return the answer."""
+        return Response(self.status, body, self.answered.get("etag"), self.answered.get("last-modified"))

@@ -1,0 +1,341 @@
+"""The seam between those who want bytes from a URL and the libraries that fetch them.
+
+A `Fetcher` does two things: `get` returns the body of one small document, `transfer` moves many bodies
+at once into sinks. Both bound what they take, never wait for ever, follow redirects within limits, and
+try again where that can help; what is left is one of the errors below, and each names its URL.
+
+Nothing here reads the environment or opens a socket.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol, TypeVar
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from cfsctl.errors import CfsError, ExitCode, FetchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Self
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+OK = 200
+NOT_MODIFIED = 304
+
+MISSING_STATUSES = frozenset({403, 404, 410})
+"""What servers answer for a file that is not there; object stores without a list permission say 403."""
+
+_RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses that speak of the moment and not of the request."""
+
+THROTTLING_STATUSES = frozenset({429, 503})
+"""Statuses by which a server asks for less."""
+
+
+class TransferError(FetchError):
+    """A request that brought nothing usable.
+
+    Attributes:
+        url: What was asked for, without user name and password.
+        is_transient: Whether the same request may well succeed later.
+        retry_after_s: How long the server asked to be left alone, or None.
+    """
+
+    is_transient = False
+    retry_after_s: float | None = None
+
+    def __init__(self, message: str, url: str, *, hint: str | None = None) -> None:
+        """Keep what happened; the URL goes in front of it."""
+        self.url = redact_url(url)
+        super().__init__(f"{self.url}: {message}", hint=hint)
+
+    def about(self, name: str) -> Self:
+        """Put the name of the thing that was wanted in front of the message and return the same error."""
+        self.args = (f"{name}: {self}",)
+        return self
+
+
+class HTTPStatusError(TransferError):
+    """An answer with another status than the one that was hoped for."""
+
+    def __init__(self, url: str, status: int, retry_after_s: float | None = None) -> None:
+        """Keep the status and what the server said about later."""
+        super().__init__(f"the server answered with HTTP status {status}", url)
+        self.status = status
+        self.retry_after_s = retry_after_s
+        self.is_transient = status in _RETRIED_STATUSES
+
+
+class ConnectFailedError(TransferError):
+    """No connection, or one that broke off before the answer was whole."""
+
+    is_transient = True
+
+
+class FetchTimeoutError(TransferError):
+    """A connection or an answer that took too long, or came too slowly."""
+
+    is_transient = True
+
+
+class TruncatedBodyError(TransferError):
+    """A body that ended before the length that the server gave for it."""
+
+    is_transient = True
+
+
+class TooLargeError(TransferError):
+    """A body beyond the limit for what was asked for."""
+
+    exit_code = ExitCode.INVALID_DATA
+
+    def __init__(self, url: str, limit_bytes: int) -> None:
+        """Keep the limit."""
+        super().__init__(f"the body is larger than the limit of {limit_bytes} bytes", url)
+        self.limit_bytes = limit_bytes
+
+
+class RedirectError(TransferError):
+    """Too many redirects, or one to where we do not go."""
+
+
+class TLSError(TransferError):
+    """A server that could not prove who it is."""
+
+
+class InvalidURLError(FetchError):
+    """Text that is no URL of a repository."""
+
+    exit_code = ExitCode.USAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a fetcher goes; the defaults are those of libostree where it has one.
+
+    Attributes:
+        connect_timeout_s: Time to a connection, TLS included.
+        stall_timeout_s: Time in which at least one byte must come.
+        low_speed_bytes_per_s: A transfer that stays below this for `low_speed_time_s` has failed.
+        low_speed_time_s: See above; whole seconds.
+        redirects: Redirects followed for one request.
+        connections: Connections to begin with.
+        connections_max: Connections when waiting for the server takes most of the time.
+        streams_max: Requests in flight where the server takes many on one connection (HTTP/2).
+        attempts: Requests for one thing, first one included.
+        timeout_attempts: The same if they ended in a timeout, each of which took long enough.
+        backoff_s: Mean pause before the second attempt; doubles with each.
+        backoff_max_s: Longest pause that is chosen by us.
+        retry_after_max_s: Longest pause that is granted to a server that asks for one.
+        hold_bytes: A body up to this size reaches its sink in one piece, when it is whole.
+    """
+
+    connect_timeout_s: float = 30.0
+    stall_timeout_s: float = 30.0
+    low_speed_bytes_per_s: int = 1000
+    low_speed_time_s: float = 30.0
+    redirects: int = 10
+    connections: int = 8
+    connections_max: int = 24
+    streams_max: int = 64
+    attempts: int = 5
+    timeout_attempts: int = 2
+    backoff_s: float = 0.25
+    backoff_max_s: float = 15.0
+    retry_after_max_s: float = 60.0
+    hold_bytes: int = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to reach a server.
+
+    Attributes:
+        user_agent: What we call ourselves.
+        headers: Sent with every request.
+        proxies: Proxy URL by scheme of the request, ``http`` and ``https``.
+        no_proxy: Hosts that are reached directly, separated by commas.
+        ca_file: Certificates of authorities to trust; None is what the system trusts.
+        client_certificate: Our certificate, PEM.
+        client_key: Its key, PEM; None if it is in the same file.
+    """
+
+    user_agent: str = "cfsctl"
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    proxies: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    no_proxy: str = ""
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The answer to a control request.
+
+    Attributes:
+        status: 200, or 304 if the request had a condition.
+        body: The whole body; empty for 304.
+        etag: As received, or None.
+        last_modified: As received, or None.
+    """
+
+    status: int
+    body: bytes
+    etag: str | None
+    last_modified: str | None
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What a fetcher has done in this process."""
+
+    requests: int = 0
+    retries: int = 0
+    received_bytes: int = 0
+
+
+class BodySink(Protocol[T_co]):
+    """Takes a body. Exactly one of `finish` and `abort` is called last, unless `finish` raises."""
+
+    def write(self, chunk: bytes, /) -> None:
+        """Take the next bytes; what it raises ends the transfer and is passed on."""
+
+    def finish(self) -> T_co:
+        """Return what became of the body."""
+
+    def abort(self) -> None:
+        """Give up; must not raise. The transfer may start again with another sink."""
+
+
+class Job(Protocol[T_co]):
+    """One transfer: from where, how much at most, into what."""
+
+    @property
+    def url(self) -> str:
+        """Return the URL, percent-encoded."""
+
+    @property
+    def limit_bytes(self) -> int | None:
+        """Return the largest body to accept; None leaves that to the sink."""
+
+    def make_sink(self) -> BodySink[T_co]:
+        """Return a fresh sink; called when the first bytes are to be taken, again for each new attempt."""
+
+    def explain(self, error: TransferError, /) -> CfsError:
+        """Return the error to raise when the transfer has failed for good."""
+
+
+class Fetcher(Protocol):
+    """Fetches from servers. Usable after a fork: each process opens its own connections."""
+
+    @property
+    def statistics(self) -> Statistics:
+        """Return the counters of this process."""
+
+    def get(self, url: str, *, limit_bytes: int, headers: Mapping[str, str] | None = None) -> Response:
+        """Return a whole document.
+
+        Args:
+            url: An ``http`` or ``https`` URL.
+            limit_bytes: Largest body to accept.
+            headers: Sent in addition, for example a condition.
+
+        Raises:
+            TransferError: It could not be had; `HTTPStatusError` for any status but 200, or 304 if a
+                condition was sent.
+        """
+
+    def transfer(self, next_job: Callable[[], Job[T] | None]) -> Iterator[T]:
+        """Run jobs and yield what their sinks return, in the order in which they end.
+
+        Sinks are called in the calling process and thread, one at a time. Closing the iterator cancels
+        what is in flight.
+
+        Args:
+            next_job: Asked whenever another transfer may start, and again after each that ended; None
+                is "nothing now". The iterator ends when there is nothing and nothing is in flight.
+
+        Raises:
+            CfsError: What `Job.explain` made of a transfer that failed for good; the others are
+                cancelled. Anything a sink raises.
+        """
+
+    def close(self) -> None:
+        """Close the connections of this process; the fetcher opens new ones when it is used again."""
+
+
+_SYSTEM_CA_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Arch, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # others
+)
+
+
+def find_ca_file(options: Options) -> str | None:
+    """Return the file of trusted authorities: the chosen one, the system's, certifi's or None."""
+    if options.ca_file is not None:
+        return options.ca_file
+    for path in _SYSTEM_CA_FILES:
+        if os.path.exists(path):
+            return path
+    try:
+        import certifi  # noqa: PLC0415 - only on systems that have no bundle of their own
+    except ImportError:
+        return None
+    return certifi.where()
+
+
+def redact_url(url: str) -> str:
+    """Return the URL without user name and password."""
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    if "@" not in authority:
+        return url
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def check_url(url: str) -> SplitResult:
+    """Return the parts of a URL that we can fetch from.
+
+    Raises:
+        InvalidURLError: Another scheme than http and https, no host, a port that is none, or characters
+            that do not belong into a URL.
+    """
+    if any(character <= " " or character == "\x7f" for character in url):
+        raise InvalidURLError(f"{url!r} is not a URL: it contains spaces or control characters")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise InvalidURLError(f"'{redact_url(url)}' is not a URL: {error}") from error
+    if parts.scheme not in {"http", "https"}:
+        raise InvalidURLError(
+            f"'{redact_url(url)}' cannot be fetched: expected a URL that begins with http:// or https://",
+            hint="for a repository on this machine use pull-local" if parts.scheme in {"", "file"} else None,
+        )
+    if not host:
+        raise InvalidURLError(f"'{redact_url(url)}' is not a URL of a server: it has no host")
+    return parts
+
+
+def origin_of(url: str) -> tuple[str, str, int]:
+    """Return scheme, host and port of a valid URL: what credentials are meant for."""
+    parts = urlsplit(url)
+    default = 443 if parts.scheme == "https" else 80
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or default
+
+
+def split_credentials(url: str) -> tuple[str, str | None, str | None]:
+    """Return the URL without its credentials, then user name and password as they stand in it."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return url, None, None
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    return urlunsplit(bare), parts.username, parts.password or ""
