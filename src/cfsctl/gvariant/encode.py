@@ -41,7 +41,7 @@ def encode(type_: str | Type, value: object) -> bytes:
             length, or variants nested too deeply.
         GVariantError: The type string is none, or indefinite.
     """
-    return _encode(parse_type(type_) if isinstance(type_, str) else type_, value, 0)
+    return _encode(parse_type(type_ if isinstance(type_, str) else type_.signature), value, 0)
 
 
 def _encode(type_: Type, value: object, depth: int) -> bytes:
