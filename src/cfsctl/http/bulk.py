@@ -3,10 +3,9 @@
 Importing this module imports `pycurl`, which is an optional package; `cfsctl.http.open_fetcher` does so
 only where it is there.
 
-Each transfer has a slot: an easy handle that is used again and again, so that its connection and its
-options last. libcurl's multi interface drives all of them. A body reaches its sink in one piece unless
-it is larger than `Limits.hold_bytes`; then it streams. For small objects the cost of a transfer is
-libcurl's own work and a handful of Python calls, which is why this module counts them.
+Each transfer has a slot (`cfsctl.http.slot`); libcurl's multi interface drives all of them. A body
+reaches its sink in one piece unless it is larger than `Limits.hold_bytes`; then it streams in pieces of
+about that size. For a small object that leaves libcurl's own work and a handful of Python calls.
 
     next_job ──▶ slot (easy handle) ──▶ multi ──▶ body ──▶ sink ──▶ result
                    ▲                      │
@@ -15,8 +14,6 @@ libcurl's own work and a handful of Python calls, which is why this module count
 
 from __future__ import annotations
 
-import errno
-import math
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -24,32 +21,23 @@ import pycurl
 
 from cfsctl.http.document import Document
 from cfsctl.http.fetcher import (
-    OK,
     THROTTLING_STATUSES,
-    ConnectFailedError,
-    FetchTimeoutError,
     HTTPStatusError,
-    RedirectError,
     Statistics,
-    TLSError,
-    TooLargeError,
     TransferError,
-    TruncatedBodyError,
     find_ca_file,
 )
 from cfsctl.http.process import ProcessLocal
 from cfsctl.http.retry import Backlog, compute_pause, raise_explained
+from cfsctl.http.slot import DocumentSlot, Slot
 from cfsctl.http.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from cfsctl.http.fetcher import BodySink, Job, Limits, Options, Response
+    from cfsctl.http.fetcher import Job, Limits, Options, Response
 
 T = TypeVar("T")
-
-_RECEIVE_BUFFER_BYTES: Final = 256 << 10
-"""Read from a socket at a time; twice as fast as libcurl's 16 KiB for large bodies."""
 
 _MAX_WAIT_S: Final = 1.0
 """Longest sleep in one go, so that signals are seen."""
@@ -60,265 +48,17 @@ _NO_SOCKET_WAIT_S: Final = 0.01
 _FIRST_STREAMS: Final = 32
 """Requests in flight once the server turns out to speak HTTP/2."""
 
-_HTTP_SCHEMES: Final = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
-
-# Numbers of libcurl that not every version of pycurl names.
-_E_HTTP2_STREAM: Final = 92
-
-_ERROR_TYPES: Final[dict[int, type[TransferError]]] = {
-    pycurl.E_UNSUPPORTED_PROTOCOL: RedirectError,
-    pycurl.E_COULDNT_RESOLVE_PROXY: ConnectFailedError,
-    pycurl.E_COULDNT_RESOLVE_HOST: ConnectFailedError,
-    pycurl.E_COULDNT_CONNECT: ConnectFailedError,
-    pycurl.E_HTTP2: ConnectFailedError,
-    pycurl.E_PARTIAL_FILE: TruncatedBodyError,
-    pycurl.E_OPERATION_TIMEDOUT: FetchTimeoutError,
-    pycurl.E_TOO_MANY_REDIRECTS: RedirectError,
-    pycurl.E_GOT_NOTHING: ConnectFailedError,
-    pycurl.E_SEND_ERROR: ConnectFailedError,
-    pycurl.E_RECV_ERROR: ConnectFailedError,
-    _E_HTTP2_STREAM: ConnectFailedError,
-}
-"""What libcurl's errors are to us; `TransferError` for those that are not here."""
-
-_SIZE_OR_STATUS_CODES: Final = frozenset({pycurl.E_HTTP_RETURNED_ERROR, pycurl.E_FILESIZE_EXCEEDED})
-"""What libcurl sees in the header of an answer; the page that comes with an error may be large, too."""
-
-_TLS_CODES: Final = frozenset({35, 51, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91})
-"""CURLE_SSL_* and CURLE_PEER_FAILED_VERIFICATION."""
-
-
-class _Slot:
-    """One easy handle and the transfer on it.
-
-    Attributes:
-        job: What is being transferred; None when the slot is free.
-        attempt: Which attempt this is, from 1.
-        received: Bytes of the body so far.
-        failure: What a sink raised, or what we found wrong, during the transfer.
-    """
-
-    __slots__ = (
-        "_ca_file",
-        "_chunks",
-        "_hold",
-        "_hold_bytes",
-        "_limit",
-        "_limits",
-        "_options",
-        "_scheme",
-        "_sink",
-        "attempt",
-        "failure",
-        "handle",
-        "job",
-        "received",
-    )
-
-    def __init__(self, limits: Limits, options: Options, ca_file: str | None) -> None:
-        self._limits = limits
-        self._options = options
-        self._ca_file = ca_file
-        self._scheme = ""
-        self._limit: int | None = None
-        self._hold_bytes = self._hold = limits.hold_bytes
-        self._chunks: list[bytes] = []
-        self._sink: BodySink[Any] | None = None
-        self.job: Job[Any] | None = None
-        self.attempt = 0
-        self.received = 0
-        self.failure: BaseException | None = None
-        self.handle = self._make_handle()
-
-    def _make_handle(self) -> Any:  # noqa: ANN401 - pycurl has no type information
-        handle = pycurl.Curl()
-        limits, options = self._limits, self._options
-        handle.slot = self
-        set_option = handle.setopt
-        set_option(pycurl.WRITEFUNCTION, self._write)
-        set_option(pycurl.NOSIGNAL, 1)
-        set_option(pycurl.BUFFERSIZE, _RECEIVE_BUFFER_BYTES)
-        set_option(pycurl.USERAGENT, options.user_agent)
-        set_option(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in options.headers.items()])
-        # The body of an error must not reach a sink, and the status cannot be asked for in a callback.
-        set_option(pycurl.FAILONERROR, 1)
-        set_option(pycurl.FOLLOWLOCATION, 1)
-        set_option(pycurl.MAXREDIRS, limits.redirects)
-        set_option(pycurl.CONNECTTIMEOUT_MS, max(1, round(limits.connect_timeout_s * 1000)))
-        # A stall is the slowest of slow transfers; libcurl has one clock for both.
-        low_speed_time_s = min(limits.low_speed_time_s, limits.stall_timeout_s)
-        set_option(pycurl.LOW_SPEED_LIMIT, limits.low_speed_bytes_per_s)
-        set_option(pycurl.LOW_SPEED_TIME, max(1, math.ceil(low_speed_time_s)))
-        return handle
-
-    def _configure(self, scheme: str) -> None:
-        """Set what depends on the scheme: where redirects may go, the proxy, and TLS."""
-        self._scheme = scheme
-        set_option = self.handle.setopt
-        is_secure = scheme == "https"
-        set_option(pycurl.PROTOCOLS, _HTTP_SCHEMES)
-        set_option(pycurl.REDIR_PROTOCOLS, pycurl.PROTO_HTTPS if is_secure else _HTTP_SCHEMES)
-        # The empty string keeps libcurl from looking at the environment.
-        set_option(pycurl.PROXY, self._options.proxies.get(scheme, ""))
-        set_option(pycurl.NOPROXY, self._options.no_proxy)
-        if self._ca_file is not None:
-            set_option(pycurl.CAINFO, self._ca_file)
-        if self._options.client_certificate is not None:
-            set_option(pycurl.SSLCERT, self._options.client_certificate)
-            set_option(pycurl.SSLKEY, self._options.client_key or self._options.client_certificate)
-        if is_secure:
-            # Wait for the first connection to say whether it takes many requests at once.
-            set_option(pycurl.PIPEWAIT, 1)
-
-    def begin(self, job: Job[Any], attempt: int) -> None:
-        """Make the handle ready for a transfer."""
-        url = job.url
-        handle = self.handle
-        scheme = url[: url.index(":")]
-        if scheme != self._scheme:
-            self._configure(scheme)
-        handle.setopt(pycurl.URL, url)
-        limit = job.limit_bytes
-        if limit != self._limit:
-            self._limit = limit
-            self._hold = self._hold_bytes if limit is None else min(limit, self._hold_bytes)
-            handle.setopt(pycurl.MAXFILESIZE_LARGE, limit or 0)
-        self.job = job
-        self.attempt = attempt
-        self.received = 0
-
-    def _write(self, chunk: bytes) -> int | None:
-        """Take bytes from libcurl; returning 0 makes it stop."""
-        received = self.received = self.received + len(chunk)
-        if received <= self._hold:
-            self._chunks.append(chunk)
-            return None
-        try:
-            self._stream(chunk)
-        except BaseException as error:  # noqa: BLE001 - must not pass through libcurl; raised later
-            self.failure = error
-            return 0
-        return None
-
-    def _stream(self, chunk: bytes) -> None:
-        """Take bytes of a body that is too large to be held."""
-        job = cast("Job[Any]", self.job)
-        if self._limit is not None and self.received > self._limit:
-            raise TooLargeError(job.url, self._limit)
-        sink = self._sink
-        if sink is None:
-            sink = self._sink = job.make_sink()
-            for held in self._chunks:
-                sink.write(held)
-            self._chunks.clear()
-        sink.write(chunk)
-
-    def _accepts(self, status: int) -> bool:
-        return status == OK
-
-    def _find_status_error(self) -> HTTPStatusError | None:
-        status: int = self.handle.getinfo(pycurl.RESPONSE_CODE)
-        if self._accepts(status):
-            return None
-        retry_after_s: int = self.handle.getinfo(pycurl.RETRY_AFTER)
-        return HTTPStatusError(cast("Job[Any]", self.job).url, status, float(retry_after_s) or None)
-
-    def complete(self) -> Any:  # noqa: ANN401 - whatever the job's sink returns
-        """Return what the sink makes of the whole body."""
-        error = self._find_status_error()
-        if error is not None:
-            raise error
-        if self._sink is None:
-            sink = self._sink = cast("Job[Any]", self.job).make_sink()
-            chunks = self._chunks
-            if chunks:
-                sink.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-        sink, self._sink = self._sink, None
-        return sink.finish()
-
-    def explain(self, code: int, message: str) -> BaseException:
-        """Return the error for a failed transfer.
-
-        Args:
-            code: libcurl's CURLE_* number.
-            message: What libcurl says about it.
-        """
-        if self.failure is not None:
-            return self.failure
-        url = cast("Job[Any]", self.job).url
-        if code in _SIZE_OR_STATUS_CODES:
-            return self._find_status_error() or TooLargeError(url, self._limit or 0)
-        if code in _TLS_CODES:
-            was_reset = self.handle.getinfo(pycurl.OS_ERRNO) == errno.ECONNRESET
-            return (ConnectFailedError if was_reset else TLSError)(message, url)
-        return _ERROR_TYPES.get(code, TransferError)(f"{message} (libcurl error {code})", url)
-
-    def release(self) -> None:
-        """Forget the transfer; whatever its sink holds is given up."""
-        sink, self._sink = self._sink, None
-        if sink is not None:
-            sink.abort()
-        self._chunks.clear()
-        self.failure = None
-        self.job = None
-
-
-class _DocumentSlot(_Slot):
-    """A slot whose jobs are documents: it sends their headers and keeps those of the answer."""
-
-    __slots__ = ("_document", "_status")
-
-    def __init__(self, limits: Limits, options: Options, ca_file: str | None) -> None:
-        self._document: Document | None = None
-        super().__init__(limits, options, ca_file)
-        self._status = 0
-        self.handle.setopt(pycurl.HEADERFUNCTION, self._take_header)
-        self.handle.setopt(pycurl.FAILONERROR, 0)  # would cost the connection
-
-    def begin(self, job: Job[Any], attempt: int) -> None:
-        super().begin(job, attempt)
-        assert isinstance(job, Document)
-        self._document = job
-        headers = {**self._options.headers, **job.headers}
-        self.handle.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in headers.items()])
-
-    def _take_header(self, line: bytes) -> None:
-        document = self._document
-        if document is None:
-            return
-        text = line.decode("latin-1")
-        name, colon, value = text.partition(":")
-        if text.startswith("HTTP/"):
-            document.answered.clear()  # those before came with a redirect
-            status = text.split(" ", 2)[1:2]
-            self._status = int(status[0]) if status and status[0].isdecimal() else 0
-        elif colon:
-            document.answered[name.strip().lower()] = value.strip()
-
-    def _stream(self, chunk: bytes) -> None:
-        if self._accepts(self._status):
-            super()._stream(chunk)
-        elif self.received > self._hold_bytes:
-            raise HTTPStatusError(cast("Document", self._document).url, self._status)
-
-    def _accepts(self, status: int) -> bool:
-        document = self._document
-        if document is None or not document.accepts(status):
-            return False
-        document.status = status
-        return True
-
 
 class _Line:
     """A multi handle with its slots: everything that one process uses for one run of jobs at a time."""
 
-    def __init__(self, limits: Limits, make_slot: Callable[[], _Slot], statistics: Statistics) -> None:
+    def __init__(self, limits: Limits, make_slot: Callable[[], Slot], statistics: Statistics) -> None:
         self._limits = limits
         self._make_slot = make_slot
         self._statistics = statistics
         self._window = Window(limits.connections, limits.connections_max)
-        self._free: list[_Slot] = []
-        self._active: dict[object, _Slot] = {}
+        self._free: list[Slot] = []
+        self._active: dict[object, Slot] = {}
         self._backlog: Backlog[tuple[Job[Any], int]] = Backlog()
         self._is_protocol_known = False
         self._is_busy = False
@@ -382,7 +122,7 @@ class _Line:
         self._multi.add_handle(slot.handle)
         self._statistics.requests += 1
 
-    def _retire(self, slot: _Slot) -> None:
+    def _retire(self, slot: Slot) -> None:
         """Take a slot out of what is in flight."""
         handle = slot.handle
         self._multi.remove_handle(handle)
@@ -395,7 +135,7 @@ class _Line:
             if handle.getinfo(pycurl.INFO_HTTP_VERSION) == pycurl.CURL_HTTP_VERSION_2_0:
                 self._window.widen(_FIRST_STREAMS, self._limits.streams_max)
 
-    def _settle(self, slot: _Slot, error: BaseException) -> None:
+    def _settle(self, slot: Slot, error: BaseException) -> None:
         """Put a failed transfer into the backlog, or raise."""
         job, attempt = cast("Job[Any]", slot.job), slot.attempt
         self._retire(slot)
@@ -449,16 +189,16 @@ class CurlFetcher:
         self._limits = limits
         self._options = options
         self._statistics = ProcessLocal(Statistics)
-        self._bulk = ProcessLocal(lambda: self._make_line(_Slot))
+        self._bulk = ProcessLocal(lambda: self._make_line(Slot))
         # Documents have a line of their own, so that one can be fetched while a transfer goes on.
-        self._control = ProcessLocal(lambda: self._make_line(_DocumentSlot))
+        self._control = ProcessLocal(lambda: self._make_line(DocumentSlot))
 
     @property
     def statistics(self) -> Statistics:
         """Return the counters of this process."""
         return self._statistics.get()
 
-    def _make_line(self, slot_type: type[_Slot]) -> _Line:
+    def _make_line(self, slot_type: type[Slot]) -> _Line:
         ca_file = find_ca_file(self._options)
         return _Line(self._limits, lambda: slot_type(self._limits, self._options, ca_file), self.statistics)
 

@@ -132,7 +132,8 @@ class Limits:
         backoff_s: Mean pause before the second attempt; doubles with each.
         backoff_max_s: Longest pause that is chosen by us.
         retry_after_max_s: Longest pause that is granted to a server that asks for one.
-        hold_bytes: A body up to this size reaches its sink in one piece, when it is whole.
+        hold_bytes: A body up to this size reaches its sink in one piece, when it is whole; a larger one
+            in pieces of about this size, as it comes.
     """
 
     connect_timeout_s: float = 30.0
@@ -148,7 +149,7 @@ class Limits:
     backoff_s: float = 0.25
     backoff_max_s: float = 15.0
     retry_after_max_s: float = 60.0
-    hold_bytes: int = 64 << 10
+    hold_bytes: int = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,18 @@ class ObjectMissingError(SourceError):
         self.kind = kind
 
 
+def check_ref_name(name: str) -> None:
+    """Refuse what cannot be the name of a ref: it becomes a path, or a part of a URL.
+
+    Raises:
+        InvalidRefError: A name that is empty, has an empty component, ``.`` or ``..``, or a control
+            character.
+    """
+    components = name.split("/")
+    if any(component in {"", ".", ".."} for component in components) or not name.isprintable():
+        raise InvalidRefError(f"{name!r} cannot be the name of a ref")
+
+
 class FileSink(Protocol[Imported_co]):
     """Takes the stored form of one content object (``.filez``) and turns it into what was imported.
 
@@ -131,4 +143,8 @@ class Source(Protocol):
         """
 
     def close(self) -> None:
-        """Release connections and descriptors."""
+        """Release connections and descriptors of this process.
+
+        The source stays usable and opens what it needs again. To be called before a fork: a connection
+        may come with threads, as libcurl's does while it looks up host names.
+        """

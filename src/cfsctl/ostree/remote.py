@@ -1,0 +1,343 @@
+"""An OSTree repository on a web server, as a source to pull from.
+
+Only repositories in archive mode can be pulled over HTTP. What is asked for, relative to the base URL:
+
+    summary                  every ref with its commit, if the server has one
+    refs/heads/NAME          the commit of one ref, if the summary does not name it
+    objects/xx/rest.KIND     an object
+
+A server answers 403, 404 or 410 for what it does not have; anything else that is no success is an error
+that names what was wanted. Signatures are not looked at here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from urllib.parse import quote, urlunsplit
+
+from cfsctl.digest import Checksum
+from cfsctl.http import open_fetcher
+from cfsctl.http.document import Collector
+from cfsctl.http.fetcher import (
+    MISSING_STATUSES,
+    HTTPStatusError,
+    TransferError,
+    check_url,
+    redact_url,
+)
+from cfsctl.ostree.limits import LimitError
+from cfsctl.ostree.objects import MAX_METADATA_SIZE, ObjectKind, loose_path
+from cfsctl.ostree.source import (
+    MAX_REF_FILE_BYTES,
+    METADATA_IN_FLIGHT,
+    InvalidRefError,
+    ObjectMissingError,
+    RefNotFoundError,
+    SourceError,
+    check_ref_name,
+)
+from cfsctl.ostree.summary import MAX_SUMMARY_SIZE, Summary, SummaryError, SummaryRef, parse_summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from cfsctl.errors import CfsError
+    from cfsctl.http.fetcher import Fetcher
+    from cfsctl.ostree.source import FileSink
+
+T = TypeVar("T")
+
+MAX_HELD_BYTES: Final = MAX_METADATA_SIZE + (32 << 20)
+"""Bytes of unfinished metadata objects that are in memory together: one of the largest, and some more."""
+
+_CHECKSUM: Final = re.compile(rb"[0-9a-f]{64}")
+
+_URL_SAFE: Final = "/%:@!$&'()*+,;=~"
+"""What stays as it is in the path of a base URL; the user may have encoded some of it already."""
+
+_HTML: Final = re.compile(rb"\s*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE)
+_HTML_HINT: Final = "the server answered with a web page: log in to the network, or check the URL"
+
+_ARCHIVE_HINT: Final = "only repositories in archive mode can be pulled over HTTP"
+
+_SHOWN_BYTES: Final = 40
+"""Bytes of a ref file's content that an error shows."""
+
+
+class NoSummaryError(SourceError):
+    """A server without a summary, where only that can answer."""
+
+    exit_code = RefNotFoundError.exit_code
+
+
+class RemoteSource:
+    """An archive repository on a server; see `cfsctl.ostree.source.Source`.
+
+    Attributes:
+        description: Its URL without user name and password.
+    """
+
+    def __init__(self, url: str, fetcher: Fetcher | None = None) -> None:
+        """Check the URL; nothing is asked of the server yet.
+
+        Args:
+            url: Root of the repository, http or https.
+            fetcher: What fetches; None is the fastest that is installed, with default limits.
+
+        Raises:
+            InvalidURLError: Not a URL we can fetch from.
+        """
+        parts = check_url(url)
+        path = quote(parts.path.rstrip("/") + "/", safe=_URL_SAFE)
+        self._base = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+        self._query = f"?{parts.query}" if parts.query else ""
+        self.description = redact_url(self._base)
+        self._fetcher = fetcher or open_fetcher()
+        self._summary: Summary | None = None
+        self._is_summary_known = False
+        self._commit_sizes: dict[Checksum, int] = {}
+
+    def close(self) -> None:
+        """Close the connections of this process; new ones are opened when they are needed."""
+        self._fetcher.close()
+
+    # Refs
+
+    def resolve_ref(self, name: str) -> Checksum:
+        """Return the commit that the summary, or else the ref file, names.
+
+        Raises:
+            RefNotFoundError: Neither has the ref.
+            InvalidRefError: No valid name, or a ref file that holds no checksum.
+            SummaryError: The server's summary is none, or contradicts itself.
+            TransferError: The server did not answer as it should.
+        """
+        check_ref_name(name)
+        summary = self.find_summary()
+        ref = summary.refs.get(name) if summary is not None else None
+        if ref is None:
+            return self._read_ref_file(name)
+        self._commit_sizes[ref.checksum] = ref.commit_size
+        return ref.checksum
+
+    def list_refs(self) -> list[SummaryRef]:
+        """Return the refs in the order of the summary.
+
+        Raises:
+            NoSummaryError: The server has none.
+            SummaryError: The server's summary is none, or contradicts itself.
+            TransferError: The server did not answer as it should.
+        """
+        summary = self.find_summary()
+        if summary is None:
+            raise NoSummaryError(f"no summary available from remote {self.description}")
+        return list(summary.refs.values())
+
+    def find_summary(self) -> Summary | None:
+        """Return the server's summary, or None if it has none; it is asked for once.
+
+        A server that answers with something else is not believed in anything else either: what looks
+        like a repository without a summary may be the login page of a network.
+
+        Raises:
+            SummaryError: What the server has is no summary.
+            TransferError: The server did not answer as it should.
+        """
+        if not self._is_summary_known:
+            data = self._find_document("summary", "summary", MAX_SUMMARY_SIZE)
+            self._summary = None if data is None else self._parse_summary(data)
+            self._is_summary_known = True
+        return self._summary
+
+    def _parse_summary(self, data: bytes) -> Summary:
+        try:
+            return parse_summary(data)
+        except SummaryError as error:
+            hint = _HTML_HINT if _HTML.match(data) else None
+            raise SummaryError(
+                f"summary of {self.description}: {error}", offset=error.offset, field=error.field, hint=hint
+            ) from error
+
+    def _read_ref_file(self, name: str) -> Checksum:
+        path = f"refs/heads/{quote(name, safe='/')}"
+        data = self._find_document(path, f"ref '{name}'", MAX_REF_FILE_BYTES)
+        if data is None:
+            raise RefNotFoundError(name, self.description)
+        text = data.rstrip()
+        if _CHECKSUM.fullmatch(text) is None:
+            found = repr(text[:_SHOWN_BYTES])[1:] + ("..." if len(text) > _SHOWN_BYTES else "")
+            where = f"ref '{name}' of {self.description}"
+            raise InvalidRefError(
+                f"{where}: expected 64 lower-case hexadecimal digits, found {found}",
+                hint=_HTML_HINT if _HTML.match(data) else None,
+            )
+        return Checksum(bytes.fromhex(text.decode("ascii")))
+
+    def _find_document(self, path: str, name: str, limit_bytes: int) -> bytes | None:
+        try:
+            return self._fetcher.get(self._url(path), limit_bytes=limit_bytes).body
+        except TransferError as error:
+            if isinstance(error, HTTPStatusError) and error.status in MISSING_STATUSES:
+                return None
+            error.about(name)
+            raise
+
+    def _url(self, path: str) -> str:
+        return f"{self._base}{path}{self._query}"
+
+    # Objects
+
+    def fetch_metadata(
+        self,
+        request: Callable[[], tuple[Checksum, ObjectKind] | None],
+        deliver: Callable[[Checksum, ObjectKind, bytes], None],
+    ) -> None:
+        """Fetch what `request` names; see `Source.fetch_metadata`.
+
+        A commit that was found through the summary may have no more bytes than that says.
+
+        Raises:
+            ObjectMissingError: The server has no such object.
+            TransferError: The server did not answer as it should; the message names the object.
+        """
+        held = _Held()
+        in_flight = 0
+
+        def next_job() -> _MetadataJob | None:
+            nonlocal in_flight
+            wanted = request() if in_flight < METADATA_IN_FLIGHT else None
+            if wanted is None:
+                return None
+            in_flight += 1
+            return self._make_metadata_job(*wanted, held)
+
+        for job, data in self._fetcher.transfer(next_job):
+            in_flight -= 1
+            deliver(job.checksum, job.kind, data)
+
+    def _make_metadata_job(self, checksum: Checksum, kind: ObjectKind, held: _Held) -> _MetadataJob:
+        limit = self._commit_sizes.get(checksum, MAX_METADATA_SIZE) if kind is ObjectKind.COMMIT else None
+        limit = MAX_METADATA_SIZE if limit is None else min(limit, MAX_METADATA_SIZE)
+        return _MetadataJob(self, checksum, kind, limit, held)
+
+    def fetch_files(
+        self, checksums: Iterable[Checksum], make_sink: Callable[[Checksum], FileSink[T]]
+    ) -> Iterator[T]:
+        """Pass content objects through sinks; see `Source.fetch_files`.
+
+        Raises:
+            ObjectMissingError: The server has no such object.
+            TransferError: The server did not answer as it should; the message names the object.
+        """
+        pending = iter(checksums)
+
+        def next_job() -> _FileJob[T] | None:
+            checksum = next(pending, None)
+            return None if checksum is None else _FileJob(self, checksum, make_sink)
+
+        return self._fetcher.transfer(next_job)
+
+    def object_url(self, checksum: Checksum, kind: ObjectKind) -> str:
+        """Return where an object is."""
+        return f"{self._base}{loose_path(checksum, kind)}{self._query}"
+
+    def explain(self, error: TransferError, checksum: Checksum, kind: ObjectKind) -> CfsError:
+        """Return the error for an object that could not be had."""
+        if isinstance(error, HTTPStatusError) and error.status in MISSING_STATUSES:
+            hint = _ARCHIVE_HINT if kind is ObjectKind.FILE else None
+            return ObjectMissingError(
+                checksum, kind, f"{self.description} (HTTP status {error.status})", hint=hint
+            )
+        return error.about(_format_name(checksum, kind))
+
+
+def _format_name(checksum: Checksum, kind: ObjectKind) -> str:
+    """Return an object's name for messages."""
+    return f"{kind.label} object {checksum.hex()}"
+
+
+class _Held:
+    """Bytes of unfinished metadata that are in memory together."""
+
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        self.size = 0
+
+
+class _MetadataJob:
+    """One metadata object; it is its own result, together with the bytes."""
+
+    __slots__ = ("_held", "_source", "checksum", "kind", "limit_bytes", "url")
+
+    def __init__(
+        self, source: RemoteSource, checksum: Checksum, kind: ObjectKind, limit_bytes: int, held: _Held
+    ) -> None:
+        self._source = source
+        self._held = held
+        self.checksum = checksum
+        self.kind = kind
+        self.limit_bytes = limit_bytes
+        self.url = source.object_url(checksum, kind)
+
+    @property
+    def name(self) -> str:
+        return _format_name(self.checksum, self.kind)
+
+    def make_sink(self) -> _MetadataSink:
+        return _MetadataSink(self, self._held)
+
+    def explain(self, error: TransferError, /) -> CfsError:
+        return self._source.explain(error, self.checksum, self.kind)
+
+
+class _MetadataSink:
+    """Collects one metadata object, as long as all of them together stay within `MAX_HELD_BYTES`."""
+
+    __slots__ = ("_collector", "_held", "_job", "_size")
+
+    def __init__(self, job: _MetadataJob, held: _Held) -> None:
+        self._job = job
+        self._held = held
+        self._collector = Collector()
+        self._size = 0
+
+    def write(self, chunk: bytes, /) -> None:
+        size = len(chunk)
+        self._size += size
+        self._held.size += size
+        if self._held.size > MAX_HELD_BYTES:
+            raise LimitError(
+                f"{self._job.name}: expected at most {MAX_HELD_BYTES} bytes of metadata at a time, found more"
+            )
+        self._collector.write(chunk)
+
+    def finish(self) -> tuple[_MetadataJob, bytes]:
+        self._held.size -= self._size
+        return self._job, self._collector.finish()
+
+    def abort(self) -> None:
+        self._held.size -= self._size
+        self._collector.abort()
+
+
+class _FileJob(Generic[T]):
+    """One content object. How large its stored form may be, only its sink can tell."""
+
+    __slots__ = ("_checksum", "_make_sink", "_source", "limit_bytes", "url")
+
+    def __init__(
+        self, source: RemoteSource, checksum: Checksum, make_sink: Callable[[Checksum], FileSink[T]]
+    ) -> None:
+        self._source = source
+        self._checksum = checksum
+        self._make_sink = make_sink
+        self.limit_bytes = None
+        self.url = source.object_url(checksum, ObjectKind.FILE)
+
+    def make_sink(self) -> FileSink[T]:
+        return self._make_sink(self._checksum)
+
+    def explain(self, error: TransferError, /) -> CfsError:
+        return self._source.explain(error, self._checksum, ObjectKind.FILE)

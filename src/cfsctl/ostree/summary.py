@@ -1,0 +1,110 @@
+"""The ``summary`` of a repository: its refs, and what else it says about itself.
+
+Format: libostree's ``OSTREE_SUMMARY_GVARIANT``, ``(a(s(taya{sv}))a{sv})``: refs as (name, (size of the
+commit object, checksum, metadata)), then metadata of the repository. The size is in the byte order of
+the machine that wrote it; little-endian in practice.
+
+What is checked: normal form, checksums of 32 bytes, names that are not empty and occur once. Not the
+order of the names, which we do not rely on; whether the summary is to be believed is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, cast
+
+from cfsctl import gvariant
+from cfsctl.digest import Checksum
+from cfsctl.errors import FormatError
+from cfsctl.ostree.objects import CHECKSUM_SIZE, MAX_METADATA_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cfsctl.gvariant import Value, Variant
+
+MAX_SUMMARY_SIZE: Final = MAX_METADATA_SIZE
+"""Bytes of a summary."""
+
+MAX_SUMMARY_VALUES: Final = 4_000_000
+"""Values in a summary; Flathub's has some fifteen for each of 10,000 refs."""
+
+_TYPE: Final = gvariant.parse_type("(a(s(taya{sv}))a{sv})")
+
+
+class SummaryError(FormatError):
+    """Bytes that are no summary; the message says field, expected and found."""
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRef:
+    """A ref as the summary lists it.
+
+    Attributes:
+        name: Name of the ref.
+        checksum: The commit.
+        commit_size: Bytes of the commit object, as the summary has it.
+        metadata: What else it says about the commit, in stored order; numbers as stored.
+    """
+
+    name: str
+    checksum: Checksum
+    commit_size: int
+    metadata: Sequence[tuple[str, Variant]]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A whole summary.
+
+    Attributes:
+        refs: By name, in stored order.
+        metadata: What it says about the repository, in stored order; numbers as stored.
+    """
+
+    refs: Mapping[str, SummaryRef]
+    metadata: Sequence[tuple[str, Variant]]
+
+
+def parse_summary(data: bytes) -> Summary:
+    """Return what a summary says.
+
+    Raises:
+        SummaryError: Not a summary, or one that contradicts itself.
+    """
+    if len(data) > MAX_SUMMARY_SIZE:
+        raise SummaryError(f"expected at most {MAX_SUMMARY_SIZE} bytes, found {len(data)}")
+    try:
+        value = gvariant.decode(_TYPE, data, max_values=MAX_SUMMARY_VALUES)
+    except gvariant.GVariantError as error:
+        raise SummaryError(str(error), offset=error.offset, field=error.field) from error
+    entries, metadata = cast("tuple[list[_Entry], list[tuple[str, Variant]]]", value)
+    refs: dict[str, SummaryRef] = {}
+    for entry in entries:
+        ref = _parse_entry(entry)
+        if refs.setdefault(ref.name, ref) is not ref:
+            raise SummaryError(f"ref '{ref.name}': expected once, found again", field="refs")
+    return Summary(refs, metadata)
+
+
+_Entry = tuple[str, tuple[int, bytes, "list[tuple[str, Variant]]"]]
+
+
+def _parse_entry(entry: _Entry) -> SummaryRef:
+    name, (commit_size, checksum, metadata) = entry
+    if not name:
+        raise SummaryError("name of a ref: expected at least one character, found none", field="refs")
+    if len(checksum) != CHECKSUM_SIZE:
+        raise SummaryError(
+            f"ref '{name}': expected a checksum of {CHECKSUM_SIZE} bytes, found {len(checksum)}", field="refs"
+        )
+    return SummaryRef(name, Checksum(checksum), commit_size, metadata)
+
+
+def format_summary(summary: Summary) -> bytes:
+    """Return the bytes of a summary; `parse_summary` gives it back."""
+    refs: Value = [
+        (ref.name, (ref.commit_size, bytes(ref.checksum), list(ref.metadata)))
+        for ref in summary.refs.values()
+    ]
+    return gvariant.encode(_TYPE, (refs, list(summary.metadata)))
