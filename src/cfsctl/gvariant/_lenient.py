@@ -18,6 +18,7 @@ from cfsctl.gvariant.types import (
     TupleType,
     Type,
     VariantType,
+    align,
     parse_type,
 )
 from cfsctl.gvariant.values import Just, Value, Variant
@@ -209,70 +210,71 @@ class _Step(NamedTuple):
     is_last: bool
 
 
-class _Bounds(NamedTuple):
-    """Where the offset table puts a member, from the start of the tuple."""
-
-    first: int
-    last: int
-    is_known: bool
-    """Whether the table is long enough to have what that took."""
-
-
-_BEYOND: Final = 1 << 64
-"""End of a member whose offset is missing."""
-
-
 def _tuple_reader(type_: TupleType) -> Reader:
     steps = _tuple_steps(type_)
-    default = default_value(type_)
+    defaults = tuple([step.default for step in steps])
+    trailing = _trailing_size(type_)
 
     def read(data: bytes, start: int, end: int, depth: int, budget: Budget) -> Value:
         size = end - start
         if not size or type_.fixed_size not in (None, size):
-            return default
+            return defaults
         budget.charge(len(steps))
         bounds = _member_bounds(steps, data, start, end)
-        limit = min(size, bounds[-1].last if bounds else 0)
+        limit = bounds[-1][1] if len(bounds) == len(steps) and bounds else trailing
         values = [
-            step.read(data, start + place.first, start + place.last, depth + 1, budget)
-            if place.is_known and place.first < place.last <= limit
+            step.read(data, start + first, start + last, depth + 1, budget)
+            if first < last <= size and last <= limit
             else step.default
-            for step, place in zip(steps, _ordered(bounds, size), strict=False)
+            for step, (first, last) in zip(steps, _ordered(bounds, size), strict=False)
         ]
-        return (*values, *[step.default for step in steps[len(values) :]])
+        return (*values, *defaults[len(values) :])
 
     return read
 
 
-def _member_bounds(steps: Sequence[_Step], data: bytes, start: int, end: int) -> list[_Bounds]:
+def _member_bounds(steps: Sequence[_Step], data: bytes, start: int, end: int) -> list[tuple[int, int]]:
+    """Return where the offset table puts the members, up to the first for which it is too short."""
     width = offset_width(end - start)
     bounds = []
     position = 0
     for step in steps:
         first = position + (-position & step.padding)
         place = end - width * step.offsets
-        is_known = place >= start
+        if place < start:
+            break
         if step.fixed_size is not None:
-            position = last = first + step.fixed_size
-        elif not is_known:
-            last, position = _BEYOND, 0
+            position = first + step.fixed_size
         elif step.is_last:
-            last = place - start
+            position = place - start
         else:
-            position = last = int.from_bytes(data[place : place + width], "little")
-        bounds.append(_Bounds(first, last, is_known))
+            position = int.from_bytes(data[place : place + width], "little")
+        bounds.append((first, position))
     return bounds
 
 
-def _ordered(bounds: list[_Bounds], size: int) -> list[_Bounds]:
+def _ordered(bounds: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
     """Return the bounds up to the first that overlap or pass the end of the tuple.
 
     GLib never looks for more disorder once the first member is out of order, so neither do we.
     """
-    for index, (first, last, _) in enumerate(bounds):
+    for index, (first, last) in enumerate(bounds):
         if not first <= last <= size:
             return bounds[:index] or bounds
     return bounds
+
+
+def _trailing_size(type_: TupleType) -> int:
+    """Return where the last member ends if the offset before it is taken for 0, or a number above all.
+
+    That is what GLib compares the other members with when the table is too short for the last one.
+    """
+    if not type_.members or type_.members[-1].fixed_size is None:
+        return 1 << 64
+    position = 0
+    for member in type_.members:
+        position = 0 if member.fixed_size is None else align(position, member.alignment) + member.fixed_size
+    return position
 
 
 def _tuple_steps(type_: TupleType) -> list[_Step]:

@@ -106,6 +106,20 @@ def test_fields_of_a_stored_commit() -> None:
     )
 
 
+def test_views_are_read_like_bytes() -> None:
+    for parse, kind in (
+        (parse_dirtree, ObjectKind.DIRTREE),
+        (parse_dirmeta, ObjectKind.DIRMETA),
+        (parse_commit, ObjectKind.COMMIT),
+        (parse_zlib_file_header, ObjectKind.FILE),
+    ):
+        for path in _stored(kind):
+            data = path.read_bytes()
+            assert parse(memoryview(bytearray(data))) == parse(data)
+    long = _raw_tree([(b"x" * 255 + b"\0", A)], [])
+    assert parse_dirtree(memoryview(long)) == parse_dirtree(long)
+
+
 # --- examples of the format ---------------------------------------------------------------------
 
 

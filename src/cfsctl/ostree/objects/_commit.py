@@ -45,7 +45,7 @@ _CommitFields: TypeAlias = (
 )
 
 
-def parse_commit(data: bytes) -> Commit:
+def parse_commit(data: bytes | memoryview) -> Commit:
     """Decode a commit.
 
     Raises:

@@ -49,13 +49,14 @@ class Dirmeta(NamedTuple):
 _DIRMETA: Final = struct.Struct(">III")
 
 
-def parse_dirmeta(data: bytes) -> Dirmeta:
+def parse_dirmeta(data: bytes | memoryview) -> Dirmeta:
     """Decode a dirmeta.
 
     Raises:
         OstreeObjectError: Not in normal form, not the mode of a directory, bits outside type and
             07777, or broken extended attributes.
     """
+    data = bytes(data)
     if len(data) < 12:
         fail("dirmeta", "at least 12 bytes", len(data))
     uid, gid, mode = _DIRMETA.unpack_from(data)
@@ -80,7 +81,7 @@ def _check_directory_mode(mode: int) -> None:
         fail("mode", "the type of a directory and bits within 07777", f"{mode:#o}")
 
 
-def parse_dirtree(data: bytes) -> Dirtree:
+def parse_dirtree(data: bytes | memoryview) -> Dirtree:
     """Decode a dirtree.
 
     Entries may come in any order, as libostree allows; everything else is as a writer makes it.
@@ -89,6 +90,7 @@ def parse_dirtree(data: bytes) -> Dirtree:
         OstreeObjectError: Not in normal form, an identifier that has not 32 bytes, a name that is no
             path component, or a name that occurs twice, be it as file or as directory.
     """
+    data = bytes(data)
     size = len(data)
     width = offset_width(size)
     table = size - width

@@ -67,7 +67,7 @@ class _Attributes(NamedTuple):
     regular_header: bytes
 
 
-def parse_header_length(data: bytes) -> int:
+def parse_header_length(data: bytes | memoryview) -> int:
     """Return the size in bytes of the file header that begins with these 8 bytes, the 8 included.
 
     Raises:
@@ -84,7 +84,7 @@ def parse_header_length(data: bytes) -> int:
     return int(length) + SIZED_PREFIX
 
 
-def parse_zlib_file_header(data: bytes) -> FileHeader:
+def parse_zlib_file_header(data: bytes | memoryview) -> FileHeader:
     """Decode the header at the start of a ``.filez``, or as a commit stream stores it.
 
     A caller that has a symbolic link checks that nothing follows the header.

@@ -108,7 +108,7 @@ COMMON_SIZE: Final = 1024
 """Bytes up to which decoded attributes and headers are remembered: labels repeat in nearly every file."""
 
 
-def parse_xattrs(data: bytes) -> Xattrs:
+def parse_xattrs(data: bytes | memoryview) -> Xattrs:
     """Decode a list of extended attributes, ``a(ayay)``.
 
     Args:
@@ -118,6 +118,7 @@ def parse_xattrs(data: bytes) -> Xattrs:
         OstreeObjectError: Not in normal form, a name without its final NUL or with another one, a
             name twice, or a name or value above the kernel's limits.
     """
+    data = bytes(data)
     return _read_common_xattrs(data) if len(data) <= COMMON_SIZE else _read_xattrs(data)
 
 
