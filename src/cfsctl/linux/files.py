@@ -122,23 +122,26 @@ def open_regular(dirfd: int, name: str | bytes) -> int:
     raise OSError(number, f"expected a regular file, found {_TYPE_NAMES.get(kind, 'another type')}", name)
 
 
-def replace_symlink(dirfd: int, name: str, text: str | bytes) -> None:
+def replace_symlink(dirfd: int, name: str, text: str | bytes, *, temporary_dirfd: int | None = None) -> None:
     """Make `name` a symbolic link to `text`, in place of whatever link or file is there, atomically.
 
     Args:
-        dirfd: Directory, borrowed; also holds the temporary link.
+        dirfd: Directory, borrowed.
         name: Path relative to `dirfd`; its directory must exist.
         text: The link's content, not interpreted here.
+        temporary_dirfd: Directory of the same file system for the temporary link, borrowed; `dirfd`
+            if None.
 
     Raises:
         OSError: Nothing has changed then, and the temporary link is gone.
     """
-    temporary, _ = _make_named(TEMPORARY_LINK_PREFIX, lambda new: os.symlink(text, new, dir_fd=dirfd))
+    where = dirfd if temporary_dirfd is None else temporary_dirfd
+    temporary, _ = _make_named(TEMPORARY_LINK_PREFIX, lambda new: os.symlink(text, new, dir_fd=where))
     try:
-        os.rename(temporary, name, src_dir_fd=dirfd, dst_dir_fd=dirfd)
+        os.rename(temporary, name, src_dir_fd=where, dst_dir_fd=dirfd)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(temporary, dir_fd=dirfd)
+            os.unlink(temporary, dir_fd=where)
         raise
 
 

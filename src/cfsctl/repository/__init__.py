@@ -1,1 +1,37 @@
-"""A composefs repository on disk."""
+"""A composefs repository on disk.
+
+    meta.json     hash, image formats, feature flags; with fs-verity if the repository is secure
+    objects/      content by its fs-verity digest
+    images/       which objects may be mounted, and refs to them
+    streams/      which objects are named streams, and refs to them
+
+`Repository` opens one and holds its lock; the stores hang from it:
+
+    with Repository.open(path) as repository:
+        stored = repository.objects.ensure_bytes(data)
+        repository.sync()                               # content before names
+        repository.images.link(stored.object_id, "name")
+"""
+
+from __future__ import annotations
+
+from cfsctl.repository.init import InitStatus, init_repository
+from cfsctl.repository.lock import LockedError
+from cfsctl.repository.names import InvalidNameError
+from cfsctl.repository.objects import ObjectStore, ObjectWriter, StoredObject
+from cfsctl.repository.refs import Ref, RefNotFoundError
+from cfsctl.repository.repository import Repository, detect_algorithm
+
+__all__ = [
+    "InitStatus",
+    "InvalidNameError",
+    "LockedError",
+    "ObjectStore",
+    "ObjectWriter",
+    "Ref",
+    "RefNotFoundError",
+    "Repository",
+    "StoredObject",
+    "detect_algorithm",
+    "init_repository",
+]

@@ -418,9 +418,6 @@ class ObjectWriter:
     """An object in the making: written in pieces, hashed on the way, visible when committed.
 
     A context manager: leaving it without `commit` leaves nothing behind.
-
-    Attributes:
-        size: Bytes written so far.
     """
 
     __slots__ = ("_file", "_hasher", "_store")
@@ -430,6 +427,11 @@ class ObjectWriter:
         self._store = store
         self._file = file
         self._hasher = Hasher(store.algorithm)
+
+    @property
+    def fd(self) -> int:
+        """Descriptor of the file in the making, borrowed: for reading what was written."""
+        return self._file.fd
 
     @property
     def size(self) -> int:

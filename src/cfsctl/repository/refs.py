@@ -1,0 +1,328 @@
+"""The links of a repository: entries of a category, and the refs that name them.
+
+    images/                     or streams/
+      <entry>    -> ../objects/xx/rest
+      refs/
+        <ref>    -> ../<entry>             a ref of one component
+        a/b      -> ../../<entry>          slashes in a ref are directories
+
+A link is made or replaced in one rename, from a temporary link in the repository's directory, where
+no reader looks for names. Directories are opened one by one without following links, so a link in the
+place of a directory is an error and never a way out of the repository.
+
+Nothing here makes content durable: callers pass the barrier (`Repository.sync`) before they name what
+they stored. The directory that holds a changed ref is synced, so a ref that was reported is there after
+a power failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cfsctl.errors import ExitCode, RepositoryError
+from cfsctl.linux.files import fsync_directory, replace_symlink
+from cfsctl.repository.names import (
+    MAX_DEPTH,
+    REFS,
+    check_entry,
+    check_ref,
+    find_entry_in,
+    object_link_text,
+    ref_link_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cfsctl.digest import ObjectID
+
+_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY_MODE: Final = 0o755
+
+
+class RefNotFoundError(RepositoryError):
+    """A name that nothing in the repository has."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
+class BlockedNameError(RepositoryError):
+    """A name that cannot be used because something else is in its way."""
+
+
+class Ref(NamedTuple):
+    """A ref as it is found.
+
+    Attributes:
+        name: Its path below ``refs``.
+        text: The text of the link.
+    """
+
+    name: str
+    text: str
+
+    @property
+    def entry(self) -> str | None:
+        """The entry that the ref names, or None if the text names none."""
+        return find_entry_in(self.text)
+
+
+class Found(NamedTuple):
+    """Something below ``refs``.
+
+    Attributes:
+        path: Its path relative to ``refs``.
+        status: Its own status, links not followed.
+        text: The text of a link, or None for anything else.
+    """
+
+    path: str
+    status: os.stat_result
+    text: str | None
+
+
+class Category:
+    """The links below ``images`` or ``streams``.
+
+    Attributes:
+        name: The category's directory.
+    """
+
+    def __init__(self, dirfd: int, name: str, check_writable: Callable[[], None]) -> None:
+        """Make no call to the system yet.
+
+        Args:
+            dirfd: The repository's directory, borrowed; must stay open.
+            name: ``images`` or ``streams``.
+            check_writable: Raises if nothing may be written.
+        """
+        self.name = name
+        self._root = dirfd
+        self._check_writable = check_writable
+
+    # Reading
+
+    def read_entry(self, entry: str) -> str | None:
+        """Return the text of an entry's link, or None if there is no such entry.
+
+        Raises:
+            BlockedNameError: It is no link.
+        """
+        return self._read_link([self.name], check_entry(entry))
+
+    def read_ref(self, ref: str) -> str | None:
+        """Return the text of a ref's link, or None if there is no such ref.
+
+        Raises:
+            BlockedNameError: It is no link.
+        """
+        *parents, last = check_ref(ref).split("/")
+        return self._read_link([self.name, REFS, *parents], last)
+
+    def _read_link(self, parents: list[str], last: str) -> str | None:
+        try:
+            with self._open_directory(parents) as directory:
+                return os.readlink(last, dir_fd=directory)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                path = "/".join([*parents, last])
+                raise BlockedNameError(f"{path}: expected a symbolic link, found something else") from error
+            raise
+
+    @contextlib.contextmanager
+    def _open_directory(self, parts: list[str], *, create: bool = False) -> Iterator[int]:
+        """Open a directory below the repository, component by component.
+
+        Raises:
+            FileNotFoundError: One is missing and `create` is false.
+            BlockedNameError: One is a link or no directory.
+        """
+        fd = os.dup(self._root)
+        try:
+            for index, part in enumerate(parts):
+                try:
+                    inner = self._open_one(fd, part, create=create)
+                except OSError as error:
+                    if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
+                        raise
+                    path = "/".join(parts[: index + 1])
+                    raise BlockedNameError(f"{path}: expected a directory, found something else") from error
+                os.close(fd)
+                fd = inner
+            yield fd
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _open_one(fd: int, part: str, *, create: bool) -> int:
+        try:
+            return os.open(part, _DIRECTORY_FLAGS, dir_fd=fd)
+        except FileNotFoundError:
+            if not create:
+                raise
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(part, _DIRECTORY_MODE, dir_fd=fd)
+            fsync_directory(fd)
+        return os.open(part, _DIRECTORY_FLAGS, dir_fd=fd)
+
+    def iter_entries(self) -> Iterator[Found]:
+        """Yield what is directly below the category, except ``refs``, sorted by name."""
+        try:
+            with self._open_directory([self.name]) as directory:
+                names = sorted(name for name in os.listdir(directory) if name != REFS)
+                for name in names:
+                    found = _look(directory, name, name)
+                    if found is not None:
+                        yield found
+        except FileNotFoundError:
+            return
+
+    def iter_refs_tree(self, prefix: str = "") -> Iterator[Found]:
+        """Yield everything below ``refs`` but directories, sorted by name within each directory.
+
+        Args:
+            prefix: Directory below ``refs`` to start at; paths are relative to it.
+
+        Raises:
+            BlockedNameError: Directories nested deeper than any ref that can be made.
+        """
+        start = check_ref(prefix).split("/") if prefix else []
+        pending: list[list[str]] = [[]]
+        while pending:
+            parts = pending.pop()
+            if len(parts) > 2 * MAX_DEPTH:
+                raise BlockedNameError(f"{self.name}/{REFS}/{parts[0]}: directories nested too deeply")
+            try:
+                with self._open_directory([self.name, REFS, *start, *parts]) as directory:
+                    found = [
+                        _look(directory, n, "/".join([*parts, n])) for n in sorted(os.listdir(directory))
+                    ]
+            except FileNotFoundError:
+                continue
+            items = [item for item in found if item is not None]
+            yield from (item for item in items if not stat.S_ISDIR(item.status.st_mode))
+            inner = [item.path.split("/") for item in items if stat.S_ISDIR(item.status.st_mode)]
+            pending.extend(reversed(inner))
+
+    def list_refs(self, prefix: str = "") -> list[Ref]:
+        """Return all refs below a directory of refs, sorted by name.
+
+        Args:
+            prefix: Directory below ``refs``; names are relative to it.
+
+        Returns:
+            Refs whose names are valid Unicode, whatever they point to.
+        """
+        refs = [Ref(item.path, item.text) for item in self.iter_refs_tree(prefix) if item.text is not None]
+        return sorted(ref for ref in refs if _is_unicode(ref.name) and _is_unicode(ref.text))
+
+    # Writing
+
+    def set_entry(self, entry: str, object_id: ObjectID) -> None:
+        """Make an entry name an object, in place of what it named before.
+
+        Raises:
+            InvalidNameError: The entry cannot be a name here.
+            BlockedNameError: A directory is in the way.
+        """
+        check_entry(entry)
+        self._check_writable()
+        self._set([self.name], entry, object_link_text(object_id))
+
+    def set_ref(self, ref: str, entry: str) -> None:
+        """Make a ref name an entry, in place of what it named before; the entry need not exist.
+
+        Raises:
+            InvalidNameError: The ref or the entry cannot be a name here.
+            BlockedNameError: A directory, or a ref that would have to be one, is in the way.
+        """
+        ref = check_ref(ref)
+        text = ref_link_text(ref, check_entry(entry))
+        self._check_writable()
+        *parents, last = ref.split("/")
+        self._set([self.name, REFS, *parents], last, text, sync=True)
+
+    def _set(self, parents: list[str], last: str, text: str, *, sync: bool = False) -> None:
+        with self._open_directory(parents, create=True) as directory:
+            if not self._needs_change(directory, parents, last, text):
+                return
+            if sync:
+                # What the ref names must be there after a power failure if the ref is.
+                self._sync_entries()
+            try:
+                os.symlink(text, last, dir_fd=directory)
+            except FileExistsError:
+                replace_symlink(directory, last, text, temporary_dirfd=self._root)
+            if sync:
+                os.fsync(directory)
+
+    def _sync_entries(self) -> None:
+        with self._open_directory([self.name]) as directory:
+            os.fsync(directory)
+
+    @staticmethod
+    def _needs_change(directory: int, parents: list[str], last: str, text: str) -> bool:
+        try:
+            return os.readlink(last, dir_fd=directory) != text
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            path = "/".join([*parents, last])
+            raise BlockedNameError(f"{path}: something that is no link is in the way") from error
+
+    def remove_ref(self, ref: str) -> None:
+        """Remove a ref; what it named stays until it is collected.
+
+        Raises:
+            RefNotFoundError: There is no such ref.
+            BlockedNameError: It is a directory of refs.
+        """
+        ref = check_ref(ref)
+        self._check_writable()
+        *parents, last = ref.split("/")
+        try:
+            with self._open_directory([self.name, REFS, *parents]) as directory:
+                if _is_directory(directory, last):
+                    raise BlockedNameError(f"{self.name}/{REFS}/{ref}: is a directory of refs")
+                os.unlink(last, dir_fd=directory)
+                os.fsync(directory)
+        except FileNotFoundError as error:
+            raise RefNotFoundError(f"ref {ref!r} not found in {self.name}") from error
+
+    def remove_entry(self, entry: str) -> None:
+        """Remove an entry, whatever its name is; for the collector.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        with self._open_directory([self.name]) as directory:
+            os.unlink(entry, dir_fd=directory)
+
+
+def _look(directory: int, name: str, path: str) -> Found | None:
+    """Return what is called `name`, or None if it is gone meanwhile."""
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        text = os.readlink(name, dir_fd=directory) if stat.S_ISLNK(status.st_mode) else None
+    except FileNotFoundError:
+        return None
+    return Found(path, status, text)
+
+
+def _is_directory(directory: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,0 +1,247 @@
+"""An open repository: its directory, its lock, and the stores in it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cfsctl.linux.syscalls import syncfs
+from cfsctl.progress import silent
+from cfsctl.repository.access import WriteAccess
+from cfsctl.repository.config import AlgorithmMismatchError
+from cfsctl.repository.images import Images
+from cfsctl.repository.lock import RepositoryLock
+from cfsctl.repository.metafile import Metadata, NotARepositoryError, VerityRequiredError, read_metadata
+from cfsctl.repository.objects import ObjectStore
+from cfsctl.repository.streams import Streams
+from cfsctl.repository.upgrade import CannotInferError, infer, upgrade
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from cfsctl.digest import Algorithm
+    from cfsctl.erofs.format import FormatVersion
+    from cfsctl.progress import Reporter
+    from cfsctl.repository.config import Config
+
+
+def detect_algorithm(path: str, *, may_infer: bool = True) -> Algorithm:
+    """Return the hash algorithm of a repository without opening it, locking it or changing anything.
+
+    Args:
+        path: The repository's directory.
+        may_infer: Tell it from an object where there is no meta.json.
+
+    Raises:
+        NotARepositoryError: There is no repository, or no object to tell from.
+        ConfigError: Its meta.json cannot be read.
+    """
+    dirfd = _open_directory(path)
+    try:
+        metadata = read_metadata(dirfd)
+        if metadata is not None:
+            return metadata.config.algorithm
+        if not may_infer:
+            raise _not_initialised(path)
+        try:
+            return infer(dirfd).algorithm
+        except CannotInferError as error:
+            raise _cannot_infer(path, error) from error
+    finally:
+        os.close(dirfd)
+
+
+def _open_directory(path: str) -> int:
+    # Not O_PATH: the descriptor is locked. O_NONBLOCK only matters for what is no directory.
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotARepositoryError(
+            f"opening repository {path}: {error.strerror}", hint="make one with `cfsctl init`"
+        ) from error
+
+
+def _not_initialised(path: str) -> NotARepositoryError:
+    return NotARepositoryError(
+        f"meta.json not found in {path}; this repository must be initialized with `cfsctl init`"
+    )
+
+
+def _cannot_infer(path: str, error: CannotInferError) -> NotARepositoryError:
+    return NotARepositoryError(
+        f"no meta.json in {path}; tried to infer algorithm from objects: {error}",
+        hint="make a repository with `cfsctl init`",
+    )
+
+
+class Repository:
+    """A repository that is open, and locked against collection while it is.
+
+    A context manager; `open` makes one.
+
+    Attributes:
+        path: The directory as the user named it.
+        dirfd: Its descriptor, owned by the repository.
+        config: The content of its meta.json.
+        is_secure: Whether everything in it must have fs-verity.
+        erofs_versions: Formats of which images are made, the default first.
+        lock: Its lock, held shared.
+        objects: Its objects.
+        streams: Its named streams.
+        images: Its images.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        dirfd: int,
+        lock: RepositoryLock,
+        metadata: Metadata,
+        erofs_version: FormatVersion | None = None,
+    ) -> None:
+        """Take over an open directory and its lock; `open` is the way here."""
+        self.path = path
+        self.dirfd = dirfd
+        self.lock = lock
+        self.config: Config = metadata.config
+        self.is_secure = metadata.is_secure
+        self.erofs_versions = self.config.image_formats if erofs_version is None else (erofs_version,)
+        self._access = WriteAccess(dirfd, self.config.unknown_read_only_features)
+        self.objects = ObjectStore(
+            dirfd, self.config.algorithm, is_secure=self.is_secure, check_writable=self._access.check
+        )
+        self.streams = Streams(dirfd, self.objects, self._access.check)
+        self.images = Images(dirfd, self.objects, self._access.check, self.sync)
+
+    @classmethod
+    def open(
+        cls,
+        path: str,
+        *,
+        algorithm: Algorithm | None = None,
+        upgrade: bool = True,
+        insecure: bool = False,
+        require_verity: bool = False,
+        erofs_version: FormatVersion | None = None,
+        lock_timeout_s: float | None = None,
+        reporter: Reporter = silent,
+    ) -> Repository:
+        """Open the repository in the directory `path`.
+
+        Args:
+            path: The directory.
+            algorithm: The hash algorithm it must have, or None for whichever it has.
+            upgrade: Write a meta.json where there is only a repository of the old format.
+            insecure: Do without fs-verity even if the repository has it.
+            require_verity: Refuse an insecure repository.
+            erofs_version: Make images in this format only, whatever the repository says.
+            lock_timeout_s: Longest time to wait while it is being collected; None waits for ever.
+            reporter: Told when that has to be waited for.
+
+        Raises:
+            NotARepositoryError: There is none.
+            ConfigError: Its meta.json cannot be read.
+            UnsupportedFeatureError: It was made by a newer program.
+            AlgorithmMismatchError: It has another algorithm.
+            VerityRequiredError: It is insecure and `require_verity` is set.
+            LockedError: Somebody else has it for themselves and did not let go in time.
+        """
+        dirfd = _open_directory(path)
+        try:
+            lock = RepositoryLock(dirfd, path, reporter)
+            lock.share(lock_timeout_s)
+            metadata = _load(path, dirfd, algorithm, may_upgrade=upgrade)
+            if insecure:
+                metadata = metadata._replace(is_secure=False)
+            if require_verity:
+                _check_secure(metadata)
+            return cls(path, dirfd, lock, metadata, erofs_version)
+        except BaseException:
+            os.close(dirfd)
+            raise
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """Hash algorithm of all object IDs."""
+        return self.config.algorithm
+
+    def check_writable(self) -> None:
+        """Return if the repository may be written to.
+
+        Raises:
+            NotWritableError: It may not.
+        """
+        self._access.check()
+
+    def sync(self) -> None:
+        """Make everything durable that was written so far, by whichever process.
+
+        The barrier between content and the names that lead to it: once per operation.
+        """
+        syncfs(self.dirfd)
+
+    def close(self) -> None:
+        """Give the lock up and close everything; harmless when repeated."""
+        if self.dirfd < 0:
+            return
+        self.objects.close()
+        # Forked processes share the descriptor, so closing it would not end the lock.
+        self.lock.release()
+        os.close(self.dirfd)
+        self.dirfd = -1
+
+    def __enter__(self) -> Self:
+        """Return the repository itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+def _check_secure(metadata: Metadata) -> None:
+    if not metadata.is_secure:
+        raise VerityRequiredError(
+            "repository was not initialized with fs-verity",
+            hint="re-create with `cfsctl init` on a verity-capable filesystem",
+        )
+
+
+def _load(path: str, dirfd: int, expected: Algorithm | None, *, may_upgrade: bool) -> Metadata:
+    """Read the metadata, writing it first where there is none and that is allowed."""
+    metadata = read_metadata(dirfd)
+    if metadata is None:
+        if not may_upgrade:
+            raise _not_initialised(path)
+        metadata = _upgrade(path, dirfd, expected)
+    config = metadata.config
+    config.check_supported()
+    if expected not in {None, config.algorithm}:
+        raise _mismatch(config.algorithm, expected)
+    return metadata
+
+
+def _mismatch(found: Algorithm, expected: Algorithm | None) -> AlgorithmMismatchError:
+    name = expected.hash_name if expected is not None else "another hash"
+    return AlgorithmMismatchError(
+        f"repository is configured for {found.label} (from meta.json) but --hash {name} was specified"
+    )
+
+
+def _upgrade(path: str, dirfd: int, expected: Algorithm | None) -> Metadata:
+    try:
+        found = infer(dirfd).algorithm
+        if expected not in {None, found}:
+            raise _mismatch(found, expected)
+        upgrade(dirfd, expected)
+    except CannotInferError as error:
+        raise _cannot_infer(path, error) from error
+    except FileExistsError:
+        pass  # somebody else wrote it meanwhile; theirs is read below
+    metadata = read_metadata(dirfd)
+    if metadata is None:
+        raise _not_initialised(path)
+    return metadata
