@@ -33,7 +33,7 @@ from cfsctl.http.slot import DocumentSlot, Slot
 from cfsctl.http.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from cfsctl.http.fetcher import Job, Limits, Options, Response
 
@@ -67,7 +67,7 @@ class _Line:
         self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, limits.connections_max)
         self._multi.setopt(pycurl.M_MAXCONNECTS, limits.connections_max)
 
-    def transfer(self, next_job: Callable[[], Job[T] | None]) -> Iterator[T]:
+    def transfer(self, next_job: Callable[[], Job[T] | None]) -> Generator[T, None, None]:
         """Run jobs; see `Fetcher.transfer`."""
         if self._is_busy:
             raise RuntimeError("a fetcher runs one set of transfers at a time")
@@ -210,7 +210,7 @@ class CurlFetcher:
             return document.to_response(body)
         raise AssertionError("unreachable: a job gives a result or an error")
 
-    def transfer(self, next_job: Callable[[], Job[T] | None]) -> Iterator[T]:
+    def transfer(self, next_job: Callable[[], Job[T] | None]) -> Generator[T, None, None]:
         """Run jobs; see `Fetcher.transfer`."""
         return self._bulk.get().transfer(next_job)
 

@@ -6,6 +6,7 @@ object does, and follow redirects and environment variables by rules that are no
 
 from __future__ import annotations
 
+import http.client
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -223,21 +224,23 @@ def _follow(url: str, target: str, job: Job[Any]) -> str:
 
 def _translate(error: Exception, url: str) -> TransferError:
     """Return our error for one of `requests` or urllib3."""
+    root = _find_root(error)
+    message = f"{type(root).__name__}: {root}"
+    if isinstance(root, http.client.IncompleteRead):
+        return TruncatedBodyError(f"the body is shorter than announced: {root!r}", url)
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
-        return FetchTimeoutError(_describe(error), url)
+        return FetchTimeoutError(message, url)
     if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
-        return TLSError(_describe(error), url)
-    if isinstance(error, urllib3.exceptions.IncompleteRead):
-        return TruncatedBodyError(_describe(error), url)
+        return TLSError(message, url)
     if isinstance(error, requests.ConnectionError | urllib3.exceptions.ProtocolError):
-        return ConnectFailedError(_describe(error), url)
-    return TransferError(_describe(error), url)
+        return ConnectFailedError(message, url)
+    return TransferError(message, url)
 
 
-def _describe(error: BaseException) -> str:
-    """Return what happened without the layers of wrapping around it."""
+def _find_root(error: BaseException) -> BaseException:
+    """Return what happened, without the layers of wrapping around it."""
     while True:
         inner = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
         if not isinstance(inner, BaseException):
-            return f"{type(error).__name__}: {error}"
+            return error
         error = inner

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from cfsctl.errors import CfsError, ExitCode, FetchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from typing import Self
 
 T = TypeVar("T")
@@ -252,7 +252,7 @@ class Fetcher(Protocol):
                 condition was sent.
         """
 
-    def transfer(self, next_job: Callable[[], Job[T] | None]) -> Iterator[T]:
+    def transfer(self, next_job: Callable[[], Job[T] | None]) -> Generator[T, None, None]:
         """Run jobs and yield what their sinks return, in the order in which they end.
 
         Sinks are called in the calling process and thread, one at a time. Closing the iterator cancels

@@ -26,6 +26,8 @@ from cfsctl.http.fetcher import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cfsctl.http.fetcher import BodySink, Job, Limits, Options
 
 _RECEIVE_BUFFER_BYTES: Final = 256 << 10
@@ -57,6 +59,12 @@ _SIZE_OR_STATUS_CODES: Final = frozenset({pycurl.E_HTTP_RETURNED_ERROR, pycurl.E
 
 _TLS_CODES: Final = frozenset({35, 51, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91})
 """CURLE_SSL_* and CURLE_PEER_FAILED_VERIFICATION."""
+
+
+def _set_headers(handle: Any, headers: Mapping[str, str]) -> None:  # noqa: ANN401 - pycurl is untyped
+    """Send these in place of those that were sent before."""
+    handle.unsetopt(pycurl.HTTPHEADER)  # pycurl takes an empty list for "as before"
+    handle.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in headers.items()])
 
 
 class Slot:
@@ -110,7 +118,7 @@ class Slot:
         set_option(pycurl.NOSIGNAL, 1)
         set_option(pycurl.BUFFERSIZE, _RECEIVE_BUFFER_BYTES)
         set_option(pycurl.USERAGENT, options.user_agent)
-        set_option(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in options.headers.items()])
+        _set_headers(handle, options.headers)
         # The body of an error must not reach a sink, and the status cannot be asked for in a callback.
         set_option(pycurl.FAILONERROR, 1)
         set_option(pycurl.FOLLOWLOCATION, 1)
@@ -258,8 +266,7 @@ class DocumentSlot(Slot):
         super().begin(job, attempt)
         assert isinstance(job, Document)
         self._document = job
-        headers = {**self._options.headers, **job.headers}
-        self.handle.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in headers.items()])
+        _set_headers(self.handle, {**self._options.headers, **job.headers})
 
     def _take_header(self, line: bytes) -> None:
         document = self._document

@@ -22,7 +22,7 @@ from cfsctl.http.process import ProcessLocal
 from cfsctl.http.retry import Backlog, compute_pause, raise_explained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from cfsctl.http.fetcher import BodySink, Job, Limits, Options, Response
 
@@ -75,7 +75,7 @@ class _Run:
         self._active: set[_Attempt] = set()
         self._backlog: Backlog[_Attempt] = Backlog()
 
-    def iter_results(self, next_job: Callable[[], Job[T] | None]) -> Iterator[T]:
+    def iter_results(self, next_job: Callable[[], Job[T] | None]) -> Generator[T, None, None]:
         try:
             while self._fill(next_job):
                 event = self._await_event()
@@ -226,7 +226,7 @@ class RequestsFetcher:
                 self.statistics.retries += 1
                 time.sleep(pause_s)
 
-    def transfer(self, next_job: Callable[[], Job[T] | None]) -> Iterator[T]:
+    def transfer(self, next_job: Callable[[], Job[T] | None]) -> Generator[T, None, None]:
         """Run jobs; see `Fetcher.transfer`."""
         return _Run(self._client.get(), self._limits, self.statistics).iter_results(next_job)
 
