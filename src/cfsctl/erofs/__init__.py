@@ -1,0 +1,1 @@
+"""The EROFS image format: building images, reading them back, looking into them."""
