@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
@@ -167,8 +166,8 @@ class Options:
     """
 
     user_agent: str = "cfsctl"
-    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    proxies: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    headers: Mapping[str, str] = field(default_factory=dict)
+    proxies: Mapping[str, str] = field(default_factory=dict)
     no_proxy: str = ""
     ca_file: str | None = None
     client_certificate: str | None = None
