@@ -17,21 +17,25 @@ from __future__ import annotations
 
 from cfsctl.repository.init import InitStatus, init_repository
 from cfsctl.repository.lock import LockedError
+from cfsctl.repository.metafile import NotARepositoryError
 from cfsctl.repository.names import InvalidNameError
 from cfsctl.repository.objects import ObjectStore, ObjectWriter, StoredObject
 from cfsctl.repository.refs import Ref, RefNotFoundError
-from cfsctl.repository.repository import Repository, detect_algorithm
+from cfsctl.repository.repository import Repository, check_algorithm, detect_algorithm, read_config
 
 __all__ = [
     "InitStatus",
     "InvalidNameError",
     "LockedError",
+    "NotARepositoryError",
     "ObjectStore",
     "ObjectWriter",
     "Ref",
     "RefNotFoundError",
     "Repository",
     "StoredObject",
+    "check_algorithm",
     "detect_algorithm",
     "init_repository",
+    "read_config",
 ]

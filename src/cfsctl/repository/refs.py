@@ -36,7 +36,7 @@ from cfsctl.repository.names import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from cfsctl.digest import ObjectID
 
@@ -222,6 +222,16 @@ class Category:
         refs = [Ref(item.path, item.text) for item in self.iter_refs_tree(prefix) if item.text is not None]
         return sorted(ref for ref in refs if _is_unicode(ref.name) and _is_unicode(ref.text))
 
+    def follow_ref(self, ref: str) -> os.stat_result:
+        """Return the status of what a ref leads to as a path, through every link on the way.
+
+        Raises:
+            OSError: As stat(2); nothing is opened.
+        """
+        *parents, last = ref.split("/")
+        with self._open_directory([self.name, REFS, *parents]) as directory:
+            return os.stat(last, dir_fd=directory)
+
     # Writing
 
     def set_entry(self, entry: str, object_id: ObjectID) -> None:
@@ -297,14 +307,18 @@ class Category:
         except FileNotFoundError as error:
             raise RefNotFoundError(f"ref {ref!r} not found in {self.name}") from error
 
-    def remove_entry(self, entry: str) -> None:
-        """Remove an entry, whatever its name is; for the collector.
+    def prune(self, entries: Iterable[str], refs: Iterable[str]) -> None:
+        """Remove entries and refs, and make that durable; for the collector.
 
         Raises:
-            FileNotFoundError: There is none.
+            OSError: One could not be removed; some may be gone.
         """
         with self._open_directory([self.name]) as directory:
-            os.unlink(entry, dir_fd=directory)
+            for entry in entries:
+                os.unlink(entry, dir_fd=directory)
+            os.fsync(directory)
+        for ref in refs:
+            self.remove_ref(ref)
 
 
 def _look(directory: int, name: str, path: str) -> Found | None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from cfsctl.linux.syscalls import syncfs
 from cfsctl.progress import silent
 from cfsctl.repository.access import WriteAccess
-from cfsctl.repository.config import AlgorithmMismatchError
+from cfsctl.repository.config import AlgorithmMismatchError, Config
 from cfsctl.repository.images import Images
 from cfsctl.repository.lock import RepositoryLock
 from cfsctl.repository.metafile import Metadata, NotARepositoryError, VerityRequiredError, read_metadata
 from cfsctl.repository.objects import ObjectStore
 from cfsctl.repository.streams import Streams
-from cfsctl.repository.upgrade import CannotInferError, infer, upgrade
+from cfsctl.repository.upgrade import CannotInferError, infer, infer_format, upgrade
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -23,15 +23,14 @@ if TYPE_CHECKING:
     from cfsctl.digest import Algorithm
     from cfsctl.erofs.format import FormatVersion
     from cfsctl.progress import Reporter
-    from cfsctl.repository.config import Config
 
 
-def detect_algorithm(path: str, *, may_infer: bool = True) -> Algorithm:
-    """Return the hash algorithm of a repository without opening it, locking it or changing anything.
+def read_config(path: str, *, may_infer: bool = True) -> Config:
+    """Return how a repository is configured without opening it, locking it or changing anything.
 
     Args:
         path: The repository's directory.
-        may_infer: Tell it from an object where there is no meta.json.
+        may_infer: Where there is no meta.json, tell from the objects and images what it would say.
 
     Raises:
         NotARepositoryError: There is no repository, or no object to tell from.
@@ -41,15 +40,21 @@ def detect_algorithm(path: str, *, may_infer: bool = True) -> Algorithm:
     try:
         metadata = read_metadata(dirfd)
         if metadata is not None:
-            return metadata.config.algorithm
+            return metadata.config
         if not may_infer:
             raise _not_initialised(path)
         try:
-            return infer(dirfd).algorithm
+            algorithm = infer(dirfd).algorithm
         except CannotInferError as error:
             raise _cannot_infer(path, error) from error
+        return Config.new(algorithm, infer_format(dirfd, algorithm))
     finally:
         os.close(dirfd)
+
+
+def detect_algorithm(path: str, *, may_infer: bool = True) -> Algorithm:
+    """Return the hash algorithm of a repository; see `read_config`."""
+    return read_config(path, may_infer=may_infer).algorithm
 
 
 def _open_directory(path: str) -> int:
@@ -219,23 +224,27 @@ def _load(path: str, dirfd: int, expected: Algorithm | None, *, may_upgrade: boo
         metadata = _upgrade(path, dirfd, expected)
     config = metadata.config
     config.check_supported()
-    if expected not in {None, config.algorithm}:
-        raise _mismatch(config.algorithm, expected)
+    check_algorithm(config.algorithm, expected)
     return metadata
 
 
-def _mismatch(found: Algorithm, expected: Algorithm | None) -> AlgorithmMismatchError:
-    name = expected.hash_name if expected is not None else "another hash"
-    return AlgorithmMismatchError(
-        f"repository is configured for {found.label} (from meta.json) but --hash {name} was specified"
-    )
+def check_algorithm(found: Algorithm, expected: Algorithm | None) -> None:
+    """Return if a repository has the hash algorithm that it must have; None stands for any.
+
+    Raises:
+        AlgorithmMismatchError: It has another.
+    """
+    if expected is not None and expected is not found:
+        raise AlgorithmMismatchError(
+            f"repository is configured for {found.label} (from meta.json) "
+            f"but --hash {expected.hash_name} was specified"
+        )
 
 
 def _upgrade(path: str, dirfd: int, expected: Algorithm | None) -> Metadata:
     try:
         found = infer(dirfd).algorithm
-        if expected not in {None, found}:
-            raise _mismatch(found, expected)
+        check_algorithm(found, expected)
         upgrade(dirfd, expected)
     except CannotInferError as error:
         raise _cannot_infer(path, error) from error

@@ -1,0 +1,297 @@
+"""Find everything in a repository that is in use: the first half of a collection.
+
+Roots are refs, and what the caller names. From there:
+
+    ref ─▶ images/<entry>  ─▶ image object  ─▶ every object that the image names
+    ref ─▶ streams/<entry> ─▶ splitstream   ─▶ its object references
+                                            ─▶ its named references, and on, if they are streams
+
+What cannot be understood is never taken for garbage. A link that leads elsewhere than it should is
+followed by its name as far as that goes; a stream or image that cannot be read could name anything, so
+then nothing is garbage. All of that is noted, none of it is an error.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.digest import DigestFormatError, parse_object_id
+from cfsctl.errors import CfsError, RepositoryError
+from cfsctl.repository.images import map_file
+from cfsctl.repository.names import (
+    find_entry_in,
+    find_object_in,
+    parse_image_name,
+    parse_object_link,
+    parse_stream_name,
+    ref_link_text,
+)
+from cfsctl.repository.refs import Ref, RefNotFoundError
+from cfsctl.repository.streams import read_ref_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cfsctl.digest import ObjectID
+    from cfsctl.repository.names import Name
+    from cfsctl.repository.refs import Category
+    from cfsctl.repository.repository import Repository
+
+_SPLITSTREAM_MAGIC: Final = b"SplitStream"
+_MAGIC_OFFSETS: Final = (0, 18)
+"""Where the magic stands in the two header layouts."""
+
+
+class Marks:
+    """What is in use, as far as it is known.
+
+    Attributes:
+        live: IDs of all objects in use.
+        problems: What was met that should not be there, one sentence each.
+        is_complete: Whether everything that roots lead to could be read; if not, any object may be
+            in use.
+    """
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self.live: set[ObjectID] = set()
+        self.problems: list[str] = []
+        self.is_complete = True
+
+    def note(self, problem: str) -> None:
+        """Keep a problem that loses nothing."""
+        self.problems.append(problem)
+
+    def note_unreadable(self, what: str, error: CfsError | OSError) -> None:
+        """Keep the problem that something in use could not be read."""
+        self.problems.append(f"{what} cannot be read, so every object may be in use: {error}")
+        self.is_complete = False
+
+
+class CategoryMarks:
+    """What refs and entries of one category say.
+
+    Attributes:
+        category: The category.
+        entries: Object by entry, for links that we or the original write.
+        roots: Entries in use.
+        lost: Refs whose entry is not there.
+        misdirected: Refs that name an entry but, followed as a path, do not lead to it.
+    """
+
+    def __init__(self, repository: Repository, category: Category, marks: Marks) -> None:
+        """Read all links of the category."""
+        self.category = category
+        self.entries: dict[str, ObjectID] = {}
+        self.roots: set[str] = set()
+        self.lost: list[Ref] = []
+        self.misdirected: list[Ref] = []
+        self._marks = marks
+        self._algorithm = repository.algorithm
+        strays = list(self._read_entries())
+        for name, text in strays:
+            self._follow_stray(name, text)
+        for found in category.iter_refs_tree():
+            if found.text is None:
+                marks.note(f"{category.name}/refs/{found.path}: expected a symbolic link; left alone")
+            else:
+                self._follow_ref(Ref(found.path, found.text))
+
+    def _read_entries(self) -> Iterator[tuple[str, str]]:
+        """Take all entries in; yield name and text of links that are none of ours."""
+        for found in self.category.iter_entries():
+            if found.text is None:
+                self._marks.note(f"{self.category.name}/{found.path}: expected a symbolic link; left alone")
+                continue
+            object_id = parse_object_link(found.text, self._algorithm)
+            if object_id is not None:
+                self.entries[found.path] = object_id
+            else:
+                yield found.path, found.text
+
+    def _follow_stray(self, name: str, text: str) -> None:
+        """Take a link beside the entries for the ref that somebody may have meant it to be."""
+        where = f"{self.category.name}/{name}"
+        self._marks.note(f"{where}: expected a link to an object, found {text!r}; kept, with what it names")
+        object_id = find_object_in(text, self._algorithm)
+        if object_id is not None:
+            self.entries[name] = object_id
+            self.roots.add(name)
+            return
+        entry = find_entry_in(text)
+        if entry in self.entries:
+            self.roots.add(entry)
+
+    def _follow_ref(self, ref: Ref) -> None:
+        entry = ref.entry
+        if entry not in self.entries:
+            self.lost.append(ref)
+            return
+        self.roots.add(entry)
+        if ref.text != ref_link_text(ref.name, entry) and not self._leads_somewhere(ref):
+            self.misdirected.append(ref)
+
+    def _leads_somewhere(self, ref: Ref) -> bool:
+        try:
+            self.category.follow_ref(ref.name)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            self._marks.note(f"{self.category.name}/refs/{ref.name}: {error.strerror}; left alone")
+        return True
+
+
+class Marker:
+    """One marking.
+
+    Attributes:
+        marks: The result.
+        images: Links below ``images``.
+        streams: Links below ``streams``.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        """Read all links; mark nothing yet.
+
+        Raises:
+            OSError: A directory cannot be read.
+            BlockedNameError: Something else stands in the place of a directory.
+        """
+        self.marks = Marks()
+        self._repository = repository
+        self._algorithm = repository.algorithm
+        self._objects = repository.objects
+        self.images = CategoryMarks(repository, repository.images.links, self.marks)
+        self.streams = CategoryMarks(repository, repository.streams.links, self.marks)
+        self._by_object = set(self.streams.entries.values())
+        self._seen_images: set[ObjectID] = set()
+        self._seen_streams: set[ObjectID] = set()
+
+    def add_root(self, name: str) -> None:
+        """Count an image or stream as in use.
+
+        Args:
+            name: What names it anywhere: an ID, a content identifier, a ref, ``refs/<ref>``.
+
+        Raises:
+            RefNotFoundError: Nothing has that name.
+        """
+        image_name = self._find_root(self.images, name, lambda: parse_image_name(name, self._algorithm))
+        stream_name = self._find_root(self.streams, name, lambda: parse_stream_name(name))
+        if image_name is None and stream_name is None:
+            raise RefNotFoundError(f"root not found: {name}", hint="see `cfsctl images` for names")
+        if image_name is not None:
+            self.images.roots.add(image_name)
+        if stream_name is not None:
+            self.streams.roots.add(stream_name)
+
+    @staticmethod
+    def _find_root(category: CategoryMarks, name: str, parse: Callable[[], Name]) -> str | None:
+        """Return the entry of a category that a name stands for, or None."""
+        if name in category.entries:
+            return name
+        try:
+            entry, ref = parse()
+            if entry not in category.entries and ref is not None:
+                entry = read_ref_entry(category.category, ref)
+        except RepositoryError:
+            return None  # no name of this category
+        return entry if entry in category.entries else None
+
+    def run(self) -> Marks:
+        """Mark everything that the roots lead to."""
+        for entry in sorted(self.images.roots):
+            self._mark_image(self.images.entries[entry], f"image images/{entry}")
+        for ref in self.images.lost:
+            self._mark_lost_image(ref)
+        for entry in sorted(self.streams.roots):
+            self._mark_streams(self.streams.entries[entry], f"stream streams/{entry}")
+        for ref in self.streams.lost:
+            self.marks.note(f"streams/refs/{ref.name}: names {ref.text!r}, which is not there; left alone")
+        return self.marks
+
+    @property
+    def has_lost_streams(self) -> bool:
+        """Whether refs name streams that have no entry, so that any splitstream may be meant."""
+        return bool(self.streams.lost)
+
+    def _mark_image(self, object_id: ObjectID, what: str) -> None:
+        self.marks.live.add(object_id)
+        if object_id in self._seen_images:
+            return
+        self._seen_images.add(object_id)
+        from cfsctl.erofs.attributes import WrongAlgorithmError  # noqa: PLC0415 - only where images are
+        from cfsctl.erofs.reader import collect_objects  # noqa: PLC0415
+
+        try:
+            fd = self._objects.open(object_id)
+            try:
+                with map_file(fd) as data:
+                    self.marks.live |= collect_objects(data, self._algorithm)
+            finally:
+                os.close(fd)
+        except WrongAlgorithmError:
+            return  # names objects of another repository, none of ours
+        except (CfsError, OSError) as error:
+            self.marks.note_unreadable(what, error)
+
+    def _mark_lost_image(self, ref: Ref) -> None:
+        """Mark what a ref without an entry must have meant: entries of images are named for their object."""
+        what = f"images/refs/{ref.name}"
+        self.marks.note(f"{what}: names {ref.text!r}, which is not there; left alone")
+        object_id = find_object_in(ref.text, self._algorithm)
+        if object_id is None and ref.entry is not None:
+            try:
+                object_id = parse_object_id(ref.entry, self._algorithm)
+            except DigestFormatError:
+                return
+        if object_id is not None and self._objects.contains(object_id):
+            self._mark_image(object_id, what)
+
+    def mark_stream_object(self, object_id: ObjectID) -> bool:
+        """Mark an object that no entry names, if it is a splitstream; return whether it is."""
+        if not self._is_splitstream(object_id):
+            return False
+        self._mark_streams(object_id, f"stream {object_id.hex()}")
+        return True
+
+    def _mark_streams(self, object_id: ObjectID, what: str) -> None:
+        """Mark a splitstream and all streams that it names, directly or not."""
+        pending = [(object_id, what)]
+        while pending:
+            stream_id, name = pending.pop()
+            self.marks.live.add(stream_id)
+            if stream_id in self._seen_streams:
+                continue
+            self._seen_streams.add(stream_id)
+            for ref_name, inner in self._mark_one_stream(stream_id, name):
+                self.marks.live.add(inner)
+                if inner not in self._seen_streams and (
+                    inner in self._by_object or self._is_splitstream(inner)
+                ):
+                    pending.append((inner, f"{name}, named reference {ref_name!r}"))
+
+    def _mark_one_stream(self, object_id: ObjectID, what: str) -> list[tuple[str, ObjectID]]:
+        """Mark the objects of one stream; return its named references."""
+        try:
+            with self._repository.streams.open_object(object_id) as stream:
+                self.marks.live.update(stream.object_refs)
+                return sorted(stream.named_refs.items())
+        except (CfsError, OSError) as error:
+            self.marks.note_unreadable(what, error)
+            return []
+
+    def _is_splitstream(self, object_id: ObjectID) -> bool:
+        """Return whether an object looks like a splitstream; one that cannot be read does not."""
+        try:
+            fd = self._objects.open(object_id)
+        except (CfsError, OSError):
+            return False
+        try:
+            start = os.pread(fd, _MAGIC_OFFSETS[-1] + len(_SPLITSTREAM_MAGIC), 0)
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return any(start[at : at + len(_SPLITSTREAM_MAGIC)] == _SPLITSTREAM_MAGIC for at in _MAGIC_OFFSETS)
