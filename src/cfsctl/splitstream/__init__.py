@@ -1,8 +1,12 @@
-"""Splitstreams: a byte stream as compressed inline pieces and references to objects."""
+"""Splitstreams: a byte stream kept as compressed inline data and references to objects.
+
+A splitstream is itself an object. It carries what the inline part says, in order; the names of the
+objects whose content stands in between; and named references to other objects that it keeps alive.
+"""
 
 from cfsctl.splitstream.format import ContentType, SplitstreamError
 from cfsctl.splitstream.reader import External, Inline, SplitstreamReader
-from cfsctl.splitstream.writer import ObjectSink, ObjectWriter, SplitstreamWriter, StoredObject
+from cfsctl.splitstream.writer import ObjectSink, ObjectWriter, SplitstreamWriter
 
 __all__ = [
     "ContentType",
@@ -13,5 +17,4 @@ __all__ = [
     "SplitstreamError",
     "SplitstreamReader",
     "SplitstreamWriter",
-    "StoredObject",
 ]

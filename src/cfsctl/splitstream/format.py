@@ -1,24 +1,26 @@
-"""The splitstream format, version 0: tables, limits and the two headers.
+r"""The splitstream file format, version 0: layout, names and limits, and no I/O.
 
-    0     header       magic, version, flags, algorithm, lg block size, range of the info section
-    32    info         four ranges, content type, size of the stream
-    112   stream_refs  digests of other streams that this one keeps alive
-          object_refs  digests of objects that this one refers to
-          named_refs   zstd: "<index into stream_refs>:<name>" NUL ...
-          stream       zstd: chunks, each an i64 and, when that is negative, as many bytes
+All integers are little-endian, nothing is padded, and ranges are a start and an end in bytes from the
+start of the file. This is the physical order in which a writer puts the sections; a reader finds them
+by their ranges, and the order of the ranges inside the information differs.
 
-Everything is little-endian, nothing is aligned, and a range is a half-open pair of file offsets. A
-reader takes the sections wherever the ranges say they are; a writer puts them in this order. Files of
-before the layout was fixed have the fields of the header in another order.
+    header        32 bytes    magic, version, flags, algorithm, block size, range of the information
+    information   80 bytes    four ranges, content type, size of the rebuilt stream
+    stream_refs               raw object IDs, named by named_refs
+    object_refs               raw object IDs, named by number in the stream
+    named_refs    zstd        ``<number>:<name>\0`` for each named reference, sorted by name
+    stream        zstd        chunks: a signed 64-bit number n, then -n bytes if it is negative;
+                              otherwise the whole content of object_refs[n] stands here
 
-Format: composefs, splitstream version 0.
+Files from before the layout was fixed have the 32 header bytes in another order; they are read and
+never written.
 """
 
 from __future__ import annotations
 
+import struct
 from enum import IntEnum
-from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 from cfsctl.digest import LG_BLOCKSIZE, Algorithm
 from cfsctl.errors import FormatError
@@ -26,58 +28,72 @@ from cfsctl.errors import FormatError
 MAGIC: Final = b"SplitStream"
 VERSION: Final = 0
 
-HEADER: Final = Struct("<11sBHBB2Q")
-"""magic, version, flags, algorithm, lg block size, info range."""
+HEADER: Final = struct.Struct("<11sBHBBQQ")
+"""Magic, version, flags, algorithm, base-2 logarithm of the block size, range of the information."""
 
-OLD_HEADER: Final = Struct("<2QH11sBBB")
-"""info range, flags, magic, version, algorithm, lg block size."""
+OLD_HEADER: Final = struct.Struct("<QQH11sBBB")
+"""Range of the information, flags, magic, version, algorithm, base-2 logarithm of the block size."""
 
-INFO: Final = Struct("<8Q2Q")
-"""Ranges of stream_refs, object_refs, stream, named_refs; content type; stream size."""
+INFO: Final = struct.Struct("<QQQQQQQQQQ")
+"""Ranges of stream_refs, object_refs, stream and named_refs; content type; stream size."""
 
-CHUNK: Final = Struct("<q")
-"""Minus the number of inline bytes that follow, or an index into object_refs."""
+CHUNK: Final = struct.Struct("<q")
+"""What each chunk starts with: minus the size of inline data, or the number of an object."""
 
-MAX_NAMED_REFS_BYTES: Final = 16 << 20
-"""Most bytes of decompressed named references; an image of a thousand layers has some 200 kB."""
+MAX_REFERENCES_BYTES: Final = 1 << 30
+"""Bytes of one reference array, which a reader holds in memory: 16 million SHA-512 IDs."""
 
-MAX_WINDOW_BYTES: Final = 8 << 20
-"""Largest zstd window that is accepted, which RFC 8878 asks every decoder to support; writers use 2 MiB."""
+MAX_NAMED_REFS_BYTES: Final = 1 << 26
+"""Bytes of the named references, compressed or not, which a reader holds in memory; an image has some
+hundreds of at most a few hundred bytes."""
+
+MAX_WINDOW_BYTES: Final = 1 << 23
+"""Largest window that a zstd frame may ask memory for. Writers use 2 MiB; RFC 8878 recommends that
+every decoder grants 8 MiB and none needs to grant more."""
 
 COMPRESSION_LEVEL: Final = 3
-"""What zstd's default level stands for; the level decides about the bytes and thereby the object ID."""
-
-
-class ContentType(IntEnum):
-    """What a stream contains; other values are legal, and only guard against opening the wrong kind."""
-
-    NONE = 0
-    OCI_LAYER = int.from_bytes(b"ocilayer", "little")
-    OCI_CONFIG = int.from_bytes(b"ociconfg", "little")
-    OCI_MANIFEST = int.from_bytes(b"ocimanif", "little")
-    OCI_BLOB = int.from_bytes(b"oci_blob", "little")
-    OSTREE_COMMIT = 0xAFE138C18C463EF1
-    OSTREE_SUMMARY = int.from_bytes(b"osummary", "little")
+"""zstd's default. The ID of a stream depends on it, and on the version of the library."""
 
 
 class SplitstreamError(FormatError):
-    """Bytes that are no splitstream, or a splitstream of another kind than expected."""
+    """Bytes that are no valid splitstream, or a stream that is not what its information says."""
+
+
+class ContentType(IntEnum):
+    """What streams hold, as far as anybody has given it a number; any other number is legal too."""
+
+    NONE = 0
+    OCI_LAYER = 0x726579616C69636F
+    OCI_CONFIG = 0x67666E6F6369636F
+    OCI_MANIFEST = 0x66696E616D69636F
+    OCI_BLOB = 0x626F6C625F69636F
+    OSTREE_COMMIT = 0xAFE138C18C463EF1
+    OSTREE_SUMMARY = 0x7972616D6D75736F
 
 
 class Range(NamedTuple):
-    """A section: half-open, in bytes from the start of the file."""
+    """A section of the file, in bytes from its start; `end` is behind the last byte."""
 
     start: int
     end: int
 
     @property
-    def size(self) -> int:
-        """Number of bytes."""
+    def size_bytes(self) -> int:
+        """Size in bytes."""
         return self.end - self.start
 
 
 class Info(NamedTuple):
-    """Where the sections are, and what the stream is."""
+    """Where the sections are, and what the stream is.
+
+    Attributes:
+        stream_refs: Array of the IDs that named_refs names.
+        object_refs: Array of the IDs that chunks name.
+        stream: The compressed chunks.
+        named_refs: The compressed names.
+        content_type: Number of the kind of content, see `ContentType`.
+        stream_size: Size in bytes of the stream when rebuilt.
+    """
 
     stream_refs: Range
     object_refs: Range
@@ -87,89 +103,103 @@ class Info(NamedTuple):
     stream_size: int
 
 
-def parse_header(data: bytes, algorithm: Algorithm) -> Range:
-    """Decode the header in either of its layouts and check what needs no other section.
-
-    Args:
-        data: The first 32 bytes of the file.
-        algorithm: Hash algorithm of the repository.
-
-    Returns:
-        The range of the info section, not yet compared with the size of the file.
-
-    Raises:
-        SplitstreamError: Too short, no splitstream, another version, algorithm or block size.
-    """
-    if len(data) < HEADER.size:
-        raise SplitstreamError(
-            f"splitstream: expected a header of {HEADER.size} bytes, found {len(data)}", offset=0
-        )
-    magic, version, _, algorithm_number, lg_blocksize, start, end = HEADER.unpack_from(data)
-    if magic != MAGIC:
-        start, end, _, magic, version, algorithm_number, lg_blocksize = OLD_HEADER.unpack_from(data)
-    if magic != MAGIC:
-        raise SplitstreamError(
-            "splitstream: expected the magic 'SplitStream', found none", offset=0, field="magic"
-        )
-    if version != VERSION:
-        raise SplitstreamError(f"splitstream: expected version {VERSION}, found {version}", field="version")
-    if algorithm_number != algorithm.value:
-        raise SplitstreamError(
-            f"splitstream: expected fs-verity algorithm {algorithm.value} ({algorithm.hash_name}), "
-            f"found {algorithm_number}",
-            field="algorithm",
-        )
-    if lg_blocksize != LG_BLOCKSIZE:
-        raise SplitstreamError(
-            f"splitstream: expected fs-verity block size 2^{LG_BLOCKSIZE}, found 2^{lg_blocksize}",
-            field="lg_blocksize",
-        )
-    return Range(start, end)
-
-
-def parse_info(data: bytes) -> Info:
-    """Decode the info section; the ranges are not yet compared with the size of the file.
-
-    Raises:
-        SplitstreamError: Too short.
-    """
-    if len(data) < INFO.size:
-        raise SplitstreamError(
-            f"splitstream: expected an info section of {INFO.size} bytes or more, found {len(data)}",
-            field="info",
-        )
-    numbers = INFO.unpack_from(data)
-    stream_refs, object_refs, stream, named_refs = (Range(numbers[i], numbers[i + 1]) for i in range(0, 8, 2))
-    return Info(stream_refs, object_refs, stream, named_refs, content_type=numbers[8], stream_size=numbers[9])
-
-
-def format_header(algorithm: Algorithm) -> bytes:
-    """Return the header that writers put at offset 0."""
-    start = HEADER.size
-    return HEADER.pack(MAGIC, VERSION, 0, algorithm.value, LG_BLOCKSIZE, start, start + INFO.size)
-
-
-def format_info(info: Info) -> bytes:
-    """Return the info section."""
-    return INFO.pack(
-        *info.stream_refs,
-        *info.object_refs,
-        *info.stream,
-        *info.named_refs,
-        info.content_type,
-        info.stream_size,
+def fail(field: str, expected: str, found: object, offset: int | None = None) -> NoReturn:
+    """Raise the error for a field of a splitstream, or of one of its sections."""
+    raise SplitstreamError(
+        f"splitstream {field}: expected {expected}, found {found}", offset=offset, field=field
     )
 
 
-def check_range(section: Range, file_size: int, field: str) -> None:
-    """Refuse a section that is not inside the file, or that lies in the header.
+def describe_content_type(content_type: int) -> str:
+    """Return the name of a content type for a message, or its number."""
+    try:
+        return ContentType(content_type).name.lower().replace("_", " ")
+    except ValueError:
+        return f"{content_type:#018x}"
+
+
+def parse_header(data: bytes | memoryview, algorithm: Algorithm) -> Range:
+    """Decode the header in either layout and check everything that needs no other section.
+
+    Flags are ignored, as the original does.
+
+    Args:
+        data: The first 32 bytes of the file, or less if it has less.
+        algorithm: The repository's algorithm, which the header must name.
+
+    Returns:
+        The range of the information, which has not been checked.
 
     Raises:
-        SplitstreamError: The range is reversed, starts in the header or ends beyond the file.
+        SplitstreamError: Too short, wrong magic, or a version, algorithm or block size we do not expect.
     """
-    if not HEADER.size <= section.start <= section.end <= file_size:
-        raise SplitstreamError(
-            f"splitstream: section {field}: expected a range within bytes {HEADER.size} to {file_size} "
-            f"of the file, found {section.start} to {section.end}",
-            field=field,
-        )
+    if len(data) < HEADER.size:
+        fail("header", f"{HEADER.size} bytes", len(data), 0)
+    magic, version, _flags, number, lg_blocksize, start, end = HEADER.unpack_from(data)
+    if magic != MAGIC:
+        start, end, _flags, old_magic, version, number, lg_blocksize = OLD_HEADER.unpack_from(data)
+        if old_magic != MAGIC:
+            fail("magic", repr(MAGIC), magic, 0)
+    if version != VERSION:
+        fail("version", str(VERSION), version, 11)
+    if number != algorithm.value:
+        fail("algorithm", f"{algorithm.value} ({algorithm.hash_name})", number, 14)
+    if lg_blocksize != LG_BLOCKSIZE:
+        fail("block size", f"2^{LG_BLOCKSIZE}", f"2^{lg_blocksize}", 15)
+    return Range(start, end)
+
+
+def parse_info(data: bytes | memoryview) -> Info:
+    """Decode the information; its ranges have not been checked.
+
+    Args:
+        data: The information; more than 80 bytes is fine, as later versions might have them.
+
+    Raises:
+        SplitstreamError: Less than 80 bytes.
+    """
+    if len(data) < INFO.size:
+        fail("information", f"at least {INFO.size} bytes", len(data))
+    numbers = INFO.unpack_from(data)
+    stream_refs, object_refs, stream, named_refs = (
+        Range(*numbers[place : place + 2]) for place in range(0, 8, 2)
+    )
+    return Info(stream_refs, object_refs, stream, named_refs, *numbers[8:])
+
+
+def check_range(section: Range, name: str, file_size: int) -> None:
+    """Check that a section lies within the file and behind the header.
+
+    Raises:
+        SplitstreamError: It does not.
+    """
+    start, end = section
+    if not HEADER.size <= start <= end <= file_size:
+        expected = f"a range from {HEADER.size} to {file_size} at most"
+        fail(name, expected, f"{start} to {end}")
+
+
+def format_head(
+    algorithm: Algorithm,
+    content_type: int,
+    stream_size: int,
+    sizes: tuple[int, int, int, int],
+) -> bytes:
+    """Encode header and information of a file with the sections in physical order and nothing between.
+
+    Args:
+        algorithm: The repository's algorithm.
+        content_type: Number of the kind of content, 64 bits.
+        stream_size: Size of the rebuilt stream in bytes.
+        sizes: Sizes in bytes of stream_refs, object_refs, named_refs and stream.
+    """
+    end = HEADER.size + INFO.size
+    ranges = []
+    for size in sizes:
+        ranges.append((end, end + size))
+        end += size
+    stream_refs, object_refs, named_refs, stream = ranges
+    header = HEADER.pack(
+        MAGIC, VERSION, 0, algorithm.value, LG_BLOCKSIZE, HEADER.size, HEADER.size + INFO.size
+    )
+    return header + INFO.pack(*stream_refs, *object_refs, *stream, *named_refs, content_type, stream_size)

@@ -1,318 +1,353 @@
-"""Read a splitstream that anyone may have written.
+"""Reading splitstreams, which may be hostile.
 
-Every range is compared with the size of the file before it is read, every count with what is left, and
-what comes out of the decompressor is bounded by the size that the stream claims to have.
+`SplitstreamReader` checks header, ranges, references and names when it is made. The stream itself is
+unpacked only as it is asked for, in pieces: neither the size of an inline chunk nor the size that the
+information claims is ever believed for an allocation. Whatever the bytes are, `SplitstreamError` is the only
+error they cause; the kernel's refusal to read them stays an `OSError`.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from cfsctl.digest import ObjectID
-from cfsctl.splitstream.compression import iter_decompressed
+from cfsctl.splitstream._source import BytesSource, FileSource, iter_unpacked
 from cfsctl.splitstream.format import (
     CHUNK,
     HEADER,
+    INFO,
     MAX_NAMED_REFS_BYTES,
+    MAX_REFERENCES_BYTES,
     Range,
     SplitstreamError,
     check_range,
+    describe_content_type,
+    fail,
     parse_header,
     parse_info,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
     from cfsctl.digest import Algorithm
+    from cfsctl.splitstream._source import Source
 
-_READ_BYTES: Final = 1 << 18
-_MAX_INDEX_DIGITS: Final = 20
+_COPY_BYTES: Final = 1 << 20
+"""Bytes of an object copied at a time."""
 
 
 class Inline(NamedTuple):
-    """A piece of the stream itself; a long chunk comes in several pieces."""
+    """A piece of the stream that is kept in it; one chunk of the file may come as several pieces."""
 
-    data: bytes
+    data: bytes | memoryview
 
 
 class External(NamedTuple):
-    """The content of an object."""
+    """The whole content of an object stands here.
 
+    Attributes:
+        number: Its place in `SplitstreamReader.object_refs`.
+        object_id: Its ID.
+    """
+
+    number: int
     object_id: ObjectID
 
 
-class _Bytes:
-    """A splitstream in memory."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.size = len(data)
-
-    def read(self, start: int, size: int) -> bytes:
-        return self._data[start : start + size]
-
-
-class _Descriptor:
-    """A splitstream in a file."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self.size = os.fstat(fd).st_size
-
-    def read(self, start: int, size: int) -> bytes:
-        """Return `size` bytes, fewer only where the file ends."""
-        pieces = []
-        while size:
-            piece = os.pread(self._fd, size, start)
-            if not piece:
-                break
-            pieces.append(piece)
-            start += len(piece)
-            size -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+Chunk: TypeAlias = Inline | External
 
 
 class SplitstreamReader:
-    """An open splitstream.
+    """A splitstream opened for reading.
+
+    A context manager: leaving it closes the file. May be read several times, also by turns, since the
+    position of the file is not used.
 
     Attributes:
-        content_type: What the stream contains.
-        stream_size: Size of the whole stream in bytes, as the file claims.
-        object_refs: Objects that the stream refers to, by index.
-        stream_refs: Other streams and objects that it keeps alive, by index.
-        named_refs: Those among `stream_refs` that have a name.
+        content_type: Number of the kind of content, see `ContentType`.
+        stream_size: Size of the rebuilt stream in bytes, as the file claims.
+        stream_refs: IDs of objects kept alive, reachable through `named_refs`.
+        object_refs: IDs of objects, in the order of their numbers; not all need occur in the stream.
+        named_refs: Names of `stream_refs`, in the order found; of a name found twice the last counts.
     """
 
     def __init__(
         self,
-        source: int | bytes,
+        source: int | bytes | bytearray | memoryview,
         algorithm: Algorithm,
         content_type: int | None = None,
-        *,
-        closefd: bool = False,
     ) -> None:
-        """Read header and tables.
+        """Read everything but the stream.
 
         Args:
-            source: The whole file, or a descriptor of it.
-            algorithm: Hash algorithm of the repository.
-            content_type: What the stream must contain, or None.
-            closefd: Take over the descriptor; it is closed with the reader, or when this fails.
+            source: A descriptor, which is taken over even if this fails, or the bytes of the file.
+            algorithm: The repository's algorithm.
+            content_type: What the stream must hold, or None for anything.
 
         Raises:
-            SplitstreamError: No splitstream, a broken one, or one of another algorithm or content type.
+            SplitstreamError: Not a valid splitstream, or of another content type.
+            OSError: As pread(2).
         """
-        self._fd = source if closefd and isinstance(source, int) else None
+        if isinstance(source, int):
+            self._source: Source = _own_file(source)
+        else:
+            self._source = BytesSource(source)
         try:
-            self._file = _Descriptor(source) if isinstance(source, int) else _Bytes(source)
             self._read_tables(algorithm, content_type)
         except BaseException:
-            self.close()
+            self._source.close()
             raise
 
     def _read_tables(self, algorithm: Algorithm, content_type: int | None) -> None:
-        header = self._file.read(0, HEADER.size)
-        info = parse_info(self._read(parse_header(header, algorithm), "info"))
+        source = self._source
+        header = source.read(0, min(HEADER.size, source.size))
+        info = parse_info(self._read_section(parse_header(header, algorithm), "information", INFO.size))
         if content_type is not None and info.content_type != content_type:
-            raise SplitstreamError(
-                f"splitstream: expected content type {content_type:#018x}, found {info.content_type:#018x}",
-                field="content_type",
-            )
+            expected = describe_content_type(content_type)
+            fail("content type", expected, describe_content_type(info.content_type))
         self.content_type = info.content_type
         self.stream_size = info.stream_size
-        self.stream_refs = self._read_digests(info.stream_refs, algorithm, "stream_refs")
-        self.object_refs = self._read_digests(info.object_refs, algorithm, "object_refs")
-        self.named_refs = self._read_named_refs(info.named_refs)
-        check_range(info.stream, self._file.size, "stream")
+        self.stream_refs = self._read_references(info.stream_refs, "stream references", algorithm)
+        self.object_refs = self._read_references(info.object_refs, "object references", algorithm)
+        self._names = self._read_named_refs(info.named_refs)
+        self.named_refs: Mapping[str, ObjectID] = {
+            name: self.stream_refs[index] for index, name in self._names
+        }
+        check_range(info.stream, "stream", source.size)
         self._stream = info.stream
 
-    def _read(self, section: Range, field: str) -> bytes:
-        check_range(section, self._file.size, field)
-        data = self._file.read(section.start, section.size)
-        if len(data) != section.size:
-            raise SplitstreamError(
-                f"splitstream: section {field}: expected {section.size} bytes, found {len(data)}", field=field
-            )
-        return data
+    def _read_section(self, section: Range, name: str, limit_bytes: int) -> bytes:
+        """Return a section, or as much of its start as the limit allows."""
+        check_range(section, name, self._source.size)
+        return self._source.read(section.start, min(section.size_bytes, limit_bytes))
 
-    def _read_digests(self, section: Range, algorithm: Algorithm, field: str) -> list[ObjectID]:
-        size = algorithm.digest_size
-        data = self._read(section, field)
-        if len(data) % size:
-            raise SplitstreamError(
-                f"splitstream: section {field}: expected a multiple of {size} bytes, found {len(data)}",
-                field=field,
-            )
-        return [ObjectID(data[i : i + size]) for i in range(0, len(data), size)]
+    def _read_references(self, section: Range, name: str, algorithm: Algorithm) -> Sequence[ObjectID]:
+        check_range(section, name, self._source.size)
+        step, size = algorithm.digest_size, section.size_bytes
+        if size % step or size > MAX_REFERENCES_BYTES:
+            fail(name, f"IDs of {step} bytes, {MAX_REFERENCES_BYTES} bytes at most", size, section.start)
+        data = self._source.read(section.start, size)
+        return [ObjectID(data[place : place + step]) for place in range(0, size, step)]
 
-    def _read_named_refs(self, section: Range) -> dict[str, ObjectID]:
-        compressed = self._read(section, "named_refs")
-        pieces = []
-        size = 0
-        for piece in iter_decompressed([compressed], "named_refs"):
-            size += len(piece)
-            if size > MAX_NAMED_REFS_BYTES:
-                raise SplitstreamError(
-                    f"splitstream: section named_refs: more than {MAX_NAMED_REFS_BYTES} bytes",
-                    field="named_refs",
-                )
-            pieces.append(piece)
-        *records, rest = b"".join(pieces).split(b"\0")
+    def _read_named_refs(self, section: Range) -> list[tuple[int, str]]:
+        """Return number and name of each record, in the order found."""
+        check_range(section, "named references", self._source.size)
+        if section.size_bytes > MAX_NAMED_REFS_BYTES:
+            fail("named references", f"at most {MAX_NAMED_REFS_BYTES} bytes", section.size_bytes)
+        text = bytearray()
+        for piece in iter_unpacked(self._source, section, "named references"):
+            text += piece
+            if len(text) > MAX_NAMED_REFS_BYTES:
+                fail("named references", f"at most {MAX_NAMED_REFS_BYTES} bytes", "more")
+        *records, rest = bytes(text).split(b"\0")
         if rest:
-            raise _bad_named_ref("expected a NUL at the end", rest)
-        return dict(map(self._parse_named_ref, records))
-
-    def _parse_named_ref(self, record: bytes) -> tuple[str, ObjectID]:
-        digits, colon, name = record.partition(b":")
-        # An optional plus sign and leading zeros are what the original takes, too.
-        if not colon or not digits.removeprefix(b"+").isdigit() or len(digits) > _MAX_INDEX_DIGITS:
-            raise _bad_named_ref("expected <index>:<name>", record)
-        index = int(digits)
-        if index >= len(self.stream_refs):
-            raise _bad_named_ref(f"expected an index below {len(self.stream_refs)}", record)
-        try:
-            return name.decode(), self.stream_refs[index]
-        except UnicodeDecodeError as error:
-            raise _bad_named_ref("expected UTF-8", record) from error
-
-    def iter_chunks(self) -> Iterator[Inline | External]:
-        """Yield the stream in order; pieces of one inline chunk follow each other.
-
-        Raises:
-            SplitstreamError: The stream is broken, or longer than it claims, or it has only inline chunks
-                and is shorter than it claims.
-        """
-        buffered = b""
-        left = 0  # bytes of the current inline chunk that are still to come
-        inline_size = 0
-        external_count = 0
-        for piece in self._iter_stream():
-            data = buffered + piece if buffered else piece
-            position = 0
-            while position < len(data):
-                if left:
-                    taken = data[position : position + left]
-                    position += len(taken)
-                    left -= len(taken)
-                    yield Inline(taken)
-                elif len(data) - position < CHUNK.size:
-                    break
-                else:
-                    (number,) = CHUNK.unpack_from(data, position)
-                    position += CHUNK.size
-                    if number >= 0:
-                        external_count += 1
-                        self._check_external(external_count)
-                        yield External(self._find_object(number))
-                    else:
-                        left = -number
-                        inline_size += left
-                        self._check_inline(inline_size)
-            buffered = data[position:]
-        if left or buffered:
-            raise SplitstreamError("splitstream: section stream: ends within a chunk", field="stream")
-        if not external_count and inline_size != self.stream_size:
-            raise SplitstreamError(
-                f"splitstream: expected a stream of {self.stream_size} bytes, found {inline_size}",
-                field="stream_size",
-            )
-
-    def _find_object(self, index: int) -> ObjectID:
-        if index >= len(self.object_refs):
-            raise SplitstreamError(
-                f"splitstream: section stream: expected an object index below {len(self.object_refs)}, "
-                f"found {index}",
-                field="stream",
-            )
-        return self.object_refs[index]
-
-    def _check_inline(self, inline_size: int) -> None:
-        if inline_size > self.stream_size:
-            raise SplitstreamError(
-                f"splitstream: expected at most {self.stream_size} inline bytes, found {inline_size}",
-                field="stream",
-            )
-
-    def _check_external(self, count: int) -> None:
-        # Objects may be empty, so sizes say nothing; this many of them are no stream but a bomb.
-        limit = self.stream_size + len(self.object_refs)
-        if count > limit:
-            raise SplitstreamError(
-                f"splitstream: expected at most {limit} external chunks in a stream of {self.stream_size} bytes",
-                field="stream",
-            )
-
-    def _iter_stream(self) -> Iterator[bytes]:
-        return iter_decompressed(self._iter_compressed(), "stream")
-
-    def _iter_compressed(self) -> Iterator[bytes]:
-        position = self._stream.start
-        while position < self._stream.end:
-            data = self._file.read(position, min(_READ_BYTES, self._stream.end - position))
-            if not data:
-                raise SplitstreamError("splitstream: section stream: the file ended early", field="stream")
-            position += len(data)
-            yield data
-
-    def read_inline(self) -> bytes:
-        """Return the whole stream, which must have no external chunk.
-
-        Raises:
-            SplitstreamError: The stream is broken or has an external chunk.
-        """
-        pieces = []
-        for chunk in self.iter_chunks():
-            if isinstance(chunk, External):
-                raise SplitstreamError(
-                    "splitstream: expected inline chunks only, found an external one", field="stream"
-                )
-            pieces.append(chunk.data)
-        return b"".join(pieces)
-
-    def cat(self, write: Callable[[bytes], object], copy_object: Callable[[ObjectID], int]) -> None:
-        """Put the stream together again.
-
-        Args:
-            write: Takes the next inline bytes.
-            copy_object: Copies a whole object to where `write` writes and returns its size in bytes.
-
-        Raises:
-            SplitstreamError: The stream is broken, or its parts do not add up to the size it claims. What
-                was right before the fault has been written by then.
-        """
-        size = 0
-        for chunk in self.iter_chunks():
-            if isinstance(chunk, External):
-                size += copy_object(chunk.object_id)
-            else:
-                write(chunk.data)
-                size += len(chunk.data)
-        if size != self.stream_size:
-            raise SplitstreamError(
-                f"splitstream: expected a stream of {self.stream_size} bytes, found {size}",
-                field="stream_size",
-            )
+            fail("named references", "a NUL at the end", f"{rest[:80]!r}")
+        return [_parse_named_ref(record, len(self.stream_refs)) for record in records]
 
     def close(self) -> None:
-        """Close the descriptor if it was taken over."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        """Close the file; harmless when repeated."""
+        self._source.close()
 
     def __enter__(self) -> Self:
-        """Return the reader."""
+        """Return the reader itself."""
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the descriptor if it was taken over."""
+        """Close the file."""
         self.close()
 
+    def iter_chunks(self) -> Iterator[Chunk]:
+        """Yield the stream in order: pieces of inline data, and objects.
 
-def _bad_named_ref(expected: str, record: bytes) -> SplitstreamError:
-    return SplitstreamError(f"splitstream: named reference {record[:80]!r}: {expected}", field="named_refs")
+        Raises:
+            SplitstreamError: Damaged or cut short, a number that no object has, or more inline data than
+                the whole stream claims; what came before has been delivered by then.
+        """
+        pieces = iter_unpacked(self._source, self._stream, "stream")
+        refs = self.object_refs
+        left = self.stream_size
+        buffer = _Buffer(pieces)
+        while (number := buffer.take_number()) is not None:
+            if number >= 0:
+                if number >= len(refs):
+                    fail("chunk", f"the number of one of {len(refs)} objects", number)
+                yield External(number, refs[number])
+            else:
+                left += number
+                if left < 0:
+                    expected = f"inline data within the {self.stream_size} bytes of the stream"
+                    fail("chunk", expected, f"{-number} bytes")
+                yield from buffer.iter_inline(-number)
+
+    def read_inline(self, limit_bytes: int) -> bytearray:
+        """Return the content of a stream that has inline data only.
+
+        Raises:
+            SplitstreamError: As `iter_chunks`; also if there is an object in the stream, if it is larger
+                than `limit_bytes`, or not as large as it claims.
+        """
+        if self.stream_size > limit_bytes:
+            fail("stream size", f"at most {limit_bytes} bytes", self.stream_size)
+        content = bytearray()
+        for chunk in self.iter_chunks():
+            if isinstance(chunk, External):
+                fail("chunk", "inline data only", f"object {chunk.object_id.hex()}")
+            content += chunk.data
+        self._check_total(len(content))
+        return content
+
+    def cat(
+        self,
+        write: Callable[[bytes | memoryview], object],
+        open_object: Callable[[ObjectID], int],
+    ) -> int:
+        """Rebuild the stream.
+
+        Args:
+            write: Takes each piece, in order.
+            open_object: Returns a descriptor of an object, at its start, which is closed here.
+
+        Returns:
+            Size of the stream in bytes.
+
+        Raises:
+            SplitstreamError: As `iter_chunks`, or the stream is not as large as it claims; what came
+                before has been written by then.
+        """
+        total = 0
+        for chunk in self.iter_chunks():
+            if isinstance(chunk, Inline):
+                write(chunk.data)
+                total += len(chunk.data)
+            else:
+                total += _copy_object(open_object(chunk.object_id), write)
+            if total > self.stream_size:
+                break
+        self._check_total(total)
+        return total
+
+    def check(self, size_of: Callable[[ObjectID], int]) -> None:
+        """Unpack the whole stream without keeping any of it, and compare sizes.
+
+        Args:
+            size_of: Returns the size in bytes of an object.
+
+        Raises:
+            SplitstreamError: As `cat`.
+        """
+        total = 0
+        for chunk in self.iter_chunks():
+            total += len(chunk.data) if isinstance(chunk, Inline) else size_of(chunk.object_id)
+        self._check_total(total)
+
+    def _check_total(self, total: int) -> None:
+        if total != self.stream_size:
+            found = f"{total} bytes" if total <= self.stream_size else "more"
+            fail("stream size", f"{self.stream_size} bytes in chunks", found)
+
+    def find_irregularities(self) -> list[str]:
+        """Return what is odd about the file and does no harm: what a check may warn about."""
+        names = [name for _, name in self._names]
+        found = []
+        if len(set(names)) != len(names):
+            found.append("named references: a name occurs twice")
+        if names != sorted(names, key=str.encode):
+            found.append("named references: not sorted by name")
+        if "" in names:
+            found.append("named references: an empty name")
+        if len({index for index, _ in self._names}) != len(self.stream_refs):
+            found.append("stream references: some without a name")
+        if self._stream.end != self._source.size:
+            found.append(f"{self._source.size - self._stream.end} bytes behind the stream")
+        return found
+
+
+def _own_file(fd: int) -> FileSource:
+    try:
+        return FileSource(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _parse_named_ref(record: bytes, count: int) -> tuple[int, str]:
+    """Return number and name of one named reference."""
+    number, colon, name = record.partition(b":")
+    digits = number.removeprefix(b"+")
+    significant = digits.lstrip(b"0")
+    # 64 bits need 20 digits; the original takes a sign and leading zeros.
+    if not colon or not digits.isdigit() or len(significant) > 20:
+        fail("named references", "<number>:<name>", f"{record[:80]!r}")
+    index = int(significant or b"0")
+    if index >= count:
+        fail("named references", f"the number of one of {count} stream references", index)
+    try:
+        return index, name.decode()
+    except UnicodeDecodeError as error:
+        message = f"splitstream named references: expected a name in UTF-8, found {name[:80]!r}"
+        raise SplitstreamError(message, field="named references") from error
+
+
+def _copy_object(fd: int, write: Callable[[bytes | memoryview], object]) -> int:
+    """Write the rest of a file and close it; return its size in bytes."""
+    total = 0
+    try:
+        while data := os.read(fd, _COPY_BYTES):
+            write(data)
+            total += len(data)
+    finally:
+        os.close(fd)
+    return total
+
+
+class _Buffer:
+    """Turns pieces of any size into numbers and inline data, holding one piece at a time."""
+
+    __slots__ = ("_piece", "_pieces", "_place")
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._piece = b""
+        self._place = 0
+
+    def take_number(self) -> int | None:
+        """Return the number that a chunk starts with, or None at the end of the stream."""
+        place = self._place
+        if len(self._piece) - place >= CHUNK.size:
+            self._place = place + CHUNK.size
+            return int(CHUNK.unpack_from(self._piece, place)[0])
+        data = self._piece[place:]
+        self._place = len(self._piece)
+        while len(data) < CHUNK.size:
+            if not self._advance():
+                if data:
+                    fail("chunk", f"{CHUNK.size} bytes at its start", len(data))
+                return None
+            self._place = min(CHUNK.size - len(data), len(self._piece))
+            data += self._piece[: self._place]
+        return int(CHUNK.unpack(data)[0])
+
+    def iter_inline(self, size: int) -> Iterator[Inline]:
+        """Yield exactly `size` bytes."""
+        while size:
+            place = self._place
+            if place == len(self._piece):
+                if not self._advance():
+                    fail("chunk", "inline data to its end", f"{size} bytes missing")
+                place = 0
+            end = min(place + size, len(self._piece))
+            self._place = end
+            size -= end - place
+            yield Inline(memoryview(self._piece)[place:end])
+
+    def _advance(self) -> bool:
+        """Go to the next piece; return whether there is one."""
+        self._piece = next(self._pieces, b"")
+        self._place = 0
+        return bool(self._piece)

@@ -1,235 +1,245 @@
-"""Write a splitstream into an object store.
+"""Writing splitstreams: deterministic, and in constant memory whatever goes in.
 
-The result depends on nothing but the calls: consecutive inline writes become one chunk, objects are
-numbered in the order in which they are first named. Memory is bounded by the tables; the compressed
-stream, which the tables precede, and inline runs of unknown length wait in temporary files once they
-are large.
+The same calls give the same bytes, and so the same ID, as long as the zstd library is the same. Inline
+data that follow one another become one chunk, whose size stands in front of it: a run that is not
+declared (`SplitstreamWriter.begin_inline`) is therefore kept until it ends, in memory while it is short
+and in a file without a name when it is not. So is the compressed stream, since the tables stand in front
+of that.
 """
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from cfsctl.splitstream.compression import start_compression
-from cfsctl.splitstream.format import CHUNK, HEADER, INFO, Info, Range, format_header, format_info
+from cfsctl.splitstream._spool import ObjectSink, ObjectWriter, Spool
+from cfsctl.splitstream.format import CHUNK, COMPRESSION_LEVEL, format_head
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
     from typing import Self
 
     from cfsctl.digest import Algorithm, ObjectID
 
-_SPOOL_MEMORY_BYTES: Final = 4 << 20
-"""What waits in memory; more of it goes to a temporary file."""
+__all__ = ["ObjectSink", "ObjectWriter", "SplitstreamWriter"]
 
-_COPY_BYTES: Final = 1 << 18
-
-
-class StoredObject(Protocol):
-    """What a store says about an object it has taken."""
-
-    @property
-    def object_id(self) -> ObjectID: ...  # noqa: D102 - named after what it is
-
-
-class ObjectWriter(Protocol):
-    """Takes the bytes of one object."""
-
-    def write(self, data: bytes, /) -> object: ...  # noqa: D102 - the verbs of a store, see `ObjectSink`
-    def commit(self) -> StoredObject: ...  # noqa: D102
-    def abort(self) -> None: ...  # noqa: D102
-
-
-class ObjectSink(Protocol):
-    """The part of an object store that a writer needs."""
-
-    def create(self) -> ObjectWriter:
-        """Start a new object; it exists once its writer has committed it."""
-
-
-class _Spool:
-    """Bytes that wait: in memory while they are few, else in a temporary file."""
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._file: IO[bytes] | None = None
-        self.size = 0
-
-    def write(self, data: bytes) -> None:
-        self.size += len(data)
-        if self._file is None:
-            self._pieces.append(data)
-            if self.size <= _SPOOL_MEMORY_BYTES:
-                return
-            import tempfile  # noqa: PLC0415 - seldom needed
-
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by clear()
-            self._file.writelines(self._pieces)
-            self._pieces.clear()
-        else:
-            self._file.write(data)
-
-    def drain(self, write: _Write) -> None:
-        """Pass everything on and start anew."""
-        for piece in self._pieces:
-            write(piece)
-        if self._file is not None:
-            self._file.seek(0)
-            while data := self._file.read(_COPY_BYTES):
-                write(data)
-        self.clear()
-
-    def clear(self) -> None:
-        self._pieces.clear()
-        self.size = 0
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-
-class _Write(Protocol):
-    def __call__(self, data: bytes, /) -> object: ...
+_BATCH_BYTES: Final = 1 << 16
+"""Bytes gathered before they are compressed; how they are cut has no influence on the result."""
 
 
 class SplitstreamWriter:
-    """Collects a stream and its references, then stores it.
+    """A splitstream in the making.
 
-    A context manager: leaving it without `finish` drops everything.
+    A context manager: leaving it without `finish` leaves nothing behind.
+
+    Attributes:
+        stream_size: Size in bytes of the stream so far, when rebuilt.
     """
 
-    def __init__(self, store: ObjectSink, algorithm: Algorithm, content_type: int) -> None:
-        """Start an empty stream.
+    def __init__(self, sink: ObjectSink, algorithm: Algorithm, content_type: int) -> None:
+        """Begin an empty stream.
 
         Args:
-            store: Where the splitstream becomes an object.
-            algorithm: Hash algorithm of the store.
-            content_type: A `ContentType`, or any other 64-bit number.
+            sink: The repository's objects.
+            algorithm: The repository's algorithm.
+            content_type: Number of the kind of content, see `ContentType`.
+
+        Raises:
+            ValueError: The content type does not fit into 64 bits.
         """
-        self._store = store
+        if not 0 <= content_type < 1 << 64:
+            raise ValueError(f"content type: expected a number of 64 bits, found {content_type}")
+        self.stream_size = 0
+        self._sink = sink
         self._algorithm = algorithm
         self._content_type = content_type
-        self._compressor = start_compression()
-        self._compressed = _Spool()
-        self._run = _Spool()
-        self._announced = 0
-        self._stream_size = 0
         self._object_refs: dict[ObjectID, int] = {}
         self._stream_refs: dict[ObjectID, int] = {}
-        self._named_refs: dict[bytes, int] = {}
+        self._named_refs: dict[str, int] = {}
+        self._run = Spool(sink)
+        self._declared = 0
+        self._may_begin = True
+        self._frame = _Frame(sink)
 
-    def write_inline(self, data: bytes) -> None:
-        """Append bytes; all inline bytes between two external chunks become one chunk."""
-        self._stream_size += len(data)
-        if self._announced:
-            self._announced -= len(data)
-            if self._announced < 0:
-                raise ValueError(f"{-self._announced} more inline bytes than announced")
-            self._compress(data)
-        elif data:
-            self._run.write(data)
+    def write_inline(self, data: bytes | bytearray | memoryview) -> None:
+        """Append data to the stream; consecutive calls make one chunk.
 
-    def begin_inline(self, size_bytes: int) -> None:
-        """Announce that exactly `size_bytes` of inline bytes follow, so that none of them has to wait.
-
-        They are a chunk of their own: announce whole runs only.
+        Raises:
+            RuntimeError: More than `begin_inline` announced.
+            OSError: As write(2), where the data go to a file.
         """
-        self._flush()
-        if size_bytes:
-            self._compress(CHUNK.pack(-size_bytes))
-            self._announced = size_bytes
+        size = len(data)
+        if not size:
+            return
+        if self._declared:
+            if size > self._declared:
+                raise RuntimeError(f"{size} bytes of inline data, {self._declared} of the run are left")
+            self._declared -= size
+            self._frame.write(data)
+        elif not self._may_begin and not self._run.size:
+            raise RuntimeError("inline data behind a run whose size was declared")
+        else:
+            self._run.append(data)
+        self.stream_size += size
 
-    def write_external(self, object_id: ObjectID, size_bytes: int) -> None:
-        """Append the content of an object that is in the store already."""
-        self._flush()
-        self._stream_size += size_bytes
-        self._compress(CHUNK.pack(self.add_object_ref(object_id)))
+    def begin_inline(self, size: int) -> None:
+        """Announce the size of the whole run of inline data that follows, which then is not kept.
+
+        An object, or the end of the stream, must follow it.
+
+        Args:
+            size: Bytes that `write_inline` will bring before anything else; 0 is no run at all.
+
+        Raises:
+            RuntimeError: Inline data was written just before.
+        """
+        if self._run.size or self._declared or not self._may_begin:
+            raise RuntimeError("inline data written just before would be part of the run")
+        if size:
+            self._frame.write(CHUNK.pack(-size))
+            self._declared = size
+            self._may_begin = False
+
+    def write_external(self, object_id: ObjectID, size: int) -> None:
+        """Append the whole content of an object that is stored already.
+
+        Args:
+            object_id: The object's ID.
+            size: Its size in bytes.
+
+        Raises:
+            RuntimeError: Inline data that `begin_inline` announced is missing.
+        """
+        self._end_run()
+        self._frame.write(CHUNK.pack(self.add_object_ref(object_id)))
+        self._may_begin = True
+        self.stream_size += size
+
+    def _end_run(self) -> None:
+        """Write the inline data that has been waiting."""
+        if self._declared:
+            raise RuntimeError(f"{self._declared} bytes of inline data that were announced are missing")
+        if self._run.size:
+            self._frame.write(CHUNK.pack(-self._run.size))
+            for piece in self._run.iter_pieces():
+                self._frame.write(piece)
+            self._run.clear()
 
     def add_object_ref(self, object_id: ObjectID) -> int:
-        """Keep an object alive without making it part of the stream.
+        """Keep an object alive without putting it into the stream.
 
         Returns:
-            Its index in the table of objects.
+            Its number, the same whenever it is added again.
         """
+        self._check_id(object_id)
         return self._object_refs.setdefault(object_id, len(self._object_refs))
 
     def add_named_ref(self, name: str, object_id: ObjectID) -> None:
-        """Keep another stream or object alive, under a name; a second use of the name replaces the first.
+        """Keep an object alive under a name; a name added again stands for the later object.
 
         Raises:
-            ValueError: The name is empty or has a NUL in it.
+            ValueError: The name is empty, contains a NUL or is not UTF-8.
         """
         if not name or "\0" in name:
             raise ValueError(f"named reference: expected a name without NUL, found {name!r}")
-        index = self._stream_refs.setdefault(object_id, len(self._stream_refs))
-        self._named_refs[name.encode()] = index
+        name.encode()
+        self._check_id(object_id)
+        self._named_refs[name] = self._stream_refs.setdefault(object_id, len(self._stream_refs))
 
-    def finish(self) -> StoredObject:
+    def _check_id(self, object_id: ObjectID) -> None:
+        if len(object_id) != self._algorithm.digest_size:
+            raise ValueError(
+                f"object ID: expected {self._algorithm.digest_size} bytes, found {len(object_id)}"
+            )
+
+    def finish(self) -> ObjectID:
         """Store the splitstream.
 
-        Returns:
-            What the store says about the object.
-        """
-        self._flush()
-        self._compressed.write(self._compressor.flush())
-        named_refs = self._format_named_refs()
-        writer = self._store.create()
-        try:
-            writer.write(format_header(self._algorithm))
-            writer.write(format_info(self._layout(len(named_refs))))
-            writer.write(b"".join(self._stream_refs))
-            writer.write(b"".join(self._object_refs))
-            writer.write(named_refs)
-            self._compressed.drain(writer.write)
-            return writer.commit()
-        except BaseException:
-            writer.abort()
-            raise
+        Nothing can be written afterwards. Making it durable and giving it a name are the caller's.
 
-    def close(self) -> None:
-        """Drop everything that is not stored."""
+        Returns:
+            The ID of the splitstream object.
+
+        Raises:
+            RuntimeError: Inline data that `begin_inline` announced is missing.
+            OSError: The splitstream is not in the store then.
+        """
+        with self:
+            self._end_run()
+            self._frame.finish()
+            return self._assemble()
+
+    def _assemble(self) -> ObjectID:
+        stream_refs = b"".join(self._stream_refs)
+        object_refs = b"".join(self._object_refs)
+        named_refs = self._compress_names()
+        stream = self._frame.spool
+        sizes = (len(stream_refs), len(object_refs), len(named_refs), stream.size)
+        head = format_head(self._algorithm, self._content_type, self.stream_size, sizes)
+        writer = self._sink.create()
+        try:
+            writer.write(head + stream_refs + object_refs + named_refs)
+            for piece in stream.iter_pieces():
+                writer.write(piece)
+            return writer.commit().object_id
+        finally:
+            writer.abort()
+
+    def _compress_names(self) -> bytes:
+        records = sorted((name.encode(), index) for name, index in self._named_refs.items())
+        frame = _Frame(self._sink)
+        try:
+            frame.write(b"".join(b"%d:%s\0" % (index, name) for name, index in records))
+            frame.finish()
+            return b"".join(frame.spool.iter_pieces())
+        finally:
+            frame.spool.clear()
+
+    def abort(self) -> None:
+        """Forget everything; harmless when repeated and after `finish`."""
         self._run.clear()
-        self._compressed.clear()
+        self._frame.spool.clear()
 
     def __enter__(self) -> Self:
-        """Return the writer."""
+        """Return the writer itself."""
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Drop everything that is not stored."""
-        self.close()
+        """Forget what was not finished."""
+        self.abort()
 
-    def _layout(self, named_refs_size: int) -> Info:
-        """Return where the sections go: one behind the other."""
-        digest_size = self._algorithm.digest_size
-        sizes = (
-            len(self._stream_refs) * digest_size,
-            len(self._object_refs) * digest_size,
-            named_refs_size,
-            self._compressed.size,
-        )
-        ranges = []
-        start = HEADER.size + INFO.size
-        for size in sizes:
-            ranges.append(Range(start, start + size))
-            start += size
-        stream_refs, object_refs, named_refs, stream = ranges
-        return Info(stream_refs, object_refs, stream, named_refs, self._content_type, self._stream_size)
 
-    def _format_named_refs(self) -> bytes:
-        compressor = start_compression()
-        text = b"".join(b"%d:%s\0" % (index, name) for name, index in sorted(self._named_refs.items()))
-        return compressor.compress(text) + compressor.flush()
+class _Frame:
+    """One zstd frame in the making.
 
-    def _flush(self) -> None:
-        """End the inline chunk."""
-        if self._announced:
-            raise ValueError(f"{self._announced} fewer inline bytes than announced")
-        if self._run.size:
-            self._compress(CHUNK.pack(-self._run.size))
-            self._run.drain(self._compress)
+    Its bytes are what the original writes: the default level, content size unknown and no checksum.
+    A one-shot compression would record the size and choose another window.
+    """
 
-    def _compress(self, data: bytes) -> None:
-        if compressed := self._compressor.compress(data):
-            self._compressed.write(compressed)
+    __slots__ = ("_batch", "_compressor", "spool")
+
+    def __init__(self, sink: ObjectSink) -> None:
+        import zstandard  # noqa: PLC0415 - costs more than most commands that never write a stream
+
+        self._compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compressobj()
+        self._batch = bytearray()
+        self.spool = Spool(sink)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append to what the frame holds."""
+        self._batch += data
+        if len(self._batch) >= _BATCH_BYTES:
+            self._emit((self._compressor.compress(self._batch),))
+            self._batch.clear()
+
+    def finish(self) -> None:
+        """Complete the frame."""
+        self._emit((self._compressor.compress(self._batch), self._compressor.flush()))
+        self._batch.clear()
+
+    def _emit(self, outputs: Iterable[bytes]) -> None:
+        for output in outputs:
+            if output:
+                self.spool.append(output)

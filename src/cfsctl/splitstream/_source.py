@@ -1,0 +1,149 @@
+"""Where the bytes of a splitstream come from, and how its compressed sections are unpacked.
+
+Nothing is read that lies outside the range asked for, and nothing unpacked is held beyond one piece.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, Protocol
+
+from cfsctl.splitstream.format import MAX_WINDOW_BYTES, SplitstreamError, fail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cfsctl.splitstream.format import Range
+
+_READ_BYTES: Final = 1 << 16
+"""Compressed bytes read at a time."""
+
+_FEED_BYTES: Final = 512
+"""Compressed bytes unpacked at a time. A block of 4 bytes may stand for 128 KiB, so this bounds one piece
+of output to 16 MiB in a hostile file; in any other a piece is a block."""
+
+
+class Source(Protocol):
+    """Bytes that can be read anywhere."""
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return exactly `size` bytes from offset `start`; the range lies within the source."""
+
+    def close(self) -> None:
+        """Let go of what the source owns; harmless when repeated."""
+
+
+class BytesSource:
+    """Bytes in memory."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        """Look at the data, which must not change."""
+        self._data = memoryview(data).cast("B")
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return len(self._data)
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return a copy of a range."""
+        return bytes(self._data[start : start + size])
+
+    def close(self) -> None:
+        """Let go of the data."""
+        self._data.release()
+
+
+class FileSource:
+    """An open file, whose position is neither used nor changed."""
+
+    __slots__ = ("_fd", "_size")
+
+    def __init__(self, fd: int) -> None:
+        """Take over the descriptor.
+
+        Raises:
+            OSError: As fstat(2).
+        """
+        self._fd = fd
+        self._size = os.fstat(fd).st_size
+
+    @property
+    def size(self) -> int:
+        """Size in bytes when the file was opened."""
+        return self._size
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return a range.
+
+        Raises:
+            SplitstreamError: The file has become shorter.
+            OSError: As pread(2), EIO from fs-verity among them.
+        """
+        data = os.pread(self._fd, size, start)
+        if len(data) == size:
+            return data
+        parts = [data]
+        while data:
+            start += len(data)
+            size -= len(data)
+            data = os.pread(self._fd, size, start)
+            parts.append(data)
+        if size:
+            fail("file", f"{self._size} bytes", f"the end at {start}", start)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def iter_unpacked(source: Source, section: Range, name: str) -> Iterator[bytes]:
+    """Yield what a compressed section holds, in pieces of any size above zero.
+
+    Frames may follow one another, and the last one must be complete.
+
+    Args:
+        source: The file.
+        section: Range of the section, which lies within the file.
+        name: What the section is called in messages.
+
+    Raises:
+        SplitstreamError: Not zstd, damaged, cut short, or a window above 8 MiB; what came before has been
+            delivered by then.
+    """
+    import zstandard  # noqa: PLC0415 - costs more than most commands that never unpack anything
+
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+    unpacker = decompressor.decompressobj()
+    for feed in _iter_feeds(source, section):
+        rest = feed
+        while rest:
+            try:
+                if unpacker.eof:
+                    unpacker = decompressor.decompressobj()
+                data = unpacker.decompress(rest)
+            except zstandard.ZstdError as error:
+                message = f"splitstream {name}: expected zstd frames, found them damaged: {error}"
+                raise SplitstreamError(message, offset=section.start, field=name) from error
+            rest = unpacker.unused_data if unpacker.eof else b""
+            if data:
+                yield data
+    if not unpacker.eof:
+        fail(name, "a complete zstd frame", f"its end missing in {section.size_bytes} bytes", section.end)
+
+
+def _iter_feeds(source: Source, section: Range) -> Iterator[bytes]:
+    """Yield a section in small pieces."""
+    for start in range(section.start, section.end, _READ_BYTES):
+        data = source.read(start, min(_READ_BYTES, section.end - start))
+        for place in range(0, len(data), _FEED_BYTES):
+            yield data[place : place + _FEED_BYTES]
