@@ -8,8 +8,6 @@ memory are linear in the size of the image, whatever it says.
 
 from __future__ import annotations
 
-import itertools
-import operator
 from mmap import mmap
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -17,9 +15,7 @@ from cfsctl.erofs.attributes import AttributeTable
 from cfsctl.erofs.format import (
     BLOCK_SIZE,
     COMPACT_INODE,
-    DIRENT,
     EXTENDED_INODE,
-    MAX_NAME_LENGTH,
     SLOT_SIZE,
     XATTR_BODY_HEADER,
     DataLayout,
@@ -30,8 +26,6 @@ from cfsctl.erofs.format import (
 from cfsctl.erofs.superblock import read_superblock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from cfsctl.erofs.attributes import Attribute
     from cfsctl.erofs.format import Buffer, ImageBuffer
 
@@ -42,7 +36,9 @@ KNOWN_I_FORMATS: Final = frozenset(
 )
 """Values of i_format that composefs images have."""
 
-_DIRECTORY: Final = int(DirentType.DIRECTORY)
+# As plain numbers, which are found and compared faster than members.
+_CHUNK: Final = int(DataLayout.CHUNK)
+_INLINE: Final = int(DataLayout.INLINE)
 
 KIND_OF_TYPE: Final = bytes(
     {
@@ -91,26 +87,6 @@ class Inode(NamedTuple):
     mtime_ns: int
     body_start: int
     body_end: int
-
-
-class Listing(NamedTuple):
-    """The children of a directory in name order; `.` and `..` are checked and left out.
-
-    Attributes:
-        names: Names, strictly ascending.
-        nids: Inode of each.
-        kinds: Type of each as the entry says, a `DirentType`.
-    """
-
-    names: list[bytes]
-    nids: list[int]
-    kinds: list[int]
-
-    def subdirectories(self) -> list[int]:
-        """Return the inodes of entries that say they are directories."""
-        if DirentType.DIRECTORY not in self.kinds:
-            return []
-        return [nid for nid, kind in zip(self.nids, self.kinds, strict=True) if kind == _DIRECTORY]
 
 
 class Image:
@@ -233,62 +209,40 @@ class Image:
         """
         return b"".join(self.pieces(inode))
 
-    def pieces(self, inode: Inode) -> Iterator[bytes]:
-        """Yield the data of an inode by blocks, the last one shorter.
+    def pieces(self, inode: Inode) -> list[bytes]:
+        """Return the data of an inode by blocks, the last one shorter.
 
         Raises:
             ErofsError: Chunk-based, or blocks or tail are outside the image.
         """
-        size = inode.size
-        if inode.layout == DataLayout.CHUNK:
+        size, data = inode.size, self.data
+        if inode.layout == _CHUNK:
             raise ErofsError(
                 f"inode {inode.nid} is chunk based, expected its data in the image", field="i_format"
             )
-        if size > len(self.data):
-            raise ErofsError(f"inode size {size} exceeds image size {len(self.data)}", field="i_size")
+        if size > len(data):
+            raise ErofsError(f"inode size {size} exceeds image size {len(data)}", field="i_size")
         self.claim(size)
-        tail = size % BLOCK_SIZE if inode.layout == DataLayout.INLINE else 0
+        tail = size % BLOCK_SIZE if inode.layout == _INLINE else 0
+        pieces = self._blocks(inode, size - tail) if size > tail else []
+        if tail:
+            tail_end = inode.body_end + tail
+            if tail_end > len(data):
+                raise ErofsError(f"Offset out of bounds: inline data of inode {inode.nid}", field="i_size")
+            pieces.append(data[inode.body_end : tail_end])
+        return pieces
+
+    def _blocks(self, inode: Inode, size: int) -> list[bytes]:
+        """Return what an inode has in data blocks."""
         start = inode.u * BLOCK_SIZE
-        end = start + size - tail
-        if size > tail and end > len(self.data):
+        end = start + size
+        if end > len(self.data):
             raise ErofsError(
                 f"inode block range {inode.u}..{-(-end // BLOCK_SIZE)} exceeds image "
                 f"({len(self.data) // BLOCK_SIZE} blocks)",
                 field="i_u",
             )
-        if tail and inode.body_end + tail > len(self.data):
-            raise ErofsError(f"Offset out of bounds: inline data of inode {inode.nid}", field="i_size")
-        for offset in range(start, end, BLOCK_SIZE):
-            yield self.data[offset : min(offset + BLOCK_SIZE, end)]
-        if tail:
-            yield self.data[inode.body_end : inode.body_end + tail]
-
-    def listing(self, directory: Inode, parent_nid: int) -> Listing:
-        """Return the children of a directory.
-
-        Raises:
-            ErofsError: Entries are malformed, unsorted, or have names that no file can have; `.` or
-                `..` lead elsewhere; or the link count is not 2 and one per subdirectory.
-        """
-        names: list[bytes] = []
-        nids: list[int] = []
-        kinds: list[int] = []
-        for chunk in self.pieces(directory):
-            _parse_chunk(chunk, names, nids, kinds)
-        if not all(map(operator.lt, names, names[1:])):
-            raise _disorder(names)
-        _take(names, nids, kinds, b".", directory.nid)
-        _take(names, nids, kinds, b"..", parent_nid)
-        if nids and max(nids) > self.max_nid:
-            raise ErofsError(f"Invalid inode: {max(nids)} (the image ends at {self.max_nid})", field="nid")
-        subdirectories = kinds.count(DirentType.DIRECTORY)
-        if directory.nlink != 2 + subdirectories:
-            raise ErofsError(
-                f"directory nlink mismatch: on-disk nlink is {directory.nlink}, "
-                f"expected {2 + subdirectories} (2 + {subdirectories} subdirectories)",
-                field="i_nlink",
-            )
-        return Listing(names, nids, kinds)
+        return [self.data[offset : min(offset + BLOCK_SIZE, end)] for offset in range(start, end, BLOCK_SIZE)]
 
 
 def as_buffer(data: ImageBuffer) -> Buffer:
@@ -319,57 +273,6 @@ def check_inode(nid: int, i_format: int, mode: int, mtime_ns: int) -> None:
         raise ErofsError(
             f"expected less than 1000000000 nanoseconds, got {mtime_ns}", offset=offset, field="i_mtime_nsec"
         )
-
-
-def _parse_chunk(chunk: bytes, names: list[bytes], nids: list[int], kinds: list[int]) -> None:
-    """Append the entries of one directory chunk.
-
-    A chunk is an array of entries, then their names without separators; the first name's offset is the
-    size of the array. Zeros behind the last name fill the block.
-    """
-    first = int.from_bytes(chunk[8:10], "little") if len(chunk) >= DIRENT.size else 0
-    if not first or first % DIRENT.size or first > len(chunk):
-        raise ErofsError(
-            f"Invalid image: invalid directory entry name_offset {first} in a chunk of {len(chunk)} bytes",
-            field="nameoff",
-        )
-    chunk_nids, starts, chunk_kinds = zip(*DIRENT.iter_unpack(chunk[:first]), strict=True)
-    used = chunk.rstrip(b"\0")
-    found = [used[start:end] for start, end in zip(starts, (*starts[1:], len(used)), strict=True)]
-    # Offsets that go back or point behind the last name leave an empty name somewhere.
-    if not all(found):
-        raise ErofsError("directory entry without a name, or names out of bounds", field="nameoff")
-    if used.find(b"/", first) >= 0 or used.find(b"\0", first) >= 0:
-        raise ErofsError("directory entry name with '/' or NUL", field="name")
-    if max(map(len, found)) > MAX_NAME_LENGTH:
-        raise ErofsError(
-            f"directory entry name of {max(map(len, found))} bytes, expected at most {MAX_NAME_LENGTH}",
-            field="name",
-        )
-    names += found
-    nids += chunk_nids
-    kinds += chunk_kinds
-
-
-def _take(names: list[bytes], nids: list[int], kinds: list[int], name: bytes, expected: int) -> None:
-    """Remove `.` or `..` and check where it leads."""
-    index = names.index(name) if name in names else -1
-    if index < 0 or nids[index] != expected or kinds[index] != DirentType.DIRECTORY:
-        found = "none" if index < 0 else f"inode {nids[index]} of type {kinds[index]}"
-        raise ErofsError(
-            f"Invalid '{name.decode()}' entry in directory: expected inode {expected}, found {found}",
-            field="nid",
-        )
-    del names[index], nids[index], kinds[index]
-
-
-def _disorder(names: Sequence[bytes]) -> ErofsError:
-    for before, after in itertools.pairwise(names):
-        if before == after:
-            return ErofsError(f'Duplicate directory entry "{show(after)}"', field="name")
-        if before > after:
-            return ErofsError(f'directory entries out of order: "{show(after)}"', field="name")
-    raise AssertionError("names are in order")
 
 
 def show(name: bytes) -> str:

@@ -100,6 +100,17 @@ class LeafReader:
             self._shared_only[body] = known
         return known
 
+    def own_of_references(self, body: bytes) -> Mapping[bytes, bytes] | None:
+        """Return the tree's attributes in a body of nothing but references; None for any other.
+
+        Raises:
+            ErofsError: They cannot be decoded.
+        """
+        if len(body) != XATTR_BODY_HEADER.size + 4 * body[4]:
+            return None
+        separated = self.separated_body(body)
+        return separated.own if separated.metacopy is None and separated.redirect is None else None
+
     def _regular(self, inode: Inode, *, may_be_whiteout: bool) -> Leaf:
         if may_be_whiteout and inode.size == 0 and inode.layout == DataLayout.PLAIN:
             attributes = self._image.attribute_list(inode)

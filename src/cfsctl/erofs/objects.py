@@ -6,20 +6,16 @@ its digest is short: the bytes that nearly every such inode ends in are compared
 
 from __future__ import annotations
 
-import stat
-import struct
 from array import array
-from binascii import hexlify
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.digest import ObjectID
 from cfsctl.erofs.attributes import (
-    external_tail,
     find_metacopy_algorithm,
     parse_metacopy,
     parse_redirect,
     separate,
 )
+from cfsctl.erofs.directories import read_listing
 from cfsctl.erofs.format import (
     MAX_DEPTH,
     SLOT_SIZE,
@@ -29,21 +25,19 @@ from cfsctl.erofs.format import (
     DirentType,
     ErofsError,
 )
-from cfsctl.erofs.image import KNOWN_I_FORMATS, Image
+from cfsctl.erofs.image import Image
+from cfsctl.erofs.shapes import object_collector
 from cfsctl.erofs.structure import StructureChecker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from cfsctl.digest import Algorithm
+    from cfsctl.digest import Algorithm, ObjectID
+    from cfsctl.erofs.directories import Listing
     from cfsctl.erofs.format import ImageBuffer
-    from cfsctl.erofs.image import Inode, Listing
+    from cfsctl.erofs.image import Inode
 
 _REGULAR: Final = int(DirentType.REGULAR)
-_REGULAR_MODE: Final = stat.S_IFREG >> 12
-
-_START: Final = struct.Struct("<HHH")
-"""How every inode begins: i_format, i_xattr_icount, i_mode."""
 
 
 def collect_objects(data: ImageBuffer, algorithm: Algorithm, *, strict: bool = False) -> set[ObjectID]:
@@ -106,7 +100,7 @@ def iter_directories(image: Image) -> Iterator[tuple[Inode, Listing, bool]]:
         inode = root if depth == 0 else image.inode(nid)
         if inode.kind != DirentType.DIRECTORY:
             raise kind_mismatch(inode.nid, DirentType.DIRECTORY, inode.kind)
-        listing = image.listing(inode, parent_nid)
+        listing = read_listing(image, inode, parent_nid)
         for child in listing.subdirectories():
             if image.seen[child]:
                 raise ErofsError(f"directory inode {child} is named more than once", field="nid")
@@ -146,7 +140,7 @@ class _Collector:
     def run(self) -> set[ObjectID]:
         image = self._image
         seen = image.seen
-        is_plain = _short_way(image, self._algorithm, self._found, self._decode)
+        is_done = object_collector(image, self._algorithm, self._found, self._decode_references)
         for directory, listing, is_root in iter_directories(image):
             self._decode(image.data[directory.body_start : directory.body_end])
             if is_root:
@@ -154,7 +148,7 @@ class _Collector:
             for nid, kind in zip(listing.nids, listing.kinds, strict=True):
                 if not seen[nid]:
                     seen[nid] = 1
-                    if kind != _REGULAR or not is_plain(nid):
+                    if kind != _REGULAR or not is_done(nid):
                         self._visit(nid, kind, is_root=is_root)
         return self._found
 
@@ -165,6 +159,12 @@ class _Collector:
             raise kind_mismatch(nid, kind, inode.kind)
         self._structure.check_leaf(inode, in_root=is_root)
         self._decode(self._image.data[inode.body_start : inode.body_end])
+
+    def _decode_references(self, body: bytes) -> bool:
+        if len(body) != XATTR_BODY_HEADER.size + 4 * body[4]:
+            return False
+        self._decode(body)
+        return True
 
     def _decode(self, body: bytes) -> None:
         """Collect from an attribute body, unless an equal one was decoded already."""
@@ -182,46 +182,3 @@ class _Collector:
         if self._strict and digests and digests != paths:
             raise ErofsError("digest and path of an external file name different objects", field="redirect")
         self._found |= digests | paths
-
-
-def _short_way(
-    image: Image, algorithm: Algorithm, found: set[ObjectID], decode: Callable[[bytes], None]
-) -> Callable[[int], bool]:
-    """Return a function that collects from one regular file if it is like most, or else returns False."""
-    data, size = image.data, len(image.data)
-    tail_size, metacopy, digest_end, redirect_offset, redirect, path_offset = external_tail(algorithm)
-    digest_offset = len(metacopy)
-    path_end = path_offset + 2 * algorithm.digest_size + 1
-    unpack, add, header_size = _START.unpack_from, found.add, XATTR_BODY_HEADER.size
-    prefixes: set[bytes] = set()
-
-    def collect(nid: int) -> bool:
-        offset = nid << 5
-        i_format, icount, mode = unpack(data, offset)
-        if mode >> 12 != _REGULAR_MODE or i_format not in KNOWN_I_FORMATS:
-            return False
-        start = offset + (64 if i_format & 1 else 32)
-        if not icount:
-            return start <= size
-        end = start + 8 + icount * 4
-        tail = end - tail_size
-        if (
-            data[tail : tail + digest_offset] != metacopy
-            or data[tail + redirect_offset : tail + path_offset] != redirect
-        ):
-            return False
-        prefix = data[start:tail]
-        if prefix not in prefixes:
-            if len(prefix) < header_size or len(prefix) != header_size + 4 * prefix[4]:
-                return False
-            decode(prefix)
-            prefixes.add(prefix)
-        digest = data[tail + digest_offset : tail + digest_end]
-        text = hexlify(digest)
-        if data[tail + path_offset : tail + path_end] != text[:2] + b"/" + text[2:]:
-            return False
-        image.unclaimed -= end - offset
-        add(ObjectID(digest))
-        return True
-
-    return collect

@@ -10,23 +10,16 @@ The walk keeps its own stack, visits no inode twice and refuses everything that 
 
 from __future__ import annotations
 
-import stat
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from cfsctl.digest import ObjectID
-from cfsctl.erofs.attributes import WrongAlgorithmError, external_tail, separate
+from cfsctl.erofs.attributes import WrongAlgorithmError, separate
+from cfsctl.erofs.directories import read_listing
 from cfsctl.erofs.format import (
-    BLOCK_SIZE,
-    COMPACT_INODE,
-    EXTENDED_INODE,
     MAX_DEPTH,
-    NULL_CHUNK,
     SLOT_SIZE,
     WHITEOUTS_ATTRIBUTES,
     WHITEOUTS_OPAQUE_ATTRIBUTES,
-    XATTR_BODY_HEADER,
     XATTR_PREFIXES,
-    DataLayout,
     DirentType,
     ErofsError,
     FormatVersion,
@@ -34,23 +27,18 @@ from cfsctl.erofs.format import (
 from cfsctl.erofs.image import Image, show
 from cfsctl.erofs.leaves import LeafReader
 from cfsctl.erofs.objects import collect_objects, find_algorithm, kind_mismatch
+from cfsctl.erofs.shapes import external_file_reader
 from cfsctl.erofs.stubs import remove_stubs
-from cfsctl.tree.model import NO_XATTRS, CharDevice, Directory, ExternalFile, FileSystem, Leaf
+from cfsctl.tree.model import NO_XATTRS, CharDevice, Directory, FileSystem, Leaf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from cfsctl.digest import Algorithm
+    from cfsctl.digest import Algorithm, ObjectID
     from cfsctl.erofs.attributes import Attribute
     from cfsctl.erofs.format import ImageBuffer
     from cfsctl.erofs.image import Inode
 
 _REGULAR: Final = int(DirentType.REGULAR)
 _DIRECTORY: Final = int(DirentType.DIRECTORY)
-_REGULAR_MODE: Final = stat.S_IFREG >> 12
-_CHUNK_EXTENDED: Final = DataLayout.CHUNK | 1
-_MAX_NS: Final = 999_999_999
-_MAX_CHUNK_FORMAT: Final = 31
 
 __all__ = ["check_image", "collect_objects", "find_algorithm", "read_image"]
 
@@ -126,7 +114,8 @@ class _TreeReader:
     def __init__(self, image: Image, algorithm: Algorithm) -> None:
         self._image = image
         self._leaves = LeafReader(image, algorithm)
-        self._short_way = _short_way(image, self._leaves, algorithm)
+        self._read_external = external_file_reader(image, algorithm, self._leaves.own_of_references)
+        self._unmarked: set[bytes] = set()
         self._links: dict[int, _Links] = {}
         self._stack: list[_Pending] = []
 
@@ -155,15 +144,21 @@ class _TreeReader:
     def _marked_attributes(self, inode: Inode) -> list[Attribute] | None:
         if not self._image.is_epoch1 or inode.body_end == inode.body_start:
             return None
-        attributes = self._image.attribute_list(inode)
-        return attributes if all(mark in attributes for mark in WHITEOUTS_ATTRIBUTES) else None
+        body = self._image.data[inode.body_start : inode.body_end]
+        if body in self._unmarked:
+            return None
+        attributes = self._image.attributes.decode(body)
+        if all(mark in attributes for mark in WHITEOUTS_ATTRIBUTES):
+            return attributes
+        self._unmarked.add(body)
+        return None
 
     def _fill(self, pending: _Pending) -> None:
         """Read the entries of one directory."""
         nodes: list[Directory | Leaf] = []
         names: list[bytes] = []
         try:
-            names, nids, kinds = self._image.listing(pending.inode, pending.parent_nid)
+            names, nids, kinds = read_listing(self._image, pending.inode, pending.parent_nid)
             self._read_entries(pending, names, nids, kinds, nodes)
             self._image.claim(0)
             pending.directory.entries = dict(zip(names, nodes, strict=True))
@@ -182,13 +177,13 @@ class _TreeReader:
         nodes: list[Directory | Leaf],
     ) -> None:
         """Append the node of each entry to `nodes`; after an error that has those before the culprit."""
-        seen, short_way, append = self._image.seen, self._short_way, nodes.append
+        seen, read_external, append = self._image.seen, self._read_external, nodes.append
         for nid, kind in zip(nids, kinds, strict=True):
             if seen[nid]:
                 append(self._again(nid, kind))
                 continue
             seen[nid] = 1
-            if kind == _REGULAR and (leaf := short_way(nid)) is not None:
+            if kind == _REGULAR and (leaf := read_external(nid)) is not None:
                 append(leaf)
                 continue
             inode = self._image.inode(nid)
@@ -280,64 +275,3 @@ def _located(error: ErofsError, trail: _Trail, name: bytes | None) -> ErofsError
 
 _SHOWN_PATH: Final = 500
 """Bytes of a path that a message quotes, counted from its end."""
-
-
-def _short_way(
-    image: Image, leaves: LeafReader, algorithm: Algorithm
-) -> Callable[[int], ExternalFile | None]:
-    """Return a function that reads an external file if it is like most, or else returns None.
-
-    It takes what `Image.inode` and `LeafReader` would, for an inode with one link, one null chunk, and
-    attributes that are shared except for the metacopy and redirect at the end.
-    """
-    data, unpack_compact, unpack_extended = image.data, COMPACT_INODE.unpack_from, EXTENDED_INODE.unpack_from
-    max_extended = (len(data) - EXTENDED_INODE.size) // SLOT_SIZE
-    build_time_s, build_time_ns = image.superblock.build_time_s, image.superblock.build_time_ns
-    tail_size, metacopy, digest_end, redirect_offset, redirect, path_offset = external_tail(algorithm)
-    digest_offset = len(metacopy)
-    known: dict[bytes, Mapping[bytes, bytes]] = {}
-
-    def learn(prefix: bytes) -> Mapping[bytes, bytes] | None:
-        if len(prefix) < XATTR_BODY_HEADER.size or len(prefix) != XATTR_BODY_HEADER.size + 4 * prefix[4]:
-            return None
-        separated = leaves.separated_body(prefix)
-        if separated.metacopy is not None or separated.redirect is not None:
-            return None
-        return known.setdefault(prefix, separated.own)
-
-    def read(nid: int) -> ExternalFile | None:
-        offset = nid << 5
-        if data[offset] & 1:
-            if nid > max_extended:
-                return None
-            start = offset + 64
-            i_format, icount, mode, size, u, _, uid, gid, mtime_s, mtime_ns, nlink = unpack_extended(
-                data, offset
-            )
-        else:
-            start = offset + 32
-            i_format, icount, mode, nlink, size, u, _, uid, gid = unpack_compact(data, offset)
-            mtime_s, mtime_ns = build_time_s, build_time_ns
-        end = start + 8 + icount * 4
-        tail = end - tail_size
-        if (
-            i_format | 1 != _CHUNK_EXTENDED
-            or mode >> 12 != _REGULAR_MODE
-            or nlink != 1
-            or mtime_ns > _MAX_NS
-            or u > _MAX_CHUNK_FORMAT
-            or not 0 < size <= BLOCK_SIZE << u
-            or data[tail : tail + digest_offset] != metacopy
-            or data[tail + redirect_offset : tail + path_offset] != redirect
-            or data[end : end + 4] != NULL_CHUNK
-        ):
-            return None
-        prefix = data[start:tail]
-        xattrs = known.get(prefix)
-        if xattrs is None and (xattrs := learn(prefix)) is None:
-            return None
-        image.unclaimed -= end + 4 - offset
-        digest = ObjectID(data[tail + digest_offset : tail + digest_end])
-        return ExternalFile(digest, size, mode & 0o7777, uid, gid, mtime_s, mtime_ns, xattrs)
-
-    return read
