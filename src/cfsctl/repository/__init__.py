@@ -21,7 +21,7 @@ from cfsctl.repository.metafile import NotARepositoryError
 from cfsctl.repository.names import InvalidNameError
 from cfsctl.repository.objects import ObjectStore, ObjectWriter, StoredObject
 from cfsctl.repository.refs import Ref, RefNotFoundError
-from cfsctl.repository.repository import Repository, check_algorithm, detect_algorithm, read_config
+from cfsctl.repository.repository import Repository, check_algorithm, read_config
 
 __all__ = [
     "InitStatus",
@@ -35,7 +35,6 @@ __all__ = [
     "Repository",
     "StoredObject",
     "check_algorithm",
-    "detect_algorithm",
     "init_repository",
     "read_config",
 ]

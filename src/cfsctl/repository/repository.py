@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from cfsctl.linux.syscalls import syncfs
 from cfsctl.progress import silent
 from cfsctl.repository.access import WriteAccess
-from cfsctl.repository.config import AlgorithmMismatchError, Config
+from cfsctl.repository.config import AlgorithmMismatchError
 from cfsctl.repository.images import Images
 from cfsctl.repository.lock import RepositoryLock
 from cfsctl.repository.metafile import Metadata, NotARepositoryError, VerityRequiredError, read_metadata
 from cfsctl.repository.objects import ObjectStore
 from cfsctl.repository.streams import Streams
-from cfsctl.repository.upgrade import CannotInferError, infer, infer_format, upgrade
+from cfsctl.repository.upgrade import CannotInferError, infer, infer_config, upgrade
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -23,38 +23,52 @@ if TYPE_CHECKING:
     from cfsctl.digest import Algorithm
     from cfsctl.erofs.format import FormatVersion
     from cfsctl.progress import Reporter
+    from cfsctl.repository.config import Config
 
 
 def read_config(path: str, *, may_infer: bool = True) -> Config:
-    """Return how a repository is configured without opening it, locking it or changing anything.
+    """Return the configuration of a repository without locking it or changing anything.
 
     Args:
         path: The repository's directory.
-        may_infer: Where there is no meta.json, tell from the objects and images what it would say.
+        may_infer: Where there is no meta.json, return what an upgrade would write.
 
     Raises:
         NotARepositoryError: There is no repository, or no object to tell from.
         ConfigError: Its meta.json cannot be read.
+        UnsupportedFeatureError: It was made by a newer program.
     """
     dirfd = _open_directory(path)
     try:
         metadata = read_metadata(dirfd)
         if metadata is not None:
+            metadata.config.check_supported()
             return metadata.config
         if not may_infer:
             raise _not_initialised(path)
         try:
-            algorithm = infer(dirfd).algorithm
+            return infer_config(dirfd)
         except CannotInferError as error:
             raise _cannot_infer(path, error) from error
-        return Config.new(algorithm, infer_format(dirfd, algorithm))
     finally:
         os.close(dirfd)
 
 
-def detect_algorithm(path: str, *, may_infer: bool = True) -> Algorithm:
-    """Return the hash algorithm of a repository; see `read_config`."""
-    return read_config(path, may_infer=may_infer).algorithm
+def check_algorithm(found: Algorithm, expected: Algorithm | None) -> None:
+    """Check that a repository has the hash algorithm that was asked for.
+
+    Args:
+        found: What the repository has.
+        expected: What was asked for, or None for anything.
+
+    Raises:
+        AlgorithmMismatchError: It has another one.
+    """
+    if expected is not None and found is not expected:
+        raise AlgorithmMismatchError(
+            f"repository is configured for {found.label} (from meta.json)"
+            f" but --hash {expected.hash_name} was specified"
+        )
 
 
 def _open_directory(path: str) -> int:
@@ -222,30 +236,15 @@ def _load(path: str, dirfd: int, expected: Algorithm | None, *, may_upgrade: boo
         if not may_upgrade:
             raise _not_initialised(path)
         metadata = _upgrade(path, dirfd, expected)
-    config = metadata.config
-    config.check_supported()
-    check_algorithm(config.algorithm, expected)
+    metadata.config.check_supported()
+    check_algorithm(metadata.config.algorithm, expected)
     return metadata
-
-
-def check_algorithm(found: Algorithm, expected: Algorithm | None) -> None:
-    """Return if a repository has the hash algorithm that it must have; None stands for any.
-
-    Raises:
-        AlgorithmMismatchError: It has another.
-    """
-    if expected is not None and expected is not found:
-        raise AlgorithmMismatchError(
-            f"repository is configured for {found.label} (from meta.json) "
-            f"but --hash {expected.hash_name} was specified"
-        )
 
 
 def _upgrade(path: str, dirfd: int, expected: Algorithm | None) -> Metadata:
     try:
-        found = infer(dirfd).algorithm
-        check_algorithm(found, expected)
-        upgrade(dirfd, expected)
+        check_algorithm(infer(dirfd).algorithm, expected)
+        upgrade(dirfd)
     except CannotInferError as error:
         raise _cannot_infer(path, error) from error
     except FileExistsError:

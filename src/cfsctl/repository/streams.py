@@ -131,6 +131,21 @@ class Streams:
 
         return SplitstreamReader(self._objects.open(object_id), self._objects.algorithm, content_type)
 
+    def cat(self, name: str, write: Callable[[bytes | memoryview], object]) -> None:
+        """Put a stream together again and pass it on.
+
+        Args:
+            name: A content identifier, ``refs/<ref>``, or a ref.
+            write: Takes the next bytes.
+
+        Raises:
+            RefNotFoundError: There is no such stream.
+            SplitstreamError: The object is no splitstream, or its parts do not add up.
+            IntegrityError: An object is missing, or not what its name says.
+        """
+        with self.open(name) as stream:
+            stream.cat(write, self._objects.open)
+
     def list_streams(self) -> list[Stream]:
         """Return all streams, sorted by name; entries that are no links to objects are left out."""
         algorithm = self._objects.algorithm

@@ -136,6 +136,16 @@ def _read_format(fd: int) -> FormatVersion:
         os.close(fd)
 
 
+def infer_config(dirfd: int) -> Config:
+    """Return the configuration that a repository without meta.json would get.
+
+    Raises:
+        CannotInferError: There is no object to tell from.
+    """
+    algorithm = infer(dirfd).algorithm
+    return Config.new(algorithm, infer_format(dirfd, algorithm))
+
+
 def upgrade(dirfd: int, expected: Algorithm | None = None) -> Config:
     """Write a meta.json for a repository of the old format.
 
@@ -158,6 +168,6 @@ def upgrade(dirfd: int, expected: Algorithm | None = None) -> Config:
             f"inferred algorithm {found.algorithm.label} is not compatible with this repository type"
             f" (expected {expected.label})"
         )
-    config = Config.new(found.algorithm, infer_format(dirfd, found.algorithm))
+    config = infer_config(dirfd)
     write_metadata(dirfd, config, is_secure=found.is_secure)
     return config
