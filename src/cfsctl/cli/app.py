@@ -10,9 +10,12 @@ import click
 from cfsctl import __version__
 from cfsctl.cli.context import Session
 from cfsctl.cli.lazy import LazyGroup
+from cfsctl.cli.parameters import erofs_version_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from cfsctl.erofs.format import FormatVersion
 
 COMMANDS = {
     "cat": "cat",
@@ -89,11 +92,7 @@ def _tool_command(name: str, module: str) -> click.Command:
     type=click.Choice(["sha256", "sha512"]),
     help="Hash the repository must have; where there is none, the hash to use.",
 )
-@click.option(
-    "--erofs-version",
-    type=click.Choice(["0", "1", "2"]),
-    help="Image format for this invocation, in place of the repository's.",
-)
+@erofs_version_option("Image format for this invocation, in place of the repository's.")
 @click.option("--insecure", is_flag=True, hidden=True, help="Do without fs-verity.")
 @click.option("--require-verity", is_flag=True, help="Fail unless the repository enforces fs-verity.")
 @click.option("--no-upgrade", is_flag=True, help="Never write meta.json into a repository of the old format.")
@@ -107,7 +106,7 @@ def cfsctl(
     user: bool,
     system: bool,
     hash_name: str | None,
-    erofs_version: str | None,
+    erofs_version: FormatVersion | None,
     insecure: bool,
     require_verity: bool,
     no_upgrade: bool,
@@ -125,7 +124,7 @@ def cfsctl(
         user=user,
         system=system,
         hash_name=hash_name,
-        erofs_version=None if erofs_version is None else int(erofs_version),
+        format_version=erofs_version,
         insecure=insecure,
         require_verity=require_verity,
         no_upgrade=no_upgrade,

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from cfsctl.digest import Algorithm
 from cfsctl.errors import CfsError, ExitCode
+from cfsctl.progress import Message
 
 if TYPE_CHECKING:
     from cfsctl.erofs.format import FormatVersion
+    from cfsctl.progress import Event
     from cfsctl.repository import Repository
-
-T = TypeVar("T")
 
 SYSTEM_PATH = "/sysroot/composefs"
 USER_PATH = ".var/lib/composefs"
@@ -33,6 +33,13 @@ class HomeMissingError(CfsError):
     exit_code = ExitCode.NO_REPOSITORY
 
 
+class Computation(NamedTuple):
+    """How an image ID is computed where no repository is opened."""
+
+    algorithm: Algorithm
+    format_version: FormatVersion
+
+
 @dataclass(slots=True)
 class Session:
     """What stands before the sub-command.
@@ -42,7 +49,7 @@ class Session:
         user: ``--user`` was given.
         system: ``--system`` was given.
         hash_name: ``sha256`` or ``sha512``, or None where the repository decides.
-        erofs_version: Format for this invocation, or None.
+        format_version: Image format for this invocation, or None.
         insecure: Open the repository as insecure.
         require_verity: Refuse an insecure repository.
         no_upgrade: Never write meta.json into an old repository.
@@ -53,7 +60,7 @@ class Session:
     user: bool
     system: bool
     hash_name: str | None
-    erofs_version: int | None
+    format_version: FormatVersion | None
     insecure: bool
     require_verity: bool
     no_upgrade: bool
@@ -65,13 +72,14 @@ class Session:
         return Algorithm.from_hash_name(self.hash_name) if self.hash_name else None
 
     @property
-    def format_version(self) -> FormatVersion | None:
-        """The image format named on the command line."""
-        if self.erofs_version is None:
-            return None
-        from cfsctl.erofs.format import FormatVersion  # noqa: PLC0415
+    def names_repository(self) -> bool:
+        """Whether the command line says where the repository is."""
+        return self.repo is not None or self.user or self.system
 
-        return FormatVersion(self.erofs_version)
+    def reporter(self, event: Event, /) -> None:
+        """Put messages on standard error; other events have no place on a plain stream."""
+        if isinstance(event, Message):
+            click.echo(f"cfsctl: {event.text}", err=True)
 
     def repository_path(self) -> str:
         """Return where the repository is: as named, else the system's for root, else the user's."""
@@ -102,7 +110,32 @@ class Session:
             insecure=self.insecure,
             require_verity=self.require_verity,
             erofs_version=self.format_version,
+            reporter=self.reporter,
         )
+
+    def computation(self) -> Computation:
+        """Return hash and image format for a command that computes without needing a repository.
+
+        A repository that the command line names decides, and has to be one. Otherwise the hash of the
+        default repository is used if there is one, then ``--hash``, then SHA-512; and format 1 unless
+        ``--erofs-version`` says otherwise.
+        """
+        from cfsctl.erofs.format import FormatVersion  # noqa: PLC0415 - keeps this module cheap
+        from cfsctl.repository import NotARepositoryError, check_algorithm, read_config  # noqa: PLC0415
+
+        fallback = Computation(self.algorithm or Algorithm.SHA512, self.format_version or FormatVersion.V1)
+        if self.no_repo:
+            return fallback
+        try:
+            config = read_config(self.repository_path(), may_infer=not self.no_upgrade)
+        except (NotARepositoryError, HomeMissingError):
+            if self.names_repository:
+                raise
+            return fallback
+        if not self.names_repository:
+            return Computation(config.algorithm, fallback.format_version)
+        check_algorithm(config.algorithm, self.algorithm)
+        return Computation(config.algorithm, self.format_version or config.image_formats[0])
 
 
 pass_session = click.make_pass_decorator(Session)

@@ -49,10 +49,16 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, rules["bottom"]])
 
 
-_RULES = {"top": "┌─┬┐", "header": "╞═╪╡", "between": "├╌┼┤", "bottom": "└─┴┘"}
+_RULES = {
+    "top": ("┌", "─", "┬", "┐"),
+    "header": ("╞", "═", "╪", "╡"),
+    "between": ("├", "╌", "┼", "┤"),
+    "bottom": ("└", "─", "┴", "┘"),
+}
+"""Left end, line, crossing and right end of each kind of rule."""
 
 
-def _rule(widths: Sequence[int], marks: str) -> str:
+def _rule(widths: Sequence[int], marks: tuple[str, str, str, str]) -> str:
     left, line, cross, right = marks
     return left + cross.join(line * (width + 2) for width in widths) + right
 

@@ -1,0 +1,21 @@
+"""``cfsctl cat``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+
+
+@click.command("cat")
+@click.argument("name")
+@pass_session
+def command(session: Session, name: str) -> None:
+    """Write the stream NAME, put together again, to standard output.
+
+    NAME is a content identifier such as ostree-commit-<checksum>, or refs/<ref>.
+    """
+    import sys  # noqa: PLC0415 - only for the buffer below
+
+    with session.open_repository() as repository:
+        repository.streams.cat(name, sys.stdout.buffer.write)

@@ -1,0 +1,22 @@
+"""``cfsctl image-objects``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.digest import qualified
+
+
+@click.command("image-objects")
+@click.argument("name")
+@pass_session
+def command(session: Session, name: str) -> None:
+    """List the objects that the image NAME refers to, sorted.
+
+    NAME is an image ID, a ref, or refs/<ref>.
+    """
+    with session.open_repository() as repository:
+        objects = repository.images.objects(name)
+    for object_id in objects:
+        click.echo(qualified(object_id))

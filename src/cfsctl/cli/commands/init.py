@@ -1,0 +1,67 @@
+"""``cfsctl init``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.parameters import algorithm_option, erofs_version_option
+from cfsctl.erofs.format import FormatVersion
+
+
+if TYPE_CHECKING:
+    from cfsctl.digest import Algorithm
+
+
+@click.command("init")
+@click.argument("path", required=False)
+@algorithm_option
+@click.option("--insecure", is_flag=True, help="Do without fs-verity.")
+@click.option(
+    "--reset-metadata", is_flag=True, help="Remove all images, streams and refs first; objects stay."
+)
+@click.option("--ensure", is_flag=True, help="Leave a repository that exists as it is.")
+@erofs_version_option("Format of images made in the repository (default: 1).")
+@pass_session
+def command(
+    session: Session,
+    *,
+    path: str | None,
+    algorithm: Algorithm,
+    insecure: bool,
+    reset_metadata: bool,
+    ensure: bool,
+    erofs_version: FormatVersion | None,
+) -> None:
+    """Make PATH a repository; without PATH, the place that the global options name.
+
+    On a repository that exists this succeeds if it is configured as asked for.
+    """
+    from cfsctl.repository import InitStatus, init_repository  # noqa: PLC0415 - keeps --help quick
+
+    if path == "":
+        raise click.BadParameter("expected a path, found nothing", param_hint="PATH")
+    where = session.repository_path() if path is None else path
+    insecure = insecure or session.insecure
+    status = init_repository(
+        where,
+        algorithm=algorithm,
+        erofs_version=erofs_version or session.format_version or FormatVersion.V1,
+        insecure=insecure,
+        ensure=ensure,
+        reset_metadata=reset_metadata,
+        reporter=session.reporter,
+    )
+    match status:
+        case InitStatus.CREATED:
+            click.echo(f"Initialized composefs repository at {where}")
+            click.echo(f"  algorithm: {algorithm.label}")
+            click.echo(f"  verity:    {'not required (insecure)' if insecure else 'required'}")
+        case InitStatus.EXISTED:
+            click.echo(f"Repository already initialized at {where}")
+        case InitStatus.PRESERVED:
+            click.echo(f"Repository already initialized at {where} (existing configuration preserved)")
+        case InitStatus.UPGRADED:
+            click.echo(f"Upgraded legacy repository at {where}")

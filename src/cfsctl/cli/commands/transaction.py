@@ -1,0 +1,28 @@
+"""``cfsctl transaction``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+
+
+@click.command(
+    "transaction", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+@click.argument("program", nargs=-1, type=click.UNPROCESSED)
+@pass_session
+def command(session: Session, program: tuple[str, ...]) -> int:
+    """Hold the repository's shared lock, so that nothing is collected meanwhile.
+
+    With PROGRAM, run it under the lock and exit as it does; without, wait until a signal ends this.
+    """
+    import signal  # noqa: PLC0415 - only this command needs it
+    import subprocess  # noqa: PLC0415 - the same
+
+    with session.open_repository():
+        if not program:
+            signal.pause()
+            return 0
+        status = subprocess.run(program, check=False).returncode
+    return 128 - status if status < 0 else status

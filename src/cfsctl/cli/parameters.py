@@ -1,0 +1,97 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from cfsctl.digest import Algorithm
+from cfsctl.erofs.format import FormatVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., object]")
+
+XATTR_FILTERS = ("allowlist-only", "keep-user-xattrs")
+
+
+def _parse_algorithm(_context: click.Context, _parameter: click.Parameter, value: str) -> Algorithm:
+    """Return the algorithm that meta.json spells like `value`."""
+    from cfsctl.repository.config import parse_algorithm  # noqa: PLC0415 - most commands have no such option
+
+    try:
+        return parse_algorithm(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _parse_version(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> FormatVersion | None:
+    return None if value is None else FormatVersion(int(value))
+
+
+def _check_xattr_filter(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if value not in XATTR_FILTERS:
+        expected = " or ".join(f'"{name}"' for name in XATTR_FILTERS)
+        raise click.BadParameter(f'invalid xattr filtering mode "{value}" (expected {expected})')
+    return value
+
+
+def algorithm_option(function: F) -> F:
+    """Add ``--algorithm``, spelt as in meta.json."""
+    return click.option(
+        "--algorithm",
+        callback=_parse_algorithm,
+        default=Algorithm.SHA512.label,
+        help="fs-verity algorithm: fsverity-sha512-12 (the default) or fsverity-sha256-12.",
+    )(function)
+
+
+def erofs_version_option(text: str) -> Callable[[F], F]:
+    """Add ``--erofs-version`` with this help text."""
+    versions = [str(version.value) for version in FormatVersion]
+    return click.option("--erofs-version", type=click.Choice(versions), callback=_parse_version, help=text)
+
+
+def scan_options(function: F) -> F:
+    """Add the argument PATH and the options of every command that scans a directory."""
+    for decorate in (
+        click.option(
+            "--xattrs",
+            metavar="MODE",
+            callback=_check_xattr_filter,
+            default=XATTR_FILTERS[0],
+            help="Extended attributes to keep: allowlist-only (security.capability alone; the default) "
+            "or keep-user-xattrs.",
+        ),
+        click.option(
+            "--no-propagate-usr-to-root",
+            is_flag=True,
+            help="Take the tree as it is: keep the root's own metadata, all extended attributes and /run.",
+        ),
+        click.argument("path"),
+    ):
+        function = decorate(function)
+    return function
+
+
+def mount_options(function: F) -> F:
+    """Add the options of every command that mounts an image."""
+    for decorate in (
+        click.option("--read-write", is_flag=True, help="Make the mount writable; needs --upperdir."),
+        click.option(
+            "--workdir", metavar="DIR", help="Working directory of the upper layer; needs --upperdir."
+        ),
+        click.option("--upperdir", metavar="DIR", help="Directory that takes the changes; needs --workdir."),
+        click.option(
+            "--fuse",
+            type=click.Choice(["auto", "no"]),
+            default="auto",
+            help="Accepted for compatibility: the kernel always mounts.",
+        ),
+    ):
+        function = decorate(function)
+    return function
