@@ -47,6 +47,10 @@ MAX_NAMED_REFS_BYTES: Final = 1 << 26
 """Bytes of the named references, compressed or not, which a reader holds in memory; an image has some
 hundreds of at most a few hundred bytes."""
 
+MAX_EMPTY_OBJECTS: Final = 1 << 20
+"""Objects that a stream may have beyond one for each of its bytes. Real ones have none that are empty; a
+small frame can unpack to thousands of millions of chunks."""
+
 MAX_WINDOW_BYTES: Final = 1 << 23
 """Largest window that a zstd frame may ask memory for. Writers use 2 MiB; RFC 8878 recommends that
 every decoder grants 8 MiB and none needs to grant more."""

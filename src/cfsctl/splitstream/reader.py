@@ -17,6 +17,7 @@ from cfsctl.splitstream.format import (
     CHUNK,
     HEADER,
     INFO,
+    MAX_EMPTY_OBJECTS,
     MAX_NAMED_REFS_BYTES,
     MAX_REFERENCES_BYTES,
     Range,
@@ -172,11 +173,15 @@ class SplitstreamReader:
         pieces = iter_unpacked(self._source, self._stream, "stream")
         refs = self.object_refs
         left = self.stream_size
+        objects_left = self.stream_size + MAX_EMPTY_OBJECTS
         buffer = _Buffer(pieces)
         while (number := buffer.take_number()) is not None:
             if number >= 0:
                 if number >= len(refs):
                     fail("chunk", f"the number of one of {len(refs)} objects", number)
+                objects_left -= 1
+                if objects_left < 0:
+                    fail("stream", f"{self.stream_size} bytes", "more objects than that")
                 yield External(number, refs[number])
             else:
                 left += number
