@@ -1,0 +1,58 @@
+"""Writing in a thread of its own, so that producing and writing large content overlap."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+QUEUE_DEPTH: Final = 8
+"""Pieces that may wait; bounds memory to this many times the size of a piece."""
+
+
+class BackgroundWriter:
+    """Calls a function with pieces of data, in order, in a second thread.
+
+    What the function raises is raised again by the next `write` or by `finish`.
+    """
+
+    def __init__(self, write: Callable[[bytes], object], depth: int = QUEUE_DEPTH) -> None:
+        """Start the thread."""
+        self._write = write
+        self._queue: queue.Queue[bytes | None] = queue.Queue(depth)
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="background-writer", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while (data := self._queue.get()) is not None:
+            if self._failure is None:
+                self._try(data)
+
+    def _try(self, data: bytes) -> None:
+        try:
+            self._write(data)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that produces
+            # From now on `_run` only empties the queue, so that the producer never waits for room.
+            self._failure = error
+
+    def write(self, data: bytes) -> None:
+        """Hand over a piece; waits while too many are waiting."""
+        if self._failure is not None:
+            raise self._failure
+        self._queue.put(data)
+
+    def finish(self) -> None:
+        """Wait until everything is written."""
+        self.abort()
+        if self._failure is not None:
+            raise self._failure
+
+    def abort(self) -> None:
+        """End the thread after what it has in hand; harmless when repeated."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()

@@ -1,0 +1,377 @@
+"""Content objects on their way in: ``.filez`` bytes become an object, or a header with inline content.
+
+What is promised for every file that comes out of here:
+
+* The SHA-256 over regular header and content is the file's checksum, and the content has exactly the
+  size that the header claims. The checksum does not cover that size, so it is never trusted for more
+  than a ceiling: inflating stops one byte after it, and nothing is allocated for it in advance.
+* Content above the inline limit is an object of the repository, stored after it was verified.
+* A small file is handled in memory in one go; a large one in constant memory, inflated and hashed in
+  one thread, digested for fs-verity and written in another.
+
+Bytes after the end of the compressed content are refused, which also ends a body without end. A
+symbolic link has no body at all; a regular file without content still has an (empty) deflate stream.
+
+Format: OSTree archive repositories, ``.filez``: sized header, then raw deflate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol
+
+from cfsctl.errors import DigestMismatchError
+from cfsctl.ostree.background import BackgroundWriter
+from cfsctl.ostree.objects import (
+    SIZED_PREFIX,
+    FileHeader,
+    OstreeObjectError,
+    parse_header_length,
+    parse_zlib_file_header,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cfsctl.digest import Algorithm, Checksum, ObjectID
+    from cfsctl.repository.objects import ObjectStore, ObjectWriter, StoredObject
+
+ONE_SHOT_BYTES: Final = 1 << 20
+"""Files up to this size, stored and plain, are handled in memory in one go."""
+
+THREADED_BYTES: Final = 8 << 20
+"""From this plain size on a second thread pays."""
+
+INFLATE_STEP_BYTES: Final = 1 << 17
+"""Plain bytes inflated at a time; much larger pieces leave the fast caches."""
+
+_RAW_DEFLATE: Final = -15
+"""`wbits` of deflate data without a wrapper, window of 32 KiB."""
+
+
+class ImportedFile(NamedTuple):
+    """A verified file.
+
+    Attributes:
+        checksum: Its name.
+        data: Header as stored in an archive repository, followed by the content if that is inline.
+        object_id: The object that is the content, or None.
+    """
+
+    checksum: Checksum
+    data: bytes
+    object_id: ObjectID | None
+
+
+class _Inflater(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes: ...
+
+
+class Inflate(NamedTuple):
+    """An implementation of inflate.
+
+    Attributes:
+        make: Return a decompression object for this `wbits`, as `zlib.decompressobj` does.
+        error: What that raises.
+    """
+
+    make: Callable[[int], _Inflater]
+    error: type[Exception]
+
+
+def load_inflate() -> Inflate:
+    """Return the fastest inflate there is; loads its module, so call it once before forking."""
+    for name in ("isal.isal_zlib", "zlib"):
+        try:
+            module = importlib.import_module(name)
+        except ImportError:
+            continue
+        return Inflate(module.decompressobj, module.error)
+    raise AssertionError("the standard library has zlib")
+
+
+def inline_limit(algorithm: Algorithm) -> int:
+    """Return the largest content in bytes that is kept inline in the commit stream."""
+    return 2 * algorithm.digest_size
+
+
+class FileImporter:
+    """Imports the files of one worker.
+
+    Attributes:
+        received_bytes: Stored form of all files taken so far.
+        stored_bytes: Content of new objects.
+        stored_objects: Number of new objects.
+    """
+
+    def __init__(self, objects: ObjectStore, inflate: Inflate | None = None) -> None:
+        """Import into `objects`; None is the fastest inflate that is installed."""
+        self.objects = objects
+        self.inflate = inflate or load_inflate()
+        self.inline_limit = inline_limit(objects.algorithm)
+        self.received_bytes = 0
+        self.stored_bytes = 0
+        self.stored_objects = 0
+
+    def open_sink(self, checksum: Checksum) -> FileImportSink:
+        """Return a sink for the bytes of one file."""
+        return FileImportSink(self, checksum)
+
+    def import_bytes(self, checksum: Checksum, data: bytes) -> ImportedFile:
+        """Import a file of which all bytes are there.
+
+        Raises:
+            OstreeObjectError: Not a valid file object.
+            DigestMismatchError: Another file than the checksum says.
+        """
+        header = _parse_header(checksum, data)
+        self.received_bytes += len(data)
+        if header.is_symlink or header.size_bytes <= ONE_SHOT_BYTES:
+            content = self._read_content(checksum, header, data)
+            _check_content(checksum, hashlib.sha256(header.regular_header + content).digest())
+            if len(content) <= self.inline_limit:
+                return ImportedFile(checksum, data[: header.length_bytes] + content, None)
+            stored = self.objects.ensure_bytes(content)
+            self.count(stored)
+            return ImportedFile(checksum, data[: header.length_bytes], stored.object_id)
+        stream = ContentStream(self, checksum, data[: header.length_bytes], header)
+        try:
+            stream.write(data[header.length_bytes :])
+        except BaseException:
+            stream.abort()
+            raise
+        return stream.finish()
+
+    def _read_content(self, checksum: Checksum, header: FileHeader, data: bytes) -> bytes:
+        """Return the plain content of a small file, which has the size that the header claims."""
+        body = memoryview(data)[header.length_bytes :]
+        if header.is_symlink:
+            if body:
+                _fail(checksum, "nothing after the header of a symbolic link", f"{len(body)} bytes")
+            return b""
+        inflater = self.inflate.make(_RAW_DEFLATE)
+        try:
+            content = inflater.decompress(body, header.size_bytes + 1)
+        except self.inflate.error as error:
+            _fail(checksum, "raw deflate data", str(error), cause=error)
+        if len(content) != header.size_bytes or not inflater.eof or inflater.unused_data:
+            _refuse_content(checksum, header, len(content), inflater)
+        return content
+
+    def count(self, stored: StoredObject) -> None:
+        """Note an object that was stored, or found."""
+        if stored.is_new:
+            self.stored_objects += 1
+            self.stored_bytes += stored.size
+
+
+class FileImportSink:
+    """Takes one ``.filez`` in pieces; see `cfsctl.ostree.source.FileSink`."""
+
+    __slots__ = ("_checksum", "_chunks", "_held", "_importer", "_stream")
+
+    def __init__(self, importer: FileImporter, checksum: Checksum) -> None:
+        """Hold nothing yet."""
+        self._importer = importer
+        self._checksum = checksum
+        self._chunks: list[bytes] = []
+        self._held = 0
+        self._stream: ContentStream | None = None
+
+    def write(self, chunk: bytes, /) -> None:
+        """Take the next bytes.
+
+        Raises:
+            OstreeObjectError: Not a valid file object, as far as can be seen yet.
+        """
+        if self._stream is not None:
+            self._importer.received_bytes += len(chunk)
+            self._stream.write(chunk)
+            return
+        self._chunks.append(chunk)
+        self._held += len(chunk)
+        if self._held > ONE_SHOT_BYTES:
+            self._start_stream()
+
+    def _start_stream(self) -> None:
+        """Go over to handling the file piece by piece, as soon as the whole header is there."""
+        data = self._join()
+        length = _parse_header_length(self._checksum, data)
+        if len(data) < length:
+            return
+        header = _parse_header(self._checksum, data)
+        self._importer.received_bytes += len(data)
+        self._stream = ContentStream(self._importer, self._checksum, data[:length], header)
+        self._chunks = []
+        self._stream.write(data[length:])
+
+    def _join(self) -> bytes:
+        if len(self._chunks) != 1:
+            self._chunks = [b"".join(self._chunks)]
+        return self._chunks[0]
+
+    def finish(self) -> ImportedFile:
+        """Return the file, after its last byte.
+
+        Raises:
+            OstreeObjectError: Not a valid file object.
+            DigestMismatchError: Another file than the checksum says.
+        """
+        if self._stream is not None:
+            return self._stream.finish()
+        return self._importer.import_bytes(self._checksum, self._join())
+
+    def abort(self) -> None:
+        """Let everything go."""
+        self._chunks = []
+        if self._stream is not None:
+            self._stream.abort()
+
+
+class ContentStream:
+    """Inflates, verifies and stores the content of a large file in constant memory."""
+
+    def __init__(
+        self, importer: FileImporter, checksum: Checksum, header_data: bytes, header: FileHeader
+    ) -> None:
+        """Start with the header; the content's own bytes follow in `write`."""
+        if header.is_symlink:
+            _fail(checksum, "nothing after the header of a symbolic link", "more than 1 MiB")
+        self._importer = importer
+        self._checksum = checksum
+        self._header_data = header_data
+        self._header = header
+        self._size = 0
+        self._inflater = importer.inflate.make(_RAW_DEFLATE)
+        self._hash = hashlib.sha256(header.regular_header)
+        self._inline: list[bytes] = []
+        self._writer: ObjectWriter | None = None
+        self._background: BackgroundWriter | None = None
+        self._output: Callable[[bytes], object] = self._inline.append
+        if header.size_bytes > importer.inline_limit:
+            self._open_object(header.size_bytes)
+
+    def _open_object(self, size_bytes: int) -> None:
+        self._writer = self._importer.objects.create()
+        self._output = self._writer.write
+        if size_bytes >= THREADED_BYTES:
+            self._background = BackgroundWriter(self._writer.write)
+            self._output = self._background.write
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes of the deflate stream.
+
+        Raises:
+            OstreeObjectError: No deflate data, or more content than the header claims.
+        """
+        inflater = self._inflater
+        if inflater.eof and data:
+            _refuse_content(self._checksum, self._header, self._size, inflater, len(data))
+        while data:
+            self._take(self._decompress(data))
+            data = inflater.unconsumed_tail
+        if inflater.unused_data:
+            _refuse_content(self._checksum, self._header, self._size, inflater)
+
+    def _decompress(self, data: bytes) -> bytes:
+        room = min(INFLATE_STEP_BYTES, self._header.size_bytes + 1 - self._size)
+        try:
+            return self._inflater.decompress(data, room)
+        except self._importer.inflate.error as error:
+            _fail(self._checksum, "raw deflate data", str(error), cause=error)
+
+    def _take(self, content: bytes) -> None:
+        """Take plain content, of which there may not be more than announced."""
+        if not content:
+            return
+        self._size += len(content)
+        if self._size > self._header.size_bytes:
+            _refuse_content(self._checksum, self._header, self._size, self._inflater)
+        # The other thread begins with this piece while this one hashes it.
+        self._output(content)
+        self._hash.update(content)
+
+    def finish(self) -> ImportedFile:
+        """Return the file, after its last byte.
+
+        Raises:
+            OstreeObjectError: The content is not whole.
+            DigestMismatchError: Another file than the checksum says.
+        """
+        try:
+            return self._finish()
+        except BaseException:
+            self.abort()
+            raise
+
+    def _finish(self) -> ImportedFile:
+        while content := self._decompress(b""):  # What did not fit into the last step.
+            self._take(content)
+        if self._size != self._header.size_bytes or not self._inflater.eof:
+            _refuse_content(self._checksum, self._header, self._size, self._inflater)
+        _check_content(self._checksum, self._hash.digest())
+        if self._background is not None:
+            self._background.finish()
+        if self._writer is None:
+            return ImportedFile(self._checksum, self._header_data + b"".join(self._inline), None)
+        stored = self._writer.commit()
+        self._importer.count(stored)
+        return ImportedFile(self._checksum, self._header_data, stored.object_id)
+
+    def abort(self) -> None:
+        """Let everything go; harmless when repeated."""
+        if self._background is not None:
+            self._background.abort()
+            self._background = None
+        if self._writer is not None:
+            self._writer.abort()
+            self._writer = None
+
+
+def _parse_header_length(checksum: Checksum, data: bytes) -> int:
+    try:
+        return parse_header_length(data[:SIZED_PREFIX])
+    except OstreeObjectError as error:
+        raise error.about(_name(checksum)) from error
+
+
+def _parse_header(checksum: Checksum, data: bytes) -> FileHeader:
+    try:
+        return parse_zlib_file_header(data)
+    except OstreeObjectError as error:
+        raise error.about(_name(checksum)) from error
+
+
+def _name(checksum: Checksum) -> str:
+    return f"file object {checksum.hex()}"
+
+
+def _check_content(checksum: Checksum, actual: bytes) -> None:
+    if actual != checksum:
+        raise DigestMismatchError(_name(checksum), expected=checksum.hex(), actual=actual.hex())
+
+
+def _refuse_content(
+    checksum: Checksum, header: FileHeader, size: int, inflater: _Inflater, trailing: int = 0
+) -> NoReturn:
+    """Say what is wrong with content that does not end where and how it should."""
+    expected = f"{header.size_bytes} bytes of content"
+    if size > header.size_bytes:
+        _fail(checksum, expected, "more")
+    if not inflater.eof:
+        _fail(checksum, "the end of the compressed content", f"the end of the object after {size} bytes")
+    if size < header.size_bytes:
+        _fail(checksum, expected, str(size))
+    trailing += len(inflater.unused_data)
+    _fail(checksum, "nothing after the compressed content", f"{trailing} bytes or more")
+
+
+def _fail(checksum: Checksum, expected: str, found: str, *, cause: Exception | None = None) -> NoReturn:
+    raise OstreeObjectError(f"{_name(checksum)}: expected {expected}, found {found}") from cause

@@ -1,0 +1,40 @@
+"""Ceilings of a pull: what a repository may ask of us before it is refused.
+
+Sizes of single objects have their limits in `objects`, since the parsers need them; these are about a
+commit as a whole. A caller may pass stricter ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from cfsctl.errors import FormatError
+
+MAX_ENTRIES: Final = 10_000_000
+"""Entries of a whole tree, shared subtrees counted wherever they occur."""
+
+MAX_DEPTH: Final = 1024
+"""Nested directories below the root."""
+
+MAX_METADATA_TOTAL_BYTES: Final = 1 << 30
+"""Bytes of commit, dirtrees and dirmetas of one commit, which are all held in memory."""
+
+
+class LimitError(FormatError):
+    """A commit that is larger, or nested deeper, than anything sensible."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLimits:
+    """What one commit may ask for.
+
+    Attributes:
+        max_entries: Entries of the whole tree, each occurrence of a shared subtree counted.
+        max_depth: Nested directories below the root.
+        max_metadata_bytes: Bytes of all metadata objects together.
+    """
+
+    max_entries: int = MAX_ENTRIES
+    max_depth: int = MAX_DEPTH
+    max_metadata_bytes: int = MAX_METADATA_TOTAL_BYTES

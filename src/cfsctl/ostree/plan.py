@@ -1,0 +1,358 @@
+"""The pull of one commit as a state machine: no I/O, nothing believed before its checksum agrees.
+
+Whoever turns the handle asks `PullPlan.next_request` for metadata to fetch and `take_files` for content,
+hands in what arrived, and calls `check_complete` at the end. Rules:
+
+1. An object counts as there when its SHA-256 equals its name and its structure is valid; content is
+   verified where it is imported (see `file_import`) and only taken over here.
+2. Every object is asked for at most once, and every dirtree is expanded once, however often the tree
+   names it. A name that stands for objects of two kinds is refused.
+3. What a base has is not asked for. Metadata and inline content from a base are hashed again; content
+   that is an object of the repository carries its own fs-verity digest. A base that does not agree
+   counts as not having the object.
+4. Bases may be added until the commit has been handed in and `next_request` is called again: the tree
+   is expanded there and in `deliver` of a dirtree, not when the commit arrives. So the caller can look at the
+   commit, refuse it or find its parent, before anything of its tree is asked for.
+5. The whole tree's entries and depth are counted over the graph of dirtrees, without expanding it.
+
+A call in the wrong order is a `RuntimeError`, our own mistake; anything else that is raised is about
+what the other side sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
+
+from cfsctl.errors import DigestMismatchError, ExitCode, IntegrityError
+from cfsctl.ostree.limits import LimitError, PlanLimits
+from cfsctl.ostree.objects import (
+    Commit,
+    Dirtree,
+    ObjectKind,
+    OstreeObjectError,
+    parse_commit,
+    parse_dirmeta,
+    parse_dirtree,
+    parse_zlib_file_header,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from cfsctl.digest import Checksum, ObjectID
+
+DEFAULT_LIMITS = PlanLimits()
+
+_FILE, _DIRTREE, _DIRMETA, _COMMIT = (
+    ObjectKind.FILE,
+    ObjectKind.DIRTREE,
+    ObjectKind.DIRMETA,
+    ObjectKind.COMMIT,
+)
+
+
+class ConflictError(OstreeObjectError):
+    """One checksum that a commit uses for objects of two kinds."""
+
+
+class IncompleteError(IntegrityError):
+    """A commit that lacks objects when everything should be there."""
+
+    exit_code = ExitCode.INVALID_DATA
+
+
+class Base(Protocol):
+    """A commit that is stored already, as far as a plan needs it."""
+
+    def find(self, checksum: Checksum) -> tuple[bytes, ObjectID | None] | None:
+        """Return the object's data and, for content that is an object of the repository, its ID.
+
+        None where the base does not have it, or its content is not in the repository any more.
+        """
+
+
+class Counts(NamedTuple):
+    """How far a plan is.
+
+    Attributes:
+        metadata: Metadata objects that were fetched.
+        files: Content objects that were fetched.
+        wanted_files: Content objects to fetch, as far as known.
+        from_base: Objects that a base had.
+    """
+
+    metadata: int
+    files: int
+    wanted_files: int
+    from_base: int
+
+
+class PullPlan:
+    """Which objects of one commit are there, wanted, and on their way.
+
+    Attributes:
+        commit_checksum: Name of the commit.
+        commit: The commit, once it has arrived.
+    """
+
+    def __init__(self, commit_checksum: Checksum, *, limits: PlanLimits = DEFAULT_LIMITS) -> None:
+        """Want the commit, and nothing else yet."""
+        self.commit_checksum = commit_checksum
+        self.commit: Commit | None = None
+        self._limits = limits
+        self._bases: list[Base] = []
+        self._kinds: dict[Checksum, ObjectKind] = {commit_checksum: _COMMIT}
+        self._wanted: list[Checksum] = [commit_checksum]
+        self._wanted_files: list[Checksum] = []
+        self._in_flight: dict[Checksum, ObjectKind] = {}
+        self._objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
+        self._graph = _Graph(limits, f"commit {commit_checksum.hex()}")
+        self._metadata_bytes = 0
+        self._metadata_fetched = 0
+        self._files_fetched = 0
+        self._files_asked = 0
+        self._from_base = 0
+
+    @property
+    def objects(self) -> Mapping[Checksum, tuple[bytes, ObjectID | None]]:
+        """What has arrived so far, by name: data, and the ID of content that is an object.
+
+        Data is the object itself for metadata; for content the header as an archive repository has
+        it, followed by the plain content where that has no object of its own.
+        """
+        return self._objects
+
+    @property
+    def counts(self) -> Counts:
+        """How far the plan is."""
+        return Counts(self._metadata_fetched, self._files_fetched, self._files_asked, self._from_base)
+
+    def add_base(self, base: Base) -> None:
+        """Take objects from this commit as well; earlier bases are asked first."""
+        self._bases.append(base)
+
+    # --- metadata -------------------------------------------------------------------------------
+
+    def next_request(self) -> tuple[Checksum, ObjectKind] | None:
+        """Return a metadata object to fetch, or None while nothing more is known to be wanted."""
+        while self._wanted:
+            checksum = self._wanted.pop()
+            kind = self._kinds[checksum]
+            if not self._take_from_base(checksum, kind):
+                self._in_flight[checksum] = kind
+                return checksum, kind
+        return None
+
+    def deliver(self, checksum: Checksum, kind: ObjectKind, data: bytes) -> None:
+        """Take a metadata object that `next_request` asked for.
+
+        Raises:
+            DigestMismatchError: It is not the object it should be.
+            OstreeObjectError: Its structure is not valid.
+            LimitError: The commit exceeds the plan's limits.
+        """
+        if self._in_flight.pop(checksum, None) is not kind:
+            raise RuntimeError(f"{kind.label} object {checksum.hex()} was not asked for")
+        actual = hashlib.sha256(data).digest()
+        if actual != checksum:
+            what = f"{kind.label} object {checksum.hex()}"
+            raise DigestMismatchError(what, expected=checksum.hex(), actual=actual.hex())
+        self._metadata_fetched += 1
+        self._accept(checksum, kind, data)
+
+    def _take_from_base(self, checksum: Checksum, kind: ObjectKind) -> bool:
+        for base in self._bases:
+            found = base.find(checksum)
+            if found and found[1] is None and hashlib.sha256(found[0]).digest() == checksum:
+                self._from_base += 1
+                self._accept(checksum, kind, found[0])
+                return True
+        return False
+
+    def _accept(self, checksum: Checksum, kind: ObjectKind, data: bytes) -> None:
+        """Parse a metadata object whose checksum is right, and want what it names."""
+        self._metadata_bytes += len(data)
+        if self._metadata_bytes > self._limits.max_metadata_bytes:
+            raise LimitError(
+                f"metadata of commit {self.commit_checksum.hex()}: "
+                f"expected at most {self._limits.max_metadata_bytes} bytes, found more"
+            )
+        try:
+            if kind is _DIRTREE:
+                self._expand_dirtree(checksum, data)
+            elif kind is _DIRMETA:
+                parse_dirmeta(data)
+            else:
+                self._expand_commit(data)
+        except ConflictError:
+            raise
+        except OstreeObjectError as error:
+            raise error.about(f"{kind.label} object {checksum.hex()}") from error
+        self._objects[checksum] = (data, None)
+
+    def _expand_commit(self, data: bytes) -> None:
+        commit = parse_commit(data)
+        self._want(commit.root_dirmeta, _DIRMETA)
+        self._want(commit.root_dirtree, _DIRTREE)
+        self.commit = commit
+
+    def _expand_dirtree(self, checksum: Checksum, data: bytes) -> None:
+        tree = parse_dirtree(data)
+        self._graph.add(checksum, tree)
+        self._want_files([entry[1] for entry in tree.files])
+        for _, dirtree, dirmeta in tree.dirs:
+            self._want(dirmeta, _DIRMETA)
+            self._want(dirtree, _DIRTREE)
+
+    def _want(self, checksum: Checksum, kind: ObjectKind) -> None:
+        known = self._kinds.get(checksum)
+        if known is None:
+            self._kinds[checksum] = kind
+            self._wanted.append(checksum)
+        elif known is not kind:
+            self._conflict(checksum, known, kind)
+
+    @staticmethod
+    def _conflict(checksum: Checksum, one: ObjectKind, other: ObjectKind) -> NoReturn:
+        raise ConflictError(
+            f"object {checksum.hex()}: expected one kind, found it named as {one.label} and as {other.label}"
+        )
+
+    # --- content --------------------------------------------------------------------------------
+
+    def _want_files(self, checksums: Iterable[Checksum]) -> None:
+        """Want content objects, some of which may have been wanted before."""
+        kinds = self._kinds
+        for checksum in checksums:
+            known = kinds.get(checksum)
+            if known is None:
+                kinds[checksum] = _FILE
+                if not (self._bases and self._take_file_from_base(checksum)):
+                    self._wanted_files.append(checksum)
+            elif known is not _FILE:
+                self._conflict(checksum, known, _FILE)
+
+    def _take_file_from_base(self, checksum: Checksum) -> bool:
+        for base in self._bases:
+            found = base.find(checksum)
+            if found and _is_sound_file(checksum, *found):
+                self._objects[checksum] = found
+                self._from_base += 1
+                return True
+        return False
+
+    def take_files(self) -> list[Checksum]:
+        """Return the content objects that became known as wanted since the last call."""
+        files, self._wanted_files = self._wanted_files, []
+        self._files_asked += len(files)
+        return files
+
+    def deliver_files(self, files: Iterable[tuple[Checksum, bytes, ObjectID | None]]) -> None:
+        """Take over content that was verified and imported.
+
+        Args:
+            files: (checksum, header and whatever content is inline, ID of content that is an object).
+        """
+        objects = self._objects
+        for checksum, data, object_id in files:
+            if self._kinds.get(checksum) is not _FILE or checksum in objects:
+                raise RuntimeError(f"file object {checksum.hex()} was not asked for")
+            objects[checksum] = (data, object_id)
+            self._files_fetched += 1
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def check_tree(self) -> None:
+        """Check entries and depth of the whole tree, once all metadata is there.
+
+        Raises:
+            LimitError: The tree is too large or too deep.
+        """
+        if self._wanted or self._in_flight or self.commit is None:
+            raise RuntimeError("the metadata is not complete yet")
+        self._graph.check(self.commit.root_dirtree)
+
+    def iter_missing(self) -> Iterator[tuple[Checksum, ObjectKind]]:
+        """Yield what is known to be part of the commit and is not there."""
+        objects = self._objects
+        return (item for item in self._kinds.items() if item[0] not in objects)
+
+    def check_complete(self) -> None:
+        """Check that every object that the commit reaches is there.
+
+        Raises:
+            IncompleteError: Something is missing; the message names the first such object.
+            LimitError: The tree is too large or too deep.
+        """
+        missing = sum(1 for _ in self.iter_missing())
+        if missing:
+            checksum, kind = next(self.iter_missing())
+            raise IncompleteError(
+                f"commit {self.commit_checksum.hex()}: expected all of its objects, found {missing} missing, "
+                f"the first of them {kind.label} object {checksum.hex()}"
+            )
+        self.check_tree()
+
+
+def _is_sound_file(checksum: Checksum, data: bytes, object_id: ObjectID | None) -> bool:
+    """Return whether a base's file is valid and, where its content is inline, what its name says."""
+    try:
+        header = parse_zlib_file_header(data)
+    except OstreeObjectError:
+        return False
+    content = memoryview(data)[header.length_bytes :]
+    if object_id is not None:
+        # The content was verified when it was imported; the object's own digest vouches for it since.
+        return not content and not header.is_symlink
+    digest = hashlib.sha256(header.regular_header)
+    digest.update(content)
+    return len(content) == header.size_bytes and digest.digest() == checksum
+
+
+class _Graph:
+    """Entries and depth of a tree, computed from dirtrees that are each known once.
+
+    A tree of n levels in which every directory holds the next one twice has n dirtrees and 2^n paths.
+    """
+
+    def __init__(self, limits: PlanLimits, what: str) -> None:
+        self._limits = limits
+        self._what = what
+        self._nodes: dict[Checksum, tuple[int, list[Checksum]]] = {}
+        self._distinct = 0
+
+    def add(self, checksum: Checksum, tree: Dirtree) -> None:
+        """Take a dirtree."""
+        entries = len(tree.files) + len(tree.dirs)
+        self._nodes[checksum] = (entries, [entry[1] for entry in tree.dirs])
+        self._distinct += entries
+        if self._distinct > self._limits.max_entries:
+            self._refuse("entries in the whole tree", self._limits.max_entries)
+
+    def check(self, root: Checksum) -> None:
+        """Check the totals below `root`, children first, without recursion."""
+        totals: dict[Checksum, tuple[int, int]] = {}
+        stack = [root]
+        while stack:
+            checksum = stack[-1]
+            entries, children = self._nodes[checksum]
+            waiting = {child for child in children if child not in totals}
+            if waiting and checksum not in totals:
+                stack.extend(waiting)
+                continue
+            stack.pop()
+            if checksum not in totals:
+                totals[checksum] = self._sum(entries, [totals[child] for child in children])
+
+    def _sum(self, entries: int, children: list[tuple[int, int]]) -> tuple[int, int]:
+        entries += sum(child[0] for child in children)
+        depth = 1 + max((child[1] for child in children), default=-1)
+        if entries > self._limits.max_entries:
+            self._refuse("entries in the whole tree", self._limits.max_entries)
+        if depth > self._limits.max_depth:
+            self._refuse("nested directories", self._limits.max_depth)
+        return entries, depth
+
+    def _refuse(self, unit: str, limit: int) -> NoReturn:
+        raise LimitError(f"{self._what}: expected at most {limit} {unit}, found more")
