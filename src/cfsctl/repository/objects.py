@@ -20,7 +20,9 @@ fs-verity where the file system has it, and only then its name. What is promised
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
+import operator
 import os
 import stat
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -40,7 +42,7 @@ from cfsctl.fsverity.merkle import Hasher, compute_digest, compute_file_digest
 from cfsctl.linux.files import AnonymousFile, open_regular, write_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Self
 
@@ -53,6 +55,8 @@ OBJECTS: Final = "objects"
 _DIRECTORY_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY_MODE: Final = 0o755
 _OBJECT_MODE: Final = 0o644
+
+_FIRST_BYTE = operator.itemgetter(0)
 
 _COPY_SIZE: Final = 1 << 16
 """Bytes copied at a time, which is what hashing likes best."""
@@ -207,6 +211,29 @@ class ObjectStore:
         """Return whether the object is there, as far as its type and, if given, its size tell."""
         status = self.stat(object_id)
         return status is not None and size in {None, status.st_size}
+
+    def find_missing(self, object_ids: Iterable[ObjectID]) -> list[ObjectID]:
+        """Return which of many objects have no file, sorted; types and contents are not looked at.
+
+        Directories are read instead of asking for every file: that is several times as fast, and no
+        more than one directory is held at a time.
+        """
+        missing: list[ObjectID] = []
+        for prefix, group in itertools.groupby(sorted(set(object_ids)), key=_FIRST_BYTE):
+            present = self._list_directory(f"{prefix:02x}")
+            missing += [object_id for object_id in group if object_id.hex()[2:] not in present]
+        return missing
+
+    def _list_directory(self, prefix: str) -> set[str]:
+        """Return the names in ``objects/xx``."""
+        try:
+            fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._directory(prefix))
+        except FileNotFoundError:
+            return set()
+        try:
+            return set(os.listdir(fd))
+        finally:
+            os.close(fd)
 
     def open(self, object_id: ObjectID) -> int:
         """Open an object for reading.

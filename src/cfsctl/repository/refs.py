@@ -171,6 +171,27 @@ class Category:
             fsync_directory(fd)
         return os.open(part, _DIRECTORY_FLAGS, dir_fd=fd)
 
+    @contextlib.contextmanager
+    def open_entry(self, entry: str) -> Iterator[int]:
+        """Open what an entry leads to, through its link, for as long as the block lasts.
+
+        For checks, which look at what any reader would find; others open the object by its ID.
+
+        Raises:
+            OSError: As open(2); EINVAL (EISDIR) for anything but a regular file.
+        """
+        with self._open_directory([self.name]) as directory:
+            # O_NONBLOCK: opening a fifo for reading would wait for a writer for ever.
+            fd = os.open(entry, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            mode = os.fstat(fd).st_mode
+            if not stat.S_ISREG(mode):
+                number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+                raise OSError(number, "expected a regular file", entry)
+            yield fd
+        finally:
+            os.close(fd)
+
     def iter_entries(self) -> Iterator[Found]:
         """Yield what is directly below the category, except ``refs``, sorted by name."""
         try:

@@ -1,0 +1,159 @@
+"""Check a whole repository and report everything that is wrong; nothing is changed.
+
+The parts are independent of each other: metadata, each of the 256 directories of objects, streams,
+images. Workers take them one by one, the long ones first, and the report puts them together in a fixed
+order. Streams and images are checked against the objects that are there, whatever is in those.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.errors import CfsError
+from cfsctl.linux.files import TEMPORARY_FILE_PREFIX, TEMPORARY_LINK_PREFIX
+from cfsctl.repository.config import AlgorithmMismatchError
+from cfsctl.repository.fsck_links import ImageInspector, LinkChecker, StreamInspector
+from cfsctl.repository.fsck_objects import CheckFailedError, ObjectChecker
+from cfsctl.repository.fsck_report import FsckReport, Tally
+from cfsctl.repository.gc import FAN_OUT, find_leftovers
+from cfsctl.repository.metafile import read_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cfsctl.repository.repository import Repository
+
+_CATEGORIES: Final = ("streams", "images")
+_WORTH_WORKERS: Final = 32
+"""Directories of objects from which on it pays to start processes."""
+
+_Task = str
+"""``streams``, ``images``, or the name of a directory of objects."""
+
+
+def check_repository(
+    repository: Repository, *, metadata_only: bool = False, deep: bool = False, workers: int | None = None
+) -> FsckReport:
+    """Check a repository.
+
+    Args:
+        repository: The repository, open.
+        metadata_only: Leave the content of objects alone.
+        deep: Read everything: content that the kernel vouches for as well, streams and images as far
+            as they can be decoded, the texts of links, leftovers of killed processes.
+        workers: Processes to use besides this one; None is one for each processor.
+
+    Returns:
+        The report; it holds all that was found.
+
+    Raises:
+        CheckFailedError: A directory cannot be read, so nothing is known about what is in it.
+    """
+    tally = Tally()
+    has_metadata = _check_metadata(repository, tally)
+    has_bad_metadata = bool(tally.findings)
+    tasks = ([] if metadata_only else _list_fan_out(repository)) + list(_CATEGORIES)
+    results = _run(repository, tasks, is_deep=deep, workers=workers)
+    for task in tasks:
+        tally.add(results[task])
+    if deep:
+        tally.add(_find_leftovers(repository))
+    return FsckReport(has_metadata, has_bad_metadata, tally)
+
+
+def _check_metadata(repository: Repository, tally: Tally) -> bool:
+    """Look at the meta.json again; return whether it could be read."""
+    try:
+        metadata = read_metadata(repository.dirfd)
+    except (CfsError, OSError) as error:
+        tally.find(f"metadata-parse-failed: meta.json: {error}")
+        return False
+    if metadata is None:
+        tally.find("metadata-parse-failed: meta.json: No such file or directory (os error 2)")
+        return False
+    try:
+        metadata.config.check_supported(repository.algorithm)
+    except AlgorithmMismatchError:
+        found, opened = metadata.config.algorithm.label, repository.algorithm.hash_name
+        tally.find(f"metadata-algorithm-mismatch: meta.json: expected {found}, repository opened as {opened}")
+    except CfsError as error:
+        tally.find(f"metadata-unsupported: meta.json: {error}")
+    return True
+
+
+def _list_fan_out(repository: Repository) -> list[_Task]:
+    """Return the directories of objects that there are, sorted."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        objects = os.open("objects", flags, dir_fd=repository.dirfd)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CheckFailedError(f"checking objects: opening objects directory: {error.strerror}") from error
+    try:
+        names = set(os.listdir(objects))
+    finally:
+        os.close(objects)
+    return [fan_out for fan_out in FAN_OUT if fan_out in names]
+
+
+def _run(
+    repository: Repository, tasks: list[_Task], *, is_deep: bool, workers: int | None
+) -> dict[_Task, Tally]:
+    def make_handler() -> Callable[[_Task], tuple[_Task, Tally]]:
+        return _Checker(repository, is_deep=is_deep)
+
+    if len(tasks) < _WORTH_WORKERS or workers == 0:
+        check = make_handler()
+        return dict(map(check, tasks))
+    from cfsctl.workers import WorkerPool  # noqa: PLC0415 - small repositories are checked without
+
+    # Streams and images first: each of them is long, and the directories fill the gaps.
+    with WorkerPool(make_handler, workers) as pool:
+        return dict(pool.map_unordered(reversed(tasks)))
+
+
+class _Checker:
+    """Does one part of the check; lives in a worker."""
+
+    def __init__(self, repository: Repository, *, is_deep: bool) -> None:
+        self._repository = repository
+        self._is_deep = is_deep
+        self._objects = ObjectChecker(
+            repository.dirfd, repository.algorithm, is_secure=repository.is_secure, is_deep=is_deep
+        )
+
+    def __call__(self, task: _Task) -> tuple[_Task, Tally]:
+        repository, is_deep = self._repository, self._is_deep
+        if task == "streams":
+            links = LinkChecker(repository, repository.streams.links, is_deep=is_deep)
+            return task, links.check(StreamInspector(repository, is_deep=is_deep))
+        if task == "images":
+            links = LinkChecker(repository, repository.images.links, is_deep=is_deep)
+            return task, links.check(ImageInspector(repository, is_deep=is_deep))
+        return task, self._objects.check(task)
+
+
+def _find_leftovers(repository: Repository) -> Tally:
+    """Report temporaries; of a repository that is being written to, some are in use."""
+    tally = Tally()
+    root = repository.dirfd
+    for name in _iter_leftovers(root):
+        tally.find(f"leftover-temporary: {name}")
+    try:
+        objects = os.open("objects", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
+    except FileNotFoundError:
+        return tally
+    try:
+        for name in find_leftovers(objects, TEMPORARY_FILE_PREFIX, stat.S_ISREG):
+            tally.find(f"leftover-temporary: objects/{name}")
+    finally:
+        os.close(objects)
+    return tally
+
+
+def _iter_leftovers(root: int) -> Iterator[str]:
+    yield from find_leftovers(root, TEMPORARY_LINK_PREFIX, stat.S_ISLNK)
+    yield from find_leftovers(root, TEMPORARY_FILE_PREFIX, stat.S_ISREG)
