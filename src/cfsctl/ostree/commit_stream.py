@@ -1,0 +1,357 @@
+"""Commit streams: one splitstream that holds everything a commit needs but large contents.
+
+    header     8 bytes + 1024   number of the commit in the table, flags (0), 256 bucket ends
+    checksums  32 bytes each    of all objects, ascending
+    places     12 bytes each    offset of the data / 8, size of the data, number of an object or NONE
+    data                        of each object, padded with zeros to a multiple of 8
+
+All integers are 32 bits, little-endian; offsets count from the start of the data. Bucket end ``b`` is how
+many checksums have a first byte of at most ``b``. The data of commit, dirtree and dirmeta is the OSTree
+object itself; that of a file its header as an archive repository has it, followed by the content unless that
+is an object of the repository, which then is named by its number among the splitstream's object
+references. The named reference ``composefs.image`` is the EROFS image of the commit, if there is one.
+
+A stream in the store may come from anybody: `CommitStream` checks the whole table when it is made, and that
+the commit is what its checksum says. What a caller takes out by checksum is for the caller to verify,
+except through `CommitStream.get_metadata`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import sys
+from array import array
+from bisect import bisect_left
+from functools import cached_property
+from operator import lt
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from cfsctl.digest import Checksum
+from cfsctl.errors import DigestMismatchError, FormatError
+from cfsctl.ostree.limits import LimitError
+from cfsctl.ostree.objects import CHECKSUM_SIZE, Commit, ObjectKind, OstreeObjectError, parse_commit
+from cfsctl.splitstream.format import ContentType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from cfsctl.digest import Algorithm, ObjectID
+    from cfsctl.splitstream import ObjectSink, SplitstreamReader
+
+IMAGE_REF: Final = "composefs.image"
+"""Name under which a commit stream keeps its image."""
+
+NO_OBJECT: Final = 0xFFFFFFFF
+"""Instead of an object's number: the data is all there is."""
+
+MAX_CONTENT_BYTES: Final = 1 << 30
+"""Bytes of a whole commit stream without large contents, which a reader holds in memory. 63,000 files make
+14 MB."""
+
+_HEAD: Final = struct.Struct("<II256I")
+_PLACE_SIZE: Final = 12
+_ALIGNMENT: Final = 8
+_PADDING: Final = tuple(bytes(-size % _ALIGNMENT) for size in range(_ALIGNMENT))
+"""What follows data whose size modulo 8 is the index."""
+
+_BATCH_OBJECTS: Final = 1024
+"""Objects whose data are joined before they are compressed."""
+
+
+class CommitStreamError(FormatError):
+    """A splitstream whose content is no commit stream."""
+
+
+def _fail(field: str, expected: str, found: object) -> NoReturn:
+    raise CommitStreamError(f"commit stream {field}: expected {expected}, found {found}", field=field)
+
+
+def stream_name(checksum: Checksum) -> str:
+    """Return the content identifier of a commit's stream."""
+    return f"ostree-commit-{checksum.hex()}"
+
+
+class CommitStream:
+    """A commit that is stored, with everything of it but large contents.
+
+    Attributes:
+        checksum: Name of the commit.
+        commit_data: The commit as an object.
+        object_refs: Objects of the repository that hold large contents.
+        image: The commit's EROFS image, or None if the stream does not name one.
+    """
+
+    def __init__(
+        self,
+        content: bytes | bytearray,
+        object_refs: Sequence[ObjectID],
+        *,
+        checksum: Checksum | None = None,
+        image: ObjectID | None = None,
+    ) -> None:
+        """Check the table and the commit.
+
+        Args:
+            content: The rebuilt stream, which must not change.
+            object_refs: The splitstream's object references.
+            checksum: What the commit must be, or None to take what is found.
+            image: The commit's image, or None.
+
+        Raises:
+            CommitStreamError: No commit stream.
+            DigestMismatchError: It holds another commit, or one that is not what its checksum says.
+        """
+        self.object_refs = object_refs
+        self.image = image
+        position, ends = _read_head(content)
+        view = memoryview(content)[_HEAD.size :]
+        count = ends[-1]
+        if len(view) < count * (CHECKSUM_SIZE + _PLACE_SIZE):
+            _fail("table", f"{count} objects", f"{len(view)} bytes")
+        table, places, self._data = _split(view, count * CHECKSUM_SIZE, count * _PLACE_SIZE)
+        self._checksums = _read_checksums(bytes(table), ends)
+        self._ends = ends
+        self._read_places(places)
+        self.checksum, self.commit_data = self._find_commit(position, checksum)
+
+    @classmethod
+    def read(cls, reader: SplitstreamReader, checksum: Checksum | None = None) -> CommitStream:
+        """Read the commit that a splitstream holds; the reader is not needed afterwards.
+
+        Args:
+            reader: An open splitstream, borrowed.
+            checksum: What the commit must be, or None to take what is found.
+
+        Raises:
+            SplitstreamError: A damaged stream, or one with objects between the data.
+            CommitStreamError: No commit stream, or one above 1 GiB.
+            DigestMismatchError: It holds another commit, or one that is not what its checksum says.
+        """
+        if reader.content_type != ContentType.OSTREE_COMMIT:
+            _fail("content type", f"{ContentType.OSTREE_COMMIT:#x}", f"{reader.content_type:#x}")
+        content = reader.read_inline(MAX_CONTENT_BYTES)
+        image = reader.named_refs.get(IMAGE_REF)
+        return cls(content, reader.object_refs, checksum=checksum, image=image)
+
+    def _read_places(self, table: memoryview) -> None:
+        """Read where the data of each object is, and check all of it at once."""
+        numbers = array("I", bytes(table))
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        self._starts, self._sizes, self._numbers = numbers[0::3], numbers[1::3], numbers[2::3]
+        available = len(self._data)
+        ends = map(lambda start, size: start * _ALIGNMENT + size, self._starts, self._sizes)
+        end = max(ends, default=0)
+        if end > available:
+            _fail("place", f"data within {available} bytes", f"an end at {end}")
+        number = max((number for number in self._numbers if number != NO_OBJECT), default=-1)
+        if number >= len(self.object_refs):
+            _fail("place", f"the number of one of {len(self.object_refs)} objects", number)
+
+    def _find_commit(self, position: int, expected: Checksum | None) -> tuple[Checksum, bytes]:
+        if position >= len(self._checksums):
+            _fail("commit", f"the number of one of {len(self._checksums)} objects", position)
+        checksum = self._checksums[position]
+        data, object_id = self._get(position)
+        if object_id is not None:
+            _fail("commit", "a commit", "a file")
+        if expected is not None and checksum != expected:
+            raise DigestMismatchError("commit stream", expected=expected.hex(), actual=checksum.hex())
+        _verify(checksum, data, ObjectKind.COMMIT)
+        return checksum, data
+
+    @cached_property
+    def commit(self) -> Commit:
+        """The commit.
+
+        Raises:
+            OstreeObjectError: It is not valid, although its checksum is right.
+        """
+        try:
+            return parse_commit(self.commit_data)
+        except OstreeObjectError as error:
+            raise error.about(f"commit object {self.checksum.hex()}") from error
+
+    def __len__(self) -> int:
+        """Return the number of objects."""
+        return len(self._checksums)
+
+    def __iter__(self) -> Iterator[Checksum]:
+        """Yield the checksums of all objects, ascending."""
+        return iter(self._checksums)
+
+    def find(self, checksum: Checksum) -> tuple[bytes, ObjectID | None] | None:
+        """Return an object's data, and the ID of content that is an object; None if it is not there.
+
+        Nothing is verified.
+        """
+        first = checksum[0]
+        start = self._ends[first - 1] if first else 0
+        end = self._ends[first]
+        position = bisect_left(self._checksums, checksum, start, end)
+        if position < end and self._checksums[position] == checksum:
+            return self._get(position)
+        return None
+
+    def _get(self, position: int) -> tuple[bytes, ObjectID | None]:
+        start = self._starts[position] * _ALIGNMENT
+        number = self._numbers[position]
+        data = bytes(self._data[start : start + self._sizes[position]])
+        return data, None if number == NO_OBJECT else self.object_refs[number]
+
+    def get_metadata(self, checksum: Checksum, kind: ObjectKind) -> bytes:
+        """Return a dirtree or dirmeta, verified.
+
+        Raises:
+            CommitStreamError: It is not there, or is a file.
+            DigestMismatchError: It is not what its checksum says.
+        """
+        found = self.find(checksum)
+        if found is None:
+            self.fail_missing(checksum, kind)
+        data, object_id = found
+        if object_id is not None:
+            _fail(f"object {checksum.hex()}", f"a {kind.label}", "a file")
+        _verify(checksum, data, kind)
+        return data
+
+    def fail_missing(self, checksum: Checksum, kind: ObjectKind) -> NoReturn:
+        """Raise the error for an object that the commit needs and the stream does not have."""
+        _fail(f"of {self.checksum.hex()}", "all objects of the commit", f"no {kind.label} {checksum.hex()}")
+
+
+def _read_head(content: bytes | bytearray) -> tuple[int, tuple[int, ...]]:
+    """Return the number of the commit and the bucket ends."""
+    if len(content) < _HEAD.size:
+        _fail("header", f"at least {_HEAD.size} bytes", len(content))
+    position, flags, *ends = _HEAD.unpack_from(content)
+    if flags:
+        _fail("flags", "0", f"{flags:#x}")
+    for byte in range(1, 256):
+        if ends[byte] < ends[byte - 1]:
+            _fail("buckets", f"an end of at least {ends[byte - 1]}", ends[byte])
+    return position, tuple(ends)
+
+
+def _split(view: memoryview, *sizes: int) -> list[memoryview]:
+    """Cut pieces of the given sizes off a view; the rest comes last."""
+    pieces = []
+    for size in sizes:
+        pieces.append(view[:size])
+        view = view[size:]
+    return [*pieces, view]
+
+
+def _read_checksums(table: bytes, ends: Sequence[int]) -> list[Checksum]:
+    """Return the checksums, which ascend and are in the buckets where they belong."""
+    checksums = [
+        Checksum(table[place : place + CHECKSUM_SIZE]) for place in range(0, len(table), CHECKSUM_SIZE)
+    ]
+    following = iter(checksums)
+    next(following, None)
+    if not all(map(lt, checksums, following)):
+        _fail("checksums", "ascending order", "another one")
+    for byte, end in enumerate(ends):
+        if (end and checksums[end - 1][0] > byte) or (end < len(checksums) and checksums[end][0] <= byte):
+            _fail("buckets", f"the checksums up to {byte:#04x} before {end}", "others")
+    return checksums
+
+
+def _verify(checksum: Checksum, data: bytes, kind: ObjectKind) -> None:
+    actual = hashlib.sha256(data).digest()
+    if actual != checksum:
+        what = f"{kind.label} object {checksum.hex()}"
+        raise DigestMismatchError(what, expected=checksum.hex(), actual=actual.hex())
+
+
+def write_commit_stream(
+    sink: ObjectSink,
+    algorithm: Algorithm,
+    commit: Checksum,
+    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+    image: ObjectID | None = None,
+    named_refs: Mapping[str, ObjectID] | None = None,
+) -> ObjectID:
+    """Store a commit.
+
+    Syncing and naming it are the caller's.
+
+    Args:
+        sink: The repository's objects.
+        algorithm: The repository's algorithm.
+        commit: Name of the commit, one of `objects`.
+        objects: What the commit needs and nothing else: data, and the ID of content that is an object.
+        image: The commit's image, or None.
+        named_refs: Further objects to keep alive, by name.
+
+    Returns:
+        The ID of the splitstream object.
+
+    Raises:
+        LimitError: An object above 4 GiB, or more than 32 GiB of data.
+        ValueError: The commit is not among the objects.
+        OSError: Nothing is stored then.
+    """
+    # Brings the compressor along, which readers of other kinds do not need.
+    from cfsctl.splitstream.writer import SplitstreamWriter  # noqa: PLC0415
+
+    if commit not in objects:
+        raise ValueError(f"commit {commit.hex()} is not among its objects")
+    checksums = sorted(objects)
+    with SplitstreamWriter(sink, algorithm, ContentType.OSTREE_COMMIT) as writer:
+        for name, kept in (named_refs or {}).items():
+            writer.add_named_ref(name, kept)
+        if image is not None:
+            writer.add_named_ref(IMAGE_REF, image)
+        numbers = [
+            NO_OBJECT if (object_id := objects[checksum][1]) is None else writer.add_object_ref(object_id)
+            for checksum in checksums
+        ]
+        places, data_size = _format_places([len(objects[checksum][0]) for checksum in checksums], numbers)
+        head = _format_head(checksums, bisect_left(checksums, commit))
+        writer.begin_inline(len(head) + len(checksums) * CHECKSUM_SIZE + len(places) + data_size)
+        writer.write_inline(head)
+        writer.write_inline(b"".join(checksums))
+        writer.write_inline(places)
+        for batch in _iter_data(checksums, objects):
+            writer.write_inline(batch)
+        return writer.finish()
+
+
+def _format_head(checksums: Sequence[Checksum], position: int) -> bytes:
+    ends = [bisect_left(checksums, bytes((byte + 1,))) for byte in range(255)]
+    return _HEAD.pack(position, 0, *ends, len(checksums))
+
+
+def _format_places(sizes: Sequence[int], numbers: Iterable[int]) -> tuple[bytes, int]:
+    """Return the table of places, and the size in bytes of all data with its padding."""
+    largest = max(sizes)
+    if largest >= 1 << 32:
+        raise LimitError(f"commit stream: expected objects of less than 4 GiB, found {largest} bytes")
+    table = array("I", bytes(_PLACE_SIZE * len(sizes)))
+    start = 0
+    starts = []
+    for size in sizes:
+        starts.append(start)
+        start += (size + _ALIGNMENT - 1) // _ALIGNMENT
+    if start >= 1 << 32:
+        raise LimitError(f"commit stream: expected at most 32 GiB, found {start * _ALIGNMENT} bytes")
+    table[0::3], table[1::3], table[2::3] = array("I", starts), array("I", sizes), array("I", numbers)
+    if sys.byteorder == "big":
+        table.byteswap()
+    return table.tobytes(), start * _ALIGNMENT
+
+
+def _iter_data(
+    checksums: Sequence[Checksum], objects: Mapping[Checksum, tuple[bytes, ObjectID | None]]
+) -> Iterator[bytes]:
+    """Yield the data of all objects with its padding, some objects at a time."""
+    for place in range(0, len(checksums), _BATCH_OBJECTS):
+        parts = []
+        for checksum in checksums[place : place + _BATCH_OBJECTS]:
+            data = objects[checksum][0]
+            parts.append(data)
+            if padding := _PADDING[len(data) % _ALIGNMENT]:
+                parts.append(padding)
+        yield b"".join(parts)
