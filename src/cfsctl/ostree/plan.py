@@ -25,10 +25,10 @@ import hashlib
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from cfsctl.errors import DigestMismatchError, ExitCode, IntegrityError
+from cfsctl.ostree.graph import TreeGraph
 from cfsctl.ostree.limits import LimitError, PlanLimits
 from cfsctl.ostree.objects import (
     Commit,
-    Dirtree,
     ObjectKind,
     OstreeObjectError,
     parse_commit,
@@ -107,7 +107,7 @@ class PullPlan:
         self._wanted_files: list[Checksum] = []
         self._in_flight: dict[Checksum, ObjectKind] = {}
         self._objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
-        self._graph = _Graph(limits, f"commit {commit_checksum.hex()}")
+        self._graph = TreeGraph(limits, f"commit {commit_checksum.hex()}")
         self._metadata_bytes = 0
         self._metadata_fetched = 0
         self._files_fetched = 0
@@ -308,51 +308,3 @@ def _is_sound_file(checksum: Checksum, data: bytes, object_id: ObjectID | None) 
     digest = hashlib.sha256(header.regular_header)
     digest.update(content)
     return len(content) == header.size_bytes and digest.digest() == checksum
-
-
-class _Graph:
-    """Entries and depth of a tree, computed from dirtrees that are each known once.
-
-    A tree of n levels in which every directory holds the next one twice has n dirtrees and 2^n paths.
-    """
-
-    def __init__(self, limits: PlanLimits, what: str) -> None:
-        self._limits = limits
-        self._what = what
-        self._nodes: dict[Checksum, tuple[int, list[Checksum]]] = {}
-        self._distinct = 0
-
-    def add(self, checksum: Checksum, tree: Dirtree) -> None:
-        """Take a dirtree."""
-        entries = len(tree.files) + len(tree.dirs)
-        self._nodes[checksum] = (entries, [entry[1] for entry in tree.dirs])
-        self._distinct += entries
-        if self._distinct > self._limits.max_entries:
-            self._refuse("entries in the whole tree", self._limits.max_entries)
-
-    def check(self, root: Checksum) -> None:
-        """Check the totals below `root`, children first, without recursion."""
-        totals: dict[Checksum, tuple[int, int]] = {}
-        stack = [root]
-        while stack:
-            checksum = stack[-1]
-            entries, children = self._nodes[checksum]
-            waiting = {child for child in children if child not in totals}
-            if waiting and checksum not in totals:
-                stack.extend(waiting)
-                continue
-            stack.pop()
-            if checksum not in totals:
-                totals[checksum] = self._sum(entries, [totals[child] for child in children])
-
-    def _sum(self, entries: int, children: list[tuple[int, int]]) -> tuple[int, int]:
-        entries += sum(child[0] for child in children)
-        depth = 1 + max((child[1] for child in children), default=-1)
-        if entries > self._limits.max_entries:
-            self._refuse("entries in the whole tree", self._limits.max_entries)
-        if depth > self._limits.max_depth:
-            self._refuse("nested directories", self._limits.max_depth)
-        return entries, depth
-
-    def _refuse(self, unit: str, limit: int) -> NoReturn:
-        raise LimitError(f"{self._what}: expected at most {limit} {unit}, found more")
