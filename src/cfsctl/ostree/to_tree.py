@@ -1,0 +1,197 @@
+"""The file system tree that a commit describes.
+
+Every file of a commit becomes one inode: its further occurrences, empty files and symbolic links included,
+are hard links to it. Times are zero, since OSTree has none. How large the tree is is counted before
+anything of it is made, because a few dirtrees that share subtrees can stand for any number of paths.
+
+Metadata, links and inline content are verified here; content that is an object is vouched for by its own
+ID, but the header that goes with it only by whoever stored the commit.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from contextlib import contextmanager
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.errors import DigestMismatchError
+from cfsctl.ostree.graph import TreeGraph
+from cfsctl.ostree.limits import PlanLimits
+from cfsctl.ostree.objects import (
+    ObjectKind,
+    OstreeObjectError,
+    parse_dirmeta,
+    parse_dirtree,
+    parse_zlib_file_header,
+)
+from cfsctl.tree.model import NO_XATTRS, Directory, ExternalFile, FileSystem, InlineFile, Leaf, Symlink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cfsctl.digest import Checksum
+    from cfsctl.ostree.commit_stream import CommitStream
+    from cfsctl.ostree.objects import Dirmeta, Dirtree, FileHeader, Xattrs
+
+DEFAULT_LIMITS: Final = PlanLimits()
+
+MAX_FILE_BYTES: Final = (1 << 63) - 1
+"""Largest size that the kernel has for a file; a header has room for twice that."""
+
+
+class XattrNames(Enum):
+    """What becomes of the NUL that ends each name of an extended attribute in OSTree's objects."""
+
+    STRIPPED = "stripped"
+    """It is no part of the name."""
+
+    UPSTREAM = "upstream"
+    """It is kept, as composefs-rs 0.9.0 does: the kernel then finds no attribute by its name. For
+    comparison only."""
+
+
+def commit_to_filesystem(
+    stream: CommitStream,
+    xattr_names: XattrNames = XattrNames.STRIPPED,
+    limits: PlanLimits = DEFAULT_LIMITS,
+) -> FileSystem:
+    """Return the tree of a commit; `/usr/etc`, whiteouts and labels stay what they are.
+
+    Args:
+        stream: The commit.
+        xattr_names: How names of extended attributes are taken over.
+        limits: What the tree may ask for.
+
+    Raises:
+        CommitStreamError: An object is missing, or of the wrong kind.
+        OstreeObjectError: An object is not valid.
+        DigestMismatchError: An object is not what its checksum says.
+        LimitError: The tree is too large or too deep.
+    """
+    with _collector_paused():
+        return _Builder(stream, xattr_names, limits).build()
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep the garbage collector from looking at objects by the hundred thousand that all stay."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class _Builder:
+    """Makes one tree."""
+
+    def __init__(self, stream: CommitStream, xattr_names: XattrNames, limits: PlanLimits) -> None:
+        self._stream = stream
+        self._limits = limits
+        self._name_end = -1 if xattr_names is XattrNames.STRIPPED else None
+        self._trees: dict[Checksum, Dirtree] = {}
+        self._metas: dict[Checksum, Dirmeta] = {}
+        self._xattrs: dict[Xattrs, Mapping[bytes, bytes]] = {(): NO_XATTRS}
+
+    def build(self) -> FileSystem:
+        commit = self._stream.commit
+        self._read_trees(commit.root_dirtree)
+        root = self._make_directory(commit.root_dirmeta)
+        self._fill(root, commit.root_dirtree)
+        return FileSystem(root)
+
+    def _read_trees(self, root: Checksum) -> None:
+        """Read each dirtree once, and check what they come to when expanded."""
+        graph = TreeGraph(self._limits, f"commit {self._stream.checksum.hex()}")
+        wanted = [root]
+        while wanted:
+            checksum = wanted.pop()
+            if checksum not in self._trees:
+                data = self._stream.get_metadata(checksum, ObjectKind.DIRTREE)
+                try:
+                    tree = parse_dirtree(data)
+                except OstreeObjectError as error:
+                    raise error.about(f"dirtree object {checksum.hex()}") from error
+                graph.add(checksum, tree)
+                self._trees[checksum] = tree
+                wanted += [dirtree for _, dirtree, _ in tree.dirs]
+        graph.check(root)
+
+    def _fill(self, root: Directory, root_dirtree: Checksum) -> None:
+        """Make everything below the root."""
+        leaves: dict[Checksum, Leaf] = {}
+        pending = [(root.entries, root_dirtree)]
+        while pending:
+            entries, checksum = pending.pop()
+            tree = self._trees[checksum]
+            for name, file in tree.files:
+                leaf = leaves.get(file)
+                if leaf is None:
+                    leaf = leaves[file] = self._make_leaf(file)
+                entries[name] = leaf
+            for name, dirtree, dirmeta in tree.dirs:
+                directory = entries[name] = self._make_directory(dirmeta)
+                pending.append((directory.entries, dirtree))
+
+    def _make_directory(self, checksum: Checksum) -> Directory:
+        meta = self._metas.get(checksum)
+        if meta is None:
+            data = self._stream.get_metadata(checksum, ObjectKind.DIRMETA)
+            try:
+                meta = self._metas[checksum] = parse_dirmeta(data)
+            except OstreeObjectError as error:
+                raise error.about(f"dirmeta object {checksum.hex()}") from error
+        uid, gid, mode, xattrs = meta
+        return Directory(mode & 0o7777, uid, gid, 0, 0, self._take_xattrs(xattrs))
+
+    def _take_xattrs(self, xattrs: Xattrs) -> Mapping[bytes, bytes]:
+        """Return the attributes as the tree has them; equal ones share a mapping."""
+        mapping = self._xattrs.get(xattrs)
+        if mapping is None:
+            mapping = {name[: self._name_end]: value for name, value in xattrs}
+            self._xattrs[xattrs] = mapping
+        return mapping
+
+    def _make_leaf(self, checksum: Checksum) -> Leaf:
+        found = self._stream.find(checksum)
+        if found is None:
+            self._stream.fail_missing(checksum, ObjectKind.FILE)
+        data, object_id = found
+        try:
+            header = parse_zlib_file_header(data)
+            size, length, uid, gid, mode, target, xattrs, _ = header
+            if size > MAX_FILE_BYTES:
+                _refuse_content(f"at most {MAX_FILE_BYTES} bytes", size)
+            content = data[length:]
+            if object_id is None:
+                _check_inline(checksum, header, content)
+            elif content or target:
+                _refuse_content("none in the stream", "an object as well")
+        except OstreeObjectError as error:
+            raise error.about(f"file object {checksum.hex()}") from error
+        attributes = self._take_xattrs(xattrs)
+        mode &= 0o7777
+        if object_id is not None:
+            return ExternalFile(object_id, size, mode, uid, gid, 0, 0, attributes)
+        if target:
+            return Symlink(target, mode, uid, gid, 0, 0, attributes)
+        return InlineFile(content, mode, uid, gid, 0, 0, attributes)
+
+
+def _check_inline(checksum: Checksum, header: FileHeader, content: bytes) -> None:
+    """Check a file that is in the stream with all its content; a symbolic link has none."""
+    if len(content) != header.size_bytes:
+        _refuse_content(f"{header.size_bytes} bytes", len(content))
+    actual = hashlib.sha256(header.regular_header + content).digest()
+    if actual != checksum:
+        what = f"file object {checksum.hex()}"
+        raise DigestMismatchError(what, expected=checksum.hex(), actual=actual.hex())
+
+
+def _refuse_content(expected: str, found: object) -> None:
+    raise OstreeObjectError(f"content: expected {expected}, found {found}", field="content")
