@@ -29,6 +29,7 @@ from cfsctl.erofs.leaves import LeafReader
 from cfsctl.erofs.objects import collect_objects, find_algorithm, kind_mismatch
 from cfsctl.erofs.shapes import external_file_reader
 from cfsctl.erofs.stubs import remove_stubs
+from cfsctl.tree.bulk import paused_collector
 from cfsctl.tree.model import NO_XATTRS, CharDevice, Directory, FileSystem, Leaf
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def read_image(data: ImageBuffer, algorithm: Algorithm) -> FileSystem:
         WrongAlgorithmError: It names objects by the other hash.
         ErofsError: It is no composefs image, or one that no writer has made.
     """
-    return _TreeReader(Image(data), algorithm).read()
+    with paused_collector():
+        return _TreeReader(Image(data), algorithm).read()
 
 
 def check_image(data: ImageBuffer, algorithm: Algorithm) -> set[ObjectID]:

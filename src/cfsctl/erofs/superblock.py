@@ -100,16 +100,7 @@ def read_superblock(start: ImageBuffer, size: int | None = None) -> Superblock:
     size = len(start) if size is None else size
     if size > MAX_IMAGE_SIZE:
         raise ErofsError(f"Invalid image: image size {size} exceeds maximum {MAX_IMAGE_SIZE}")
-    version, flags = _read_header(start)
-    if len(start) < INODE_AREA_OFFSET:
-        raise ErofsError(
-            f"Invalid image: expected {INODE_AREA_OFFSET} bytes of headers, found {len(start)}",
-            offset=SUPERBLOCK_OFFSET,
-            field="superblock",
-        )
-    fields = _Fields(*SUPERBLOCK.unpack_from(start, SUPERBLOCK_OFFSET))
-    _check_magic(fields)
-    _check_features(fields)
+    version, flags, fields = _read_headers(start)
     _check_extent(fields, size)
     return Superblock(
         version,
@@ -120,6 +111,37 @@ def read_superblock(start: ImageBuffer, size: int | None = None) -> Superblock:
         fields.build_time_nsec,
         fields.xattr_blkaddr * BLOCK_SIZE,
     )
+
+
+def promised_size(start: ImageBuffer) -> int:
+    """Return how long an image says it is, in bytes.
+
+    Args:
+        start: The image, or at least its first 1152 bytes.
+
+    Raises:
+        ErofsError: As `read_superblock`, or the image says that it is too large.
+    """
+    _, _, fields = _read_headers(start)
+    size = fields.blocks * BLOCK_SIZE
+    if size > MAX_IMAGE_SIZE:
+        raise _refusal(36, "blocks", f"image size {size} exceeds maximum {MAX_IMAGE_SIZE}")
+    return size
+
+
+def _read_headers(start: ImageBuffer) -> tuple[FormatVersion, int, _Fields]:
+    """Decode both headers and check what does not depend on the size of the image."""
+    version, flags = _read_header(start)
+    if len(start) < INODE_AREA_OFFSET:
+        raise ErofsError(
+            f"Invalid image: expected {INODE_AREA_OFFSET} bytes of headers, found {len(start)}",
+            offset=SUPERBLOCK_OFFSET,
+            field="superblock",
+        )
+    fields = _Fields(*SUPERBLOCK.unpack_from(start, SUPERBLOCK_OFFSET))
+    _check_magic(fields)
+    _check_features(fields)
+    return version, flags, fields
 
 
 def _read_header(start: ImageBuffer) -> tuple[FormatVersion, int]:
@@ -139,6 +161,8 @@ def _read_header(start: ImageBuffer) -> tuple[FormatVersion, int]:
             offset=4,
             field="version",
         )
+    if flags & ~HEADER_FLAG_HAS_ACL:
+        raise ErofsError(f"Invalid image: unknown header flags {flags:#x}", offset=8, field="flags")
     try:
         return FormatVersion(composefs_version), flags
     except ValueError:

@@ -1,0 +1,244 @@
+"""The composefs-info program: listings of images, their objects, and digests of files.
+
+Options of the original and of the C tool are both understood, before or after the command and between
+the files. The hash is inferred from each image.
+"""
+
+from __future__ import annotations
+
+import getopt
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from cfsctl import __version__
+from cfsctl.digest import Algorithm
+from cfsctl.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from cfsctl.digest import ObjectID
+    from cfsctl.tree.model import FileSystem
+
+USAGE: Final = """\
+Usage: composefs-info [OPTIONS] COMMAND FILE...
+
+Query information from composefs images.
+
+Commands:
+  ls               List files and directories
+  dump             Print the whole tree, as mkcomposefs --from-file reads it
+  objects          List the objects that files have their content in
+  missing-objects  List those of them that are not below --basedir
+  measure-file     Print the fs-verity digest of files
+
+Options:
+  --basedir DIR    Where missing-objects looks for objects
+  --filter NAME    Only this entry of the root directory; may be repeated
+  --hash HASH      sha256 or sha512; default: what each image was made for,
+                   sha256 for measure-file
+  -h, --help       Print this text
+  -V, --version    Print the version
+"""
+
+T = TypeVar("T")
+
+_CHUNK_BYTES: Final = 1 << 16
+
+
+class _UsageError(Exception):
+    """Arguments that make no sense."""
+
+
+class _Options(NamedTuple):
+    """What stands on the command line besides command and files."""
+
+    basedir: str | None
+    names: frozenset[bytes]
+    algorithm: Algorithm | None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the program with these arguments (without its name).
+
+    Returns:
+        The exit status.
+
+    Raises:
+        CfsError: A file is no image, or broken.
+        OSError: A file cannot be read.
+    """
+    from cfsctl.tree.bulk import paused_collector  # noqa: PLC0415 - not before the program is chosen
+
+    try:
+        with paused_collector():
+            return _dispatch(argv)
+    except (_UsageError, getopt.GetoptError) as error:
+        sys.stderr.write(f"error: {error}\n\n{USAGE}")
+        return ExitCode.USAGE
+
+
+def _dispatch(argv: Sequence[str]) -> int:
+    pairs, arguments = getopt.gnu_getopt(
+        list(argv), "hV", ["basedir=", "filter=", "hash=", "help", "version"]
+    )
+    given = dict(pairs)
+    if given.keys() & {"-h", "--help"} or arguments[:1] == ["help"]:
+        sys.stdout.write(USAGE)
+        return ExitCode.OK
+    if given.keys() & {"-V", "--version"}:
+        sys.stdout.write(f"composefs-info {__version__}\n")
+        return ExitCode.OK
+    if not arguments:
+        raise _UsageError("no command specified")
+    command, *paths = arguments
+    if command not in COMMANDS:
+        raise _UsageError(f"unknown command '{command}'")
+    names = frozenset(os.fsencode(value) for option, value in pairs if option == "--filter")
+    if any(b"/" in name for name in names):
+        raise _UsageError("--filter takes a single name, not a path")
+    COMMANDS[command](_Options(given.get("--basedir"), names, _algorithm(given.get("--hash"))), paths)
+    return ExitCode.OK
+
+
+def _algorithm(name: str | None) -> Algorithm | None:
+    try:
+        return None if name is None else Algorithm.from_hash_name(name)
+    except ValueError as error:
+        raise _UsageError(str(error)) from error
+
+
+def _list(options: _Options, paths: Iterable[str]) -> None:
+    from cfsctl.erofs.inspect import iter_listing  # noqa: PLC0415 - only what the command needs
+
+    for path in paths:
+        _write(iter_listing(_read_tree(path, options)))
+
+
+def _dump(options: _Options, paths: Iterable[str]) -> None:
+    from cfsctl.dumpfile import iter_dump  # noqa: PLC0415 - only what the command needs
+
+    for path in paths:
+        _write(iter_dump(_read_tree(path, options)))
+
+
+def _objects(options: _Options, paths: Iterable[str]) -> None:
+    from cfsctl.erofs.inspect import format_objects  # noqa: PLC0415 - only what the command needs
+
+    _write_for_all(options, paths, format_objects)
+
+
+def _missing_objects(options: _Options, paths: Iterable[str]) -> None:
+    from cfsctl.erofs.inspect import iter_missing  # noqa: PLC0415 - only what the command needs
+
+    if options.basedir is None:
+        raise _UsageError("missing-objects needs --basedir DIR")
+    dirfd = os.open(options.basedir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _write_for_all(options, paths, lambda objects: iter_missing(objects, dirfd))
+    finally:
+        os.close(dirfd)
+
+
+def _write_for_all(
+    options: _Options, paths: Iterable[str], select: Callable[[set[ObjectID]], Iterable[str]]
+) -> None:
+    """Print a line for each selected object of all images together, also of those before a broken one."""
+    objects: set[ObjectID] = set()
+    try:
+        for path in paths:
+            objects |= _read_objects(path, options)
+    finally:
+        _write(f"{line}\n".encode() for line in select(objects))
+
+
+def _read_objects(path: str, options: _Options) -> set[ObjectID]:
+    from cfsctl.erofs.inspect import tree_objects  # noqa: PLC0415 - only what the command needs
+    from cfsctl.erofs.reader import collect_objects  # noqa: PLC0415
+
+    if options.names:
+        return tree_objects(_read_tree(path, options))
+    return _read(path, options, collect_objects)
+
+
+def _read_tree(path: str, options: _Options) -> FileSystem:
+    from cfsctl.erofs.inspect import select_entries  # noqa: PLC0415 - only what the command needs
+    from cfsctl.erofs.reader import read_image  # noqa: PLC0415
+
+    return select_entries(_read(path, options, read_image), options.names)
+
+
+def _read(path: str, options: _Options, read: Callable[[bytes, Algorithm], T]) -> T:
+    """Hand an image to a reader; what it raises names the file."""
+    from cfsctl.erofs.format import ErofsError  # noqa: PLC0415 - only what the command needs
+    from cfsctl.erofs.inspect import load_image  # noqa: PLC0415
+    from cfsctl.erofs.reader import find_algorithm  # noqa: PLC0415
+
+    with _opened(path, "image") as fd:
+        try:
+            data = load_image(fd)
+            return read(data, options.algorithm or find_algorithm(data) or Algorithm.SHA256)
+        except ErofsError as error:
+            message = f'Failed to parse image: "{path}": {error}'
+            raise ErofsError(message, offset=error.offset, field=error.field, hint=error.hint) from error
+        except OSError as error:
+            raise OSError(error.errno, f'Failed to read image: "{path}": {error.strerror}') from error
+
+
+def _measure_file(options: _Options, paths: Iterable[str]) -> None:
+    from cfsctl.fsverity.kernel import VerityError, measure  # noqa: PLC0415 - only what the command needs
+
+    algorithm = options.algorithm or Algorithm.SHA256
+    for path in paths:
+        with _opened(path, "file") as fd:
+            try:
+                digest = measure(fd, algorithm)
+            except VerityError:
+                digest = _compute(fd, path, algorithm)
+            except OSError as error:
+                raise OSError(
+                    error.errno, f'Failed to measure verity for "{path}": {error.strerror}'
+                ) from error
+        _write([f"{digest.hex()}\n".encode()])
+
+
+def _compute(fd: int, path: str, algorithm: Algorithm) -> ObjectID:
+    """Return the digest of what can be read from a file or pipe."""
+    from cfsctl.fsverity.merkle import Hasher  # noqa: PLC0415 - only where the kernel does not know
+
+    hasher = Hasher(algorithm)
+    try:
+        while chunk := os.read(fd, _CHUNK_BYTES):
+            hasher.update(chunk)
+    except OSError as error:
+        raise OSError(error.errno, f'Failed to measure verity for "{path}": {error.strerror}') from error
+    return hasher.digest()
+
+
+@contextmanager
+def _opened(path: str, what: str) -> Iterator[int]:
+    """Open a file for reading; what that raises says what the file was to be."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise OSError(error.errno, f'Failed to open {what}: "{path}": {error.strerror}') from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _write(lines: Iterable[bytes]) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.writelines(lines)
+
+
+COMMANDS: Final[dict[str, Callable[[_Options, Sequence[str]], None]]] = {
+    "ls": _list,
+    "dump": _dump,
+    "objects": _objects,
+    "missing-objects": _missing_objects,
+    "measure-file": _measure_file,
+}
