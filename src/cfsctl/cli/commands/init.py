@@ -10,7 +10,6 @@ from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.parameters import algorithm_option, erofs_version_option
 from cfsctl.erofs.format import FormatVersion
 
-
 if TYPE_CHECKING:
     from cfsctl.digest import Algorithm
 
