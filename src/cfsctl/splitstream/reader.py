@@ -190,7 +190,7 @@ class SplitstreamReader:
                     fail("chunk", expected, f"{-number} bytes")
                 yield from buffer.iter_inline(-number)
 
-    def read_inline(self, limit_bytes: int) -> bytearray:
+    def read_inline(self, limit_bytes: int) -> bytes:
         """Return the content of a stream that has inline data only.
 
         Raises:
@@ -199,11 +199,12 @@ class SplitstreamReader:
         """
         if self.stream_size > limit_bytes:
             fail("stream size", f"at most {limit_bytes} bytes", self.stream_size)
-        content = bytearray()
+        pieces = []
         for chunk in self.iter_chunks():
             if isinstance(chunk, External):
                 fail("chunk", "inline data only", f"object {chunk.object_id.hex()}")
-            content += chunk.data
+            pieces.append(chunk.data)
+        content = b"".join(pieces)
         self._check_total(len(content))
         return content
 
