@@ -27,7 +27,7 @@ error_log {work}/error.log;
 events {{ worker_connections 256; }}
 http {{
     access_log {work}/access.log requests;
-    log_format requests '$request_method $request_uri $status $http_accept_encoding $connection';
+    log_format requests '$server_protocol $status $request_uri';
     default_type application/octet-stream;
     keepalive_requests 1000000;
     client_body_temp_path {work}/body;
@@ -55,10 +55,10 @@ class Nginx:
         self.url = url
         self._work = work
 
-    def read_requests(self) -> list[tuple[str, str, int]]:
-        """Return (method, path, status) of the requests so far, in the order in which they ended."""
+    def read_requests(self) -> list[tuple[str, int, str]]:
+        """Return (protocol, status, path) of the requests so far, in the order in which they ended."""
         lines = (self._work / "access.log").read_text().splitlines()
-        return [(method, path, int(status)) for method, path, status, *_ in map(str.split, lines)]
+        return [(protocol, int(status), path) for protocol, status, path in map(str.split, lines)]
 
 
 def find_free_port() -> int:

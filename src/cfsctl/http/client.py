@@ -166,7 +166,7 @@ class Client:
             with self._lock:
                 self._statistics.received_bytes += received
         if expected is not None and received < expected:
-            raise TruncatedBodyError(f"the body ended after {received} of {expected} bytes", job.url)
+            raise TruncatedBodyError(f"{received} of {expected} bytes", job.url)
 
 
 class _Pace:
@@ -227,7 +227,7 @@ def _translate(error: Exception, url: str) -> TransferError:
     root = _find_root(error)
     message = f"{type(root).__name__}: {root}"
     if isinstance(root, http.client.IncompleteRead):
-        return TruncatedBodyError(f"the body is shorter than announced: {root!r}", url)
+        return TruncatedBodyError(repr(root), url)
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return FetchTimeoutError(message, url)
     if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):

@@ -87,6 +87,10 @@ class TruncatedBodyError(TransferError):
 
     is_transient = True
 
+    def __init__(self, detail: str, url: str) -> None:
+        """Keep what the transport knows about it."""
+        super().__init__(f"the body is shorter than announced: {detail}", url)
+
 
 class TooLargeError(TransferError):
     """A body beyond the limit for what was asked for."""
