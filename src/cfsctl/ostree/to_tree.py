@@ -14,7 +14,7 @@ import gc
 import hashlib
 from contextlib import contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cfsctl.errors import DigestMismatchError
 from cfsctl.ostree.graph import TreeGraph
@@ -31,7 +31,7 @@ from cfsctl.tree.model import NO_XATTRS, Directory, ExternalFile, FileSystem, In
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from cfsctl.digest import Checksum
+    from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.commit_stream import CommitStream
     from cfsctl.ostree.objects import Dirmeta, Dirtree, FileHeader, Xattrs
 
@@ -87,6 +87,10 @@ def _collector_paused() -> Iterator[None]:
         gc.enable()
 
 
+_Attributes: TypeAlias = "tuple[int, int, int, int, int, Mapping[bytes, bytes]]"
+"""Mode, owner, group, time and extended attributes, as nodes take them."""
+
+
 class _Builder:
     """Makes one tree."""
 
@@ -97,6 +101,7 @@ class _Builder:
         self._trees: dict[Checksum, Dirtree] = {}
         self._metas: dict[Checksum, Dirmeta] = {}
         self._xattrs: dict[Xattrs, Mapping[bytes, bytes]] = {(): NO_XATTRS}
+        self._headers: dict[tuple[bytes, bytes], _Attributes] = {}
 
     def build(self) -> FileSystem:
         commit = self._stream.commit
@@ -162,25 +167,31 @@ class _Builder:
         if found is None:
             self._stream.fail_missing(checksum, ObjectKind.FILE)
         data, object_id = found
+        if object_id is not None:
+            # Most files of a commit have headers that differ only in the size, 64 bits at offset 8.
+            known = self._headers.get((data[:8], data[16:]))
+            if known is not None and data[8] < 0x80:
+                return ExternalFile(object_id, int.from_bytes(data[8:16], "big"), *known)
         try:
-            header = parse_zlib_file_header(data)
-            size, length, uid, gid, mode, target, xattrs, _ = header
-            if size > MAX_FILE_BYTES:
-                _refuse_content(f"at most {MAX_FILE_BYTES} bytes", size)
-            content = data[length:]
-            if object_id is None:
-                _check_inline(checksum, header, content)
-            elif content or target:
-                _refuse_content("none in the stream", "an object as well")
+            return self._parse_leaf(checksum, data, object_id)
         except OstreeObjectError as error:
             raise error.about(f"file object {checksum.hex()}") from error
-        attributes = self._take_xattrs(xattrs)
-        mode &= 0o7777
-        if object_id is not None:
-            return ExternalFile(object_id, size, mode, uid, gid, 0, 0, attributes)
-        if target:
-            return Symlink(target, mode, uid, gid, 0, 0, attributes)
-        return InlineFile(content, mode, uid, gid, 0, 0, attributes)
+
+    def _parse_leaf(self, checksum: Checksum, data: bytes, object_id: ObjectID | None) -> Leaf:
+        header = parse_zlib_file_header(data)
+        content = data[header.length_bytes :]
+        attributes = (header.mode & 0o7777, header.uid, header.gid, 0, 0, self._take_xattrs(header.xattrs))
+        if object_id is None:
+            _check_inline(checksum, header, content)
+            if header.is_symlink:
+                return Symlink(header.target, *attributes)
+            return InlineFile(content, *attributes)
+        if content or header.is_symlink:
+            _refuse_content("none in the stream", "some, and an object")
+        if header.size_bytes > MAX_FILE_BYTES:
+            _refuse_content(f"at most {MAX_FILE_BYTES} bytes", header.size_bytes)
+        self._headers[data[:8], data[16:]] = attributes
+        return ExternalFile(object_id, header.size_bytes, *attributes)
 
 
 def _check_inline(checksum: Checksum, header: FileHeader, content: bytes) -> None:
