@@ -8,20 +8,18 @@ order. Streams and images are checked against the objects that are there, whatev
 from __future__ import annotations
 
 import os
-import stat
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError
-from cfsctl.linux.files import TEMPORARY_FILE_PREFIX, TEMPORARY_LINK_PREFIX
 from cfsctl.repository.config import AlgorithmMismatchError
 from cfsctl.repository.fsck_links import ImageInspector, LinkChecker, StreamInspector
 from cfsctl.repository.fsck_objects import CheckFailedError, ObjectChecker
 from cfsctl.repository.fsck_report import FsckReport, Tally
-from cfsctl.repository.gc import FAN_OUT, find_leftovers
 from cfsctl.repository.metafile import read_metadata
+from cfsctl.repository.sweep import FAN_OUT, find_leftovers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from cfsctl.repository.repository import Repository
 
@@ -59,7 +57,9 @@ def check_repository(
     for task in tasks:
         tally.add(results[task])
     if deep:
-        tally.add(_find_leftovers(repository))
+        for path in find_leftovers(repository.dirfd):
+            # Of a repository that is being written to, some are in use; a finding all the same.
+            tally.find(f"leftover-temporary: {path}")
     return FsckReport(has_metadata, has_bad_metadata, tally)
 
 
@@ -134,26 +134,3 @@ class _Checker:
             links = LinkChecker(repository, repository.images.links, is_deep=is_deep)
             return task, links.check(ImageInspector(repository, is_deep=is_deep))
         return task, self._objects.check(task)
-
-
-def _find_leftovers(repository: Repository) -> Tally:
-    """Report temporaries; of a repository that is being written to, some are in use."""
-    tally = Tally()
-    root = repository.dirfd
-    for name in _iter_leftovers(root):
-        tally.find(f"leftover-temporary: {name}")
-    try:
-        objects = os.open("objects", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
-    except FileNotFoundError:
-        return tally
-    try:
-        for name in find_leftovers(objects, TEMPORARY_FILE_PREFIX, stat.S_ISREG):
-            tally.find(f"leftover-temporary: objects/{name}")
-    finally:
-        os.close(objects)
-    return tally
-
-
-def _iter_leftovers(root: int) -> Iterator[str]:
-    yield from find_leftovers(root, TEMPORARY_LINK_PREFIX, stat.S_ISLNK)
-    yield from find_leftovers(root, TEMPORARY_FILE_PREFIX, stat.S_ISREG)

@@ -14,30 +14,19 @@ would go, but only those links that lead nowhere already.
 
 from __future__ import annotations
 
-import errno
 import os
-import re
-import stat
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from cfsctl.digest import ObjectID
-from cfsctl.linux.files import TEMPORARY_FILE_PREFIX, TEMPORARY_LINK_PREFIX
 from cfsctl.repository.mark import Marker
+from cfsctl.repository.sweep import find_dead_objects, find_leftovers, remove_objects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable
 
     from cfsctl.repository.mark import CategoryMarks, Marks
     from cfsctl.repository.repository import Repository
-
-    _IsKind = Callable[[int], bool]
-
-_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LOWER_HEX = re.compile(r"[0-9a-f]+\Z")
-_RANDOM_PART = re.compile(r"[A-Za-z0-9]{12}\Z")
-FAN_OUT: Final = tuple(f"{byte:02x}" for byte in range(256))
-"""Names of the directories that objects are in."""
+    from cfsctl.repository.sweep import DeadObject
 
 _MAX_PROBLEMS: Final = 1000
 """Problems that are kept; a directory of a million foreign files must not fill the memory."""
@@ -106,14 +95,6 @@ def collect_garbage(
         return _Collection(repository, is_dry_run=False).run(roots)
 
 
-class _Dead(NamedTuple):
-    """An object that is garbage."""
-
-    fan_out: str
-    name: str
-    size: int
-
-
 @dataclass(slots=True)
 class _Pruned:
     """Links of one category that go."""
@@ -144,12 +125,15 @@ class _Collection:
             dead = self._keep_streams(marker, dead)
         images = self._find_prunable(marker.images, marks)
         streams = self._find_prunable(marker.streams, marks)
-        temporaries = 0
+        leftovers: list[str] = []
         if not self._is_dry_run:
             _prune(marker.images, images)
             _prune(marker.streams, streams)
-            self._remove_objects(dead)
-            temporaries = self._remove_temporaries()
+            if dead:
+                remove_objects(self._repository.dirfd, dead)
+            leftovers = find_leftovers(self._repository.dirfd)
+            for path in leftovers:
+                os.unlink(path, dir_fd=self._repository.dirfd)
         problems = (*marks.problems, *self._problems)
         return GcResult(
             self._is_dry_run,
@@ -157,7 +141,7 @@ class _Collection:
             sum(item.size for item in dead),
             images.count,
             streams.count,
-            temporaries,
+            len(leftovers),
             problems[:_MAX_PROBLEMS],
             marks.is_complete,
         )
@@ -166,81 +150,18 @@ class _Collection:
         if len(self._problems) < _MAX_PROBLEMS:
             self._problems.append(problem)
 
-    # Objects
+    def _find_dead(self, marks: Marks) -> list[DeadObject]:
+        repository = self._repository
+        return find_dead_objects(repository.dirfd, repository.algorithm, marks.live, self._note)
 
-    def _find_dead(self, marks: Marks) -> list[_Dead]:
-        """Return all objects that are not in use, in the order of their names."""
-        try:
-            objects = os.open("objects", _DIRECTORY_FLAGS, dir_fd=self._repository.dirfd)
-        except FileNotFoundError:
-            return []
-        live = {object_id.hex() for object_id in marks.live}
-        dead: list[_Dead] = []
-        try:
-            for fan_out in FAN_OUT:
-                directory = self._open_fan_out(objects, fan_out)
-                if directory is None:
-                    continue
-                try:
-                    dead.extend(self._find_dead_in(directory, fan_out, live))
-                finally:
-                    os.close(directory)
-        finally:
-            os.close(objects)
-        return dead
-
-    def _open_fan_out(self, objects: int, fan_out: str) -> int | None:
-        try:
-            return os.open(fan_out, _DIRECTORY_FLAGS, dir_fd=objects)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
-                raise
-            self._note(f"objects/{fan_out}: expected a directory; left alone")
-            return None
-
-    def _find_dead_in(self, directory: int, fan_out: str, live: set[str]) -> Iterator[_Dead]:
-        name_length = 2 * (self._repository.algorithm.digest_size - 1)
-        for name in sorted([name for name in os.listdir(directory) if fan_out + name not in live]):
-            if len(name) != name_length or not _LOWER_HEX.match(name):
-                self._note(f"objects/{fan_out}/{name}: not the name of an object; left alone")
-                continue
-            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if not stat.S_ISREG(status.st_mode):
-                self._note(f"objects/{fan_out}/{name}: expected a regular file; left alone")
-                continue
-            yield _Dead(fan_out, name, status.st_size)
-
-    def _keep_streams(self, marker: Marker, dead: list[_Dead]) -> list[_Dead]:
+    def _keep_streams(self, marker: Marker, dead: list[DeadObject]) -> list[DeadObject]:
         """Keep every splitstream, since refs name streams that cannot be told among them any more."""
         for item in dead:
-            if marker.mark_stream_object(ObjectID(bytes.fromhex(item.fan_out + item.name))):
+            if marker.mark_stream_object(item.object_id):
                 self._note(f"objects/{item.fan_out}/{item.name}: kept, a lost ref may mean this stream")
         if not marker.marks.is_complete:
             return []
-        live = {object_id.hex() for object_id in marker.marks.live}
-        return [item for item in dead if item.fan_out + item.name not in live]
-
-    def _remove_objects(self, dead: list[_Dead]) -> None:
-        if not dead:
-            return
-        objects = os.open("objects", _DIRECTORY_FLAGS, dir_fd=self._repository.dirfd)
-        fan_out, directory = "", -1
-        try:
-            for item in dead:
-                if item.fan_out != fan_out:
-                    if directory >= 0:
-                        os.close(directory)
-                    fan_out, directory = item.fan_out, -1
-                    directory = os.open(fan_out, _DIRECTORY_FLAGS, dir_fd=objects)
-                os.unlink(item.name, dir_fd=directory)
-        finally:
-            if directory >= 0:
-                os.close(directory)
-            os.close(objects)
-
-    # Links
+        return [item for item in dead if item.object_id not in marker.marks.live]
 
     def _find_prunable(self, links: CategoryMarks, marks: Marks) -> _Pruned:
         """Return the links that lead nowhere, or in a real run will do so after the collection."""
@@ -254,40 +175,7 @@ class _Collection:
                 pruned.entries.append(entry)
         return pruned
 
-    # Leftovers
-
-    def _remove_temporaries(self) -> int:
-        """Remove what killed processes left; nobody can be using it while we have the lock."""
-        root = self._repository.dirfd
-        count = _remove_leftovers(root, TEMPORARY_LINK_PREFIX, stat.S_ISLNK)
-        count += _remove_leftovers(root, TEMPORARY_FILE_PREFIX, stat.S_ISREG)
-        try:
-            objects = os.open("objects", _DIRECTORY_FLAGS, dir_fd=root)
-        except FileNotFoundError:
-            return count
-        try:
-            return count + _remove_leftovers(objects, TEMPORARY_FILE_PREFIX, stat.S_ISREG)
-        finally:
-            os.close(objects)
-
 
 def _prune(links: CategoryMarks, pruned: _Pruned) -> None:
     if pruned.count:
         links.category.prune(pruned.entries, pruned.refs)
-
-
-def find_leftovers(directory: int, prefix: str, is_kind: _IsKind) -> Iterator[str]:
-    """Yield the names of temporaries in a directory, which are in use unless nobody else has the lock."""
-    for name in os.listdir(directory):
-        if not name.startswith(prefix) or not _RANDOM_PART.match(name, len(prefix)):
-            continue
-        if is_kind(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-            yield name
-
-
-def _remove_leftovers(directory: int, prefix: str, is_kind: _IsKind) -> int:
-    count = 0
-    for name in find_leftovers(directory, prefix, is_kind):
-        os.unlink(name, dir_fd=directory)
-        count += 1
-    return count

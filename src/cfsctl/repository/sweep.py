@@ -1,0 +1,172 @@
+"""Find and remove the files of a repository that nothing uses: the second half of a collection."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import re
+import stat
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cfsctl.digest import ObjectID
+from cfsctl.linux.files import TEMPORARY_FILE_PREFIX, TEMPORARY_LINK_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Set
+
+    from cfsctl.digest import Algorithm
+
+FAN_OUT: Final = tuple(f"{byte:02x}" for byte in range(256))
+"""Names of the directories that objects are in."""
+
+_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOWER_HEX = re.compile(r"[0-9a-f]+\Z")
+_RANDOM_PART = re.compile(r"[A-Za-z0-9]{12}\Z")
+
+_LEFTOVERS: Final = (
+    (".", TEMPORARY_LINK_PREFIX, stat.S_ISLNK),
+    (".", TEMPORARY_FILE_PREFIX, stat.S_ISREG),
+    ("objects", TEMPORARY_FILE_PREFIX, stat.S_ISREG),
+)
+"""Directory, start of the name and type of what a killed process may leave."""
+
+
+class DeadObject(NamedTuple):
+    """An object that is garbage.
+
+    Attributes:
+        fan_out: Its directory below ``objects``.
+        name: Its name in there.
+        size: Its size in bytes.
+    """
+
+    fan_out: str
+    name: str
+    size: int
+
+    @property
+    def object_id(self) -> ObjectID:
+        """Its ID."""
+        return ObjectID(bytes.fromhex(self.fan_out + self.name))
+
+
+def find_dead_objects(
+    dirfd: int, algorithm: Algorithm, live: Set[ObjectID], note: Callable[[str], None]
+) -> list[DeadObject]:
+    """Return all objects that are not in use, in the order of their IDs.
+
+    Args:
+        dirfd: The repository's directory, borrowed.
+        algorithm: Hash algorithm of the IDs.
+        live: The objects in use.
+        note: Told about everything among the objects that is none.
+
+    Raises:
+        OSError: A directory cannot be read.
+    """
+    dead: list[DeadObject] = []
+    with _open_directory(dirfd, "objects", note) as objects:
+        if objects is None:
+            return []
+        for fan_out in FAN_OUT:
+            with _open_directory(objects, fan_out, note) as directory:
+                if directory is not None:
+                    names = _drop_live(os.listdir(directory), fan_out, live)
+                    dead += _iter_dead(directory, fan_out, sorted(names), algorithm, note)
+    return dead
+
+
+def _drop_live(names: list[str], fan_out: str, live: Set[bytes]) -> list[str]:
+    """Return the names that are not those of objects in use."""
+    from_hex = bytes.fromhex
+    try:
+        return [name for name in names if from_hex(fan_out + name) not in live]
+    except ValueError:  # something that is no object; look at each name
+        return [name for name in names if not _is_live(fan_out + name, live)]
+
+
+def _is_live(digits: str, live: Set[bytes]) -> bool:
+    try:
+        return bytes.fromhex(digits) in live
+    except ValueError:
+        return False
+
+
+def _iter_dead(
+    directory: int, fan_out: str, names: list[str], algorithm: Algorithm, note: Callable[[str], None]
+) -> Iterator[DeadObject]:
+    """Yield those of the names that are objects."""
+    name_length = 2 * (algorithm.digest_size - 1)
+    for name in names:
+        if len(name) != name_length or not _LOWER_HEX.match(name):
+            note(f"objects/{fan_out}/{name}: not the name of an object; left alone")
+            continue
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if stat.S_ISREG(status.st_mode):
+            yield DeadObject(fan_out, name, status.st_size)
+        else:
+            note(f"objects/{fan_out}/{name}: expected a regular file; left alone")
+
+
+@contextlib.contextmanager
+def _open_directory(dirfd: int, name: str, note: Callable[[str], None]) -> Iterator[int | None]:
+    """Open a directory for the block; None if it is missing, or is none."""
+    try:
+        fd = os.open(name, _DIRECTORY_FLAGS, dir_fd=dirfd)
+    except FileNotFoundError:
+        yield None
+        return
+    except OSError as error:
+        if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
+            raise
+        note(f"{name}: expected a directory of objects; left alone")
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def remove_objects(dirfd: int, dead: Iterable[DeadObject]) -> None:
+    """Remove objects, in the order given.
+
+    Raises:
+        OSError: One could not be removed; those before it are gone.
+    """
+    objects = os.open("objects", _DIRECTORY_FLAGS, dir_fd=dirfd)
+    try:
+        for fan_out, group in itertools.groupby(dead, key=lambda item: item.fan_out):
+            directory = os.open(fan_out, _DIRECTORY_FLAGS, dir_fd=objects)
+            try:
+                for item in group:
+                    os.unlink(item.name, dir_fd=directory)
+            finally:
+                os.close(directory)
+    finally:
+        os.close(objects)
+
+
+def find_leftovers(dirfd: int) -> list[str]:
+    """Return what killed processes left, as paths below the repository.
+
+    Unless nobody else has the repository open, somebody may be using them at this moment.
+    """
+    return [path for place, prefix, is_kind in _LEFTOVERS for path in _find_in(dirfd, place, prefix, is_kind)]
+
+
+def _find_in(dirfd: int, place: str, prefix: str, is_kind: Callable[[int], bool]) -> Iterator[str]:
+    with _open_directory(dirfd, place, lambda _: None) as directory:
+        if directory is None:
+            return
+        for name in sorted(os.listdir(directory)):
+            if not name.startswith(prefix) or not _RANDOM_PART.match(name, len(prefix)):
+                continue
+            try:
+                mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+            except FileNotFoundError:
+                continue
+            if is_kind(mode):
+                yield name if place == "." else f"{place}/{name}"
