@@ -14,7 +14,7 @@ from cfsctl.digest import ObjectID
 from cfsctl.linux.files import TEMPORARY_FILE_PREFIX, TEMPORARY_LINK_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Set
+    from collections.abc import Callable, Iterable, Iterator
 
     from cfsctl.digest import Algorithm
 
@@ -53,7 +53,7 @@ class DeadObject(NamedTuple):
 
 
 def find_dead_objects(
-    dirfd: int, algorithm: Algorithm, live: Set[ObjectID], note: Callable[[str], None]
+    dirfd: int, algorithm: Algorithm, live: set[ObjectID], note: Callable[[str], None]
 ) -> list[DeadObject]:
     """Return all objects that are not in use, in the order of their IDs.
 
@@ -78,7 +78,7 @@ def find_dead_objects(
     return dead
 
 
-def _drop_live(names: list[str], fan_out: str, live: Set[bytes]) -> list[str]:
+def _drop_live(names: list[str], fan_out: str, live: set[ObjectID]) -> list[str]:
     """Return the names that are not those of objects in use."""
     from_hex = bytes.fromhex
     try:
@@ -87,7 +87,7 @@ def _drop_live(names: list[str], fan_out: str, live: Set[bytes]) -> list[str]:
         return [name for name in names if not _is_live(fan_out + name, live)]
 
 
-def _is_live(digits: str, live: Set[bytes]) -> bool:
+def _is_live(digits: str, live: set[ObjectID]) -> bool:
     try:
         return bytes.fromhex(digits) in live
     except ValueError:
