@@ -10,9 +10,7 @@ ID, but the header that goes with it only by whoever stored the commit.
 
 from __future__ import annotations
 
-import gc
 import hashlib
-from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -26,10 +24,11 @@ from cfsctl.ostree.objects import (
     parse_dirtree,
     parse_zlib_file_header,
 )
+from cfsctl.tree.bulk import paused_collector
 from cfsctl.tree.model import NO_XATTRS, Directory, ExternalFile, FileSystem, InlineFile, Leaf, Symlink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.commit_stream import CommitStream
@@ -70,21 +69,8 @@ def commit_to_filesystem(
         DigestMismatchError: An object is not what its checksum says.
         LimitError: The tree is too large or too deep.
     """
-    with _collector_paused():
+    with paused_collector():
         return _Builder(stream, xattr_names, limits).build()
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from looking at objects by the hundred thousand that all stay."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 _Attributes: TypeAlias = "tuple[int, int, int, int, int, Mapping[bytes, bytes]]"
