@@ -426,18 +426,20 @@ class ObjectStore:
             try:
                 file.link(directory, name[2:])
             except FileExistsError:
+                # Somebody else stored it meanwhile, or something is in the way that was not there before.
                 damage = self.find_damage(object_id, size) or ""
                 if not damage:
                     return StoredObject(object_id, size, is_new=False)
             else:
                 return StoredObject(object_id, size, is_new=True)
-        _LOG.warning("object %s was damaged and is replaced: %s", qualified(object_id), damage)
         try:
             file.replace(directory, name[2:])
         except IsADirectoryError:
             raise ObjectDamagedError(
-                f"object {qualified(object_id)}: {damage}; remove the directory"
+                f"object {qualified(object_id)}: expected a file, found a directory",
+                hint="remove the directory",
             ) from None
+        _LOG.warning("object %s was damaged and has been replaced: %s", qualified(object_id), damage)
         return StoredObject(object_id, size, is_new=True, damage=damage)
 
 
