@@ -13,7 +13,6 @@ from cfsctl.erofs.attributes import (
     find_metacopy_algorithm,
     parse_metacopy,
     parse_redirect,
-    separate,
 )
 from cfsctl.erofs.directories import read_listing
 from cfsctl.erofs.format import (
@@ -74,9 +73,9 @@ def find_algorithm(data: ImageBuffer) -> Algorithm | None:
             if not body or body in known:
                 continue
             known.add(body)
-            metacopy = separate(image.attributes.decode(body)).metacopy
-            if metacopy is not None and (found := find_metacopy_algorithm(metacopy)):
-                return found
+            for name, value in image.attributes.decode(body):
+                if name == XATTR_METACOPY and (found := find_metacopy_algorithm(value)):
+                    return found
     return None
 
 
