@@ -1,0 +1,315 @@
+"""Mounting an image with the kernel: EROFS for the tree, overlayfs for the content of large files.
+
+    image file ──▶ EROFS ─────────────┐ lower layer
+    object directories ───────────────┤ data-only layers
+    upperdir, workdir (if given) ─────┤
+                                      └▶ overlayfs ──▶ mount point
+
+What the kernel can do is found out by trying, best first:
+
+    EROFS from a file      Linux 6.12, else a loop device
+    layers by descriptor   Linux 6.13 and, since the EROFS mount is attached nowhere, 6.15; else EROFS
+                           is attached to a temporary directory while the overlay is made, and layers are
+                           paths below /proc/self/fd
+    data-only layers       Linux 6.5
+    verity                 Linux 6.6
+
+The mount point is opened first of all, so that the mount ends up where it pointed then, and nothing is
+mounted for a mount point that is none. Whatever fails, nothing stays behind. The kernel's own messages are
+part of the errors; those of a mount that worked are logged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import tempfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.linux.mountapi import (
+    MAX_STRING_BYTES,
+    MNT_DETACH,
+    MOUNT_ATTR_IDMAP,
+    MOUNT_ATTR_RDONLY,
+    attach_loop,
+    fsconfig_create,
+    fsconfig_fd,
+    fsconfig_flag,
+    fsconfig_string,
+    fsmount,
+    fsopen,
+    mount_setattr,
+    move_mount,
+    read_log,
+    umount,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    Layers = Sequence[tuple[str, int]]
+    """Overlay options that name directories, and their descriptors, in order."""
+
+_LOG = logging.getLogger(__name__)
+
+_DIRECTORY_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+_NO_FILE_MOUNT: Final = {errno.ENOTBLK, errno.EINVAL}
+"""What a kernel says that mounts EROFS from block devices only, or not from files of this file system."""
+
+_NO_OPTION: Final = {errno.EINVAL, errno.ENOSYS}
+
+
+class Verity(Enum):
+    """Whether overlayfs checks the content of files against the digests in the image."""
+
+    OFF = "off"
+    TRY = "try"
+    """If the kernel knows how to; it then refuses files without fs-verity."""
+
+    REQUIRE = "require"
+
+
+@dataclass(frozen=True, slots=True)
+class WritableLayer:
+    """Where changes to a mounted image go.
+
+    Attributes:
+        upperdir: Directory that takes them.
+        workdir: Empty directory on the same file system, for overlayfs itself.
+    """
+
+    upperdir: str
+    workdir: str
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """How to mount an image.
+
+    Attributes:
+        name: Image as the user knows it; the mount's source is ``composefs:<name>``, cut to what the
+            kernel takes.
+        verity: Whether the content of files is checked.
+        writable_layer: Where changes go, or None for a tree that cannot change.
+        read_write: Allow writing through the mount; without a writable layer nothing can be written
+            anyway.
+        userns_fd: User namespace whose mapping owners and groups of the image go through, borrowed; or
+            None.
+        acl: Let EROFS look for POSIX ACLs; an image that is known to have none is faster without.
+    """
+
+    name: str = "composefs"
+    verity: Verity = Verity.OFF
+    writable_layer: WritableLayer | None = None
+    read_write: bool = False
+    userns_fd: int | None = None
+    acl: bool = True
+
+
+def mount_image(
+    image_fd: int, object_dirs: Sequence[int], mountpoint: str, options: MountOptions | None = None
+) -> None:
+    """Mount an image; a mount that is there already is covered.
+
+    Args:
+        image_fd: The image, open for reading, borrowed.
+        object_dirs: Directories with objects at ``xx/rest``, borrowed; a file's object is looked for in
+            one after the other.
+        mountpoint: A directory.
+        options: How to mount it.
+
+    Raises:
+        OSError: Nothing is mounted then; the message names the step that failed, and has what the kernel
+            said about it.
+    """
+    options = options or MountOptions()
+    with ExitStack() as stack:
+        target = _open_directory(stack, mountpoint, "mount point")
+        layers = _open_writable_layer(stack, options.writable_layer)
+        object_dirs = _distinct(object_dirs)
+        image = _mount_erofs(image_fd, acl=options.acl)
+        stack.callback(os.close, image)
+        if options.userns_fd is not None:
+            with _during("mapping the owners of the image"):
+                mount_setattr(image, set_attributes=MOUNT_ATTR_IDMAP, userns_fd=options.userns_fd)
+        overlay = _mount_overlay(image, object_dirs, layers, options)
+        stack.callback(os.close, overlay)
+        with _during(f"attaching the mount at {mountpoint}"):
+            move_mount(overlay, "", target)
+
+
+@contextmanager
+def _during(step: str) -> Iterator[None]:
+    """Say in an error what was going on."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        detail = f"{error.filename}: {reason}" if isinstance(error.filename, str) else reason
+        raise OSError(error.errno, f"{step}: {detail}") from error
+
+
+def _open_directory(stack: ExitStack, path: str, what: str) -> int:
+    with _during(f"opening {what}"):
+        fd = os.open(path, _DIRECTORY_FLAGS)
+    stack.callback(os.close, fd)
+    return fd
+
+
+def _open_writable_layer(stack: ExitStack, layer: WritableLayer | None) -> Layers:
+    if layer is None:
+        return []
+    paths = (("upperdir", layer.upperdir), ("workdir", layer.workdir))
+    return [(key, _open_directory(stack, path, key)) for key, path in paths]
+
+
+def _distinct(dirs: Sequence[int]) -> list[int]:
+    """Leave out directories that were given before, which overlayfs refuses."""
+    found: dict[tuple[int, int], int] = {}
+    for fd in dirs:
+        status = os.fstat(fd)
+        found.setdefault((status.st_dev, status.st_ino), fd)
+    return list(found.values())
+
+
+@contextmanager
+def _context(filesystem: str, step: str) -> Iterator[int]:
+    """Open a file system context; log what the kernel wrote into it when all went well."""
+    with _during(step):
+        fd = fsopen(filesystem)
+        try:
+            yield fd
+            for message in read_log(fd):
+                _LOG.info("%s: %s", filesystem, message)
+        finally:
+            os.close(fd)
+
+
+# EROFS
+
+
+def _mount_erofs(image_fd: int, *, acl: bool) -> int:
+    """Return a mount of the image that is attached nowhere; owned by the caller."""
+    try:
+        return _mount_erofs_source(_proc_path(image_fd), acl=acl)
+    except OSError as error:
+        if error.errno not in _NO_FILE_MOUNT:
+            raise
+        try:
+            device, path = attach_loop(image_fd)
+        except OSError as loop_error:
+            # The kernel may just not like the image, so the first error matters more.
+            reason = f"{error.strerror}; and there is no loop device: {loop_error}"
+            raise OSError(error.errno, reason) from error
+    try:
+        # Once mounted, the device stays as long as the mount, and goes with it.
+        return _mount_erofs_source(path, acl=acl)
+    finally:
+        os.close(device)
+
+
+def _mount_erofs_source(source: str, *, acl: bool) -> int:
+    with _context("erofs", "mounting the image with EROFS") as context:
+        fsconfig_flag(context, "ro")
+        if not acl:
+            try:
+                fsconfig_flag(context, "noacl")
+            except OSError as error:  # a kernel built without ACLs does not know the option
+                _LOG.info("erofs: %s", error)
+        fsconfig_string(context, "source", source)
+        fsconfig_create(context)
+        return fsmount(context)
+
+
+def _proc_path(fd: int) -> str:
+    return f"/proc/self/fd/{fd}"
+
+
+# overlayfs
+
+
+def _mount_overlay(image: int, object_dirs: Sequence[int], upper: Layers, options: MountOptions) -> int:
+    """Return a mount of the overlay that is attached nowhere; owned by the caller."""
+    try:
+        return _mount_layers(image, object_dirs, upper, options, verity=options.verity is not Verity.OFF)
+    except OSError as error:
+        if options.verity is not Verity.TRY or error.errno not in _NO_OPTION:
+            raise
+        _LOG.info("without verity, since with it: %s", error)
+    return _mount_layers(image, object_dirs, upper, options, verity=False)
+
+
+def _mount_layers(
+    image: int, object_dirs: Sequence[int], upper: Layers, options: MountOptions, *, verity: bool
+) -> int:
+    """Mount the overlay with layers by descriptor, else by path."""
+    layers: Layers = [("lowerdir+", image), *(("datadir+", fd) for fd in object_dirs), *upper]
+
+    def set_by_descriptor(context: int) -> None:
+        for key, fd in layers:
+            fsconfig_fd(context, key, fd)
+
+    def set_by_path(context: int) -> None:
+        _set_paths(context, image, object_dirs, upper)
+
+    try:
+        return _create_overlay(options, set_by_descriptor, verity=verity)
+    except OSError as error:
+        if error.errno not in _NO_OPTION:
+            raise
+        _LOG.info("layers by path, since by descriptor: %s", error)
+    with _attached(image):
+        return _create_overlay(options, set_by_path, verity=verity)
+
+
+def _create_overlay(options: MountOptions, set_layers: Callable[[int], None], *, verity: bool) -> int:
+    attributes = 0 if options.read_write else MOUNT_ATTR_RDONLY
+    with _context("overlay", "mounting the overlay") as context:
+        fsconfig_string(context, "source", _label(options.name))
+        fsconfig_string(context, "metacopy", "on")
+        fsconfig_string(context, "redirect_dir", "on")
+        if verity:
+            fsconfig_string(context, "verity", "require")
+        set_layers(context)
+        fsconfig_create(context)
+        return fsmount(context, attributes)
+
+
+def _label(name: str) -> bytes:
+    return b"composefs:" + os.fsencode(name)[: MAX_STRING_BYTES - len(b"composefs:")]
+
+
+def _set_paths(context: int, image: int, object_dirs: Sequence[int], upper: Layers) -> None:
+    """Name the layers by path, as kernels want it that take no descriptors."""
+    paths = [_proc_path(fd) for fd in (image, *object_dirs)]
+    lowerdir = "::".join(paths)
+    if len(lowerdir) <= MAX_STRING_BYTES:
+        fsconfig_string(context, "lowerdir", lowerdir)
+    else:
+        # One at a time, which Linux 6.7 has and 6.5 has not.
+        for key, path in zip(["lowerdir+"] + ["datadir+"] * len(object_dirs), paths, strict=True):
+            fsconfig_string(context, key, path)
+    for key, fd in upper:
+        fsconfig_string(context, key, _proc_path(fd))
+
+
+@contextmanager
+def _attached(mount_fd: int) -> Iterator[None]:
+    """Attach a mount to a temporary directory for a while; what was made from it meanwhile stays."""
+    directory = tempfile.mkdtemp(prefix="cfsctl-mount-")
+    try:
+        with _during("attaching the image"):
+            move_mount(mount_fd, directory)
+        try:
+            yield
+        finally:
+            umount(directory, MNT_DETACH)
+    finally:
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
