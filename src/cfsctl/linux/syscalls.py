@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
 
+CLONE_NEWNS = 0x00020000
+
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 
@@ -79,6 +81,14 @@ def syscall(number: int, *arguments: int | bytes | bytearray | None, path: str |
 def syncfs(fd: int) -> None:
     """Write everything of the file system that holds `fd` to its device."""
     check(libc().syncfs(fd))
+
+
+def setns(fd: int, kind: int) -> None:
+    """Move this process, which must have one thread only, into a namespace, for example `CLONE_NEWNS`.
+
+    Its working directory and root are those of a mount namespace afterwards.
+    """
+    check(libc().setns(fd, kind))
 
 
 def renameat2(src_dirfd: int, src: str | bytes, dst_dirfd: int, dst: str | bytes, flags: int) -> None:
