@@ -1,0 +1,29 @@
+"""``cfsctl mount``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.mounting import MountArguments, check_mount_options, mount_image_of
+from cfsctl.cli.parameters import mount_options
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+
+@click.command("mount")
+@click.argument("name")
+@click.argument("mountpoint")
+@mount_options
+@pass_session
+def command(session: Session, *, name: str, mountpoint: str, **arguments: Unpack[MountArguments]) -> None:
+    """Mount the image NAME at MOUNTPOINT.
+
+    NAME is an image ID, a ref, or refs/<ref>. In a repository that enforces fs-verity, so does the mount.
+    """
+    check_mount_options(arguments["upperdir"], arguments["workdir"], read_write=arguments["read_write"])
+    with session.open_repository() as repository:
+        mount_image_of(repository, name, mountpoint, **arguments)
