@@ -1,0 +1,337 @@
+"""Extended attributes of all inodes: which are shared, and the bytes of each inode's own.
+
+Most inodes of a tree have one of a few sets of attributes, so sets are what is counted, measured and
+encoded, each once. Two attributes are left out of the set of a usual external file, since they differ
+from file to file: its metacopy and its redirect. They go where the set says, see `AttributeSet.head`.
+
+An attribute that two or more inodes carry with the same value goes into a table behind the inodes, and
+their bodies refer to it. The table is ordered and sorted differently in V0 and V1 than in V2.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from xxhash import xxh32_intdigest
+
+from cfsctl.erofs.faults import NodeFault
+from cfsctl.erofs.format import (
+    MAX_XATTR_VALUE,
+    METACOPY_HEADER,
+    XATTR_BODY_HEADER,
+    XATTR_ENTRY,
+    XATTR_FILTER_SEED,
+    XATTR_METACOPY,
+    XATTR_OVERLAY_ESCAPED_PREFIX,
+    XATTR_OVERLAY_PREFIX,
+    XATTR_PREFIXES,
+    XATTR_REDIRECT,
+    FormatVersion,
+)
+from cfsctl.tree.dialect import Dialect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from cfsctl.digest import Algorithm, ObjectID
+    from cfsctl.tree.model import Node
+
+Pair = tuple[bytes, bytes]
+"""Full name of an attribute as the image has it, and its value."""
+
+MAX_SHARED: Final = 255
+"""References of one inode; their number has one byte."""
+
+MAX_SHARED_C: Final = 128
+"""References of one inode that the C tools write; further shared attributes are repeated inline."""
+
+MAX_ICOUNT: Final = 65535
+
+_LUSTRE: Final = 5
+_ACL_NAMES: Final = (b"system.posix_acl_access", b"system.posix_acl_default")
+_SUFFIX_LIMIT: Final = 255
+
+
+def filter_bit(suffix: bytes, index: int) -> int:
+    """Return the bit of the name filter that an attribute name clears.
+
+    Args:
+        suffix: The name without its prefix.
+        index: Index of the prefix.
+    """
+    return 1 << (xxh32_intdigest(suffix, XATTR_FILTER_SEED + index) & 31)
+
+
+class Name:
+    """An attribute name, taken apart.
+
+    Attributes:
+        index: Index of its prefix.
+        suffix: What follows the prefix.
+        bit: Its bit in name filters.
+    """
+
+    __slots__ = ("bit", "index", "suffix")
+
+    def __init__(self, name: bytes, version: FormatVersion) -> None:
+        """Find the prefix; V0 and V1 store the names of lustre whole."""
+        self.index = 0
+        for index, prefix in enumerate(XATTR_PREFIXES):
+            if prefix and name.startswith(prefix) and (index != _LUSTRE or version is FormatVersion.V2):
+                self.index = index
+                break
+        self.suffix = name[len(XATTR_PREFIXES[self.index]) :]
+        self.bit = filter_bit(self.suffix, self.index)
+
+
+class AttributeSet:
+    """Attributes that some inodes have in common.
+
+    Attributes:
+        pairs: Names and values in the order of the inode.
+        example: One of the inodes, for messages.
+        is_external: Whether each inode has a metacopy and a redirect of its own besides.
+        users: Number of inodes.
+        size: Bytes of the attribute body, those of metacopy and redirect included.
+        head: The body, or what of it comes before the value of metacopy's digest.
+        tail: What of the body follows the redirect.
+    """
+
+    __slots__ = ("example", "head", "inline", "is_external", "pairs", "refs", "size", "tail", "users")
+
+    def __init__(self, pairs: tuple[Pair, ...], example: Node, *, is_external: bool) -> None:
+        """Start without users."""
+        self.pairs = pairs
+        self.example = example
+        self.is_external = is_external
+        self.users = 0
+        self.size = 0
+        self.refs: list[Pair] = []
+        self.inline: list[Pair] = []
+        self.head = b""
+        self.tail = b""
+
+    @property
+    def icount(self) -> int:
+        """i_xattr_icount of the inodes."""
+        return 1 + (self.size - XATTR_BODY_HEADER.size) // 4 if self.size else 0
+
+
+class ExternalEntries:
+    """The bytes of metacopy and redirect that do not depend on the file.
+
+    Attributes:
+        metacopy: Entry of the metacopy up to the digest.
+        redirect: Entry of the redirect up to ``xx/rest``.
+        padding: Zeros behind that.
+        size: Bytes of both entries.
+        bits: Their bits in the name filter.
+    """
+
+    __slots__ = ("bits", "metacopy", "padding", "redirect", "size")
+
+    def __init__(self, algorithm: Algorithm, version: FormatVersion) -> None:
+        """Make the bytes for one hash."""
+        value_size = METACOPY_HEADER.size + algorithm.digest_size
+        metacopy, redirect = Name(XATTR_METACOPY, version), Name(XATTR_REDIRECT, version)
+        path_size = 2 * algorithm.digest_size + 2
+        self.metacopy = (
+            XATTR_ENTRY.pack(len(metacopy.suffix), metacopy.index, value_size)
+            + metacopy.suffix
+            + METACOPY_HEADER.pack(0, value_size, 0, algorithm.value)
+        )
+        self.redirect = (
+            XATTR_ENTRY.pack(len(redirect.suffix), redirect.index, path_size) + redirect.suffix + b"/"
+        )
+        size = len(self.metacopy) + algorithm.digest_size + len(self.redirect) - 1 + path_size
+        self.padding = -size % 4
+        self.size = size + self.padding
+        self.bits = metacopy.bit | redirect.bit
+
+
+def metacopy_value(digest: ObjectID, algorithm: Algorithm) -> bytes:
+    """Return the value of the metacopy of a file with this digest."""
+    return METACOPY_HEADER.pack(0, METACOPY_HEADER.size + len(digest), 0, algorithm.value) + digest
+
+
+class AttributeWriter:
+    """Collects the attribute sets of an image, shares what is shared, and encodes them."""
+
+    def __init__(self, version: FormatVersion, dialect: Dialect, algorithm: Algorithm) -> None:
+        """Start without any set."""
+        self._version = version
+        self._dialect = dialect
+        self._names: dict[bytes, Name] = {}
+        self._sets: list[AttributeSet] = []
+        self._by_mapping: dict[tuple[int, bool], AttributeSet] = {}
+        self._by_content: dict[tuple[tuple[Pair, ...], bool], AttributeSet] = {}
+        self._offsets: dict[Pair, int] = {}
+        self.external = ExternalEntries(algorithm, version)
+        self.table = b""
+
+    @property
+    def has_acl(self) -> bool:
+        """Whether some inode carries a POSIX ACL; the C tools know only the two exact names."""
+        if self._dialect is Dialect.C:
+            return any(name in self._names for name in _ACL_NAMES)
+        return any(name.index in {2, 3} for name in self._names.values())
+
+    def set_of_mapping(self, node: Node, *, is_external: bool = False) -> AttributeSet:
+        """Return the set for the own attributes of a node, and nothing else.
+
+        Nodes often have the very same mapping, so it is recognised by its identity; the tree keeps it
+        alive while the image is built.
+        """
+        key = (id(node.xattrs), is_external)
+        found = self._by_mapping.get(key)
+        if found is None:
+            found = self._by_mapping[key] = self._find(
+                self.own_pairs(node.xattrs), node, is_external=is_external
+            )
+        return found
+
+    def set_of_pairs(self, pairs: Iterable[Pair], node: Node) -> AttributeSet:
+        """Return the set for pairs in the order of V2; in V0 and V1 they are sorted."""
+        return self._find(tuple(pairs), node, is_external=False)
+
+    def own_pairs(self, xattrs: Mapping[bytes, bytes]) -> tuple[Pair, ...]:
+        """Return a node's own attributes in the byte order of their names, then escaped."""
+        return tuple((_escape(name), xattrs[name]) for name in sorted(xattrs))
+
+    def replace(self, pairs: Iterable[Pair], marks: Iterable[Pair]) -> list[Pair]:
+        """Return `pairs` with the marks of the format.
+
+        The original of `cfsctl` appends, even beside an attribute of the same name; the C tools replace
+        that.
+        """
+        marks = list(marks)
+        if self._dialect is Dialect.C:
+            replaced = {name for name, _ in marks}
+            pairs = [pair for pair in pairs if pair[0] not in replaced]
+        return [*pairs, *marks]
+
+    def _find(self, pairs: tuple[Pair, ...], node: Node, *, is_external: bool) -> AttributeSet:
+        if self._version is not FormatVersion.V2:
+            pairs = tuple(sorted(pairs, key=_full_name_order))
+        key = (pairs, is_external)
+        found = self._by_content.get(key)
+        if found is None:
+            found = self._by_content[key] = AttributeSet(pairs, node, is_external=is_external)
+            self._sets.append(found)
+            for name, value in pairs:
+                self._check(name, value, node)
+        return found
+
+    def _check(self, name: bytes, value: bytes, node: Node) -> None:
+        if name not in self._names:
+            self._names[name] = Name(name, self._version)
+        if len(self._names[name].suffix) > _SUFFIX_LIMIT or not name:
+            raise NodeFault(node, f"attribute {_shorten(name)} has a name of {len(name)} bytes", "e_name_len")
+        if len(value) > MAX_XATTR_VALUE:
+            raise NodeFault(
+                node,
+                f"attribute {_shorten(name)} has {len(value)} bytes, more than {MAX_XATTR_VALUE}",
+                "e_value_size",
+            )
+
+    def settle(self) -> None:
+        """Decide what is shared, and with it the size of each set's body; no set may come after this.
+
+        Raises:
+            NodeFault: An inode has more than its body can hold.
+        """
+        counts: dict[Pair, int] = {}
+        for group in self._sets:
+            if group.users:
+                for pair in group.pairs:
+                    counts[pair] = counts.get(pair, 0) + group.users
+        shared = [pair for pair, count in counts.items() if count > 1]
+        if self._version is FormatVersion.V2:
+            shared.sort(key=self._prefix_order)
+        else:
+            shared.sort(key=_full_name_order, reverse=True)
+        entries = []
+        offset = 0
+        for pair in shared:
+            self._offsets[pair] = offset
+            entries.append(self._entry(pair))
+            offset += len(entries[-1])
+        self.table = b"".join(entries)
+        for group in self._sets:
+            self._divide(group)
+
+    def _divide(self, group: AttributeSet) -> None:
+        limit = MAX_SHARED_C if self._dialect is Dialect.C else MAX_SHARED
+        for pair in group.pairs:
+            is_shared = pair in self._offsets and (self._dialect is Dialect.RUST or len(group.refs) < limit)
+            (group.refs if is_shared else group.inline).append(pair)
+        if len(group.refs) > limit:
+            raise NodeFault(
+                group.example, f"{len(group.refs)} attributes are shared, more than {limit}", "h_shared_count"
+            )
+        if not group.pairs and not group.is_external:
+            return
+        size = XATTR_BODY_HEADER.size + 4 * len(group.refs)
+        for name, value in group.inline:
+            size += (XATTR_ENTRY.size + len(self._names[name].suffix) + len(value) + 3) & -4
+        group.size = size + (self.external.size if group.is_external else 0)
+        if group.icount > MAX_ICOUNT:
+            raise NodeFault(
+                group.example, f"all attributes together need {group.size} bytes", "i_xattr_icount"
+            )
+
+    def encode(self, table_offset: int) -> None:
+        """Make the bytes of every set.
+
+        Args:
+            table_offset: Where the table of shared attributes is, counted from where references are.
+        """
+        for group in self._sets:
+            if group.size:
+                self._encode(group, table_offset)
+
+    def _encode(self, group: AttributeSet, table_offset: int) -> None:
+        bits = self.external.bits if group.is_external else 0
+        for name, _ in group.pairs:
+            bits |= self._names[name].bit
+        refs = [(table_offset + self._offsets[pair]) // 4 for pair in group.refs]
+        before = [XATTR_BODY_HEADER.pack(~bits & 0xFFFFFFFF, len(refs)), struct.pack(f"<{len(refs)}I", *refs)]
+        if not group.is_external:
+            group.head = b"".join([*before, *map(self._entry, group.inline)])
+            return
+        # V2 has metacopy and redirect first, V0 and V1 in the order of names.
+        in_front = self._version is not FormatVersion.V2
+        before += [self._entry(pair) for pair in group.inline if in_front and pair[0] < XATTR_METACOPY]
+        after = [self._entry(pair) for pair in group.inline if not (in_front and pair[0] < XATTR_METACOPY)]
+        group.head = b"".join([*before, self.external.metacopy])
+        group.tail = b"".join(after)
+
+    def _entry(self, pair: Pair) -> bytes:
+        name, value = self._names[pair[0]], pair[1]
+        data = XATTR_ENTRY.pack(len(name.suffix), name.index, len(value)) + name.suffix + value
+        return data + bytes(-len(data) % 4)
+
+    def _prefix_order(self, pair: Pair) -> tuple[int, bytes, bytes]:
+        name = self._names[pair[0]]
+        return name.index, name.suffix, pair[1]
+
+
+def splits_external(xattrs: Mapping[bytes, bytes]) -> bool:
+    """Tell whether a node has attributes that come between metacopy and redirect in V0 and V1."""
+    return any(name.startswith(XATTR_OVERLAY_PREFIX) for name in xattrs)
+
+
+def _escape(name: bytes) -> bytes:
+    """Return the name under which overlayfs shows an attribute that it would otherwise take for its own."""
+    if name.startswith(XATTR_OVERLAY_PREFIX):
+        return XATTR_OVERLAY_ESCAPED_PREFIX + name[len(XATTR_OVERLAY_PREFIX) :]
+    return name
+
+
+def _full_name_order(pair: Pair) -> tuple[bytes, int, bytes]:
+    return pair[0], len(pair[1]), pair[1]
+
+
+def _shorten(name: bytes) -> str:
+    return repr(name if len(name) <= 40 else name[:40] + b"...")

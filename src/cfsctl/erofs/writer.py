@@ -1,0 +1,351 @@
+"""From a tree to the bytes of an image."""
+
+from __future__ import annotations
+
+import struct
+from binascii import hexlify
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.erofs.faults import NodeFault, explain
+from cfsctl.erofs.format import (
+    BLOCK_SIZE,
+    COMPACT_INODE,
+    COMPOSEFS_HEADER,
+    COMPOSEFS_MAGIC,
+    DIRENT,
+    EROFS_MAGIC,
+    EXTENDED_INODE,
+    FEATURE_COMPAT_MTIME,
+    FEATURE_COMPAT_XATTR_FILTER,
+    HEADER_FLAG_HAS_ACL,
+    HEADER_VERSION,
+    I_FORMAT_EXTENDED,
+    LG_BLOCK_SIZE,
+    MAX_IMAGE_SIZE,
+    NULL_CHUNK,
+    SUPERBLOCK,
+    SUPERBLOCK_OFFSET,
+    V2_CHUNK_FORMAT,
+    DataLayout,
+    DirentType,
+    ErofsError,
+    FormatVersion,
+)
+from cfsctl.erofs.gather import gather
+from cfsctl.erofs.layout import Shape, chunk_sizes, lay_out
+from cfsctl.tree.bulk import paused_collector
+from cfsctl.tree.dialect import Dialect
+from cfsctl.tree.model import InlineFile, Symlink
+
+if TYPE_CHECKING:
+    from cfsctl.erofs.gather import Gathered
+    from cfsctl.erofs.layout import Extent, Layout
+    from cfsctl.erofs.order import DirectoryPlan
+    from cfsctl.erofs.sharing import AttributeSet
+    from cfsctl.tree.model import FileSystem, Node
+
+_MAX_BLOCKS: Final = 1 << 32
+_NULL_BLOCK: Final = b"\xff" * BLOCK_SIZE
+_REGULAR: Final = 0o100000
+
+_DIRENT_TYPES: Final = {
+    0o100000: DirentType.REGULAR,
+    0o040000: DirentType.DIRECTORY,
+    0o020000: DirentType.CHARACTER,
+    0o060000: DirentType.BLOCK,
+    0o010000: DirentType.FIFO,
+    0o140000: DirentType.SOCKET,
+    0o120000: DirentType.SYMLINK,
+}
+
+
+def build_image(filesystem: FileSystem, version: FormatVersion, dialect: Dialect = Dialect.RUST) -> bytearray:
+    """Return the image of a tree; the same tree always gives the same bytes.
+
+    Format: EROFS as composefs writes it, V0, V1 or V2.
+
+    Args:
+        filesystem: The tree; it is not changed. Digests in it are of one hash, which the image is for.
+        version: Format of the image.
+        dialect: Which original is followed where they differ; V2 has only one.
+
+    Raises:
+        ErofsError: Something that no image of this format can hold; the message names the path.
+    """
+    if version is FormatVersion.V2:
+        dialect = Dialect.RUST
+    with paused_collector():
+        try:
+            return _build(filesystem, version, dialect)
+        except NodeFault as fault:
+            raise explain(fault, filesystem) from fault
+
+
+def _build(filesystem: FileSystem, version: FormatVersion, dialect: Dialect) -> bytearray:
+    gathered = gather(filesystem, version, dialect)
+    layout = lay_out(gathered, version, dialect)
+    _check_size(layout, dialect)
+    image = bytearray(layout.blocks * BLOCK_SIZE)
+    is_v2 = version is FormatVersion.V2
+    gathered.attributes.encode(layout.inodes_end if is_v2 else layout.inodes_end % BLOCK_SIZE)
+    table = gathered.attributes.table
+    image[layout.inodes_end : layout.inodes_end + len(table)] = table
+    try:
+        _write_headers(image, gathered, layout, version)
+        _InodeWriter(image, gathered, layout, is_v2=is_v2).write()
+    except struct.error as error:
+        raise _find_misfit(gathered) from error
+    return image
+
+
+def _check_size(layout: Layout, dialect: Dialect) -> None:
+    size = layout.blocks * BLOCK_SIZE
+    if layout.blocks >= _MAX_BLOCKS or (dialect is Dialect.RUST and size > MAX_IMAGE_SIZE):
+        raise ErofsError(f"the image would have {size} bytes, more than can be read again", field="blocks")
+
+
+def _write_headers(image: bytearray, gathered: Gathered, layout: Layout, version: FormatVersion) -> None:
+    is_v2 = version is FormatVersion.V2
+    flags = HEADER_FLAG_HAS_ACL if gathered.attributes.has_acl and not is_v2 else 0
+    COMPOSEFS_HEADER.pack_into(image, 0, COMPOSEFS_MAGIC, HEADER_VERSION, flags, version)
+    seconds, nanoseconds = (0, 0) if is_v2 else gathered.min_mtime
+    SUPERBLOCK.pack_into(
+        image,
+        SUPERBLOCK_OFFSET,
+        EROFS_MAGIC,
+        0,  # checksum
+        FEATURE_COMPAT_MTIME | FEATURE_COMPAT_XATTR_FILTER,
+        LG_BLOCK_SIZE,
+        0,  # extslots
+        layout.nids[0],
+        len(layout.nids),
+        seconds,
+        nanoseconds,
+        layout.blocks,
+        0,  # meta_blkaddr
+        0 if is_v2 else layout.inodes_end // BLOCK_SIZE,
+        bytes(16),  # uuid
+        bytes(16),  # volume_name
+        *bytes(9),  # nothing of what the other fields are about
+    )
+
+
+class _ExternalRecord:
+    """The two structs, compact and extended, of all external files with one attribute set."""
+
+    __slots__ = ("compact", "extended", "head", "icount", "tail")
+
+    def __init__(self, group: AttributeSet, redirect_size: int, padding: int, digest_size: int) -> None:
+        external = f"{digest_size}s{redirect_size}s{2 * digest_size + 1}s{padding}x"
+        body = f"{len(group.head)}s{external}{len(group.tail)}s4s"
+        self.compact = struct.Struct(COMPACT_INODE.format + body).pack_into
+        self.extended = struct.Struct(EXTENDED_INODE.format + body).pack_into
+        self.head = group.head
+        self.tail = group.tail
+        self.icount = group.icount
+
+
+class _InodeWriter:
+    """Writes inodes and what belongs to them."""
+
+    def __init__(self, image: bytearray, gathered: Gathered, layout: Layout, *, is_v2: bool) -> None:
+        self._image = image
+        self._gathered = gathered
+        self._layout = layout
+        self._is_v2 = is_v2
+        self._data_block = layout.data_start // BLOCK_SIZE
+        self._types = bytes(
+            DirentType.REGULAR if node in gathered.escaped else _DIRENT_TYPES[node.file_type]
+            for node in gathered.order.nodes
+        )
+
+    def write(self) -> None:
+        """Write all inodes, usual external files with one call each."""
+        image, is_v2 = self._image, self._is_v2
+        gathered, layout = self._gathered, self._layout
+        links = gathered.order.links
+        entries = gathered.attributes.external
+        redirect = entries.redirect
+        path_split = gathered.algorithm.digest_size - 1
+        records: dict[AttributeSet, _ExternalRecord] = {}
+        compact_format, extended_format = DataLayout.CHUNK, DataLayout.CHUNK | I_FORMAT_EXTENDED
+        numbered = zip(gathered.order.nodes, gathered.groups, layout.nids, layout.shapes, strict=True)
+        for index, (node, group, nid, shape) in enumerate(numbered):
+            if not group.is_external:
+                self._write_inode(index, node, group, shape)  # type: ignore[arg-type]  # a Shape
+                continue
+            record = records.get(group)
+            if record is None:
+                record = records[group] = _ExternalRecord(
+                    group, len(redirect), entries.padding, path_split + 1
+                )
+            size: int = node.size  # type: ignore[attr-defined]  # an ExternalFile
+            object_id: bytes = node.object_id  # type: ignore[attr-defined]  # the same
+            if shape:
+                record.compact(
+                    image,
+                    nid << 5,
+                    compact_format,
+                    record.icount,
+                    _REGULAR | node.mode,
+                    links.get(index, 1),
+                    size,
+                    0 if size <= BLOCK_SIZE else (size - 1).bit_length() - LG_BLOCK_SIZE,
+                    index,
+                    node.uid,
+                    node.gid,
+                    record.head,
+                    object_id,
+                    redirect,
+                    hexlify(object_id, "/", path_split),
+                    record.tail,
+                    NULL_CHUNK,
+                )
+            else:
+                if is_v2:
+                    chunk_format, number, nanoseconds = V2_CHUNK_FORMAT, nid, 0
+                else:
+                    chunk_format = 0 if size <= BLOCK_SIZE else (size - 1).bit_length() - LG_BLOCK_SIZE
+                    number, nanoseconds = index, node.mtime_ns
+                record.extended(
+                    image,
+                    nid << 5,
+                    extended_format,
+                    record.icount,
+                    _REGULAR | node.mode,
+                    size,
+                    chunk_format,
+                    number,
+                    node.uid,
+                    node.gid,
+                    node.mtime_s,
+                    nanoseconds,
+                    links.get(index, 1),
+                    record.head,
+                    object_id,
+                    redirect,
+                    hexlify(object_id, "/", path_split),
+                    record.tail,
+                    NULL_CHUNK,
+                )
+
+    def _write_inode(self, index: int, node: Node, group: AttributeSet, shape: Shape) -> None:
+        """Write an inode that is no usual external file."""
+        is_compact, extent, first_block = shape
+        plan = self._gathered.order.plans.get(index)
+        nlink = plan.nlink if plan is not None else self._gathered.order.links.get(index, 1)
+        nid = self._layout.nids[index]
+        offset = nid << 5
+        mode = (_REGULAR if node in self._gathered.escaped else node.file_type) | node.mode
+        block = self._data_block + first_block
+        u = _block_or_value(extent, block)
+        if is_compact:
+            COMPACT_INODE.pack_into(
+                self._image,
+                offset,
+                extent.layout,
+                group.icount,
+                mode,
+                nlink,
+                extent.size,
+                u,
+                index,
+                node.uid,
+                node.gid,
+            )
+            offset += COMPACT_INODE.size
+        else:
+            EXTENDED_INODE.pack_into(
+                self._image,
+                offset,
+                extent.layout | I_FORMAT_EXTENDED,
+                group.icount,
+                mode,
+                extent.size,
+                u,
+                nid if self._is_v2 else index,
+                node.uid,
+                node.gid,
+                node.mtime_s,
+                0 if self._is_v2 else node.mtime_ns,
+                nlink,
+            )
+            offset += EXTENDED_INODE.size
+        self._image[offset : offset + group.size] = group.head
+        offset += group.size
+        if plan is not None:
+            self._write_directory(plan, offset, block * BLOCK_SIZE)
+        elif extent.tail or extent.blocks:
+            self._write_data(_data(node, extent), extent, offset, block * BLOCK_SIZE)
+
+    def _write_data(self, data: bytes, extent: Extent, tail_offset: int, block_offset: int) -> None:
+        split = len(data) - extent.tail
+        self._image[block_offset : block_offset + split] = data[:split]
+        self._image[tail_offset : tail_offset + extent.tail] = data[split:]
+
+    def _write_directory(self, plan: DirectoryPlan, tail_offset: int, block_offset: int) -> None:
+        """Write entries; all chunks but a short last one go to blocks."""
+        names, children = plan.names, plan.children
+        sizes = chunk_sizes(names)
+        start = 0
+        for size in sizes:
+            end = start
+            room = size
+            while room > 0:
+                room -= DIRENT.size + len(names[end])
+                end += 1
+            is_tail = end == len(names) and size <= BLOCK_SIZE // 2
+            offset = tail_offset if is_tail else block_offset
+            self._image[offset : offset + size] = self._chunk(names[start:end], children[start:end])
+            block_offset += BLOCK_SIZE
+            start = end
+
+    def _chunk(self, names: list[bytes], children: list[int]) -> bytes:
+        nids, types = self._layout.nids, self._types
+        offsets = accumulate(map(len, names), initial=DIRENT.size * len(names))
+        entries = map(
+            DIRENT.pack,
+            [nids[child] for child in children],
+            offsets,
+            [types[child] for child in children],
+        )
+        return b"".join([*entries, *names])
+
+
+def _block_or_value(extent: Extent, block: int) -> int:
+    """Return i_u: the address of the first block if there is one, else the value of the inode's kind.
+
+    A chunk array that got a block keeps its chunk size in the lower half.
+    """
+    if not extent.blocks:
+        return extent.u
+    if extent.layout is DataLayout.CHUNK:
+        return (block & 0xFFFF0000) | extent.u
+    return block
+
+
+def _data(node: Node, extent: Extent) -> bytes:
+    match node:
+        case Symlink(target=target):
+            return target
+        case InlineFile(data=data):
+            return data
+        case _:
+            return NULL_CHUNK * (extent.tail // 4) or _NULL_BLOCK
+
+
+def _find_misfit(gathered: Gathered) -> NodeFault:
+    """Return what is wrong with the first node that has a number out of range."""
+    limits = {"mode": 1 << 12, "uid": 1 << 32, "gid": 1 << 32, "rdev": 1 << 32, "mtime_ns": 1 << 32}
+    limits["size"] = 1 << 64
+    for index, node in enumerate(gathered.order.nodes):
+        for name, limit in limits.items():
+            value = getattr(node, name, 0)
+            if not 0 <= value < limit:
+                return NodeFault(node, f"{name} {value} is out of range", f"i_{name}")
+        if not -(1 << 63) <= node.mtime_s < 1 << 63:
+            return NodeFault(node, f"modification time {node.mtime_s} is out of range", "i_mtime")
+        if not 0 <= gathered.order.links.get(index, 1) < 1 << 32:
+            return NodeFault(node, f"{gathered.order.links[index]} links are out of range", "i_nlink")
+    raise AssertionError("every number is in its range")
