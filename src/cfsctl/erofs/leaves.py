@@ -124,6 +124,8 @@ class LeafReader:
             leaf.has_digest = has_digest
             return leaf
         if inode.layout == DataLayout.CHUNK:
+            if separated.metacopy is None:
+                raise ErofsError("chunk-based file without trusted.overlay.metacopy", field="i_format")
             self._check_chunks(inode, is_indexed=self._image.is_epoch1)
             return SparseFile(inode.size, *_stat(inode), separated.own)
         if inode.size >= BLOCK_SIZE and not self._image.is_epoch1:

@@ -260,9 +260,15 @@ def test_path_of_another_object_than_the_digest() -> None:
 
 @pytest.mark.parametrize("redirect", [b"", b"/", b"nothing", b"/00/zz" + DIGEST[2:].hex().encode()])
 def test_path_that_is_no_objects(redirect: bytes) -> None:
-    data = one_file(body(xattr(b"trusted.overlay.redirect", redirect)), layout=DataLayout.CHUNK, size=10)
+    entries = xattr(b"trusted.overlay.metacopy", b""), xattr(b"trusted.overlay.redirect", redirect)
+    data = one_file(body(*entries), layout=DataLayout.CHUNK, size=10)
     read_image(data, SHA256)
     assert collect_objects(data, SHA256) == set()
+
+
+def test_chunks_without_the_mark_of_the_writer() -> None:
+    with pytest.raises(ErofsError, match=r"without trusted\.overlay\.metacopy"):
+        read_image(one_file(b"", layout=DataLayout.CHUNK, size=10), SHA256)
 
 
 def test_symlink_with_nul() -> None:
