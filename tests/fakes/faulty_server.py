@@ -213,6 +213,8 @@ class FaultyServer:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._context is not None:
             connection = self._context.wrap_socket(connection, server_side=True)
+            with self._lock:
+                self._connections.append(connection)
         with connection, connection.makefile("rb") as reader:
             while (line := reader.readline()).strip():
                 path = line.split()[1].decode()
