@@ -150,6 +150,8 @@ def spoil(path: Path, damage: str) -> None:
         case "dangling link":
             path.unlink()
             path.symlink_to("nowhere")
+        case _:
+            raise ValueError(damage)
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "too long", "fifo", "link", "dangling link"])

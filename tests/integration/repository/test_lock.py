@@ -1,0 +1,200 @@
+"""The lock between processes: who waits for whom, and what is said meanwhile."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cfsctl.errors import ExitCode
+from cfsctl.progress import Message
+from cfsctl.repository import LockedError, Repository, init_repository
+from cfsctl.repository.gc import collect_garbage
+from cfsctl.repository.lock import RepositoryLock, find_holders
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cfsctl.progress import Event
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    init_repository(str(tmp_path), insecure=True)
+    return str(tmp_path)
+
+
+class Holder:
+    """Another process that holds the lock."""
+
+    def __init__(self, path: str, operation: int) -> None:
+        ready, self._ready = os.pipe()
+        self._wait, self._stop = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._stop)
+            fd = os.open(path, os.O_RDONLY)
+            fcntl.flock(fd, operation)
+            os.write(self._ready, b"x")
+            os.read(self._wait, 1)
+            os._exit(0)
+        os.close(self._ready)
+        os.close(self._wait)
+        assert os.read(ready, 1) == b"x"
+        os.close(ready)
+
+    def stop(self) -> None:
+        stop, self._stop = self._stop, -1
+        if stop >= 0:
+            os.close(stop)
+            os.waitpid(self.pid, 0)
+
+
+@pytest.fixture
+def shared(path: str) -> Iterator[Holder]:
+    holder = Holder(path, fcntl.LOCK_SH)
+    yield holder
+    holder.stop()
+
+
+@pytest.fixture
+def exclusive(path: str) -> Iterator[Holder]:
+    holder = Holder(path, fcntl.LOCK_EX)
+    yield holder
+    holder.stop()
+
+
+def can_lock(path: str, operation: int) -> bool:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def test_open_repository_is_shared(path: str) -> None:
+    with Repository.open(path), Repository.open(path):
+        assert can_lock(path, fcntl.LOCK_SH)
+        assert not can_lock(path, fcntl.LOCK_EX)
+    assert can_lock(path, fcntl.LOCK_EX)
+
+
+def test_collection_is_alone_and_shares_again(path: str) -> None:
+    with Repository.open(path) as repository:
+        states = [repository.lock.is_exclusive]
+        with repository.lock.exclusive():
+            states.append(repository.lock.is_exclusive)
+            assert not can_lock(path, fcntl.LOCK_SH)
+        states.append(repository.lock.is_exclusive)
+        assert states == [False, True, False]
+        assert can_lock(path, fcntl.LOCK_SH)
+        assert not can_lock(path, fcntl.LOCK_EX)
+
+
+def test_collection_next_to_another_user(path: str, shared: Holder) -> None:
+    with Repository.open(path) as repository:
+        assert collect_garbage(repository, dry_run=True).objects_removed == 0
+        with pytest.raises(LockedError, match=f"process {shared.pid} ") as caught:
+            collect_garbage(repository, lock_timeout_s=0.05)
+        assert caught.value.exit_code == ExitCode.LOCKED
+        shared.stop()
+        assert collect_garbage(repository, lock_timeout_s=0.05).objects_removed == 0
+
+
+def test_opening_next_to_a_collection(path: str, exclusive: Holder) -> None:
+    for timeout_s in (0, 0.05):
+        with pytest.raises(LockedError, match=f"process {exclusive.pid} "):
+            Repository.open(path, lock_timeout_s=timeout_s)
+    with pytest.raises(LockedError):
+        init_repository(path, insecure=True, lock_timeout_s=0)
+    exclusive.stop()
+    Repository.open(path, lock_timeout_s=0).close()
+
+
+def test_reset_waits_for_other_users(path: str, shared: Holder) -> None:
+    assert init_repository(path, insecure=True, lock_timeout_s=0).name == "EXISTED"
+    with pytest.raises(LockedError):
+        init_repository(path, insecure=True, reset_metadata=True, lock_timeout_s=0)
+    shared.stop()
+    assert init_repository(path, insecure=True, reset_metadata=True, lock_timeout_s=0).name == "CREATED"
+
+
+@pytest.mark.parametrize("timeout_s", [None, 30.0])
+def test_waiting_says_for_whom(path: str, exclusive: Holder, timeout_s: float | None) -> None:
+    messages: list[str] = []
+
+    def report(event: Event, /) -> None:
+        assert isinstance(event, Message)
+        messages.append(event.text)
+        threading.Thread(target=exclusive.stop).start()
+
+    Repository.open(path, lock_timeout_s=timeout_s, reporter=report).close()
+    assert len(messages) == 1
+    assert f"held by process {exclusive.pid} (" in messages[0]
+    assert path in messages[0]
+
+
+def test_two_collections_at_once_end(path: str) -> None:
+    """Both hold the shared lock and want the exclusive one; neither may wait for the other for ever."""
+    barrier = threading.Barrier(2)
+    done: list[int] = []
+
+    def collect() -> None:
+        with Repository.open(path) as repository:
+            barrier.wait(10)
+            done.append(collect_garbage(repository, lock_timeout_s=20).objects_removed)
+
+    threads = [threading.Thread(target=collect) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert done == [0, 0]
+
+
+def test_failure_within_a_collection_gives_the_lock_back(path: str) -> None:
+    def fail(repository: Repository) -> None:
+        with repository.lock.exclusive():
+            raise InterruptedError
+
+    with Repository.open(path) as repository:
+        with pytest.raises(InterruptedError):
+            fail(repository)
+        assert can_lock(path, fcntl.LOCK_SH)
+
+
+def test_lock_of_a_forked_process_ends_with_the_repository(path: str) -> None:
+    """A worker shares the descriptor, so closing it alone would leave the lock in place."""
+    read, write = os.pipe()
+    with Repository.open(path):
+        pid = os.fork()
+        if pid == 0:
+            os.close(write)
+            os.read(read, 1)
+            os._exit(0)
+    os.close(read)
+    assert can_lock(path, fcntl.LOCK_EX)
+    os.close(write)
+    os.waitpid(pid, 0)
+
+
+def test_holders(path: str, shared: Holder) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    assert find_holders(fd) == [shared.pid]
+    lock = RepositoryLock(fd, path)
+    lock.share()
+    assert find_holders(fd) == sorted([shared.pid, os.getpid()])
+    lock.release()
+    started = time.monotonic()
+    with pytest.raises(LockedError), lock.exclusive(0):
+        pass
+    assert time.monotonic() - started < 5
+    os.close(fd)
