@@ -26,8 +26,8 @@ pid {work}/nginx.pid;
 error_log {work}/error.log;
 events {{ worker_connections 256; }}
 http {{
-    access_log {work}/access.log requests;
     log_format requests '$server_protocol $status $request_uri';
+    access_log {work}/access.log requests;
     default_type application/octet-stream;
     keepalive_requests 1000000;
     client_body_temp_path {work}/body;
