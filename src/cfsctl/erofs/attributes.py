@@ -232,6 +232,14 @@ def find_metacopy_algorithm(value: bytes) -> Algorithm | None:
     return None
 
 
+def find_redirect_algorithm(value: bytes) -> Algorithm | None:
+    """Return the hash of the object that a value of ``trusted.overlay.redirect`` leads to."""
+    for algorithm in Algorithm:
+        if len(value) == 2 * algorithm.digest_size + 2 and parse_redirect(value, algorithm) is not None:
+            return algorithm
+    return None
+
+
 def parse_redirect(value: bytes, algorithm: Algorithm) -> ObjectID | None:
     """Return the object at the path in ``trusted.overlay.redirect``; None where it is no object's path.
 

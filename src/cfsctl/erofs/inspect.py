@@ -15,14 +15,14 @@ from cfsctl.digest import object_path
 from cfsctl.erofs.format import INODE_AREA_OFFSET
 from cfsctl.erofs.superblock import promised_size, read_superblock
 from cfsctl.errors import CfsError, ExitCode
+from cfsctl.tree.dumped import RedirectedFile
 from cfsctl.tree.model import Directory, ExternalFile, FileSystem, Symlink
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from cfsctl.digest import ObjectID
-    from cfsctl.tree.model import Leaf
-
+from cfsctl.tree.model import Leaf
 
 _READ_CHUNK_BYTES: Final = 1 << 20
 
@@ -106,8 +106,15 @@ def format_backing_path(filesystem: FileSystem, path: bytes) -> bytes:
     entry = find_entry(filesystem, path)
     if isinstance(entry, Directory):
         raise EntryError(f"{_text(path)} is a directory", hint="leave --backing-path-only out to dump it")
-    where = object_path(entry.object_id) if isinstance(entry, ExternalFile) else "inline"
-    return f"{_text(path)} {where}\n".encode()
+    where = backing_path(entry)
+    return f"{_text(path)} {'inline' if where is None else _text(where)}\n".encode()
+
+
+def backing_path(node: Leaf) -> bytes | None:
+    """Return where the content of a file is below an object directory; None where it is in no object."""
+    if isinstance(node, ExternalFile):
+        return object_path(node.object_id).encode()
+    return node.path if isinstance(node, RedirectedFile) and node.path else None
 
 
 def select_entries(filesystem: FileSystem, names: Collection[bytes]) -> FileSystem:
@@ -150,11 +157,11 @@ def iter_listing(filesystem: FileSystem) -> Iterator[bytes]:
         if isinstance(node, Directory):
             yield path + b"/\t\n"
             _push_children(stack, path, node)
-        elif isinstance(node, ExternalFile) and id(node) not in seen:
-            seen.add(id(node))
-            yield path + b"\t@ " + object_path(node.object_id).encode() + b"\n"
         elif isinstance(node, Symlink):
             yield path + b"\t-> " + escape(node.target) + b"\n"
+        elif id(node) not in seen and (where := backing_path(node)) is not None:
+            seen.add(id(node))
+            yield path + b"\t@ " + escape(where) + b"\n"
         else:
             yield path + b"\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cfsctl.digest import object_path
 from cfsctl.erofs.attributes import NOTHING, Separated, parse_metacopy, parse_redirect, separate
 from cfsctl.erofs.format import (
     BLOCK_SIZE,
@@ -16,6 +17,7 @@ from cfsctl.erofs.format import (
     DirentType,
     ErofsError,
 )
+from cfsctl.tree.dumped import RedirectedFile
 from cfsctl.tree.model import (
     BlockDevice,
     CharDevice,
@@ -31,7 +33,7 @@ from cfsctl.tree.model import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cfsctl.digest import Algorithm, ObjectID
+    from cfsctl.digest import Algorithm
     from cfsctl.erofs.attributes import Attribute
     from cfsctl.erofs.image import Image, Inode
 
@@ -117,17 +119,11 @@ class LeafReader:
             if all(mark in attributes for mark in WHITEOUT_ATTRIBUTES):
                 return _whiteout(inode, attributes)
         separated = self.separated(inode)
-        object_id, has_digest = self._object(separated)
-        if object_id is not None:
-            self._check_chunks(inode, is_indexed=has_digest or self._image.is_epoch1)
-            leaf = ExternalFile(object_id, inode.size, *_stat(inode), separated.own)
-            leaf.has_digest = has_digest
-            return leaf
-        if inode.layout == DataLayout.CHUNK:
-            if separated.metacopy is None:
-                raise ErofsError("chunk-based file without trusted.overlay.metacopy", field="i_format")
-            self._check_chunks(inode, is_indexed=self._image.is_epoch1)
-            return SparseFile(inode.size, *_stat(inode), separated.own)
+        if separated.metacopy is None and separated.redirect is None and inode.layout != DataLayout.CHUNK:
+            return self._inline(inode, separated)
+        return self._external(inode, separated)
+
+    def _inline(self, inode: Inode, separated: Separated) -> InlineFile:
         if inode.size >= BLOCK_SIZE and not self._image.is_epoch1:
             raise ErofsError(
                 f"inline regular file has size {inode.size} (V2 images hold less than {BLOCK_SIZE})",
@@ -135,27 +131,32 @@ class LeafReader:
             )
         return InlineFile(self._image.content(inode), *_stat(inode), separated.own)
 
-    def _object(self, separated: Separated) -> tuple[ObjectID | None, bool]:
-        """Return the object of a regular file and whether the image has its digest."""
-        if separated.metacopy is not None:
-            digest = parse_metacopy(separated.metacopy, self._algorithm)
-            if digest is not None:
-                return digest, True
-        if separated.redirect is not None:
-            return parse_redirect(separated.redirect, self._algorithm), False
-        return None, False
+    def _external(self, inode: Inode, separated: Separated) -> Leaf:
+        """Return a file whose content is elsewhere, or nothing but a hole."""
+        if separated.metacopy is None:
+            raise ErofsError("external file without trusted.overlay.metacopy", field="xattr")
+        digest = parse_metacopy(separated.metacopy, self._algorithm)
+        if inode.layout != DataLayout.CHUNK:
+            raise ErofsError("external file: expected a chunk-based inode", field="i_format")
+        self._check_chunks(inode, is_indexed=digest is not None or self._image.is_epoch1)
+        if digest is None and separated.redirect is None:
+            return SparseFile(inode.size, *_stat(inode), separated.own)
+        path = (separated.redirect or b"").removeprefix(b"/")
+        object_id = digest or parse_redirect(path, self._algorithm)
+        if object_id is None or path != object_path(object_id).encode():
+            # Only the C writer makes these; the tree keeps what the image says.
+            return RedirectedFile(path, inode.size, digest, *_stat(inode), separated.own)
+        leaf = ExternalFile(object_id, inode.size, *_stat(inode), separated.own)
+        leaf.has_digest = digest is not None
+        return leaf
 
     def _check_chunks(self, inode: Inode, *, is_indexed: bool) -> None:
         """Check that a file whose data is elsewhere has no data here.
 
         Args:
-            inode: A regular file.
+            inode: A chunk-based file.
             is_indexed: The writer gives it chunk indexes. In V2 files without digest have none.
         """
-        if inode.layout != DataLayout.CHUNK:
-            raise ErofsError(
-                "file with its content in an object: expected a chunk-based inode", field="i_format"
-            )
         if inode.size >= 1 << 63:
             raise ErofsError(f"file size {inode.size} exceeds {(1 << 63) - 1}", field="i_size")
         if not is_indexed:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.erofs.attributes import (
     find_metacopy_algorithm,
+    find_redirect_algorithm,
     parse_metacopy,
     parse_redirect,
 )
@@ -57,13 +58,16 @@ def collect_objects(data: ImageBuffer, algorithm: Algorithm, *, strict: bool = F
 
 
 def find_algorithm(data: ImageBuffer) -> Algorithm | None:
-    """Return the hash that an image names its objects by; None where it names none by digest.
+    """Return the hash that an image names its objects by; None where it names none.
+
+    A digest decides; where no file has one, the length of the first object's path does.
 
     Raises:
         ErofsError: It is no composefs image, or is broken before the first digest.
     """
     image = Image(data)
     known: set[bytes] = set()
+    guess: Algorithm | None = None
     for _, listing, _ in iter_directories(image):
         for nid in listing.nids:
             if image.seen[nid]:
@@ -76,7 +80,9 @@ def find_algorithm(data: ImageBuffer) -> Algorithm | None:
             for name, value in image.attributes.decode(body):
                 if name == XATTR_METACOPY and (found := find_metacopy_algorithm(value)):
                     return found
-    return None
+                if name == XATTR_REDIRECT and guess is None:
+                    guess = find_redirect_algorithm(value)
+    return guess
 
 
 def iter_directories(image: Image) -> Iterator[tuple[Inode, Listing, bool]]:

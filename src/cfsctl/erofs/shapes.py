@@ -131,16 +131,18 @@ def external_file_reader(
                 metacopy,
                 digest,
                 redirect,
-                _,
+                path,
                 chunk,
             ) = shape.unpack(data, offset)
         else:
-            mode, nlink, size, u, uid, gid, references, metacopy, digest, redirect, _, chunk = shape.unpack(
-                data, offset
+            mode, nlink, size, u, uid, gid, references, metacopy, digest, redirect, path, chunk = (
+                shape.unpack(data, offset)
             )
             mtime_s, mtime_ns = build_time_s, build_time_ns
+        text = hexlify(digest)
         if (
             mode >> 12 != _REGULAR_MODE
+            or path != text[:2] + b"/" + text[2:]
             or nlink != 1
             or metacopy != metacopy_start
             or redirect != redirect_start
