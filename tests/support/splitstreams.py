@@ -90,7 +90,8 @@ def rewrite(data: bytes, store: MemoryStore, algorithm: Algorithm) -> bytes:
     with SplitstreamWriter(store, algorithm, reader.content_type) as writer:
         for object_id in reader.object_refs:
             writer.add_object_ref(object_id)
-        for name, object_id in reader.named_refs.items():
+        by_number = sorted(reader.named_refs.items(), key=lambda item: reader.stream_refs.index(item[1]))
+        for name, object_id in by_number:
             writer.add_named_ref(name, object_id)
         for chunk in reader.iter_chunks():
             if isinstance(chunk, Inline):
