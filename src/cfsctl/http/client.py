@@ -57,7 +57,7 @@ class Client:
         self._statistics = statistics
         self._ca_file = find_ca_file(options)
         self._templates: dict[object, requests.PreparedRequest] = {}
-        self._adapter = requests.adapters.HTTPAdapter(pool_maxsize=limits.connections, max_retries=0)
+        self._adapter = requests.adapters.HTTPAdapter(pool_maxsize=limits.connections_max, max_retries=0)
         self._lock = threading.Lock()
 
     def close(self) -> None:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 from cfsctl.http.client import Client
 from cfsctl.http.document import Document
-from cfsctl.http.fetcher import Statistics, TransferError
+from cfsctl.http.fetcher import THROTTLING_STATUSES, HTTPStatusError, Statistics, TransferError
 from cfsctl.http.process import ProcessLocal
 from cfsctl.http.retry import Backlog, compute_pause, raise_explained
+from cfsctl.http.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -64,18 +65,20 @@ class _Event(NamedTuple):
 class _Run:
     """One run of jobs on threads."""
 
-    def __init__(self, client: Client, limits: Limits, statistics: Statistics) -> None:
+    def __init__(self, client: Client, limits: Limits, statistics: Statistics, window: Window) -> None:
         self._client = client
         self._limits = limits
         self._statistics = statistics
+        self._window = window
         self._tasks: queue.SimpleQueue[_Attempt | None] = queue.SimpleQueue()
-        self._events: queue.Queue[_Event] = queue.Queue(maxsize=2 * limits.connections)
+        self._events: queue.Queue[_Event] = queue.Queue(maxsize=2 * limits.connections_max)
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
         self._active: set[_Attempt] = set()
         self._backlog: Backlog[_Attempt] = Backlog()
 
     def iter_results(self, next_job: Callable[[], Job[T] | None]) -> Generator[T, None, None]:
+        self._window.resume(time.monotonic())
         try:
             while self._fill(next_job):
                 event = self._await_event()
@@ -86,19 +89,21 @@ class _Run:
                     continue
                 self._feed(event)
                 if event.is_last:
+                    self._window.count(1)
                     self._active.discard(event.attempt)
                     sink, event.attempt.sink = event.attempt.sink, None
                     yield cast("BodySink[T]", sink).finish()
         finally:
+            self._window.pause(time.monotonic())
             self._stop()
 
     def _fill(self, next_job: Callable[[], Job[T] | None]) -> bool:
         """Hand out what may be started; return whether anything is in flight or will be."""
-        active, backlog = self._active, self._backlog
-        while len(active) < self._limits.connections:
+        active, backlog, size = self._active, self._backlog, self._window.size
+        while len(active) < size:
             again = backlog.pop_due(time.monotonic())
             if again is None:
-                if len(active) + len(backlog) >= self._limits.connections:
+                if len(active) + len(backlog) >= size:
                     break
                 job = next_job()
                 if job is None:
@@ -116,7 +121,8 @@ class _Run:
         self._tasks.put(attempt)
 
     def _await_event(self) -> _Event | None:
-        wait_s = self._backlog.compute_wait(time.monotonic())
+        began_s = time.monotonic()
+        wait_s = self._backlog.compute_wait(began_s)
         if not self._active:
             time.sleep(wait_s or 0.0)
             return None
@@ -124,6 +130,10 @@ class _Run:
             return self._events.get(timeout=wait_s)
         except queue.Empty:
             return None
+        finally:
+            if len(self._active) >= self._window.size:
+                now_s = time.monotonic()
+                self._window.adapt(now_s - began_s, now_s)
 
     def _feed(self, event: _Event) -> None:
         attempt = event.attempt
@@ -138,11 +148,14 @@ class _Run:
         _abort(attempt)
         if not isinstance(error, TransferError):
             raise error
+        now_s = time.monotonic()
+        if isinstance(error, HTTPStatusError) and error.status in THROTTLING_STATUSES:
+            self._window.throttle(now_s)
         pause_s = compute_pause(error, attempt.number, self._limits)
         if pause_s is None:
             raise_explained(attempt.job, error)
         self._statistics.retries += 1
-        self._backlog.add(time.monotonic() + pause_s, _Attempt(attempt.job, attempt.number + 1))
+        self._backlog.add(now_s + pause_s, _Attempt(attempt.job, attempt.number + 1))
 
     def _stop(self) -> None:
         """End the threads; what they are still reading is of no use to anyone."""
@@ -203,6 +216,7 @@ class RequestsFetcher:
         self._options = options
         self._statistics = ProcessLocal(Statistics)
         self._client = ProcessLocal(lambda: Client(limits, options, self.statistics))
+        self._window = ProcessLocal(lambda: Window(limits.connections, limits.connections_max))
 
     @property
     def statistics(self) -> Statistics:
@@ -228,7 +242,8 @@ class RequestsFetcher:
 
     def transfer(self, next_job: Callable[[], Job[T] | None]) -> Generator[T, None, None]:
         """Run jobs; see `Fetcher.transfer`."""
-        return _Run(self._client.get(), self._limits, self.statistics).iter_results(next_job)
+        run = _Run(self._client.get(), self._limits, self.statistics, self._window.get())
+        return run.iter_results(next_job)
 
     def close(self) -> None:
         """Close the connections of this process."""
