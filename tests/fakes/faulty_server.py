@@ -162,7 +162,14 @@ class FaultyServer:
         peers: Where the last request for each path came from.
     """
 
-    def __init__(self, root: Path | None = None, *, certificate: Certificate | None = None) -> None:
+    def __init__(
+        self,
+        root: Path | None = None,
+        *,
+        certificate: Certificate | None = None,
+        client: Certificate | None = None,
+    ) -> None:
+        """Serve by TLS if there is a certificate, and ask clients for theirs if that is given."""
         self.counts: Counter[str] = Counter()
         self.seen: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
         self.peers: dict[str, object] = {}
@@ -175,6 +182,9 @@ class FaultyServer:
         if certificate is not None:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._context.load_cert_chain(certificate.path, certificate.key_path)
+            if client is not None:
+                self._context.verify_mode = ssl.CERT_REQUIRED
+                self._context.load_verify_locations(client.path)
         outer = self
 
         class Handler(socketserver.BaseRequestHandler):

@@ -153,7 +153,7 @@ class Slot:
         """Make the handle ready for a transfer."""
         url = job.url
         handle = self.handle
-        scheme = url[: url.index(":")]
+        scheme = url[: url.index(":")].lower()
         if scheme != self._scheme:
             self._configure(scheme)
         handle.setopt(pycurl.URL, url)

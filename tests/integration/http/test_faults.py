@@ -212,6 +212,27 @@ def test_an_unknown_authority_is_refused_at_once(fetcher: Fetcher, tmp_path: Pat
     assert fetcher.statistics.requests == 1
 
 
+@pytest.mark.parametrize("is_one_file", [False, True])
+def test_a_client_certificate(transport: Transport, tmp_path: Path, *, is_one_file: bool) -> None:
+    ours = make_certificate(tmp_path)
+    both = tmp_path / "both.pem"
+    both.write_bytes(ours.path.read_bytes() + ours.key_path.read_bytes())
+    options = Options(
+        ca_file=str(ours.path),
+        client_certificate=str(both if is_one_file else ours.path),
+        client_key=None if is_one_file else str(ours.key_path),
+    )
+    with FaultyServer(certificate=ours, client=ours) as secure:
+        url = secure.on("/x", respond(BODY))
+        fetcher = open_fetcher(QUICK, options, transport=transport)
+        assert fetch(fetcher, url) == BODY
+        fetcher.close()
+        without = open_fetcher(QUICK, Options(ca_file=str(ours.path)), transport=transport)
+        with pytest.raises(TransferError):
+            fetch(without, url)
+        without.close()
+
+
 def test_nobody_listens(fetcher: Fetcher) -> None:
     with pytest.raises(ConnectFailedError):
         fetch(fetcher, f"http://127.0.0.1:{find_free_port()}/x")
