@@ -274,8 +274,9 @@ class ContentStream:
         inflater = self._inflater
         if inflater.eof and data:
             _refuse_content(self._checksum, self._header, self._size, inflater, len(data))
-        while data:
+        while data and not inflater.eof:
             self._take(self._decompress(data))
+            # After the end zlib may leave here what is in `unused_data` as well.
             data = inflater.unconsumed_tail
         if inflater.unused_data:
             _refuse_content(self._checksum, self._header, self._size, inflater)

@@ -1,0 +1,75 @@
+"""Writing in a second thread: order, bounded memory, failures, and no thread left behind."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from cfsctl.ostree.background import BackgroundWriter
+
+
+def test_pieces_arrive_in_order() -> None:
+    pieces: list[bytes] = []
+    writer = BackgroundWriter(pieces.append)
+    expected = [b"%d" % number for number in range(100)]
+    for piece in expected:
+        writer.write(piece)
+    writer.finish()
+    assert pieces == expected
+    assert threading.active_count() == 1
+
+
+def test_the_producer_waits_when_too_much_is_waiting() -> None:
+    taken, go = threading.Semaphore(0), threading.Semaphore(0)
+    produced = []
+
+    def take(_data: bytes) -> None:
+        taken.release()
+        go.acquire()
+
+    writer = BackgroundWriter(take, depth=2)
+
+    def produce() -> None:
+        for number in range(10):
+            writer.write(b"x")
+            produced.append(number)
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    taken.acquire()
+    producer.join(0.2)
+    assert len(produced) <= 3
+    for _ in range(10):
+        go.release()
+    producer.join()
+    writer.finish()
+    assert len(produced) == 10
+
+
+def test_a_failure_comes_back_to_the_producer() -> None:
+    def fail(_data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    writer = BackgroundWriter(fail)
+    with pytest.raises(OSError, match="No space left"):
+        _write_for_ever(writer)
+    with pytest.raises(OSError, match="No space left"):
+        writer.finish()
+    assert threading.active_count() == 1
+
+
+def _write_for_ever(writer: BackgroundWriter) -> None:
+    while True:
+        writer.write(b"x")
+
+
+def test_abort_may_be_repeated_and_raises_nothing() -> None:
+    def fail(_data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    writer = BackgroundWriter(fail)
+    writer.write(b"x")
+    writer.abort()
+    writer.abort()
+    assert threading.active_count() == 1
