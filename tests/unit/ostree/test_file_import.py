@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import stat
 import zlib
@@ -15,7 +16,6 @@ import pytest
 from cfsctl.digest import Algorithm, Checksum
 from cfsctl.errors import DigestMismatchError
 from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.ostree import file_import
 from cfsctl.ostree.file_import import FileImporter, ImportedFile, Inflate, inline_limit, load_inflate
 from cfsctl.ostree.objects import OstreeObjectError, format_regular_header, format_zlib_header
 from cfsctl.repository.objects import ObjectStore
@@ -90,13 +90,9 @@ def test_content_above_the_limit_becomes_an_object(importer: FileImporter, size:
     content = LARGE[:size]
     checksum, stored = regular(content)
     imported = feed(importer, checksum, stored, 1 << 18)
-    assert imported == (
-        checksum,
-        format_zlib_header(size, 0, 0, MODE),
-        compute_digest(content, Algorithm.SHA256),
-    )
-    assert imported.object_id is not None
-    assert importer.objects.read(imported.object_id) == content
+    object_id = compute_digest(content, Algorithm.SHA256)
+    assert imported == ImportedFile(checksum, format_zlib_header(size, 0, 0, MODE), object_id)
+    assert importer.objects.read(object_id) == content
     assert (importer.stored_objects, importer.stored_bytes) == (1, size)
     assert importer.received_bytes == len(stored)
     assert feed(importer, checksum, stored, 1 << 20) == imported
@@ -236,14 +232,14 @@ def test_a_full_disk_is_reported_from_the_second_thread(
 
 
 def test_without_isal_zlib_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = file_import.importlib.import_module
+    real = importlib.import_module
 
     def missing(name: str) -> object:
         if name.startswith("isal"):
             raise ImportError(name)
         return real(name)
 
-    monkeypatch.setattr(file_import.importlib, "import_module", missing)
+    monkeypatch.setattr(importlib, "import_module", missing)
     assert load_inflate() == Inflate(zlib.decompressobj, zlib.error)
 
 

@@ -129,7 +129,7 @@ def test_what_cannot_be_a_ref(path: Path, name: str) -> None:
 def test_a_ref_that_holds_no_checksum(path: Path, text: str) -> None:
     (path / "refs" / "heads" / "main").write_text(text)
     with pytest.raises(
-        InvalidRefError, match="ref 'main' of .*expected 64 lower-case hexadecimal digits, found '"
+        InvalidRefError, match=r"ref 'main' of .*expected 64 lower-case hexadecimal digits, found '"
     ):
         LocalArchiveSource(str(path)).resolve_ref("main")
 
@@ -191,11 +191,13 @@ def test_only_regular_files_are_objects(
         file.parent.symlink_to("../elsewhere")
     else:
         file.rename(path / "elsewhere")
-        {
-            "link": lambda: file.symlink_to("../../elsewhere"),
-            "fifo": lambda: os.mkfifo(file),
-            "directory": file.mkdir,
-        }[what]()
+        match what:
+            case "link":
+                file.symlink_to("../../elsewhere")
+            case "fifo":
+                os.mkfifo(file)
+            case _:
+                file.mkdir()
     with pytest.raises(OSError, match=checksum.hex()[2:]) as caught:
         fetch(LocalArchiveSource(str(path)), checksum, kind)
     assert str(caught.value.filename) == str(file)
