@@ -1,0 +1,147 @@
+r"""The dump file format: fields, limits and escapes.
+
+Format: `composefs-dump(5)`. One line per path, fields separated by one space, parents before children:
+
+    PATH SIZE MODE NLINK UID GID RDEV MTIME PAYLOAD CONTENT DIGEST [KEY=VALUE ...]
+
+Bytes outside of printable ASCII, space and backslash are written as ``\\ \n \r \t \xNN``, and so is ``=``
+in attributes. PATH, PAYLOAD and CONTENT are ``-`` when empty, and ``\x2d`` when they are that character.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from cfsctl.errors import FormatError
+
+
+class DumpfileError(FormatError):
+    """Text that is no dump, or no dump of a tree.
+
+    Attributes:
+        line: Number of the line at fault, from 1; None where no line is.
+    """
+
+    def __init__(self, message: str, *, line: int | None = None, field: str | None = None) -> None:
+        """Put line and field in front of the message."""
+        place = "dump"
+        if line is not None:
+            place += f" line {line}"
+        if field is not None:
+            place += f", {field}"
+        super().__init__(f"{place}: {message}", field=field)
+        self.line = line
+
+
+FIELDS: Final = (
+    "PATH",
+    "SIZE",
+    "MODE",
+    "NLINK",
+    "UID",
+    "GID",
+    "RDEV",
+    "MTIME",
+    "PAYLOAD",
+    "CONTENT",
+    "DIGEST",
+)
+XATTRS_FIELD: Final = "KEY=VALUE"
+
+MAX_LINE: Final = 4 << 20
+"""Bytes of a line. All that an inode can hold, each byte escaped, is far less."""
+
+MAX_PATH: Final = 4096
+"""Bytes of an unescaped path; the kernel's limit with the NUL, which the original counts generously."""
+
+MAX_NAME: Final = 255
+MAX_TARGET: Final = 4095
+"""Bytes of a link target. The original refuses more than 1024 in a dump, though it writes them."""
+
+MAX_CONTENT: Final = 512
+"""Bytes of inline content; the original's limit."""
+
+MAX_CONTENT_C: Final = 5000
+"""The same of the C tools."""
+
+MAX_PAYLOAD_C: Final = 4095
+MAX_FILE_SIZE: Final = 1 << 53
+"""Bytes of a file; no image holds a larger one."""
+
+MAX_XATTR_NAME: Final = 255
+MAX_XATTR_VALUE: Final = 65535
+MAX_XATTR_NAMES: Final = 65535
+"""Bytes of all attribute names of a line together."""
+
+MAX_XATTR_TEXT_C: Final = 65535
+"""Bytes of all attributes of a line as they are written; limit of the C tools."""
+
+MAX_XATTR_TOTAL_C: Final = 32767
+"""What the attributes of a node may count together for the C tools: see `XATTR_COST_C`."""
+
+XATTR_HEADER_COST_C: Final = 12
+XATTR_COST_C: Final = 7
+"""What an attribute counts besides its name and value."""
+
+# Escapes
+
+_SAFE: Final = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("\\"))
+_SAFE_IN_XATTRS: Final = _SAFE.replace(b"=", b"")
+_ESCAPED: Final = {ord("\\"): "\\\\", ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+_WRITTEN: Final = tuple(
+    chr(byte) if byte in _SAFE else _ESCAPED.get(byte, f"\\x{byte:02x}") for byte in range(256)
+)
+_WRITTEN_IN_XATTRS: Final = tuple("\\x3d" if byte == ord("=") else _WRITTEN[byte] for byte in range(256))
+
+_ESCAPE: Final = re.compile(rb"\\(x[0-9a-fA-F]{2}|[\\nrt]|)")
+_READ: Final = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+
+
+def escape(data: bytes) -> str:
+    """Return a path, or a part of one, as a dump has it."""
+    if not data.translate(None, _SAFE):
+        return data.decode("ascii")
+    return "".join([_WRITTEN[byte] for byte in data])
+
+
+def escape_value(data: bytes) -> str:
+    """Return a whole field: ``-`` where there is nothing, and no ``-`` where there is one."""
+    if not data:
+        return "-"
+    return "\\x2d" if data == b"-" else escape(data)
+
+
+def escape_in_xattr(data: bytes) -> str:
+    """Return the name or the value of an attribute as a dump has it."""
+    if not data.translate(None, _SAFE_IN_XATTRS):
+        return data.decode("ascii")
+    return "".join([_WRITTEN_IN_XATTRS[byte] for byte in data])
+
+
+def unescape(text: bytes) -> bytes:
+    """Return what `text` stands for.
+
+    Raises:
+        ValueError: A backslash that no escape begins with.
+    """
+    if b"\\" not in text:
+        return text
+    return _ESCAPE.sub(_unescape_one, text)
+
+
+def _unescape_one(match: re.Match[bytes]) -> bytes:
+    code: bytes = match[1]
+    if len(code) == 3:
+        return bytes((int(code[1:], 16),))
+    if not code:
+        start = match.start()
+        raise ValueError(f"invalid escape {printable(match.string[start : start + 4])}")
+    return _READ[code]
+
+
+def printable(text: bytes) -> str:
+    """Return text of a dump for a message: quoted, and short however long it is."""
+    if len(text) > 60:
+        text = text[:50] + b"..."
+    return '"' + text.decode("utf-8", "backslashreplace") + '"'
