@@ -236,19 +236,6 @@ def _proc_path(fd: int) -> str:
 
 def _mount_overlay(image: int, object_dirs: Sequence[int], upper: Layers, options: MountOptions) -> int:
     """Return a mount of the overlay that is attached nowhere; owned by the caller."""
-    try:
-        return _mount_layers(image, object_dirs, upper, options, verity=options.verity is not Verity.OFF)
-    except OSError as error:
-        if options.verity is not Verity.TRY or error.errno not in _NO_OPTION:
-            raise
-        _LOG.info("without verity, since with it: %s", error)
-    return _mount_layers(image, object_dirs, upper, options, verity=False)
-
-
-def _mount_layers(
-    image: int, object_dirs: Sequence[int], upper: Layers, options: MountOptions, *, verity: bool
-) -> int:
-    """Mount the overlay with layers by descriptor, else by path."""
     layers: Layers = [("lowerdir+", image), *(("datadir+", fd) for fd in object_dirs), *upper]
 
     def set_by_descriptor(context: int) -> None:
@@ -259,13 +246,24 @@ def _mount_layers(
         _set_paths(context, image, object_dirs, upper)
 
     try:
-        return _create_overlay(options, set_by_descriptor, verity=verity)
+        return _try_overlay(options, set_by_descriptor)
     except OSError as error:
         if error.errno not in _NO_OPTION:
             raise
         _LOG.info("layers by path, since by descriptor: %s", error)
     with _attached(image):
-        return _create_overlay(options, set_by_path, verity=verity)
+        return _try_overlay(options, set_by_path)
+
+
+def _try_overlay(options: MountOptions, set_layers: Callable[[int], None]) -> int:
+    """Mount the overlay with verity or, if that was only to be tried, without."""
+    try:
+        return _create_overlay(options, set_layers, verity=options.verity is not Verity.OFF)
+    except OSError as error:
+        if options.verity is not Verity.TRY or error.errno not in _NO_OPTION:
+            raise
+        _LOG.info("without verity, since with it: %s", error)
+    return _create_overlay(options, set_layers, verity=False)
 
 
 def _create_overlay(options: MountOptions, set_layers: Callable[[int], None], *, verity: bool) -> int:
@@ -301,7 +299,10 @@ def _set_paths(context: int, image: int, object_dirs: Sequence[int], upper: Laye
 
 @contextmanager
 def _attached(mount_fd: int) -> Iterator[None]:
-    """Attach a mount to a temporary directory for a while; what was made from it meanwhile stays."""
+    """Attach a mount to a temporary directory for a while; what was made from it meanwhile stays.
+
+    The kernel attaches a mount only once: it is of no further use afterwards.
+    """
     directory = tempfile.mkdtemp(prefix="cfsctl-mount-")
     try:
         with _during("attaching the image"):

@@ -242,14 +242,14 @@ def _run(invocation: _Invocation) -> None:
             stack.callback(os.close, fd)
             return fd
 
+        if invocation.namespace is not None:
+            _enter_namespace(keep_open(_namespace_path(invocation.namespace), os.O_RDONLY, "namespace"))
         dirs = [keep_open(path, os.O_PATH | os.O_DIRECTORY, f"basedir {path}") for path in request.basedirs]
         image = keep_open(invocation.image, os.O_RDONLY, invocation.image)
         userns = None if request.idmap is None else keep_open(request.idmap, os.O_RDONLY, "idmap")
         if request.digest is not None:
             _check_digest(image, invocation.image, request.digest)
         options = _mount_options(request, userns, acl=_may_have_acl(image))
-        if invocation.namespace is not None:
-            _enter_namespace(keep_open(_namespace_path(invocation.namespace), os.O_RDONLY, "namespace"))
         if not invocation.is_fake:
             with _failing(f"Failed to mount composefs {invocation.image}"):
                 mount_image(image, dirs, invocation.mountpoint, options)
@@ -300,8 +300,14 @@ def _namespace_path(namespace: str) -> str:
 
 
 def _enter_namespace(fd: int) -> None:
-    """Mount point, upper and work directory are those of the namespace from here on."""
-    from cfsctl.linux.syscalls import CLONE_NEWNS, setns  # noqa: PLC0415 - only with -N
+    """Have all paths, of the image as well, mean what they mean in a mount namespace.
+
+    The kernel stacks only what is mounted in the namespace of the caller.
+    """
+    # There may be no Python in there, so what will be needed is loaded first.
+    import cfsctl.erofs.superblock  # noqa: PLC0415
+    import cfsctl.fsverity.kernel  # noqa: F401, PLC0415
+    from cfsctl.linux.syscalls import CLONE_NEWNS, setns  # noqa: PLC0415
 
     with _failing("Failed to enter the mount namespace"):
         setns(fd, CLONE_NEWNS)
