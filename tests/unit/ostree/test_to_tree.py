@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import gzip
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cfsctl.digest import Algorithm, Checksum, ObjectID
+from cfsctl.dumpfile import iter_dump
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.erofs.writer import build_image
 from cfsctl.errors import DigestMismatchError
@@ -49,6 +51,10 @@ def _metadata(node: Node) -> tuple[int, int, int, int, int, dict[bytes, bytes]]:
     return node.mode, node.uid, node.gid, node.mtime_s, node.mtime_ns, dict(node.xattrs)
 
 
+def _stem(path: Path) -> str:
+    return path.name.partition(".")[0]
+
+
 # Stored commits
 
 
@@ -69,6 +75,14 @@ def test_image_of_a_stored_commit(
     if erofs == "1":
         assert stream.image is not None
         assert stream.image.hex() == upstream
+
+
+@pytest.mark.parametrize("path", sorted((_VECTORS / "ostree" / "images").glob("*.dump.gz")), ids=_stem)
+def test_dump_of_a_stored_commit(path: Path) -> None:
+    data = (_VECTORS / "splitstream" / f"{_stem(path)}.splitstream").read_bytes()
+    algorithm = Algorithm.from_hash_name(_stem(path).rpartition("-")[2])
+    stream = CommitStream.read(SplitstreamReader(data, algorithm))
+    assert b"".join(iter_dump(commit_to_filesystem(stream))) == gzip.decompress(path.read_bytes())
 
 
 # What becomes of objects
