@@ -43,9 +43,9 @@ CHUNK: Final = struct.Struct("<q")
 MAX_REFERENCES_BYTES: Final = 1 << 30
 """Bytes of one reference array, which a reader holds in memory: 16 million SHA-512 IDs."""
 
-MAX_NAMED_REFS_BYTES: Final = 1 << 26
-"""Bytes of the named references, compressed or not, which a reader holds in memory; an image has some
-hundreds of at most a few hundred bytes."""
+MAX_NAMED_REFS_BYTES: Final = 1 << 22
+"""Bytes of the named references, compressed or not, which a reader holds in memory: 50,000 names of layers;
+an image has some hundreds."""
 
 MAX_EMPTY_OBJECTS: Final = 1 << 20
 """Objects that a stream may have beyond one for each of its bytes. Real ones have none that are empty; a
