@@ -111,17 +111,21 @@ def _algorithm(name: str | None) -> Algorithm | None:
 
 
 def _list(options: _Options, paths: Iterable[str]) -> None:
-    from cfsctl.erofs.inspect import iter_listing  # noqa: PLC0415 - only what the command needs
+    from cfsctl.erofs.inspect import iter_listing, select_entries  # noqa: PLC0415 - only what the command needs
 
     for path in paths:
-        _write(iter_listing(_read_tree(path, options)))
+        _write(iter_listing(select_entries(_read_tree(path, options), options.names)))
 
 
 def _dump(options: _Options, paths: Iterable[str]) -> None:
-    from cfsctl.dumpfile import iter_dump  # noqa: PLC0415 - only what the command needs
+    from cfsctl.dumpfile.writer import DumpWriter  # noqa: PLC0415 - only what the command needs
+    from cfsctl.erofs.inspect import select_entries  # noqa: PLC0415
 
     for path in paths:
-        _write(iter_dump(_read_tree(path, options)))
+        filesystem = _read_tree(path, options)
+        # The writer is given the whole tree, so that link counts do not depend on the filter.
+        selected = select_entries(filesystem, options.names)
+        _write(DumpWriter(filesystem).iter_node(selected.root, b"/"))
 
 
 def _objects(options: _Options, paths: Iterable[str]) -> None:
@@ -155,19 +159,18 @@ def _write_for_all(
 
 
 def _read_objects(path: str, options: _Options) -> set[ObjectID]:
-    from cfsctl.erofs.inspect import tree_objects  # noqa: PLC0415 - only what the command needs
+    from cfsctl.erofs.inspect import select_entries, tree_objects  # noqa: PLC0415 - only what the command needs
     from cfsctl.erofs.reader import collect_objects  # noqa: PLC0415
 
     if options.names:
-        return tree_objects(_read_tree(path, options))
+        return tree_objects(select_entries(_read_tree(path, options), options.names))
     return _read(path, options, collect_objects)
 
 
 def _read_tree(path: str, options: _Options) -> FileSystem:
-    from cfsctl.erofs.inspect import select_entries  # noqa: PLC0415 - only what the command needs
-    from cfsctl.erofs.reader import read_image  # noqa: PLC0415
+    from cfsctl.erofs.reader import read_image  # noqa: PLC0415 - only what the command needs
 
-    return select_entries(_read(path, options, read_image), options.names)
+    return _read(path, options, read_image)
 
 
 def _read(path: str, options: _Options, read: Callable[[bytes, Algorithm], T]) -> T:

@@ -72,6 +72,7 @@ def find_algorithm(data: ImageBuffer) -> Algorithm | None:
         for nid in listing.nids:
             if image.seen[nid]:
                 continue
+            image.seen[nid] = 1
             inode = image.inode(nid)
             body = image.data[inode.body_start : inode.body_end]
             if not body or body in known:

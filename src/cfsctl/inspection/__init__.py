@@ -1,0 +1,1 @@
+"""Comparing trees wherever they come from, and explaining image IDs."""
