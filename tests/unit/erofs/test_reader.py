@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import re
 import tempfile
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +18,9 @@ from cfsctl.erofs.superblock import read_superblock
 from cfsctl.erofs.writer import build_image
 from cfsctl.tree.model import CharDevice, Directory, FileSystem
 from tests.support.erofs_images import algorithm_of, stored
+
+if TYPE_CHECKING:
+    from cfsctl.erofs.format import ImageBuffer
 
 NAMES = [
     *(f"{hash_name}-v{version}.img" for hash_name in ("sha256", "sha512") for version in (0, 1, 2)),
@@ -106,7 +110,7 @@ def test_any_kind_of_buffer(kind: str) -> None:
             memoryview(mapped) as view,
             view[4:] as part,
         ):
-            buffers = {
+            buffers: dict[str, ImageBuffer] = {
                 "bytes": data,
                 "bytearray": bytearray(data),
                 "memoryview": memoryview(data),
