@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import Enum
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeAlias
 
 from cfsctl.errors import DigestMismatchError
 from cfsctl.ostree.graph import TreeGraph
@@ -31,13 +31,33 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cfsctl.digest import Checksum, ObjectID
-    from cfsctl.ostree.commit_stream import CommitStream
-    from cfsctl.ostree.objects import Dirmeta, Dirtree, FileHeader, Xattrs
+    from cfsctl.ostree.objects import Commit, Dirmeta, Dirtree, FileHeader, Xattrs
 
 DEFAULT_LIMITS: Final = PlanLimits()
 
 MAX_FILE_BYTES: Final = (1 << 63) - 1
 """Largest size that the kernel has for a file; a header has room for twice that."""
+
+
+class CommitObjects(Protocol):
+    """A commit with all its objects: one that is stored, or one that was just pulled."""
+
+    @property
+    def checksum(self) -> Checksum:
+        """Name of the commit."""
+
+    @property
+    def commit(self) -> Commit:
+        """The commit itself."""
+
+    def find(self, checksum: Checksum, /) -> tuple[bytes, ObjectID | None] | None:
+        """Return an object's data, and the ID of content that is an object; None if it is not there."""
+
+    def get_metadata(self, checksum: Checksum, kind: ObjectKind, /) -> bytes:
+        """Return a dirtree or dirmeta, verified."""
+
+    def fail_missing(self, checksum: Checksum, kind: ObjectKind, /) -> NoReturn:
+        """Raise the error for an object that is not there."""
 
 
 class XattrNames(Enum):
@@ -52,7 +72,7 @@ class XattrNames(Enum):
 
 
 def commit_to_filesystem(
-    stream: CommitStream,
+    stream: CommitObjects,
     xattr_names: XattrNames = XattrNames.STRIPPED,
     limits: PlanLimits = DEFAULT_LIMITS,
 ) -> FileSystem:
@@ -80,7 +100,7 @@ _Attributes: TypeAlias = "tuple[int, int, int, int, int, Mapping[bytes, bytes]]"
 class _Builder:
     """Makes one tree."""
 
-    def __init__(self, stream: CommitStream, xattr_names: XattrNames, limits: PlanLimits) -> None:
+    def __init__(self, stream: CommitObjects, xattr_names: XattrNames, limits: PlanLimits) -> None:
         self._stream = stream
         self._limits = limits
         self._name_end = -1 if xattr_names is XattrNames.STRIPPED else None
