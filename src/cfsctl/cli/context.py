@@ -24,8 +24,6 @@ USER_PATH = ".var/lib/composefs"
 class NoRepositoryAllowedError(CfsError):
     """``--no-repo`` with a command that needs a repository."""
 
-    exit_code = ExitCode.USAGE
-
 
 class HomeMissingError(CfsError):
     """No HOME in the environment, which the user's repository is found by."""
@@ -123,7 +121,8 @@ class Session:
         from cfsctl.erofs.format import FormatVersion  # noqa: PLC0415 - keeps this module cheap
         from cfsctl.repository import NotARepositoryError, check_algorithm, read_config  # noqa: PLC0415
 
-        fallback = Computation(self.algorithm or Algorithm.SHA512, self.format_version or FormatVersion.V1)
+        version = FormatVersion.V1 if self.format_version is None else self.format_version
+        fallback = Computation(self.algorithm or Algorithm.SHA512, version)
         if self.no_repo:
             return fallback
         try:
@@ -135,7 +134,9 @@ class Session:
         if not self.names_repository:
             return Computation(config.algorithm, fallback.format_version)
         check_algorithm(config.algorithm, self.algorithm)
-        return Computation(config.algorithm, self.format_version or config.image_formats[0])
+        if self.format_version is None:
+            version = config.image_formats[0]
+        return Computation(config.algorithm, version)
 
 
 pass_session = click.make_pass_decorator(Session)

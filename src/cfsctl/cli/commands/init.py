@@ -44,10 +44,11 @@ def command(
         raise click.BadParameter("expected a path, found nothing", param_hint="PATH")
     where = session.repository_path() if path is None else path
     insecure = insecure or session.insecure
+    versions = (erofs_version, session.format_version, FormatVersion.V1)
     status = init_repository(
         where,
         algorithm=algorithm,
-        erofs_version=erofs_version or session.format_version or FormatVersion.V1,
+        erofs_version=next(version for version in versions if version is not None),
         insecure=insecure,
         ensure=ensure,
         reset_metadata=reset_metadata,

@@ -1,0 +1,19 @@
+"""A directory becomes a tree, and its large files become objects."""
+
+from cfsctl.scan.files import ChangedError
+from cfsctl.scan.images import build_images, compute_image_id
+from cfsctl.scan.scanner import scan_directory
+from cfsctl.scan.store import ObjectSink
+from cfsctl.scan.transform import TransformError, XattrFilter, apply_oci_transform, scan_container_root
+
+__all__ = [
+    "ChangedError",
+    "ObjectSink",
+    "TransformError",
+    "XattrFilter",
+    "apply_oci_transform",
+    "build_images",
+    "compute_image_id",
+    "scan_container_root",
+    "scan_directory",
+]

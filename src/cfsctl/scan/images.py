@@ -1,0 +1,61 @@
+"""From trees to images: their IDs, and the images of a repository."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cfsctl.fsverity.merkle import compute_digest
+from cfsctl.repository.names import check_ref
+from cfsctl.tree.bulk import paused_collector
+
+if TYPE_CHECKING:
+    from cfsctl.digest import Algorithm, ObjectID
+    from cfsctl.erofs.format import FormatVersion
+    from cfsctl.repository import Repository
+    from cfsctl.tree.model import FileSystem
+
+
+def compute_image_id(filesystem: FileSystem, version: FormatVersion, algorithm: Algorithm) -> ObjectID:
+    """Return the ID that the image of a tree has, without storing anything.
+
+    Raises:
+        ErofsError: The tree does not fit into an image.
+    """
+    from cfsctl.erofs.writer import build_image  # noqa: PLC0415 - slow to import
+
+    with paused_collector():
+        return compute_digest(build_image(filesystem, version), algorithm)
+
+
+def build_images(repository: Repository, filesystem: FileSystem, ref: str | None = None) -> ObjectID:
+    """Store the image of a tree in each of the repository's formats, and name the default one.
+
+    The objects that the tree refers to must be in the repository. They and the images are behind one
+    barrier before anything is named.
+
+    Args:
+        repository: The repository, open.
+        filesystem: The tree.
+        ref: A ref for the image in the default format, or None.
+
+    Returns:
+        The ID of the image in the default format.
+
+    Raises:
+        ErofsError: The tree does not fit into an image.
+        InvalidNameError: The ref cannot be one; nothing was stored.
+    """
+    from cfsctl.erofs.writer import build_image  # noqa: PLC0415 - as above
+
+    if ref is not None:
+        check_ref(ref, "image name")
+    with paused_collector():
+        stored = [
+            repository.objects.ensure_bytes(build_image(filesystem, version)).object_id
+            for version in repository.erofs_versions
+        ]
+    repository.sync()
+    for object_id in stored[1:]:
+        repository.images.link(object_id)
+    repository.images.link(stored[0], ref)
+    return stored[0]

@@ -1,0 +1,42 @@
+"""What a scan needs of the place where large files go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from cfsctl.digest import ObjectID
+
+
+class StoredObject(Protocol):
+    """What a store says about an object it has taken."""
+
+    @property
+    def object_id(self) -> ObjectID: ...  # noqa: D102 - named after what it is
+
+
+class ObjectWriter(Protocol):
+    """Takes the bytes of one object; dropped unless committed."""
+
+    def write(self, data: bytes | memoryview, /) -> object: ...  # noqa: D102 - the verbs of a store
+    def commit(self) -> StoredObject: ...  # noqa: D102
+    def __enter__(self) -> Self: ...  # noqa: D105
+    def __exit__(  # noqa: D105
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+class ObjectSink(Protocol):
+    """A store of objects; used in forked workers."""
+
+    def ensure_bytes(self, data: bytes, /) -> StoredObject:
+        """Store content that is in memory, unless it is there."""
+
+    def contains(self, object_id: ObjectID, size: int | None = None, /) -> bool:
+        """Return whether an object of this size is there."""
+
+    def create(self) -> ObjectWriter:
+        """Start a new object."""
