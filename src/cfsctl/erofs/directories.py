@@ -49,15 +49,25 @@ def read_listing(image: Image, directory: Inode, parent_nid: int) -> Listing:
         ErofsError: Entries are malformed, unsorted, or have names that no file can have; `.` or `..`
             lead elsewhere; or the link count is not 2 and one per subdirectory.
     """
-    names: list[bytes] = []
-    nids: list[int] = []
-    kinds: list[int] = []
-    for chunk in image.pieces(directory):
-        _parse_chunk(chunk, names, nids, kinds)
+    pieces = image.pieces(directory)
+    names, nids, kinds = _parse_chunk(pieces[0]) if pieces else ([], [], [])
+    for chunk in pieces[1:]:
+        more_names, more_nids, more_kinds = _parse_chunk(chunk)
+        names += more_names
+        nids += more_nids
+        kinds += more_kinds
     if not all(map(operator.lt, names, names[1:])):
         raise _disorder(names)
-    _take(names, nids, kinds, b".", directory.nid)
-    _take(names, nids, kinds, b"..", parent_nid)
+    if (
+        names[:2] == _DOTS
+        and nids[0] == directory.nid
+        and nids[1] == parent_nid
+        and kinds[0] == kinds[1] == _DIRECTORY
+    ):
+        del names[:2], nids[:2], kinds[:2]
+    else:
+        _take(names, nids, kinds, b".", directory.nid)
+        _take(names, nids, kinds, b"..", parent_nid)
     if nids and max(nids) > image.max_nid:
         raise ErofsError(f"Invalid inode: {max(nids)} (the image ends at {image.max_nid})", field="nid")
     subdirectories = kinds.count(_DIRECTORY)
@@ -68,6 +78,10 @@ def read_listing(image: Image, directory: Inode, parent_nid: int) -> Listing:
             field="i_nlink",
         )
     return Listing(names, nids, kinds)
+
+
+_DOTS: Final = [b".", b".."]
+"""How nearly every listing begins; only names that start with bytes below the dot come before."""
 
 
 class _EntryArrays(dict[int, "Callable[[bytes], tuple[Any, ...]]"]):
@@ -82,8 +96,8 @@ class _EntryArrays(dict[int, "Callable[[bytes], tuple[Any, ...]]"]):
 _ENTRY_ARRAYS: Final = _EntryArrays()
 
 
-def _parse_chunk(chunk: bytes, names: list[bytes], nids: list[int], kinds: list[int]) -> None:
-    """Append the entries of one chunk.
+def _parse_chunk(chunk: bytes) -> tuple[list[bytes], list[int], list[int]]:
+    """Return names, inodes and types of the entries of one chunk.
 
     The first name's offset is the size of the array. Zeros behind the last name fill the block.
     """
@@ -93,21 +107,19 @@ def _parse_chunk(chunk: bytes, names: list[bytes], nids: list[int], kinds: list[
             f"Invalid image: invalid directory entry name_offset {first} in a chunk of {len(chunk)} bytes",
             field="nameoff",
         )
-    entries = _ENTRY_ARRAYS[first](chunk)
+    entries = list(_ENTRY_ARRAYS[first](chunk))
     starts = entries[1::3]
     used = chunk.rstrip(b"\0")
-    found = [used[start:end] for start, end in pairwise(starts)]
-    found.append(used[starts[-1] :])
+    names = [used[start:end] for start, end in pairwise(starts)]
+    names.append(used[starts[-1] :])
     # Offsets that go back or point behind the last name leave an empty name somewhere.
-    if not all(found):
+    if not all(names):
         raise ErofsError("directory entry without a name, or names out of bounds", field="nameoff")
     if used.find(b"/", first) >= 0 or used.find(b"\0", first) >= 0:
         raise ErofsError("directory entry name with '/' or NUL", field="name")
     if len(used) - first > MAX_NAME_LENGTH:
-        _check_lengths(found)
-    names += found
-    nids += entries[::3]
-    kinds += entries[2::3]
+        _check_lengths(names)
+    return names, entries[::3], entries[2::3]
 
 
 def _check_lengths(names: Sequence[bytes]) -> None:

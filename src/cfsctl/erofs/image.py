@@ -39,6 +39,7 @@ KNOWN_I_FORMATS: Final = frozenset(
 # As plain numbers, which are found and compared faster than members.
 _CHUNK: Final = int(DataLayout.CHUNK)
 _INLINE: Final = int(DataLayout.INLINE)
+_MAX_NS: Final = 999_999_999
 
 KIND_OF_TYPE: Final = bytes(
     {
@@ -169,12 +170,15 @@ class Image:
         if icount:
             body_end += XATTR_BODY_HEADER.size + (icount - 1) * 4
         kind = KIND_OF_TYPE[mode >> 12]
-        check_inode(nid, i_format, mode, mtime_ns)
+        if i_format not in KNOWN_I_FORMATS or not kind or mtime_ns > _MAX_NS:
+            raise _refused_inode(nid, i_format, mode, mtime_ns)
         if body_end > len(data):
             raise ErofsError(
                 f"Offset out of bounds: attributes of inode {nid}", offset=offset, field="i_xattr_icount"
             )
-        self.claim(body_end - offset)
+        self.unclaimed -= body_end - offset
+        if self.unclaimed < 0:
+            self.claim(0)
         return Inode(
             nid,
             kind,
@@ -254,25 +258,20 @@ def as_buffer(data: ImageBuffer) -> Buffer:
     return bytes(data)
 
 
-def check_inode(nid: int, i_format: int, mode: int, mtime_ns: int) -> None:
-    """Refuse an inode header with a layout, a type or a time that no writer of images makes.
-
-    Raises:
-        ErofsError: It has one.
-    """
+def _refused_inode(nid: int, i_format: int, mode: int, mtime_ns: int) -> ErofsError:
+    """Return the error for a header with a layout, a type or a time that no writer of images makes."""
     offset = nid * SLOT_SIZE
     if i_format not in KNOWN_I_FORMATS:
-        raise ErofsError(
+        return ErofsError(
             f"Invalid image: invalid data layout in inode format {i_format:#x} of inode {nid}",
             offset=offset,
             field="i_format",
         )
     if not KIND_OF_TYPE[mode >> 12]:
-        raise ErofsError(f"unknown file type 0o{mode & 0o170000:o}", offset=offset, field="i_mode")
-    if mtime_ns >= 1_000_000_000:
-        raise ErofsError(
-            f"expected less than 1000000000 nanoseconds, got {mtime_ns}", offset=offset, field="i_mtime_nsec"
-        )
+        return ErofsError(f"unknown file type 0o{mode & 0o170000:o}", offset=offset, field="i_mode")
+    return ErofsError(
+        f"expected less than 1000000000 nanoseconds, got {mtime_ns}", offset=offset, field="i_mtime_nsec"
+    )
 
 
 def show(name: bytes) -> str:

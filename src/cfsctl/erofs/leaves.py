@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from cfsctl.erofs.attributes import Attribute
     from cfsctl.erofs.image import Image, Inode
 
+# As plain numbers, which are found and compared faster than members.
+_REGULAR: Final = int(DirentType.REGULAR)
+_SYMLINK: Final = int(DirentType.SYMLINK)
+
 _CHUNK_BITS_MASK: Final = 0x1F
 """Bits of i_u that hold the chunk size; the next one would mean chunk indexes of eight bytes."""
 
@@ -60,21 +64,26 @@ class LeafReader:
         Raises:
             ErofsError: The inode contradicts itself or the format.
         """
+        kind = inode.kind
+        if kind == _REGULAR:
+            return self._regular(inode, may_be_whiteout=may_be_whiteout)
+        own = self.separated(inode).own
+        if kind == _SYMLINK:
+            return Symlink(self._target(inode), *_stat(inode), own)
+        return self._special(inode, own)
+
+    def _special(self, inode: Inode, own: Mapping[bytes, bytes]) -> Leaf:
         match inode.kind:
-            case DirentType.REGULAR:
-                return self._regular(inode, may_be_whiteout=may_be_whiteout)
-            case DirentType.SYMLINK:
-                return Symlink(self._target(inode), *_stat(inode), self.separated(inode).own)
             case DirentType.CHARACTER:
                 if inode.u == 0 and inode.nlink > 1:
                     raise _linked_whiteout(inode)
-                return CharDevice(inode.u, *_stat(inode), self.separated(inode).own)
+                return CharDevice(inode.u, *_stat(inode), own)
             case DirentType.BLOCK:
-                return BlockDevice(inode.u, *_stat(inode), self.separated(inode).own)
+                return BlockDevice(inode.u, *_stat(inode), own)
             case DirentType.FIFO:
-                return Fifo(*_stat(inode), self.separated(inode).own)
+                return Fifo(*_stat(inode), own)
             case DirentType.SOCKET:
-                return Socket(*_stat(inode), self.separated(inode).own)
+                return Socket(*_stat(inode), own)
             case _:
                 raise AssertionError(f"kind {inode.kind} is no leaf")
 

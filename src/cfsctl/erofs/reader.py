@@ -33,6 +33,8 @@ from cfsctl.tree.bulk import paused_collector
 from cfsctl.tree.model import NO_XATTRS, CharDevice, Directory, FileSystem, Leaf
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cfsctl.digest import Algorithm, ObjectID
     from cfsctl.erofs.attributes import Attribute
     from cfsctl.erofs.format import ImageBuffer
@@ -117,7 +119,7 @@ class _TreeReader:
         self._image = image
         self._leaves = LeafReader(image, algorithm)
         self._read_external = external_file_reader(image, algorithm, self._leaves.own_of_references)
-        self._unmarked: set[bytes] = set()
+        self._own: dict[bytes, Mapping[bytes, bytes]] = {b"": NO_XATTRS}
         self._links: dict[int, _Links] = {}
         self._stack: list[_Pending] = []
 
@@ -136,24 +138,25 @@ class _TreeReader:
         """Return the node of a directory and note that its entries are to be read."""
         if depth >= MAX_DEPTH:
             raise ErofsError(f"Maximum directory depth exceeded ({MAX_DEPTH})", field="depth")
-        marked = self._marked_attributes(inode)
-        # The attributes of a marked directory depend on whether there are whiteouts in it.
-        own = self._leaves.separated(inode).own if marked is None else NO_XATTRS
+        body = self._image.data[inode.body_start : inode.body_end]
+        own = self._own.get(body)
+        marked = None
+        if own is None:
+            own, marked = self._directory_attributes(body)
         directory = Directory(inode.mode, inode.uid, inode.gid, inode.mtime_s, inode.mtime_ns, own)
         self._stack.append(_Pending(directory, inode, parent_nid, depth, trail, marked))
         return directory
 
-    def _marked_attributes(self, inode: Inode) -> list[Attribute] | None:
-        if not self._image.is_epoch1 or inode.body_end == inode.body_start:
-            return None
-        body = self._image.data[inode.body_start : inode.body_end]
-        if body in self._unmarked:
-            return None
+    def _directory_attributes(self, body: bytes) -> tuple[Mapping[bytes, bytes], list[Attribute] | None]:
+        """Return the tree's own attributes, or all stored ones of a marked directory.
+
+        Those of a marked directory depend on whether there are whiteouts in it.
+        """
         attributes = self._image.attributes.decode(body)
-        if all(mark in attributes for mark in WHITEOUTS_ATTRIBUTES):
-            return attributes
-        self._unmarked.add(body)
-        return None
+        if self._image.is_epoch1 and all(mark in attributes for mark in WHITEOUTS_ATTRIBUTES):
+            return NO_XATTRS, attributes
+        own = self._own[body] = separate(attributes).own
+        return own, None
 
     def _fill(self, pending: _Pending) -> None:
         """Read the entries of one directory."""
@@ -162,7 +165,8 @@ class _TreeReader:
         try:
             names, nids, kinds = read_listing(self._image, pending.inode, pending.parent_nid)
             self._read_entries(pending, names, nids, kinds, nodes)
-            self._image.claim(0)
+            if self._image.unclaimed < 0:
+                self._image.claim(0)
             pending.directory.entries = dict(zip(names, nodes, strict=True))
             if pending.marked is not None:
                 self._unmark(pending.directory, pending.marked, kinds)
