@@ -25,7 +25,6 @@ import contextlib
 import errno
 import logging
 import os
-import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -303,6 +302,8 @@ def _attached(mount_fd: int) -> Iterator[None]:
 
     The kernel attaches a mount only once: it is of no further use afterwards.
     """
+    import tempfile  # noqa: PLC0415 - only for old kernels
+
     directory = tempfile.mkdtemp(prefix="cfsctl-mount-")
     try:
         with _during("attaching the image"):
