@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from urllib.parse import quote, urlunsplit
 
 from cfsctl.digest import Checksum
+from cfsctl.errors import CfsError
 from cfsctl.http import open_fetcher
 from cfsctl.http.document import Collector
 from cfsctl.http.fetcher import (
@@ -42,7 +43,6 @@ from cfsctl.ostree.summary import MAX_SUMMARY_SIZE, Summary, SummaryError, Summa
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from cfsctl.errors import CfsError
     from cfsctl.http.fetcher import Fetcher
     from cfsctl.ostree.source import FileSink
 
@@ -214,7 +214,12 @@ class RemoteSource:
 
         for job, data in self._fetcher.transfer(next_job):
             in_flight -= 1
-            deliver(job.checksum, job.kind, data)
+            try:
+                deliver(job.checksum, job.kind, data)
+            except CfsError as error:
+                if error.hint is None and _HTML.match(data):
+                    error.hint = _HTML_HINT
+                raise
 
     def _make_metadata_job(self, checksum: Checksum, kind: ObjectKind, held: _Held) -> _MetadataJob:
         limit = self._commit_sizes.get(checksum, MAX_METADATA_SIZE) if kind is ObjectKind.COMMIT else None

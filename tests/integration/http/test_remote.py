@@ -10,7 +10,7 @@ import pytest
 
 from cfsctl import gvariant
 from cfsctl.digest import Checksum
-from cfsctl.errors import ExitCode
+from cfsctl.errors import DigestMismatchError, ExitCode
 from cfsctl.http import Transport, open_fetcher
 from cfsctl.http.fetcher import (
     ConnectFailedError,
@@ -254,6 +254,21 @@ def test_many_large_metadata_objects_at_once(
     for checksum, kind in wanted:
         server.on(path_of(checksum, kind), respond(bytes(1 << 20)))
     assert len(fetch_metadata(source, *wanted * 3)) == 12
+
+
+@pytest.mark.parametrize(("body", "has_hint"), [(HTML, True), (b"other bytes", False)])
+def test_an_object_that_is_a_web_page_gets_a_hint(
+    source: RemoteSource, server: FaultyServer, body: bytes, *, has_hint: bool
+) -> None:
+    server.on(path_of(ONE, ObjectKind.COMMIT), respond(body))
+    wanted = [(ONE, ObjectKind.COMMIT)]
+
+    def deliver(_checksum: Checksum, _kind: ObjectKind, data: bytes) -> None:
+        raise DigestMismatchError("commit", expected=ONE.hex(), actual=data.hex())
+
+    with pytest.raises(DigestMismatchError) as caught:
+        source.fetch_metadata(lambda: wanted.pop() if wanted else None, deliver)
+    assert (caught.value.hint is not None) == has_hint
 
 
 class FileSink:
