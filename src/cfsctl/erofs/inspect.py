@@ -33,17 +33,17 @@ class EntryError(CfsError):
     exit_code = ExitCode.NOT_FOUND
 
 
-def load_image(fd: int) -> bytes:
+def load_image(fd: int, start: bytes = b"") -> bytes:
     """Return the image in an open file; nothing but its headers is read unless those are right.
 
     Args:
-        fd: Descriptor at the start of a file or pipe, borrowed.
+        fd: Descriptor of a file or pipe, borrowed.
+        start: What was read from it already.
 
     Raises:
         ErofsError: The headers are not those of a composefs image.
         OSError: It cannot be read.
     """
-    start = b""
     while len(start) < INODE_AREA_OFFSET and (more := os.read(fd, INODE_AREA_OFFSET - len(start))):
         start += more
     size = promised_size(start)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import Algorithm
 from cfsctl.fsverity.merkle import compute_digest
+from cfsctl.tree.dumped import RedirectedFile
 from cfsctl.tree.model import (
     BlockDevice,
     CharDevice,
@@ -28,6 +29,7 @@ from cfsctl.tree.model import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from cfsctl.digest import ObjectID
     from cfsctl.tree.model import Node
 
     Entry = Directory | Leaf
@@ -181,7 +183,7 @@ class _Comparison:
             return Removed(path, old)
         changes = list(iter_changes(old, new))
         if old_link != new_link:
-            changes.append(Change(Attribute.LINK, _show_link(old_link), _show_link(new_link)))
+            changes.append(Change(Attribute.LINK, _escape_optional(old_link), _escape_optional(new_link)))
         if self._ignored:
             changes = [change for change in changes if change.attribute not in self._ignored]
         return Changed(path, tuple(changes)) if changes else None
@@ -207,7 +209,7 @@ def _xattr_changes(old: Node, new: Node) -> Iterator[Change]:
     for name in sorted(old.xattrs.keys() | new.xattrs.keys()):
         before, after = old.xattrs.get(name), new.xattrs.get(name)
         if before != after:
-            yield Change(Attribute.XATTR, _show_value(before), _show_value(after), name)
+            yield Change(Attribute.XATTR, _quote_optional(before), _quote_optional(after), name)
 
 
 def _content_changes(old: Entry, new: Entry) -> Iterator[Change]:
@@ -215,17 +217,20 @@ def _content_changes(old: Entry, new: Entry) -> Iterator[Change]:
     match old, new:
         case Symlink(), Symlink():
             if old.target != new.target:
-                yield Change(Attribute.TARGET, _show_value(old.target), _show_value(new.target))
+                yield Change(Attribute.TARGET, quote(old.target), quote(new.target))
         case CharDevice() | BlockDevice(), CharDevice() | BlockDevice():
             if old.rdev != new.rdev:
                 yield Change(Attribute.DEVICE, format_device(old.rdev), format_device(new.rdev))
-        case InlineFile() | ExternalFile() | SparseFile(), InlineFile() | ExternalFile() | SparseFile():
+        case (
+            InlineFile() | ExternalFile() | SparseFile() | RedirectedFile(),
+            InlineFile() | ExternalFile() | SparseFile() | RedirectedFile(),
+        ):
             yield from _file_changes(old, new)
         case _:
             pass
 
 
-File = InlineFile | ExternalFile | SparseFile
+File = InlineFile | ExternalFile | SparseFile | RedirectedFile
 
 
 def _file_changes(old: File, new: File) -> Iterator[Change]:
@@ -236,31 +241,44 @@ def _file_changes(old: File, new: File) -> Iterator[Change]:
 
 
 def _is_same_content(old: File, new: File) -> bool:
+    if file_size(old) != file_size(new):
+        return False
     match old, new:
-        case InlineFile(), InlineFile():
-            return old.data == new.data
-        case ExternalFile(), ExternalFile():
-            return old.object_id == new.object_id and old.size == new.size
+        case InlineFile(), _:
+            return _is_content_of(new, old.data)
+        case _, InlineFile():
+            return _is_content_of(old, new.data)
         case SparseFile(), SparseFile():
-            return old.size == new.size
-        case InlineFile(), ExternalFile():
-            return _is_object_of(new, old.data)
-        case ExternalFile(), InlineFile():
-            return _is_object_of(old, new.data)
-        case InlineFile(), SparseFile():
-            return old.data == bytes(new.size) if new.size == len(old.data) else False
-        case SparseFile(), InlineFile():
-            return _is_same_content(new, old)
+            return True
+        case ExternalFile() | RedirectedFile(), ExternalFile() | RedirectedFile():
+            return _identity(old) == _identity(new)
         case _:
-            # Sparse against an object: the object's content is not at hand.
+            # A hole against an object, whose content is not at hand.
             return False
 
 
-def _is_object_of(file: ExternalFile, data: bytes) -> bool:
-    """Tell whether the object of a file has this content."""
-    if file.size != len(data):
-        return False
-    return compute_digest(data, Algorithm.of_digest(file.object_id)) == file.object_id
+def file_size(file: File) -> int:
+    """Return the size of a file's content in bytes."""
+    return len(file.data) if isinstance(file, InlineFile) else file.size
+
+
+def _identity(file: ExternalFile | RedirectedFile) -> ObjectID | bytes:
+    """Return what tells the content of a file from others: its digest, or else where it is."""
+    if isinstance(file, ExternalFile):
+        return file.object_id
+    return file.path if file.digest is None else file.digest
+
+
+def _is_content_of(file: File, data: bytes) -> bool:
+    """Tell whether a file of the same size has this content."""
+    match file:
+        case InlineFile():
+            return file.data == data
+        case SparseFile():
+            return not any(data)
+        case ExternalFile() | RedirectedFile():
+            digest = file.object_id if isinstance(file, ExternalFile) else file.digest
+            return digest is not None and compute_digest(data, Algorithm.of_digest(digest)) == digest
 
 
 def format_mtime(node: Node) -> str:
@@ -280,8 +298,10 @@ def format_content(file: File) -> str:
     match file:
         case ExternalFile():
             return f"{file.size} bytes, {file.object_id.hex()}"
+        case RedirectedFile():
+            return f"{file.size} bytes, {'no digest' if file.digest is None else file.digest.hex()}"
         case InlineFile() if len(file.data) <= _SHOWN_VALUE:
-            return f"{len(file.data)} bytes, {_show_value(file.data)}"
+            return f"{len(file.data)} bytes, {quote(file.data)}"
         case InlineFile():
             return f"{len(file.data)} bytes"
         case SparseFile():
@@ -295,6 +315,8 @@ def format_storage(file: File) -> str:
             return "inline"
         case SparseFile():
             return "sparse"
+        case RedirectedFile():
+            return f"at {quote(file.path)}"
         case ExternalFile():
             return "object" if file.has_digest else "object without digest"
 
@@ -303,19 +325,26 @@ _SHOWN_VALUE: Final = 64
 """Bytes of a value that a text quotes."""
 
 
-def _show_value(value: bytes | None) -> str | None:
+def quote(value: bytes) -> str:
     """Return a value in quotes, escaped, and cut where it is long."""
-    if value is None:
-        return None
-    text = '"' + "".join(_show_byte(byte) for byte in value[:_SHOWN_VALUE]) + '"'
+    text = '"' + escape(value[:_SHOWN_VALUE]).replace('"', '\\"') + '"'
     return text if len(value) <= _SHOWN_VALUE else f"{text}... ({len(value)} bytes)"
 
 
-def _show_byte(byte: int) -> str:
-    if byte in b'\\"':
-        return "\\" + chr(byte)
+def escape(value: bytes) -> str:
+    """Return a value with everything escaped that is not printable ASCII."""
+    return "".join(_escape_byte(byte) for byte in value)
+
+
+def _escape_byte(byte: int) -> str:
+    if byte == 0x5C:
+        return "\\\\"
     return chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}"
 
 
-def _show_link(path: bytes | None) -> str | None:
-    return None if path is None else _show_value(path)
+def _quote_optional(value: bytes | None) -> str | None:
+    return None if value is None else quote(value)
+
+
+def _escape_optional(value: bytes | None) -> str | None:
+    return None if value is None else escape(value)

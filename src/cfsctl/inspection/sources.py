@@ -1,0 +1,362 @@
+"""From what a user names to a tree.
+
+A name may say what it is: ``dir:``, ``image:``, ``dump:`` or ``commit:`` in front of it. Without that a
+path that exists is taken as the directory, image or dump that it is, and any other name is looked up in
+the repository, among images and OSTree commits.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.digest import Algorithm
+from cfsctl.erofs.format import COMPOSEFS_MAGIC
+from cfsctl.errors import CfsError, ExitCode, RepositoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cfsctl.digest import Checksum
+    from cfsctl.ostree.to_tree import XattrNames
+    from cfsctl.repository import Repository
+    from cfsctl.scan import XattrFilter
+    from cfsctl.tree.model import FileSystem
+
+
+class SourceError(CfsError):
+    """A name that leads to nothing, to too much, or to something that is no tree."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
+class SourceMismatchError(CfsError):
+    """Sources whose objects are named by different hashes."""
+
+    exit_code = ExitCode.INVALID_DATA
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How sources are read where there is a choice.
+
+    Attributes:
+        propagate_usr: Directories go through what create-image does to them.
+        xattr_filter: Extended attributes that this leaves.
+        xattr_names: How names of attributes in OSTree commits are read.
+    """
+
+    propagate_usr: bool
+    xattr_filter: XattrFilter
+    xattr_names: XattrNames
+
+
+@dataclass(slots=True)
+class Source(ABC):
+    """Something that a tree can be read from.
+
+    Attributes:
+        name: What the user called it, without the prefix.
+        notes: What the user should know about how it was read.
+    """
+
+    name: str
+    notes: list[str] = field(default_factory=list, init=False)
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """What it is, and its name."""
+
+    @abstractmethod
+    def find_algorithm(self) -> Algorithm | None:
+        """Return the hash of the objects in it; None where any will do."""
+
+    @abstractmethod
+    def read(self, algorithm: Algorithm) -> FileSystem:
+        """Return the tree, with objects named by a hash.
+
+        Raises:
+            CfsError: It cannot be read as what it is.
+            OSError: It cannot be read.
+        """
+
+
+@dataclass(slots=True)
+class DirectorySource(Source):
+    """A directory on disk."""
+
+    reading: Reading
+
+    @property
+    def description(self) -> str:
+        """What it is, and its name."""
+        return f"directory {self.name}"
+
+    def find_algorithm(self) -> Algorithm | None:
+        """Return None: any hash will do."""
+        return None
+
+    def read(self, algorithm: Algorithm) -> FileSystem:
+        """Scan it; as create-image does if that is wanted and there is a ``/usr``."""
+        from cfsctl.scan import scan_container_root  # noqa: PLC0415 - only where a directory is named
+
+        propagate_usr = self.reading.propagate_usr
+        if propagate_usr and not os.path.isdir(os.path.join(self.name, "usr")):
+            propagate_usr = False
+            self.notes.append(f"{self.name} has no /usr and is taken as it is")
+        return scan_container_root(
+            self.name,
+            algorithm=algorithm,
+            xattr_filter=self.reading.xattr_filter,
+            propagate_usr=propagate_usr,
+        )
+
+
+@dataclass(slots=True)
+class ImageFileSource(Source):
+    """An image in a file."""
+
+    data: bytes
+
+    @property
+    def description(self) -> str:
+        """What it is, and its name."""
+        return f"image {self.name}"
+
+    def find_algorithm(self) -> Algorithm | None:
+        """Return the hash that the image was made for."""
+        from cfsctl.erofs.reader import find_algorithm  # noqa: PLC0415 - only where an image is named
+
+        return find_algorithm(self.data)
+
+    def read(self, algorithm: Algorithm) -> FileSystem:
+        """Read the image."""
+        from cfsctl.erofs.reader import read_image  # noqa: PLC0415 - only where an image is named
+
+        return read_image(self.data, algorithm)
+
+
+@dataclass(slots=True)
+class DumpSource(Source):
+    """A dump in a file."""
+
+    lines: bytes
+
+    @property
+    def description(self) -> str:
+        """What it is, and its name."""
+        return f"dump {self.name}"
+
+    def find_algorithm(self) -> Algorithm | None:
+        """Return the hash of the first digest in it."""
+        for line in self.lines.split(b"\n"):
+            fields = line.split(b" ", _DIGEST_FIELD + 1)
+            if len(fields) > _DIGEST_FIELD and len(fields[_DIGEST_FIELD]) in _DIGEST_LENGTHS:
+                return _DIGEST_LENGTHS[len(fields[_DIGEST_FIELD])]
+        return None
+
+    def read(self, algorithm: Algorithm) -> FileSystem:
+        """Parse the dump."""
+        from io import BytesIO  # noqa: PLC0415 - only where a dump is named
+
+        from cfsctl.dumpfile import parse_dump  # noqa: PLC0415
+
+        return parse_dump(BytesIO(self.lines), algorithm)
+
+
+_DIGEST_FIELD: Final = 10
+_DIGEST_LENGTHS: Final = {2 * algorithm.digest_size: algorithm for algorithm in Algorithm}
+
+
+@dataclass(slots=True)
+class StoredImageSource(Source):
+    """An image in the repository."""
+
+    repository: Repository
+
+    @property
+    def description(self) -> str:
+        """What it is, and its name."""
+        return f"image {self.name}"
+
+    def find_algorithm(self) -> Algorithm | None:
+        """Return the hash of the repository."""
+        return self.repository.algorithm
+
+    def read(self, algorithm: Algorithm) -> FileSystem:
+        """Read the image."""
+        from cfsctl.erofs.reader import read_image  # noqa: PLC0415 - only where an image is named
+
+        with self.repository.images.map(self.name) as data:
+            return read_image(data, algorithm)
+
+
+@dataclass(slots=True)
+class CommitSource(Source):
+    """An OSTree commit in the repository."""
+
+    repository: Repository
+    checksum: Checksum
+    reading: Reading
+
+    @property
+    def description(self) -> str:
+        """What it is, and its name."""
+        return f"commit {self.name}"
+
+    def find_algorithm(self) -> Algorithm | None:
+        """Return the hash of the repository."""
+        return self.repository.algorithm
+
+    def read(self, algorithm: Algorithm) -> FileSystem:
+        """Make the tree of the commit."""
+        from cfsctl.ostree.refs import open_commit  # noqa: PLC0415 - only where a commit is named
+        from cfsctl.ostree.to_tree import commit_to_filesystem  # noqa: PLC0415
+
+        if algorithm is not self.repository.algorithm:
+            raise _mismatch([self])
+        stream = open_commit(self.repository, self.checksum)
+        return commit_to_filesystem(stream, self.reading.xattr_names)
+
+
+class SourceFinder:
+    """Finds what names stand for."""
+
+    def __init__(self, open_repository: Callable[[], Repository], reading: Reading) -> None:
+        """Open nothing yet.
+
+        Args:
+            open_repository: Returns the repository, always the same one; called only for names that are
+                not found outside.
+            reading: How sources are read.
+        """
+        self._open_repository = open_repository
+        self._reading = reading
+
+    def find(self, text: str) -> Source:
+        """Return the source that a user means.
+
+        Raises:
+            SourceError: There is none, or more than one.
+            CfsError: An image or dump cannot be read as such, or the repository cannot be opened.
+            OSError: A file cannot be read.
+        """
+        prefix, colon, name = text.partition(":")
+        if colon and prefix in _PREFIXES:
+            return _PREFIXES[prefix](self, name)
+        return self._guess(text)
+
+    def find_directory(self, name: str) -> Source:
+        """Return a directory."""
+        return DirectorySource(name, self._reading)
+
+    def find_dump(self, name: str) -> Source:
+        """Return a dump in a file; ``-`` is standard input."""
+        with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
+            return DumpSource(name, file.read())
+
+    def find_image(self, name: str) -> Source:
+        """Return an image: a file if there is one of that name, else one of the repository."""
+        if os.path.lexists(name):
+            with open(name, "rb", buffering=0) as file:
+                return ImageFileSource(name, _load_image(file.fileno()))
+        repository = self._open_repository()
+        if repository.images.find(name) is None:
+            raise SourceError(f"image not found: {name}")
+        return StoredImageSource(name, repository)
+
+    def find_commit(self, name: str) -> Source:
+        """Return an OSTree commit of the repository, by tag, ID, or the beginning of its ID."""
+        from cfsctl.ostree.refs import resolve_source  # noqa: PLC0415 - only where a commit is named
+
+        repository = self._open_repository()
+        return CommitSource(name, repository, resolve_source(repository, name), self._reading)
+
+    def _guess(self, name: str) -> Source:
+        try:
+            mode = os.stat(name).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return self._find_in_repository(name)
+        if stat.S_ISDIR(mode):
+            return self.find_directory(name)
+        with open(name, "rb", buffering=0) as file:
+            start = os.read(file.fileno(), _SNIFFED_BYTES)
+            if start[:4] == COMPOSEFS_MAGIC.to_bytes(4, "little"):
+                return ImageFileSource(name, _load_image(file.fileno(), start))
+            if start[:1] == b"/":
+                return DumpSource(name, start + file.readall())
+        raise SourceError(f"{name}: expected a directory, an image or a dump, found none of them")
+
+    def _find_in_repository(self, name: str) -> Source:
+        """Return the only image or commit that a name may mean."""
+        try:
+            repository = self._open_repository()
+        except CfsError as error:
+            raise SourceError(f"{name}: no such file, and no repository to look in ({error})") from error
+        found: list[Source] = []
+        for find in (self.find_image, self.find_commit):
+            try:
+                found.append(find(name))
+            except (RepositoryError, SourceError):
+                continue
+        if not found:
+            raise SourceError(
+                f"{name}: no such file, and no image or commit of that name in {repository.path}",
+                hint="an image is named by ref or ID, a commit by tag, ID or the beginning of its ID",
+            )
+        if len(found) > 1:
+            raise SourceError(
+                f"{name}: there are an image and a commit of that name",
+                hint="say image: or commit: before it",
+            )
+        return found[0]
+
+
+_PREFIXES: Final[dict[str, Callable[[SourceFinder, str], Source]]] = {
+    "dir": SourceFinder.find_directory,
+    "image": SourceFinder.find_image,
+    "dump": SourceFinder.find_dump,
+    "commit": SourceFinder.find_commit,
+}
+
+
+_SNIFFED_BYTES: Final = 1024
+
+
+def _load_image(fd: int, start: bytes = b"") -> bytes:
+    from cfsctl.erofs.inspect import load_image  # noqa: PLC0415 - only where an image is named
+
+    return load_image(fd, start)
+
+
+def common_algorithm(sources: Iterable[Source], preferred: Algorithm | None) -> Algorithm:
+    """Return the hash that all sources can be read with.
+
+    Args:
+        sources: The sources.
+        preferred: The hash to take where any will do; SHA-512 if None.
+
+    Raises:
+        SourceMismatchError: They name their objects by different hashes.
+    """
+    sources = list(sources)
+    demanded = {found for source in sources if (found := source.find_algorithm()) is not None}
+    if len(demanded) > 1:
+        raise _mismatch(sources)
+    return demanded.pop() if demanded else preferred or Algorithm.SHA512
+
+
+def _mismatch(sources: Iterable[Source]) -> SourceMismatchError:
+    hashes = [
+        f"{source.description} by {found.hash_name}"
+        for source in sources
+        if (found := source.find_algorithm()) is not None
+    ]
+    return SourceMismatchError(
+        f"contents cannot be compared: objects are named in {', in '.join(hashes)}",
+        hint="make both with the same hash",
+    )
