@@ -8,7 +8,6 @@ before reading and after it; otherwise the image would describe something that n
 from __future__ import annotations
 
 import os
-import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import CfsError, ExitCode
@@ -51,30 +50,36 @@ class ChangedError(CfsError):
         return type(self), (self.path,)
 
 
-class State(NamedTuple):
-    """What must not change while a file is scanned."""
-
-    mode: int
-    dev: int
-    ino: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
+State = tuple[int, int, int, int, int]
+"""Device, inode, size in bytes, mtime and ctime in nanoseconds. Whatever changes a file changes its ctime."""
 
 
 def file_state(status: os.stat_result) -> State:
-    """Return the state of a file."""
-    return State(
-        status.st_mode, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    )
+    """Return what must not change while a file is scanned."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class FileTask(NamedTuple):
-    """A file to read: its number in the scan, its path below the root, and its state."""
+    """A file to read.
+
+    Attributes:
+        number: Its number in the scan.
+        directory: Path of its directory below the root, empty for the root.
+        name: Its name there.
+        size: Its size in bytes.
+        state: What was found when it was listed.
+    """
 
     number: int
-    path: bytes
+    directory: bytes
+    name: bytes
+    size: int
     state: State
+
+    @property
+    def path(self) -> bytes:
+        """Path below the root."""
+        return b"/".join((self.directory, self.name)) if self.directory else self.name
 
 
 Results = list[tuple[int, "ObjectID"]]
@@ -92,6 +97,7 @@ class FileReader:
             store: Where content goes, or None to compute digests only.
         """
         self._root = root
+        self._directory = (b"", os.dup(root))
         self._digester = FileDigester(algorithm)
         self._store = store
 
@@ -99,24 +105,46 @@ class FileReader:
         """Return the object ID of each file."""
         return [(task.number, self._read(task)) for task in tasks]
 
+    def close(self) -> None:
+        """Close the directory that was read last."""
+        os.close(self._directory[1])
+
     def _read(self, task: FileTask) -> ObjectID:
-        fd = open_below(self._root, task.path)
+        fd = self._open(task)
         try:
-            check_state(fd, task.state, task.path)
+            if file_state(os.fstat(fd)) != task.state:
+                raise ChangedError(task.path)
             object_id = self._digest(fd, task) if self._store is None else self._keep(self._store, fd, task)
-            check_state(fd, task.state, task.path)
+            if file_state(os.fstat(fd)) != task.state:
+                raise ChangedError(task.path)
         finally:
             os.close(fd)
         return object_id
 
+    def _open(self, task: FileTask) -> int:
+        # Files come directory by directory, so walking there once is enough for most of them.
+        path, directory = self._directory
+        try:
+            if path != task.directory:
+                os.close(directory)
+                self._directory = (b"", os.dup(self._root))
+                directory = open_directory_below(self._root, task.directory)
+                os.close(self._directory[1])
+                self._directory = (task.directory, directory)
+            return os.open(task.name, _OPEN_FLAGS, dir_fd=directory)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ChangedError(task.path) from error
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, os.fsdecode(task.path)) from error
+
     def _digest(self, fd: int, task: FileTask) -> ObjectID:
         object_id, size = self._digester.compute(fd)
-        if size != task.state.size:
+        if size != task.size:
             raise ChangedError(task.path)
         return object_id
 
     def _keep(self, store: ObjectSink, fd: int, task: FileTask) -> ObjectID:
-        size = task.state.size
+        size = task.size
         if size <= MAX_WHOLE_BYTES:
             data = read_exactly(fd, size, task.path)
             return store.ensure_bytes(data).object_id
@@ -163,38 +191,27 @@ def _copy(fd: int, size: int, write: Callable[[bytes], object], path: bytes) -> 
         raise ChangedError(path)
 
 
-def open_below(root: int, path: bytes) -> int:
-    """Open a file for reading beneath a directory, without following links or waiting for anything.
+def open_directory_below(root: int, path: bytes) -> int:
+    """Open a directory beneath another one, without following links.
 
     Args:
-        root: The directory, borrowed.
+        root: The directory to start from, borrowed.
         path: Relative path of any length.
 
     Returns:
-        A descriptor that the caller owns.
+        A descriptor that the caller owns; it is only good for looking names up.
 
     Raises:
-        ChangedError: There is no such file any more, or it is something else by now.
+        OSError: There is no such directory.
     """
-    directory = root
-    rest = path
+    directory = os.dup(root)
     try:
-        while len(rest) > _MAX_PATH_BYTES:
-            cut = rest.rindex(b"/", 0, _MAX_PATH_BYTES)
-            following = openat2(directory, rest[:cut], _DIRECTORY_FLAGS, resolve=_RESOLVE)
-            if directory != root:
-                os.close(directory)
-            directory, rest = following, rest[cut + 1 :]
-        return openat2(directory, rest, _OPEN_FLAGS, resolve=_RESOLVE)
-    except PermissionError as error:
-        raise PermissionError(error.errno, error.strerror, os.fsdecode(path)) from None
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ChangedError(path) from error
-    finally:
-        if directory != root:
+        while path:
+            cut = len(path) if len(path) <= _MAX_PATH_BYTES else path.rindex(b"/", 0, _MAX_PATH_BYTES)
+            following = openat2(directory, path[:cut], _DIRECTORY_FLAGS, resolve=_RESOLVE)
             os.close(directory)
-
-
-def is_regular(mode: int) -> bool:
-    """Return whether st_mode is that of a regular file."""
-    return stat.S_ISREG(mode)
+            directory, path = following, path[cut + 1 :]
+    except BaseException:
+        os.close(directory)
+        raise
+    return directory

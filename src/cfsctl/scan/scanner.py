@@ -102,10 +102,10 @@ def scan_directory(
 class _Level:
     """A directory on the way from the root to where the walk is."""
 
-    __slots__ = ("directory", "fd", "identity", "name", "waiting")
+    __slots__ = ("directory", "fd", "identity", "path", "waiting")
 
-    def __init__(self, name: bytes, fd: int, directory: Directory, status: os.stat_result) -> None:
-        self.name = name
+    def __init__(self, path: bytes, fd: int, directory: Directory, status: os.stat_result) -> None:
+        self.path = path
         self.fd = fd
         self.directory = directory
         self.identity = (status.st_dev, status.st_ino)
@@ -155,7 +155,8 @@ class _Scan:
 
     def _path(self, name: bytes) -> bytes:
         """Return the path of an entry of the current directory, from the root of the scan."""
-        return b"/".join([*(level.name for level in self._levels[1:]), name])
+        parent = self._levels[-1].path if self._levels else b""
+        return b"/".join((parent, name)) if parent else name
 
     # Directories
 
@@ -170,7 +171,7 @@ class _Scan:
         except BaseException:
             os.close(fd)
             raise
-        self._levels.append(_Level(name, fd, directory, status))
+        self._levels.append(_Level(path, fd, directory, status))
         if len(self._levels) > _OPEN_LEVELS:
             self._close(self._levels[-_OPEN_LEVELS - 1])
         self._read_entries(self._levels[-1])
@@ -205,7 +206,7 @@ class _Scan:
         status = os.fstat(fd)
         level.fd = fd
         if (status.st_dev, status.st_ino) != level.identity:
-            raise ChangedError(self._path(child.name))
+            raise ChangedError(child.path)
 
     # Entries
 
@@ -268,7 +269,7 @@ class _Scan:
             state = file_state(status)
             check_state(fd, state, path)
             data = read_exactly(fd, status.st_size, path)
-            xattrs = self._read_xattrs(f"/proc/self/fd/{fd}", path, follow=True)
+            xattrs = self._read_xattrs(f"/proc/self/fd/{fd}", name, follow=True)
             check_state(fd, state, path)
         finally:
             os.close(fd)
@@ -287,7 +288,8 @@ class _Scan:
         self._files.append([leaf])
         if status.st_nlink > 1:
             self._numbers[key] = number
-        self._batch.append(FileTask(number, self._path(name), file_state(status)))
+        directory = self._levels[-1].path
+        self._batch.append(FileTask(number, directory, name, status.st_size, file_state(status)))
         self._batch_bytes += status.st_size
         if self._batch_bytes >= _BATCH_BYTES or len(self._batch) >= _BATCH_FILES:
             self._submit()
@@ -310,21 +312,21 @@ class _Scan:
     # Extended attributes
 
     def _read_entry_xattrs(self, dirfd: int, name: bytes) -> Mapping[bytes, bytes]:
-        return self._read_xattrs(b"/proc/self/fd/%d/%s" % (dirfd, name), self._path(name), follow=False)
+        return self._read_xattrs(b"/proc/self/fd/%d/%s" % (dirfd, name), name, follow=False)
 
-    def _read_xattrs(self, place: str | bytes, path: bytes, *, follow: bool) -> Mapping[bytes, bytes]:
+    def _read_xattrs(self, place: str | bytes, name: bytes, *, follow: bool) -> Mapping[bytes, bytes]:
         try:
             names = os.listxattr(place, follow_symlinks=follow)
             if not names:
                 return NO_XATTRS
-            kept = [name for name in names if self._keep_xattr is None or self._keep_xattr(os.fsencode(name))]
-            xattrs = {os.fsencode(name): os.getxattr(place, name, follow_symlinks=follow) for name in kept}
+            kept = [key for key in names if self._keep_xattr is None or self._keep_xattr(os.fsencode(key))]
+            xattrs = {os.fsencode(key): os.getxattr(place, key, follow_symlinks=follow) for key in kept}
         except OSError as error:
             if error.errno == errno.ENOTSUP:
                 return NO_XATTRS
             if error.errno == errno.ENODATA:  # removed between the two calls
-                raise ChangedError(path) from error
-            raise
+                raise ChangedError(self._path(name)) from error
+            raise self._locate(error, name) from error
         return xattrs or NO_XATTRS
 
 
