@@ -22,6 +22,7 @@ COMMANDS = {
     "compute-id": "compute_id",
     "create-dumpfile": "create_dumpfile",
     "create-image": "create_image",
+    "diff": "diff",
     "dump-files": "dump_files",
     "fsck": "fsck",
     "gc": "gc",
