@@ -61,7 +61,6 @@ class _Line:
         self._active: dict[object, Slot] = {}
         self._backlog: Backlog[tuple[Job[Any], int]] = Backlog()
         self._is_protocol_known = False
-        self._is_busy = False
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
         self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, limits.connections_max)
@@ -69,9 +68,6 @@ class _Line:
 
     def transfer(self, next_job: Callable[[], Job[T] | None]) -> Generator[T, None, None]:
         """Run jobs; see `Fetcher.transfer`."""
-        if self._is_busy:
-            raise RuntimeError("a fetcher runs one set of transfers at a time")
-        self._is_busy = True
         self._window.resume(time.monotonic())
         active = self._active
         try:
@@ -96,7 +92,6 @@ class _Line:
         finally:
             self._cancel()
             self._window.pause(time.monotonic())
-            self._is_busy = False
 
     def _fill(self, next_job: Callable[[], Job[T] | None]) -> bool:
         """Start what may be started; return whether anything is in flight or will be."""
@@ -181,6 +176,25 @@ class _Line:
         self._multi.close()
 
 
+class _Lines:
+    """Lines of one kind in one process: a run of jobs takes one that is idle."""
+
+    def __init__(self, make_line: Callable[[], _Line]) -> None:
+        self._make_line = make_line
+        self._idle: list[_Line] = []
+
+    def transfer(self, next_job: Callable[[], Job[T] | None]) -> Generator[T, None, None]:
+        line = self._idle.pop() if self._idle else self._make_line()
+        try:
+            yield from line.transfer(next_job)
+        finally:
+            self._idle.append(line)
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+
 class CurlFetcher:
     """A `Fetcher` on libcurl."""
 
@@ -189,9 +203,8 @@ class CurlFetcher:
         self._limits = limits
         self._options = options
         self._statistics = ProcessLocal(Statistics)
-        self._bulk = ProcessLocal(lambda: self._make_line(Slot))
-        # Documents have a line of their own, so that one can be fetched while a transfer goes on.
-        self._control = ProcessLocal(lambda: self._make_line(DocumentSlot))
+        self._bulk = ProcessLocal(lambda: _Lines(lambda: self._make_line(Slot)))
+        self._control = ProcessLocal(lambda: _Lines(lambda: self._make_line(DocumentSlot)))
 
     @property
     def statistics(self) -> Statistics:
@@ -206,9 +219,8 @@ class CurlFetcher:
         """Return a whole document; see `Fetcher.get`."""
         document = Document(url, limit_bytes, headers)
         jobs = iter([document])
-        for body in self._control.get().transfer(lambda: next(jobs, None)):
-            return document.to_response(body)
-        raise AssertionError("unreachable: a job gives a result or an error")
+        (body,) = self._control.get().transfer(lambda: next(jobs, None))
+        return document.to_response(body)
 
     def transfer(self, next_job: Callable[[], Job[T] | None]) -> Generator[T, None, None]:
         """Run jobs; see `Fetcher.transfer`."""
@@ -216,6 +228,6 @@ class CurlFetcher:
 
     def close(self) -> None:
         """Close the connections of this process."""
-        for line in (self._bulk.drop(), self._control.drop()):
-            if line is not None:
-                line.close()
+        for lines in (self._bulk.drop(), self._control.drop()):
+            if lines is not None:
+                lines.close()

@@ -259,7 +259,7 @@ class Fetcher(Protocol):
         """Run jobs and yield what their sinks return, in the order in which they end.
 
         Sinks are called in the calling process and thread, one at a time. Closing the iterator cancels
-        what is in flight.
+        what is in flight. Another transfer may run between two results; this one waits for so long.
 
         Args:
             next_job: Asked whenever another transfer may start, and again after each that ended; None

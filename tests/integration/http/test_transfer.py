@@ -149,11 +149,10 @@ def test_workers_open_connections_of_their_own(transport: Transport) -> None:
     fetcher.close()
 
 
-def test_curl_runs_one_set_of_transfers_at_a_time(server: FaultyServer) -> None:
-    pytest.importorskip("pycurl", reason="pycurl is not installed (extra 'fast')")
-    fetcher = open_fetcher(QUICK, transport=Transport.CURL)
-    pending = iter([Body(server.on("/x", respond(b"body"))), Body(server.url + "/x")])
-    for _ in fetcher.transfer(lambda: next(pending, None)):
-        with pytest.raises(RuntimeError):
-            next(fetcher.transfer(lambda: None))
-    fetcher.close()
+def test_a_transfer_within_a_transfer(fetcher: Fetcher, server: FaultyServer) -> None:
+    inner = server.on("/inner", respond(b"inner"))
+    pending = iter([Body(server.on(f"/{number}", respond(b"outer"))) for number in range(10)])
+    found = []
+    for _, body in fetcher.transfer(lambda: next(pending, None)):
+        found += [body, fetch(fetcher, inner)]
+    assert found == [b"outer", b"inner"] * 10
