@@ -95,3 +95,14 @@ def mount_options(function: F) -> F:
     ):
         function = decorate(function)
     return function
+
+
+def xattr_names_option(function: F) -> F:
+    """Add ``--ostree-xattr-names`` for commands that make images of commits."""
+    return click.option(
+        "--ostree-xattr-names",
+        type=click.Choice(["stripped", "upstream"]),
+        default="stripped",
+        help="Names of extended attributes: without the NUL that ends them in a commit (the default), "
+        "or with it, as composefs-rs 0.9.0 has them, for comparison.",
+    )(function)

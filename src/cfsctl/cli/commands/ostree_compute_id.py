@@ -1,0 +1,32 @@
+"""``cfsctl ostree compute-id``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.parameters import xattr_names_option
+
+
+@click.command("compute-id")
+@click.argument("source")
+@xattr_names_option
+@pass_session
+def command(session: Session, source: str, ostree_xattr_names: str) -> None:
+    """Print the ID of the image of the commit SOURCE; the image is made if it is missing.
+
+    SOURCE is a tag, a commit ID, or the unique beginning of one.
+    """
+    from cfsctl.ostree.images import commit_image  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.refs import resolve_source  # noqa: PLC0415 - the same
+    from cfsctl.ostree.to_tree import XattrNames  # noqa: PLC0415 - the same
+
+    with session.open_repository() as repository:
+        image_id = commit_image(
+            repository,
+            resolve_source(repository, source),
+            version=session.format_version,
+            xattr_names=XattrNames(ostree_xattr_names),
+            reporter=session.reporter,
+        )
+    click.echo(image_id.hex())

@@ -1,0 +1,27 @@
+"""``cfsctl ostree dump``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.parameters import xattr_names_option
+from cfsctl.cli.render import write_lines
+
+
+@click.command("dump")
+@click.argument("source")
+@xattr_names_option
+@pass_session
+def command(session: Session, source: str, ostree_xattr_names: str) -> None:
+    """Print the tree of the commit SOURCE as a composefs dump.
+
+    SOURCE is a tag, a commit ID, or the unique beginning of one.
+    """
+    from cfsctl.dumpfile import iter_dump  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.refs import open_commit, resolve_source  # noqa: PLC0415 - the same
+    from cfsctl.ostree.to_tree import XattrNames, commit_to_filesystem  # noqa: PLC0415 - the same
+
+    with session.open_repository() as repository:
+        commit = open_commit(repository, resolve_source(repository, source))
+    write_lines(iter_dump(commit_to_filesystem(commit, XattrNames(ostree_xattr_names))))

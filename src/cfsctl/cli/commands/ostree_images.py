@@ -1,0 +1,19 @@
+"""``cfsctl ostree images``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.render import format_table
+
+
+@click.command("images")
+@pass_session
+def command(session: Session) -> None:
+    """List the tags and the commits they name."""
+    from cfsctl.ostree.refs import list_tags  # noqa: PLC0415 - keeps --help quick
+
+    with session.open_repository() as repository:
+        rows = [(tag.name, tag.commit.hex()) for tag in list_tags(repository)]
+    click.echo(format_table(["NAME", "COMMIT"], rows) if rows else "No ostree commits found")

@@ -1,0 +1,61 @@
+"""``cfsctl ostree inspect``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.outcome import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cfsctl.digest import Checksum
+    from cfsctl.ostree.objects import Commit
+
+
+@click.command("inspect")
+@click.argument("source")
+@click.option("--metadata", is_flag=True, help="Print the commit's metadata, one key=value a line.")
+@pass_session
+def command(session: Session, *, source: str, metadata: bool) -> None:
+    """Print what the commit SOURCE says about itself.
+
+    SOURCE is a tag, a commit ID, or the unique beginning of one.
+    """
+    from cfsctl.ostree.commit_metadata import iter_metadata_lines  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.refs import open_commit, resolve_source  # noqa: PLC0415 - the same
+
+    with session.open_repository() as repository:
+        stream = open_commit(repository, resolve_source(repository, source))
+    if metadata:
+        for line in iter_metadata_lines(stream.commit.metadata):
+            click.echo(printable(line))
+        return
+    for line in _lines(stream.checksum, stream.commit):
+        click.echo(line)
+
+
+def _lines(checksum: Checksum, commit: Commit) -> Iterator[str]:
+    yield f"commit  {checksum.hex()}"
+    if commit.parent is not None:
+        yield f"parent  {commit.parent.hex()}"
+    yield f"date    {_format_time(commit.timestamp_s)}"
+    yield f"tree    {commit.root_dirtree.hex()}"
+    yield f"dirmeta {commit.root_dirmeta.hex()}"
+    for text in (commit.subject, commit.body):
+        if text:
+            yield ""
+            yield "\n".join(printable(line) for line in text.split("\n"))
+
+
+def _format_time(seconds: int) -> str:
+    """Return a time in UTC, or the number where the calendar has no such day."""
+    from datetime import UTC, datetime  # noqa: PLC0415 - keeps --help quick
+
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)

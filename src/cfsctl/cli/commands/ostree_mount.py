@@ -1,0 +1,34 @@
+"""``cfsctl ostree mount``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.mounting import MountArguments, check_mount_options, mount_image_of
+from cfsctl.cli.parameters import mount_options
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+
+@click.command("mount")
+@click.argument("source")
+@click.argument("mountpoint")
+@mount_options
+@pass_session
+def command(session: Session, *, source: str, mountpoint: str, **arguments: Unpack[MountArguments]) -> None:
+    """Mount the commit SOURCE at MOUNTPOINT.
+
+    SOURCE is a tag, a commit ID, or the unique beginning of one.
+    """
+    from cfsctl.ostree.images import commit_image  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.refs import resolve_source  # noqa: PLC0415 - the same
+
+    check_mount_options(arguments["upperdir"], arguments["workdir"], read_write=arguments["read_write"])
+    with session.open_repository() as repository:
+        commit = resolve_source(repository, source)
+        image_id = commit_image(repository, commit, version=session.format_version, reporter=session.reporter)
+        mount_image_of(repository, image_id.hex(), mountpoint, **arguments)

@@ -1,0 +1,23 @@
+"""``cfsctl ostree tag``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+
+
+@click.command("tag")
+@click.argument("source")
+@click.argument("name")
+@pass_session
+def command(session: Session, source: str, name: str) -> None:
+    """Give the commit SOURCE the tag NAME, in place of what had it before.
+
+    SOURCE is a tag, a commit ID, or the unique beginning of one.
+    """
+    from cfsctl.ostree.refs import set_tag  # noqa: PLC0415 - keeps --help quick
+
+    with session.open_repository() as repository:
+        set_tag(repository, source, name)
+    click.echo(f"Tagged {source} as {name}")

@@ -1,0 +1,18 @@
+"""``cfsctl ostree untag``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+
+
+@click.command("untag")
+@click.argument("name")
+@pass_session
+def command(session: Session, name: str) -> None:
+    """Remove the tag NAME. Its commit stays until it is collected."""
+    from cfsctl.ostree.refs import remove_tag  # noqa: PLC0415 - keeps --help quick
+
+    with session.open_repository() as repository:
+        remove_tag(repository, name)

@@ -1,0 +1,72 @@
+"""What the commands that pull have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TypeVar, Unpack
+
+    from cfsctl.cli.context import Session
+    from cfsctl.ostree.pull import PullResult
+    from cfsctl.ostree.source import Source
+
+    F = TypeVar("F", bound=Callable[..., object])
+
+
+class PullArguments(TypedDict):
+    """What `pull_options` adds to a command."""
+
+    ref: str
+    base_name: str | None
+    allow_downgrade: bool
+    ostree_xattr_names: str
+
+
+def pull_options(function: F) -> F:
+    """Add the argument REF and the options of every command that pulls."""
+    from cfsctl.cli.parameters import xattr_names_option  # noqa: PLC0415 - parameters needs no pull
+
+    for decorate in (
+        xattr_names_option,
+        click.option("--allow-downgrade", is_flag=True, help="Let the tag go back to an older commit."),
+        click.option(
+            "--base-name",
+            metavar="TAG",
+            help="A commit that is here already and has much in common with the new one.",
+        ),
+        click.argument("ref"),
+    ):
+        function = decorate(function)
+    return function
+
+
+def pull_from(source: Source, session: Session, **arguments: Unpack[PullArguments]) -> None:
+    """Pull from a source, which is closed afterwards, and print the result."""
+    from cfsctl.ostree.pull import PullOptions, pull  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.to_tree import XattrNames  # noqa: PLC0415 - the same
+
+    options = PullOptions(
+        base_name=arguments["base_name"],
+        xattr_names=XattrNames(arguments["ostree_xattr_names"]),
+        allow_downgrade=arguments["allow_downgrade"],
+    )
+    try:
+        with session.open_repository() as repository:
+            result = pull(repository, source, arguments["ref"], options, session.reporter)
+    finally:
+        source.close()
+    for line in _lines(result):
+        click.echo(line)
+
+
+def _lines(result: PullResult) -> Iterator[str]:
+    yield f"commit  {result.commit.hex()}"
+    yield f"verity  {result.stream_id.hex()}"
+    yield f"image   {result.image_id.hex()}"
+    if result.tag is not None:
+        yield f"tagged  {result.tag}"
+    yield f"objects {result.metadata_fetched} metadata + {result.files_fetched} files fetched"
