@@ -1,0 +1,259 @@
+"""The EROFS images of commits: made, found again, and made anew where they are missing or wrong.
+
+A commit stream names the image of the repository's default format as ``composefs.image``; images of further
+formats are kept alive by names of their own. The original, up to 0.9.0, leaves the NUL that ends each
+name of an extended attribute in OSTree's objects in the names in the image, where the kernel then finds no
+attribute of the right name, SELinux labels among them. Such an image is recognised, replaced, and said to be.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.erofs.format import XATTR_OVERLAY_PREFIX, XATTR_PREFIXES, ErofsError, FormatVersion
+from cfsctl.erofs.superblock import read_superblock
+from cfsctl.errors import IntegrityError
+from cfsctl.fsverity.merkle import compute_digest
+from cfsctl.ostree.commit_stream import IMAGE_REF, stream_name, write_commit_stream
+from cfsctl.ostree.objects import OstreeObjectError, parse_dirmeta, parse_zlib_file_header
+from cfsctl.ostree.refs import open_commit
+from cfsctl.ostree.to_tree import XattrNames, commit_to_filesystem
+from cfsctl.progress import Message, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.ostree.commit_stream import CommitStream
+    from cfsctl.ostree.to_tree import CommitObjects
+    from cfsctl.progress import Reporter
+    from cfsctl.repository import Repository
+    from cfsctl.tree.model import FileSystem
+
+_NAMESPACES: Final = (b"security.", b"user.", b"trusted.", b"system.")
+"""One of these is in every object with an attribute that Linux knows."""
+
+
+def named_ref_of(version: FormatVersion, default: FormatVersion) -> str:
+    """Return the name under which a commit stream keeps its image of a format."""
+    return IMAGE_REF if version is default else f"{IMAGE_REF}.v{version.value}"
+
+
+def store_images(
+    repository: Repository, commit: CommitObjects, xattr_names: XattrNames = XattrNames.STRIPPED
+) -> dict[FormatVersion, ObjectID]:
+    """Make and store the commit's image in each format that the repository is set up for.
+
+    Naming them, behind the barrier, is the caller's.
+
+    Returns:
+        ID by format, the default format first.
+
+    Raises:
+        FormatError: No image can hold this commit.
+    """
+    from cfsctl.erofs.writer import build_image  # noqa: PLC0415 - most uses find what they need
+
+    filesystem = commit_to_filesystem(commit, xattr_names)
+    return {
+        version: repository.objects.ensure_bytes(build_image(filesystem, version)).object_id
+        for version in repository.erofs_versions
+    }
+
+
+def commit_tree(repository: Repository, checksum: Checksum) -> FileSystem:
+    """Return the tree of a stored commit.
+
+    Raises:
+        CommitNotFoundError: It is not stored.
+        FormatError: What is stored is not valid.
+        IntegrityError: What is stored is not what its name says.
+    """
+    return commit_to_filesystem(open_commit(repository, checksum))
+
+
+def commit_image(
+    repository: Repository,
+    checksum: Checksum,
+    *,
+    version: FormatVersion | None = None,
+    xattr_names: XattrNames = XattrNames.STRIPPED,
+    reporter: Reporter = silent,
+) -> ObjectID:
+    """Return the image of a stored commit, which is in the repository and may be mounted.
+
+    It is made if it is missing, and made anew if it is the original's with unusable names of attributes.
+
+    Args:
+        repository: Where the commit is.
+        checksum: The commit.
+        version: Format that the image must have; None takes the one that is there, or the default.
+        xattr_names: How names of extended attributes are in the image.
+        reporter: Told when an image was wrong.
+
+    Raises:
+        CommitNotFoundError: The commit is not stored.
+        FormatError: What is stored is not valid.
+        IntegrityError: What is stored is not what its name says.
+    """
+    return ensure_image(repository, open_commit(repository, checksum), version, xattr_names, reporter)
+
+
+def ensure_image(
+    repository: Repository,
+    stream: CommitStream,
+    version: FormatVersion | None,
+    xattr_names: XattrNames,
+    reporter: Reporter,
+) -> ObjectID:
+    """Do what `commit_image` does, for a commit that is open."""
+    stored = find_image(repository, stream)
+    suspicious = stored is not None and has_nul_names(repository, stream, stored[0])
+    if stored and version in {None, stored[1]} and suspicious is (xattr_names is XattrNames.UPSTREAM):
+        return stored[0]
+    default = repository.erofs_versions[0]
+    if version not in {None, default} or xattr_names is XattrNames.UPSTREAM:
+        return _store_beside(repository, stream, version or default, xattr_names)
+    return _replace_image(repository, stream, stored[0] if stored else None, reporter)
+
+
+def find_image(repository: Repository, stream: CommitStream) -> tuple[ObjectID, FormatVersion] | None:
+    """Return the image that a commit stream names and its format, or None if it is not there, or is none.
+
+    Raises:
+        OSError: The kernel will not say.
+    """
+    if stream.image is None or repository.images.find(stream.image.hex()) is None:
+        return None
+    try:
+        with repository.images.map(stream.image.hex()) as data:
+            return stream.image, read_superblock(data).version
+    except (ErofsError, IntegrityError):
+        return None
+
+
+def _store_beside(
+    repository: Repository, stream: CommitStream, version: FormatVersion, xattr_names: XattrNames
+) -> ObjectID:
+    """Store an image that the commit's stream does not name."""
+    from cfsctl.erofs.writer import build_image  # noqa: PLC0415 - see `store_images`
+
+    image = build_image(commit_to_filesystem(stream, xattr_names), version)
+    object_id = compute_digest(image, repository.algorithm)
+    if repository.images.find(object_id.hex()) is None or not repository.objects.contains(
+        object_id, len(image)
+    ):
+        repository.images.write(image)
+    return object_id
+
+
+def _replace_image(
+    repository: Repository, stream: CommitStream, old: ObjectID | None, reporter: Reporter
+) -> ObjectID:
+    """Give a commit the images it should have."""
+    images = store_images(repository, stream)
+    image = images[repository.erofs_versions[0]]
+    if image == old:
+        return image
+    objects = {checksum: found for checksum in stream if (found := stream.find(checksum))}
+    name_commit(repository, stream.checksum, objects, images)
+    if old is not None:
+        reporter(
+            Message(
+                f"commit {stream.checksum.hex()}: its image had names of extended attributes that no program "
+                f"can find, as older programs made them; replaced by {image.hex()}"
+            )
+        )
+    return image
+
+
+def name_commit(
+    repository: Repository,
+    checksum: Checksum,
+    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+    images: Mapping[FormatVersion, ObjectID],
+    tag: str | None = None,
+) -> ObjectID:
+    """Store a commit's stream, make everything durable, and only then name images, stream and tag.
+
+    Args:
+        repository: Where; contents and images are stored there already.
+        checksum: The commit.
+        objects: All of its objects, as `write_commit_stream` takes them.
+        images: Its images by format.
+        tag: The stream ref to move to it, or None.
+
+    Returns:
+        The ID of the splitstream object.
+    """
+    default = repository.erofs_versions[0]
+    stream_id = write_commit_stream(
+        repository.objects,
+        repository.algorithm,
+        checksum,
+        objects,
+        images[default],
+        {
+            named_ref_of(version, default): image
+            for version, image in images.items()
+            if version is not default
+        },
+    )
+    repository.sync()
+    for image in images.values():
+        repository.images.link(image)
+    repository.streams.link(stream_name(checksum), stream_id, tag)
+    return stream_id
+
+
+# --- the original's names -----------------------------------------------------------------------
+
+
+def has_nul_names(repository: Repository, stream: CommitStream, image: ObjectID) -> bool:
+    """Return whether an image seems to have the original's names of attributes.
+
+    Names are looked for as the bytes of a stored attribute, so content that contains the same bytes can make
+    an image look wrong that is right; never the other way round.
+    """
+    names = _find_xattr_names(stream)
+    if not names:
+        return False
+    pattern = re.compile(b"|".join(map(_stored_with_nul, names)), re.DOTALL)
+    with repository.images.map(image.hex()) as data:
+        return pattern.search(data) is not None
+
+
+def _find_xattr_names(stream: CommitStream) -> set[bytes]:
+    """Return the names of attributes, without NUL, of the first object that has any."""
+    for checksum in stream:
+        found = stream.find(checksum)
+        if found and any(namespace in found[0] for namespace in _NAMESPACES):
+            names = {name[:-1] for name in _read_xattr_names(found[0])}
+            usable = {name for name in names if not name.startswith(XATTR_OVERLAY_PREFIX)}
+            if usable:
+                return usable
+    return set()
+
+
+def _read_xattr_names(data: bytes) -> list[bytes]:
+    """Return the names of attributes of an object whose kind is not known."""
+    for parse in (parse_zlib_file_header, parse_dirmeta):
+        try:
+            return [name for name, _ in parse(data).xattrs]
+        except OstreeObjectError:
+            continue
+    return []
+
+
+def _stored_with_nul(name: bytes) -> bytes:
+    """Return a pattern of how an image holds a name that ends in a NUL.
+
+    Format: EROFS, struct erofs_xattr_entry: length of the name's suffix, index of its prefix, 16 bits.
+    """
+    index = max(
+        (number for number, prefix in enumerate(XATTR_PREFIXES) if name.startswith(prefix)),
+        key=lambda number: len(XATTR_PREFIXES[number]),
+    )
+    suffix = name[len(XATTR_PREFIXES[index]) :] + b"\0"
+    return re.escape(bytes((len(suffix) & 0xFF, index))) + b".." + re.escape(suffix)

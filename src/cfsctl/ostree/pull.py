@@ -1,0 +1,332 @@
+"""Pulling a commit: from a source into the repository, with its image and its names.
+
+    source ─▶ resolve the ref                                       parent
+           ─▶ metadata ─▶ PullPlan: verified, expanded              parent
+           ─▶ content  ─▶ FileImporter: verified, stored            workers
+    plan complete ─▶ tree ─▶ images ─▶ commit stream                parent
+    barrier ─▶ images/<id>, streams/ostree-commit-<hex>, then the tag
+
+Until the barrier nothing has a name but objects, so whatever ends a pull early leaves no half of a commit
+behind, only objects that the next pull finds or a collection removes. A commit that is here already is
+not fetched again, as far as it is whole; what is missing of it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+
+from cfsctl.errors import FormatError, IntegrityError
+from cfsctl.ostree.commit_stream import stream_name
+from cfsctl.ostree.file_workers import FileWorkers
+from cfsctl.ostree.images import ensure_image, find_image, name_commit, store_images
+from cfsctl.ostree.plan import DEFAULT_LIMITS, IncompleteError, PullPlan
+from cfsctl.ostree.policy import check_binding, check_not_older
+from cfsctl.ostree.refs import (
+    find_tag,
+    open_commit,
+    open_commit_object,
+    parse_commit_id,
+    resolve_source,
+    tag_ref,
+)
+from cfsctl.ostree.to_tree import XattrNames
+from cfsctl.progress import Advanced, Done, Message, Started, Unit, silent
+
+if TYPE_CHECKING:
+    from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.ostree.commit_stream import CommitStream
+    from cfsctl.ostree.file_workers import Batch
+    from cfsctl.ostree.limits import PlanLimits
+    from cfsctl.ostree.objects import Commit, ObjectKind
+    from cfsctl.ostree.source import Source
+    from cfsctl.progress import Reporter
+    from cfsctl.repository import Repository
+    from cfsctl.repository.objects import ObjectStore
+
+METADATA_ID: Final = "metadata"
+"""Names the progress of commit, dirtrees and dirmetas."""
+
+FILES_ID: Final = "files"
+"""Names the progress of content objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class PullResult:
+    """What a pull did.
+
+    Attributes:
+        commit: The commit.
+        stream_id: Its splitstream object.
+        image_id: Its image in the default format.
+        tagged: The tag that names it now, or None.
+        metadata_fetched: Commits, dirtrees and dirmetas that came from the source.
+        files_fetched: Content objects that came from the source.
+        received_bytes: Size of all of them, as they came.
+        stored_objects: Content that was new in the repository.
+        stored_bytes: Size of that.
+    """
+
+    commit: Checksum
+    stream_id: ObjectID
+    image_id: ObjectID
+    tagged: str | None
+    metadata_fetched: int = 0
+    files_fetched: int = 0
+    received_bytes: int = 0
+    stored_objects: int = 0
+    stored_bytes: int = 0
+
+
+def pull(
+    repository: Repository,
+    source: Source,
+    ref_or_commit: str,
+    *,
+    base_name: str | None = None,
+    reporter: Reporter = silent,
+    workers: int | None = None,
+    xattr_names: XattrNames = XattrNames.STRIPPED,
+    allow_downgrade: bool = False,
+    limits: PlanLimits = DEFAULT_LIMITS,
+) -> PullResult:
+    """Bring a commit into the repository, and make the tag of its ref name it.
+
+    Args:
+        repository: Where it goes.
+        source: Where it comes from.
+        ref_or_commit: A ref of the source, which also becomes the tag, or 64 hex digits.
+        base_name: A stored commit (tag, ID or prefix) whose objects need not be fetched.
+        reporter: Told about progress, and about what was found damaged.
+        workers: Number of processes for content; 0 works in this one, None uses all processors.
+        xattr_names: How names of extended attributes go into the image.
+        allow_downgrade: Let the tag go back in time.
+        limits: What a commit may ask for.
+
+    Returns:
+        What was done. If a ref was given, its tag names the commit now, also if all was there before.
+
+    Raises:
+        SourceError, FetchError: The source lacks something, or does not answer as it should.
+        FormatError, IntegrityError: Something is not valid; the message names the object.
+        PolicyError: The commit must not have this ref.
+        CommitNotFoundError: There is no commit of the base name.
+        OSError: Something could not be stored.
+    """
+    repository.check_writable()
+    options = _Options(base_name, workers, xattr_names, allow_downgrade, limits)
+    checksum = parse_commit_id(ref_or_commit)
+    tag = None
+    if checksum is None:
+        tag = ref_or_commit
+        tag_ref(tag)  # Refused before anything is asked for.
+        checksum = source.resolve_ref(tag)
+    return _Pull(repository, source, checksum, tag, options, reporter).run()
+
+
+class _Options(NamedTuple):
+    base_name: str | None
+    workers: int | None
+    xattr_names: XattrNames
+    allow_downgrade: bool
+    limits: PlanLimits
+
+
+class StoredBase:
+    """A stored commit as a base: content that is not in the repository any more is as good as absent."""
+
+    def __init__(self, stream: CommitStream, objects: ObjectStore) -> None:
+        """Offer the objects of a stream."""
+        self._stream = stream
+        self._objects = objects
+
+    def find(self, checksum: Checksum) -> tuple[bytes, ObjectID | None] | None:
+        """Return the object's data and the ID of content that is an object; see `plan.Base`."""
+        found = self._stream.find(checksum)
+        if found is None or found[1] is None:
+            return found
+        size_bytes = int.from_bytes(found[0][8:16], "big")  # As the header says, which is checked later.
+        return found if self._objects.contains(found[1], size_bytes) else None
+
+
+class PlannedCommit:
+    """A complete plan, as something a tree can be made of; see `to_tree.CommitObjects`."""
+
+    def __init__(self, plan: PullPlan) -> None:
+        """Take a complete plan."""
+        assert plan.commit is not None
+        self.checksum = plan.commit_checksum
+        self.commit = plan.commit
+        self.find = plan.objects.get
+
+    def get_metadata(self, checksum: Checksum, kind: ObjectKind) -> bytes:
+        """Return a dirtree or dirmeta; the plan has verified it."""
+        found = self.find(checksum)
+        return found[0] if found else self.fail_missing(checksum, kind)
+
+    def fail_missing(self, checksum: Checksum, kind: ObjectKind) -> NoReturn:
+        """Raise the error for an object that is not there."""
+        raise IncompleteError(f"commit {self.checksum.hex()}: {kind.label} {checksum.hex()} is missing")
+
+
+class _Pull:
+    """One pull, with what it has found out so far."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        source: Source,
+        checksum: Checksum,
+        tag: str | None,
+        options: _Options,
+        reporter: Reporter,
+    ) -> None:
+        self._repository = repository
+        self._source = source
+        self._checksum = checksum
+        self._tag = tag
+        self._options = options
+        self._report = reporter
+        self._plan = PullPlan(checksum, limits=options.limits)
+        self._is_accepted = False
+        self._received_bytes = self._stored_objects = self._stored_bytes = 0
+
+    def run(self) -> PullResult:
+        base = self._open_named_base()
+        stored = self._open_stored(self._checksum)
+        if stored is not None:
+            self._accept(stored.commit)
+            if self._is_whole(stored):
+                return self._keep(stored)
+            self._plan.add_base(self._as_base(stored))
+        if base is not None:
+            self._plan.add_base(self._as_base(base))
+        self._fetch()
+        return self._store()
+
+    # Commits that are here
+
+    def _as_base(self, stream: CommitStream) -> StoredBase:
+        return StoredBase(stream, self._repository.objects)
+
+    def _open_named_base(self) -> CommitStream | None:
+        name = self._options.base_name
+        if name is None:
+            return None
+        return open_commit(self._repository, resolve_source(self._repository, name))
+
+    def _open_stored(self, checksum: Checksum) -> CommitStream | None:
+        """Return a stored commit; one that cannot be read counts as absent, and that is reported."""
+        try:
+            object_id = self._repository.streams.find(stream_name(checksum))
+            if object_id is None:
+                return None
+            stream = open_commit_object(self._repository, object_id, checksum)
+            _ = stream.commit
+        except (FormatError, IntegrityError) as error:
+            self._report(Message(f"stored commit {checksum.hex()} is damaged and not used: {error}"))
+            return None
+        return stream
+
+    def _is_whole(self, stored: CommitStream) -> bool:
+        """Return whether all that a stored commit needs is here, as far as names and sizes tell.
+
+        An image is only ever made of a whole commit, so a stream with an image lacks no entry.
+        """
+        if find_image(self._repository, stored) is None:
+            return False
+        contains = self._repository.objects.contains
+        missing = sum(not contains(object_id) for object_id in stored.object_refs)
+        if missing:
+            what = f"{missing} of its objects are" if missing > 1 else "one of its objects is"
+            self._report(Message(f"stored commit {self._checksum.hex()}: {what} missing; fetched again"))
+        return not missing
+
+    def _keep(self, stored: CommitStream) -> PullResult:
+        """Finish where nothing had to be fetched: the image and the tag may still be wrong."""
+        image = ensure_image(self._repository, stored, None, self._options.xattr_names, self._report)
+        stream_id = self._repository.streams.find(stream_name(self._checksum))
+        assert stream_id is not None
+        self._repository.streams.link(stream_name(self._checksum), stream_id, self._tag_ref)
+        return PullResult(self._checksum, stream_id, image, self._tag)
+
+    @property
+    def _tag_ref(self) -> str | None:
+        return None if self._tag is None else tag_ref(self._tag)
+
+    # The commit
+
+    def _accept(self, commit: Commit) -> None:
+        """Look at the commit before anything of its tree is asked for; find bases that it suggests."""
+        self._is_accepted = True
+        previous = None
+        if self._tag is not None:
+            check_binding(self._checksum, commit, self._tag)
+            previous = find_tag(self._repository, self._tag)
+        for checksum in dict.fromkeys((previous, commit.parent)):
+            if checksum in {None, self._checksum}:
+                continue
+            stream = self._open_stored(checksum)
+            if stream is None:
+                continue
+            if self._tag is not None and checksum == previous and not self._options.allow_downgrade:
+                check_not_older(self._tag, (checksum, stream.commit), (self._checksum, commit))
+            self._plan.add_base(self._as_base(stream))
+
+    # Fetching
+
+    def _fetch(self) -> None:
+        """Bring the plan to its end."""
+        self._source.close()  # Nothing of this process' connections may be shared with the workers.
+        with FileWorkers(self._source, self._repository.objects, self._options.workers) as workers:
+            self._fetch_metadata(workers)
+            self._plan.check_tree()
+            self._report(Started(FILES_ID, self._plan.counts.wanted_files, Unit.ITEMS))
+            while not workers.is_idle:
+                self._take(workers.poll())
+            self._report(Done(FILES_ID, self._plan.counts.files))
+        self._plan.check_complete()
+
+    def _fetch_metadata(self, workers: FileWorkers) -> None:
+        def deliver(checksum: Checksum, kind: ObjectKind, data: bytes) -> None:
+            self._plan.deliver(checksum, kind, data)
+            if not self._is_accepted and self._plan.commit is not None:
+                self._accept(self._plan.commit)
+            workers.add(self._plan.take_files())
+            self._take(workers.poll(0))
+            self._report(Advanced(METADATA_ID, self._plan.counts.metadata, None))
+
+        self._report(Started(METADATA_ID, None, Unit.ITEMS))
+        self._source.fetch_metadata(self._plan.next_request, deliver)
+        workers.add(self._plan.take_files())
+        self._report(Done(METADATA_ID, self._plan.counts.metadata))
+
+    def _take(self, batches: list[Batch]) -> None:
+        for batch in batches:
+            self._plan.deliver_files(batch.files)
+            self._received_bytes += batch.received_bytes
+            self._stored_objects += batch.stored_objects
+            self._stored_bytes += batch.stored_bytes
+        if batches:
+            counts = self._plan.counts
+            self._report(Advanced(FILES_ID, counts.files, counts.wanted_files))
+
+    # Storing
+
+    def _store(self) -> PullResult:
+        """Make the images, and name everything."""
+        plan = self._plan
+        images = store_images(self._repository, PlannedCommit(plan), self._options.xattr_names)
+        stream_id = name_commit(self._repository, self._checksum, plan.objects, images, self._tag_ref)
+        counts = plan.counts
+        return PullResult(
+            self._checksum,
+            stream_id,
+            images[self._repository.erofs_versions[0]],
+            self._tag,
+            counts.metadata,
+            counts.files,
+            self._received_bytes,
+            self._stored_objects,
+            self._stored_bytes,
+        )
