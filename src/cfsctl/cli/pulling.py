@@ -46,17 +46,20 @@ def pull_options(function: F) -> F:
 
 def pull_from(source: Source, session: Session, **arguments: Unpack[PullArguments]) -> None:
     """Pull from a source, which is closed afterwards, and print the result."""
-    from cfsctl.ostree.pull import PullOptions, pull  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.pull import pull  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.to_tree import XattrNames  # noqa: PLC0415 - the same
 
-    options = PullOptions(
-        base_name=arguments["base_name"],
-        xattr_names=XattrNames(arguments["ostree_xattr_names"]),
-        allow_downgrade=arguments["allow_downgrade"],
-    )
     try:
         with session.open_repository() as repository:
-            result = pull(repository, source, arguments["ref"], options, session.reporter)
+            result = pull(
+                repository,
+                source,
+                arguments["ref"],
+                base_name=arguments["base_name"],
+                reporter=session.reporter,
+                xattr_names=XattrNames(arguments["ostree_xattr_names"]),
+                allow_downgrade=arguments["allow_downgrade"],
+            )
     finally:
         source.close()
     for line in _lines(result):
