@@ -14,7 +14,7 @@ not fetched again, as far as it is whole; what is missing of it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from cfsctl.errors import FormatError, IntegrityError
 from cfsctl.ostree.commit_stream import stream_name
@@ -52,28 +52,6 @@ FILES_ID: Final = "files"
 
 
 @dataclass(frozen=True, slots=True)
-class PullOptions:
-    """How a pull is done.
-
-    Attributes:
-        base_name: A stored commit (tag, ID or prefix) whose objects need not be fetched.
-        workers: Number of processes for content; 0 works in this one, None uses all processors.
-        xattr_names: How names of extended attributes go into the image.
-        allow_downgrade: Let the tag go back in time.
-        limits: What a commit may ask for.
-    """
-
-    base_name: str | None = None
-    workers: int | None = None
-    xattr_names: XattrNames = XattrNames.STRIPPED
-    allow_downgrade: bool = False
-    limits: PlanLimits = DEFAULT_LIMITS
-
-
-DEFAULT_OPTIONS: Final = PullOptions()
-
-
-@dataclass(frozen=True, slots=True)
 class PullResult:
     """What a pull did.
 
@@ -104,8 +82,13 @@ def pull(
     repository: Repository,
     source: Source,
     ref_or_commit: str,
-    options: PullOptions = DEFAULT_OPTIONS,
+    *,
+    base_name: str | None = None,
     reporter: Reporter = silent,
+    workers: int | None = None,
+    xattr_names: XattrNames = XattrNames.STRIPPED,
+    allow_downgrade: bool = False,
+    limits: PlanLimits = DEFAULT_LIMITS,
 ) -> PullResult:
     """Bring a commit into the repository, and make the tag of its ref name it.
 
@@ -113,8 +96,12 @@ def pull(
         repository: Where it goes.
         source: Where it comes from.
         ref_or_commit: A ref of the source, which also becomes the tag, or 64 hex digits.
-        options: How.
+        base_name: A stored commit (tag, ID or prefix) whose objects need not be fetched.
         reporter: Told about progress, and about what was found damaged.
+        workers: Number of processes for content; 0 works in this one, None uses all processors.
+        xattr_names: How names of extended attributes go into the image.
+        allow_downgrade: Let the tag go back in time.
+        limits: What a commit may ask for.
 
     Returns:
         What was done. If a ref was given, its tag names the commit now, also if all was there before.
@@ -127,6 +114,7 @@ def pull(
         OSError: Something could not be stored.
     """
     repository.check_writable()
+    options = _Options(base_name, workers, xattr_names, allow_downgrade, limits)
     checksum = parse_commit_id(ref_or_commit)
     tag = None
     if checksum is None:
@@ -134,6 +122,14 @@ def pull(
         tag_ref(tag)  # Refused before anything is asked for.
         checksum = source.resolve_ref(tag)
     return _Pull(repository, source, checksum, tag, options, reporter).run()
+
+
+class _Options(NamedTuple):
+    base_name: str | None
+    workers: int | None
+    xattr_names: XattrNames
+    allow_downgrade: bool
+    limits: PlanLimits
 
 
 class StoredBase:
@@ -182,7 +178,7 @@ class _Pull:
         source: Source,
         checksum: Checksum,
         tag: str | None,
-        options: PullOptions,
+        options: _Options,
         reporter: Reporter,
     ) -> None:
         self._repository = repository
