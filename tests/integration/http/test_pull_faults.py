@@ -1,0 +1,162 @@
+"""Whole pulls from servers with faults: one clear error, nothing named, and the next pull finishes it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cfsctl.digest import Algorithm
+from cfsctl.errors import CfsError
+from cfsctl.http import Transport, open_fetcher
+from cfsctl.ostree.objects import ObjectKind, loose_path
+from cfsctl.ostree.pull import PullResult, pull
+from cfsctl.ostree.remote import RemoteSource
+from cfsctl.repository import Repository, init_repository
+from tests.fakes.faulty_server import FaultyServer, announce, endless, respond, stall, unannounced
+from tests.fakes.ostree_repository import FakeOstreeRepository
+from tests.integration.http.jobs import QUICK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.fakes.faulty_server import Reaction
+    from tests.fakes.ostree_repository import Tree
+
+HTML = b"<!DOCTYPE html><html><head><title>Login</title></head><body>Log in.</body></html>\n"
+
+CONTENT = {f"file{number}": f"content {number} ".encode() * 50 for number in range(12)}
+TREE: Tree = {"etc": CONTENT, "link": "etc", "large": bytes(3_000_000)}
+
+
+class Site:
+    """A good repository, and where each kind of object of it is on the server."""
+
+    def __init__(self, root: Path) -> None:
+        self.origin = FakeOstreeRepository()
+        self.root = root
+        self.commit = self.origin.commit(TREE, "x")
+        self.origin.write(root)
+        self.bodies: dict[str, bytes] = {"/refs/heads/x": self.commit.hex().encode() + b"\n"}
+        self.paths: dict[ObjectKind, str] = {}
+        for (checksum, kind), body in self.origin.objects.items():
+            path = "/" + loose_path(checksum, kind)
+            self.bodies[path] = body
+            self.paths[kind] = path
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path / "site")
+
+
+@pytest.fixture
+def server(site: Site) -> Iterator[FaultyServer]:
+    with FaultyServer(site.root) as server:
+        yield server
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[Repository]:
+    path = str(tmp_path / "store")
+    init_repository(path, algorithm=Algorithm.SHA256, insecure=True)
+    with Repository.open(path) as repository:
+        yield repository
+
+
+def run_pull(repository: Repository, server: FaultyServer, transport: Transport) -> PullResult:
+    # Only libcurl counts in whole seconds.
+    limits = QUICK if transport is Transport.CURL else replace(QUICK, stall_timeout_s=0.2)
+    source = RemoteSource(server.url, open_fetcher(limits, transport=transport))
+    try:
+        return pull(repository, source, "x")
+    finally:
+        source.close()
+
+
+@pytest.mark.parametrize("kind", ObjectKind)
+@pytest.mark.parametrize("fault", [respond(b"busy", 503), announce(9999, b"part")], ids=["503", "short"])
+def test_a_fault_that_passes(
+    repository: Repository,
+    site: Site,
+    server: FaultyServer,
+    transport: Transport,
+    kind: ObjectKind,
+    fault: Reaction,
+) -> None:
+    path = site.paths[kind]
+    server.on(path, fault, respond(site.bodies[path]))
+    assert run_pull(repository, server, transport).commit == site.commit
+    assert server.counts[path] == 2
+
+
+FAULTS: dict[str, Reaction] = {
+    "503": respond(b"busy", 503),
+    "404": respond(b"", 404),
+    "html": respond(HTML),
+    "other-bytes": respond(b"other bytes"),
+    "nothing": respond(b""),
+    "short": announce(9999, b"part"),
+    "short-without-length": unannounced(b"par"),
+    "stall": stall(),
+    "stall-in-body": stall(b"par", 9999),
+}
+
+
+@pytest.mark.parametrize("kind", ObjectKind)
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_fault_that_stays_and_is_repaired(
+    repository: Repository, site: Site, server: FaultyServer, kind: ObjectKind, fault: Reaction
+) -> None:
+    transport = Transport.REQUESTS
+    path = site.paths[kind]
+    server.on(path, fault)
+    with pytest.raises(CfsError) as caught:
+        run_pull(repository, server, transport)
+    name = path.rpartition("/")[2].partition(".")[0]
+    assert name in str(caught.value)
+    assert kind.label in str(caught.value)
+    assert not repository.streams.list_streams()
+    fetched = server.counts.copy()
+    server.on(path, respond(site.bodies[path]))
+    assert run_pull(repository, server, transport).commit == site.commit
+    assert server.counts[path] == fetched[path] + 1
+
+
+@pytest.mark.parametrize("kind", ObjectKind)
+def test_an_endless_object(
+    repository: Repository,
+    site: Site,
+    server: FaultyServer,
+    transport: Transport,
+    kind: ObjectKind,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cfsctl.ostree.remote.MAX_METADATA_SIZE", 1 << 20)
+    path = site.paths[kind]
+    server.on(path, endless(site.bodies[path]))
+    with pytest.raises(CfsError, match=kind.label):
+        run_pull(repository, server, transport)
+    assert server.counts[path] == 1
+
+
+def test_a_login_page_in_place_of_everything(
+    repository: Repository, site: Site, server: FaultyServer, transport: Transport
+) -> None:
+    for path in [*site.bodies, "/summary"]:
+        server.on(path, respond(HTML))
+    with pytest.raises(CfsError, match=r"^summary of ") as caught:
+        run_pull(repository, server, transport)
+    assert caught.value.hint is not None
+    assert "log in" in caught.value.hint
+
+
+def test_junk_after_a_file_is_refused(
+    repository: Repository, site: Site, server: FaultyServer, transport: Transport
+) -> None:
+    path = site.paths[ObjectKind.FILE]
+    server.on(path, unannounced(site.bodies[path] + b"junk"))
+    with pytest.raises(CfsError, match="file object"):
+        run_pull(repository, server, transport)
