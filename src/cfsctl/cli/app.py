@@ -24,6 +24,7 @@ COMMANDS = {
     "create-image": "create_image",
     "diff": "diff",
     "dump-files": "dump_files",
+    "explain-digest": "explain_digest",
     "fsck": "fsck",
     "gc": "gc",
     "image-objects": "image_objects",

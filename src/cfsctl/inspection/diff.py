@@ -7,6 +7,7 @@ that an image holds is compared.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -287,10 +288,8 @@ def format_mtime(node: Node) -> str:
 
 
 def format_device(number: int) -> str:
-    """Return a device number as major and minor, as the kernel encodes them in 32 bits."""
-    major = number >> 8 & 0xFFF
-    minor = number & 0xFF | number >> 12 & 0xFFF00
-    return f"{major}:{minor}"
+    """Return a device number as major and minor, as ls(1) prints it."""
+    return f"{os.major(number)}:{os.minor(number)}"
 
 
 def format_content(file: File) -> str:

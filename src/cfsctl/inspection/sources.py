@@ -350,6 +350,19 @@ def common_algorithm(sources: Iterable[Source], preferred: Algorithm | None) -> 
     return demanded.pop() if demanded else preferred or Algorithm.SHA512
 
 
+def check_algorithm(source: Source, algorithm: Algorithm) -> None:
+    """Refuse a source whose objects are named by another hash.
+
+    Raises:
+        SourceMismatchError: They are.
+    """
+    found = source.find_algorithm()
+    if found is not None and found is not algorithm:
+        raise SourceMismatchError(
+            f"{source.description} names objects by {found.hash_name}, expected {algorithm.hash_name}"
+        )
+
+
 def _mismatch(sources: Iterable[Source]) -> SourceMismatchError:
     hashes = [
         f"{source.description} by {found.hash_name}"
