@@ -113,9 +113,11 @@ def ensure_image(
     if stored and version in {None, stored[1]} and suspicious is (xattr_names is XattrNames.UPSTREAM):
         return stored[0]
     default = repository.erofs_versions[0]
-    if version not in {None, default} or xattr_names is XattrNames.UPSTREAM:
-        return _store_beside(repository, stream, version or default, xattr_names)
-    return _replace_image(repository, stream, stored[0] if stored else None, reporter)
+    if xattr_names is XattrNames.STRIPPED and (suspicious or not stored):
+        image = _replace_image(repository, stream, stored[0] if stored else None, reporter)
+        if version in {None, default}:
+            return image
+    return _store_beside(repository, stream, version or default, xattr_names)
 
 
 def find_image(repository: Repository, stream: CommitStream) -> tuple[ObjectID, FormatVersion] | None:
