@@ -37,6 +37,10 @@ class Computation(NamedTuple):
     algorithm: Algorithm
     format_version: FormatVersion
 
+    def describe(self) -> str:
+        """Return both as words."""
+        return f"{self.algorithm.hash_name} and image format {self.format_version.value}"
+
 
 @dataclass(slots=True)
 class Session:
@@ -114,9 +118,10 @@ class Session:
     def computation(self) -> Computation:
         """Return hash and image format for a command that computes without needing a repository.
 
-        A repository that the command line names decides, and has to be one. Otherwise the hash of the
-        default repository is used if there is one, then ``--hash``, then SHA-512; and format 1 unless
-        ``--erofs-version`` says otherwise.
+        A repository that the command line names decides about both. Otherwise the hash of the default
+        repository is used if there is one, then ``--hash``, then SHA-512; and format 1 unless
+        ``--erofs-version`` says otherwise. Where the command line names what is no repository, that is
+        said on standard error.
         """
         from cfsctl.erofs.format import FormatVersion  # noqa: PLC0415 - keeps this module cheap
         from cfsctl.repository import NotARepositoryError, check_algorithm, read_config  # noqa: PLC0415
@@ -127,9 +132,9 @@ class Session:
             return fallback
         try:
             config = read_config(self.repository_path(), may_infer=not self.no_upgrade)
-        except (NotARepositoryError, HomeMissingError):
+        except (NotARepositoryError, HomeMissingError) as error:
             if self.names_repository:
-                raise
+                self.reporter(Message(f"{error}; going on with {fallback.describe()}"))
             return fallback
         if not self.names_repository:
             return Computation(config.algorithm, fallback.format_version)
