@@ -131,31 +131,29 @@ def _dump(options: _Options, paths: Iterable[str]) -> None:
 def _objects(options: _Options, paths: Iterable[str]) -> None:
     from cfsctl.erofs.inspect import format_objects  # noqa: PLC0415 - only what the command needs
 
-    _write_for_all(options, paths, format_objects)
+    for path in paths:
+        _write_lines(format_objects(_read_objects(path, options)))
 
 
 def _missing_objects(options: _Options, paths: Iterable[str]) -> None:
-    from cfsctl.erofs.inspect import iter_missing  # noqa: PLC0415 - only what the command needs
+    from cfsctl.erofs.inspect import format_objects, iter_missing  # noqa: PLC0415 - only what the command needs
 
     if options.basedir is None:
         raise _UsageError("missing-objects needs --basedir DIR")
-    dirfd = os.open(options.basedir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    objects: set[ObjectID] = set()
+    for path in paths:
+        objects |= _read_objects(path, options)
     try:
-        _write_for_all(options, paths, lambda objects: iter_missing(objects, dirfd))
+        dirfd = os.open(options.basedir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        # As in the original a directory that is not there misses everything.
+        sys.stderr.write(f"composefs-info: {options.basedir}: {error.strerror}\n")
+        _write_lines(format_objects(objects))
+        return
+    try:
+        _write_lines(iter_missing(objects, dirfd))
     finally:
         os.close(dirfd)
-
-
-def _write_for_all(
-    options: _Options, paths: Iterable[str], select: Callable[[set[ObjectID]], Iterable[str]]
-) -> None:
-    """Print a line for each selected object of all images together, also of those before a broken one."""
-    objects: set[ObjectID] = set()
-    try:
-        for path in paths:
-            objects |= _read_objects(path, options)
-    finally:
-        _write(f"{line}\n".encode() for line in select(objects))
 
 
 def _read_objects(path: str, options: _Options) -> set[ObjectID]:
@@ -231,6 +229,10 @@ def _opened(path: str, what: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _write_lines(lines: Iterable[str]) -> None:
+    _write(f"{line}\n".encode() for line in lines)
 
 
 def _write(lines: Iterable[bytes]) -> None:

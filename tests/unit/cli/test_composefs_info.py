@@ -74,13 +74,20 @@ def test_filter_counts_links_in_the_whole_image(run: Run) -> None:
     assert line.split()[:4] == ["/zlink", "65", "100644", "3"]
 
 
-def test_objects_of_all_images_together(run: Run) -> None:
+def test_objects_of_each_image(run: Run) -> None:
     one = run("objects", "sha256-v1.img").splitlines()
-    two = run("objects", "small-sha256-v1.img").splitlines()
-    assert one == sorted(one)
-    assert two == [SMALL_OBJECT]
-    together = run("objects", "sha256-v1.img", "small-sha256-v1.img", "sha256-v2.img").splitlines()
-    assert together == sorted(one + two)
+    assert one == sorted(set(one))
+    assert run("objects", "small-sha256-v1.img").splitlines() == [SMALL_OBJECT]
+    assert run("objects", "sha256-v1.img", "small-sha256-v1.img").splitlines() == [*one, SMALL_OBJECT]
+
+
+def test_missing_objects_of_all_images_together(run: Run, tmp_path: Path) -> None:
+    one = run("objects", "sha256-v1.img").splitlines()
+    (tmp_path / "store").mkdir()
+    images = ("sha256-v1.img", "small-sha256-v1.img", "sha256-v2.img")
+    for directory in ("store", "nothing"):
+        together = run("missing-objects", "--basedir", directory, *images).splitlines()
+        assert together == sorted([*one, SMALL_OBJECT])
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
