@@ -9,7 +9,6 @@ nobody else uses it, checks first what it is going to write, and removes last.
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from cfsctl.progress import silent
 from cfsctl.repository.config import AlgorithmMismatchError, Config, ConfigError
 from cfsctl.repository.lock import RepositoryLock
 from cfsctl.repository.metafile import read_metadata, write_metadata
+from cfsctl.repository.names import REFS
 from cfsctl.repository.upgrade import CannotInferError, has_objects_directory, infer, upgrade
 
 if TYPE_CHECKING:
@@ -229,13 +229,18 @@ def _check_ours(dirfd: int) -> None:
 
 
 def _remove_tree(dirfd: int, name: str) -> None:
+    """Remove a category: refs before what they name, so that none dangles if this is interrupted."""
     import shutil  # noqa: PLC0415 - only for a reset
 
     try:
-        status = os.stat(name, dir_fd=dirfd, follow_symlinks=False)
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd)
     except FileNotFoundError:
         return
-    if stat.S_ISDIR(status.st_mode):
-        shutil.rmtree(name, dir_fd=dirfd)
-    else:
+    except NotADirectoryError:
         os.unlink(name, dir_fd=dirfd)
+        return
+    try:
+        _remove_tree(fd, REFS)
+    finally:
+        os.close(fd)
+    shutil.rmtree(name, dir_fd=dirfd)

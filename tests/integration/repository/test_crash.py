@@ -1,0 +1,230 @@
+"""Kill or fail an operation at each of its system calls, then look at what is left, and do it again.
+
+A forked child runs the operation with the calls that change something counted; at the n-th one it dies,
+or the call fails. Afterwards the repository must be sound, every name must be the old or the new one, and
+repeating the operation must lead to where it would have led.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cfsctl.erofs.format import FormatVersion
+from cfsctl.errors import CfsError
+from cfsctl.repository import Repository, init_repository, repository
+from cfsctl.repository.fsck import check_repository
+from cfsctl.repository.gc import collect_garbage
+from tests.support.repositories import make_image, make_repository, view, write_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CALLS = ("open", "write", "link", "symlink", "rename", "unlink", "rmdir", "mkdir", "fsync")
+"""Functions of `os` that change something, or fail when something is exhausted."""
+
+KILLED = 9
+FAILED = 8
+NOT_REACHED = 7
+MIN_CALLS = 5
+MAX_CALLS = 200
+"""More than any of the operations makes; one that does not end would show here."""
+
+
+def make_base(path: Path) -> None:
+    """Make a repository with names to replace and with garbage."""
+    with make_repository(path) as store:
+        file = store.objects.ensure_bytes(b"file" * 50).object_id
+        store.images.write(make_image([file], b"old"), "im")
+        store.images.write(make_image([file], b"dead"), "dead")
+        store.images.remove_ref("dead")
+        write_stream(store, "stream", [file], ref="old")
+        write_stream(store, "garbage", [store.objects.ensure_bytes(b"leaf" * 50).object_id])
+
+
+def make_nothing(path: Path) -> None:
+    path.mkdir()
+
+
+def make_old(path: Path) -> None:
+    make_base(path)
+    (path / "meta.json").unlink()
+
+
+def initialise(path: Path) -> None:
+    init_repository(str(path / "a" / "r"), insecure=True, ensure=True)
+
+
+def upgrade(path: Path) -> None:
+    Repository.open(str(path)).close()
+
+
+def write_image(path: Path) -> None:
+    with Repository.open(str(path)) as store:
+        file = store.objects.ensure_bytes(b"new file" * 50).object_id
+        store.images.write(make_image([file], b"new"), "im")
+        store.images.link(store.objects.ensure_bytes(make_image([], b"x")).object_id, "some/where/else")
+
+
+def import_image(path: Path) -> None:
+    with Repository.open(str(path)) as store:
+        store.images.import_image([make_image([], b"imported")], "a/b")
+
+
+def write_streams(path: Path) -> None:
+    with Repository.open(str(path)) as store:
+        file = store.objects.ensure_bytes(b"new file" * 50).object_id
+        inner = write_stream(store, "inner", [file])
+        write_stream(store, "stream", [file], {"inner": inner}, ref="old")
+
+
+def tag(path: Path) -> None:
+    with Repository.open(str(path)) as store:
+        store.streams.set_ref("oci/new", "stream")
+
+
+def collect(path: Path) -> None:
+    with Repository.open(str(path)) as store:
+        result = collect_garbage(store)
+    if not result.is_complete:
+        raise InterruptedError(result.problems)
+
+
+def reset(path: Path) -> None:
+    init_repository(str(path), insecure=True, reset_metadata=True, erofs_version=FormatVersion.V2)
+
+
+OPERATIONS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
+    "init": (make_nothing, initialise),
+    "upgrade": (make_old, upgrade),
+    "write image": (make_base, write_image),
+    "import image": (make_base, import_image),
+    "write streams": (make_base, write_streams),
+    "tag": (make_base, tag),
+    "collect": (make_base, collect),
+    "reset": (make_base, reset),
+}
+
+
+def run_interrupted(operation: Callable[[Path], None], path: Path, nth: int, number: int | None) -> int:
+    """Run an operation in a child that dies at the n-th call, or whose n-th call fails with an errno."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            calls = Calls(nth, number)
+            operation(path)
+            code = NOT_REACHED if calls.left > 0 else 0
+        except (OSError, CfsError):
+            code = FAILED
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+class Calls:
+    """Counts the calls of this process and interferes with one of them.
+
+    Attributes:
+        left: Calls up to that one.
+    """
+
+    def __init__(self, nth: int, number: int | None) -> None:
+        self.left = nth
+        self._number = number
+        for name in CALLS:
+            setattr(os, name, self._wrap(getattr(os, name)))
+        repository.syncfs = self._wrap(repository.syncfs)  # type: ignore[attr-defined,assignment]  # not exported
+
+    def _wrap(self, function: Callable[..., object]) -> Callable[..., object]:
+        def counted(*arguments: object, **options: object) -> object:
+            if self._counts(function.__name__, arguments):
+                self._count()
+            return function(*arguments, **options)
+
+        return counted
+
+    def _counts(self, name: str, arguments: tuple[object, ...]) -> bool:
+        if name != "open":
+            return True
+        flags = arguments[1]
+        assert isinstance(flags, int)
+        if self._number is None:
+            return bool(flags & (os.O_CREAT | os.O_TMPFILE & ~os.O_DIRECTORY))
+        # 256 directories of objects are opened in the same way.
+        return len(str(arguments[0])) != 2
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            if self._number is None:
+                os._exit(KILLED)
+            raise OSError(self._number, os.strerror(self._number))
+
+
+def find_repository(path: Path) -> Path:
+    return path / "a" / "r" if (path / "a").exists() else path
+
+
+def check_sound(path: Path, *, may_have_leftovers: bool) -> None:
+    """Check what an interruption left: sound, or not there at all."""
+    path = find_repository(path)
+    if not (path / "meta.json").exists():
+        return
+    with Repository.open(str(path)) as store:
+        findings = check_repository(store, deep=True).findings
+    if may_have_leftovers:
+        findings = [finding for finding in findings if "leftover-temporary" not in finding]
+    assert findings == []
+
+
+def names(path: Path) -> dict[str, str]:
+    return {name: text for name, text in view(path).items() if text.startswith("->") and "/refs/" in name}
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Return a directory in memory where there is one: every barrier of every attempt would go to disk."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as name:
+        yield Path(name)
+
+
+@pytest.mark.parametrize("number", [None, errno.ENOSPC], ids=["killed", "full"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_interrupted_anywhere(place: Path, name: str, number: int | None) -> None:
+    make, operation = OPERATIONS[name]
+    base, finished, path = place / "base", place / "finished", place / "r"
+    make(base)
+    shutil.copytree(base, finished, symlinks=True)
+    operation(finished)
+    before, after = names(base), names(finished)
+    expected = collected(finished)
+    for nth in range(1, MAX_CALLS):
+        shutil.copytree(base, path, symlinks=True)
+        code = run_interrupted(operation, path, nth, number)
+        if code == NOT_REACHED:
+            break
+        assert code in {0, KILLED if number is None else FAILED}
+        check_sound(path, may_have_leftovers=number is None)
+        for ref, text in names(path).items():
+            assert text in {before.get(ref), after.get(ref)}
+        operation(path)
+        check_sound(path, may_have_leftovers=number is None)
+        assert collected(path) == expected
+        shutil.rmtree(path)
+    else:
+        pytest.fail("the operation did not end")
+    assert nth > MIN_CALLS
+
+
+def collected(path: Path) -> dict[str, str]:
+    """Return what a repository holds once the garbage is gone; collects it."""
+    path = find_repository(path)
+    collect(path)
+    return {name: text for name, text in view(path).items() if text}
