@@ -14,6 +14,7 @@ from cfsctl.digest import Algorithm, ObjectID, object_path
 from cfsctl.errors import DigestMismatchError
 from cfsctl.fsverity.kernel import VerityBusyError, VerityMissingError, VerityUnsupportedError, enable
 from cfsctl.fsverity.merkle import compute_digest
+from cfsctl.linux import files
 from cfsctl.linux.files import AnonymousFile
 from cfsctl.repository import objects as objects_module
 from cfsctl.repository.objects import ObjectDamagedError, ObjectMissingError, ObjectStore
@@ -72,6 +73,20 @@ def test_pieces_make_the_same_object(store: ObjectStore, tmp_path: Path) -> None
     assert stored == (compute_digest(data, store.algorithm), len(data), True, "")
     assert store.ensure_bytes(data).is_new is False
     assert path_of(tmp_path, stored.object_id).read_bytes() == data
+
+
+def test_file_system_without_unnamed_files(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_open_unnamed", lambda _dirfd, _mode: None)
+    writer = store.create()
+    writer.write(DATA + b"x")
+    assert [name[:12] for name in os.listdir(tmp_path / "objects")] == [".tmp-object-"]
+    other = store.ensure_bytes(DATA)
+    stored = [writer.commit().object_id, other.object_id]
+    assert store.ensure_bytes(DATA) == other._replace(is_new=False)
+    store.create().abort()
+    assert files_below(tmp_path / "objects") == sorted(map(object_path, stored))
 
 
 def test_empty_object(store: ObjectStore) -> None:
