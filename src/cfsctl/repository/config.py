@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from cfsctl.digest import LG_BLOCKSIZE, Algorithm
 from cfsctl.erofs.format import FormatVersion
@@ -84,8 +83,7 @@ def parse_algorithm(text: str) -> Algorithm:
         raise ConfigError(str(error), field="algorithm") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """The content of a meta.json.
 
     Attributes:

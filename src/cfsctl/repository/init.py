@@ -9,9 +9,8 @@ nobody else uses it, checks first what it is going to write, and removes last.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
@@ -44,8 +43,7 @@ class InitStatus(Enum):
     UPGRADED = "upgraded"
 
 
-@dataclass(frozen=True, slots=True)
-class InitRequest:
+class InitRequest(NamedTuple):
     """How a repository is to be made.
 
     Attributes:

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import logging
 import operator
 import os
 import stat
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from cfsctl.digest import Algorithm
-
-_LOG = logging.getLogger(__name__)
 
 OBJECTS: Final = "objects"
 
@@ -439,8 +436,15 @@ class ObjectStore:
                 f"object {qualified(object_id)}: expected a file, found a directory",
                 hint="remove the directory",
             ) from None
-        _LOG.warning("object %s was damaged and has been replaced: %s", qualified(object_id), damage)
+        _warn(object_id, damage)
         return StoredObject(object_id, size, is_new=True, damage=damage)
+
+
+def _warn(object_id: ObjectID, damage: str) -> None:
+    import logging  # noqa: PLC0415 - takes milliseconds, and hardly ever is there something to say
+
+    log = logging.getLogger(__name__)
+    log.warning("object %s was damaged and has been replaced: %s", qualified(object_id), damage)
 
 
 class ObjectWriter:
