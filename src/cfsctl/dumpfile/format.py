@@ -94,8 +94,7 @@ _WRITTEN: Final = tuple(
 )
 _WRITTEN_IN_XATTRS: Final = tuple("\\x3d" if byte == ord("=") else _WRITTEN[byte] for byte in range(256))
 
-_ESCAPE: Final = re.compile(rb"\\(x[0-9a-fA-F]{2}|[\\nrt]|)")
-_READ: Final = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+_WELL_ESCAPED: Final = re.compile(rb"[^\\]*+(?:\\(?:[\\nrt]|x[0-9a-fA-F]{2})[^\\]*+)*+")
 
 
 def escape(data: bytes) -> str:
@@ -127,17 +126,12 @@ def unescape(text: bytes) -> bytes:
     """
     if b"\\" not in text:
         return text
-    return _ESCAPE.sub(_unescape_one, text)
-
-
-def _unescape_one(match: re.Match[bytes]) -> bytes:
-    code: bytes = match[1]
-    if len(code) == 3:
-        return bytes((int(code[1:], 16),))
-    if not code:
-        start = match.start()
-        raise ValueError(f"invalid escape {printable(match.string[start : start + 4])}")
-    return _READ[code]
+    good = _WELL_ESCAPED.match(text)
+    end = good.end() if good else 0
+    if end != len(text):
+        raise ValueError(f"invalid escape {printable(text[end : end + 4])}")
+    # Python reads these escapes just so, and others that are not here any more.
+    return text.decode("unicode_escape").encode("latin-1")
 
 
 def printable(text: bytes) -> str:

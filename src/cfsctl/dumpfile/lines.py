@@ -58,9 +58,8 @@ class LineParser:
 
     Attributes:
         directories: Directories read so far by unescaped path; root is the empty path.
-        regular_modes: Permission bits by MODE of regular files.
+        modes: File type and permission bits by MODE.
         ids: Numbers by UID or GID.
-        times: Seconds and nanoseconds by MTIME.
         xattrs: Attributes by all KEY=VALUE fields of a line.
     """
 
@@ -72,9 +71,8 @@ class LineParser:
         self._number = 0
         self._nlinks: dict[Leaf, int] = {}
         self.directories: dict[bytes, Directory] = {}
-        self.regular_modes: dict[bytes, int] = {}
+        self.modes: dict[bytes, tuple[int, int]] = {}
         self.ids: dict[bytes, int] = {}
-        self.times: dict[bytes, tuple[int, int]] = {}
         self.xattrs: dict[bytes, Mapping[bytes, bytes]] = {}
         self._links = HardLinks(self.directories)
 
@@ -203,15 +201,15 @@ class LineParser:
         nlink = self._integer(fields[3], _U32, "NLINK")
         uid, gid = self._id(fields[4], "UID"), self._id(fields[5], "GID")
         rdev = self._integer(fields[6], _U64, "RDEV")
-        seconds, nanoseconds = self.times.get(fields[7]) or self.parse_time(fields[7], self._number)
+        seconds, nanoseconds = self.parse_time(fields[7], self._number)
         xattrs = NO_XATTRS
         if len(fields) > len(FIELDS):
             xattrs = self.xattrs.get(fields[11]) or self.parse_xattrs(fields[11], self._number)
+        _remember(self.modes, fields[2], (stat.S_IFMT(mode), mode & 0o7777))
         info = (mode & 0o7777, uid, gid, seconds, nanoseconds, xattrs)
         kind = stat.S_IFMT(mode)
         if kind == stat.S_IFREG:
             self._check_rdev(rdev)
-            self.regular_modes.setdefault(fields[2], info[0])
             return self._regular(fields, size, info), nlink
         self._check_no_content(fields, size)
         if kind in {stat.S_IFCHR, stat.S_IFBLK}:
@@ -387,12 +385,10 @@ class LineParser:
         if not dot:
             self._fail(f"expected seconds.nanoseconds, found {printable(text)}", "MTIME")
         sign = -1 if seconds.startswith(b"-") else 1
-        time = (
+        return (
             sign * self._integer(seconds.removeprefix(b"-"), _MAX_SECONDS, "MTIME"),
             self._integer(nanoseconds, _MAX_NSEC, "MTIME"),
         )
-        _remember(self.times, text, time)
-        return time
 
     def parse_xattrs(self, text: bytes, number: int) -> Mapping[bytes, bytes]:
         """Return the attributes in all KEY=VALUE fields of a line.

@@ -14,21 +14,31 @@ from __future__ import annotations
 
 from binascii import Error as HexError
 from binascii import hexlify, unhexlify
+from stat import S_IFDIR, S_IFLNK, S_IFREG
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import ObjectID
-from cfsctl.dumpfile.format import MAX_LINE, MAX_NAME, MAX_PATH, DumpfileError
+from cfsctl.dumpfile.format import (
+    MAX_CONTENT,
+    MAX_CONTENT_C,
+    MAX_LINE,
+    MAX_NAME,
+    MAX_PATH,
+    MAX_TARGET,
+    DumpfileError,
+    unescape,
+)
 from cfsctl.dumpfile.lines import LineParser
 from cfsctl.tree.bulk import paused_collector
 from cfsctl.tree.dialect import Dialect
-from cfsctl.tree.model import NO_XATTRS, ExternalFile
+from cfsctl.tree.model import NO_XATTRS, Directory, ExternalFile, InlineFile, Symlink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Protocol
 
     from cfsctl.digest import Algorithm
-    from cfsctl.tree.model import Directory, FileSystem, Leaf
+    from cfsctl.tree.model import FileSystem, Leaf
 
     class ByteStream(Protocol):
         """What a dump is read from."""
@@ -40,7 +50,7 @@ if TYPE_CHECKING:
 _CHUNK: Final = 1 << 20
 """Bytes that are read at once."""
 
-_DOTS: Final = frozenset((b".", b".."))
+_NO_NAMES: Final = frozenset((b"", b".", b".."))
 _MAX_SIZE_DIGITS: Final = 15
 """Digits of sizes that need no further check."""
 
@@ -99,68 +109,134 @@ class _Reader:
 
     def __init__(self, algorithm: Algorithm, dialect: Dialect, *, strict: bool) -> None:
         self._parser = LineParser(algorithm, dialect, strict=strict)
-        self._dialect = dialect
         self._number = 0
+        self._content_limit = MAX_CONTENT_C if dialect is Dialect.C else MAX_CONTENT
         self._hex_size = 2 * algorithm.digest_size
         self._path_split = algorithm.digest_size - 1
 
-    def feed(self, lines: list[bytes]) -> None:
+    def feed(self, lines: list[bytes]) -> None:  # noqa: C901, PLR0912, PLR0915 - calls would cost more than all of it
         """Take some lines.
+
+        Directories, links and files that look as they usually do are dealt with here, all others by
+        the parser. So are all that are wrong, since only there is told what is wrong.
 
         Raises:
             DumpfileError: One of them is wrong.
         """
         parser = self._parser
-        find_directory, find_mode = parser.directories.get, parser.regular_modes.get
-        find_id, find_time, find_xattrs = parser.ids.get, parser.times.get, parser.xattrs.get
-        hex_size, path_split = self._hex_size, self._path_split
-        last_parent: bytes | None = None
+        parse, directories = parser.parse, parser.directories
+        find_mode, find_id, find_xattrs = parser.modes.get, parser.ids.get, parser.xattrs.get
+        hex_size, path_split, content_limit = self._hex_size, self._path_split, self._content_limit
+        last_parent = last_time = b"?"
+        seconds = nanoseconds = 0
         entries: dict[bytes, Directory | Leaf] = {}
         for number, line in enumerate(lines, self._number + 1):
             fields = line.split(b" ", 11)
-            if len(fields) < 11 or len(fields[10]) != hex_size or b"\\" in fields[0]:
-                parser.parse(line, number)
-                continue
-            path, size, mode_text, nlink, uid_text, gid_text, rdev, time_text, payload, content, digest = (
-                fields[:11]
-            )
-            mode, uid, gid = find_mode(mode_text), find_id(uid_text), find_id(gid_text)
-            parent, _, name = path.rpartition(b"/")
-            if parent != last_parent:
-                directory = find_directory(parent)
-                entries = {} if directory is None else directory.entries
-                last_parent = None if directory is None else parent
-            try:
-                object_id = unhexlify(digest)
-            except HexError:
-                object_id = b""
-            if (
-                mode is None
-                or uid is None
-                or gid is None
-                or last_parent is None
-                or nlink != b"1"
-                or rdev != b"0"
-                or content != b"-"
-                or hexlify(object_id, "/", path_split) != payload
-                or name in entries
-                or not 0 < len(name) <= MAX_NAME
-                or name in _DOTS
-                or len(path) > MAX_PATH
-                or not size.isdigit()
-                or len(size) > _MAX_SIZE_DIGITS
-                or size == b"0"
-            ):
-                parser.parse(line, number)
-                last_parent = None
-                continue
-            time = find_time(time_text) or parser.parse_time(time_text, number)
             xattrs = NO_XATTRS
             if len(fields) == 12:
-                xattrs = find_xattrs(fields[11]) or parser.parse_xattrs(fields[11], number)
-            entries[name] = ExternalFile(
-                ObjectID(object_id), int(size), mode, uid, gid, time[0], time[1], xattrs
-            )
+                (
+                    path,
+                    size,
+                    mode_text,
+                    nlink,
+                    uid_text,
+                    gid_text,
+                    rdev,
+                    time,
+                    payload,
+                    content,
+                    digest,
+                    pairs,
+                ) = fields
+                xattrs = find_xattrs(pairs) or parser.parse_xattrs(pairs, number)
+            elif len(fields) == 11:
+                path, size, mode_text, nlink, uid_text, gid_text, rdev, time, payload, content, digest = (
+                    fields
+                )
+            else:
+                parse(line, number)
+                continue
+            if b"\\" in path:
+                try:
+                    path = unescape(path)
+                except ValueError:
+                    path = b""
+                if b"\0" in path:
+                    path = b""
+            known_mode, uid, gid = find_mode(mode_text), find_id(uid_text), find_id(gid_text)
+            parent, _, name = path.rpartition(b"/")
+            if parent != last_parent:
+                directory = directories.get(parent)
+                if directory is None:
+                    parse(line, number)
+                    continue
+                entries = directory.entries
+                last_parent = parent
+            if (
+                known_mode is None
+                or uid is None
+                or gid is None
+                or name in entries
+                or name in _NO_NAMES
+                or len(name) > MAX_NAME
+                or len(path) > MAX_PATH
+                or rdev != b"0"
+                or not size.isdigit()
+                or len(size) > _MAX_SIZE_DIGITS
+            ):
+                parse(line, number)
+                continue
+            kind, mode = known_mode
+            if time != last_time:
+                second_text, _, nanosecond_text = time.partition(b".")
+                if (
+                    second_text.isdigit()
+                    and nanosecond_text.isdigit()
+                    and len(second_text) <= _MAX_SIZE_DIGITS
+                    and len(nanosecond_text) < 10
+                ):
+                    seconds, nanoseconds = int(second_text), int(nanosecond_text)
+                else:
+                    seconds, nanoseconds = parser.parse_time(time, number)
+                last_time = time
+            if nlink != b"1" and (kind != S_IFDIR or not nlink.isdigit() or len(nlink) > 9):
+                parse(line, number)
+                continue
+            if kind == S_IFREG and len(digest) == hex_size and content == b"-":
+                try:
+                    object_id = unhexlify(digest)
+                except HexError:
+                    object_id = b""
+                if hexlify(object_id, "/", path_split) == payload and size != b"0":
+                    entries[name] = ExternalFile(
+                        ObjectID(object_id), int(size), mode, uid, gid, seconds, nanoseconds, xattrs
+                    )
+                    continue
+            elif content == b"-" == digest:
+                if kind == S_IFDIR and payload == b"-":
+                    node = Directory(mode, uid, gid, seconds, nanoseconds, xattrs)
+                    entries[name] = directories[path] = node
+                    continue
+                if (
+                    kind == S_IFLNK
+                    and payload != b"-"
+                    and b"\\" not in payload
+                    and 0 < len(payload) <= MAX_TARGET
+                ):
+                    entries[name] = Symlink(payload, mode, uid, gid, seconds, nanoseconds, xattrs)
+                    continue
+                if kind == S_IFREG and payload == b"-" and size == b"0":
+                    entries[name] = InlineFile(b"", mode, uid, gid, seconds, nanoseconds, xattrs)
+                    continue
+            elif kind == S_IFREG and digest == b"-" == payload:
+                try:
+                    content = unescape(content)
+                except ValueError:
+                    content = b""
+                if 0 < len(content) == int(size) <= content_limit:
+                    entries[name] = InlineFile(content, mode, uid, gid, seconds, nanoseconds, xattrs)
+                    continue
+            parse(line, number)
         self._number += len(lines)
 
     def finish(self) -> FileSystem:

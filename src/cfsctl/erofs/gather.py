@@ -8,7 +8,7 @@ would act on a real one; its directory gets marks too.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cfsctl.digest import Algorithm, object_path
 from cfsctl.erofs.faults import NodeFault
@@ -21,6 +21,7 @@ from cfsctl.erofs.format import (
     XATTR_METACOPY,
     XATTR_REDIRECT,
     XATTR_ROOT_OPAQUE,
+    ErofsError,
     FormatVersion,
 )
 from cfsctl.erofs.layout import MAX_SINGLE_CHUNK
@@ -32,15 +33,12 @@ from cfsctl.tree.dumped import DumpedFileSystem, RedirectedFile
 from cfsctl.tree.model import CharDevice, Directory, ExternalFile, SparseFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from cfsctl.digest import ObjectID
     from cfsctl.erofs.order import InodeOrder
     from cfsctl.erofs.sharing import AttributeSet, Pair
     from cfsctl.tree.model import FileSystem, Leaf, Node
-
-_TIME_MODULUS: Final = 1 << 64
-_MAX_MODE: Final = 0o7777
-_MAX_NSEC: Final = 999_999_999
 
 
 class Gathered:
@@ -52,10 +50,11 @@ class Gathered:
         attributes: Where the sets come from.
         escaped: Whiteouts that are written as regular files.
         min_mtime: Smallest modification time of V0 and V1, seconds and nanoseconds.
+        earliest: For each inode 1 if that is its time, else 0.
         algorithm: The hash of the digests in the tree; SHA-256 if there are none.
     """
 
-    __slots__ = ("algorithm", "attributes", "escaped", "groups", "min_mtime", "order")
+    __slots__ = ("algorithm", "attributes", "earliest", "escaped", "groups", "min_mtime", "order")
 
     def __init__(self, order: InodeOrder, algorithm: Algorithm, attributes: AttributeWriter) -> None:
         """Start without attributes."""
@@ -65,6 +64,7 @@ class Gathered:
         self.groups: list[AttributeSet] = []
         self.escaped: set[Node] = set()
         self.min_mtime = (0, 0)
+        self.earliest = bytearray(len(order.nodes))
 
 
 def gather(filesystem: FileSystem, version: FormatVersion, dialect: Dialect) -> Gathered:
@@ -83,15 +83,18 @@ def gather(filesystem: FileSystem, version: FormatVersion, dialect: Dialect) -> 
         order = order_depth_first(listing)
     else:
         order = order_breadth_first(listing, _canonical(filesystem, listing, dialect))
-    _check_stat(order.nodes)
-    whiteouts = _find_whiteouts(order.nodes, listing.link_counts)
-    algorithm = _find_algorithm(order.nodes)
+    object_ids = [node.object_id for node in order.nodes if isinstance(node, ExternalFile)]
+    redirected = [node for node in order.nodes if type(node) is RedirectedFile]
+    algorithm = _find_algorithm(
+        [*object_ids, *(file.digest for file in redirected if file.digest is not None)]
+    )
     gathered = Gathered(order, algorithm, AttributeWriter(version, dialect, algorithm))
-    _group(gathered, version, dialect)
+    _group(gathered, _find_repeated(object_ids, redirected), version, dialect)
+    whiteouts = _find_whiteouts(gathered, listing.link_counts)
     if version is not FormatVersion.V2:
         gathered.escaped = {node for node in whiteouts if node not in stubs}
         _mark(gathered, version)
-        gathered.min_mtime = _find_min_mtime(order.nodes, dialect)
+        _find_earliest(gathered, dialect)
         if isinstance(filesystem, DumpedFileSystem) and dialect is Dialect.C:
             _apply_nlinks(order, filesystem.nlinks)
     gathered.attributes.settle()
@@ -127,69 +130,69 @@ def _canonical(
     return canonical
 
 
-def _check_stat(nodes: list[Node]) -> None:
-    """Check what an image would hold without complaint, but not as it is meant.
-
-    Raises:
-        NodeFault: A mode with bits of a file type, or nanoseconds of more than a second.
-    """
-    if max({node.mode for node in nodes}) > _MAX_MODE or max({node.mtime_ns for node in nodes}) > _MAX_NSEC:
-        for node in nodes:
-            if node.mode > _MAX_MODE:
-                raise NodeFault(node, f"mode {node.mode:o} has more than permission bits", "i_mode")
-            if node.mtime_ns > _MAX_NSEC:
-                raise NodeFault(node, f"{node.mtime_ns} nanoseconds are more than a second", "i_mtime_nsec")
-
-
-def _find_whiteouts(nodes: list[Node], link_counts: Mapping[Node, int]) -> list[Node]:
-    whiteouts: list[Node] = [node for node in nodes if isinstance(node, CharDevice) and node.rdev == 0]
+def _find_whiteouts(gathered: Gathered, link_counts: Mapping[Node, int]) -> list[Node]:
+    whiteouts: list[Node] = [
+        node for node in gathered.order.nodes if type(node) is CharDevice and node.rdev == 0
+    ]
     for node in whiteouts:
         if node in link_counts:
             raise NodeFault(node, f"a whiteout with {link_counts[node]} names; expected one", "i_nlink")
     return whiteouts
 
 
-def _find_algorithm(nodes: list[Node]) -> Algorithm:
+def _find_algorithm(digests: Iterable[bytes]) -> Algorithm:
     """Return the hash of all digests.
 
     Raises:
-        NodeFault: A digest of another size than the first, or of no known size.
+        ErofsError: They are of different sizes, or of a size that no hash has.
     """
-    sizes = {len(node.object_id) for node in nodes if type(node) is ExternalFile}
-    sizes |= {len(node.digest) for node in nodes if type(node) is RedirectedFile and node.digest is not None}
-    known = {algorithm.digest_size: algorithm for algorithm in Algorithm}
-    if len(sizes) > 1 or not sizes <= known.keys():
-        wrong = max(sizes - known.keys() or sizes)
-        node = next(n for n in nodes if isinstance(n, ExternalFile) and len(n.object_id) == wrong)
-        raise NodeFault(node, f"a digest of {wrong} bytes among digests of {min(sizes)}", "metacopy")
-    return known[sizes.pop()] if sizes else Algorithm.SHA256
+    sizes = set(map(len, digests))
+    if not sizes:
+        return Algorithm.SHA256
+    for algorithm in Algorithm:
+        if sizes == {algorithm.digest_size}:
+            return algorithm
+    raise ErofsError(
+        f"digests of {', '.join(map(str, sorted(sizes)))} bytes; expected all of 32 or all of 64",
+        field="metacopy",
+    )
 
 
-def _group(gathered: Gathered, version: FormatVersion, dialect: Dialect) -> None:
+def _find_repeated(object_ids: Sequence[ObjectID], redirected: Sequence[RedirectedFile]) -> set[ObjectID]:
+    """Return the IDs of objects that more than one inode names, whose attributes are therefore shared."""
+    unique = set(object_ids)
+    if redirected:
+        return unique  # a payload may be the path of any object
+    if len(unique) == len(object_ids):
+        return set()
+    return {object_id for object_id, count in Counter(object_ids).items() if count > 1}
+
+
+def _group(gathered: Gathered, repeated: set[ObjectID], version: FormatVersion, dialect: Dialect) -> None:
     """Give each inode its attribute set, marks of the format left out."""
     nodes = gathered.order.nodes
     attributes = gathered.attributes
     add = gathered.groups.append
-    repeated = _find_repeated(nodes)
     plain: dict[int, AttributeSet] = {}
     external: dict[int, AttributeSet | None] = {}
+    find_plain, find_external = plain.get, external.get
+    group: AttributeSet | None
     for node in nodes:
-        group: AttributeSet | None
         key = id(node.xattrs)
         if type(node) is ExternalFile:
             group = None
-            if node.object_id not in repeated and node.has_digest and 0 < node.size <= MAX_SINGLE_CHUNK:
-                if key not in external:
-                    external[key] = _external_set(attributes, node)
-                group = external[key]
-            if group is None:
-                group = attributes.set_of_pairs(_file_pairs(gathered, node, version, dialect), node)
-        elif isinstance(node, SparseFile | RedirectedFile | ExternalFile):
-            group = attributes.set_of_pairs(_file_pairs(gathered, node, version, dialect), node)
+            if node.has_digest and 0 < node.size <= MAX_SINGLE_CHUNK and node.object_id not in repeated:
+                group = find_external(key)
+                if group is None and key not in external:
+                    group = external[key] = _external_set(attributes, node)
+        elif isinstance(node, SparseFile | RedirectedFile):
+            group = None
         else:
-            group = plain.get(key)
+            group = find_plain(key)
             if group is None:
                 group = plain[key] = attributes.set_of_mapping(node)
+        if group is None:
+            group = attributes.set_of_pairs(_file_pairs(gathered, node, version, dialect), node)
         group.users += 1
         add(group)
 
@@ -198,23 +201,14 @@ def _external_set(attributes: AttributeWriter, node: ExternalFile) -> AttributeS
     return None if splits_external(node.xattrs) else attributes.set_of_mapping(node, is_external=True)
 
 
-def _find_repeated(nodes: list[Node]) -> set[bytes]:
-    """Return the IDs of objects that more than one inode names, whose attributes are therefore shared."""
-    ids = [node.object_id for node in nodes if isinstance(node, ExternalFile)]
-    if any(isinstance(node, RedirectedFile) for node in nodes):
-        return set(ids)  # a payload may be the path of any object
-    if len(set(ids)) == len(ids):
-        return set()
-    return {object_id for object_id, count in Counter(ids).items() if count > 1}
-
-
 def _file_pairs(
     gathered: Gathered,
-    node: ExternalFile | SparseFile | RedirectedFile,
+    node: Node,
     version: FormatVersion,
     dialect: Dialect,
 ) -> Iterable[Pair]:
     """Return all attributes of a regular file whose content is elsewhere."""
+    assert isinstance(node, ExternalFile | SparseFile | RedirectedFile)
     own = gathered.attributes.own_pairs(node.xattrs)
     if node.size == 0 and dialect is Dialect.C and version is not FormatVersion.V2:
         return own
@@ -242,7 +236,7 @@ def _mark(gathered: Gathered, version: FormatVersion) -> None:
         if version is FormatVersion.V1:
             in_directory += WHITEOUTS_OPAQUE_ATTRIBUTES
         for plan in gathered.order.plans.values():
-            if not numbers.isdisjoint(plan.children):
+            if not numbers.isdisjoint(plan.with_dots()[1]):
                 marks[plan.index] = in_directory
         marks |= {number: list(WHITEOUT_ATTRIBUTES) for number in numbers}
     marks[0] = [*marks.get(0, ()), XATTR_ROOT_OPAQUE]
@@ -255,12 +249,27 @@ def _mark(gathered: Gathered, version: FormatVersion) -> None:
         gathered.groups[number] = marked
 
 
-def _find_min_mtime(nodes: list[Node], dialect: Dialect) -> tuple[int, int]:
-    """Return the smallest time; to one original, seconds before 1970 are huge instead of negative."""
-    times = {(node.mtime_s, node.mtime_ns) for node in nodes}
-    if dialect is Dialect.C:
-        return min(times)
-    return min(times, key=lambda time: (time[0] % _TIME_MODULUS, time[1]))
+def _find_earliest(gathered: Gathered, dialect: Dialect) -> None:
+    """Find the smallest time, and who has it.
+
+    To one original seconds are unsigned, so that times before 1970 are after all others.
+    """
+    is_unsigned = dialect is Dialect.RUST
+    earliest: list[int] = []
+    low_s, low_ns = 1 << 64, 0
+    for index, node in enumerate(gathered.order.nodes):
+        seconds = node.mtime_s
+        if seconds <= low_s:
+            if seconds < 0 and is_unsigned:
+                seconds += 1 << 64
+            if (seconds, node.mtime_ns) < (low_s, low_ns):
+                low_s, low_ns = seconds, node.mtime_ns
+                earliest = [index]
+            elif (seconds, node.mtime_ns) == (low_s, low_ns):
+                earliest.append(index)
+    for index in earliest:
+        gathered.earliest[index] = 1
+    gathered.min_mtime = (low_s - (low_s >> 63 << 64) if is_unsigned else low_s, low_ns)
 
 
 def _apply_nlinks(order: InodeOrder, nlinks: Mapping[Leaf, int]) -> None:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from cfsctl.erofs.order import DirectoryPlan
     from cfsctl.tree.model import Node
 
+LG_SLOT_SIZE: Final = 5
 _BLOCK_MASK: Final = BLOCK_SIZE - 1
 _MAX_COMPACT_ID: Final = 0xFFFF
 _MAX_COMPACT_SIZE: Final = 0xFFFFFFFF
@@ -65,25 +66,18 @@ class Extent(NamedTuple):
         u: i_u where that is not the address of the first block.
     """
 
-    layout: DataLayout
+    layout: int
     size: int
     tail: int = 0
     blocks: int = 0
     u: int = 0
 
 
-class Shape(NamedTuple):
-    """Where an inode and its data have come to be.
+_NOTHING: Final = Extent(DataLayout.PLAIN, 0)
 
-    Attributes:
-        is_compact: Whether the inode is of the short kind.
-        extent: Its data.
-        first_block: Number of its first data block, counted from the start of all data blocks.
-    """
-
-    is_compact: bool
-    extent: Extent
-    first_block: int
+Shape = tuple[bool, Extent, int]
+"""Of one inode: whether it is of the compact kind, its data, and the number of its first data block,
+counted from the start of all data blocks."""
 
 
 class Layout:
@@ -91,18 +85,20 @@ class Layout:
 
     Attributes:
         nids: Slot of each inode.
-        shapes: Shape of each inode; for usual external files only whether it is compact.
+        shapes: Shape of each inode that is no usual external file, by number.
+        compact: For each usual external file 1 if its inode is compact.
         inodes_end: Byte offset of the shared attributes.
         data_start: Byte offset of the data blocks.
         blocks: Size of the image in blocks.
     """
 
-    __slots__ = ("blocks", "data_start", "inodes_end", "nids", "shapes")
+    __slots__ = ("blocks", "compact", "data_start", "inodes_end", "nids", "shapes")
 
-    def __init__(self, nids: list[int], shapes: list[Shape | bool]) -> None:
-        """Keep positions of inodes."""
-        self.nids = nids
-        self.shapes = shapes
+    def __init__(self, compact: bytearray) -> None:
+        """Start without any inode."""
+        self.nids: list[int] = []
+        self.shapes: dict[int, Shape] = {}
+        self.compact = compact
         self.inodes_end = 0
         self.data_start = 0
         self.blocks = 0
@@ -120,39 +116,41 @@ def lay_out(gathered: Gathered, version: FormatVersion, dialect: Dialect) -> Lay
     Raises:
         NodeFault: Something that the format has no room for.
     """
+    compact = _find_compact(gathered) if version is not FormatVersion.V2 else gathered.earliest
     placer = Placer(gathered, version, dialect)
-    layout = Layout([], [])
-    add_nid, add_shape = layout.nids.append, layout.shapes.append
-    position = INODE_AREA_OFFSET
-    may_be_compact = version is not FormatVersion.V2
-    min_s, min_ns = gathered.min_mtime
-    links = gathered.order.links
-    plans = gathered.order.plans
-    for index, (node, group) in enumerate(zip(gathered.order.nodes, gathered.groups, strict=True)):
-        position = (position + SLOT_SIZE - 1) & -SLOT_SIZE
-        is_compact = (
-            may_be_compact
-            and node.mtime_s == min_s
-            and node.mtime_ns == min_ns
-            and node.uid <= _MAX_COMPACT_ID
-            and node.gid <= _MAX_COMPACT_ID
-            and links.get(index, 0) <= _MAX_COMPACT_ID
-        )
+    layout = Layout(compact)
+    nodes, find_plan = gathered.order.nodes, gathered.order.plans.get
+    shapes, place, add_nid = layout.shapes, placer.place, layout.nids.append
+    nid = INODE_AREA_OFFSET >> LG_SLOT_SIZE
+    for index, (group, is_compact) in enumerate(zip(gathered.groups, compact, strict=True)):
         if group.is_external:
             # One chunk index of four bytes never crosses the end of a block, since all is so aligned.
-            if is_compact and node.size > _MAX_COMPACT_SIZE:  # type: ignore[attr-defined]  # an ExternalFile
-                is_compact = False
-            add_nid(position >> 5)
-            add_shape(is_compact)
-            position += (36 if is_compact else 68) + group.size
+            add_nid(nid)
+            nid += group.compact_slots if is_compact else group.extended_slots
         else:
-            position, shape = placer.place(
-                position, node, plans.get(index), group.size, is_compact=is_compact
-            )
-            add_nid((position - shape[1].tail - placer.meta) >> 5)
-            add_shape(shape)
-    layout.finish(position, len(gathered.attributes.table), placer.data_blocks)
+            nid, end, shapes[index] = place(nid, nodes[index], find_plan(index), group.size, is_compact)
+            add_nid(nid)
+            nid = (end + SLOT_SIZE - 1) >> LG_SLOT_SIZE
+    layout.finish(nid << LG_SLOT_SIZE, len(gathered.attributes.table), placer.data_blocks)
     return layout
+
+
+def _find_compact(gathered: Gathered) -> bytearray:
+    """Return for each inode whether it may be compact, what only directories have left aside."""
+    compact = gathered.earliest[:]
+    nodes, links = gathered.order.nodes, gathered.order.links
+    position = compact.find(1)
+    while position >= 0:
+        node = nodes[position]
+        if (
+            node.uid > _MAX_COMPACT_ID
+            or node.gid > _MAX_COMPACT_ID
+            or links.get(position, 0) > _MAX_COMPACT_ID
+            or (type(node) is ExternalFile and node.size > _MAX_COMPACT_SIZE)
+        ):
+            compact[position] = 0
+        position = compact.find(1, position + 1)
+    return compact
 
 
 class Placer:
@@ -160,7 +158,6 @@ class Placer:
 
     Attributes:
         data_blocks: Data blocks handed out so far.
-        meta: Bytes of header and attribute body of the inode placed last.
     """
 
     def __init__(self, gathered: Gathered, version: FormatVersion, dialect: Dialect) -> None:
@@ -168,38 +165,58 @@ class Placer:
         self._is_v2 = version is FormatVersion.V2
         self._escaped = gathered.escaped
         self._dialect = dialect
+        self._targets: dict[int, Extent] = {}
+        self._contents: dict[int, Extent] = {}
         self.data_blocks = 0
-        self.meta = 0
 
     def place(
-        self, position: int, node: Node, plan: DirectoryPlan | None, body_size: int, *, is_compact: bool
-    ) -> tuple[int, Shape]:
+        self,
+        nid: int,
+        node: Node,
+        plan: DirectoryPlan | None,
+        body_size: int,
+        is_compact: int,
+    ) -> tuple[int, int, Shape]:
         """Place one inode.
 
         Args:
-            position: First byte that is free, a multiple of 32.
+            nid: First slot that is free.
             node: What the inode is of.
             plan: Its entries if it is a directory.
             body_size: Bytes of its attribute body.
             is_compact: Whether everything but size and link count allows a compact inode.
 
         Returns:
-            The byte behind the inode's tail, and its shape.
+            The slot of the inode, the byte behind its tail, and its shape.
         """
         extent = _plan_extent(plan) if plan is not None else self.extent(node)
-        if is_compact:
-            is_compact = extent.size <= _MAX_COMPACT_SIZE and (plan is None or plan.nlink <= _MAX_COMPACT_ID)
-        meta = self.meta = (COMPACT_INODE.size if is_compact else EXTENDED_INODE.size) + body_size
-        if self._is_v2:
-            if extent.layout is DataLayout.INLINE:
-                position = _fit_v2(position, meta, extent, node)
-        elif isinstance(node, Symlink):
-            position, extent = _fit_symlink(position, meta, extent)
-        elif extent.tail:
-            position, extent = _fit_tail(position, meta, extent)
+        compact = (
+            is_compact == 1
+            and extent.size <= _MAX_COMPACT_SIZE
+            and (plan is None or plan.nlink <= _MAX_COMPACT_ID)
+        )
+        meta = (COMPACT_INODE.size if compact else EXTENDED_INODE.size) + body_size
+        position = nid << LG_SLOT_SIZE
+        if extent.tail:
+            # What ends in the block that it begins in, need not move.
+            end = position + meta + extent.tail
+            if (position ^ end) >> LG_BLOCK_SIZE:
+                position, extent = self._fit(position, meta, extent, node)
         first_block = self.data_blocks
         self.data_blocks += extent.blocks
-        return position + meta + extent.tail, Shape(is_compact, extent, first_block)
+        return (
+            position >> LG_SLOT_SIZE,
+            position + meta + extent.tail,
+            (compact, extent, first_block),
+        )
+
+    def _fit(self, position: int, meta: int, extent: Extent, node: Node) -> tuple[int, Extent]:
+        """Move an inode, or its tail, where the end of a block is in the way."""
+        if self._is_v2:
+            return _fit_v2(position, meta, extent, node), extent
+        if isinstance(node, Symlink):
+            return _fit_symlink(position, meta, extent)
+        return _fit_tail(position, meta, extent)
 
     def extent(self, node: Node) -> Extent:
         """Return how the data of a leaf is stored, if nothing stands in the way.
@@ -207,18 +224,20 @@ class Placer:
         Raises:
             NodeFault: The data cannot be stored.
         """
-        match node:
-            case Symlink(target=target):
-                _check_target(node, target)
-                return Extent(DataLayout.INLINE, len(target), len(target))
-            case InlineFile(data=data):
-                return self._inline(node, len(data))
-            case ExternalFile() | RedirectedFile() | SparseFile():
-                return self._external(node)
-            case CharDevice(rdev=rdev) | BlockDevice(rdev=rdev):
-                return Extent(DataLayout.PLAIN, 0, u=0 if node in self._escaped else rdev)
-            case _:
-                return Extent(DataLayout.PLAIN, 0)
+        if isinstance(node, Symlink):
+            _check_target(node)
+            size = len(node.target)
+            return self._targets.get(size) or self._targets.setdefault(
+                size, Extent(DataLayout.INLINE, size, size)
+            )
+        if isinstance(node, InlineFile):
+            size = len(node.data)
+            return self._contents.get(size) or self._contents.setdefault(size, self._inline(node, size))
+        if isinstance(node, ExternalFile | RedirectedFile | SparseFile):
+            return self._external(node)
+        if isinstance(node, CharDevice | BlockDevice) and node not in self._escaped:
+            return Extent(DataLayout.PLAIN, 0, u=node.rdev)
+        return _NOTHING
 
     def _inline(self, node: Node, size: int) -> Extent:
         if self._is_v2:
@@ -242,7 +261,7 @@ class Placer:
             # Without the index the kernel reads other bytes of the image. The original leaves it out.
             return Extent(DataLayout.CHUNK, size, 4 if has_digest(node) else 0, u=V2_CHUNK_FORMAT)
         if size == 0 and self._dialect is Dialect.C:
-            return Extent(DataLayout.PLAIN, 0)
+            return _NOTHING
         bits = chunk_bits(size)
         return Extent(DataLayout.CHUNK, size, 4 * -(-size >> bits), u=bits - LG_BLOCK_SIZE)
 
@@ -258,7 +277,8 @@ def has_digest(node: ExternalFile | RedirectedFile | SparseFile) -> bool:
             return False
 
 
-def _check_target(node: Node, target: bytes) -> None:
+def _check_target(node: Symlink) -> None:
+    target = node.target
     if not 0 < len(target) <= MAX_SYMLINK_LENGTH or b"\0" in target:
         raise NodeFault(
             node,
@@ -275,20 +295,22 @@ def chunk_bits(size: int) -> int:
 
 def _plan_extent(plan: DirectoryPlan) -> Extent:
     """Return how the entries of a directory are stored."""
-    sizes = chunk_sizes(plan.names)
+    size = plan.size
+    if size <= _HALF_BLOCK:
+        return Extent(DataLayout.INLINE, size, size)
+    sizes = chunk_sizes(plan)
     tail = sizes.pop() if sizes[-1] <= _HALF_BLOCK else 0
     layout = DataLayout.INLINE if tail else DataLayout.PLAIN
     return Extent(layout, len(sizes) * BLOCK_SIZE + tail, tail, len(sizes))
 
 
-def chunk_sizes(names: list[bytes]) -> list[int]:
+def chunk_sizes(plan: DirectoryPlan) -> list[int]:
     """Return the sizes in bytes of the chunks that directory entries are stored in."""
-    total = DIRENT.size * len(names) + sum(map(len, names))
-    if total <= BLOCK_SIZE:
-        return [total]
+    if plan.size <= BLOCK_SIZE:
+        return [plan.size]
     sizes = []
     size = 0
-    for name in names:
+    for name in plan.with_dots()[0]:
         cost = DIRENT.size + len(name)
         if size + cost > BLOCK_SIZE:
             sizes.append(size)
@@ -314,16 +336,18 @@ def _fit_tail(position: int, meta: int, extent: Extent) -> tuple[int, Extent]:
     skip = _round_up(room, SLOT_SIZE)
     if extent.tail <= BLOCK_SIZE - ((position + meta + skip) & _BLOCK_MASK):
         return position + skip, extent
-    layout = DataLayout.CHUNK if extent.layout is DataLayout.CHUNK else DataLayout.PLAIN
+    layout = DataLayout.CHUNK if extent.layout == DataLayout.CHUNK else DataLayout.PLAIN
     return _round_up(position, BLOCK_SIZE), extent._replace(layout=layout, tail=0, blocks=extent.blocks + 1)
 
 
 def _fit_v2(position: int, meta: int, extent: Extent, node: Node) -> int:
-    """Keep a tail in one block in V2; one that ends exactly with the block moves too.
+    """Keep an inline tail in one block in V2; one that ends exactly with the block moves too.
 
     Raises:
         NodeFault: The tail fits nowhere; the original writes an image that nobody can read.
     """
+    if extent.layout != DataLayout.INLINE:
+        return position
     last = position + meta - 1
     end = position + meta + extent.size % BLOCK_SIZE
     if last // BLOCK_SIZE != end // BLOCK_SIZE:

@@ -14,7 +14,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from cfsctl.erofs.faults import NodeFault
-from cfsctl.erofs.format import MAX_NAME_LENGTH
+from cfsctl.erofs.format import DIRENT, MAX_NAME_LENGTH
 from cfsctl.tree.model import Directory
 
 if TYPE_CHECKING:
@@ -26,53 +26,110 @@ Canonical = dict["Node", tuple[Directory, bytes]]
 """Leaves with several names: directory and name under which they are numbered."""
 
 
-class Listing:
-    """The children of a directory in the byte order of their names.
-
-    Attributes:
-        names: Their names.
-        children: The children themselves.
-        subdirectories: Position of each directory among them, and the directory.
-    """
-
-    __slots__ = ("children", "names", "subdirectories")
-
-    def __init__(self, entries: Mapping[bytes, Directory | Leaf]) -> None:
-        """Sort the entries."""
-        self.names = sorted(entries)
-        self.children: list[Node] = [entries[name] for name in self.names]
-        self.subdirectories = [
-            (position, child) for position, child in enumerate(self.children) if isinstance(child, Directory)
-        ]
-
-
 class DirectoryPlan:
-    """A directory as its image has it, `.` and `..` included.
+    """A directory and its place among the inodes.
 
     Attributes:
+        directory: The directory.
         index: Number of the directory in inode order.
         parent: Number of its parent; root's own for root.
-        names: Names in byte order.
-        children: Number of the inode that each name leads to.
-        nlink: Two, and one for each subdirectory.
+        names: Names of its children in byte order.
+        lengths: Their lengths.
+        joined: All names one behind the other.
+        nodes: The children.
+        subdirectories: Position of each directory among them, and the directory.
+        children: Numbers of the children; empty where they are consecutive.
+        first: Number of the first child where they are.
     """
 
-    __slots__ = ("children", "index", "names", "nlink", "parent")
+    __slots__ = (
+        "children",
+        "directory",
+        "first",
+        "index",
+        "joined",
+        "lengths",
+        "names",
+        "nodes",
+        "parent",
+        "subdirectories",
+    )
 
-    def __init__(self, index: int, parent: int, names: list[bytes]) -> None:
-        """Start without children."""
+    def __init__(
+        self,
+        directory: Directory,
+        entries: Mapping[bytes, Directory | Leaf],
+        index: int,
+        parent: int,
+        first: int,
+    ) -> None:
+        """Sort and check the entries.
+
+        Raises:
+            NodeFault: A name that no path can lead to, or that is too long.
+        """
+        self.directory = directory
         self.index = index
         self.parent = parent
-        self.names = names
+        self.first = first
         self.children: list[int] = []
-        self.nlink = 2
+        found = list(entries)
+        self.names = names = sorted(found)
+        # Most sources of trees have names in order already.
+        self.nodes: list[Node] = (
+            list(entries.values()) if found == names else [entries[name] for name in names]
+        )
+        self.lengths = list(map(len, names))
+        self.joined = b"".join(names)
+        if found and (
+            not self.lengths[0]
+            or b"/" in self.joined
+            or b"\0" in self.joined
+            or max(self.lengths) > MAX_NAME_LENGTH
+            or self.names[0] <= b".."
+        ):
+            _check_names(directory, self.names)
+        self.subdirectories = [
+            (position, child) for position, child in enumerate(self.nodes) if isinstance(child, Directory)
+        ]
 
-    def add_dots(self) -> None:
-        """Put `.` and `..` where they come in byte order, which is not always in front."""
+    @property
+    def nlink(self) -> int:
+        """Two, and one for each subdirectory."""
+        return 2 + len(self.subdirectories)
+
+    @property
+    def dots_in_front(self) -> bool:
+        """Whether `.` and `..` come before all names, as they nearly always do."""
+        return not self.names or self.names[0] > b".."
+
+    @property
+    def size(self) -> int:
+        """Bytes of all entries, if they are stored in one chunk."""
+        return DIRENT.size * (len(self.names) + 2) + len(self.joined) + 3
+
+    def with_dots(self) -> tuple[list[bytes], list[int]]:
+        """Return names and numbers with `.` and `..` among them."""
+        names = self.names[:]
+        numbers = self.children or list(range(self.first, self.first + len(names)))
+        numbers = numbers[:]
         for name, target in ((b".", self.index), (b"..", self.parent)):
-            position = bisect_left(self.names, name)
-            self.names.insert(position, name)
-            self.children.insert(position, target)
+            position = bisect_left(names, name)
+            names.insert(position, name)
+            numbers.insert(position, target)
+        return names, numbers
+
+
+def _check_names(directory: Directory, names: list[bytes]) -> None:
+    for name in names:
+        if name in {b"", b".", b".."} or b"/" in name or b"\0" in name:
+            raise NodeFault(directory, f"entry {name!r} has a name that no path can lead to", "dirent")
+        if len(name) > MAX_NAME_LENGTH:
+            raise NodeFault(
+                directory,
+                f"the name {name[:20]!r}... has {len(name)} bytes, more than {MAX_NAME_LENGTH}",
+                "dirent",
+            )
 
 
 class InodeOrder:
@@ -86,23 +143,26 @@ class InodeOrder:
 
     __slots__ = ("links", "nodes", "plans")
 
-    def __init__(self, root: Node) -> None:
-        """Start with root."""
-        self.nodes: list[Node] = [root]
-        self.plans: dict[int, DirectoryPlan] = {}
-        self.links: dict[int, int] = {}
+    def __init__(self, nodes: list[Node], plans: dict[int, DirectoryPlan], links: dict[int, int]) -> None:
+        """Keep the lists."""
+        self.nodes = nodes
+        self.plans = plans
+        self.links = links
 
 
 class TreeListing:
-    """All directories of a tree, sorted and checked.
+    """All directories of a tree, sorted, checked and numbered breadth-first.
+
+    The numbers hold if no leaf has several names.
 
     Attributes:
         root: The root directory.
-        listings: Children by directory.
+        plans: Directories, breadth-first.
+        nodes: Root, and the children of all directories, each as often as it has names.
         link_counts: How many names each leaf with several names has.
     """
 
-    __slots__ = ("link_counts", "listings", "root")
+    __slots__ = ("link_counts", "nodes", "plans", "root")
 
     def __init__(self, root: Directory, root_entries: Mapping[bytes, Directory | Leaf]) -> None:
         """List the tree.
@@ -116,96 +176,55 @@ class TreeListing:
             ValueError: A directory is entered in more than one place.
         """
         self.root = root
-        self.listings: dict[Directory, Listing] = {}
-        everything: list[Node] = []
-        pending: list[Directory] = [root]
-        while pending:
-            directory = pending.pop()
-            if directory in self.listings:
+        self.plans: dict[Directory, DirectoryPlan] = {}
+        self.nodes: list[Node] = [root]
+        nodes = self.nodes
+        queue: list[tuple[Directory, int, int]] = [(root, 0, 0)]
+        for directory, index, parent in queue:
+            if directory in self.plans:
                 raise ValueError("a directory occurs twice in the tree")
-            listing = Listing(root_entries if directory is root else directory.entries)
-            check_names(directory, listing.names)
-            self.listings[directory] = listing
-            everything += listing.children
-            pending += [child for _, child in listing.subdirectories]
+            first = len(nodes)
+            entries = root_entries if directory is root else directory.entries
+            plan = self.plans[directory] = DirectoryPlan(directory, entries, index, parent, first)
+            nodes += plan.nodes
+            if plan.subdirectories:
+                queue += [(child, first + position, index) for position, child in plan.subdirectories]
         self.link_counts: dict[Node, int] = {}
-        if len(set(everything)) != len(everything):
-            self.link_counts = {leaf: count for leaf, count in Counter(everything).items() if count > 1}
-
-
-def check_names(directory: Directory, names: list[bytes]) -> None:
-    """Check the sorted names of one directory.
-
-    Raises:
-        NodeFault: One that no path can lead to, or that is too long.
-    """
-    if not names:
-        return
-    joined = b"/".join(names)
-    if joined.count(b"/") != len(names) - 1 or b"\0" in joined or not names[0]:
-        wrong = next(name for name in names if not name or b"/" in name or b"\0" in name)
-        raise NodeFault(directory, f"entry {wrong!r} has a name that no path can lead to", "dirent")
-    if len(joined) > MAX_NAME_LENGTH:
-        longest = max(names, key=len)
-        if len(longest) > MAX_NAME_LENGTH:
-            raise NodeFault(
-                directory,
-                f"the name {longest[:20]!r}... has {len(longest)} bytes, more than {MAX_NAME_LENGTH}",
-                "dirent",
-            )
-    if names[0] <= b"..":
-        for dots in (b".", b".."):
-            if dots in names:
-                raise NodeFault(directory, f"an entry is called {dots.decode()!r}", "dirent")
+        if len(set(nodes)) != len(nodes):
+            self.link_counts = {leaf: count for leaf, count in Counter(nodes).items() if count > 1}
 
 
 def order_breadth_first(tree: TreeListing, canonical: Canonical) -> InodeOrder:
     """Return the inodes in the order of V0 and V1."""
-    order = InodeOrder(tree.root)
-    nodes = order.nodes
+    if not tree.link_counts:
+        return InodeOrder(tree.nodes, {plan.index: plan for plan in tree.plans.values()}, {})
+    nodes: list[Node] = [tree.root]
     numbers: dict[Node, int] = {}
     postponed: list[tuple[DirectoryPlan, int, Node]] = []
-    queue: list[tuple[Directory, int, int]] = [(tree.root, 0, 0)]
-    for directory, index, parent in queue:
-        listing = tree.listings[directory]
-        children = listing.children
-        plan = order.plans[index] = DirectoryPlan(index, parent, listing.names)
-        plan.nlink += len(listing.subdirectories)
-        first = len(nodes)
-        if not canonical or canonical.keys().isdisjoint(children):
-            nodes += children
-            plan.children = list(range(first, len(nodes)))
-        else:
-            for position, child in enumerate(children):
-                plan.children.append(len(nodes))
-                if child not in canonical:
-                    nodes.append(child)
-                elif canonical[child] == (directory, listing.names[position]):
-                    numbers[child] = len(nodes)
-                    nodes.append(child)
-                else:
+    for directory, plan in tree.plans.items():
+        for position, child in enumerate(plan.nodes):
+            plan.children.append(len(nodes))
+            if child in canonical:
+                if canonical[child] != (directory, plan.names[position]):
                     postponed.append((plan, position, child))
-        queue += [(child, plan.children[position], index) for position, child in listing.subdirectories]
+                    continue
+                numbers[child] = len(nodes)
+            nodes.append(child)
+        for position, subdirectory in plan.subdirectories:
+            below = tree.plans[subdirectory]
+            below.index, below.parent = plan.children[position], plan.index
     for plan, position, leaf in postponed:
         plan.children[position] = numbers[leaf]
-    _finish(order, tree, numbers)
-    return order
+    return _finish(nodes, tree, numbers)
 
 
 def order_depth_first(tree: TreeListing) -> InodeOrder:
     """Return the inodes in the order of V2."""
-    order = InodeOrder(tree.root)
-    nodes = order.nodes
+    nodes: list[Node] = [tree.root]
     numbers: dict[Node, int] = {}
     linked = tree.link_counts
-
-    def enter(directory: Directory, index: int, parent: int) -> tuple[DirectoryPlan, Iterator[Node]]:
-        listing = tree.listings[directory]
-        plan = order.plans[index] = DirectoryPlan(index, parent, listing.names)
-        plan.nlink += len(listing.subdirectories)
-        return plan, iter(listing.children)
-
-    stack = [enter(tree.root, 0, 0)]
+    root = tree.plans[tree.root]
+    stack = [(root, iter(root.nodes))]
     while stack:
         plan, children = stack[-1]
         for child in children:
@@ -216,12 +235,13 @@ def order_depth_first(tree: TreeListing) -> InodeOrder:
             if index == len(nodes):
                 nodes.append(child)
                 if isinstance(child, Directory):
-                    stack.append(enter(child, index, plan.index))
+                    below = tree.plans[child]
+                    below.index, below.parent = index, plan.index
+                    stack.append((below, iter(below.nodes)))
                     break
         else:
             stack.pop()
-    _finish(order, tree, numbers)
-    return order
+    return _finish(nodes, tree, numbers)
 
 
 def find_canonical(tree: TreeListing) -> Canonical:
@@ -230,7 +250,7 @@ def find_canonical(tree: TreeListing) -> Canonical:
     linked = tree.link_counts
     if not linked:
         return canonical
-    pending: list[Iterator[tuple[Directory, bytes, Node]]] = [_entries(tree, tree.root)]
+    pending = [_entries(tree, tree.root)]
     while pending:
         for directory, name, child in pending[-1]:
             if isinstance(child, Directory):
@@ -244,11 +264,11 @@ def find_canonical(tree: TreeListing) -> Canonical:
 
 
 def _entries(tree: TreeListing, directory: Directory) -> Iterator[tuple[Directory, bytes, Node]]:
-    listing = tree.listings[directory]
-    return ((directory, name, child) for name, child in zip(listing.names, listing.children, strict=True))
+    plan = tree.plans[directory]
+    return ((directory, name, child) for name, child in zip(plan.names, plan.nodes, strict=True))
 
 
-def _finish(order: InodeOrder, tree: TreeListing, numbers: Mapping[Node, int]) -> None:
-    order.links = {number: tree.link_counts[leaf] for leaf, number in numbers.items()}
-    for plan in order.plans.values():
-        plan.add_dots()
+def _finish(nodes: list[Node], tree: TreeListing, numbers: Mapping[Node, int]) -> InodeOrder:
+    plans = {plan.index: plan for plan in sorted(tree.plans.values(), key=lambda plan: plan.index)}
+    links = {number: tree.link_counts[leaf] for leaf, number in numbers.items()}
+    return InodeOrder(nodes, plans, links)

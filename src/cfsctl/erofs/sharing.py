@@ -17,8 +17,12 @@ from xxhash import xxh32_intdigest
 
 from cfsctl.erofs.faults import NodeFault
 from cfsctl.erofs.format import (
+    COMPACT_INODE,
+    EXTENDED_INODE,
     MAX_XATTR_VALUE,
     METACOPY_HEADER,
+    NULL_CHUNK,
+    SLOT_SIZE,
     XATTR_BODY_HEADER,
     XATTR_ENTRY,
     XATTR_FILTER_SEED,
@@ -94,11 +98,27 @@ class AttributeSet:
         is_external: Whether each inode has a metacopy and a redirect of its own besides.
         users: Number of inodes.
         size: Bytes of the attribute body, those of metacopy and redirect included.
+        icount: i_xattr_icount of the inodes.
+        compact_slots: Slots of a compact inode of a usual external file.
+        extended_slots: Slots of an extended one.
         head: The body, or what of it comes before the value of metacopy's digest.
         tail: What of the body follows the redirect.
     """
 
-    __slots__ = ("example", "head", "inline", "is_external", "pairs", "refs", "size", "tail", "users")
+    __slots__ = (
+        "compact_slots",
+        "example",
+        "extended_slots",
+        "head",
+        "icount",
+        "inline",
+        "is_external",
+        "pairs",
+        "refs",
+        "size",
+        "tail",
+        "users",
+    )
 
     def __init__(self, pairs: tuple[Pair, ...], example: Node, *, is_external: bool) -> None:
         """Start without users."""
@@ -107,15 +127,13 @@ class AttributeSet:
         self.is_external = is_external
         self.users = 0
         self.size = 0
+        self.icount = 0
+        self.compact_slots = 0
+        self.extended_slots = 0
         self.refs: list[Pair] = []
         self.inline: list[Pair] = []
         self.head = b""
         self.tail = b""
-
-    @property
-    def icount(self) -> int:
-        """i_xattr_icount of the inodes."""
-        return 1 + (self.size - XATTR_BODY_HEADER.size) // 4 if self.size else 0
 
 
 class ExternalEntries:
@@ -276,6 +294,9 @@ class AttributeWriter:
         for name, value in group.inline:
             size += (XATTR_ENTRY.size + len(self._names[name].suffix) + len(value) + 3) & -4
         group.size = size + (self.external.size if group.is_external else 0)
+        group.compact_slots = _slots(COMPACT_INODE.size + group.size + len(NULL_CHUNK))
+        group.extended_slots = _slots(EXTENDED_INODE.size + group.size + len(NULL_CHUNK))
+        group.icount = 1 + (group.size - XATTR_BODY_HEADER.size) // 4
         if group.icount > MAX_ICOUNT:
             raise NodeFault(
                 group.example, f"all attributes together need {group.size} bytes", "i_xattr_icount"
@@ -327,6 +348,10 @@ def _escape(name: bytes) -> bytes:
     if name.startswith(XATTR_OVERLAY_PREFIX):
         return XATTR_OVERLAY_ESCAPED_PREFIX + name[len(XATTR_OVERLAY_PREFIX) :]
     return name
+
+
+def _slots(size: int) -> int:
+    return -(-size // SLOT_SIZE)
 
 
 def _full_name_order(pair: Pair) -> tuple[bytes, int, bytes]:

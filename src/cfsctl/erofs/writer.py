@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from binascii import hexlify
+from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
@@ -33,7 +34,7 @@ from cfsctl.erofs.format import (
     FormatVersion,
 )
 from cfsctl.erofs.gather import gather
-from cfsctl.erofs.layout import Shape, chunk_sizes, lay_out
+from cfsctl.erofs.layout import chunk_sizes, lay_out
 from cfsctl.tree.bulk import paused_collector
 from cfsctl.tree.dialect import Dialect
 from cfsctl.tree.model import InlineFile, Symlink
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 _MAX_BLOCKS: Final = 1 << 32
 _NULL_BLOCK: Final = b"\xff" * BLOCK_SIZE
 _REGULAR: Final = 0o100000
+_DIRECTORY: Final = int(DirentType.DIRECTORY)
+_CHUNK_COMPACT: Final = int(DataLayout.CHUNK)
+_CHUNK_EXTENDED: Final = _CHUNK_COMPACT | I_FORMAT_EXTENDED
 
 _DIRENT_TYPES: Final = {
     0o100000: DirentType.REGULAR,
@@ -146,6 +150,16 @@ class _ExternalRecord:
         self.icount = group.icount
 
 
+class _Modes(dict[int, int]):
+    """i_mode of regular files by permission bits."""
+
+    def __missing__(self, mode: int) -> int:
+        if not 0 <= mode < 1 << 12:
+            raise struct.error(f"mode {mode:o}")
+        self[mode] = _REGULAR | mode
+        return _REGULAR | mode
+
+
 class _InodeWriter:
     """Writes inodes and what belongs to them."""
 
@@ -155,41 +169,47 @@ class _InodeWriter:
         self._layout = layout
         self._is_v2 = is_v2
         self._data_block = layout.data_start // BLOCK_SIZE
-        self._types = bytes(
-            DirentType.REGULAR if node in gathered.escaped else _DIRENT_TYPES[node.file_type]
-            for node in gathered.order.nodes
-        )
+        types = bytearray(b"\1") * len(layout.nids)
+        for index in layout.shapes:
+            types[index] = self._type(gathered.order.nodes[index])
+        self._types = types
+
+    def _type(self, node: Node) -> DirentType:
+        return DirentType.REGULAR if node in self._gathered.escaped else _DIRENT_TYPES[node.file_type]
 
     def write(self) -> None:
-        """Write all inodes, usual external files with one call each."""
+        """Write all inodes."""
+        self._write_external_files()
+        self._write_other_inodes()
+
+    def _write_external_files(self) -> None:
+        """Write usual external files with one call each."""
         image, is_v2 = self._image, self._is_v2
         gathered, layout = self._gathered, self._layout
-        links = gathered.order.links
+        find_nlink = gathered.order.links.get
         entries = gathered.attributes.external
         redirect = entries.redirect
-        path_split = gathered.algorithm.digest_size - 1
+        digest_size = gathered.algorithm.digest_size
+        path_split = digest_size - 1
+        modes = _Modes()
         records: dict[AttributeSet, _ExternalRecord] = {}
-        compact_format, extended_format = DataLayout.CHUNK, DataLayout.CHUNK | I_FORMAT_EXTENDED
-        numbered = zip(gathered.order.nodes, gathered.groups, layout.nids, layout.shapes, strict=True)
-        for index, (node, group, nid, shape) in enumerate(numbered):
+        numbered = zip(gathered.order.nodes, gathered.groups, layout.nids, layout.compact, strict=True)
+        for index, (node, group, nid, is_compact) in enumerate(numbered):
             if not group.is_external:
-                self._write_inode(index, node, group, shape)  # type: ignore[arg-type]  # a Shape
                 continue
             record = records.get(group)
             if record is None:
-                record = records[group] = _ExternalRecord(
-                    group, len(redirect), entries.padding, path_split + 1
-                )
+                record = records[group] = _ExternalRecord(group, len(redirect), entries.padding, digest_size)
             size: int = node.size  # type: ignore[attr-defined]  # an ExternalFile
             object_id: bytes = node.object_id  # type: ignore[attr-defined]  # the same
-            if shape:
+            if is_compact:
                 record.compact(
                     image,
                     nid << 5,
-                    compact_format,
+                    _CHUNK_COMPACT,
                     record.icount,
-                    _REGULAR | node.mode,
-                    links.get(index, 1),
+                    modes[node.mode],
+                    find_nlink(index, 1),
                     size,
                     0 if size <= BLOCK_SIZE else (size - 1).bit_length() - LG_BLOCK_SIZE,
                     index,
@@ -202,82 +222,87 @@ class _InodeWriter:
                     record.tail,
                     NULL_CHUNK,
                 )
+                continue
+            if is_v2:
+                chunk_format, number, nanoseconds = V2_CHUNK_FORMAT, nid, 0
             else:
-                if is_v2:
-                    chunk_format, number, nanoseconds = V2_CHUNK_FORMAT, nid, 0
-                else:
-                    chunk_format = 0 if size <= BLOCK_SIZE else (size - 1).bit_length() - LG_BLOCK_SIZE
-                    number, nanoseconds = index, node.mtime_ns
-                record.extended(
+                chunk_format = 0 if size <= BLOCK_SIZE else (size - 1).bit_length() - LG_BLOCK_SIZE
+                number, nanoseconds = index, node.mtime_ns
+            record.extended(
+                image,
+                nid << 5,
+                _CHUNK_EXTENDED,
+                record.icount,
+                modes[node.mode],
+                size,
+                chunk_format,
+                number,
+                node.uid,
+                node.gid,
+                node.mtime_s,
+                nanoseconds,
+                find_nlink(index, 1),
+                record.head,
+                object_id,
+                redirect,
+                hexlify(object_id, "/", path_split),
+                record.tail,
+                NULL_CHUNK,
+            )
+
+    def _write_other_inodes(self) -> None:
+        """Write the inodes that are no usual external files, and their data."""
+        image, is_v2 = self._image, self._is_v2
+        order, layout, escaped = self._gathered.order, self._layout, self._gathered.escaped
+        nodes, groups, nids = order.nodes, self._gathered.groups, layout.nids
+        pack_compact, pack_extended = COMPACT_INODE.pack_into, EXTENDED_INODE.pack_into
+        find_plan, find_nlink = order.plans.get, order.links.get
+        for index, (is_compact, extent, first_block) in layout.shapes.items():
+            node, group, nid, plan = nodes[index], groups[index], nids[index], find_plan(index)
+            mode = node.mode
+            if mode >> 12:
+                raise struct.error(f"mode {mode:o}")
+            mode |= _REGULAR if node in escaped else node.file_type
+            data_layout, size, tail, blocks, u = extent
+            block = self._data_block + first_block
+            if blocks:
+                u = _block_address(extent, block)
+            offset = nid << 5
+            nlink = find_nlink(index, 1) if plan is None else plan.nlink
+            icount = group.icount
+            if is_compact:
+                pack_compact(
+                    image, offset, data_layout, icount, mode, nlink, size, u, index, node.uid, node.gid
+                )
+                offset += COMPACT_INODE.size
+            else:
+                data_layout |= I_FORMAT_EXTENDED
+                number, nanoseconds = (nid, 0) if is_v2 else (index, node.mtime_ns)
+                pack_extended(
                     image,
-                    nid << 5,
-                    extended_format,
-                    record.icount,
-                    _REGULAR | node.mode,
+                    offset,
+                    data_layout,
+                    icount,
+                    mode,
                     size,
-                    chunk_format,
+                    u,
                     number,
                     node.uid,
                     node.gid,
                     node.mtime_s,
                     nanoseconds,
-                    links.get(index, 1),
-                    record.head,
-                    object_id,
-                    redirect,
-                    hexlify(object_id, "/", path_split),
-                    record.tail,
-                    NULL_CHUNK,
+                    nlink,
                 )
-
-    def _write_inode(self, index: int, node: Node, group: AttributeSet, shape: Shape) -> None:
-        """Write an inode that is no usual external file."""
-        is_compact, extent, first_block = shape
-        plan = self._gathered.order.plans.get(index)
-        nlink = plan.nlink if plan is not None else self._gathered.order.links.get(index, 1)
-        nid = self._layout.nids[index]
-        offset = nid << 5
-        mode = (_REGULAR if node in self._gathered.escaped else node.file_type) | node.mode
-        block = self._data_block + first_block
-        u = _block_or_value(extent, block)
-        if is_compact:
-            COMPACT_INODE.pack_into(
-                self._image,
-                offset,
-                extent.layout,
-                group.icount,
-                mode,
-                nlink,
-                extent.size,
-                u,
-                index,
-                node.uid,
-                node.gid,
-            )
-            offset += COMPACT_INODE.size
-        else:
-            EXTENDED_INODE.pack_into(
-                self._image,
-                offset,
-                extent.layout | I_FORMAT_EXTENDED,
-                group.icount,
-                mode,
-                extent.size,
-                u,
-                nid if self._is_v2 else index,
-                node.uid,
-                node.gid,
-                node.mtime_s,
-                0 if self._is_v2 else node.mtime_ns,
-                nlink,
-            )
-            offset += EXTENDED_INODE.size
-        self._image[offset : offset + group.size] = group.head
-        offset += group.size
-        if plan is not None:
-            self._write_directory(plan, offset, block * BLOCK_SIZE)
-        elif extent.tail or extent.blocks:
-            self._write_data(_data(node, extent), extent, offset, block * BLOCK_SIZE)
+                offset += EXTENDED_INODE.size
+            if icount:
+                image[offset : offset + group.size] = group.head
+                offset += group.size
+            if plan is not None:
+                self._write_directory(plan, offset, block * BLOCK_SIZE)
+            elif blocks:
+                self._write_data(_data(node, extent), extent, offset, block * BLOCK_SIZE)
+            elif tail:
+                image[offset : offset + tail] = _data(node, extent)
 
     def _write_data(self, data: bytes, extent: Extent, tail_offset: int, block_offset: int) -> None:
         split = len(data) - extent.tail
@@ -286,53 +311,78 @@ class _InodeWriter:
 
     def _write_directory(self, plan: DirectoryPlan, tail_offset: int, block_offset: int) -> None:
         """Write entries; all chunks but a short last one go to blocks."""
-        names, children = plan.names, plan.children
-        sizes = chunk_sizes(names)
+        size = plan.size
+        if size <= BLOCK_SIZE and plan.dots_in_front:
+            offset = tail_offset if size <= BLOCK_SIZE // 2 else block_offset
+            self._image[offset : offset + size] = self._small_directory(plan)
+            return
+        names, numbers = plan.with_dots()
         start = 0
-        for size in sizes:
-            end = start
-            room = size
-            while room > 0:
-                room -= DIRENT.size + len(names[end])
-                end += 1
-            is_tail = end == len(names) and size <= BLOCK_SIZE // 2
+        for chunk_size in chunk_sizes(plan):
+            end = _chunk_end(names, start, chunk_size)
+            is_tail = end == len(names) and chunk_size <= BLOCK_SIZE // 2
             offset = tail_offset if is_tail else block_offset
-            self._image[offset : offset + size] = self._chunk(names[start:end], children[start:end])
+            self._image[offset : offset + chunk_size] = self._chunk(names[start:end], numbers[start:end])
             block_offset += BLOCK_SIZE
             start = end
 
-    def _chunk(self, names: list[bytes], children: list[int]) -> bytes:
+    def _small_directory(self, plan: DirectoryPlan) -> bytes:
+        """Return the entries of a directory with one chunk that `.` and `..` are first in."""
         nids, types = self._layout.nids, self._types
+        count = len(plan.names) + 2
+        names_start = DIRENT.size * count
+        fields: list[int] = [0] * (3 * count)
+        if plan.children:
+            fields[0::3] = [nids[plan.index], nids[plan.parent], *[nids[child] for child in plan.children]]
+            fields[2::3] = [_DIRECTORY, _DIRECTORY, *[types[child] for child in plan.children]]
+        else:
+            children = slice(plan.first, plan.first + count - 2)
+            fields[0::3] = [nids[plan.index], nids[plan.parent], *nids[children]]
+            fields[2::3] = [_DIRECTORY, _DIRECTORY, *types[children]]
+        offsets = [names_start, names_start + 1, *accumulate(plan.lengths, initial=names_start + 3)]
+        offsets.pop()
+        fields[1::3] = offsets
+        return b"".join((_dirents(count).pack(*fields), b"...", plan.joined))
+
+    def _chunk(self, names: list[bytes], numbers: list[int]) -> bytes:
         offsets = accumulate(map(len, names), initial=DIRENT.size * len(names))
-        entries = map(
-            DIRENT.pack,
-            [nids[child] for child in children],
-            offsets,
-            [types[child] for child in children],
-        )
+        entries = [
+            DIRENT.pack(self._layout.nids[number], offset, self._types[number])
+            for number, offset in zip(numbers, offsets, strict=False)
+        ]
         return b"".join([*entries, *names])
 
 
-def _block_or_value(extent: Extent, block: int) -> int:
-    """Return i_u: the address of the first block if there is one, else the value of the inode's kind.
+@lru_cache(maxsize=512)
+def _dirents(count: int) -> struct.Struct:
+    """Return the struct of so many directory entries."""
+    return struct.Struct("<" + DIRENT.format.removeprefix("<") * count)
+
+
+def _chunk_end(names: list[bytes], start: int, size: int) -> int:
+    """Return the position behind the names that a chunk of this size holds."""
+    while size > 0:
+        size -= DIRENT.size + len(names[start])
+        start += 1
+    return start
+
+
+def _block_address(extent: Extent, block: int) -> int:
+    """Return i_u of an inode with data blocks: the address of the first.
 
     A chunk array that got a block keeps its chunk size in the lower half.
     """
-    if not extent.blocks:
-        return extent.u
-    if extent.layout is DataLayout.CHUNK:
+    if extent.layout == DataLayout.CHUNK:
         return (block & 0xFFFF0000) | extent.u
     return block
 
 
 def _data(node: Node, extent: Extent) -> bytes:
-    match node:
-        case Symlink(target=target):
-            return target
-        case InlineFile(data=data):
-            return data
-        case _:
-            return NULL_CHUNK * (extent.tail // 4) or _NULL_BLOCK
+    if isinstance(node, Symlink):
+        return node.target
+    if isinstance(node, InlineFile):
+        return node.data
+    return NULL_CHUNK * (extent.tail // 4) or _NULL_BLOCK
 
 
 def _find_misfit(gathered: Gathered) -> NodeFault:
