@@ -1,0 +1,80 @@
+"""Fuzz the image reader: whatever comes in is read or refused with ErofsError.
+
+What is read must also keep its promises: objects found without a tree are at least those of the tree,
+and the tree written again and read again is the same tree.
+
+    python fuzz/fuzz_erofs_reader.py CORPUS [libFuzzer options]
+
+New corpora are seeded with the stored images. Needs atheris.
+"""
+
+from __future__ import annotations
+
+import lzma
+import struct
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["cfsctl"]):
+    from cfsctl.digest import Algorithm
+    from cfsctl.erofs.format import ErofsError, FormatVersion
+    from cfsctl.erofs.inspect import iter_listing, tree_objects
+    from cfsctl.erofs.reader import check_image, collect_objects, find_algorithm, read_image
+    from cfsctl.erofs.superblock import read_superblock
+    from cfsctl.erofs.writer import build_image
+    from cfsctl.inspection.diff import Attribute, iter_differences
+
+IMAGES = Path(__file__).parents[1] / "tests" / "vectors" / "erofs" / "images"
+
+
+def one_input(data: bytes) -> None:
+    image = repaired(data)
+    algorithm = Algorithm.SHA512 if data[:1] == b"\x55" else Algorithm.SHA256
+    for read in (find_algorithm, lambda image: check_image(image, algorithm)):
+        try:
+            read(image)
+        except ErofsError:
+            continue
+    try:
+        tree = read_image(image, algorithm)
+        objects = collect_objects(image, algorithm)
+    except ErofsError:
+        return
+    assert tree_objects(tree) <= objects
+    b"".join(iter_listing(tree))
+    version = read_superblock(image).version
+    try:
+        again = build_image(tree, version)
+    except ErofsError:
+        return
+    ignored = {Attribute.MTIME} if version is FormatVersion.V2 else set()
+    assert not list(iter_differences(tree, read_image(again, algorithm), ignored=ignored))
+
+
+def repaired(data: bytes) -> bytes:
+    """Return the input with headers that let it pass the first checks, mostly."""
+    image = bytearray(data.ljust(4096, b"\0"))
+    image += bytes(-len(image) % 4096)
+    if data[:1] != b"\xff":
+        struct.pack_into("<III", image, 0, 0xD078629A, 1, image[8] & 1)
+        image[12] %= 3
+        image[13:16] = bytes(3)
+        struct.pack_into("<I", image, 1024, 0xE0F5E1E2)
+        image[1036] = 12
+        struct.pack_into("<I", image, 1060, len(image) // 4096)
+    return bytes(image)
+
+
+def seed(corpus: Path) -> None:
+    corpus.mkdir(parents=True, exist_ok=True)
+    for path in IMAGES.glob("*.img.xz"):
+        (corpus / path.stem).write_bytes(lzma.decompress(path.read_bytes()))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
+        seed(Path(sys.argv[1]))
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()
