@@ -36,6 +36,7 @@ _MAX_REFERENCES: Final = 32
 """Shared attributes of a record that still counts as usual; bounds the number of shapes."""
 
 _REGULAR_MODE: Final = stat.S_IFREG >> 12
+_SLASH: Final = ord("/")
 _MAX_NS: Final = 999_999_999
 _MAX_CHUNK_FORMAT: Final = 31
 
@@ -46,8 +47,8 @@ class _Shape:
     Attributes:
         unpack: Takes image and offset. The fields of an extended inode are mode, size, u, uid, gid,
             mtime_s, mtime_ns, nlink; those of a compact one mode, nlink, size, u, uid, gid; then follow
-            the references, the constant before the digest, the digest, the constant before the path,
-            the path, and the chunk.
+            the references with the constant before the digest, the digest, the constant before the path,
+            the path in three parts, the slash one of them, and the chunk.
         max_nid: Largest inode whose record is inside the image.
         size: Bytes of the record.
         is_extended: Which of the two.
@@ -89,8 +90,8 @@ class _Shapes(dict[bytes, "_Shape | None"]):
         metacopy, redirect = len(tail.metacopy_start), len(tail.redirect_start)
         padding = tail.size - tail.path_offset - self._path_size
         return (
-            f"{references}s{metacopy}s{tail.digest_end - metacopy}s"
-            f"{tail.redirect_offset - tail.digest_end}x{redirect}s{self._path_size}s{padding}x4s"
+            f"{references + metacopy}s{tail.digest_end - metacopy}s"
+            f"{tail.redirect_offset - tail.digest_end}x{redirect}s2sB{self._path_size - 3}s{padding}x4s"
         )
 
 
@@ -109,7 +110,8 @@ def external_file_reader(
     build_time_s, build_time_ns = image.superblock.build_time_s, image.superblock.build_time_ns
     shapes = _Shapes(algorithm, len(data))
     tail = external_tail(algorithm)
-    metacopy_start, redirect_start = tail.metacopy_start, tail.redirect_start
+    metacopy, redirect_start = tail.metacopy_start, tail.redirect_start
+    digest_offset = len(metacopy)
     known: dict[bytes, Mapping[bytes, bytes]] = {}
 
     def read(nid: int) -> ExternalFile | None:
@@ -128,23 +130,23 @@ def external_file_reader(
                 mtime_ns,
                 nlink,
                 references,
-                metacopy,
                 digest,
                 redirect,
-                path,
+                fanout,
+                slash,
+                rest,
                 chunk,
             ) = shape.unpack(data, offset)
         else:
-            mode, nlink, size, u, uid, gid, references, metacopy, digest, redirect, path, chunk = (
+            mode, nlink, size, u, uid, gid, references, digest, redirect, fanout, slash, rest, chunk = (
                 shape.unpack(data, offset)
             )
             mtime_s, mtime_ns = build_time_s, build_time_ns
-        text = hexlify(digest)
         if (
             mode >> 12 != _REGULAR_MODE
-            or path != text[:2] + b"/" + text[2:]
             or nlink != 1
-            or metacopy != metacopy_start
+            or fanout + rest != hexlify(digest)
+            or slash != _SLASH
             or redirect != redirect_start
             or chunk != NULL_CHUNK
             or mtime_ns > _MAX_NS
@@ -154,7 +156,7 @@ def external_file_reader(
             return None
         xattrs = known.get(references)
         if xattrs is None:
-            xattrs = read_references(references)
+            xattrs = read_references(references[:-digest_offset]) if references.endswith(metacopy) else None
             if xattrs is None:
                 return None
             known[references] = xattrs
@@ -179,7 +181,8 @@ def object_collector(
     data = image.data
     shapes = _Shapes(algorithm, len(data))
     tail = external_tail(algorithm)
-    metacopy_start, redirect_start = tail.metacopy_start, tail.redirect_start
+    metacopy, redirect_start = tail.metacopy_start, tail.redirect_start
+    digest_offset = len(metacopy)
     known: set[bytes] = set()
 
     def collect(nid: int) -> bool:
@@ -188,17 +191,16 @@ def object_collector(
         if shape is None or nid > shape.max_nid:
             return False
         fields = shape.unpack(data, offset)
-        references, metacopy, digest, redirect, path, _ = fields[-6:]
-        text = hexlify(digest)
+        references, digest, redirect, fanout, slash, rest, _ = fields[-7:]
         if (
             fields[0] >> 12 != _REGULAR_MODE
-            or metacopy != metacopy_start
+            or fanout + rest != hexlify(digest)
+            or slash != _SLASH
             or redirect != redirect_start
-            or path != text[:2] + b"/" + text[2:]
         ):
             return False
         if references not in known:
-            if not read_references(references):
+            if not references.endswith(metacopy) or not read_references(references[:-digest_offset]):
                 return False
             known.add(references)
         image.unclaimed -= shape.size
