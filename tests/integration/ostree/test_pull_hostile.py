@@ -76,8 +76,9 @@ def pull(store: Path, source: Path, ref: str = "x") -> subprocess.CompletedProce
 
 
 def names_in(store: Path) -> list[str]:
-    """Return the names of streams, refs and images."""
-    return [name for name, shown in view(store).items() if shown.startswith("->")]
+    """Return the names of streams, refs and images, but not what is kept for the next pull."""
+    found = [name for name, shown in view(store).items() if shown.startswith("->")]
+    return [name for name in found if not name.startswith("streams/ostree-partial-")]
 
 
 def check_refused(store: Path, before: list[str], done: subprocess.CompletedProcess[str]) -> None:
