@@ -117,7 +117,7 @@ class WorkerPool(Generic[T, R]):
         self._window = window
         self._queue: deque[tuple[int, bytes]] = deque()
         self._results: list[R] = []
-        self._failure: BaseException | None = None
+        self._failures: deque[BaseException] = deque()
         self._workers: list[_Worker] = []
         self._epoll = select.epoll()
         self._local: _Local[T, R] | None = None
@@ -182,7 +182,7 @@ class WorkerPool(Generic[T, R]):
         if self._local is not None:
             return self._poll_local()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while self.pending and not self._results and self._failure is None:
+        while self.pending and not self._results and not self._failures:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             ready = self._epoll.poll(left)
             if not ready:
@@ -214,19 +214,18 @@ class WorkerPool(Generic[T, R]):
                 self.pending -= 1
                 if kind == _KIND_VALUE:
                     self._results.append(cast("R", value))
-                elif self._failure is None:
-                    self._failure = cast("BaseException", value)
+                else:
+                    self._failures.append(cast("BaseException", value))
         except WorkerDiedError as error:
             self._epoll.unregister(worker.fileno())
             worker.close(abort=True)
             self._workers.remove(worker)
-            self._failure = self._failure or error
+            self._failures.append(error)
 
     def _take(self) -> list[R]:
         results, self._results = self._results, []
-        if not results and self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
+        if not results and self._failures:
+            raise self._failures.popleft()
         return results
 
     def _dispatch(self) -> None:

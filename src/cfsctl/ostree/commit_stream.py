@@ -121,20 +121,26 @@ class CommitStream:
         self.commit_data = self._get_commit(checksum)
 
     @classmethod
-    def read(cls, reader: SplitstreamReader, checksum: Checksum | None = None) -> CommitStream:
+    def read(
+        cls,
+        reader: SplitstreamReader,
+        checksum: Checksum | None = None,
+        content_type: ContentType = ContentType.OSTREE_COMMIT,
+    ) -> CommitStream:
         """Read the commit that a splitstream holds; the reader is not needed afterwards.
 
         Args:
             reader: An open splitstream, borrowed.
             checksum: What the commit must be, or None to take what is found.
+            content_type: What the splitstream must be; of a partial commit objects may be missing.
 
         Raises:
             SplitstreamError: A damaged stream, or one with objects between the data.
             CommitStreamError: No commit stream, or one above 1 GiB.
             DigestMismatchError: It holds another commit, or one that is not what its checksum says.
         """
-        if reader.content_type != ContentType.OSTREE_COMMIT:
-            _fail("content type", f"{ContentType.OSTREE_COMMIT:#x}", f"{reader.content_type:#x}")
+        if reader.content_type != content_type:
+            _fail("content type", f"{content_type:#x}", f"{reader.content_type:#x}")
         content = reader.read_inline(MAX_CONTENT_BYTES)
         image = reader.named_refs.get(IMAGE_REF)
         return cls(content, reader.object_refs, checksum=checksum, image=image)
@@ -256,6 +262,7 @@ def write_commit_stream(
     objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
     image: ObjectID | None = None,
     named_refs: Mapping[str, ObjectID] | None = None,
+    content_type: ContentType = ContentType.OSTREE_COMMIT,
 ) -> ObjectID:
     """Store a commit.
 
@@ -268,6 +275,7 @@ def write_commit_stream(
         objects: What the commit needs and nothing else: data, and the ID of content that is an object.
         image: The commit's image, or None.
         named_refs: Further objects to keep alive, by name.
+        content_type: Tells a whole commit from a partial one, of which `objects` lacks something.
 
     Returns:
         The ID of the splitstream object.
@@ -283,7 +291,7 @@ def write_commit_stream(
     if commit not in objects:
         raise ValueError(f"commit {commit.hex()} is not among its objects")
     checksums = sorted(objects)
-    with SplitstreamWriter(sink, algorithm, ContentType.OSTREE_COMMIT) as writer:
+    with SplitstreamWriter(sink, algorithm, content_type) as writer:
         for name, kept in (named_refs or {}).items():
             writer.add_named_ref(name, kept)
         if image is not None:

@@ -9,11 +9,12 @@ end, so that they end together. Only as many are handed out as keep the workers 
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import Checksum
 from cfsctl.ostree.file_import import FileImporter, ImportedFile, load_inflate
-from cfsctl.workers import WorkerPool
+from cfsctl.workers import WorkerDiedError, WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +55,14 @@ class Batch(NamedTuple):
     stored_bytes: int
 
 
+class _BatchFailedError(Exception):
+    """A batch that ended early; its cause is the error, `batch` is what was done before."""
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__()
+        self.batch = batch
+
+
 class _FileWorker:
     """One worker's side: takes the checksums of a batch joined together."""
 
@@ -68,14 +77,24 @@ class _FileWorker:
             Checksum(task[place : place + _CHECKSUM_SIZE]) for place in range(0, len(task), _CHECKSUM_SIZE)
         ]
         # Plain tuples: half the time of pickling named ones.
-        files = [(file.checksum, file.data, file.object_id) for file in self._fetch(checksums, importer)]
-        return Batch(files, importer.received_bytes, importer.stored_objects, importer.stored_bytes)
+        files: list[tuple[Checksum, bytes, ObjectID | None]] = []
+        append = files.append
+        try:
+            for file in self._fetch(checksums, importer):
+                append((file.checksum, file.data, file.object_id))
+        except Exception as error:
+            raise _BatchFailedError(_batch(files, importer)) from error
+        return _batch(files, importer)
 
     def _fetch(self, checksums: Sequence[Checksum], importer: FileImporter) -> Iterator[ImportedFile]:
         return self._source.fetch_files(checksums, importer.open_sink)
 
     def close(self) -> None:
         self._source.close()
+
+
+def _batch(files: list[tuple[Checksum, bytes, ObjectID | None]], importer: FileImporter) -> Batch:
+    return Batch(files, importer.received_bytes, importer.stored_objects, importer.stored_bytes)
 
 
 class FileWorkers:
@@ -96,6 +115,7 @@ class FileWorkers:
         make: Callable[[], _FileWorker] = lambda: _FileWorker(source, objects, inflate)  # noqa: E731
         self._pool: WorkerPool[bytes, Batch] = WorkerPool(make, count, window=_BATCHES_HELD)
         self._backlog: list[Checksum] = []
+        self._rescued: list[Batch] = []
 
     @property
     def is_idle(self) -> bool:
@@ -121,8 +141,32 @@ class FileWorkers:
             CfsError: A file could not be had or is not valid; the message names it.
             OSError: It could not be stored.
         """
-        batches = self._pool.poll(timeout_s)
+        try:
+            batches = self._pool.poll(timeout_s)
+        except _BatchFailedError as failed:
+            self._rescued.append(failed.batch)
+            raise failed.__cause__ or failed from None
         self._hand_out()
+        return batches
+
+    def rescue(self, timeout_s: float) -> list[Batch]:
+        """Return what has been done by the time of an error, and what is done soon after it.
+
+        Args:
+            timeout_s: How long to wait for batches that are in work.
+        """
+        deadline = time.monotonic() + timeout_s
+        self._backlog.clear()
+        batches: list[Batch] = []
+        while self._pool.pending and (left := deadline - time.monotonic()) > 0:
+            try:
+                batches += self.poll(left)
+            except WorkerDiedError:
+                break
+            except Exception:  # noqa: BLE001, S110 - the first error is the one that is reported
+                pass
+        batches += self._rescued
+        self._rescued.clear()
         return batches
 
     def __enter__(self) -> Self:

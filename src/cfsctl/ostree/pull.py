@@ -8,7 +8,8 @@
 
 Until the barrier nothing has a name but objects, so whatever ends a pull early leaves no half of a commit
 behind, only objects that the next pull finds or a collection removes. A commit that is here already is
-not fetched again, as far as it is whole; what is missing of it is.
+not fetched again, as far as it is whole; what is missing of it is. What a pull that fails has fetched is
+kept under a name that is no commit's, and not fetched again either.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
-from cfsctl.errors import FormatError, IntegrityError
+from cfsctl.errors import CfsError, FormatError, IntegrityError
 from cfsctl.ostree.commit_stream import stream_name
 from cfsctl.ostree.file_workers import FileWorkers
 from cfsctl.ostree.images import ensure_image, find_image, name_commit, store_images
+from cfsctl.ostree.partial import drop_partial, find_partial, save_partial
 from cfsctl.ostree.plan import DEFAULT_LIMITS, IncompleteError, PullPlan
 from cfsctl.ostree.policy import check_binding, check_not_older
 from cfsctl.ostree.refs import (
@@ -49,6 +51,9 @@ METADATA_ID: Final = "metadata"
 
 FILES_ID: Final = "files"
 """Names the progress of content objects."""
+
+RESCUE_TIMEOUT_S: Final = 5.0
+"""After an error: how long to wait for content that is in work, so that it need not be fetched again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +206,27 @@ class _Pull:
             self._plan.add_base(self._as_base(stored))
         if base is not None:
             self._plan.add_base(self._as_base(base))
-        self._fetch()
-        return self._store()
+        partial = find_partial(self._repository, self._checksum)
+        if partial is not None:
+            self._plan.add_base(self._as_base(partial))
+        try:
+            self._fetch()
+        except BaseException:
+            self._keep_partial()
+            raise
+        result = self._store()
+        drop_partial(self._repository, self._checksum)
+        return result
+
+    def _keep_partial(self) -> None:
+        """Keep what has been fetched for the next pull; the error that ended this one matters more."""
+        objects = self._plan.objects
+        if self._checksum not in objects:
+            return
+        try:
+            save_partial(self._repository, self._checksum, objects)
+        except (CfsError, OSError) as error:
+            self._report(Message(f"what was fetched could not be kept for the next pull: {error}"))
 
     # Commits that are here
 
@@ -279,13 +303,20 @@ class _Pull:
         """Bring the plan to its end."""
         self._source.close()  # Nothing of this process' connections may be shared with the workers.
         with FileWorkers(self._source, self._repository.objects, self._options.workers) as workers:
-            self._fetch_metadata(workers)
-            self._plan.check_tree()
-            self._report(Started(FILES_ID, self._plan.counts.wanted_files, Unit.ITEMS))
-            while not workers.is_idle:
-                self._take(workers.poll())
-            self._report(Done(FILES_ID, self._plan.counts.files))
+            try:
+                self._fetch_all(workers)
+            except BaseException:
+                self._take(workers.rescue(RESCUE_TIMEOUT_S))
+                raise
         self._plan.check_complete()
+
+    def _fetch_all(self, workers: FileWorkers) -> None:
+        self._fetch_metadata(workers)
+        self._plan.check_tree()
+        self._report(Started(FILES_ID, self._plan.counts.wanted_files, Unit.ITEMS))
+        while not workers.is_idle:
+            self._take(workers.poll())
+        self._report(Done(FILES_ID, self._plan.counts.files))
 
     def _fetch_metadata(self, workers: FileWorkers) -> None:
         def deliver(checksum: Checksum, kind: ObjectKind, data: bytes) -> None:
