@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from binascii import hexlify
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import object_path
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import ObjectID
 from cfsctl.tree.model import Leaf
+
+_BATCH_BYTES: Final = 1 << 18
+"""About as much of a listing is handed out at once."""
+
+_LINE_BYTES: Final = 128
+"""What a line is taken to need besides the path of its directory."""
 
 _READ_CHUNK_BYTES: Final = 1 << 20
 
@@ -116,7 +123,8 @@ def format_backing_path(filesystem: FileSystem, path: bytes) -> bytes:
 def backing_path(node: Leaf) -> bytes | None:
     """Return where the content of a file is below an object directory; None where it is in no object."""
     if isinstance(node, ExternalFile):
-        return object_path(node.object_id).encode()
+        digits = hexlify(node.object_id)
+        return digits[:2] + b"/" + digits[2:]
     return node.path if isinstance(node, RedirectedFile) and node.path else None
 
 
@@ -147,31 +155,49 @@ def tree_objects(filesystem: FileSystem) -> set[ObjectID]:
 
 
 def iter_listing(filesystem: FileSystem) -> Iterator[bytes]:
-    """Yield a line per entry, depth first and in byte order of names, root left out.
+    """List all entries, depth first and in byte order of names, root left out.
 
     A directory ends in ``/`` and a tab; the first name of an external file is followed by its object, a
     symbolic link by its target; everything else is the path alone.
+
+    Yields:
+        Whole lines, many at a time.
     """
-    seen: set[int] = set()
-    stack: list[tuple[bytes, Directory | Leaf]] = []
-    _push_children(stack, b"", filesystem.root)
-    while stack:
-        path, node = stack.pop()
-        if isinstance(node, Directory):
-            yield path + b"/\t\n"
-            _push_children(stack, path, node)
-        elif isinstance(node, Symlink):
-            yield path + b"\t-> " + escape(node.target) + b"\n"
-        elif id(node) not in seen and (where := backing_path(node)) is not None:
-            seen.add(id(node))
-            yield path + b"\t@ " + escape(where) + b"\n"
+    # Only the path at hand is held: paths of all levels would take half a gigabyte in a crafted image.
+    prefix = b"/"
+    entries = filesystem.root.entries
+    levels = [(iter(sorted(entries)), entries, len(prefix))]
+    seen: set[Leaf] = set()
+    lines: list[bytes] = []
+    while levels:
+        names, entries, size = levels[-1]
+        prefix = prefix[:size]
+        most = 1 + _BATCH_BYTES // (size + _LINE_BYTES)
+        for name in names:
+            if len(lines) >= most:
+                yield b"".join(lines)
+                lines.clear()
+            node = entries[name]
+            path = prefix + escape(name)
+            if isinstance(node, Directory):
+                prefix = path + b"/"
+                lines.append(prefix + b"\t\n")
+                levels.append((iter(sorted(node.entries)), node.entries, len(prefix)))
+                break
+            lines.append(_leaf_line(path, node, seen))
         else:
-            yield path + b"\n"
+            levels.pop()
+    yield b"".join(lines)
 
 
-def _push_children(stack: list[tuple[bytes, Directory | Leaf]], path: bytes, directory: Directory) -> None:
-    entries = directory.entries
-    stack.extend((path + b"/" + escape(name), entries[name]) for name in sorted(entries, reverse=True))
+def _leaf_line(path: bytes, node: Leaf, seen: set[Leaf]) -> bytes:
+    if isinstance(node, Symlink):
+        return b"%b\t-> %b\n" % (path, escape(node.target))
+    where = backing_path(node)
+    if where is None or node in seen:
+        return path + b"\n"
+    seen.add(node)
+    return b"%b\t@ %b\n" % (path, escape(where))
 
 
 def format_objects(objects: Iterable[ObjectID]) -> list[str]:
@@ -191,13 +217,15 @@ def iter_missing(objects: Iterable[ObjectID], dirfd: int) -> Iterator[str]:
             yield path
 
 
+_PLAIN: Final = bytes(byte for byte in range(0x20, 0x7F) if byte != 0x5C)
 _UNPRINTABLE: Final = re.compile(rb"[^ -\[\]-~]")
 _NAMED_ESCAPES: Final = {b"\\": b"\\\\", b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t"}
 
 
 def escape(text: bytes) -> bytes:
     """Return `text` with everything escaped that does not print; spaces stay."""
-    return _UNPRINTABLE.sub(_escape_byte, text)
+    # Nearly every name is plain, and that is seen several times faster than by the expression.
+    return _UNPRINTABLE.sub(_escape_byte, text) if text.translate(None, _PLAIN) else text
 
 
 def _escape_byte(match: re.Match[bytes]) -> bytes:

@@ -57,7 +57,7 @@ def test_listing() -> None:
 def test_listing_of_selected_entries() -> None:
     selected = select_entries(tree(), {b"note", b"nothing"})
     assert list(iter_listing(selected)) == [b"/note\n"]
-    assert len(list(iter_listing(select_entries(tree(), ())))) == 8
+    assert b"".join(iter_listing(select_entries(tree(), ()))).count(b"\n") == 8
 
 
 def test_escapes() -> None:
