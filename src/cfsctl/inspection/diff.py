@@ -161,19 +161,26 @@ class _Comparison:
         self._new_links = _Links(new)
 
     def run(self) -> Iterator[Difference]:
-        stack: list[tuple[bytes, Entry | None, Entry | None]] = [(b"/", *self._roots)]
-        while stack:
-            path, old, new = stack.pop()
-            difference = self._compare(path, old, new)
-            if difference is not None:
-                yield difference
-            old_entries = old.entries if isinstance(old, Directory) else {}
-            new_entries = new.entries if isinstance(new, Directory) else {}
-            prefix = path if path == b"/" else path + b"/"
-            stack.extend(
-                (prefix + name, old_entries.get(name), new_entries.get(name))
-                for name in sorted(old_entries.keys() | new_entries.keys(), reverse=True)
-            )
+        """Yield differences; of paths only the one at hand is held, however deep the trees are."""
+        difference = self._compare(b"/", *self._roots)
+        if difference is not None:
+            yield difference
+        prefix = b"/"
+        levels = [(_iter_pairs(*self._roots), len(prefix))]
+        while levels:
+            pairs, size = levels[-1]
+            prefix = prefix[:size]
+            for name, old, new in pairs:
+                path = prefix + name
+                difference = self._compare(path, old, new)
+                if difference is not None:
+                    yield difference
+                if isinstance(old, Directory) or isinstance(new, Directory):
+                    prefix = path + b"/"
+                    levels.append((_iter_pairs(old, new), len(prefix)))
+                    break
+            else:
+                levels.pop()
 
     def _compare(self, path: bytes, old: Entry | None, new: Entry | None) -> Difference | None:
         old_link = self._old_links.meet(path, old)
@@ -188,6 +195,14 @@ class _Comparison:
         if self._ignored:
             changes = [change for change in changes if change.attribute not in self._ignored]
         return Changed(path, tuple(changes)) if changes else None
+
+
+def _iter_pairs(old: Entry | None, new: Entry | None) -> Iterator[tuple[bytes, Entry | None, Entry | None]]:
+    """Yield the entries of two directories, those of one name together, in byte order of names."""
+    old_entries = old.entries if isinstance(old, Directory) else {}
+    new_entries = new.entries if isinstance(new, Directory) else {}
+    for name in sorted(old_entries.keys() | new_entries.keys()):
+        yield name, old_entries.get(name), new_entries.get(name)
 
 
 def iter_changes(old: Entry, new: Entry) -> Iterator[Change]:
