@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import DigestFormatError, parse_object_id
 from cfsctl.errors import CfsError, RepositoryError
-from cfsctl.repository.images import map_file
+from cfsctl.repository.image_objects import read_images
 from cfsctl.repository.names import (
     find_entry_in,
     find_object_in,
@@ -29,6 +29,7 @@ from cfsctl.repository.names import (
 )
 from cfsctl.repository.refs import Ref, RefNotFoundError
 from cfsctl.repository.streams import read_ref_entry
+from cfsctl.tree.bulk import paused_collector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,7 +64,7 @@ class Marks:
         """Keep a problem that loses nothing."""
         self.problems.append(problem)
 
-    def note_unreadable(self, what: str, error: CfsError | OSError) -> None:
+    def note_unreadable(self, what: str, error: CfsError | OSError | str) -> None:
         """Keep the problem that something in use could not be read."""
         self.problems.append(f"{what} cannot be read, so every object may be in use: {error}")
         self.is_complete = False
@@ -165,7 +166,6 @@ class Marker:
         self.images = CategoryMarks(repository, repository.images.links, self.marks)
         self.streams = CategoryMarks(repository, repository.streams.links, self.marks)
         self._by_object = set(self.streams.entries.values())
-        self._seen_images: set[ObjectID] = set()
         self._seen_streams: set[ObjectID] = set()
 
     def add_root(self, name: str) -> None:
@@ -201,12 +201,10 @@ class Marker:
 
     def run(self) -> Marks:
         """Mark everything that the roots lead to."""
-        for entry in sorted(self.images.roots):
-            self._mark_image(self.images.entries[entry], f"image images/{entry}")
-        for ref in self.images.lost:
-            self._mark_lost_image(ref)
-        for entry in sorted(self.streams.roots):
-            self._mark_streams(self.streams.entries[entry], f"stream streams/{entry}")
+        with paused_collector():
+            self._mark_images()
+            for entry in sorted(self.streams.roots):
+                self._mark_streams(self.streams.entries[entry], f"stream streams/{entry}")
         for ref in self.streams.lost:
             self.marks.note(f"streams/refs/{ref.name}: names {ref.text!r}, which is not there; left alone")
         return self.marks
@@ -216,38 +214,29 @@ class Marker:
         """Whether refs name streams that have no entry, so that any splitstream may be meant."""
         return bool(self.streams.lost)
 
-    def _mark_image(self, object_id: ObjectID, what: str) -> None:
-        self.marks.live.add(object_id)
-        if object_id in self._seen_images:
-            return
-        self._seen_images.add(object_id)
-        from cfsctl.erofs.attributes import WrongAlgorithmError  # noqa: PLC0415 - only where images are
-        from cfsctl.erofs.reader import collect_objects  # noqa: PLC0415
+    def _mark_images(self) -> None:
+        images = {self.images.entries[entry]: f"image images/{entry}" for entry in sorted(self.images.roots)}
+        for ref in self.images.lost:
+            object_id = self._find_lost_image(ref)
+            if object_id is not None:
+                images.setdefault(object_id, f"image of images/refs/{ref.name}")
+        live = self.marks.live
+        live.update(images)
+        for image in read_images(self._objects, list(images)):
+            live |= image.object_ids
+            if image.problem:
+                self.marks.note_unreadable(images[image.image_id], image.problem)
 
-        try:
-            fd = self._objects.open(object_id)
-            try:
-                with map_file(fd) as data:
-                    self.marks.live |= collect_objects(data, self._algorithm)
-            finally:
-                os.close(fd)
-        except WrongAlgorithmError:
-            return  # names objects of another repository, none of ours
-        except (CfsError, OSError) as error:
-            self.marks.note_unreadable(what, error)
-
-    def _mark_lost_image(self, ref: Ref) -> None:
-        """Mark what a ref without an entry must have meant: entries of images are named for their object."""
-        what = f"images/refs/{ref.name}"
-        self.marks.note(f"{what}: names {ref.text!r}, which is not there; left alone")
+    def _find_lost_image(self, ref: Ref) -> ObjectID | None:
+        """Return what a ref without an entry must have meant: an image's entry is named for its object."""
+        self.marks.note(f"images/refs/{ref.name}: names {ref.text!r}, which is not there; left alone")
         object_id = find_object_in(ref.text, self._algorithm)
         if object_id is None and ref.entry is not None:
             try:
                 object_id = parse_object_id(ref.entry, self._algorithm)
             except DigestFormatError:
-                return
-        if object_id is not None and self._objects.contains(object_id):
-            self._mark_image(object_id, what)
+                return None
+        return object_id if object_id is not None and self._objects.contains(object_id) else None
 
     def mark_stream_object(self, object_id: ObjectID) -> bool:
         """Mark an object that no entry names, if it is a splitstream; return whether it is."""

@@ -10,7 +10,7 @@ import pytest
 
 from cfsctl.digest import Algorithm, ObjectID, qualified
 from cfsctl.linux.files import random_name
-from cfsctl.repository import RefNotFoundError, Repository
+from cfsctl.repository import RefNotFoundError, Repository, image_objects
 from cfsctl.repository.gc import GcResult, collect_garbage
 from cfsctl.repository.refs import BlockedNameError
 from tests.support.repositories import flip_bit, make_image, make_repository, object_file, view, write_stream
@@ -374,3 +374,20 @@ def test_objects_that_is_a_link(repository: Repository, path: Path) -> None:
     result = collect_garbage(repository)
     assert "expected a directory" in problem(result)
     assert list((path.parent / "outside").glob("*/*"))
+
+
+def test_large_images_are_read_in_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_objects, "_WORTH_WORKERS", 0)
+    with make_repository(tmp_path) as repository:
+        files = [put(repository, f"file {number}") for number in range(40)]
+        for number in range(10):
+            repository.images.write(make_image(files[number : number + 20], b"%d" % number), f"i{number}")
+        broken = repository.images.write(make_image(files, b"broken"), "broken").object_id
+        loose = put(repository, "loose")
+        flip_bit(object_file(repository, broken), 1024)
+        result = collect(repository)
+        assert (result.objects_removed, result.is_complete) == (0, False)
+        assert broken.hex() in problem(result)
+        repository.images.remove_ref("broken")
+        assert collect(repository).objects_removed == 13
+        assert kept(repository, *files[:29], files[29], loose) == [True] * 29 + [False, False]
