@@ -400,9 +400,11 @@ class LineParser:
         if self._is_c:
             if len(text) > limits.MAX_XATTR_TEXT_C:
                 self._fail(f"{len(text)} bytes, more than {limits.MAX_XATTR_TEXT_C}", XATTRS_FIELD)
-            text = text.removesuffix(b" ")
+        pairs = text.split(b" ")
+        if self._is_c and not pairs[-1]:
+            pairs.pop()  # the C tool takes a space at the end
         xattrs: dict[bytes, bytes] = {}
-        for pair in text.split(b" ") if text else ():
+        for pair in pairs:
             name, value = self._xattr(pair)
             # Of a repeated name one original keeps the greatest value, the other the last.
             if self._is_c or name not in xattrs or value > xattrs[name]:

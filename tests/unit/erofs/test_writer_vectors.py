@@ -21,17 +21,18 @@ from tests.support.vectors import (
 )
 
 
-@pytest.mark.parametrize("tree", random_trees(), ids=lambda tree: tree.name)
-@pytest.mark.parametrize("dialect", Dialect)
+# What only one original has an image of, only its dialect need read.
+@pytest.mark.parametrize(
+    ("tree", "dialect"),
+    [
+        pytest.param(tree, dialect, id=f"{tree.name}-{dialect.name}")
+        for tree in random_trees()
+        for dialect in Dialect
+        if dialect is Dialect.C or FormatVersion.V2 in tree.digests
+    ],
+)
 def test_random_trees(tree: Recorded, dialect: Dialect) -> None:
-    try:
-        filesystem = parse(tree.read(), dialect, tree.algorithm)
-    except DumpfileError as error:
-        # What one original has in an inode, the other has not.
-        assert dialect is Dialect.RUST
-        assert FormatVersion.V2 not in tree.digests
-        assert error.field == "CONTENT"
-        return
+    filesystem = parse(tree.read(), dialect, tree.algorithm)
     found = {
         version: compute_digest(build_image(filesystem, version, dialect), tree.algorithm).hex()
         for version in tree.digests
