@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import stat
-from binascii import Error as HexError
-from binascii import unhexlify
-from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from cfsctl.digest import ObjectID
 from cfsctl.dumpfile import format as limits
-from cfsctl.dumpfile.format import FIELDS, XATTRS_FIELD, DumpfileError, printable, unescape
+from cfsctl.dumpfile.fields import FieldParser, remember
+from cfsctl.dumpfile.format import FIELDS, DumpfileError, printable
 from cfsctl.dumpfile.links import HardLinks
-from cfsctl.tree.dialect import Dialect
 from cfsctl.tree.dumped import DumpedFileSystem, RedirectedFile
 from cfsctl.tree.model import (
     NO_XATTRS,
@@ -32,48 +29,28 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cfsctl.digest import Algorithm
-
-_TYPES: Final = frozenset(
-    (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK)
-)
-_MAX_MEMO: Final = 1 << 16
-"""Values of one field that are remembered; more than a tree usually has of them."""
+    from cfsctl.tree.dialect import Dialect
 
 _U32: Final = (1 << 32) - 1
 _U64: Final = (1 << 64) - 1
-_MAX_SECONDS: Final = (1 << 63) - 1
-_MAX_DIGITS: Final = 32
-_MAX_NSEC: Final = 999_999_999
-
-T = TypeVar("T")
 
 Stat = tuple[int, int, int, int, int, "Mapping[bytes, bytes]"]
 """Mode, uid, gid, seconds, nanoseconds and attributes, as constructors of nodes take them."""
 
 
-class LineParser:
+class LineParser(FieldParser):
     """Reads lines into a tree.
-
-    The tables remember fields already parsed; the caller may look there first.
 
     Attributes:
         directories: Directories read so far by unescaped path; root is the empty path.
-        modes: File type and permission bits by MODE.
-        ids: Numbers by UID or GID.
-        xattrs: Attributes by all KEY=VALUE fields of a line.
     """
 
     def __init__(self, algorithm: Algorithm, dialect: Dialect, *, strict: bool) -> None:
         """Start without a root."""
-        self._algorithm = algorithm
-        self._is_c = dialect is Dialect.C
+        super().__init__(algorithm, dialect)
         self._strict = strict
-        self._number = 0
         self._nlinks: dict[Leaf, int] = {}
         self.directories: dict[bytes, Directory] = {}
-        self.modes: dict[bytes, tuple[int, int]] = {}
-        self.ids: dict[bytes, int] = {}
-        self.xattrs: dict[bytes, Mapping[bytes, bytes]] = {}
         self._links = HardLinks(self.directories)
 
     def parse(self, line: bytes, number: int) -> None:
@@ -116,9 +93,6 @@ class LineParser:
         nlinks = {leaf: 1 for leaf in links.counts if leaf not in self._nlinks}
         nlinks |= {leaf: n for leaf, n in self._nlinks.items() if n != links.counts.get(leaf, 1)}
         return DumpedFileSystem(root, nlinks, links.originals)
-
-    def _fail(self, message: str, field: str | None = None) -> NoReturn:
-        raise DumpfileError(message, line=self._number, field=field)
 
     def _fill_up(self, fields: list[bytes], *, is_link: bool) -> None:
         """Check that no field is missing, or add those that may be."""
@@ -205,7 +179,7 @@ class LineParser:
         xattrs = NO_XATTRS
         if len(fields) > len(FIELDS):
             xattrs = self.xattrs.get(fields[11]) or self.parse_xattrs(fields[11], self._number)
-        _remember(self.modes, fields[2], (stat.S_IFMT(mode), mode & 0o7777))
+        remember(self.modes, fields[2], (stat.S_IFMT(mode), mode & 0o7777))
         info = (mode & 0o7777, uid, gid, seconds, nanoseconds, xattrs)
         kind = stat.S_IFMT(mode)
         if kind == stat.S_IFREG:
@@ -298,153 +272,3 @@ class LineParser:
     def _check_rdev(self, rdev: int) -> None:
         if rdev and (self._strict or not self._is_c):
             self._fail(f"{rdev} of something that is no device", "RDEV")
-
-    # Fields
-
-    def _unescape(self, text: bytes, field: str) -> bytes:
-        try:
-            return unescape(text)
-        except ValueError as error:
-            raise DumpfileError(str(error), line=self._number, field=field) from error
-
-    def _payload(self, text: bytes, limit: int, *, at_least: int = 1) -> bytes:
-        payload = self._unescape(text, "PAYLOAD")
-        if not at_least <= len(payload) <= limit:
-            self._fail(f"{len(payload)} bytes; expected {at_least} to {limit}", "PAYLOAD")
-        if b"\0" in payload:
-            self._fail(f"{printable(text)} has a NUL in it", "PAYLOAD")
-        return payload
-
-    def _content(self, text: bytes, size: int) -> bytes:
-        if text == b"-":
-            return b""
-        content = self._unescape(text, "CONTENT")
-        limit = limits.MAX_CONTENT_C if self._is_c else limits.MAX_CONTENT
-        if len(content) > limit:
-            self._fail(f"{len(content)} bytes, more than {limit}", "CONTENT")
-        if len(content) != size:
-            self._fail(f"{len(content)} bytes, but SIZE is {size}", "CONTENT")
-        return content
-
-    def _digest(self, text: bytes) -> ObjectID | None:
-        if text == b"-" or (self._is_c and not text):
-            return None
-        try:
-            digest = unhexlify(text)
-        except HexError as error:
-            raise DumpfileError(
-                f"{printable(text)} is not hexadecimal: {error}", line=self._number, field="DIGEST"
-            ) from error
-        if len(digest) != self._algorithm.digest_size:
-            self._fail(
-                f"expected {2 * self._algorithm.digest_size} hexadecimal digits of "
-                f"{self._algorithm.hash_name}, found {len(text)}",
-                "DIGEST",
-            )
-        return ObjectID(digest)
-
-    def _object_in(self, payload: bytes) -> ObjectID | None:
-        """Return the object whose path a payload ends in; anything may stand before it."""
-        size = self._algorithm.digest_size
-        tail = payload[-(2 * size + 1) :]
-        if len(tail) != 2 * size + 1 or tail[2:3] != b"/":
-            return None
-        try:
-            return ObjectID(unhexlify(tail[:2] + tail[3:]))
-        except HexError:
-            return None
-
-    def _integer(self, text: bytes, limit: int, field: str) -> int:
-        if not text.isdigit() or len(text) > _MAX_DIGITS or int(text) > limit:
-            self._fail(f"expected a decimal number up to {limit}, found {printable(text)}", field)
-        return int(text)
-
-    def _id(self, text: bytes, field: str) -> int:
-        known = self.ids.get(text)
-        if known is None:
-            known = self._integer(text, _U32, field)
-            _remember(self.ids, text, known)
-        return known
-
-    def _mode(self, text: bytes) -> int:
-        if not text or text.translate(None, b"01234567") or len(text) > _MAX_DIGITS:
-            self._fail(f"expected an octal number, found {printable(text)}", "MODE")
-        mode = int(text, 8)
-        if mode > _U32 or stat.S_IFMT(mode) not in _TYPES:
-            self._fail(f"{printable(text)} has no known file type", "MODE")
-        return mode
-
-    def parse_time(self, text: bytes, number: int) -> tuple[int, int]:
-        """Return seconds and nanoseconds of MTIME.
-
-        Raises:
-            DumpfileError: It is no time.
-        """
-        self._number = number
-        seconds, dot, nanoseconds = text.partition(b".")
-        if not dot:
-            self._fail(f"expected seconds.nanoseconds, found {printable(text)}", "MTIME")
-        sign = -1 if seconds.startswith(b"-") else 1
-        return (
-            sign * self._integer(seconds.removeprefix(b"-"), _MAX_SECONDS, "MTIME"),
-            self._integer(nanoseconds, _MAX_NSEC, "MTIME"),
-        )
-
-    def parse_xattrs(self, text: bytes, number: int) -> Mapping[bytes, bytes]:
-        """Return the attributes in all KEY=VALUE fields of a line.
-
-        Raises:
-            DumpfileError: They are wrong.
-        """
-        self._number = number
-        if self._is_c:
-            if len(text) > limits.MAX_XATTR_TEXT_C:
-                self._fail(f"{len(text)} bytes, more than {limits.MAX_XATTR_TEXT_C}", XATTRS_FIELD)
-        pairs = text.split(b" ")
-        if self._is_c and not pairs[-1]:
-            pairs.pop()  # the C tool takes a space at the end
-        xattrs: dict[bytes, bytes] = {}
-        for pair in pairs:
-            name, value = self._xattr(pair)
-            # Of a repeated name one original keeps the greatest value, the other the last.
-            if self._is_c or name not in xattrs or value > xattrs[name]:
-                xattrs[name] = value
-        self._check_total(xattrs)
-        _remember(self.xattrs, text, xattrs)
-        return xattrs or NO_XATTRS
-
-    def _xattr(self, pair: bytes) -> tuple[bytes, bytes]:
-        name_text, equals, value_text = pair.partition(b"=")
-        if not equals:
-            self._fail(f"no '=' in {printable(pair)}", XATTRS_FIELD)
-        name = self._unescape(name_text, XATTRS_FIELD)
-        value = self._unescape(value_text, XATTRS_FIELD)
-        if not 0 < len(name) <= limits.MAX_XATTR_NAME or b"\0" in name:
-            self._fail(
-                f"{printable(name_text)} has {len(name)} bytes; expected 1 to {limits.MAX_XATTR_NAME}, "
-                "none of them NUL",
-                XATTRS_FIELD,
-            )
-        if len(value) > limits.MAX_XATTR_VALUE:
-            self._fail(
-                f"the value of {printable(name_text)} has {len(value)} bytes, more than "
-                f"{limits.MAX_XATTR_VALUE}",
-                XATTRS_FIELD,
-            )
-        return name, value
-
-    def _check_total(self, xattrs: Mapping[bytes, bytes]) -> None:
-        total = sum(map(len, xattrs))
-        limit = limits.MAX_XATTR_NAMES
-        if self._is_c:
-            total += limits.XATTR_HEADER_COST_C + sum(map(len, xattrs.values()))
-            total += limits.XATTR_COST_C * len(xattrs)
-            limit = limits.MAX_XATTR_TOTAL_C
-        if total > limit:
-            self._fail(f"attributes count {total} bytes together, more than {limit}", XATTRS_FIELD)
-
-
-def _remember(memo: dict[bytes, T], text: bytes, value: T) -> None:
-    """Keep what a field stands for, unless so many are kept that memory matters."""
-    if len(memo) < _MAX_MEMO:
-        memo[text] = value
