@@ -1,17 +1,129 @@
-"""Content of files below their digests in a plain directory, as mkcomposefs keeps it."""
+"""Content of files below their digests in a plain directory, as mkcomposefs keeps it.
+
+    DIR/xx/rest    content, by its fs-verity digest in hex; files 0644, directories 0755
+
+Nothing else is in the directory, so it may be given to mount.composefs as basedir. A file that is there
+already is left alone. New ones get fs-verity where the file system has it.
+"""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cfsctl.repository.objects import ObjectStore
+from cfsctl.digest import object_path
+from cfsctl.fsverity.kernel import VerityError, enable
+from cfsctl.fsverity.merkle import Hasher, compute_digest
+from cfsctl.linux.files import AnonymousFile, write_all
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from cfsctl.digest import Algorithm, ObjectID
+
+_FILE_MODE: Final = 0o644
+_DIRECTORY_MODE: Final = 0o755
 
 
-class DigestStore(ObjectStore):
-    """Objects lie right in the directory: ``DIR/xx/rest``, without ``objects`` and without metadata."""
+class StoredFile(NamedTuple):
+    """What became of content.
 
-    def objects_fd(self, *, create: bool = False) -> int:  # noqa: ARG002 - it is there already
-        """Return the directory itself, borrowed."""
-        if self._objects < 0:
-            self._objects = os.dup(self._root)
-        return self._objects
+    Attributes:
+        object_id: Its digest.
+        is_new: Whether it was not there yet.
+    """
+
+    object_id: ObjectID
+    is_new: bool
+
+
+class DigestStore:
+    """The directory; may be used in several processes at once."""
+
+    def __init__(self, dirfd: int, algorithm: Algorithm) -> None:
+        """Take the directory, borrowed, and the hash that files are named by."""
+        self.dirfd = dirfd
+        self.algorithm = algorithm
+
+    def ensure_bytes(self, data: bytes) -> StoredFile:
+        """Store content that is in memory, unless it is there.
+
+        Raises:
+            OSError: Nothing was stored then.
+        """
+        object_id = compute_digest(data, self.algorithm)
+        if self.contains(object_id):
+            return StoredFile(object_id, is_new=False)
+        with AnonymousFile(self.dirfd, _FILE_MODE) as file:
+            write_all(file.fd, data)
+            return self.publish(file, object_id)
+
+    def contains(self, object_id: ObjectID, size: int | None = None) -> bool:
+        """Return whether content of this size is there."""
+        try:
+            status = os.stat(object_path(object_id), dir_fd=self.dirfd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return size is None or status.st_size == size
+
+    def create(self) -> FileWriter:
+        """Begin content that comes in pieces.
+
+        Raises:
+            OSError: As open(2).
+        """
+        return FileWriter(self, AnonymousFile(self.dirfd, _FILE_MODE))
+
+    def publish(self, file: AnonymousFile, object_id: ObjectID) -> StoredFile:
+        """Give a complete file its place."""
+        file.make_read_only()
+        # The kernel's protection is welcome and not needed: whoever mounts the image decides about it.
+        with suppress(VerityError):
+            enable(file.fd, self.algorithm)
+        path = object_path(object_id)
+        with suppress(FileExistsError):
+            os.mkdir(path[:2], _DIRECTORY_MODE, dir_fd=self.dirfd)
+        try:
+            file.link(self.dirfd, path)
+        except FileExistsError:
+            return StoredFile(object_id, is_new=False)
+        return StoredFile(object_id, is_new=True)
+
+
+class FileWriter:
+    """Takes the bytes of one file; without `commit` they are dropped."""
+
+    def __init__(self, store: DigestStore, file: AnonymousFile) -> None:
+        """Take over a new file."""
+        self._store = store
+        self._file = file
+        self._hasher = Hasher(store.algorithm)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Add bytes.
+
+        Raises:
+            OSError: As write(2).
+        """
+        self._hasher.update(data)
+        write_all(self._file.fd, data)
+
+    def commit(self) -> StoredFile:
+        """Store what was written.
+
+        Raises:
+            OSError: Nothing was stored then.
+        """
+        return self._store.publish(self._file, self._hasher.digest())
+
+    def __enter__(self) -> Self:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drop what was not committed."""
+        self._file.close()

@@ -39,6 +39,7 @@ from cfsctl.fsverity.kernel import (
 )
 from cfsctl.fsverity.merkle import Hasher, compute_digest, compute_file_digest
 from cfsctl.linux.files import AnonymousFile, open_regular, write_all
+from cfsctl.repository.fan_out import OBJECTS, FanOut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -47,10 +48,6 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import Algorithm
 
-OBJECTS: Final = "objects"
-
-_DIRECTORY_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_DIRECTORY_MODE: Final = 0o755
 _OBJECT_MODE: Final = 0o644
 
 _FIRST_BYTE = operator.itemgetter(0)
@@ -124,6 +121,7 @@ class ObjectStore:
         *,
         is_secure: bool = False,
         check_writable: Callable[[], None] | None = None,
+        directory: str = OBJECTS,
     ) -> None:
         """Make no call to the system yet.
 
@@ -132,66 +130,34 @@ class ObjectStore:
             algorithm: Hash algorithm of the IDs.
             is_secure: Whether every object must have fs-verity.
             check_writable: Called before anything is written; raises if nothing may be.
+            directory: Where the objects are below `dirfd`; ``.`` for right in it.
         """
         self.algorithm = algorithm
         self.is_secure = is_secure
         self.verifier: Verifier | None = None
-        self._root = dirfd
         self._check_writable = check_writable
-        self._objects = -1
-        self._fan_out: dict[str, int] = {}
+        self._fan_out = FanOut(dirfd, directory)
         self._may_have_verity = True
 
     def close(self) -> None:
         """Close the descriptors; they are opened again when needed."""
-        descriptors = [*self._fan_out.values(), self._objects]
-        self._fan_out.clear()
-        self._objects = -1
-        for fd in descriptors:
-            if fd >= 0:
-                os.close(fd)
-
-    # Directories
+        self._fan_out.close()
 
     def objects_fd(self, *, create: bool = False) -> int:
-        """Return an O_PATH descriptor of ``objects``, borrowed.
+        """Return an O_PATH descriptor of ``objects``, borrowed; to mount with, and to make files in.
 
         Raises:
             FileNotFoundError: There is no such directory, and `create` is false.
             OSError: It is a link or no directory.
         """
-        if self._objects < 0:
-            if create:
-                self._make_directory(self._root, OBJECTS)
-            self._objects = os.open(OBJECTS, _DIRECTORY_FLAGS, dir_fd=self._root)
-        return self._objects
+        return self._fan_out.objects(create=create)
 
     def _begin_write(self) -> int:
         """Make sure that objects may be written; return the descriptor of ``objects``."""
         if self._check_writable is not None:
             self._check_writable()
             self._check_writable = None
-        return self.objects_fd(create=True)
-
-    def _make_directory(self, dirfd: int, name: str) -> None:
-        try:
-            os.mkdir(name, _DIRECTORY_MODE, dir_fd=dirfd)
-        except FileExistsError:
-            return
-
-    def _directory(self, prefix: str, *, create: bool = False) -> int:
-        """Return an O_PATH descriptor of ``objects/xx``, borrowed."""
-        fd = self._fan_out.get(prefix)
-        if fd is None:
-            try:
-                fd = os.open(prefix, _DIRECTORY_FLAGS, dir_fd=self.objects_fd(create=create))
-            except FileNotFoundError:
-                if not create:
-                    raise
-                self._make_directory(self._objects, prefix)
-                fd = os.open(prefix, _DIRECTORY_FLAGS, dir_fd=self._objects)
-            self._fan_out[prefix] = fd
-        return fd
+        return self._fan_out.objects(create=True)
 
     # Reading
 
@@ -199,7 +165,7 @@ class ObjectStore:
         """Return the status of an object's file, or None if there is no regular file of that name."""
         name = object_id.hex()
         try:
-            status = os.stat(name[2:], dir_fd=self._directory(name[:2]), follow_symlinks=False)
+            status = os.stat(name[2:], dir_fd=self._fan_out.directory(name[:2]), follow_symlinks=False)
         except FileNotFoundError:
             return None
         return status if stat.S_ISREG(status.st_mode) else None
@@ -217,20 +183,9 @@ class ObjectStore:
         """
         missing: list[ObjectID] = []
         for prefix, group in itertools.groupby(sorted(set(object_ids)), key=_FIRST_BYTE):
-            present = self._list_directory(f"{prefix:02x}")
+            present = self._fan_out.names(f"{prefix:02x}")
             missing += [object_id for object_id in group if object_id.hex()[2:] not in present]
         return missing
-
-    def _list_directory(self, prefix: str) -> set[str]:
-        """Return the names in ``objects/xx``."""
-        try:
-            fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._directory(prefix))
-        except FileNotFoundError:
-            return set()
-        try:
-            return set(os.listdir(fd))
-        finally:
-            os.close(fd)
 
     def open(self, object_id: ObjectID) -> int:
         """Open an object for reading.
@@ -256,7 +211,7 @@ class ObjectStore:
     def _open(self, object_id: ObjectID) -> int:
         name = object_id.hex()
         try:
-            return open_regular(self._directory(name[:2]), name[2:])
+            return open_regular(self._fan_out.directory(name[:2]), name[2:])
         except FileNotFoundError:
             raise ObjectMissingError(object_id) from None
         except OSError as error:
@@ -309,7 +264,7 @@ class ObjectStore:
         """
         name = object_id.hex()
         try:
-            status = os.stat(name[2:], dir_fd=self._directory(name[:2]), follow_symlinks=False)
+            status = os.stat(name[2:], dir_fd=self._fan_out.directory(name[:2]), follow_symlinks=False)
         except FileNotFoundError:
             return None
         if not stat.S_ISREG(status.st_mode):
@@ -418,7 +373,7 @@ class ObjectStore:
 
     def _link(self, file: AnonymousFile, object_id: ObjectID, size: int, damage: str) -> StoredObject:
         name = object_id.hex()
-        directory = self._directory(name[:2], create=True)
+        directory = self._fan_out.directory(name[:2], create=True)
         if not damage:
             try:
                 file.link(directory, name[2:])

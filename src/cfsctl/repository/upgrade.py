@@ -17,9 +17,10 @@ from cfsctl.errors import CfsError, RepositoryError
 from cfsctl.fsverity.kernel import VerityMissingError, VerityUnsupportedError, measure
 from cfsctl.linux.files import open_regular
 from cfsctl.repository.config import AlgorithmMismatchError, Config
+from cfsctl.repository.fan_out import OBJECTS
 from cfsctl.repository.metafile import NotARepositoryError, write_metadata
 from cfsctl.repository.names import find_object_in
-from cfsctl.repository.objects import OBJECTS, ObjectStore
+from cfsctl.repository.objects import ObjectStore
 from cfsctl.repository.refs import Category
 
 if TYPE_CHECKING:

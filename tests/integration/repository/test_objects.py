@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import random
+import resource
 from typing import TYPE_CHECKING
 
 import pytest
@@ -255,6 +256,33 @@ def test_objects_that_is_a_link(store: ObjectStore, tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
         store.ensure_bytes(DATA)
     assert list(outside.iterdir()) == []
+
+
+def test_few_descriptors(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    dirfd = os.open(tmp_path, os.O_RDONLY)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2 * before + 20, limits[1]))
+    try:
+        store = ObjectStore(dirfd, Algorithm.SHA256)
+        stored = [store.ensure_bytes(b"%d" % number).object_id for number in range(300)]
+        assert store.find_missing(stored) == []
+        assert all(store.contains(object_id) for object_id in stored)
+        store.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    os.close(dirfd)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_objects_right_in_a_directory(tmp_path: Path) -> None:
+    dirfd = os.open(tmp_path, os.O_RDONLY)
+    store = ObjectStore(dirfd, Algorithm.SHA256, directory=".")
+    object_id = store.ensure_bytes(DATA).object_id
+    assert files_below(tmp_path) == [object_path(object_id)]
+    assert store.ensure_bytes(DATA).is_new is False
+    store.close()
+    os.close(dirfd)
 
 
 class _Handler:

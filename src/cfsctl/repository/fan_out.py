@@ -1,0 +1,105 @@
+"""The directories that objects are in, each opened once."""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import Final
+
+OBJECTS: Final = "objects"
+
+_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MODE: Final = 0o755
+
+_SHARE: Final = 4
+"""One in this many of the descriptors that the process may hold is kept here; of 1024, one for each."""
+
+
+class FanOut:
+    """Descriptors of ``objects`` and of the up to 256 directories in it.
+
+    Opened when first needed and kept: a name relative to its own directory is looked up faster, and
+    no link that somebody puts in the place of a directory later is followed.
+    """
+
+    def __init__(self, dirfd: int, name: str = OBJECTS) -> None:
+        """Open nothing yet.
+
+        Args:
+            dirfd: The repository's directory, borrowed; must stay open.
+            name: The directory of objects below it, or ``.``.
+        """
+        self._root = dirfd
+        self._name = name
+        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE
+        self._objects = -1
+        self._opened: dict[str, int] = {}
+
+    def close(self) -> None:
+        """Close the descriptors; they are opened again when needed."""
+        self._drop()
+        fd, self._objects = self._objects, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def objects(self, *, create: bool = False) -> int:
+        """Return an O_PATH descriptor of ``objects``, borrowed.
+
+        Raises:
+            FileNotFoundError: There is no such directory, and `create` is false.
+            OSError: It is a link or no directory.
+        """
+        if self._objects < 0:
+            if create:
+                _make(self._root, self._name)
+            self._objects = os.open(self._name, _FLAGS, dir_fd=self._root)
+        return self._objects
+
+    def directory(self, prefix: str, *, create: bool = False) -> int:
+        """Return an O_PATH descriptor of ``objects/xx``, borrowed until the next call.
+
+        Raises:
+            FileNotFoundError: There is no such directory, and `create` is false.
+            OSError: It is a link or no directory.
+        """
+        fd = self._opened.get(prefix)
+        if fd is None:
+            if len(self._opened) >= self._most:
+                self._drop()
+            fd = self._opened[prefix] = self._open(prefix, create=create)
+        return fd
+
+    def _open(self, prefix: str, *, create: bool) -> int:
+        objects = self.objects(create=create)
+        try:
+            return os.open(prefix, _FLAGS, dir_fd=objects)
+        except FileNotFoundError:
+            if not create:
+                raise
+        _make(objects, prefix)
+        return os.open(prefix, _FLAGS, dir_fd=objects)
+
+    def _drop(self) -> None:
+        descriptors = list(self._opened.values())
+        self._opened.clear()
+        for fd in descriptors:
+            os.close(fd)
+
+    def names(self, prefix: str) -> set[str]:
+        """Return the names in ``objects/xx``, none if there is no such directory."""
+        try:
+            directory = self.directory(prefix)
+        except FileNotFoundError:
+            return set()
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            return set(os.listdir(fd))
+        finally:
+            os.close(fd)
+
+
+def _make(dirfd: int, name: str) -> None:
+    try:
+        os.mkdir(name, _MODE, dir_fd=dirfd)
+    except FileExistsError:
+        return
