@@ -305,12 +305,10 @@ def _opened_store(options: _Options) -> Iterator[DigestStore | None]:
     with _about(f'Failed to create flat digest store: "{path}"'):
         os.makedirs(path, 0o755, exist_ok=True)
         dirfd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    store = DigestStore(dirfd, options.algorithm)
     try:
-        yield store
+        yield DigestStore(dirfd, options.algorithm)
         syncfs(dirfd)
     finally:
-        store.close()
         os.close(dirfd)
 
 
