@@ -83,6 +83,18 @@ def syncfs(fd: int) -> None:
     check(libc().syncfs(fd))
 
 
+def file_system_type(fd: int) -> int:
+    """Return the magic number of the file system that holds `fd` (f_type of statfs(2), linux/magic.h)."""
+    import ctypes  # noqa: PLC0415 - costs several ms, and most commands never come here
+
+    buffer = ctypes.create_string_buffer(256)  # struct statfs has at most 120 bytes
+    check(libc().fstatfs(fd, buffer))
+    # A word, but on s390x, where it is an int; magic numbers have 32 bits.
+    word = "I" if os.uname().machine.startswith("s390") else "L"
+    number: int = struct.unpack_from(word, buffer)[0]
+    return number & 0xFFFFFFFF
+
+
 def setns(fd: int, kind: int) -> None:
     """Move this process, which must have one thread only, into a namespace, for example `CLONE_NEWNS`.
 

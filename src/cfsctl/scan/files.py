@@ -1,57 +1,67 @@
-"""The content of files that are too large to be inline: digested, or stored, by forked workers.
+"""The state of files, and their content: digested, or stored.
 
-A file is opened again where the scan found it, beneath the directory that is scanned and without
-following links. What was found then and what is read now must be the same file in the same state,
-before reading and after it; otherwise the image would describe something that never existed.
+What the listing found and what is read must be the same file in the same state, before reading and
+after it; otherwise the image would describe something that never existed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError, ExitCode
-from cfsctl.fsverity.merkle import FileDigester
-from cfsctl.linux.syscalls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from cfsctl.fsverity.merkle import READ_SIZE, FileDigester, compute_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator
 
     from cfsctl.digest import Algorithm, ObjectID
-    from cfsctl.scan.store import ObjectSink
+    from cfsctl.scan.store import ObjectSink, ObjectWriter
 
-MAX_WHOLE_BYTES: Final = 4 << 20
-"""Files up to this size are read at once: their digest tells whether they need storing at all."""
+MAX_WHOLE_BYTES: Final = 1 << 20
+"""Files up to this size are held in memory, so that their digest tells whether they need storing at all."""
+
+_MAX_SHORT_BYTES: Final = READ_SIZE
+"""Files up to this size are read by one call even if they only get a digest."""
 
 _COPY_BYTES: Final = 1 << 16
-_MAX_PATH_BYTES: Final = 4000
-"""Longer paths are opened piece by piece; the kernel takes 4095 bytes."""
 
-_OPEN_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_DIRECTORY_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_RESOLVE: Final = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
+_MAX_CONFIDENCE: Final = 8
+"""How many files in a row have to be new, or known, before the next large one is taken to be so too."""
+
+FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""How files are opened: what took the place of a file meanwhile is neither followed nor waited for."""
 
 
 class ChangedError(CfsError):
-    """A file that changed while it was scanned."""
+    """Something that changed while it was scanned."""
 
     exit_code = ExitCode.ERROR
 
-    def __init__(self, path: bytes) -> None:
-        """Name the file."""
+    def __init__(self, path: bytes, what: str = "") -> None:
+        """Name the file, and what about it changed where that is known."""
+        detail = f": {what}" if what else ""
         super().__init__(
-            f"{os.fsdecode(path)}: changed while it was scanned",
+            f"{os.fsdecode(path)}: changed while it was scanned{detail}",
             hint="scan again when nothing writes to the tree",
         )
         self.path = path
+        self.what = what
 
-    def __reduce__(self) -> tuple[type[ChangedError], tuple[bytes]]:
-        """Travel between processes."""
-        return type(self), (self.path,)
+    def beneath(self, base: bytes) -> ChangedError:
+        """Return the same error with the path of the scanned directory in front."""
+        return ChangedError(os.path.join(base, self.path), self.what)
+
+
+class StoringError(OSError):
+    """The store refused the content of a file; errno says why."""
 
 
 State = tuple[int, int, int, int, int]
 """Device, inode, size in bytes, mtime and ctime in nanoseconds. Whatever changes a file changes its ctime."""
+
+_STATE_FIELDS: Final = ("device", "inode", "size", "modification time", "change time")
 
 
 def file_state(status: os.stat_result) -> State:
@@ -59,111 +69,18 @@ def file_state(status: os.stat_result) -> State:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-class FileTask(NamedTuple):
-    """A file to read.
-
-    Attributes:
-        number: Its number in the scan.
-        directory: Path of its directory below the root, empty for the root.
-        name: Its name there.
-        size: Its size in bytes.
-        state: What was found when it was listed.
-    """
-
-    number: int
-    directory: bytes
-    name: bytes
-    size: int
-    state: State
-
-    @property
-    def path(self) -> bytes:
-        """Path below the root."""
-        return b"/".join((self.directory, self.name)) if self.directory else self.name
-
-
-Results = list[tuple[int, "ObjectID"]]
-
-
-class FileReader:
-    """Reads files for one scan; lives in a worker."""
-
-    def __init__(self, root: int, algorithm: Algorithm, store: ObjectSink | None) -> None:
-        """Take what the scan uses.
-
-        Args:
-            root: Descriptor of the scanned directory, borrowed.
-            algorithm: Of the digests.
-            store: Where content goes, or None to compute digests only.
-        """
-        self._root = root
-        self._directory = (b"", os.dup(root))
-        self._digester = FileDigester(algorithm)
-        self._store = store
-
-    def __call__(self, tasks: Sequence[FileTask]) -> Results:
-        """Return the object ID of each file."""
-        return [(task.number, self._read(task)) for task in tasks]
-
-    def close(self) -> None:
-        """Close the directory that was read last."""
-        os.close(self._directory[1])
-
-    def _read(self, task: FileTask) -> ObjectID:
-        fd = self._open(task)
-        try:
-            if file_state(os.fstat(fd)) != task.state:
-                raise ChangedError(task.path)
-            object_id = self._digest(fd, task) if self._store is None else self._keep(self._store, fd, task)
-            if file_state(os.fstat(fd)) != task.state:
-                raise ChangedError(task.path)
-        finally:
-            os.close(fd)
-        return object_id
-
-    def _open(self, task: FileTask) -> int:
-        # Files come directory by directory, so walking there once is enough for most of them.
-        path, directory = self._directory
-        try:
-            if path != task.directory:
-                os.close(directory)
-                self._directory = (b"", os.dup(self._root))
-                directory = open_directory_below(self._root, task.directory)
-                os.close(self._directory[1])
-                self._directory = (task.directory, directory)
-            return os.open(task.name, _OPEN_FLAGS, dir_fd=directory)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise ChangedError(task.path) from error
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, os.fsdecode(task.path)) from error
-
-    def _digest(self, fd: int, task: FileTask) -> ObjectID:
-        object_id, size = self._digester.compute(fd)
-        if size != task.size:
-            raise ChangedError(task.path)
-        return object_id
-
-    def _keep(self, store: ObjectSink, fd: int, task: FileTask) -> ObjectID:
-        size = task.size
-        if size <= MAX_WHOLE_BYTES:
-            data = read_exactly(fd, size, task.path)
-            return store.ensure_bytes(data).object_id
-        object_id = self._digest(fd, task)
-        if store.contains(object_id, size):
-            return object_id
-        with store.create() as writer:
-            _copy(fd, size, writer.write, task.path)
-            return writer.commit().object_id
-
-
-def check_state(fd: int, expected: State, path: bytes) -> None:
-    """Check that an open file is the one that was found, in the state it was in.
+def check_state(expected: State, status: os.stat_result, path: bytes) -> None:
+    """Check that a file is the one that was found, in the state it was in.
 
     Raises:
-        ChangedError: It is not.
+        ChangedError: It is not; the message says what differs.
     """
-    if file_state(os.fstat(fd)) != expected:
-        raise ChangedError(path)
+    found = file_state(status)
+    if found == expected:
+        return
+    for field, before, after in zip(_STATE_FIELDS, expected, found, strict=True):
+        if before != after:
+            raise ChangedError(path, f"{field} was {before}, is {after}")
 
 
 def read_exactly(fd: int, size: int, path: bytes) -> bytes:
@@ -172,46 +89,135 @@ def read_exactly(fd: int, size: int, path: bytes) -> bytes:
     Raises:
         ChangedError: It has more or fewer.
     """
-    pieces = []
-    left = size + 1
-    while left > 0 and (piece := os.read(fd, left)):
-        pieces.append(piece)
-        left -= len(piece)
+    data = os.read(fd, size + 1)
+    if len(data) == size:
+        return data
+    pieces = [data]
+    left = size + 1 - len(data)
+    while left > 0 and data and (data := os.read(fd, left)):
+        pieces.append(data)
+        left -= len(data)
     if left != 1:
-        raise ChangedError(path)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        raise _size_changed(path, size, size + 1 - left)
+    return b"".join(pieces)
 
 
-def _copy(fd: int, size: int, write: Callable[[bytes], object], path: bytes) -> None:
-    copied = 0
-    while data := os.pread(fd, _COPY_BYTES, copied):
-        write(data)
-        copied += len(data)
-    if copied != size:
-        raise ChangedError(path)
+def _size_changed(path: bytes, expected: int, found: int) -> ChangedError:
+    return ChangedError(path, f"expected {expected} bytes, read {found if found < expected else 'more'}")
 
 
-def open_directory_below(root: int, path: bytes) -> int:
-    """Open a directory beneath another one, without following links.
+class ContentReader:
+    """Turns open files into object IDs, and into objects where there is a store."""
 
-    Args:
-        root: The directory to start from, borrowed.
-        path: Relative path of any length.
+    __slots__ = ("_algorithm", "_confidence", "_digester", "_store")
 
-    Returns:
-        A descriptor that the caller owns; it is only good for looking names up.
+    def __init__(self, algorithm: Algorithm, store: ObjectSink | None) -> None:
+        """Take what is used for every file.
 
-    Raises:
-        OSError: There is no such directory.
-    """
-    directory = os.dup(root)
+        Args:
+            algorithm: Of the digests.
+            store: Where content goes, or None to compute digests only.
+        """
+        self._algorithm = algorithm
+        self._digester = FileDigester(algorithm)
+        self._store = store
+        self._confidence = 0
+
+    def has(self, object_id: ObjectID, size: int) -> bool:
+        """Return whether content needs no reading once its ID and size are known."""
+        return self._store is None or self._store.contains(object_id, size)
+
+    def read(self, fd: int, state: State, path: bytes) -> ObjectID:
+        """Read a whole file; its object is in the store then, if there is one.
+
+        Args:
+            fd: The file at its beginning, borrowed.
+            state: What was found when the file was listed.
+            path: For messages.
+
+        Raises:
+            ChangedError: It is in another state, before or after reading; nothing was stored then.
+            OSError: Reading or storing failed.
+        """
+        size = state[2]
+        store = self._store
+        if size > (_MAX_SHORT_BYTES if store is None else MAX_WHOLE_BYTES):
+            return self._read_long(fd, state, path)
+        data = read_exactly(fd, size, path)
+        check_state(state, os.fstat(fd), path)
+        if store is None:
+            return compute_digest(data, self._algorithm)
+        try:
+            stored = store.ensure_bytes(data)
+        except OSError as error:
+            raise _explain(error, path) from error
+        self._learn(is_new=stored.is_new)
+        return stored.object_id
+
+    def _read_long(self, fd: int, state: State, path: bytes) -> ObjectID:
+        if self._store is not None:
+            return self._keep(self._store, fd, state, path)
+        object_id = self._digest(fd, state[2], path)
+        check_state(state, os.fstat(fd), path)
+        return object_id
+
+    def _digest(self, fd: int, size: int, path: bytes) -> ObjectID:
+        object_id, found = self._digester.compute(fd)
+        if found != size:
+            raise _size_changed(path, size, found)
+        return object_id
+
+    def _learn(self, *, is_new: bool) -> None:
+        step = 1 if is_new else -1
+        self._confidence = max(-_MAX_CONFIDENCE, min(_MAX_CONFIDENCE, self._confidence + step))
+
+    def _keep(self, store: ObjectSink, fd: int, state: State, path: bytes) -> ObjectID:
+        """Store a large file.
+
+        Digesting it first spares writing an object that is there; copying it at once spares reading it
+        twice. The files before it tell which is more likely.
+        """
+        size = state[2]
+        if self._confidence < 0:
+            object_id = self._digest(fd, size, path)
+            if store.contains(object_id, size):
+                check_state(state, os.fstat(fd), path)
+                return object_id
+        with _storing(path):
+            writer = store.create()
+        with writer:
+            _copy(fd, size, writer, path)
+            check_state(state, os.fstat(fd), path)
+            with _storing(path):
+                stored = writer.commit()
+        self._learn(is_new=stored.is_new)
+        return stored.object_id
+
+
+@contextlib.contextmanager
+def _storing(path: bytes) -> Iterator[None]:
+    """Tell failures of the store from those of the file that is read."""
     try:
-        while path:
-            cut = len(path) if len(path) <= _MAX_PATH_BYTES else path.rindex(b"/", 0, _MAX_PATH_BYTES)
-            following = openat2(directory, path[:cut], _DIRECTORY_FLAGS, resolve=_RESOLVE)
-            os.close(directory)
-            directory, path = following, path[cut + 1 :]
-    except BaseException:
-        os.close(directory)
-        raise
-    return directory
+        yield
+    except OSError as error:
+        raise _explain(error, path) from error
+
+
+def _explain(error: OSError, path: bytes) -> OSError:
+    if isinstance(error, CfsError):
+        return error
+    return StoringError(error.errno, f"{error.strerror} (storing its content)", os.fsdecode(path))
+
+
+def _copy(fd: int, size: int, writer: ObjectWriter, path: bytes) -> None:
+    """Pass the whole file on, in pieces through one buffer."""
+    buffer = memoryview(bytearray(_COPY_BYTES))
+    copied = 0
+    while count := os.preadv(fd, [buffer], copied):
+        try:
+            writer.write(buffer[:count])
+        except OSError as error:
+            raise _explain(error, path) from error
+        copied += count
+    if copied != size:
+        raise _size_changed(path, size, copied)

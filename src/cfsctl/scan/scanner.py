@@ -1,28 +1,43 @@
-"""Walk a directory and make a tree of it.
+"""A directory becomes a tree.
 
-Everything is looked at relative to descriptors and no link is ever followed. One process walks and
-reads what is small; workers read what is large, while the walk goes on. The walk uses no recursion and
-a bounded number of descriptors, however deep the directories are.
+The work is shared: walkers in worker processes list directories and read files, this process puts
+together what they report and hands out what they leave. Only the scanning process knows the tree;
+walkers know paths and descriptors.
+
+    scanning process                        walkers (forked)
+      directories to visit  ── VisitTask ──▶  list, look at, read small files
+      files to read         ── ReadTask  ──▶  read large ones, the largest first
+      tree  ◀── VisitReport, ReadReport ────  with directories and files that are left
 """
 
 from __future__ import annotations
 
-import errno
+import contextlib
+import heapq
+import itertools
 import os
-import stat
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import ObjectID
-from cfsctl.scan.files import (
-    ChangedError,
-    FileReader,
-    FileTask,
-    Results,
-    State,
-    check_state,
-    file_state,
-    read_exactly,
+from cfsctl.progress import Advanced, Done, Started, Unit, silent
+from cfsctl.scan.directories import DIRECTORY_FLAGS
+from cfsctl.scan.files import ChangedError
+from cfsctl.scan.records import (
+    BLOCK_DEVICE,
+    CHAR_DEVICE,
+    EXTERNAL,
+    FIFO,
+    INLINE,
+    SYMLINK,
+    FileToRead,
+    Place,
+    ReadTask,
+    Report,
+    Task,
+    VisitReport,
+    VisitTask,
 )
+from cfsctl.scan.walker import Walker
 from cfsctl.tree.bulk import paused_collector
 from cfsctl.tree.model import (
     NO_XATTRS,
@@ -38,29 +53,34 @@ from cfsctl.tree.model import (
     Socket,
     Symlink,
 )
-from cfsctl.workers import WorkerPool
+from cfsctl.workers import WorkerPool, default_worker_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from cfsctl.digest import Algorithm
+    from cfsctl.progress import Reporter
+    from cfsctl.scan.cache import FileCache
+    from cfsctl.scan.files import State
+    from cfsctl.scan.records import Entry, ListedDirectory, Pairs, ReadReport
     from cfsctl.scan.store import ObjectSink
+    from cfsctl.scan.xattrs import KeepXattr
 
-    KeepXattr = Callable[[bytes], bool]
+_FIRST_ENTRIES: Final = 128
+_FIRST_BYTES: Final = 1 << 20
+"""What is scanned before any worker is started; small trees need none."""
 
-INLINE_MAX_BYTES: Final = 64
-"""Files up to this size are part of the image; larger ones become objects."""
+_VISIT_ENTRIES: Final = 512
+_VISIT_BYTES: Final = 4 << 20
+_VISIT_PLACES: Final = 32
+"""A walker's budget: enough that asking costs little, and little enough that all are busy to the end."""
 
-_BATCH_BYTES: Final = 4 << 20
-_BATCH_FILES: Final = 128
-"""A worker gets files by the batch, so that asking costs little, and small ones, so that all are busy."""
+_READ_BYTES: Final = 4 << 20
+_READ_FILES: Final = 64
 
-_OPEN_LEVELS: Final = 200
-"""Directories kept open on the way down; those further up are opened again on the way back."""
+_TASKS_PER_WORKER: Final = 3
 
-_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_UNKNOWN_ID: Final = ObjectID(b"")
+_PROGRESS_ID: Final = "scan"
 
 
 def scan_directory(
@@ -71,269 +91,255 @@ def scan_directory(
     keep_xattr: KeepXattr | None = None,
     hard_links: bool = True,
     workers: int | None = None,
+    cache: FileCache | None = None,
+    reporter: Reporter = silent,
 ) -> FileSystem:
     """Return the tree of a directory.
 
-    Mount points are crossed, nothing is left out, and times of access do not count.
+    Mount points are crossed, nothing is left out, and times of access do not count. Content of more
+    than 64 bytes is external; it is in the store afterwards, if one is given.
 
     Args:
         path: The directory; a symbolic link is refused.
         algorithm: Hash algorithm of the objects.
-        store: Where files of more than 64 bytes are stored, or None to compute their IDs only.
+        store: Where content goes, or None to compute IDs only.
         keep_xattr: Says by its name whether an extended attribute is taken over; None keeps all.
         hard_links: Keep the names of one file together; otherwise each name is a file of its own.
-        workers: Processes that read files; None is one for each processor, 0 reads them in this one.
+        workers: Processes that look at files; None is one for each processor, 0 is this one alone.
+        cache: What earlier scans have read; `FileCache.save` keeps what this one adds.
+        reporter: Hears how many entries have been seen.
 
     Raises:
-        ChangedError: A file changed meanwhile.
-        OSError: Something cannot be read.
+        ChangedError: Something changed meanwhile.
+        StaleCacheError: The cache was to be verified, and is wrong.
+        OSError: Something cannot be read or stored; it is named.
     """
-    root = os.open(path, _DIRECTORY_FLAGS)
+    root = os.open(path, DIRECTORY_FLAGS)
+
+    def make_walker() -> Walker:
+        return Walker(root, os.fsencode(path), algorithm, store=store, keep_xattr=keep_xattr, cache=cache)
+
     try:
-        with (
-            paused_collector(),
-            WorkerPool[list[FileTask], Results](lambda: FileReader(root, algorithm, store), workers) as pool,
-        ):
-            return _Scan(root, pool, keep_xattr, hard_links=hard_links).run()
+        with paused_collector():
+            assembly = _Assembly(os.fsencode(path), cache, hard_links=hard_links)
+            _run(assembly, make_walker, default_worker_count() if workers is None else workers, reporter)
+        return FileSystem(assembly.root)
     finally:
         os.close(root)
 
 
-class _Level:
-    """A directory on the way from the root to where the walk is."""
+def _run(assembly: _Assembly, make_walker: Callable[[], Walker], count: int, reporter: Reporter) -> None:
+    """Do all the work there is, and what turns up meanwhile."""
+    reporter(Started(_PROGRESS_ID, None, Unit.ITEMS))
+    with contextlib.closing(make_walker()) as walker:
+        assembly.absorb(walker(assembly.first_task()))
+    if assembly.has_work:
+        with WorkerPool[Task, Report](make_walker, count) as pool:
+            limit = _TASKS_PER_WORKER * max(1, pool.count)
+            while True:
+                while pool.pending < limit and (task := assembly.next_task(limit)):
+                    pool.submit(task, _weigh(task))
+                if not pool.pending:
+                    break
+                for report in pool.poll():
+                    assembly.absorb(report)
+                reporter(Advanced(_PROGRESS_ID, assembly.seen, None))
+    reporter(Done(_PROGRESS_ID, assembly.seen))
 
-    __slots__ = ("directory", "fd", "identity", "path", "waiting")
 
-    def __init__(self, path: bytes, fd: int, directory: Directory, status: os.stat_result) -> None:
-        self.path = path
-        self.fd = fd
-        self.directory = directory
-        self.identity = (status.st_dev, status.st_ino)
-        self.waiting: list[bytes] = []
-        """Subdirectories that are still to be visited."""
+def _weigh(task: Task) -> int:
+    """Return how long a task takes, in units of the usual; a worker with more than two gets no other."""
+    if isinstance(task, VisitTask):
+        return 1
+    return 1 + sum(file.size for file in task.files) // _READ_BYTES
 
 
-class _Scan:
-    """One walk."""
+class _Request:
+    """A file that is to be read, and the nodes that are to learn its object ID."""
 
-    def __init__(
-        self,
-        root: int,
-        pool: WorkerPool[list[FileTask], Results],
-        keep_xattr: KeepXattr | None,
-        *,
-        hard_links: bool,
-    ) -> None:
-        self._root = root
-        self._pool = pool
-        self._keep_xattr = keep_xattr
+    __slots__ = ("file", "leaves", "object_id")
+
+    def __init__(self, file: FileToRead) -> None:
+        self.file = file
+        self.leaves: list[ExternalFile] = []
+        self.object_id: ObjectID | None = None
+
+    def add(self, leaf: ExternalFile) -> None:
+        if self.object_id is not None:
+            leaf.object_id = self.object_id
+        else:
+            self.leaves.append(leaf)
+
+    def fulfil(self, object_id: ObjectID) -> None:
+        self.object_id = object_id
+        for leaf in self.leaves:
+            leaf.object_id = object_id
+        self.leaves.clear()
+
+
+class _Assembly:
+    """The tree as far as it is known, and the work that is left.
+
+    Attributes:
+        seen: Number of nodes so far.
+    """
+
+    def __init__(self, base: bytes, cache: FileCache | None, *, hard_links: bool) -> None:
+        self.seen = 0
+        self._base = base
+        self._cache = cache
         self._hard_links = hard_links
-        self._levels: list[_Level] = []
-        self._known: dict[tuple[int, int], tuple[Leaf, State]] = {}
-        self._files: list[list[ExternalFile]] = []
-        self._numbers: dict[tuple[int, int], int] = {}
-        self._batch: list[FileTask] = []
-        self._batch_bytes = 0
+        self._directories: list[Directory] = []
+        self._names: list[tuple[int, bytes]] = []
+        """Number of the parent and name of each directory."""
+        self._places: list[Place] = []
+        self._links: dict[tuple[int, int], tuple[Leaf, State]] = {}
+        self._requests: dict[State, _Request] = {}
+        self._unread: list[tuple[int, int, _Request]] = []
+        """A heap, the largest file first."""
+        self._outstanding: dict[int, list[_Request]] = {}
+        self._numbers = itertools.count()
+        self._mappings: dict[Pairs, Mapping[bytes, bytes]] = {}
 
-    def run(self) -> FileSystem:
-        try:
-            root = self._enter(b"", os.dup(self._root))
-            while self._levels:
-                level = self._levels[-1]
-                if level.waiting:
-                    self._descend(level)
-                else:
-                    self._leave()
-        finally:
-            for level in self._levels:
-                if level.fd >= 0:
-                    os.close(level.fd)
-        self._submit()
-        while self._pool.pending:
-            self._take(self._pool.poll())
-        return FileSystem(root)
+    @property
+    def root(self) -> Directory:
+        return self._directories[0]
 
-    def _path(self, name: bytes) -> bytes:
-        """Return the path of an entry of the current directory, from the root of the scan."""
-        parent = self._levels[-1].path if self._levels else b""
-        return b"/".join((parent, name)) if parent else name
+    @property
+    def has_work(self) -> bool:
+        return bool(self._places or self._unread)
 
-    # Directories
-
-    def _enter(self, name: bytes, fd: int) -> Directory:
-        """Make the directory behind a descriptor the current one; the descriptor is taken over."""
-        try:
-            status = os.fstat(fd)
-            path = self._path(name)
-            directory = Directory(
-                *_metadata(status), self._read_xattrs(f"/proc/self/fd/{fd}", path, follow=True)
-            )
-        except BaseException:
-            os.close(fd)
-            raise
-        self._levels.append(_Level(path, fd, directory, status))
-        if len(self._levels) > _OPEN_LEVELS:
-            self._close(self._levels[-_OPEN_LEVELS - 1])
-        self._read_entries(self._levels[-1])
-        return directory
-
-    def _descend(self, parent: _Level) -> None:
-        name = parent.waiting.pop()
-        try:
-            fd = os.open(name, _DIRECTORY_FLAGS, dir_fd=parent.fd)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise ChangedError(self._path(name)) from error
-        except OSError as error:
-            raise self._locate(error, name) from error
-        parent.directory.entries[name] = self._enter(name, fd)
-
-    def _leave(self) -> None:
-        level = self._levels.pop()
-        try:
-            if self._levels and self._levels[-1].fd < 0:
-                self._reopen(self._levels[-1], level)
-        finally:
-            os.close(level.fd)
+    # Work
 
     @staticmethod
-    def _close(level: _Level) -> None:
-        if level.fd >= 0:
-            os.close(level.fd)
-            level.fd = -1
+    def first_task() -> VisitTask:
+        """Return the task of visiting the root."""
+        return VisitTask([Place(0, (0, 0), b"")], _FIRST_ENTRIES, _FIRST_BYTES)
 
-    def _reopen(self, level: _Level, child: _Level) -> None:
-        fd = os.open("..", _DIRECTORY_FLAGS, dir_fd=child.fd)
-        status = os.fstat(fd)
-        level.fd = fd
-        if (status.st_dev, status.st_ino) != level.identity:
-            raise ChangedError(child.path)
+    def next_task(self, shares: int) -> Task | None:
+        """Return something to do, or None if there is nothing at the moment.
 
-    # Entries
+        Args:
+            shares: Tasks that are handed out at a time.
+        """
+        if self._unread:
+            return self._next_files()
+        if not self._places:
+            return None
+        count = max(1, min(_VISIT_PLACES, len(self._places) // shares))
+        places = self._places[-count:]
+        del self._places[-count:]
+        return VisitTask(places, _VISIT_ENTRIES, _VISIT_BYTES)
 
-    def _read_entries(self, level: _Level) -> None:
-        entries = level.directory.entries
-        with os.scandir(level.fd) as found:
-            for entry in found:
-                name = os.fsencode(entry.name)
-                try:
-                    # Not the type that the listing claims: some file systems do not know it.
-                    status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISDIR(status.st_mode):
-                        level.waiting.append(name)
-                    else:
-                        entries[name] = self._read_leaf(level.fd, name, status)
-                except FileNotFoundError as error:
-                    raise ChangedError(self._path(name)) from error
-                except OSError as error:
-                    raise self._locate(error, name) from error
+    def _next_files(self) -> ReadTask:
+        # The largest first, so that they do not come last, when there is nothing to do beside them.
+        requests: list[_Request] = []
+        size = 0
+        while self._unread and size < _READ_BYTES and len(requests) < _READ_FILES:
+            _, _, request = heapq.heappop(self._unread)
+            requests.append(request)
+            size += request.file.size
+        number = next(self._numbers)
+        self._outstanding[number] = requests
+        return ReadTask(number, [request.file for request in requests])
 
-    def _locate(self, error: OSError, name: bytes) -> OSError:
-        """Return the error with the path of the entry that it is about."""
-        return OSError(error.errno, error.strerror, os.fsdecode(self._path(name)))
+    # Reports
 
-    def _read_leaf(self, dirfd: int, name: bytes, status: os.stat_result) -> Leaf:
-        # Overlayfs links its whiteouts to each other to save inodes; they stay single ones.
-        is_linked = status.st_nlink > 1 and not (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0)
-        if not is_linked or not self._hard_links:
-            return self._make_leaf(dirfd, name, status)
-        key = (status.st_dev, status.st_ino)
-        known = self._known.get(key)
-        if known is None:
-            leaf = self._make_leaf(dirfd, name, status)
-            self._known[key] = (leaf, file_state(status))
-            return leaf
-        leaf, state = known
-        if state != file_state(status):
-            raise ChangedError(self._path(name))
-        return leaf
+    def absorb(self, report: Report) -> None:
+        """Add what a walker has found."""
+        if self._cache is not None and report.news:
+            self._cache.absorb(report.news)
+        if isinstance(report, VisitReport):
+            self._absorb_visit(report)
+        else:
+            self._absorb_files(report)
 
-    def _make_leaf(self, dirfd: int, name: bytes, status: os.stat_result) -> Leaf:
-        mode = status.st_mode
-        if stat.S_ISREG(mode):
-            if status.st_size <= INLINE_MAX_BYTES:
-                return self._make_inline(dirfd, name, status)
-            return self._make_external(dirfd, name, status)
-        xattrs = self._read_entry_xattrs(dirfd, name)
-        if stat.S_ISLNK(mode):
-            return Symlink(os.readlink(name, dir_fd=dirfd), *_metadata(status), xattrs)
-        if stat.S_ISCHR(mode):
-            return CharDevice(status.st_rdev, *_metadata(status), xattrs)
-        if stat.S_ISBLK(mode):
-            return BlockDevice(status.st_rdev, *_metadata(status), xattrs)
-        return (Fifo if stat.S_ISFIFO(mode) else Socket)(*_metadata(status), xattrs)
+    def _absorb_files(self, report: ReadReport) -> None:
+        requests = self._outstanding.pop(report.number)
+        for request, object_id in zip(requests, report.object_ids, strict=True):
+            request.fulfil(object_id)
 
-    def _make_inline(self, dirfd: int, name: bytes, status: os.stat_result) -> InlineFile:
-        fd = os.open(name, _FILE_FLAGS, dir_fd=dirfd)
-        try:
-            path = self._path(name)
-            state = file_state(status)
-            check_state(fd, state, path)
-            data = read_exactly(fd, status.st_size, path)
-            xattrs = self._read_xattrs(f"/proc/self/fd/{fd}", name, follow=True)
-            check_state(fd, state, path)
-        finally:
-            os.close(fd)
-        return InlineFile(data, *_metadata(status), xattrs)
+    def _absorb_visit(self, report: VisitReport) -> None:
+        first = len(self._directories)
+        for listed in report.directories:
+            parent = listed.parent if listed.parent >= 0 else first + ~listed.parent
+            self._add_directory(listed, parent)
+        for place in report.waiting:
+            if place.parent < 0:
+                self._places.append(place._replace(parent=first + ~place.parent))
+            else:
+                self._places.append(place)
 
-    def _make_external(self, dirfd: int, name: bytes, status: os.stat_result) -> ExternalFile:
-        # What is read of it here cannot have changed: the worker finds the same change time.
-        xattrs = self._read_entry_xattrs(dirfd, name)
-        leaf = ExternalFile(_UNKNOWN_ID, status.st_size, *_metadata(status), xattrs)
-        key = (status.st_dev, status.st_ino)
-        number = self._numbers.get(key) if status.st_nlink > 1 else None
-        if number is not None:  # names of one file that are to be files of their own
-            self._files[number].append(leaf)
-            return leaf
-        number = len(self._files)
-        self._files.append([leaf])
-        if status.st_nlink > 1:
-            self._numbers[key] = number
-        directory = self._levels[-1].path
-        self._batch.append(FileTask(number, directory, name, status.st_size, file_state(status)))
-        self._batch_bytes += status.st_size
-        if self._batch_bytes >= _BATCH_BYTES or len(self._batch) >= _BATCH_FILES:
-            self._submit()
-        return leaf
+    def _add_directory(self, listed: ListedDirectory, parent: int) -> None:
+        seconds, nanoseconds = divmod(listed.mtime_ns, 1_000_000_000)
+        xattrs = self._mapping(listed.xattrs)
+        directory = Directory(listed.mode, listed.uid, listed.gid, seconds, nanoseconds, xattrs)
+        if self._directories:
+            self._directories[parent].entries[listed.name] = directory
+        self._directories.append(directory)
+        self._names.append((parent, listed.name))
+        self.seen += 1 + len(listed.entries)
+        self._add_entries(directory.entries, listed.entries)
+        for file in listed.unread:
+            self._request(file, directory.entries[file.name])
 
-    def _submit(self) -> None:
-        if self._batch:
-            self._pool.submit(self._batch)
-            self._batch = []
-            self._batch_bytes = 0
-        if self._pool.count:
-            self._take(self._pool.poll(0))
+    def _add_entries(self, target: dict[bytes, Directory | Leaf], entries: list[Entry]) -> None:
+        for entry in entries:
+            name, state = entry[1], entry[7]
+            if state is None or not self._hard_links:
+                target[name] = self._make_leaf(entry)
+                continue
+            known = self._links.get(state[:2])
+            if known is None:
+                known = self._links[state[:2]] = self._make_leaf(entry), state
+            elif known[1] != state:
+                path = self._path(len(self._directories) - 1, name)
+                raise ChangedError(path, "other names of the file showed another state of it")
+            target[name] = known[0]
 
-    def _take(self, results: list[Results]) -> None:
-        for result in results:
-            for number, object_id in result:
-                for leaf in self._files[number]:
-                    leaf.object_id = object_id
+    def _make_leaf(self, entry: Entry) -> Leaf:
+        kind, _, mode, uid, gid, mtime_ns, pairs, _, payload, size = entry
+        seconds, nanoseconds = divmod(mtime_ns, 1_000_000_000)
+        xattrs = NO_XATTRS if pairs is None else self._mapping(pairs)
+        if kind == EXTERNAL:
+            return ExternalFile(ObjectID(payload), size, mode, uid, gid, seconds, nanoseconds, xattrs)
+        if kind == INLINE:
+            return InlineFile(payload, mode, uid, gid, seconds, nanoseconds, xattrs)
+        if kind == SYMLINK:
+            return Symlink(payload, mode, uid, gid, seconds, nanoseconds, xattrs)
+        if kind == CHAR_DEVICE:
+            return CharDevice(size, mode, uid, gid, seconds, nanoseconds, xattrs)
+        if kind == BLOCK_DEVICE:
+            return BlockDevice(size, mode, uid, gid, seconds, nanoseconds, xattrs)
+        return (Fifo if kind == FIFO else Socket)(mode, uid, gid, seconds, nanoseconds, xattrs)
 
-    # Extended attributes
+    def _mapping(self, pairs: Pairs | None) -> Mapping[bytes, bytes]:
+        """Return attributes as a node has them; nodes with the same attributes share them."""
+        if not pairs:
+            return NO_XATTRS
+        mapping = self._mappings.get(pairs)
+        if mapping is None:
+            mapping = self._mappings[pairs] = dict(pairs)
+        return mapping
 
-    def _read_entry_xattrs(self, dirfd: int, name: bytes) -> Mapping[bytes, bytes]:
-        return self._read_xattrs(b"/proc/self/fd/%d/%s" % (dirfd, name), name, follow=False)
+    def _request(self, file: FileToRead, leaf: Directory | Leaf) -> None:
+        """See to it that a file is read, once for all its names."""
+        assert isinstance(leaf, ExternalFile)
+        if leaf.object_id:
+            return  # under another name
+        request = self._requests.get(file.state)
+        if request is None:
+            request = self._requests[file.state] = _Request(file)
+            heapq.heappush(self._unread, (-file.size, len(self._requests), request))
+        request.add(leaf)
 
-    def _read_xattrs(self, place: str | bytes, name: bytes, *, follow: bool) -> Mapping[bytes, bytes]:
-        try:
-            names = os.listxattr(place, follow_symlinks=follow)
-            if not names:
-                return NO_XATTRS
-            kept = [key for key in names if self._keep_xattr is None or self._keep_xattr(os.fsencode(key))]
-            xattrs = {os.fsencode(key): os.getxattr(place, key, follow_symlinks=follow) for key in kept}
-        except OSError as error:
-            if error.errno == errno.ENOTSUP:
-                return NO_XATTRS
-            if error.errno == errno.ENODATA:  # removed between the two calls
-                raise ChangedError(self._path(name)) from error
-            raise self._locate(error, name) from error
-        return xattrs or NO_XATTRS
-
-
-def _metadata(status: os.stat_result) -> tuple[int, int, int, int, int]:
-    """Return mode, uid, gid, seconds and nanoseconds of a node."""
-    seconds, nanoseconds = divmod(status.st_mtime_ns, 1_000_000_000)
-    return status.st_mode & 0o7777, status.st_uid, status.st_gid, seconds, nanoseconds
+    def _path(self, number: int, name: bytes) -> bytes:
+        """Return the path of an entry of a directory, for a message."""
+        parts = [name]
+        while number:
+            number, part = self._names[number]
+            parts.append(part)
+        return os.path.join(self._base, *reversed(parts))
 
 
 def iter_nodes(filesystem: FileSystem) -> Iterator[Node]:

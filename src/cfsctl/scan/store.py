@@ -16,12 +16,14 @@ class StoredObject(Protocol):
 
     @property
     def object_id(self) -> ObjectID: ...  # noqa: D102 - named after what it is
+    @property
+    def is_new(self) -> bool: ...  # noqa: D102 - the same
 
 
 class ObjectWriter(Protocol):
     """Takes the bytes of one object; dropped unless committed."""
 
-    def write(self, data: bytes | memoryview, /) -> object: ...  # noqa: D102 - the verbs of a store
+    def write(self, data: memoryview, /) -> object: ...  # noqa: D102 - the verbs of a store
     def commit(self) -> StoredObject: ...  # noqa: D102
     def __enter__(self) -> Self: ...  # noqa: D105
     def __exit__(  # noqa: D105

@@ -11,11 +11,14 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError, ExitCode
+from cfsctl.progress import silent
 from cfsctl.scan.scanner import iter_nodes, scan_directory
 from cfsctl.tree.model import NO_XATTRS, Directory
 
 if TYPE_CHECKING:
     from cfsctl.digest import Algorithm
+    from cfsctl.progress import Reporter
+    from cfsctl.scan.cache import FileCache
     from cfsctl.scan.store import ObjectSink
     from cfsctl.tree.model import FileSystem
 
@@ -47,6 +50,8 @@ def scan_container_root(
     xattr_filter: XattrFilter = XattrFilter.ALLOWLIST_ONLY,
     propagate_usr: bool = True,
     workers: int | None = None,
+    cache: FileCache | None = None,
+    reporter: Reporter = silent,
 ) -> FileSystem:
     """Return the tree of a directory that holds the root of a container.
 
@@ -57,6 +62,8 @@ def scan_container_root(
         xattr_filter: Which extended attributes stay.
         propagate_usr: Apply `apply_oci_transform`; otherwise the tree and all attributes stay as they are.
         workers: See `scan_directory`.
+        cache: See `scan_directory`.
+        reporter: See `scan_directory`.
 
     Raises:
         TransformError: There is no ``/usr``.
@@ -70,6 +77,8 @@ def scan_container_root(
         # What will not stay need not be read.
         keep_xattr=xattr_filter.keeps if propagate_usr else None,
         workers=workers,
+        cache=cache,
+        reporter=reporter,
     )
     if propagate_usr:
         apply_oci_transform(filesystem, xattr_filter)

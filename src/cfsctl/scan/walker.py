@@ -1,0 +1,345 @@
+"""The part of a scan that looks at files; it runs in workers.
+
+A walker is given directories and visits them with all that is below, until it has spent its budget;
+the rest goes back to be shared out again. Everything is looked at relative to descriptors.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.digest import ObjectID
+from cfsctl.errors import CfsError
+from cfsctl.scan.directories import Directories
+from cfsctl.scan.files import (
+    FILE_FLAGS,
+    ChangedError,
+    ContentReader,
+    StoringError,
+    check_state,
+    file_state,
+    read_exactly,
+)
+from cfsctl.scan.recorder import Recorder
+from cfsctl.scan.records import (
+    BLOCK_DEVICE,
+    CHAR_DEVICE,
+    EXTERNAL,
+    FIFO,
+    INLINE,
+    SOCKET,
+    SYMLINK,
+    FileToRead,
+    ListedDirectory,
+    Place,
+    ReadReport,
+    ReadTask,
+    VisitReport,
+    VisitTask,
+)
+from cfsctl.scan.xattrs import XattrReader, relative_place
+
+if TYPE_CHECKING:
+    from cfsctl.digest import Algorithm
+    from cfsctl.scan.cache import FileCache
+    from cfsctl.scan.directories import Identity
+    from cfsctl.scan.files import State
+    from cfsctl.scan.records import Entry, Pairs, Report, Task
+    from cfsctl.scan.store import ObjectSink
+    from cfsctl.scan.xattrs import KeepXattr
+
+INLINE_MAX_BYTES: Final = 64
+"""Files up to this size are part of the image; larger ones become objects."""
+
+_LEAVE_BYTES: Final = 1 << 20
+"""Larger files are never read on the way, but handed out one by one, the largest first."""
+
+_OVERDRAFT_BYTES: Final = 8 << 20
+"""Bytes read beyond the budget to get done with a directory; what is left of it then is handed out too."""
+
+_LIST_ATTEMPTS: Final = 3
+"""How often a directory is listed that changes meanwhile, before that is an error."""
+
+_MAX_LINKED: Final = 1 << 16
+"""Files with several names whose ID a walker remembers, so that it reads them once."""
+
+_GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENODATA, errno.ESTALE, errno.ENXIO})
+"""What the kernel says of things that were there a moment ago, or were something else."""
+
+_KINDS: Final = {
+    stat.S_IFLNK: SYMLINK,
+    stat.S_IFCHR: CHAR_DEVICE,
+    stat.S_IFBLK: BLOCK_DEVICE,
+    stat.S_IFIFO: FIFO,
+    stat.S_IFSOCK: SOCKET,
+}
+
+
+_UNKNOWN_ID: Final = ObjectID(b"")
+
+
+class _Here:
+    """The directory that is being listed."""
+
+    __slots__ = ("_prefix", "fd", "identity", "path", "unread")
+
+    def __init__(self, fd: int, path: bytes, identity: Identity) -> None:
+        self.fd = fd
+        self.path = path
+        self.identity = identity
+        self.unread: list[FileToRead] = []
+        self._prefix = path + b"/" if path else b""
+
+    def join(self, name: bytes) -> bytes:
+        """Return the path of an entry, below the root."""
+        return self._prefix + name
+
+
+class Walker:
+    """Does the tasks of one scan in one process."""
+
+    def __init__(
+        self,
+        root: int,
+        base: bytes,
+        algorithm: Algorithm,
+        *,
+        store: ObjectSink | None,
+        keep_xattr: KeepXattr | None,
+        cache: FileCache | None,
+    ) -> None:
+        """Take what the scan uses.
+
+        Args:
+            root: Descriptor of the scanned directory, borrowed.
+            base: Its path, for messages.
+            algorithm: Of the digests.
+            store: Where content goes, or None to compute digests only.
+            keep_xattr: Which attributes are kept, by name; None keeps all.
+            cache: What earlier scans have read, or None.
+        """
+        self._base = base
+        self._recorder = None if cache is None else Recorder(cache)
+        self._directories = Directories(root)
+        self._content = ContentReader(algorithm, store)
+        self._xattrs = XattrReader(keep_xattr)
+        self._linked: dict[State, ObjectID] = {}
+        self._bytes_left = 0
+
+    def close(self) -> None:
+        """Close the directories."""
+        self._directories.close()
+
+    def __call__(self, task: Task) -> Report:
+        """Visit directories or read files.
+
+        Raises:
+            ChangedError: Something changed meanwhile.
+            StaleCacheError: The cache was to be verified, and is wrong.
+            OSError: Something cannot be read or stored.
+        """
+        try:
+            if isinstance(task, ReadTask):
+                object_ids = [self._read_later(file) for file in task.files]
+                return ReadReport(task.number, object_ids, self._take_news())
+            return self._visit(task)
+        except ChangedError as error:
+            raise error.beneath(self._base) from error.__cause__
+
+    def _take_news(self) -> bytes:
+        return b"" if self._recorder is None else self._recorder.take_news()
+
+    def _visit(self, task: VisitTask) -> VisitReport:
+        self._bytes_left = task.max_bytes
+        entries_left = task.max_entries
+        waiting = task.places.copy()
+        directories: list[ListedDirectory] = []
+        while waiting and entries_left > 0 and self._bytes_left > 0:
+            listed, places = self._list(waiting.pop(), ~len(directories))
+            directories.append(listed)
+            waiting += places
+            entries_left -= len(listed.entries) + 1
+        return VisitReport(directories, waiting, self._take_news())
+
+    # Directories
+
+    def _list(self, place: Place, number: int) -> tuple[ListedDirectory, list[Place]]:
+        """Return a directory with its entries, and its subdirectories with this number for a parent."""
+        try:
+            fd = self._directories.enter(place.path, place.identity)
+            status, found = self._read_names(fd, place.path)
+            xattrs = self._xattrs.read(fd)
+        except OSError as error:
+            raise self._locate(error, place.path) from error
+        here = _Here(fd, place.path, (status.st_dev, status.st_ino))
+        entries: list[Entry] = []
+        places: list[Place] = []
+        for item in found:
+            name = os.fsencode(item.name)
+            try:
+                # The type that the listing gives, or the file's own where the file system gives none.
+                if item.is_dir(follow_symlinks=False):
+                    places.append(Place(number, here.identity, here.join(name)))
+                else:
+                    entries.append(self._look_at(here, name, item.stat(follow_symlinks=False)))
+            except OSError as error:
+                raise self._locate(error, here.join(name)) from error
+        listed = ListedDirectory(
+            place.parent,
+            place.path.rpartition(b"/")[2],
+            stat.S_IMODE(status.st_mode),
+            status.st_uid,
+            status.st_gid,
+            status.st_mtime_ns,
+            xattrs,
+            entries,
+            here.unread,
+        )
+        return listed, places
+
+    @staticmethod
+    def _read_names(fd: int, path: bytes) -> tuple[os.stat_result, list[os.DirEntry[str]]]:
+        """Return a directory's status and entries that belong together."""
+        before = os.fstat(fd)
+        for _ in range(_LIST_ATTEMPTS):
+            with os.scandir(fd) as listing:
+                found = list(listing)
+            after = os.fstat(fd)
+            if file_state(before) == file_state(after):
+                # Inodes lie on disk in this order, which matters where reading is slow.
+                found.sort(key=os.DirEntry.inode)
+                return after, found
+            before = after
+        raise ChangedError(path, "entries come and go")
+
+    # Entries
+
+    def _look_at(self, here: _Here, name: bytes, status: os.stat_result) -> Entry:
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFREG:
+            if status.st_size <= INLINE_MAX_BYTES:
+                return self._read_inline(here, name, status)
+            return self._look_at_external(here, name, status)
+        if kind == stat.S_IFDIR:
+            raise ChangedError(here.join(name), "a file was replaced by a directory")
+        target = os.readlink(name, dir_fd=here.fd) if kind == stat.S_IFLNK else b""
+        state = file_state(status)
+        # No descriptor keeps these the same meanwhile.
+        xattrs = self._read_xattrs(here, name, state)
+        # Overlayfs links its whiteouts to each other to save inodes; each stays one of its own.
+        is_linked = status.st_nlink > 1 and (kind != stat.S_IFCHR or status.st_rdev)
+        linked_state = state if is_linked else None
+        return _entry(_KINDS[kind], name, status, xattrs, linked_state, target, status.st_rdev)
+
+    def _read_xattrs(self, here: _Here, name: bytes, state: State) -> Pairs | None:
+        """Return the attributes of a file that is not opened."""
+        xattrs = self._xattrs.read(relative_place(here.fd, name), follow=False)
+        check_state(state, os.stat(name, dir_fd=here.fd, follow_symlinks=False), here.join(name))
+        return xattrs
+
+    def _read_inline(self, here: _Here, name: bytes, status: os.stat_result) -> Entry:
+        state = file_state(status)
+        path = here.join(name)
+        fd = os.open(name, FILE_FLAGS, dir_fd=here.fd)
+        try:
+            data = read_exactly(fd, status.st_size, path)
+            xattrs = self._xattrs.read(fd)
+            check_state(state, os.fstat(fd), path)
+        finally:
+            os.close(fd)
+        linked_state = state if status.st_nlink > 1 else None
+        return _entry(INLINE, name, status, xattrs, linked_state, data, status.st_size)
+
+    def _look_at_external(self, here: _Here, name: bytes, status: os.stat_result) -> Entry:
+        state = file_state(status)
+        is_linked = status.st_nlink > 1
+        size = status.st_size
+        known = self._recall(state, is_linked=is_linked)
+        if known is not None:
+            object_id, is_plain = known
+            xattrs = None if is_plain else self._read_xattrs(here, name, state)
+        elif size > _LEAVE_BYTES or self._bytes_left < -_OVERDRAFT_BYTES:
+            object_id = _UNKNOWN_ID
+            # Whoever reads the file finds it in this state, and so these attributes are still its own.
+            xattrs = self._xattrs.read(relative_place(here.fd, name), follow=False)
+            here.unread.append(FileToRead(here.path, here.identity, name, state, xattrs is None))
+        else:
+            object_id, xattrs = self._read_now(here, name, state)
+            self._bytes_left -= size
+            if is_linked and len(self._linked) < _MAX_LINKED:
+                self._linked[state] = object_id
+        return _entry(EXTERNAL, name, status, xattrs, state if is_linked else None, object_id, size)
+
+    # Content
+
+    def _recall(self, state: State, *, is_linked: bool) -> tuple[ObjectID, bool] | None:
+        """Return the ID of content that needs no reading, and whether the file has no attributes."""
+        if is_linked and (object_id := self._linked.get(state)) is not None:
+            return object_id, False
+        if self._recorder is not None:
+            known = self._recorder.find(state)
+            if known is not None and self._content.has(known[0], state[2]):
+                return known
+        return None
+
+    def _read_now(self, here: _Here, name: bytes, state: State) -> tuple[ObjectID, Pairs | None]:
+        fd = os.open(name, FILE_FLAGS, dir_fd=here.fd)
+        try:
+            xattrs = self._xattrs.read(fd)
+            return self._read_content(fd, state, here.join(name), is_plain=xattrs is None), xattrs
+        finally:
+            os.close(fd)
+
+    def _read_later(self, file: FileToRead) -> ObjectID:
+        """Read a file that was only looked at when its directory was visited."""
+        try:
+            dirfd = self._directories.find(file.directory, file.identity)
+            fd = os.open(file.name, FILE_FLAGS, dir_fd=dirfd)
+            try:
+                check_state(file.state, os.fstat(fd), file.path)
+                return self._read_content(fd, file.state, file.path, is_plain=file.is_plain)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise self._locate(error, file.path) from error
+
+    def _read_content(self, fd: int, state: State, path: bytes, *, is_plain: bool) -> ObjectID:
+        recorder = self._recorder
+        if recorder is None:
+            return self._content.read(fd, state, path)
+        may_record = recorder.may_record(fd, state)
+        object_id = self._content.read(fd, state, path)
+        recorder.check(state, object_id, _join(self._base, path))
+        if may_record:
+            recorder.record(state, object_id, is_plain=is_plain)
+        return object_id
+
+    def _locate(self, error: OSError, path: bytes) -> Exception:
+        """Return the error that names what it is about."""
+        if isinstance(error, (CfsError, StoringError)):
+            return error
+        if error.errno in _GONE:
+            return ChangedError(path, error.strerror or "it is gone")
+        return OSError(error.errno, error.strerror, os.fsdecode(_join(self._base, path)))
+
+
+def _join(directory: bytes, name: bytes) -> bytes:
+    """Return the path of an entry of a directory; the root's own path is empty."""
+    return directory + b"/" + name if directory else name
+
+
+def _entry(
+    kind: int,
+    name: bytes,
+    status: os.stat_result,
+    xattrs: Pairs | None,
+    state: State | None,
+    payload: bytes,
+    number: int,
+) -> Entry:
+    mode = status.st_mode & 0o7777
+    mtime_ns = status.st_mtime_ns
+    return kind, name, mode, status.st_uid, status.st_gid, mtime_ns, xattrs, state, payload, number

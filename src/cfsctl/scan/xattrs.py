@@ -1,0 +1,73 @@
+"""Extended attributes of files, read by descriptor or relative to one."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cfsctl.scan.records import Pairs
+
+    KeepXattr = Callable[[bytes], bool]
+
+
+class XattrReader:
+    """Reads the attributes that a scan keeps, and no others."""
+
+    __slots__ = ("_keep", "_kept")
+
+    def __init__(self, keep: KeepXattr | None) -> None:
+        """Take what decides by the name; None keeps all."""
+        self._keep = keep
+        self._kept: dict[str, bytes] = {}
+        """Encoded names; empty for those that are not kept."""
+
+    def read(self, place: int | bytes, *, follow: bool = True) -> Pairs | None:
+        """Return the attributes of a file.
+
+        Args:
+            place: Descriptor or path.
+            follow: Whether a path that is a symbolic link means its target.
+
+        Returns:
+            None if the file has none at all, otherwise those that are kept.
+
+        Raises:
+            OSError: ENODATA if one was removed between two calls; others as listxattr(2).
+        """
+        try:
+            names = os.listxattr(place, follow_symlinks=follow)
+        except OSError as error:
+            if error.errno == errno.ENOTSUP:
+                return None
+            raise
+        if not names:
+            return None
+        pairs = []
+        for name in names:
+            if kept := self._encode(name):
+                try:
+                    pairs.append((kept, os.getxattr(place, name, follow_symlinks=follow)))
+                except OSError as error:
+                    # Listed by a security module that has no value for it.
+                    if error.errno != errno.ENOTSUP:
+                        raise
+        return tuple(pairs)
+
+    def _encode(self, name: str) -> bytes:
+        """Return the name of an attribute that is kept, or nothing."""
+        kept = self._kept.get(name)
+        if kept is None:
+            kept = os.fsencode(name)
+            if self._keep is not None and not self._keep(kept):
+                kept = b""
+            self._kept[name] = kept
+        return kept
+
+
+def relative_place(dirfd: int, name: bytes) -> bytes:
+    """Return a path that means an entry of an open directory, for calls that take no descriptor."""
+    return b"/proc/self/fd/%d/%s" % (dirfd, name)
