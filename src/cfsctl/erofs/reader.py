@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _REGULAR: Final = int(DirentType.REGULAR)
 _DIRECTORY: Final = int(DirentType.DIRECTORY)
+_CHARACTER: Final = int(DirentType.CHARACTER)
 
 __all__ = ["check_image", "collect_objects", "find_algorithm", "read_image"]
 
@@ -121,6 +122,7 @@ class _TreeReader:
         self._read_external = external_file_reader(image, algorithm, self._leaves.own_of_references)
         self._own: dict[bytes, Mapping[bytes, bytes]] = {b"": NO_XATTRS}
         self._links: dict[int, _Links] = {}
+        self._root_devices: list[bytes] = []
         self._stack: list[_Pending] = []
 
     def read(self) -> FileSystem:
@@ -131,7 +133,7 @@ class _TreeReader:
         self._check_links()
         self._check_superblock()
         if self._image.is_epoch1:
-            remove_stubs(root)
+            remove_stubs(root, self._root_devices)
         return FileSystem(root)
 
     def _enter(self, inode: Inode, parent_nid: int, depth: int, trail: _Trail) -> Directory:
@@ -168,6 +170,8 @@ class _TreeReader:
             if self._image.unclaimed < 0:
                 self._image.claim(0)
             pending.directory.entries = dict(zip(names, nodes, strict=True))
+            if pending.depth == 0:
+                self._root_devices = [n for n, kind in zip(names, kinds, strict=True) if kind == _CHARACTER]
             if pending.marked is not None:
                 self._unmark(pending.directory, pending.marked, kinds)
         except ErofsError as error:

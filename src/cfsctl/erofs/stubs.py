@@ -8,7 +8,7 @@ from cfsctl.erofs.format import STUB_MODE, STUB_NAMES
 from cfsctl.tree.model import CharDevice
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from cfsctl.tree.model import Directory, Leaf
 
@@ -37,9 +37,17 @@ def is_stub(leaf: Directory | Leaf, root: Directory) -> bool:
     )
 
 
-def remove_stubs(root: Directory) -> None:
-    """Take the stubs out of a root that was read from a V0 or V1 image."""
-    for name in STUB_NAMES:
-        leaf = root.entries.get(name)
-        if leaf is not None and is_stub(leaf, root):
+def remove_stubs(root: Directory, devices: Iterable[bytes]) -> None:
+    """Take the stubs out of a root that was read from a V0 or V1 image.
+
+    Args:
+        root: The root directory.
+        devices: Names of entries that are devices in the image; a whiteout that was escaped is no stub,
+            whatever it looks like.
+    """
+    for name in _STUBS.intersection(devices):
+        if is_stub(root.entries[name], root):
             del root.entries[name]
+
+
+_STUBS: Final = frozenset(STUB_NAMES)
