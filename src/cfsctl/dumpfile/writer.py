@@ -6,7 +6,7 @@ path of a leaf has the whole line; later ones refer to that path.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cfsctl.dumpfile.format import escape, escape_in_xattr, escape_value
 from cfsctl.tree.dumped import DumpedFileSystem, RedirectedFile
@@ -27,8 +27,13 @@ if TYPE_CHECKING:
 
     from cfsctl.tree.model import Leaf, Node
 
-_BATCH: Final = 2000
-"""Lines that are handed out together."""
+_REGULAR: Final = 0o100000
+
+_BATCH_CHARACTERS: Final = 1 << 18
+"""About as much is handed out at once."""
+
+_LINE_CHARACTERS: Final = 256
+"""What a line is taken to need besides the path of its directory."""
 
 
 def iter_dump(filesystem: FileSystem) -> Iterator[bytes]:
@@ -40,6 +45,38 @@ def iter_dump(filesystem: FileSystem) -> Iterator[bytes]:
     return DumpWriter(filesystem).iter_node(filesystem.root, b"/")
 
 
+_Trail: TypeAlias = "tuple[_Trail | None, str]"
+"""A path: that of the directory, and what comes last. Paths below one directory share it."""
+
+
+def _join(trail: _Trail) -> str:
+    parts = []
+    rest: _Trail | None = trail
+    while rest is not None:
+        rest, part = rest
+        parts.append(part)
+    return "".join(reversed(parts))
+
+
+class _Level:
+    """A directory whose entries are being written.
+
+    Attributes:
+        names: Those that are left.
+        entries: All of them.
+        size: Length of its path, the slash included.
+        trail: Its path.
+    """
+
+    __slots__ = ("entries", "names", "size", "trail")
+
+    def __init__(self, directory: Directory, size: int, trail: _Trail) -> None:
+        self.entries = directory.entries
+        self.names = iter(sorted(directory.entries))
+        self.size = size
+        self.trail = trail
+
+
 class DumpWriter:
     """Writes a tree, or parts of it. Link counts always are those of the whole tree."""
 
@@ -49,7 +86,7 @@ class DumpWriter:
         self._links = count_links(filesystem)
         self._nlinks = filesystem.nlinks if isinstance(filesystem, DumpedFileSystem) else {}
         self._xattrs: dict[int, str] = {id(NO_XATTRS): ""}
-        self._first: dict[Node, str] = {}
+        self._first: dict[Node, _Trail] = {}
 
     def iter_node(self, node: Directory | Leaf, path: bytes) -> Iterator[bytes]:
         """Write a node and everything below it.
@@ -64,36 +101,35 @@ class DumpWriter:
             Whole lines, many at a time.
         """
         self._first = {}
-        lines: list[str] = []
-        for line in self._lines(node, path):
-            lines.append(line)
-            if len(lines) >= _BATCH:
-                yield "".join(lines).encode("ascii")
-                lines.clear()
-        if lines:
-            yield "".join(lines).encode("ascii")
-
-    def _lines(self, node: Directory | Leaf, path: bytes) -> Iterator[str]:
         top = escape_value(path)
         if not isinstance(node, Directory):
-            yield self._leaf(node, top)
+            yield self._leaf(node, top, (None, top)).encode("ascii")
             return
-        yield self._directory(node, top)
-        stack = [self._children(node, top if path.endswith(b"/") else top + "/")]
-        while stack:
-            for child, child_path in stack[-1]:
+        lines = [self._directory(node, top)]
+        # Only the path at hand is held, however deep it is; those of all levels, and of all first names,
+        # would take gigabytes in a crafted tree.
+        prefix = top if path.endswith(b"/") else top + "/"
+        levels = [_Level(node, len(prefix), (None, prefix))]
+        while levels:
+            level = levels[-1]
+            prefix = prefix[: level.size]
+            entries = level.entries
+            most = 1 + _BATCH_CHARACTERS // (level.size + _LINE_CHARACTERS)
+            for name in level.names:
+                if len(lines) >= most:
+                    yield "".join(lines).encode("ascii")
+                    lines.clear()
+                child = entries[name]
+                shown = escape(name)
                 if isinstance(child, Directory):
-                    yield self._directory(child, child_path)
-                    stack.append(self._children(child, child_path + "/"))
+                    lines.append(self._directory(child, prefix + shown))
+                    prefix += shown + "/"
+                    levels.append(_Level(child, len(prefix), (level.trail, shown + "/")))
                     break
-                yield self._leaf(child, child_path)
+                lines.append(self._leaf(child, prefix + shown, (level.trail, shown)))
             else:
-                stack.pop()
-
-    @staticmethod
-    def _children(directory: Directory, prefix: str) -> Iterator[tuple[Directory | Leaf, str]]:
-        entries = directory.entries
-        return ((entries[name], prefix + escape(name)) for name in sorted(entries))
+                levels.pop()
+        yield "".join(lines).encode("ascii")
 
     def _directory(self, node: Directory, path: str) -> str:
         links = 2
@@ -102,18 +138,25 @@ class DumpWriter:
                 links += 1
         return self._line(path, 0, node, links, 0, "- - -")
 
-    def _leaf(self, leaf: Leaf, path: str) -> str:
+    def _leaf(self, leaf: Leaf, path: str, trail: _Trail) -> str:
         links = self._links.get(leaf, 1)
         if links > 1:
-            first = self._first.setdefault(leaf, path)
-            if first is not path:
-                return f"{path} 0 @120000 - - - - 0.0 {first} - -\n"
+            first = self._first.setdefault(leaf, trail)
+            if first is not trail:
+                return f"{path} 0 @120000 - - - - 0.0 {_join(first)} - -\n"
         if self._nlinks:
             links = self._nlinks.get(leaf, links)
         if isinstance(leaf, ExternalFile):
             digest = leaf.object_id.hex()
-            content = f"{digest[:2]}/{digest[2:]} - {digest if leaf.has_digest else '-'}"
-            return self._line(path, leaf.size, leaf, links, 0, content)
+            # Most lines are these, so they are put together without a further call.
+            xattrs = self._xattrs.get(id(leaf.xattrs))
+            if xattrs is None:
+                xattrs = self._format_xattrs(leaf)
+            return (
+                f"{path} {leaf.size} {_REGULAR | leaf.mode:o} {links} {leaf.uid} {leaf.gid} 0 "
+                f"{leaf.mtime_s}.{leaf.mtime_ns} {digest[:2]}/{digest[2:]} - "
+                f"{digest if leaf.has_digest else '-'}{xattrs}\n"
+            )
         if isinstance(leaf, Symlink):
             return self._line(path, len(leaf.target), leaf, links, 0, f"{escape_value(leaf.target)} - -")
         if isinstance(leaf, InlineFile):
@@ -135,11 +178,18 @@ class DumpWriter:
     def _line(self, path: str, size: int, node: Node, links: int, rdev: int, content: str) -> str:
         xattrs = self._xattrs.get(id(node.xattrs))
         if xattrs is None:
-            xattrs = self._xattrs[id(node.xattrs)] = _format_xattrs(node)
+            xattrs = self._format_xattrs(node)
         return (
             f"{path} {size} {node.file_type | node.mode:o} {links} {node.uid} {node.gid} {rdev} "
             f"{node.mtime_s}.{node.mtime_ns} {content}{xattrs}\n"
         )
+
+    def _format_xattrs(self, node: Node) -> str:
+        text = "".join(
+            [f" {escape_in_xattr(name)}={escape_in_xattr(node.xattrs[name])}" for name in sorted(node.xattrs)]
+        )
+        self._xattrs[id(node.xattrs)] = text
+        return text
 
 
 def count_links(filesystem: FileSystem) -> dict[Node, int]:
@@ -155,9 +205,3 @@ def count_links(filesystem: FileSystem) -> dict[Node, int]:
         for node in everything:
             links[node] = links.get(node, 0) + 1
     return links
-
-
-def _format_xattrs(node: Node) -> str:
-    return "".join(
-        [f" {escape_in_xattr(name)}={escape_in_xattr(node.xattrs[name])}" for name in sorted(node.xattrs)]
-    )

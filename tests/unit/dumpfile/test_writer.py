@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from cfsctl.digest import ObjectID
 from cfsctl.dumpfile import DumpWriter, iter_dump
 from cfsctl.tree.model import (
@@ -98,6 +100,23 @@ def test_many_lines_come_in_batches_and_a_deep_tree_needs_no_recursion() -> None
     for _ in range(5000):
         directory.entries[b"d"] = directory = Directory(0o755)
     parts = list(iter_dump(FileSystem(root)))
-    assert 1 < len(parts) < 10
-    assert all(part.endswith(b"\n") for part in parts)
+    assert 1 < len(parts) < 200
+    assert all(part.endswith(b"\n") and len(part) < 1 << 20 for part in parts)
     assert b"".join(parts).count(b"\n") == 5001
+
+
+def test_links_far_down_do_not_multiply_their_paths() -> None:
+    """A thousand linked files below 200 kB of path: 200 MB of first names if each were kept."""
+    root = directory = Directory(0o755)
+    for _ in range(800):
+        directory.entries[b"n" * 255] = directory = Directory(0o755)
+    for number in range(1000):
+        directory.entries[b"a%04d" % number] = directory.entries[b"b%04d" % number] = InlineFile(b"", 0o644)
+    tracemalloc.start()
+    try:
+        lines = sum(part.count(b"\n") for part in iter_dump(FileSystem(root)))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert lines == 2801
+    assert peak < 10 << 20
