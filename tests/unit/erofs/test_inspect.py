@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -165,3 +166,19 @@ def test_load_of_a_cut_image(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(stored("small-sha256-v1.img")[:8192])
     with pytest.raises(ErofsError, match=r"promises 4 blocks \(16384 bytes\), found 8192 bytes"):
         load(tmp_path / "file")
+
+
+def test_listing_of_a_deep_tree_holds_one_path() -> None:
+    root = directory = Directory(0o755)
+    for _ in range(1000):
+        directory.entries[b"a"] = InlineFile(b"", 0o644)
+        directory.entries[b"n" * 255] = directory = Directory(0o755)
+    directory.entries = {b"%05d" % number: InlineFile(b"", 0o644) for number in range(1000)}
+    tracemalloc.start()
+    try:
+        lines = sum(part.count(b"\n") for part in iter_listing(FileSystem(root)))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert lines == 3000
+    assert peak < 10 << 20
