@@ -19,7 +19,7 @@ from cfsctl.digest import Algorithm
 from cfsctl.errors import CfsError, ExitCode
 from cfsctl.tree.bulk import paused_collector
 from cfsctl.tree.dialect import Dialect
-from cfsctl.tree.model import NO_XATTRS, BlockDevice, CharDevice, Directory, ExternalFile, SparseFile
+from cfsctl.tree.model import NO_XATTRS, BlockDevice, CharDevice, Directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -328,16 +328,17 @@ def _choose_version(filesystem: FileSystem, options: _Options) -> FormatVersion:
 
 def _warn_of_unreadable(filesystem: FileSystem, version: FormatVersion) -> None:
     """Say so where the original's images of format 2 give wrong content."""
-    if version != 2:
-        return
-    for directory in _directories(filesystem):
-        for leaf in directory.entries.values():
-            if isinstance(leaf, SparseFile) or (isinstance(leaf, ExternalFile) and not leaf.has_digest):
-                sys.stderr.write(
-                    "warning: there are files without digest, whose content cannot be read from an image of "
-                    "format 2\n"
-                )
-                return
+    from cfsctl.erofs.defects import is_unreadable_in_v2  # noqa: PLC0415 - not before the options are right
+
+    if version == 2:
+        for directory in _directories(filesystem):
+            for leaf in directory.entries.values():
+                if is_unreadable_in_v2(leaf):
+                    sys.stderr.write(
+                        "warning: there are files without digest, or of more than 8 TiB, which cannot be "
+                        "read from an image of format 2 itself\n"
+                    )
+                    return
 
 
 # Changes of the tree
