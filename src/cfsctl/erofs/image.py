@@ -211,7 +211,8 @@ class Image:
         Raises:
             ErofsError: Chunk-based, or blocks or tail are outside the image.
         """
-        return b"".join(self.pieces(inode))
+        pieces = self.pieces(inode)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def pieces(self, inode: Inode) -> list[bytes]:
         """Return the data of an inode by blocks, the last one shorter.
@@ -219,25 +220,34 @@ class Image:
         Raises:
             ErofsError: Chunk-based, or blocks or tail are outside the image.
         """
-        size, data = inode.size, self.data
+        size = inode.size
+        self.unclaimed -= size
+        if inode.layout == _INLINE and size < BLOCK_SIZE and self.unclaimed >= 0:
+            return [self._tail(inode, size)] if size else []
         if inode.layout == _CHUNK:
             raise ErofsError(
                 f"inode {inode.nid} is chunk based, expected its data in the image", field="i_format"
             )
-        if size > len(data):
-            raise ErofsError(f"inode size {size} exceeds image size {len(data)}", field="i_size")
-        self.claim(size)
+        if size > len(self.data):
+            raise ErofsError(f"inode size {size} exceeds image size {len(self.data)}", field="i_size")
+        self.claim(0)
         tail = size % BLOCK_SIZE if inode.layout == _INLINE else 0
-        pieces = self._blocks(inode, size - tail) if size > tail else []
+        pieces = self._blocks(inode, size - tail)
         if tail:
-            tail_end = inode.body_end + tail
-            if tail_end > len(data):
-                raise ErofsError(f"Offset out of bounds: inline data of inode {inode.nid}", field="i_size")
-            pieces.append(data[inode.body_end : tail_end])
+            pieces.append(self._tail(inode, tail))
         return pieces
+
+    def _tail(self, inode: Inode, size: int) -> bytes:
+        """Return what an inode has behind its attributes."""
+        end = inode.body_end + size
+        if end > len(self.data):
+            raise ErofsError(f"Offset out of bounds: inline data of inode {inode.nid}", field="i_size")
+        return self.data[inode.body_end : end]
 
     def _blocks(self, inode: Inode, size: int) -> list[bytes]:
         """Return what an inode has in data blocks."""
+        if not size:
+            return []
         start = inode.u * BLOCK_SIZE
         end = start + size
         if end > len(self.data):
