@@ -125,6 +125,8 @@ class LeafReader:
     def _regular(self, inode: Inode, *, may_be_whiteout: bool) -> Leaf:
         if may_be_whiteout and inode.size == 0 and inode.layout == DataLayout.PLAIN:
             attributes = self._image.attribute_list(inode)
+            # An empty file of the tree with both marks, beside a whiteout, is taken for one too; that
+            # changes no image.
             if all(mark in attributes for mark in WHITEOUT_ATTRIBUTES):
                 return _whiteout(inode, attributes)
         separated = self.separated(inode)
