@@ -138,4 +138,7 @@ def printable(text: bytes) -> str:
     """Return text of a dump for a message: quoted, and short however long it is."""
     if len(text) > 60:
         text = text[:50] + b"..."
-    return '"' + text.decode("utf-8", "backslashreplace") + '"'
+    shown = text.decode("utf-8", "backslashreplace")
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return f'"{shown}"'

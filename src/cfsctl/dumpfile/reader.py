@@ -89,15 +89,18 @@ def _iter_lines(stream: ByteStream, *, must_end: bool) -> Iterator[list[bytes]]:
     rest = b""
     number = 1
     while chunk := stream.read(_CHUNK):
-        if b"\0" in chunk:
-            number += chunk.count(b"\n", 0, chunk.index(b"\0"))
-            raise DumpfileError("a NUL; it has to be written as an escape", line=number)
-        lines = (rest + chunk).split(b"\n")
+        nul = chunk.find(b"\0")
+        lines = (rest + (chunk if nul < 0 else chunk[:nul])).split(b"\n")
         rest = lines.pop()
+        # Only the first can have grown over several chunks.
+        if lines and len(lines[0]) > MAX_LINE:
+            raise DumpfileError(f"longer than {MAX_LINE} bytes", line=number)
+        yield lines
         number += len(lines)
         if len(rest) > MAX_LINE:
             raise DumpfileError(f"longer than {MAX_LINE} bytes", line=number)
-        yield lines
+        if nul >= 0:
+            raise DumpfileError("a NUL; it has to be written as an escape", line=number)
     if rest:
         if must_end:
             raise DumpfileError("the last line does not end", line=number)

@@ -39,7 +39,8 @@ def explain(fault: NodeFault, filesystem: FileSystem) -> ErofsError:
 
 def printable(path: bytes) -> str:
     """Return a path for a message."""
-    return path.decode("utf-8", "backslashreplace")
+    shown = path.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
 
 
 def find_path(filesystem: FileSystem, node: Node) -> bytes:
