@@ -77,7 +77,7 @@ def read_listing(image: Image, directory: Inode, parent_nid: int) -> Listing:
             f"expected {2 + subdirectories} (2 + {subdirectories} subdirectories)",
             field="i_nlink",
         )
-    return Listing(names, nids, kinds)
+    return tuple.__new__(Listing, (names, nids, kinds))  # half the time of calling the class
 
 
 _DOTS: Final = [b".", b".."]

@@ -179,21 +179,11 @@ class Image:
         self.unclaimed -= body_end - offset
         if self.unclaimed < 0:
             self.claim(0)
-        return Inode(
-            nid,
-            kind,
-            i_format & ~1,
-            mode & 0o7777,
-            nlink,
-            size,
-            u,
-            uid,
-            gid,
-            mtime_s,
-            mtime_ns,
-            body_start,
-            body_end,
-        )
+        fields = (
+            nid, kind, i_format & ~1, mode & 0o7777, nlink, size, u, uid, gid, mtime_s, mtime_ns,
+            body_start, body_end,
+        )  # fmt: skip
+        return tuple.__new__(Inode, fields)  # half the time of calling the class
 
     def attribute_list(self, inode: Inode) -> list[Attribute]:
         """Return the attributes of an inode in stored order.

@@ -194,7 +194,8 @@ class LeafReader:
 
 
 def _stat(inode: Inode) -> tuple[int, int, int, int, int]:
-    return inode.mode, inode.uid, inode.gid, inode.mtime_s, inode.mtime_ns
+    _, _, _, mode, _, _, _, uid, gid, mtime_s, mtime_ns, _, _ = inode
+    return mode, uid, gid, mtime_s, mtime_ns
 
 
 def _whiteout(inode: Inode, attributes: list[Attribute]) -> CharDevice:
