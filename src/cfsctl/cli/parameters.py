@@ -72,6 +72,14 @@ def scan_options(function: F) -> F:
             is_flag=True,
             help="Take the tree as it is: keep the root's own metadata, all extended attributes and /run.",
         ),
+        click.option(
+            "--verify-cache",
+            is_flag=True,
+            help="Read every file, and fail if the repository's scan cache says something else of it.",
+        ),
+        click.option(
+            "--no-cache", is_flag=True, help="Read every file, and leave the repository's scan cache alone."
+        ),
         click.argument("path"),
     ):
         function = decorate(function)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from typing import TYPE_CHECKING, TypedDict
 
+from cfsctl.cli.context import HomeMissingError
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Unpack
 
+    from cfsctl.cli.context import Session
     from cfsctl.digest import Algorithm
-    from cfsctl.scan import ObjectSink
+    from cfsctl.repository import Repository
+    from cfsctl.scan import FileCache, ObjectSink
     from cfsctl.tree import FileSystem
 
 
@@ -18,18 +25,47 @@ class ScanArguments(TypedDict):
     path: str
     xattrs: str
     no_propagate_usr_to_root: bool
+    no_cache: bool
+    verify_cache: bool
 
 
-def scan(
-    algorithm: Algorithm, store: ObjectSink | None = None, **arguments: Unpack[ScanArguments]
-) -> FileSystem:
-    """Scan as the command line says.
+def scan(session: Session, algorithm: Algorithm, **arguments: Unpack[ScanArguments]) -> FileSystem:
+    """Scan as the command line says, without storing anything.
+
+    The scan cache of the repository is used if there is one, and left as it is.
 
     Args:
+        session: Says where the repository is.
         algorithm: Hash algorithm of the objects.
-        store: Where large files are stored, or None to compute their IDs only.
         **arguments: As given on the command line.
     """
+    with _cache_at_hand(session, algorithm, arguments) as cache:
+        return _scan(algorithm, None, cache, arguments)
+
+
+@contextlib.contextmanager
+def scan_into(
+    session: Session, repository: Repository, **arguments: Unpack[ScanArguments]
+) -> Iterator[FileSystem]:
+    """Scan as the command line says, storing what is large; yield the tree.
+
+    What is done with the tree must end in the repository's barrier; the scan cache is written after it.
+
+    Args:
+        session: Hears of trouble with the cache.
+        repository: Where objects and cache are.
+        **arguments: As given on the command line.
+    """
+    algorithm = repository.algorithm
+    cache = _load_cache(session, repository.dirfd, algorithm, arguments)
+    yield _scan(algorithm, repository.objects, cache, arguments)
+    if cache is not None:
+        cache.save(reporter=session.reporter)
+
+
+def _scan(
+    algorithm: Algorithm, store: ObjectSink | None, cache: FileCache | None, arguments: ScanArguments
+) -> FileSystem:
     from cfsctl.scan import XattrFilter, scan_container_root  # noqa: PLC0415 - keeps --help quick
 
     return scan_container_root(
@@ -38,4 +74,32 @@ def scan(
         store=store,
         xattr_filter=XattrFilter(arguments["xattrs"]),
         propagate_usr=not arguments["no_propagate_usr_to_root"],
+        cache=cache,
     )
+
+
+def _load_cache(
+    session: Session, dirfd: int, algorithm: Algorithm, arguments: ScanArguments
+) -> FileCache | None:
+    if arguments["no_cache"]:
+        return None
+    from cfsctl.scan import FileCache  # noqa: PLC0415 - keeps --help quick
+
+    return FileCache.load(dirfd, algorithm, verify=arguments["verify_cache"], reporter=session.reporter)
+
+
+@contextlib.contextmanager
+def _cache_at_hand(
+    session: Session, algorithm: Algorithm, arguments: ScanArguments
+) -> Iterator[FileCache | None]:
+    """Yield the cache of the repository that would be used, if there is one."""
+    dirfd = -1
+    try:
+        if not session.no_repo and not arguments["no_cache"]:
+            with contextlib.suppress(OSError, HomeMissingError):
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+                dirfd = os.open(session.repository_path(), flags)
+        yield _load_cache(session, dirfd, algorithm, arguments) if dirfd >= 0 else None
+    finally:
+        if dirfd >= 0:
+            os.close(dirfd)

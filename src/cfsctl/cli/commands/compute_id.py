@@ -25,5 +25,5 @@ def command(session: Session, **arguments: Unpack[ScanArguments]) -> None:
     from cfsctl.scan import compute_image_id  # noqa: PLC0415 - keeps --help quick
 
     algorithm, version = session.computation()
-    filesystem = scan(algorithm, **arguments)
+    filesystem = scan(session, algorithm, **arguments)
     click.echo(compute_image_id(filesystem, version, algorithm).hex())

@@ -22,4 +22,4 @@ def command(session: Session, **arguments: Unpack[ScanArguments]) -> None:
     """Print the directory PATH as a composefs dump. Nothing is stored."""
     from cfsctl.dumpfile import iter_dump  # noqa: PLC0415 - keeps --help quick
 
-    write_lines(iter_dump(scan(session.computation().algorithm, **arguments)))
+    write_lines(iter_dump(scan(session, session.computation().algorithm, **arguments)))

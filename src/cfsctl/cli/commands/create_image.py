@@ -8,7 +8,7 @@ import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.parameters import scan_options
-from cfsctl.cli.scanning import ScanArguments, scan
+from cfsctl.cli.scanning import ScanArguments, scan_into
 from cfsctl.digest import qualified
 
 if TYPE_CHECKING:
@@ -31,6 +31,6 @@ def command(session: Session, *, image_name: str | None, **arguments: Unpack[Sca
         if image_name is not None:
             check_ref(image_name, "image name")
         repository.check_writable()
-        filesystem = scan(repository.algorithm, repository.objects, **arguments)
-        image_id = build_images(repository, filesystem, image_name)
+        with scan_into(session, repository, **arguments) as filesystem:
+            image_id = build_images(repository, filesystem, image_name)
     click.echo(qualified(image_id))
