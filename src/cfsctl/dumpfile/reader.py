@@ -17,7 +17,6 @@ from binascii import hexlify, unhexlify
 from stat import S_IFDIR, S_IFLNK, S_IFREG
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.digest import ObjectID
 from cfsctl.dumpfile.format import (
     MAX_CONTENT,
     MAX_CONTENT_C,
@@ -212,7 +211,14 @@ class _Reader:
                     object_id = b""
                 if hexlify(object_id, "/", path_split) == payload and size != b"0":
                     entries[name] = ExternalFile(
-                        ObjectID(object_id), int(size), mode, uid, gid, seconds, nanoseconds, xattrs
+                        object_id,  # type: ignore[arg-type]  # an ObjectID; saying so costs time
+                        int(size),
+                        mode,
+                        uid,
+                        gid,
+                        seconds,
+                        nanoseconds,
+                        xattrs,
                     )
                     continue
             elif content == b"-" == digest:

@@ -89,8 +89,8 @@ def gather(filesystem: FileSystem, version: FormatVersion, dialect: Dialect) -> 
         [*object_ids, *(file.digest for file in redirected if file.digest is not None)]
     )
     gathered = Gathered(order, algorithm, AttributeWriter(version, dialect, algorithm))
-    _group(gathered, _find_repeated(object_ids, redirected), version, dialect)
-    whiteouts = _find_whiteouts(gathered, listing.link_counts)
+    whiteouts = _group(gathered, _find_repeated(object_ids, redirected), version, dialect)
+    _check_whiteouts(whiteouts, listing.link_counts)
     if version is not FormatVersion.V2:
         gathered.escaped = {node for node in whiteouts if node not in stubs}
         _mark(gathered, version)
@@ -130,14 +130,10 @@ def _canonical(
     return canonical
 
 
-def _find_whiteouts(gathered: Gathered, link_counts: Mapping[Node, int]) -> list[Node]:
-    whiteouts: list[Node] = [
-        node for node in gathered.order.nodes if type(node) is CharDevice and node.rdev == 0
-    ]
+def _check_whiteouts(whiteouts: Iterable[Node], link_counts: Mapping[Node, int]) -> None:
     for node in whiteouts:
         if node in link_counts:
             raise NodeFault(node, f"a whiteout with {link_counts[node]} names; expected one", "i_nlink")
-    return whiteouts
 
 
 def _find_algorithm(digests: Iterable[bytes]) -> Algorithm:
@@ -168,14 +164,21 @@ def _find_repeated(object_ids: Sequence[ObjectID], redirected: Sequence[Redirect
     return {object_id for object_id, count in Counter(object_ids).items() if count > 1}
 
 
-def _group(gathered: Gathered, repeated: set[ObjectID], version: FormatVersion, dialect: Dialect) -> None:
-    """Give each inode its attribute set, marks of the format left out."""
+def _group(
+    gathered: Gathered, repeated: set[ObjectID], version: FormatVersion, dialect: Dialect
+) -> list[Node]:
+    """Give each inode its attribute set, marks of the format left out.
+
+    Returns:
+        All whiteouts, stubs among them.
+    """
     nodes = gathered.order.nodes
     attributes = gathered.attributes
     add = gathered.groups.append
     plain: dict[int, AttributeSet] = {}
     external: dict[int, AttributeSet | None] = {}
     find_plain, find_external = plain.get, external.get
+    whiteouts: list[Node] = []
     group: AttributeSet | None
     for node in nodes:
         key = id(node.xattrs)
@@ -191,10 +194,13 @@ def _group(gathered: Gathered, repeated: set[ObjectID], version: FormatVersion, 
             group = find_plain(key)
             if group is None:
                 group = plain[key] = attributes.set_of_mapping(node)
+            if isinstance(node, CharDevice) and node.rdev == 0:
+                whiteouts.append(node)
         if group is None:
             group = attributes.set_of_pairs(_file_pairs(gathered, node, version, dialect), node)
         group.users += 1
         add(group)
+    return whiteouts
 
 
 def _external_set(attributes: AttributeWriter, node: ExternalFile) -> AttributeSet | None:
