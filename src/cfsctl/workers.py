@@ -161,11 +161,17 @@ class WorkerPool(Generic[T, R]):
         Args:
             task: Anything that pickles.
             weight: What the task costs, in the unit of the pool's `window`.
+
+        Raises:
+            WorkerDiedError: No worker is left to do it.
         """
-        self.pending += 1
         if self._local is not None:
+            self.pending += 1
             self._local.submit(task)
             return
+        if not self._workers:
+            raise WorkerDiedError("no worker process is left")
+        self.pending += 1
         self._queue.append((weight, pickle.dumps(task, pickle.HIGHEST_PROTOCOL)))
         self._dispatch()
 
@@ -211,20 +217,30 @@ class WorkerPool(Generic[T, R]):
     def _receive(self, worker: _Worker) -> None:
         try:
             for kind, value in worker.receive():
-                self.pending -= 1
                 if kind == _KIND_VALUE:
+                    self.pending -= 1
                     self._results.append(cast("R", value))
                 else:
                     self._failures.append(cast("BaseException", value))
         except WorkerDiedError as error:
-            self._epoll.unregister(worker.fileno())
-            worker.close(abort=True)
-            self._workers.remove(worker)
+            self._bury(worker)
             self._failures.append(error)
 
+    def _bury(self, worker: _Worker) -> None:
+        """Forget a worker that has ended, and the tasks that nobody will do; its error stands for them."""
+        self._epoll.unregister(worker.fileno())
+        worker.close(abort=True)
+        self._workers.remove(worker)
+        self.pending += 1 - len(worker.weights)
+        if not self._workers:
+            self.pending -= len(self._queue)
+            self._queue.clear()
+
     def _take(self) -> list[R]:
+        """Return what there is, or raise: an error is pending until then, even if all results are out."""
         results, self._results = self._results, []
         if not results and self._failures:
+            self.pending -= 1
             raise self._failures.popleft()
         return results
 

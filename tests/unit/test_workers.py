@@ -191,6 +191,31 @@ def test_results_before_an_error_are_not_lost() -> None:
     assert seen == [1, 2]
 
 
+def test_an_error_that_comes_with_the_last_results_is_not_lost() -> None:
+    answered_read, answered_write = os.pipe()
+
+    def work(task: str) -> str:
+        if task == "fail":
+            raise ValueError("no")
+        if task == "tell":
+            os.write(answered_write, b"x")
+        return task
+
+    seen: list[str] = []
+    with WorkerPool(lambda: work, 1, window=10) as pool:
+        for task in ("do", "fail", "tell"):
+            pool.submit(task)
+        os.read(answered_read, 1)  # The answers to the first two have been sent by now.
+        with pytest.raises(ValueError, match="no"):
+            seen.extend(pool.iter_results())
+        assert seen[:1] == ["do"]
+        seen.extend(pool.iter_results())
+        assert seen == ["do", "tell"]
+        assert pool.pending == 0
+    os.close(answered_read)
+    os.close(answered_write)
+
+
 def test_failing_set_up_is_reported() -> None:
     def make() -> Callable[[int], int]:
         raise OSError(errno.EACCES, "no entry", "/x")
@@ -205,6 +230,19 @@ def test_dead_worker_is_an_error_that_names_the_signal() -> None:
 
     with pytest.raises(WorkerDiedError, match="SIGKILL"):
         _run(lambda: work, 1, count=2)
+
+
+def test_nothing_is_waited_for_when_all_workers_are_dead() -> None:
+    with WorkerPool(lambda: os._exit, 2, window=1) as pool:
+        for code in (3, 4, 5, 6):
+            pool.submit(code)
+        for _ in range(2):
+            with pytest.raises(WorkerDiedError, match=r"exit code [34]"):
+                pool.poll()
+        assert pool.pending == 0
+        assert pool.poll() == []
+        with pytest.raises(WorkerDiedError, match="no worker process is left"):
+            pool.submit(7)
 
 
 def test_worker_that_exits_is_an_error() -> None:
