@@ -1,4 +1,4 @@
-"""Writing in a thread of its own, so that producing and writing large content overlap."""
+"""Work in a thread of its own that overlaps with what the caller does: writing, or waiting for storage."""
 
 from __future__ import annotations
 
@@ -56,3 +56,26 @@ class BackgroundWriter:
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
+
+
+class BackgroundCall:
+    """Calls a function in a second thread, once."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        """Start the thread."""
+        self._function = function
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="background-call", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._function()
+        except BaseException as error:  # noqa: BLE001 - raised again by `finish`
+            self._failure = error
+
+    def finish(self) -> None:
+        """Wait for the function to return, and raise what it raised."""
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure

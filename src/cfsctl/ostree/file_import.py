@@ -43,7 +43,7 @@ ONE_SHOT_BYTES: Final = 1 << 20
 THREADED_BYTES: Final = 8 << 20
 """From this plain size on a second thread pays."""
 
-INFLATE_STEP_BYTES: Final = 1 << 17
+INFLATE_STEP_BYTES: Final = 1 << 18
 """Plain bytes inflated at a time; much larger pieces leave the fast caches."""
 
 _RAW_DEFLATE: Final = -15
@@ -135,7 +135,9 @@ class FileImporter:
         self.received_bytes += len(data)
         if header.is_symlink or header.size_bytes <= ONE_SHOT_BYTES:
             content = self._read_content(checksum, header, data)
-            _check_content(checksum, hashlib.sha256(header.regular_header + content).digest())
+            digest = hashlib.sha256(header.regular_header)
+            digest.update(content)
+            _check_content(checksum, digest.digest())
             if len(content) <= self.inline_limit:
                 return ImportedFile(checksum, data[: header.length_bytes] + content, None)
             stored = self.objects.ensure_bytes(content)

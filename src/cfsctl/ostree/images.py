@@ -22,7 +22,7 @@ from cfsctl.ostree.to_tree import XattrNames, commit_to_filesystem
 from cfsctl.progress import Message, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.commit_stream import CommitStream
@@ -176,6 +176,7 @@ def name_commit(
     objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
     images: Mapping[FormatVersion, ObjectID],
     tag: str | None = None,
+    sync: Callable[[], None] | None = None,
 ) -> ObjectID:
     """Store a commit's stream, make everything durable, and only then name images, stream and tag.
 
@@ -185,6 +186,7 @@ def name_commit(
         objects: All of its objects, as `write_commit_stream` takes them.
         images: Its images by format.
         tag: The stream ref to move to it, or None.
+        sync: Makes everything durable; None is the repository's barrier.
 
     Returns:
         The ID of the splitstream object.
@@ -202,7 +204,7 @@ def name_commit(
             if version is not default
         },
     )
-    repository.sync()
+    (sync or repository.sync)()
     for image in images.values():
         repository.images.link(image)
     repository.streams.link(stream_name(checksum), stream_id, tag)

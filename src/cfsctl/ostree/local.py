@@ -42,11 +42,12 @@ T = TypeVar("T")
 MAX_CONFIG_BYTES: Final = 1 << 20
 """Largest configuration file; real ones have a few hundred bytes."""
 
-READ_BYTES: Final = 1 << 18
+READ_BYTES: Final = 1 << 17
 """Bytes of an object read at a time; most objects come in one piece."""
 
 ARCHIVE_MODES: Final = frozenset(("archive", "archive-z2"))
 
+_OBJECT_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DIRECTORY_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _SHOWN_BYTES: Final = 40
 
@@ -201,14 +202,12 @@ class LocalArchiveSource:
             deliver(*wanted, self._read_metadata(*wanted))
 
     def _read_metadata(self, checksum: Checksum, kind: ObjectKind) -> bytes:
-        fd = self._open(checksum, kind)
+        fd, size_bytes = self._open(checksum, kind)
         try:
-            return read_all(fd, MAX_METADATA_SIZE)
-        except OSError as error:
-            if error.errno != errno.EFBIG:
-                raise
-            message = f"expected at most {MAX_METADATA_SIZE} bytes, found more"
-            raise OstreeObjectError(f"{kind.label} object {checksum.hex()}: {message}") from error
+            if size_bytes > MAX_METADATA_SIZE:
+                message = f"expected at most {MAX_METADATA_SIZE} bytes, found {size_bytes}"
+                raise OstreeObjectError(f"{kind.label} object {checksum.hex()}: {message}")
+            return os.read(fd, size_bytes)
         finally:
             os.close(fd)
 
@@ -221,15 +220,16 @@ class LocalArchiveSource:
             ObjectMissingError: There is no such object.
         """
         for checksum in checksums:
-            fd = self._open(checksum, ObjectKind.FILE)
+            fd, size_bytes = self._open(checksum, ObjectKind.FILE)
             try:
                 sink = make_sink(checksum)
-                _copy(fd, sink)
+                _copy(fd, size_bytes, sink)
             finally:
                 os.close(fd)
             yield sink.finish()
 
-    def _open(self, checksum: Checksum, kind: ObjectKind) -> int:
+    def _open(self, checksum: Checksum, kind: ObjectKind) -> tuple[int, int]:
+        """Return a descriptor of an object and its size in bytes."""
         text = checksum.hex()
         prefix = text[:2]
         name = f"{text[2:]}.{kind.value}"
@@ -239,12 +239,22 @@ class LocalArchiveSource:
                 flags = _DIRECTORY_FLAGS | os.O_NOFOLLOW
                 directory = os.open(prefix, flags, dir_fd=self._open_objects())
                 self._fan_out[prefix] = directory
-            return open_regular(directory, name)
+            # As `open_regular`, but with the size from the same call; this runs once per object.
+            fd = os.open(name, _OBJECT_FLAGS, dir_fd=directory)
         except FileNotFoundError as error:
             raise ObjectMissingError(checksum, kind, self.description, hint=self._hint()) from error
         except OSError as error:
-            error.filename = f"{self.description}/objects/{prefix}/{name}"
+            error.filename = self._object_path(prefix, name)
             raise
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode):
+            return fd, status.st_size
+        os.close(fd)
+        path = self._object_path(prefix, name)
+        raise OSError(errno.EINVAL, "expected a regular file, found something else", path)
+
+    def _object_path(self, prefix: str, name: str) -> str:
+        return f"{self.description}/objects/{prefix}/{name}"
 
     def _hint(self) -> str | None:
         """Say so if the repository knows itself that it is not whole."""
@@ -257,13 +267,12 @@ class LocalArchiveSource:
         return None
 
 
-def _copy(fd: int, sink: FileSink[T]) -> None:
+def _copy(fd: int, size_bytes: int, sink: FileSink[T]) -> None:
     """Pass the content of a file on; one piece if it is small."""
     try:
-        size = os.fstat(fd).st_size
-        chunk = os.read(fd, min(size, READ_BYTES) or 1)
+        chunk = os.read(fd, min(size_bytes, READ_BYTES))
         sink.write(chunk)
-        if len(chunk) == size:
+        if len(chunk) == size_bytes:
             return
         while chunk := os.read(fd, READ_BYTES):
             sink.write(chunk)

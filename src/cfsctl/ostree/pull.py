@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from cfsctl.errors import CfsError, FormatError, IntegrityError
+from cfsctl.ostree.background import BackgroundCall
 from cfsctl.ostree.commit_stream import stream_name
 from cfsctl.ostree.file_workers import FileWorkers
 from cfsctl.ostree.images import ensure_image, find_image, name_commit, store_images
@@ -208,6 +209,8 @@ class _Pull:
             self._plan.add_base(self._as_base(base))
         partial = find_partial(self._repository, self._checksum)
         if partial is not None:
+            if not self._is_accepted:
+                self._accept(partial.commit)
             self._plan.add_base(self._as_base(partial))
         try:
             self._fetch()
@@ -347,8 +350,20 @@ class _Pull:
     def _store(self) -> PullResult:
         """Make the images, and name everything."""
         plan = self._plan
-        images = store_images(self._repository, PlannedCommit(plan), self._options.xattr_names)
-        stream_id = name_commit(self._repository, self._checksum, plan.objects, images, self._tag_ref)
+        # What the workers stored is on its way to the disk while the images are made.
+        flush = BackgroundCall(self._repository.sync)
+
+        def sync() -> None:
+            flush.finish()
+            self._repository.sync()
+
+        try:
+            images = store_images(self._repository, PlannedCommit(plan), self._options.xattr_names)
+            stream_id = name_commit(
+                self._repository, self._checksum, plan.objects, images, self._tag_ref, sync
+            )
+        finally:
+            flush.finish()
         counts = plan.counts
         return PullResult(
             self._checksum,

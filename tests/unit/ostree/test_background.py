@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from cfsctl.ostree.background import BackgroundWriter
+from cfsctl.ostree.background import BackgroundCall, BackgroundWriter
 
 
 def test_pieces_arrive_in_order() -> None:
@@ -72,4 +72,19 @@ def test_abort_may_be_repeated_and_raises_nothing() -> None:
     writer.write(b"x")
     writer.abort()
     writer.abort()
+    assert threading.active_count() == 1
+
+
+def test_a_call_runs_at_the_same_time_and_its_failure_comes_back() -> None:
+    go = threading.Event()
+    call = BackgroundCall(go.wait)
+    go.set()
+    call.finish()
+    call.finish()
+
+    def fail() -> None:
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error"):
+        BackgroundCall(fail).finish()
     assert threading.active_count() == 1

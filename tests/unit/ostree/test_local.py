@@ -70,7 +70,7 @@ def test_every_object_is_handed_out_as_it_is(fake: FakeOstreeRepository, path: P
     files = [checksum for checksum, kind in fake.objects if kind is ObjectKind.FILE]
     for sink in source.fetch_files(files, CollectingSink):
         delivered[sink.checksum, ObjectKind.FILE] = b"".join(sink.chunks)
-        assert max(map(len, sink.chunks)) <= 1 << 18
+        assert max(map(len, sink.chunks)) <= 1 << 17
         assert len(sink.chunks) == 1 or len(CONTENT) in range(len(delivered[sink.checksum, ObjectKind.FILE]))
     assert delivered == fake.objects
 
