@@ -26,7 +26,7 @@ from cfsctl.erofs.format import (
 )
 from cfsctl.erofs.layout import MAX_SINGLE_CHUNK
 from cfsctl.erofs.order import TreeListing, find_canonical, order_breadth_first, order_depth_first
-from cfsctl.erofs.sharing import AttributeWriter, metacopy_value, splits_external
+from cfsctl.erofs.sharing import AttributeWriter, Form, metacopy_value, splits_external
 from cfsctl.erofs.stubs import is_stub, stub_xattrs
 from cfsctl.tree.dialect import Dialect
 from cfsctl.tree.dumped import DumpedFileSystem, RedirectedFile
@@ -50,11 +50,21 @@ class Gathered:
         attributes: Where the sets come from.
         escaped: Whiteouts that are written as regular files.
         min_mtime: Smallest modification time of V0 and V1, seconds and nanoseconds.
+        repeated: Numbers of files whose content other inodes have too.
         earliest: For each inode 1 if that is its time, else 0.
         algorithm: The hash of the digests in the tree; SHA-256 if there are none.
     """
 
-    __slots__ = ("algorithm", "attributes", "earliest", "escaped", "groups", "min_mtime", "order")
+    __slots__ = (
+        "algorithm",
+        "attributes",
+        "earliest",
+        "escaped",
+        "groups",
+        "min_mtime",
+        "order",
+        "repeated",
+    )
 
     def __init__(self, order: InodeOrder, algorithm: Algorithm, attributes: AttributeWriter) -> None:
         """Start without attributes."""
@@ -63,6 +73,7 @@ class Gathered:
         self.attributes = attributes
         self.groups: list[AttributeSet] = []
         self.escaped: set[Node] = set()
+        self.repeated: list[int] = []
         self.min_mtime = (0, 0)
         self.earliest = bytearray(len(order.nodes))
 
@@ -175,6 +186,7 @@ def _group(
     nodes = gathered.order.nodes
     attributes = gathered.attributes
     add = gathered.groups.append
+    shared = _share_files(gathered, repeated)
     plain: dict[int, AttributeSet] = {}
     external: dict[int, AttributeSet | None] = {}
     find_plain, find_external = plain.get, external.get
@@ -184,10 +196,13 @@ def _group(
         key = id(node.xattrs)
         if type(node) is ExternalFile:
             group = None
-            if node.has_digest and 0 < node.size <= MAX_SINGLE_CHUNK and node.object_id not in repeated:
-                group = find_external(key)
-                if group is None and key not in external:
-                    group = external[key] = _external_set(attributes, node)
+            if node.has_digest and 0 < node.size <= MAX_SINGLE_CHUNK:
+                if node.object_id in repeated:
+                    group = _referring_set(gathered, node) if node.object_id in shared else None
+                else:
+                    group = find_external(key)
+                    if group is None and key not in external:
+                        group = external[key] = _external_set(attributes, node, Form.EXTERNAL)
         elif isinstance(node, SparseFile | RedirectedFile):
             group = None
         else:
@@ -203,8 +218,37 @@ def _group(
     return whiteouts
 
 
-def _external_set(attributes: AttributeWriter, node: ExternalFile) -> AttributeSet | None:
-    return None if splits_external(node.xattrs) else attributes.set_of_mapping(node, is_external=True)
+def _share_files(gathered: Gathered, repeated: set[ObjectID]) -> set[ObjectID]:
+    """Note the objects that several inodes have with their digest, and return them."""
+    if not repeated:
+        return repeated
+    counts = Counter(
+        node.object_id
+        for node in gathered.order.nodes
+        if type(node) is ExternalFile
+        and node.object_id in repeated
+        and node.has_digest
+        and 0 < node.size <= MAX_SINGLE_CHUNK
+    )
+    shared = {object_id for object_id, count in counts.items() if count > 1}
+    for object_id in shared:
+        gathered.attributes.share_file(object_id)
+    return shared
+
+
+def _referring_set(gathered: Gathered, node: ExternalFile) -> AttributeSet | None:
+    """Return the set of a file that shares its content, and note its number, which is the next."""
+    group = _external_set(gathered.attributes, node, Form.REPEATED)
+    if group is not None:
+        gathered.repeated.append(len(gathered.groups))
+    return group
+
+
+def _external_set(attributes: AttributeWriter, node: ExternalFile, form: Form) -> AttributeSet | None:
+    """Return the set of a usual external file; None for one that is not so usual."""
+    if splits_external(node.xattrs) or (form is Form.REPEATED and not attributes.can_refer(node.xattrs)):
+        return None
+    return attributes.set_of_mapping(node, form)
 
 
 def _file_pairs(

@@ -2,7 +2,8 @@
 
 Most inodes of a tree have one of a few sets of attributes, so sets are what is counted, measured and
 encoded, each once. Two attributes are left out of the set of a usual external file, since they differ
-from file to file: its metacopy and its redirect. They go where the set says, see `AttributeSet.head`.
+from file to file: its metacopy and its redirect. They go between `AttributeSet.head` and
+`AttributeSet.tail`, as they are or, where several inodes have the same content, as references.
 
 An attribute that two or more inodes carry with the same value goes into a table behind the inodes, and
 their bodies refer to it. The table is ordered and sorted differently in V0 and V1 than in V2.
@@ -11,6 +12,8 @@ their bodies refer to it. The table is ordered and sorted differently in V0 and 
 from __future__ import annotations
 
 import struct
+from binascii import hexlify
+from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from xxhash import xxh32_intdigest
@@ -36,7 +39,7 @@ from cfsctl.erofs.format import (
 from cfsctl.tree.dialect import Dialect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cfsctl.digest import Algorithm, ObjectID
     from cfsctl.tree.model import Node
@@ -89,26 +92,41 @@ class Name:
         self.bit = filter_bit(self.suffix, self.index)
 
 
+class Form(Enum):
+    """What an inode has besides the attributes of its set."""
+
+    PLAIN = 0
+    """Nothing."""
+
+    EXTERNAL = 1
+    """A metacopy and a redirect of its own."""
+
+    REPEATED = 2
+    """References to a metacopy and a redirect that other inodes have too."""
+
+
 class AttributeSet:
     """Attributes that some inodes have in common.
 
     Attributes:
         pairs: Names and values in the order of the inode.
         example: One of the inodes, for messages.
-        is_external: Whether each inode has a metacopy and a redirect of its own besides.
+        form: What each inode has besides.
+        is_external: Whether that is anything.
         users: Number of inodes.
         size: Bytes of the attribute body, those of metacopy and redirect included.
         icount: i_xattr_icount of the inodes.
         compact_slots: Slots of a compact inode of a usual external file.
         extended_slots: Slots of an extended one.
-        head: The body, or what of it comes before the value of metacopy's digest.
-        tail: What of the body follows the redirect.
+        head: The body, or what of it comes before metacopy's digest or the reference to metacopy.
+        tail: What of the body follows the redirect or the reference to it.
     """
 
     __slots__ = (
         "compact_slots",
         "example",
         "extended_slots",
+        "form",
         "head",
         "icount",
         "inline",
@@ -120,11 +138,12 @@ class AttributeSet:
         "users",
     )
 
-    def __init__(self, pairs: tuple[Pair, ...], example: Node, *, is_external: bool) -> None:
+    def __init__(self, pairs: tuple[Pair, ...], example: Node, form: Form) -> None:
         """Start without users."""
         self.pairs = pairs
         self.example = example
-        self.is_external = is_external
+        self.form = form
+        self.is_external = form is not Form.PLAIN
         self.users = 0
         self.size = 0
         self.icount = 0
@@ -174,7 +193,13 @@ def metacopy_value(digest: ObjectID, algorithm: Algorithm) -> bytes:
 
 
 class AttributeWriter:
-    """Collects the attribute sets of an image, shares what is shared, and encodes them."""
+    """Collects the attribute sets of an image, shares what is shared, and encodes them.
+
+    Attributes:
+        external: What metacopies and redirects have in common.
+        table: The shared attributes, as they are in the image.
+        file_references: References to metacopy and redirect by the object of several inodes.
+    """
 
     def __init__(self, version: FormatVersion, dialect: Dialect, algorithm: Algorithm) -> None:
         """Start without any set."""
@@ -182,11 +207,14 @@ class AttributeWriter:
         self._dialect = dialect
         self._names: dict[bytes, Name] = {}
         self._sets: list[AttributeSet] = []
-        self._by_mapping: dict[tuple[int, bool], AttributeSet] = {}
-        self._by_content: dict[tuple[tuple[Pair, ...], bool], AttributeSet] = {}
+        self._by_mapping: dict[tuple[int, Form], AttributeSet] = {}
+        self._by_content: dict[tuple[tuple[Pair, ...], Form], AttributeSet] = {}
         self._offsets: dict[Pair, int] = {}
+        self._algorithm = algorithm
+        self._files: dict[ObjectID, tuple[Pair, Pair]] = {}
         self.external = ExternalEntries(algorithm, version)
         self.table = b""
+        self.file_references: dict[ObjectID, bytes] = {}
 
     @property
     def has_acl(self) -> bool:
@@ -195,23 +223,34 @@ class AttributeWriter:
             return any(name in self._names for name in _ACL_NAMES)
         return any(name.index in {2, 3} for name in self._names.values())
 
-    def set_of_mapping(self, node: Node, *, is_external: bool = False) -> AttributeSet:
+    def share_file(self, object_id: ObjectID) -> None:
+        """Note that several inodes have metacopy and redirect of this object."""
+        metacopy = (XATTR_METACOPY, metacopy_value(object_id, self._algorithm))
+        redirect = (XATTR_REDIRECT, b"/" + hexlify(object_id, "/", len(object_id) - 1))
+        self._files[object_id] = metacopy, redirect
+        for name in (XATTR_METACOPY, XATTR_REDIRECT):
+            if name not in self._names:
+                self._names[name] = Name(name, self._version)
+
+    def can_refer(self, xattrs: Mapping[bytes, bytes]) -> bool:
+        """Tell whether a node with these attributes has room for references to a shared file."""
+        return self._dialect is Dialect.RUST or len(xattrs) + 2 <= MAX_SHARED_C
+
+    def set_of_mapping(self, node: Node, form: Form = Form.PLAIN) -> AttributeSet:
         """Return the set for the own attributes of a node, and nothing else.
 
         Nodes often have the very same mapping, so it is recognised by its identity; the tree keeps it
         alive while the image is built.
         """
-        key = (id(node.xattrs), is_external)
+        key = (id(node.xattrs), form)
         found = self._by_mapping.get(key)
         if found is None:
-            found = self._by_mapping[key] = self._find(
-                self.own_pairs(node.xattrs), node, is_external=is_external
-            )
+            found = self._by_mapping[key] = self._find(self.own_pairs(node.xattrs), node, form)
         return found
 
     def set_of_pairs(self, pairs: Iterable[Pair], node: Node) -> AttributeSet:
         """Return the set for pairs in the order of V2; in V0 and V1 they are sorted."""
-        return self._find(tuple(pairs), node, is_external=False)
+        return self._find(tuple(pairs), node, Form.PLAIN)
 
     def own_pairs(self, xattrs: Mapping[bytes, bytes]) -> tuple[Pair, ...]:
         """Return a node's own attributes in the byte order of their names, then escaped."""
@@ -229,13 +268,13 @@ class AttributeWriter:
             pairs = [pair for pair in pairs if pair[0] not in replaced]
         return [*pairs, *marks]
 
-    def _find(self, pairs: tuple[Pair, ...], node: Node, *, is_external: bool) -> AttributeSet:
+    def _find(self, pairs: tuple[Pair, ...], node: Node, form: Form) -> AttributeSet:
         if self._version is not FormatVersion.V2:
             pairs = tuple(sorted(pairs, key=_full_name_order))
-        key = (pairs, is_external)
+        key = (pairs, form)
         found = self._by_content.get(key)
         if found is None:
-            found = self._by_content[key] = AttributeSet(pairs, node, is_external=is_external)
+            found = self._by_content[key] = AttributeSet(pairs, node, form)
             self._sets.append(found)
             for name, value in pairs:
                 self._check(name, value, node)
@@ -259,7 +298,7 @@ class AttributeWriter:
         Raises:
             NodeFault: An inode has more than its body can hold.
         """
-        counts: dict[Pair, int] = {}
+        counts = {pair: 2 for pairs in self._files.values() for pair in pairs}
         for group in self._sets:
             if group.users:
                 for pair in group.pairs:
@@ -284,16 +323,17 @@ class AttributeWriter:
         for pair in group.pairs:
             is_shared = pair in self._offsets and (self._dialect is Dialect.RUST or len(group.refs) < limit)
             (group.refs if is_shared else group.inline).append(pair)
-        if len(group.refs) > limit:
+        count = len(group.refs) + (2 if group.form is Form.REPEATED else 0)
+        if count > limit:
             raise NodeFault(
-                group.example, f"{len(group.refs)} attributes are shared, more than {limit}", "h_shared_count"
+                group.example, f"{count} attributes are shared, more than {limit}", "h_shared_count"
             )
         if not group.pairs and not group.is_external:
             return
-        size = XATTR_BODY_HEADER.size + 4 * len(group.refs)
+        size = XATTR_BODY_HEADER.size + 4 * count
         for name, value in group.inline:
             size += (XATTR_ENTRY.size + len(self._names[name].suffix) + len(value) + 3) & -4
-        group.size = size + (self.external.size if group.is_external else 0)
+        group.size = size + (self.external.size if group.form is Form.EXTERNAL else 0)
         group.compact_slots = _slots(COMPACT_INODE.size + group.size + len(NULL_CHUNK))
         group.extended_slots = _slots(EXTENDED_INODE.size + group.size + len(NULL_CHUNK))
         group.icount = 1 + (group.size - XATTR_BODY_HEADER.size) // 4
@@ -311,22 +351,40 @@ class AttributeWriter:
         for group in self._sets:
             if group.size:
                 self._encode(group, table_offset)
+        for object_id, (metacopy, redirect) in self._files.items():
+            self.file_references[object_id] = self._references((metacopy, redirect), table_offset)
 
     def _encode(self, group: AttributeSet, table_offset: int) -> None:
         bits = self.external.bits if group.is_external else 0
         for name, _ in group.pairs:
             bits |= self._names[name].bit
-        refs = [(table_offset + self._offsets[pair]) // 4 for pair in group.refs]
-        before = [XATTR_BODY_HEADER.pack(~bits & 0xFFFFFFFF, len(refs)), struct.pack(f"<{len(refs)}I", *refs)]
-        if not group.is_external:
-            group.head = b"".join([*before, *map(self._entry, group.inline)])
-            return
-        # V2 has metacopy and redirect first, V0 and V1 in the order of names.
-        in_front = self._version is not FormatVersion.V2
-        before += [self._entry(pair) for pair in group.inline if in_front and pair[0] < XATTR_METACOPY]
-        after = [self._entry(pair) for pair in group.inline if not (in_front and pair[0] < XATTR_METACOPY)]
-        group.head = b"".join([*before, self.external.metacopy])
-        group.tail = b"".join(after)
+        count = len(group.refs) + (2 if group.form is Form.REPEATED else 0)
+        header = XATTR_BODY_HEADER.pack(~bits & 0xFFFFFFFF, count)
+        match group.form:
+            case Form.PLAIN:
+                inline = b"".join(map(self._entry, group.inline))
+                group.head = header + self._references(group.refs, table_offset) + inline
+            case Form.EXTERNAL:
+                before, after = self._around_metacopy(group.inline)
+                refs = self._references(group.refs, table_offset)
+                group.head = b"".join([header, refs, *map(self._entry, before), self.external.metacopy])
+                group.tail = b"".join(map(self._entry, after))
+            case Form.REPEATED:
+                before, after = self._around_metacopy(group.refs)
+                group.head = header + self._references(before, table_offset)
+                inline = b"".join(map(self._entry, group.inline))
+                group.tail = self._references(after, table_offset) + inline
+
+    def _around_metacopy(self, pairs: list[Pair]) -> tuple[list[Pair], list[Pair]]:
+        """Return what comes before metacopy and redirect, and what after: all in V2."""
+        if self._version is FormatVersion.V2:
+            return [], pairs
+        count = sum(name < XATTR_METACOPY for name, _ in pairs)
+        return pairs[:count], pairs[count:]
+
+    def _references(self, pairs: Sequence[Pair], table_offset: int) -> bytes:
+        numbers = [(table_offset + self._offsets[pair]) // 4 for pair in pairs]
+        return struct.pack(f"<{len(numbers)}I", *numbers)
 
     def _entry(self, pair: Pair) -> bytes:
         name, value = self._names[pair[0]], pair[1]

@@ -34,10 +34,11 @@ from cfsctl.erofs.format import (
     FormatVersion,
 )
 from cfsctl.erofs.gather import gather
-from cfsctl.erofs.layout import chunk_sizes, lay_out
+from cfsctl.erofs.layout import chunk_bits, chunk_sizes, lay_out
+from cfsctl.erofs.sharing import Form
 from cfsctl.tree.bulk import paused_collector
 from cfsctl.tree.dialect import Dialect
-from cfsctl.tree.model import InlineFile, Symlink
+from cfsctl.tree.model import ExternalFile, InlineFile, Symlink
 
 if TYPE_CHECKING:
     from cfsctl.erofs.gather import Gathered
@@ -180,6 +181,7 @@ class _InodeWriter:
     def write(self) -> None:
         """Write all inodes."""
         self._write_external_files()
+        self._write_repeated_files()
         self._write_other_inodes()
 
     def _write_external_files(self) -> None:
@@ -193,9 +195,10 @@ class _InodeWriter:
         path_split = digest_size - 1
         modes = _Modes()
         records: dict[AttributeSet, _ExternalRecord] = {}
+        usual = Form.EXTERNAL
         numbered = zip(gathered.order.nodes, gathered.groups, layout.nids, layout.compact, strict=True)
         for index, (node, group, nid, is_compact) in enumerate(numbered):
-            if not group.is_external:
+            if group.form is not usual:
                 continue
             record = records.get(group)
             if record is None:
@@ -249,6 +252,47 @@ class _InodeWriter:
                 record.tail,
                 NULL_CHUNK,
             )
+
+    def _write_repeated_files(self) -> None:
+        """Write external files whose content other inodes have too."""
+        image, is_v2 = self._image, self._is_v2
+        nodes, groups = self._gathered.order.nodes, self._gathered.groups
+        nids, is_compact = self._layout.nids, self._layout.compact
+        references = self._gathered.attributes.file_references
+        find_nlink = self._gathered.order.links.get
+        modes = _Modes()
+        for index in self._gathered.repeated:
+            node, group, nid = nodes[index], groups[index], nids[index]
+            assert isinstance(node, ExternalFile)
+            size, mode, nlink = node.size, modes[node.mode], find_nlink(index, 1)
+            offset = nid << 5
+            u = V2_CHUNK_FORMAT if is_v2 else chunk_bits(size) - LG_BLOCK_SIZE
+            icount, uid, gid = group.icount, node.uid, node.gid
+            if is_compact[index]:
+                COMPACT_INODE.pack_into(
+                    image, offset, _CHUNK_COMPACT, icount, mode, nlink, size, u, index, uid, gid
+                )
+                offset += COMPACT_INODE.size
+            else:
+                number, nanoseconds = (nid, 0) if is_v2 else (index, node.mtime_ns)
+                EXTENDED_INODE.pack_into(
+                    image,
+                    offset,
+                    _CHUNK_EXTENDED,
+                    icount,
+                    mode,
+                    size,
+                    u,
+                    number,
+                    uid,
+                    gid,
+                    node.mtime_s,
+                    nanoseconds,
+                    nlink,
+                )
+                offset += EXTENDED_INODE.size
+            body = b"".join((group.head, references[node.object_id], group.tail, NULL_CHUNK))
+            image[offset : offset + len(body)] = body
 
     def _write_other_inodes(self) -> None:
         """Write the inodes that are no usual external files, and their data."""
