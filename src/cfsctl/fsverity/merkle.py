@@ -232,8 +232,13 @@ class FileDigester:
         self._view = memoryview(bytearray(READ_SIZE))
         self._blocks = [self._view[at : at + BLOCK_SIZE] for at in range(0, READ_SIZE, BLOCK_SIZE)]
 
-    def compute(self, fd: int) -> tuple[ObjectID, int]:
+    def compute(self, fd: int, max_bytes: int | None = None) -> tuple[ObjectID, int]:
         """Return the fs-verity digest and the size in bytes of a whole file.
+
+        Args:
+            fd: The file, borrowed.
+            max_bytes: Stop somewhere after so many bytes, so that a file that never ends is not read for
+                ever; the size returned is larger then.
 
         Raises:
             OSError: Reading failed; ESPIPE for a descriptor that cannot be read at an offset.
@@ -243,9 +248,9 @@ class FileDigester:
             return self._suite.describe_empty(), 0
         if count < READ_SIZE:
             return self._suite.describe_short(count, self._hash_last(count)), count
-        return self._compute_long(fd)
+        return self._compute_long(fd, max_bytes)
 
-    def _compute_long(self, fd: int) -> tuple[ObjectID, int]:
+    def _compute_long(self, fd: int, max_bytes: int | None) -> tuple[ObjectID, int]:
         """Go on after the first full buffer."""
         function = self._suite.function
         tree = _Tree(self._suite)
@@ -254,7 +259,7 @@ class FileDigester:
         while count == READ_SIZE:
             tree.add(b"".join([function(block).digest() for block in blocks]))
             size += READ_SIZE
-            count = self._fill(fd, size)
+            count = self._fill(fd, size) if max_bytes is None or size <= max_bytes else 0
         if count:
             tree.add(self._hash_last(count))
         size += count

@@ -102,6 +102,23 @@ def read_exactly(fd: int, size: int, path: bytes) -> bytes:
     return b"".join(pieces)
 
 
+def read_whole(fd: int, state: State, path: bytes) -> bytes:
+    """Return the content of a file that was found in this state and is in it still.
+
+    Raises:
+        ChangedError: It is not.
+        OSError: It is, and cannot be read.
+    """
+    try:
+        data = read_exactly(fd, state[2], path)
+    except OSError:
+        # What cannot be read may be something else by now.
+        check_state(state, os.fstat(fd), path)
+        raise
+    check_state(state, os.fstat(fd), path)
+    return data
+
+
 def _size_changed(path: bytes, expected: int, found: int) -> ChangedError:
     return ChangedError(path, f"expected {expected} bytes, read {found if found < expected else 'more'}")
 
@@ -143,8 +160,7 @@ class ContentReader:
         store = self._store
         if size > (_MAX_SHORT_BYTES if store is None else MAX_WHOLE_BYTES):
             return self._read_long(fd, state, path)
-        data = read_exactly(fd, size, path)
-        check_state(state, os.fstat(fd), path)
+        data = read_whole(fd, state, path)
         if store is None:
             return compute_digest(data, self._algorithm)
         try:
@@ -155,6 +171,7 @@ class ContentReader:
         return stored.object_id
 
     def _read_long(self, fd: int, state: State, path: bytes) -> ObjectID:
+        check_state(state, os.fstat(fd), path)
         if self._store is not None:
             return self._keep(self._store, fd, state, path)
         object_id = self._digest(fd, state[2], path)
@@ -162,7 +179,7 @@ class ContentReader:
         return object_id
 
     def _digest(self, fd: int, size: int, path: bytes) -> ObjectID:
-        object_id, found = self._digester.compute(fd)
+        object_id, found = self._digester.compute(fd, size)
         if found != size:
             raise _size_changed(path, size, found)
         return object_id
@@ -219,5 +236,7 @@ def _copy(fd: int, size: int, writer: ObjectWriter, path: bytes) -> None:
         except OSError as error:
             raise _explain(error, path) from error
         copied += count
+        if copied > size:
+            break
     if copied != size:
         raise _size_changed(path, size, copied)

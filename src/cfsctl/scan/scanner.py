@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.digest import ObjectID
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.scan.directories import DIRECTORY_FLAGS
-from cfsctl.scan.files import ChangedError
+from cfsctl.scan.files import ChangedError, ContentReader
 from cfsctl.scan.records import (
     BLOCK_DEVICE,
     CHAR_DEVICE,
@@ -116,12 +116,15 @@ def scan_directory(
     """
     root = os.open(path, DIRECTORY_FLAGS)
 
+    base = os.fsencode(path)
+    content = ContentReader(algorithm, store)
+
     def make_walker() -> Walker:
-        return Walker(root, os.fsencode(path), algorithm, store=store, keep_xattr=keep_xattr, cache=cache)
+        return Walker(root, base, content, keep_xattr=keep_xattr, cache=cache)
 
     try:
         with paused_collector():
-            assembly = _Assembly(os.fsencode(path), cache, hard_links=hard_links)
+            assembly = _Assembly(base, cache, hard_links=hard_links)
             _run(assembly, make_walker, default_worker_count() if workers is None else workers, reporter)
         return FileSystem(assembly.root)
     finally:

@@ -17,11 +17,10 @@ from cfsctl.scan.directories import Directories
 from cfsctl.scan.files import (
     FILE_FLAGS,
     ChangedError,
-    ContentReader,
     StoringError,
     check_state,
     file_state,
-    read_exactly,
+    read_whole,
 )
 from cfsctl.scan.recorder import Recorder
 from cfsctl.scan.records import (
@@ -43,12 +42,10 @@ from cfsctl.scan.records import (
 from cfsctl.scan.xattrs import XattrReader, relative_place
 
 if TYPE_CHECKING:
-    from cfsctl.digest import Algorithm
     from cfsctl.scan.cache import FileCache
     from cfsctl.scan.directories import Identity
-    from cfsctl.scan.files import State
+    from cfsctl.scan.files import ContentReader, State
     from cfsctl.scan.records import Entry, Pairs, Report, Task
-    from cfsctl.scan.store import ObjectSink
     from cfsctl.scan.xattrs import KeepXattr
 
 INLINE_MAX_BYTES: Final = 64
@@ -105,9 +102,8 @@ class Walker:
         self,
         root: int,
         base: bytes,
-        algorithm: Algorithm,
+        content: ContentReader,
         *,
-        store: ObjectSink | None,
         keep_xattr: KeepXattr | None,
         cache: FileCache | None,
     ) -> None:
@@ -116,15 +112,14 @@ class Walker:
         Args:
             root: Descriptor of the scanned directory, borrowed.
             base: Its path, for messages.
-            algorithm: Of the digests.
-            store: Where content goes, or None to compute digests only.
+            content: Reads files. What it has learnt about the store before a fork is common knowledge.
             keep_xattr: Which attributes are kept, by name; None keeps all.
             cache: What earlier scans have read, or None.
         """
         self._base = base
         self._recorder = None if cache is None else Recorder(cache)
         self._directories = Directories(root)
-        self._content = ContentReader(algorithm, store)
+        self._content = content
         self._xattrs = XattrReader(keep_xattr)
         self._linked: dict[State, ObjectID] = {}
         self._bytes_left = 0
@@ -245,9 +240,8 @@ class Walker:
         path = here.join(name)
         fd = os.open(name, FILE_FLAGS, dir_fd=here.fd)
         try:
-            data = read_exactly(fd, status.st_size, path)
             xattrs = self._xattrs.read(fd)
-            check_state(state, os.fstat(fd), path)
+            data = read_whole(fd, state, path)
         finally:
             os.close(fd)
         linked_state = state if status.st_nlink > 1 else None
@@ -319,8 +313,10 @@ class Walker:
 
     def _locate(self, error: OSError, path: bytes) -> Exception:
         """Return the error that names what it is about."""
-        if isinstance(error, (CfsError, StoringError)):
+        if isinstance(error, CfsError):
             return error
+        if isinstance(error, StoringError):
+            return StoringError(error.errno, error.strerror, os.fsdecode(_join(self._base, path)))
         if error.errno in _GONE:
             return ChangedError(path, error.strerror or "it is gone")
         return OSError(error.errno, error.strerror, os.fsdecode(_join(self._base, path)))
