@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl import __version__
+from cfsctl.cli.image_file import MakeError, about, write_image
 from cfsctl.digest import Algorithm
 from cfsctl.errors import CfsError, ExitCode
 from cfsctl.tree.bulk import paused_collector
@@ -74,10 +75,6 @@ _USER_PREFIX: Final = b"user."
 
 class _UsageError(Exception):
     """Arguments that make no sense."""
-
-
-class MakeError(CfsError):
-    """No image could be made of what was asked for."""
 
 
 class _Options(NamedTuple):
@@ -227,7 +224,7 @@ def _run(options: _Options) -> None:
     _warn_of_unreadable(filesystem, version)
     image = build_image(filesystem, version, Dialect.C)
     if options.image is not None:
-        _write_image(image, options.image)
+        write_image(image, options.image)
     if options.flags & {"print-digest", "print-digest-only"}:
         from cfsctl.fsverity.merkle import compute_digest  # noqa: PLC0415 - only where it is asked for
 
@@ -268,7 +265,7 @@ def _read_dump(options: _Options) -> FileSystem:
     if options.source == "-":
         return parse_dump(sys.stdin.buffer, options.algorithm, Dialect.C, strict=strict)
     with (
-        _about(f'Failed to open dumpfile: "{options.source}"'),
+        about(f'Failed to open dumpfile: "{options.source}"'),
         open(options.source, "rb", buffering=0) as stream,
     ):
         return parse_dump(stream, options.algorithm, Dialect.C, strict=strict)
@@ -277,11 +274,11 @@ def _read_dump(options: _Options) -> FileSystem:
 def _scan(options: _Options, keep_xattr: Callable[[bytes], bool] | None) -> FileSystem:
     from cfsctl.scan import scan_directory  # noqa: PLC0415 - only for directories
 
-    with _about(f'Failed to access source directory: "{options.source}"'):
+    with about(f'Failed to access source directory: "{options.source}"'):
         status = os.stat(options.source)
     if not stat.S_ISDIR(status.st_mode):
         raise MakeError(f'Source path is not a directory: "{options.source}"')
-    with _opened_store(options) as store, _about("Failed to read directory tree"):
+    with _opened_store(options) as store, about("Failed to read directory tree"):
         return scan_directory(
             options.source,
             algorithm=options.algorithm,
@@ -302,7 +299,7 @@ def _opened_store(options: _Options) -> Iterator[DigestStore | None]:
     from cfsctl.cli.digest_store import DigestStore  # noqa: PLC0415 - only where content is kept
     from cfsctl.linux.syscalls import syncfs  # noqa: PLC0415
 
-    with _about(f'Failed to create flat digest store: "{path}"'):
+    with about(f'Failed to create flat digest store: "{path}"'):
         os.makedirs(path, 0o755, exist_ok=True)
         dirfd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -369,72 +366,3 @@ def _remove_devices(filesystem: FileSystem) -> None:
         entries = directory.entries
         for name in [name for name in entries if isinstance(entries[name], CharDevice | BlockDevice)]:
             del entries[name]
-
-
-# Output
-
-
-def _write_image(image: bytearray, path: str) -> None:
-    from cfsctl.linux.files import write_all  # noqa: PLC0415 - only where an image is written
-
-    if path == "-":
-        sys.stdout.flush()
-        write_all(sys.stdout.fileno(), image)
-        return
-    with _about(f'Failed to create image file: "{path}"'):
-        target = os.path.realpath(path)
-        try:
-            old = os.stat(target)
-        except FileNotFoundError:
-            old = None
-        if old is not None and not stat.S_ISREG(old.st_mode):
-            _write_in_place(image, target)
-        else:
-            _replace(image, target, old)
-
-
-def _write_in_place(image: bytearray, path: str) -> None:
-    """Write to a device or a pipe."""
-    from cfsctl.linux.files import write_all  # noqa: PLC0415 - as above
-
-    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
-    try:
-        write_all(fd, image)
-    finally:
-        os.close(fd)
-
-
-def _replace(image: bytearray, path: str, old: os.stat_result | None) -> None:
-    """Write beside, then rename, so that there is the old file or the whole new one."""
-    from cfsctl.linux.files import AnonymousFile, write_all  # noqa: PLC0415 - as above
-
-    mode = stat.S_IMODE(old.st_mode) if old is not None else 0o666 & ~_umask()
-    dirfd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with AnonymousFile(dirfd, mode) as file:
-            write_all(file.fd, image)
-            if old is not None:
-                os.fsync(file.fd)
-            file.replace(dirfd, os.path.basename(path))
-    finally:
-        os.close(dirfd)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-@contextmanager
-def _about(message: str) -> Iterator[None]:
-    """Put in front of what the system refuses what it was refused for."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, CfsError):
-            raise
-        reason = error.strerror or str(error)
-        if error.filename is not None and os.fsdecode(error.filename) not in message:
-            reason = f"{os.fsdecode(error.filename)}: {reason}"
-        raise MakeError(f"{message}: {reason}") from error

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from cfsctl.digest import Algorithm, object_path
+from cfsctl.erofs.attribute_sets import Form, metacopy_value
 from cfsctl.erofs.faults import NodeFault
 from cfsctl.erofs.format import (
     STUB_MODE,
@@ -26,7 +27,7 @@ from cfsctl.erofs.format import (
 )
 from cfsctl.erofs.layout import MAX_SINGLE_CHUNK
 from cfsctl.erofs.order import TreeListing, find_canonical, order_breadth_first, order_depth_first
-from cfsctl.erofs.sharing import AttributeWriter, Form, metacopy_value, splits_external
+from cfsctl.erofs.sharing import AttributeWriter, splits_external
 from cfsctl.erofs.stubs import is_stub, stub_xattrs
 from cfsctl.tree.dialect import Dialect
 from cfsctl.tree.dumped import DumpedFileSystem, RedirectedFile
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from cfsctl.digest import ObjectID
+    from cfsctl.erofs.attribute_sets import AttributeSet, Pair
     from cfsctl.erofs.order import InodeOrder
-    from cfsctl.erofs.sharing import AttributeSet, Pair
     from cfsctl.tree.model import FileSystem, Leaf, Node
 
 

@@ -1,0 +1,91 @@
+"""Images written to files, so that a failure leaves what was there."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cfsctl.errors import CfsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class MakeError(CfsError):
+    """No image could be made of what was asked for."""
+
+
+@contextmanager
+def about(message: str) -> Iterator[None]:
+    """Put in front of what the system refuses what it was refused for."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, CfsError):
+            raise
+        reason = error.strerror or str(error)
+        if error.filename is not None and os.fsdecode(error.filename) not in message:
+            reason = f"{os.fsdecode(error.filename)}: {reason}"
+        raise MakeError(f"{message}: {reason}") from error
+
+
+def write_image(image: bytearray, path: str) -> None:
+    """Write an image to a file, which is replaced whole if it is there; ``-`` is standard output.
+
+    Devices and pipes are written to, links are followed.
+
+    Raises:
+        MakeError: The file cannot be written.
+    """
+    from cfsctl.linux.files import write_all  # noqa: PLC0415 - not every program run writes
+
+    if path == "-":
+        sys.stdout.flush()
+        write_all(sys.stdout.fileno(), image)
+        return
+    with about(f'Failed to create image file: "{path}"'):
+        target = os.path.realpath(path)
+        try:
+            old = os.stat(target)
+        except FileNotFoundError:
+            old = None
+        if old is not None and not stat.S_ISREG(old.st_mode):
+            _write_in_place(image, target)
+        else:
+            _replace(image, target, old)
+
+
+def _write_in_place(image: bytearray, path: str) -> None:
+    """Write to a device or a pipe."""
+    from cfsctl.linux.files import write_all  # noqa: PLC0415 - as above
+
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+    try:
+        write_all(fd, image)
+    finally:
+        os.close(fd)
+
+
+def _replace(image: bytearray, path: str, old: os.stat_result | None) -> None:
+    """Write beside, then rename, so that there is the old file or the whole new one."""
+    from cfsctl.linux.files import AnonymousFile, write_all  # noqa: PLC0415 - as above
+
+    mode = stat.S_IMODE(old.st_mode) if old is not None else 0o666 & ~_umask()
+    dirfd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with AnonymousFile(dirfd, mode) as file:
+            write_all(file.fd, image)
+            if old is not None:
+                os.fsync(file.fd)
+            file.replace(dirfd, os.path.basename(path))
+    finally:
+        os.close(dirfd)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
