@@ -34,11 +34,17 @@ def _program(name: str) -> Program:
     """Import and return the program called `name`; anything unknown is cfsctl itself."""
     # Imported here, so that no program pays for the start of another.
     if name == "mkcomposefs":
-        from cfsctl.cli.mkcomposefs import main as program  # noqa: PLC0415
-    elif name == "composefs-info":
-        from cfsctl.cli.composefs_info import main as program  # noqa: PLC0415
-    elif name == "mount.composefs":
-        from cfsctl.cli.mount_composefs import main as program  # noqa: PLC0415
-    else:
-        from cfsctl.cli.app import main as program  # noqa: PLC0415
-    return program
+        from cfsctl.cli import mkcomposefs  # noqa: PLC0415
+
+        return mkcomposefs.main
+    if name == "composefs-info":
+        from cfsctl.cli import composefs_info  # noqa: PLC0415
+
+        return composefs_info.main
+    if name == "mount.composefs":
+        from cfsctl.cli import mount_composefs  # noqa: PLC0415
+
+        return mount_composefs.main
+    from cfsctl.cli import app  # noqa: PLC0415
+
+    return app.main
