@@ -81,7 +81,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str, s
     program = Path(sys.executable).parent / "cfsctl"
     for name in ("cfsctl", "mkcomposefs", "composefs-info"):
         (tools / name).symlink_to(program)
-    with tarfile.open(VECTORS / "ostree" / "fixture.tar.xz") as archive:
+    with tarfile.open(VECTORS / "ostree" / "fixture" / "fixture.tar.xz") as archive:
         archive.extractall(fix, filter="fully_trusted")
     old = os.umask(0o022)
     try:
