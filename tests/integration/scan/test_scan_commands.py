@@ -106,7 +106,7 @@ def test_cache_can_be_verified(run: Run, command: str) -> None:
     image = run("create-image", "tree")
     assert run("create-image", "--verify-cache", "tree") == image
     _spoil()
-    with pytest.raises(StaleCacheError, match="tree/usr/file.*the scan cache says") as caught:
+    with pytest.raises(StaleCacheError, match=r"tree/usr/file.*the scan cache says") as caught:
         main(["--repo", "repo", command, "--verify-cache", "tree"])
     assert caught.value.exit_code is ExitCode.CORRUPTION
 
