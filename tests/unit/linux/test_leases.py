@@ -13,18 +13,17 @@ from cfsctl.linux.leases import is_open_for_writing
 from cfsctl.linux.syscalls import file_system_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Iterator[Path]:
+def path(tmp_path: Path) -> Path:
     path = tmp_path / "file"
     path.write_bytes(bytes(4096))
     with path.open("rb") as file:
         if is_open_for_writing(file.fileno()):
             pytest.skip("the temporary directory's file system has no leases")
-    yield path
+    return path
 
 
 def _ask(path: Path) -> bool:
