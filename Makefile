@@ -37,7 +37,9 @@ layers: env
 
 tests: env
 	tools/setup-debian.sh
-	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
+	# Forking needs a process without other threads, which a worker of xdist is not.
+	$(PY) -m pytest -n 0 tests/unit/test_workers.py
+	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadgroup --ignore tests/unit/test_workers.py
 
 # Resolve the lock files anew; the only step that looks for newer versions.
 lock: env
