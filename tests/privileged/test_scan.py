@@ -79,7 +79,7 @@ def test_other_users_see_what_they_may(tmp_path: Path, unreadable: str, workers:
     (tree / "directory").mkdir(parents=True)
     (tree / "file").write_bytes(bytes(100))
     (tree / "directory" / "inner").write_bytes(bytes(70))
-    for directory in (tmp_path, *list(tmp_path.parents)[:2]):
+    for directory in (tmp_path, *list(tmp_path.parents)[:-2]):
         directory.chmod(0o755)
     (tree / unreadable).chmod(0)
     read_end, write_end = os.pipe()
