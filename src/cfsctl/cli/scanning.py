@@ -49,7 +49,7 @@ def scan_into(
 ) -> Iterator[FileSystem]:
     """Scan as the command line says, storing what is large; yield the tree.
 
-    What is done with the tree must end in the repository's barrier; the scan cache is written after it.
+    The scan cache is written when all is done, so that it knows of no file whose object was not stored.
 
     Args:
         session: Hears of trouble with the cache.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import signal
 
 
-def is_open_for_writing(fd: int) -> bool:
-    """Return whether anybody has a file open for writing, or mapped for it; also if that cannot be told.
+def is_open_for_writing(fd: int) -> bool | None:
+    """Return whether anybody has a file open for writing, or mapped for it; None if that cannot be told.
 
     The kernel tells by granting a read lease or not (fcntl(2), "Leases"), which is given back at once. It
     grants one to the file's owner and to CAP_LEASE only, and not on network file systems.
@@ -19,7 +20,7 @@ def is_open_for_writing(fd: int) -> bool:
         # Whoever opens the file just now makes the kernel tell us so; the usual signal would be deadly.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except OSError:
-        return True
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
     fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return False

@@ -2,19 +2,20 @@
 
 One file, ``.cfsctl-scan-cache`` in the repository's directory, replaced as a whole:
 
-    header      64 bytes + 32, see `_HEADER`
+    header      72 bytes, see `_HEADER`
     records     sorted by nothing; state of a file, flags, day of last use, object ID
     checksum    SHA-256 of all that precedes
 
 A file's state is its device, inode, size, mtime and ctime. The kernel gives a file a new ctime whenever
-its content or attributes change, and no call sets it, so equal states mean equal content, but for four
+its content or attributes change, and no call sets it, so equal states mean equal content, but for five
 gaps, which are closed as follows (docs/explanation/scan-cache.md has the reasoning):
 
 * A change right after reading may get the same ctime: only files that had been left alone are recorded
   (`cfsctl.scan.recorder`).
+* Programs that make whole file systems make the times up: those are told by their looks (the same).
 * A clock that is set back may give a ctime again: the cache is dropped then.
-* A crash may lose content but not its metadata: records outlive a boot only if a barrier came between
-  reading the file and writing the record.
+* A crash may lose content and keep the metadata, or lose the ctime and keep the content: no record
+  outlives the boot it was made in.
 * The file itself may be damaged, or made by somebody else: it counts only with the right checksum,
   repository, hash algorithm and size.
 
@@ -45,14 +46,11 @@ CACHE_NAME: Final = ".cfsctl-scan-cache"
 IS_PLAIN: Final = 1
 """Flag: the file has no extended attributes at all, as far as this user can see."""
 
-IS_DURABLE: Final = 2
-"""Flag: the content was on disk before the record was written."""
-
 _MAGIC: Final = b"cfsscan\0"
-_VERSION: Final = 1
-_HEADER = struct.Struct("<8sHHI16s16sQQqq")
+_VERSION: Final = 2
+_HEADER = struct.Struct("<8sHHI16s16sQQq")
 """magic, version, kernel's number of the hash algorithm, number of records, boot ID, viewer, device and
-inode of the repository's directory, clock, clock minus uptime (both in nanoseconds)."""
+inode of the repository's directory, clock minus uptime in nanoseconds."""
 
 STATE = struct.Struct("<QQQqq")
 """Device, inode, size, mtime, ctime: `cfsctl.scan.files.State`."""
@@ -86,7 +84,6 @@ class _Circumstances(NamedTuple):
         viewer: Stands for user, capabilities and user namespace, on which visible attributes depend.
         device: Of the repository's directory.
         inode: Of the repository's directory.
-        clock_ns: Time of day.
         offset_ns: Time of day minus time since the start; less than before if the clock was set back.
     """
 
@@ -94,7 +91,6 @@ class _Circumstances(NamedTuple):
     viewer: bytes
     device: int
     inode: int
-    clock_ns: int
     offset_ns: int
 
 
@@ -123,7 +119,7 @@ class FileCache:
         self._value_size = VALUE_HEAD.size + algorithm.digest_size
         self._record = struct.Struct(f"{STATE.size}s{self._value_size}s")
         self._news: dict[bytes, bytes] = {}
-        self._now = _look_around(dirfd)
+        self._started = _look_around(dirfd)
 
     @classmethod
     def load(
@@ -146,8 +142,9 @@ class FileCache:
             reporter(Message(f"the scan cache is not used: {error}"))
             return cache
         try:
-            largest = _HEADER.size + _MAX_RECORDS * cache._record.size + _CHECKSUM_SIZE
-            cache._parse(read_all(fd, largest))
+            if os.fstat(fd).st_uid in {os.geteuid(), 0}:
+                largest = _HEADER.size + _MAX_RECORDS * cache._record.size + _CHECKSUM_SIZE
+                cache._parse(read_all(fd, largest))
         except (ScanCacheError, OSError) as error:
             reporter(Message(f"the scan cache is not used: {error}"))
         finally:
@@ -188,37 +185,28 @@ class FileCache:
         then = _Circumstances(*rest)
         if self._is_believed(then):
             self.records = dict(self._record.iter_unpack(body[_HEADER.size : end]))
-            self._lose_across_boots(then)
+            if then.viewer != self._started.viewer:
+                self._forget_attributes()
 
     def _is_believed(self, then: _Circumstances) -> bool:
         """Return whether a cache written under these circumstances is any good now."""
-        now = self._now
-        if (then.device, then.inode) != (now.device, now.inode):
-            return False
-        if then.boot_id == now.boot_id:
-            return now.offset_ns >= then.offset_ns - _CLOCK_TOLERANCE_NS
-        return now.clock_ns >= then.clock_ns
+        now = self._started
+        return (
+            (then.device, then.inode, then.boot_id) == (now.device, now.inode, now.boot_id)
+            and now.boot_id != _NO_BOOT
+            and now.offset_ns >= then.offset_ns - _CLOCK_TOLERANCE_NS
+        )
 
-    def _lose_across_boots(self, then: _Circumstances) -> None:
-        """Drop what a crash may have made untrue, and what another user may see differently."""
-        if then.boot_id != self._now.boot_id or self._now.boot_id == _NO_BOOT:
-            self.records = {
-                state: _set_flags(value, IS_DURABLE)
-                for state, value in self.records.items()
-                if value[0] & IS_DURABLE
-            }
-        elif then.viewer != self._now.viewer:
-            self.records = {
-                state: _set_flags(value, value[0] & ~IS_PLAIN) for state, value in self.records.items()
-            }
+    def _forget_attributes(self) -> None:
+        """Drop what another user may have seen differently."""
+        self.records = {
+            state: bytes((value[0] & ~IS_PLAIN,)) + value[1:] for state, value in self.records.items()
+        }
 
     # Writing
 
     def save(self, *, reporter: Reporter = silent) -> bool:
         """Write the cache if there is something new.
-
-        Call this after the repository's barrier: what was read from the same file system before that is
-        on disk then, content included, and its records outlive the next boot.
 
         Args:
             reporter: Hears of a failure; a cache that cannot be written is no error.
@@ -229,22 +217,20 @@ class FileCache:
         if not self._news:
             return False
         now = _look_around(self._dirfd)
-        if now.boot_id == _NO_BOOT or now.offset_ns < self._now.offset_ns - _CLOCK_TOLERANCE_NS:
+        if now.boot_id == _NO_BOOT or now.offset_ns < self._started.offset_ns - _CLOCK_TOLERANCE_NS:
             return False
         try:
-            self._write(self._merge(now.device), now)
+            self._write(self._merge(), now)
         except OSError as error:
             reporter(Message(f"the scan cache was not written: {error}"))
             return False
         return True
 
-    def _merge(self, device: int) -> dict[bytes, bytes]:
+    def _merge(self) -> dict[bytes, bytes]:
         """Return what there was and is, without what has not been used for long."""
         oldest = max(0, self.today - _MAX_UNUSED_DAYS)
         merged = {state: value for state, value in self.records.items() if _day_of(value) >= oldest}
-        prefix = device.to_bytes(8, "little")
-        for state, value in self._news.items():
-            merged[state] = _set_flags(value, value[0] | IS_DURABLE) if state.startswith(prefix) else value
+        merged |= self._news
         if len(merged) <= _MAX_RECORDS:
             return merged
         latest = sorted(merged.items(), key=lambda item: _day_of(item[1]))[-_MAX_RECORDS:]
@@ -263,20 +249,14 @@ def _day_of(value: bytes) -> int:
     return value[1] | value[2] << 8
 
 
-def _set_flags(value: bytes, flags: int) -> bytes:
-    return bytes((flags,)) + value[1:]
-
-
 def _look_around(dirfd: int) -> _Circumstances:
     status = os.fstat(dirfd)
-    clock_ns = time.time_ns()
     return _Circumstances(
         _read_boot_id(),
         _describe_viewer(),
         status.st_dev,
         status.st_ino,
-        clock_ns,
-        clock_ns - time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+        time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME),
     )
 
 

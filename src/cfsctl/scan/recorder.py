@@ -4,8 +4,12 @@ A record is made only if no later change can leave the file in the same state. A
 the current time as ctime, so it is enough that the file's ctime is in the past when reading begins:
 by two seconds, more than any clock tick and any file system's resolution. One kind of change comes
 later than its ctime: a process that has mapped the file, or is in the middle of a long write(2), can go
-on without another mark until the page has been written back, which the kernel does within half a
-minute. So a file is recorded if its ctime is a minute old, or if nobody has it open for writing.
+on without another mark until the page has been written back. So a file is recorded only if nobody has
+it open for writing; where the kernel does not tell, its ctime must be old enough for that.
+
+A ctime is the kernel's only where the kernel has made the file. Programs that make whole file systems
+write what they like, and the same into each of two images that may be mounted one after the other. They
+have no fractions of a second, so a file with such a ctime is not recorded.
 
 All that is only known of the file systems listed here.
 """
@@ -26,8 +30,10 @@ if TYPE_CHECKING:
     from cfsctl.scan.files import State
 
 _RACY_NS: Final = 2_000_000_000
-_QUIET_NS: Final = 60_000_000_000
-"""Dirty pages are written back after 30 s, looked for every 5 s (vm.dirty_expire_centisecs)."""
+_QUIET_NS: Final = 3600 * 1_000_000_000
+"""Dirty pages are written back after 30 s (vm.dirty_expire_centisecs), or later where the disk is slow."""
+
+_SECOND_NS: Final = 1_000_000_000
 
 _TRUSTED_TYPES: Final = frozenset(
     {
@@ -36,13 +42,12 @@ _TRUSTED_TYPES: Final = frozenset(
         0x9123683E,  # Btrfs
         0xF2F52010,  # F2FS
         0xCA451A4E,  # bcachefs
-        0xE0F5E1E2,  # EROFS
-        0x73717368,  # SquashFS
     }
 )
 """File systems that keep a ctime which the kernel sets on every change (linux/magic.h). Not among them:
 tmpfs, where writing through a mapping leaves no mark; overlayfs, which may lie on it; FUSE and network
-file systems, whose times come from somebody else's clock."""
+file systems, whose times come from somebody else's clock; EROFS, SquashFS and ISO 9660, whose times were
+chosen by a program."""
 
 
 class StaleCacheError(IntegrityError):
@@ -80,10 +85,12 @@ class Recorder:
             fd: The file, open for reading only, borrowed.
             state: As it was found before.
         """
-        age_ns = time.time_ns() - state[4]
-        if age_ns < _RACY_NS or not self._is_trusted(state[0], fd):
+        ctime_ns = state[4]
+        age_ns = time.time_ns() - ctime_ns
+        if age_ns < _RACY_NS or not ctime_ns % _SECOND_NS or not self._is_trusted(state[0], fd):
             return False
-        return age_ns >= _QUIET_NS or not is_open_for_writing(fd)
+        is_open = is_open_for_writing(fd)
+        return age_ns >= _QUIET_NS if is_open is None else not is_open
 
     def _is_trusted(self, device: int, fd: int) -> bool:
         trusted = self._trusted.get(device)

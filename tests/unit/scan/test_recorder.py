@@ -72,35 +72,51 @@ def test_file_must_have_been_left_alone(
     assert _may_record(cache, file) is expected
 
 
-@pytest.mark.parametrize(("seconds", "expected"), [(3, False), (50, False), (62, True)])
+@pytest.mark.parametrize("seconds", [3, 100, 10_000])
 @pytest.mark.parametrize("is_mapped", [True, False])
-def test_file_that_is_open_for_writing_must_have_been_quiet_for_longer(
-    cache: FileCache,
-    file: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    seconds: float,
-    *,
-    is_mapped: bool,
-    expected: bool,
+def test_file_that_is_open_for_writing_is_not_recorded(
+    cache: FileCache, file: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, *, is_mapped: bool
 ) -> None:
     _pass_time(monkeypatch, seconds)
     with file.open("r+b") as writer:
         mapping = mmap.mmap(writer.fileno(), 4096)
         if not is_mapped:
             mapping.close()
-            assert _may_record(cache, file) is expected
+            assert not _may_record(cache, file)
     # The mapping alone counts as well, when no descriptor is left.
     if is_mapped:
-        assert _may_record(cache, file) is expected
+        assert not _may_record(cache, file)
         mapping.close()
     assert _may_record(cache, file)
 
 
-def test_other_file_systems_are_not_relied_on(
+@pytest.mark.parametrize(("seconds", "expected"), [(3, False), (3500, False), (3700, True)])
+def test_file_must_be_old_where_writers_are_not_known(
+    cache: FileCache, file: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, *, expected: bool
+) -> None:
+    _pass_time(monkeypatch, seconds)
+    monkeypatch.setattr(recorder, "is_open_for_writing", lambda _: None)
+    assert _may_record(cache, file) is expected
+
+
+def test_time_that_a_program_made_up_is_not_relied_on(
     cache: FileCache, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _pass_time(monkeypatch, 100)
-    monkeypatch.setattr(recorder, "file_system_type", lambda _: 0x01021994)  # tmpfs
+    with file.open("rb") as stream:
+        device, inode, size, mtime_ns, ctime_ns = file_state(os.fstat(stream.fileno()))
+        whole = ctime_ns // SECOND * SECOND
+        for ctime, expected in ((whole, False), (whole + 1, True)):
+            state = (device, inode, size, mtime_ns, ctime)
+            assert Recorder(cache).may_record(stream.fileno(), state) is expected
+
+
+@pytest.mark.parametrize("kind", [0x01021994, 0xE0F5E1E2], ids=["tmpfs", "erofs"])
+def test_other_file_systems_are_not_relied_on(
+    cache: FileCache, file: Path, monkeypatch: pytest.MonkeyPatch, kind: int
+) -> None:
+    _pass_time(monkeypatch, 100)
+    monkeypatch.setattr(recorder, "file_system_type", lambda _: kind)
     assert not _may_record(cache, file)
 
 

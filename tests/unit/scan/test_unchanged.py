@@ -208,10 +208,10 @@ def test_change_within_one_tick_of_the_clock_is_noticed(
     site: _Site, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
 ) -> None:
     # Files are scanned the moment they are made and changed the moment they are scanned. Newer kernels
-    # notice that somebody looked and stamp more finely then; not so a file system with whole seconds.
+    # notice that somebody looked and stamp more finely then; not so one whose clock ticks once a second.
     def coarse(status: os.stat_result) -> files.State:
         device, inode, size, mtime_ns, ctime_ns = real(status)
-        return device, inode, size, mtime_ns, ctime_ns // 10**9 * 10**9
+        return device, inode, size, mtime_ns, ctime_ns // 10**9 * 10**9 + 1
 
     real = files.file_state
     monkeypatch.setattr(files, "file_state", coarse)
