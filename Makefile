@@ -38,8 +38,8 @@ layers: env
 tests: env
 	tools/setup-debian.sh
 	# Forking needs a process without other threads, which a worker of xdist is not.
-	$(PY) -m pytest -n 0 tests/unit/test_workers.py
-	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadgroup --ignore tests/unit/test_workers.py
+	$(PY) -m pytest -n 0 -m forks
+	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadgroup -m "not forks"
 
 # Resolve the lock files anew; the only step that looks for newer versions.
 lock: env

@@ -20,6 +20,8 @@ from cfsctl.workers import WorkerDiedError, WorkerFailedError, WorkerPool, defau
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.forks
+
 T = TypeVar("T")
 R = TypeVar("R")
 

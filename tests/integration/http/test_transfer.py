@@ -122,6 +122,7 @@ def test_closed_is_not_the_end(fetcher: Fetcher, server: FaultyServer) -> None:
     assert fetcher.get(url, limit_bytes=4).body == b"body"
 
 
+@pytest.mark.forks
 def test_workers_open_connections_of_their_own(transport: Transport) -> None:
     # The workers are forked before the server has threads, and after the fetcher was used.
     fetcher = open_fetcher(QUICK, transport=transport)
@@ -132,7 +133,9 @@ def test_workers_open_connections_of_their_own(transport: Transport) -> None:
     def handle(url: str) -> tuple[bytes, int]:
         return fetch(fetcher, url), fetcher.statistics.requests
 
+    deadline_s = time.monotonic() + 10
     while not is_fork_safe():
+        assert time.monotonic() < deadline_s, "this process has other threads and may not fork"
         time.sleep(0.01)  # a thread that was joined takes a moment to leave the process
     with WorkerPool(lambda: handle, 2) as pool, FaultyServer() as server:
         assert pool.count == 2
