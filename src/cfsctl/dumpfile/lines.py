@@ -60,10 +60,8 @@ class LineParser(FieldParser):
             DumpfileError: It is wrong.
         """
         self._number = number
-        if not self._is_c:
-            line = line.removesuffix(b"\r")
-            if not line.strip():
-                return
+        if not self._is_c and not line.strip():
+            return
         fields = line.split(b" ", len(FIELDS))
         path = self._path(fields[0], "PATH")
         is_link = len(fields) > 2 and b"@" in fields[2][:1]

@@ -33,7 +33,7 @@ from cfsctl.tree.dialect import Dialect
 from cfsctl.tree.model import NO_XATTRS, Directory, ExternalFile, InlineFile, Symlink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import Protocol
 
     from cfsctl.digest import Algorithm
@@ -74,23 +74,35 @@ def parse_dump(
     """
     with paused_collector():
         reader = _Reader(algorithm, dialect, strict=strict)
-        for lines in _iter_lines(stream, must_end=strict and dialect is Dialect.C):
+        is_c = dialect is Dialect.C
+        for lines in _iter_lines(stream, keep_cr=is_c, must_end=strict and is_c):
             reader.feed(lines)
         return reader.finish()
 
 
-def _iter_lines(stream: ByteStream, *, must_end: bool) -> Iterator[list[bytes]]:
+def _iter_lines(stream: ByteStream, *, keep_cr: bool, must_end: bool) -> Iterator[list[bytes]]:
     """Cut the stream into lines.
+
+    Args:
+        stream: Where they come from.
+        keep_cr: Whether a carriage return at the end of a line belongs to the line.
+        must_end: Whether the last line has to end like the others.
 
     Yields:
         Some lines at a time, without their ends.
+
+    Raises:
+        DumpfileError: A NUL, a line that is too long, or one that does not end.
     """
     rest = b""
     number = 1
     while chunk := stream.read(_CHUNK):
         nul = chunk.find(b"\0")
-        lines = (rest + (chunk if nul < 0 else chunk[:nul])).split(b"\n")
+        text = rest + (chunk if nul < 0 else chunk[:nul])
+        lines = text.split(b"\n")
         rest = lines.pop()
+        if not keep_cr and b"\r" in text:
+            lines = [line.removesuffix(b"\r") for line in lines]
         # Only the first can have grown over several chunks.
         if lines and len(lines[0]) > MAX_LINE:
             raise DumpfileError(f"longer than {MAX_LINE} bytes", line=number)
@@ -130,11 +142,12 @@ class _Reader:
         find_mode, find_id, find_xattrs = parser.modes.get, parser.ids.get, parser.xattrs.get
         hex_size, path_split, content_limit = self._hex_size, self._path_split, self._content_limit
         last_parent = last_time = b"?"
+        pairs = b""
         seconds = nanoseconds = 0
         entries: dict[bytes, Directory | Leaf] = {}
         for number, line in enumerate(lines, self._number + 1):
             fields = line.split(b" ", 11)
-            xattrs = NO_XATTRS
+            xattrs: Mapping[bytes, bytes] | None = NO_XATTRS
             if len(fields) == 12:
                 (
                     path,
@@ -150,7 +163,7 @@ class _Reader:
                     digest,
                     pairs,
                 ) = fields
-                xattrs = find_xattrs(pairs) or parser.parse_xattrs(pairs, number)
+                xattrs = find_xattrs(pairs)
             elif len(fields) == 11:
                 path, size, mode_text, nlink, uid_text, gid_text, rdev, time, payload, content, digest = (
                     fields
@@ -166,7 +179,7 @@ class _Reader:
                 if b"\0" in path:
                     path = b""
             known_mode, uid, gid = find_mode(mode_text), find_id(uid_text), find_id(gid_text)
-            parent, _, name = path.rpartition(b"/")
+            parent, slash, name = path.rpartition(b"/")
             if parent != last_parent:
                 directory = directories.get(parent)
                 if directory is None:
@@ -178,6 +191,7 @@ class _Reader:
                 known_mode is None
                 or uid is None
                 or gid is None
+                or not slash
                 or name in entries
                 or name in _NO_NAMES
                 or len(name) > MAX_NAME
@@ -189,6 +203,9 @@ class _Reader:
                 parse(line, number)
                 continue
             kind, mode = known_mode
+            if nlink != b"1" and (kind != S_IFDIR or not nlink.isdigit() or len(nlink) > 9):
+                parse(line, number)
+                continue
             if time != last_time:
                 second_text, _, nanosecond_text = time.partition(b".")
                 if (
@@ -201,9 +218,10 @@ class _Reader:
                 else:
                     seconds, nanoseconds = parser.parse_time(time, number)
                 last_time = time
-            if nlink != b"1" and (kind != S_IFDIR or not nlink.isdigit() or len(nlink) > 9):
-                parse(line, number)
-                continue
+            if xattrs is None:
+                # Not sooner, so that the first field that is wrong is the one that is told of, and because
+                # hard links may have anything here.
+                xattrs = parser.parse_xattrs(pairs, number)
             if kind == S_IFREG and len(digest) == hex_size and content == b"-":
                 try:
                     object_id = unhexlify(digest)
@@ -230,7 +248,7 @@ class _Reader:
                     kind == S_IFLNK
                     and payload != b"-"
                     and b"\\" not in payload
-                    and 0 < len(payload) <= MAX_TARGET
+                    and 0 < len(payload) == int(size) <= MAX_TARGET
                 ):
                     entries[name] = Symlink(payload, mode, uid, gid, seconds, nanoseconds, xattrs)
                     continue

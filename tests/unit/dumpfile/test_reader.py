@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 
@@ -26,6 +27,8 @@ BOTH = (RUST, C)
 ROOT = "/ 0 40755 2 0 0 0 0.0 - - -\n"
 HEX = "ab" + "cd" * 31
 PATH = f"ab/{HEX[2:]}"
+USUAL = "/.1 0 40755 2 0 0 0 0.0 - - -\n/.2 0 100644 1 0 0 0 0.0 - - - a=1\n/.3 1 120777 1 0 0 0 0.0 x - -\n"
+"""Lines after which the reader has seen the usual modes and owners, and takes the fast way."""
 
 
 def entry(dump: str | bytes, dialect: Dialect = RUST) -> Directory | Leaf:
@@ -128,6 +131,21 @@ def test_ends_of_lines() -> None:
     assert entry(f"\n{ROOT}\r\n \t\n/f 0 100644 1 0 0 0 0.0 - - -").mode == 0o644
     assert entry(f"{ROOT}/f 0 100644 1 0 0 0 0.0 - - -", C).mode == 0o644
     assert entry(f"{ROOT}/f 0 100644 1 0 0 0 0.0 - - - a=1 \n", C).mode == 0o644
+
+
+@pytest.mark.parametrize("before", ["", USUAL])
+def test_a_carriage_return_ends_no_value(before: str) -> None:
+    dump = f"{ROOT}{before}/f 0 100644 1 0 0 0 0.0 - - - a=1\r\n"
+    assert dict(parse(dump).root.entries[b"f"].xattrs) == {b"a": b"1"}
+    assert dict(parse(dump, C).root.entries[b"f"].xattrs) == {b"a": b"1\r"}
+
+
+@pytest.mark.parametrize("dialect", BOTH)
+@pytest.mark.parametrize("before", ["", USUAL])
+def test_what_follows_the_fields_of_a_hard_link_is_of_no_effect(before: str, dialect: Dialect) -> None:
+    dump = f"{ROOT}{before}/f 0 {REG} - - -\n/g 0 @120000 - - - - 0.0 /f - - no attribute\n"
+    entries = parse(dump, dialect).root.entries
+    assert entries[b"g"] is entries[b"f"]
 
 
 @pytest.mark.parametrize("tree", random_trees()[:20], ids=lambda tree: tree.name)
@@ -321,6 +339,26 @@ def test_what_is_wrong_is_told_by_line_and_field(name: str) -> None:
         assert len(str(caught.value)) < 300
 
 
+@pytest.mark.parametrize("name", [name for name in REFUSED if REFUSED[name][1].startswith(ROOT)])
+def test_the_fast_way_refuses_the_same(name: str) -> None:
+    dialects, dump, _ = REFUSED[name]
+    for dialect in dialects:
+        found = []
+        for before in ("", USUAL):
+            with pytest.raises(DumpfileError) as caught:
+                parse(ROOT + before + dump.removeprefix(ROOT), dialect)
+            found.append(re.sub(r"line \d+", "line N", str(caught.value)))
+        assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("before", ["", USUAL])
+def test_the_first_wrong_field_is_told(before: str) -> None:
+    with pytest.raises(DumpfileError, match="SIZE: "):
+        parse(f"{ROOT}{before}/f x {REG} - - - no attribute\n")
+    with pytest.raises(DumpfileError, match="KEY=VALUE: "):
+        parse(f"{ROOT}{before}/f 1 {REG} - - {HEX} no attribute\n")
+
+
 ACCEPTED_BY_C = {
     "relative": f"{ROOT}f 0 {REG} - - -\n",
     "slashes": f"{ROOT}//f 0 {REG} - - -\n",
@@ -332,10 +370,12 @@ ACCEPTED_BY_C = {
 
 
 @pytest.mark.parametrize("name", ACCEPTED_BY_C)
-def test_the_c_dialect_takes_what_the_c_tool_takes(name: str) -> None:
-    assert list(parse(ACCEPTED_BY_C[name], C).root.entries) == [b"f"]
+@pytest.mark.parametrize("before", ["", USUAL])
+def test_the_c_dialect_takes_what_the_c_tool_takes(name: str, before: str) -> None:
+    dump = ROOT + before + ACCEPTED_BY_C[name].removeprefix(ROOT)
+    assert list(parse(dump, C).root.entries)[-1] == b"f"
     with pytest.raises(DumpfileError):
-        parse(ACCEPTED_BY_C[name], RUST)
+        parse(dump, RUST)
 
 
 @pytest.mark.parametrize(
@@ -347,11 +387,13 @@ def test_the_c_dialect_takes_what_the_c_tool_takes(name: str) -> None:
         (f"{ROOT}/f 0 {REG} - - -", "line 2: the last line does not end"),
     ],
 )
-def test_strictness(dump: str, message: str) -> None:
+@pytest.mark.parametrize("before", ["", USUAL])
+def test_strictness(dump: str, message: str, before: str) -> None:
+    dump = ROOT + before + dump.removeprefix(ROOT)
     stream = io.BytesIO(dump.encode())
-    with pytest.raises(DumpfileError, match=message):
+    with pytest.raises(DumpfileError, match=message if not before else message.replace("line 2", "line 5")):
         parse_dump(stream, Algorithm.SHA256, C, strict=True)
-    assert len(parse(dump, C).root.entries) == 1
+    assert b"f" in parse(dump, C).root.entries
 
 
 def test_a_line_without_end_is_not_read_to_its_end() -> None:
