@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -42,8 +41,7 @@ class Computation(NamedTuple):
         return f"{self.algorithm.hash_name} and image format {self.format_version.value}"
 
 
-@dataclass(slots=True)
-class Session:
+class Session(NamedTuple):
     """What stands before the sub-command.
 
     Attributes:

@@ -14,7 +14,6 @@ in a list comprehension from memoryviews that are sliced beforehand where the bu
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 from typing import TYPE_CHECKING, Final, Protocol
@@ -73,14 +72,25 @@ class _Suite:
         return self.describe(size, self.function(digests.ljust(BLOCK_SIZE, b"\0")).digest())
 
 
-# OpenSSL's constructors, as hashlib exports them; the built-in fallback is 4 to 6 times slower.
-_SHA256: Final = _Suite(Algorithm.SHA256, hashlib.sha256)
-_SHA512: Final = _Suite(Algorithm.SHA512, hashlib.sha512)
 _ALGORITHM_SHA256: Final = Algorithm.SHA256
+_SUITES: Final[dict[bool, _Suite]] = {}
+"""Suites that were asked for, by whether they are for SHA-256."""
 
 
 def _suite(algorithm: Algorithm) -> _Suite:
-    return _SHA256 if algorithm is _ALGORITHM_SHA256 else _SHA512
+    is_sha256 = algorithm is _ALGORITHM_SHA256
+    suite = _SUITES.get(is_sha256)
+    if suite is None:
+        suite = _SUITES[is_sha256] = _make_suite(algorithm)
+    return suite
+
+
+def _make_suite(algorithm: Algorithm) -> _Suite:
+    # Loading OpenSSL takes milliseconds, which commands that compute no digest are spared.
+    import hashlib  # noqa: PLC0415
+
+    # OpenSSL's constructors, as hashlib exports them; the built-in fallback is 4 to 6 times slower.
+    return _Suite(algorithm, hashlib.sha256 if algorithm is _ALGORITHM_SHA256 else hashlib.sha512)
 
 
 def compute_digest(data: bytes | bytearray | memoryview, algorithm: Algorithm) -> ObjectID:

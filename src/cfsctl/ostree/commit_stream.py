@@ -67,11 +67,6 @@ def _fail(field: str, expected: str, found: object) -> NoReturn:
     raise CommitStreamError(f"commit stream {field}: expected {expected}, found {found}", field=field)
 
 
-def stream_name(checksum: Checksum) -> str:
-    """Return the content identifier of a commit's stream."""
-    return f"ostree-commit-{checksum.hex()}"
-
-
 class CommitStream:
     """A commit that is stored, with everything of it but large contents.
 

@@ -15,9 +15,9 @@ from cfsctl.erofs.format import XATTR_OVERLAY_PREFIX, XATTR_PREFIXES, ErofsError
 from cfsctl.erofs.superblock import read_superblock
 from cfsctl.errors import IntegrityError
 from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.ostree.commit_stream import IMAGE_REF, stream_name, write_commit_stream
+from cfsctl.ostree.commit_stream import IMAGE_REF, write_commit_stream
 from cfsctl.ostree.objects import OstreeObjectError, parse_dirmeta, parse_zlib_file_header
-from cfsctl.ostree.refs import open_commit
+from cfsctl.ostree.refs import open_commit, stream_name
 from cfsctl.ostree.to_tree import XattrNames, commit_to_filesystem
 from cfsctl.progress import Message, silent
 

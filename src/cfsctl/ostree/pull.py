@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from cfsctl.errors import CfsError, FormatError, IntegrityError
 from cfsctl.ostree.background import BackgroundCall
-from cfsctl.ostree.commit_stream import stream_name
 from cfsctl.ostree.file_workers import FileWorkers
 from cfsctl.ostree.images import ensure_image, find_image, name_commit, store_images
 from cfsctl.ostree.partial import drop_partial, find_partial, save_partial
@@ -31,6 +30,7 @@ from cfsctl.ostree.refs import (
     open_commit_object,
     parse_commit_id,
     resolve_source,
+    stream_name,
     tag_ref,
 )
 from cfsctl.ostree.to_tree import XattrNames

@@ -15,8 +15,7 @@ would go, but only those links that lead nowhere already.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.repository.mark import Marker
 from cfsctl.repository.sweep import find_dead_objects, find_leftovers, remove_objects
@@ -32,8 +31,7 @@ _MAX_PROBLEMS: Final = 1000
 """Problems that are kept; a directory of a million foreign files must not fill the memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class GcResult:
+class GcResult(NamedTuple):
     """What a collection did, or would do.
 
     Attributes:
@@ -95,15 +93,14 @@ def collect_garbage(
         return _Collection(repository, is_dry_run=False).run(roots)
 
 
-@dataclass(slots=True)
-class _Pruned:
+class _Pruned(NamedTuple):
     """Links of one category that go."""
 
-    entries: list[str] = field(default_factory=list)
-    refs: list[str] = field(default_factory=list)
+    entries: list[str]
+    refs: list[str]
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         return len(self.entries) + len(self.refs)
 
 
@@ -139,8 +136,8 @@ class _Collection:
             self._is_dry_run,
             len(dead),
             sum(item.size for item in dead),
-            images.count,
-            streams.count,
+            images.total,
+            streams.total,
             len(leftovers),
             problems[:_MAX_PROBLEMS],
             marks.is_complete,
@@ -165,7 +162,7 @@ class _Collection:
 
     def _find_prunable(self, links: CategoryMarks, marks: Marks) -> _Pruned:
         """Return the links that lead nowhere, or in a real run will do so after the collection."""
-        pruned = _Pruned(refs=[ref.name for ref in links.misdirected])
+        pruned = _Pruned(entries=[], refs=[ref.name for ref in links.misdirected])
         may_sweep = marks.is_complete and not self._is_dry_run
         for entry, object_id in sorted(links.entries.items()):
             if entry in links.roots:
@@ -177,5 +174,5 @@ class _Collection:
 
 
 def _prune(links: CategoryMarks, pruned: _Pruned) -> None:
-    if pruned.count:
+    if pruned.total:
         links.category.prune(pruned.entries, pruned.refs)

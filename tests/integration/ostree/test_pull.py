@@ -12,7 +12,7 @@ import pytest
 from cfsctl.errors import CfsError, DigestMismatchError, ExitCode
 from cfsctl.gvariant import Variant
 from cfsctl.ostree import images
-from cfsctl.ostree.commit_stream import stream_name, write_commit_stream
+from cfsctl.ostree.commit_stream import write_commit_stream
 from cfsctl.ostree.images import commit_image
 from cfsctl.ostree.limits import LimitError, PlanLimits
 from cfsctl.ostree.local import LocalArchiveSource
@@ -26,7 +26,7 @@ from cfsctl.ostree.objects import (
 )
 from cfsctl.ostree.policy import BindingError, DowngradeError
 from cfsctl.ostree.pull import PullResult, pull
-from cfsctl.ostree.refs import CommitNotFoundError, find_tag, open_commit, remove_tag
+from cfsctl.ostree.refs import CommitNotFoundError, find_tag, open_commit, remove_tag, stream_name
 from cfsctl.ostree.source import ObjectMissingError, RefNotFoundError
 from cfsctl.ostree.to_tree import XattrNames
 from cfsctl.progress import Done, Event, Message

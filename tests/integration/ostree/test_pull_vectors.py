@@ -12,10 +12,10 @@ import pytest
 from cfsctl.digest import Algorithm
 from cfsctl.dumpfile import iter_dump
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.ostree.commit_stream import stream_name
 from cfsctl.ostree.images import commit_image, commit_tree
 from cfsctl.ostree.local import LocalArchiveSource
 from cfsctl.ostree.pull import pull
+from cfsctl.ostree.refs import stream_name
 from cfsctl.ostree.to_tree import XattrNames
 from cfsctl.repository import Repository
 from cfsctl.repository.gc import collect_garbage

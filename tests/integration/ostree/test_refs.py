@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.errors import ExitCode
-from cfsctl.ostree.commit_stream import stream_name
 from cfsctl.ostree.pull import pull
 from cfsctl.ostree.refs import (
     AmbiguousPrefixError,
@@ -23,6 +22,7 @@ from cfsctl.ostree.refs import (
     remove_tag,
     resolve_source,
     set_tag,
+    stream_name,
     tag_ref,
     unescape_tag,
 )

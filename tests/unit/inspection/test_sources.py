@@ -23,8 +23,8 @@ from cfsctl.inspection.sources import (
     check_algorithm,
     common_algorithm,
 )
-from cfsctl.ostree.commit_stream import stream_name, write_commit_stream
-from cfsctl.ostree.refs import set_tag
+from cfsctl.ostree.commit_stream import write_commit_stream
+from cfsctl.ostree.refs import set_tag, stream_name
 from cfsctl.ostree.to_tree import XattrNames
 from cfsctl.repository import NotARepositoryError, Repository, init_repository
 from cfsctl.scan import XattrFilter

@@ -17,11 +17,11 @@ from cfsctl.ostree.commit_stream import (
     IMAGE_REF,
     CommitStream,
     CommitStreamError,
-    stream_name,
     write_commit_stream,
 )
 from cfsctl.ostree.limits import LimitError
 from cfsctl.ostree.objects import ObjectKind, OstreeObjectError
+from cfsctl.ostree.refs import stream_name
 from cfsctl.splitstream import ContentType, SplitstreamError, SplitstreamReader
 from tests.fakes.object_store import MemoryStore
 from tests.support.commits import CommitMaker, checksum_of
