@@ -82,11 +82,14 @@ def exit_status(error: CfsError | OSError) -> int:
     return _OS_ERROR_CODES.get(error.errno or 0, ExitCode.ERROR)
 
 
+def escape_controls(text: str) -> str:
+    """Return `text` with control characters but newline escaped, so that no name can steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def printable(text: str) -> str:
-    """Return `text` with control characters escaped, so that no name can steer a terminal."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
-    ).replace("\n", "\\n")
+    """Return `text` on one line, with control characters escaped."""
+    return escape_controls(text).replace("\n", "\\n")
 
 
 def _os_error_text(error: OSError) -> str:

@@ -7,14 +7,10 @@ import sys
 import unicodedata
 from typing import TYPE_CHECKING
 
+from cfsctl.cli.outcome import escape_controls
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-
-def write_bytes(data: bytes) -> None:
-    """Write raw bytes to standard output."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
 
 
 def write_lines(lines: Iterable[bytes]) -> None:
@@ -38,7 +34,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         header: One title per column.
         rows: Cells as text, as many per row as there are titles.
     """
-    split = [[_printable(cell).split("\n") for cell in row] for row in (header, *rows)]
+    split = [[escape_controls(cell).split("\n") for cell in row] for row in (header, *rows)]
     widths = [max(_width(line) for row in split for line in row[column]) for column in range(len(header))]
     rules = {name: _rule(widths, marks) for name, marks in _RULES.items()}
     lines = [rules["top"], *_row_lines(split[0], widths), rules["header"]]
@@ -73,11 +69,6 @@ def _row_lines(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> list[st
         ]
         lines.append("│" + "┆".join(padded) + "│")
     return lines
-
-
-def _printable(cell: str) -> str:
-    """Escape control characters other than newline, so that no name can steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in cell)
 
 
 def _width(text: str) -> int:
