@@ -18,7 +18,6 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from cfsctl.digest import Checksum
 from cfsctl.errors import ExitCode
 from cfsctl.linux.files import open_regular, read_all
 from cfsctl.linux.syscalls import openat2
@@ -30,11 +29,13 @@ from cfsctl.ostree.source import (
     RefNotFoundError,
     SourceError,
     check_ref_name,
+    parse_ref_file,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from cfsctl.digest import Checksum
     from cfsctl.ostree.source import FileSink
 
 T = TypeVar("T")
@@ -49,7 +50,6 @@ ARCHIVE_MODES: Final = frozenset(("archive", "archive-z2"))
 
 _OBJECT_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DIRECTORY_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-_SHOWN_BYTES: Final = 40
 
 
 class NotAnOstreeRepositoryError(SourceError):
@@ -136,7 +136,7 @@ class LocalArchiveSource:
         for path in _ref_paths(name):
             data = self._read_ref_file(path)
             if data is not None:
-                return self._parse_ref(name, data)
+                return parse_ref_file(data, f"ref '{name}' of {self.description}")
         raise RefNotFoundError(name, self.description)
 
     def _read_ref_file(self, path: str) -> bytes | None:
@@ -175,15 +175,6 @@ class LocalArchiveSource:
             ) from error
         finally:
             os.close(fd)
-
-    def _parse_ref(self, name: str, data: bytes) -> Checksum:
-        text = data.rstrip()
-        if len(text) == 64 and not text.strip(b"0123456789abcdef"):
-            return Checksum(bytes.fromhex(text.decode("ascii")))
-        found = repr(text[:_SHOWN_BYTES])[1:] + ("..." if len(text) > _SHOWN_BYTES else "")
-        raise InvalidRefError(
-            f"ref '{name}' of {self.description}: expected 64 lower-case hexadecimal digits, found {found}"
-        )
 
     # Objects
 

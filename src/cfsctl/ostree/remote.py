@@ -16,7 +16,6 @@ import re
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from urllib.parse import quote, urlunsplit
 
-from cfsctl.digest import Checksum
 from cfsctl.errors import CfsError
 from cfsctl.http import open_fetcher
 from cfsctl.http.document import Collector
@@ -32,17 +31,18 @@ from cfsctl.ostree.objects import MAX_METADATA_SIZE, ObjectKind, loose_path
 from cfsctl.ostree.source import (
     MAX_REF_FILE_BYTES,
     METADATA_IN_FLIGHT,
-    InvalidRefError,
     ObjectMissingError,
     RefNotFoundError,
     SourceError,
     check_ref_name,
+    parse_ref_file,
 )
 from cfsctl.ostree.summary import MAX_SUMMARY_SIZE, Summary, SummaryError, SummaryRef, parse_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from cfsctl.digest import Checksum
     from cfsctl.http.fetcher import Fetcher
     from cfsctl.ostree.source import FileSink
 
@@ -51,7 +51,6 @@ T = TypeVar("T")
 MAX_HELD_BYTES: Final = MAX_METADATA_SIZE + (32 << 20)
 """Bytes of unfinished metadata objects that are in memory together: one of the largest, and some more."""
 
-_CHECKSUM: Final = re.compile(rb"[0-9a-f]{64}")
 
 _URL_SAFE: Final = "/%:@!$&'()*+,;=~"
 """What stays as it is in the path of a base URL; the user may have encoded some of it already."""
@@ -60,9 +59,6 @@ _HTML: Final = re.compile(rb"\s*<(!doctype\s+html|html|head|body)\b", re.IGNOREC
 _HTML_HINT: Final = "the server answered with a web page: log in to the network, or check the URL"
 
 _ARCHIVE_HINT: Final = "only repositories in archive mode can be pulled over HTTP"
-
-_SHOWN_BYTES: Final = 40
-"""Bytes of a ref file's content that an error shows."""
 
 
 class NoSummaryError(SourceError):
@@ -164,15 +160,8 @@ class RemoteSource:
         data = self._find_document(path, f"ref '{name}'", MAX_REF_FILE_BYTES)
         if data is None:
             raise RefNotFoundError(name, self.description)
-        text = data.rstrip()
-        if _CHECKSUM.fullmatch(text) is None:
-            found = repr(text[:_SHOWN_BYTES])[1:] + ("..." if len(text) > _SHOWN_BYTES else "")
-            where = f"ref '{name}' of {self.description}"
-            raise InvalidRefError(
-                f"{where}: expected 64 lower-case hexadecimal digits, found {found}",
-                hint=_HTML_HINT if _HTML.match(data) else None,
-            )
-        return Checksum(bytes.fromhex(text.decode("ascii")))
+        hint = _HTML_HINT if _HTML.match(data) else None
+        return parse_ref_file(data, f"ref '{name}' of {self.description}", hint=hint)
 
     def _find_document(self, path: str, name: str, limit_bytes: int) -> bytes | None:
         try:

@@ -7,14 +7,15 @@ what it hands out: checksums and structure are the business of the plan (metadat
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+import re
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
+from cfsctl.digest import Checksum
 from cfsctl.errors import CfsError, ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from cfsctl.digest import Checksum
     from cfsctl.ostree.objects import ObjectKind
 
 MAX_REF_FILE_BYTES = 256
@@ -22,6 +23,11 @@ MAX_REF_FILE_BYTES = 256
 
 METADATA_IN_FLIGHT = 32
 """Metadata objects asked for at the same time."""
+
+_CHECKSUM: Final = re.compile(rb"[0-9a-f]{64}")
+
+_SHOWN_BYTES: Final = 40
+"""Bytes of a ref file's content that an error shows."""
 
 Imported = TypeVar("Imported")
 Imported_co = TypeVar("Imported_co", covariant=True)
@@ -75,6 +81,24 @@ def check_ref_name(name: str) -> None:
     components = name.split("/")
     if any(component in {"", ".", ".."} for component in components) or not name.isprintable():
         raise InvalidRefError(f"{name!r} cannot be the name of a ref")
+
+
+def parse_ref_file(data: bytes, ref: str, *, hint: str | None = None) -> Checksum:
+    """Return the commit that the content of a ref file names; blanks and newlines at its end do not count.
+
+    Args:
+        data: The content.
+        ref: The ref and where it is, for the message.
+        hint: What may have gone wrong if it names none.
+
+    Raises:
+        InvalidRefError: It names none.
+    """
+    text = data.rstrip()
+    if _CHECKSUM.fullmatch(text) is None:
+        found = repr(text[:_SHOWN_BYTES])[1:] + ("..." if len(text) > _SHOWN_BYTES else "")
+        raise InvalidRefError(f"{ref}: expected 64 lower-case hexadecimal digits, found {found}", hint=hint)
+    return Checksum(bytes.fromhex(text.decode("ascii")))
 
 
 class FileSink(Protocol[Imported_co]):
