@@ -22,7 +22,6 @@ import importlib
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol
 
 from cfsctl.errors import DigestMismatchError
-from cfsctl.ostree.background import BackgroundWriter
 from cfsctl.ostree.objects import (
     SIZED_PREFIX,
     FileHeader,
@@ -30,6 +29,7 @@ from cfsctl.ostree.objects import (
     parse_header_length,
     parse_zlib_file_header,
 )
+from cfsctl.workers import BackgroundWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from cfsctl.errors import CfsError, FormatError, IntegrityError
-from cfsctl.ostree.background import BackgroundCall
 from cfsctl.ostree.file_workers import FileWorkers
 from cfsctl.ostree.images import ensure_image, find_image, name_commit, store_images
 from cfsctl.ostree.partial import drop_partial, find_partial, save_partial
@@ -35,6 +34,7 @@ from cfsctl.ostree.refs import (
 )
 from cfsctl.ostree.to_tree import XattrNames
 from cfsctl.progress import Advanced, Done, Message, Started, Unit, silent
+from cfsctl.workers import BackgroundCall
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    import queue
+    import threading
     from collections.abc import Callable
 
 QUEUE_DEPTH: Final = 8
@@ -21,11 +21,12 @@ class BackgroundWriter:
 
     def __init__(self, write: Callable[[bytes], object], depth: int = QUEUE_DEPTH) -> None:
         """Start the thread."""
+        import queue  # noqa: PLC0415 - few commands have a use for it
+
         self._write = write
         self._queue: queue.Queue[bytes | None] = queue.Queue(depth)
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="background-writer", daemon=True)
-        self._thread.start()
+        self._thread = _start(self._run, "background-writer")
 
     def _run(self) -> None:
         while (data := self._queue.get()) is not None:
@@ -65,8 +66,7 @@ class BackgroundCall:
         """Start the thread."""
         self._function = function
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="background-call", daemon=True)
-        self._thread.start()
+        self._thread = _start(self._run, "background-call")
 
     def _run(self) -> None:
         try:
@@ -79,3 +79,11 @@ class BackgroundCall:
         self._thread.join()
         if self._failure is not None:
             raise self._failure
+
+
+def _start(function: Callable[[], None], name: str) -> threading.Thread:
+    import threading  # noqa: PLC0415 - costs milliseconds at start-up
+
+    thread = threading.Thread(target=function, name=name, daemon=True)
+    thread.start()
+    return thread

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from cfsctl.ostree.background import BackgroundCall, BackgroundWriter
+from cfsctl.workers import BackgroundCall, BackgroundWriter
 
 
 def test_pieces_arrive_in_order() -> None:
