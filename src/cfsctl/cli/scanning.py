@@ -49,7 +49,7 @@ def scan_into(
 ) -> Iterator[FileSystem]:
     """Scan as the command line says, storing what is large; yield the tree.
 
-    The scan cache is written when all is done, so that it knows of no file whose object was not stored.
+    What was stored, and the scan cache, are on their way to the disk meanwhile.
 
     Args:
         session: Hears of trouble with the cache.
@@ -58,9 +58,14 @@ def scan_into(
     """
     algorithm = repository.algorithm
     cache = _load_cache(session, repository.dirfd, algorithm, arguments)
-    yield _scan(algorithm, repository.objects, cache, arguments)
-    if cache is not None:
-        cache.save(reporter=session.reporter)
+    filesystem = _scan(algorithm, repository.objects, cache, arguments)
+    flush = repository.begin_flush()
+    try:
+        if cache is not None:
+            cache.save(reporter=session.reporter)
+        yield filesystem
+    finally:
+        flush.finish()
 
 
 def _scan(

@@ -31,6 +31,8 @@ _MAX_NAME_ATTEMPTS = 16
 _NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
 """What file systems, old kernels and some FUSE servers answer to O_TMPFILE if they lack it."""
 
+_UNNAMED_FLAGS = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
+
 _READ_CHUNK_BYTES = 1 << 20
 
 
@@ -162,9 +164,10 @@ class AnonymousFile:
 
     Attributes:
         fd: Descriptor for reading and writing, owned by this object.
+        is_plain: Whether O_TMPFILE alone gave the file as it was wanted.
     """
 
-    __slots__ = ("_dirfd", "_name", "fd")
+    __slots__ = ("_dirfd", "_name", "fd", "is_plain")
 
     def __init__(self, dirfd: int, mode: int = 0o644, *, named: bool = False) -> None:
         """Create the file in a directory of the file system it is to live on.
@@ -184,8 +187,10 @@ class AnonymousFile:
             self._name, fd = _make_named(TEMPORARY_FILE_PREFIX, lambda name: _create(dirfd, name, mode))
             assert fd is not None
         self.fd = fd
+        self.is_plain = self._name is None
         if os.fstat(fd).st_mode & 0o7777 != mode:
             os.fchmod(fd, mode)
+            self.is_plain = False
 
     @property
     def is_named(self) -> bool:
@@ -253,10 +258,65 @@ class AnonymousFile:
         self.close()
 
 
+class FileFactory:
+    """Makes files in one file system; what the first one showed spares looking at each of the others.
+
+    The umask must not change while it is in use.
+    """
+
+    __slots__ = ("_dirfd", "_is_plain", "_mode")
+
+    def __init__(self, dirfd: int, mode: int) -> None:
+        """Make nothing yet.
+
+        Args:
+            dirfd: Directory that files without a name are made in, borrowed; must stay open.
+            mode: Exact permission bits, whatever the umask.
+        """
+        self._dirfd = dirfd
+        self._mode = mode
+        self._is_plain = False
+
+    def begin(self) -> AnonymousFile:
+        """Return a new, empty file.
+
+        Raises:
+            OSError: As open(2).
+        """
+        file = AnonymousFile(self._dirfd, self._mode)
+        self._is_plain = file.is_plain
+        return file
+
+    def create(self, data: bytes | bytearray | memoryview, dirfd: int, name: str) -> None:
+        """Make a file with this content and name, whole or not at all.
+
+        Args:
+            data: The content.
+            dirfd: The directory it is to be in, borrowed.
+            name: Its name there.
+
+        Raises:
+            FileExistsError: The name is taken; nothing has changed.
+            OSError: As open(2), write(2) and linkat(2); nothing has changed then.
+        """
+        if not self._is_plain:
+            with self.begin() as file:
+                write_all(file.fd, data)
+                file.link(dirfd, name)
+            return
+        # This runs once per object of a pull or a scan: the same without an object of its own.
+        fd = os.open(".", _UNNAMED_FLAGS, self._mode, dir_fd=self._dirfd)
+        try:
+            write_all(fd, data)
+            link_fd(fd, dirfd, name)
+        finally:
+            os.close(fd)
+
+
 def _open_unnamed(dirfd: int, mode: int) -> int | None:
     """Return a descriptor of a file without a name, or None where the file system cannot."""
     try:
-        return os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, mode, dir_fd=dirfd)
+        return os.open(".", _UNNAMED_FLAGS, mode, dir_fd=dirfd)
     except OSError as error:
         if error.errno not in _NO_TMPFILE:
             raise

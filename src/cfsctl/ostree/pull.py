@@ -34,7 +34,6 @@ from cfsctl.ostree.refs import (
 )
 from cfsctl.ostree.to_tree import XattrNames
 from cfsctl.progress import Advanced, Done, Message, Started, Unit, silent
-from cfsctl.workers import BackgroundCall
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID
@@ -351,7 +350,7 @@ class _Pull:
         """Make the images, and name everything."""
         plan = self._plan
         # What the workers stored is on its way to the disk while the images are made.
-        flush = BackgroundCall(self._repository.sync)
+        flush = self._repository.begin_flush()
 
         def sync() -> None:
             flush.finish()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cfsctl.erofs.format import FormatVersion
     from cfsctl.progress import Reporter
     from cfsctl.repository.config import Config
+    from cfsctl.workers import BackgroundCall
 
 
 def read_config(path: str, *, may_infer: bool = True) -> Config:
@@ -199,6 +200,17 @@ class Repository:
         The barrier between content and the names that lead to it: once per operation.
         """
         syncfs(self.dirfd)
+
+    def begin_flush(self) -> BackgroundCall:
+        """Start writing what has been stored to the disk, in a thread.
+
+        No barrier for what is stored from now on; it makes the barrier that follows short. The thread
+        must be waited for with `BackgroundCall.finish` before the repository is closed, and no process
+        be forked until then.
+        """
+        from cfsctl.workers import BackgroundCall  # noqa: PLC0415 - only what stores much comes here
+
+        return BackgroundCall(self.sync)
 
     def close(self) -> None:
         """Give the lock up and close everything; harmless when repeated."""

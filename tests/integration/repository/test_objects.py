@@ -57,10 +57,47 @@ def test_bytes_are_stored_once(store: ObjectStore, tmp_path: Path) -> None:
     assert files_below(tmp_path / "objects") == [object_path(first.object_id)]
 
 
+def test_known_objects_among_many_new_ones(store: ObjectStore, tmp_path: Path) -> None:
+    """After many new objects none is looked for any more; one that is there must be found all the same."""
+    known = store.ensure_bytes(DATA).object_id
+    inode = path_of(tmp_path, known).stat().st_ino
+    for number in range(40):
+        assert store.ensure_bytes(b"%d" % number * 100).is_new
+    assert store.ensure_bytes(DATA) == (known, len(DATA), False, "")
+    assert path_of(tmp_path, known).stat().st_ino == inode
+    for number in range(40):
+        assert store.ensure_bytes(b"%d" % number * 100).is_new is False
+    assert len(files_below(tmp_path)) == 41
+
+
+def test_damage_among_many_new_objects(
+    store: ObjectStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = store.ensure_bytes(DATA).object_id
+    path_of(tmp_path, known).write_bytes(b"")
+    for number in range(40):
+        store.ensure_bytes(b"%d" % number * 100)
+    stored = store.ensure_bytes(DATA)
+    assert stored.is_new
+    assert "found 0" in stored.damage
+    assert "has been replaced" in caplog.text
+    assert path_of(tmp_path, known).read_bytes() == DATA
+
+
 def test_modes_do_not_depend_on_the_writer(store: ObjectStore, tmp_path: Path) -> None:
-    path = path_of(tmp_path, store.ensure_bytes(DATA).object_id)
-    modes = [oct(found.stat().st_mode & 0o7777) for found in (path, path.parent, path.parent.parent)]
-    assert modes == ["0o644", "0o755", "0o755"]
+    before = os.umask(0o022)
+    try:
+        made = [store.ensure_bytes(b"%d" % number * 100).object_id for number in range(3)]
+        os.umask(0o077)
+        store.close()
+        made += [store.ensure_bytes(b"x%d" % number * 100).object_id for number in range(3)]
+    finally:
+        os.umask(before)
+    paths = [path_of(tmp_path, object_id) for object_id in made]
+    assert {oct(path.stat().st_mode & 0o7777) for path in paths} == {"0o644"}
+    path = paths[0]
+    modes = [oct(found.stat().st_mode & 0o7777) for found in (path.parent, path.parent.parent)]
+    assert modes == ["0o755", "0o755"]
 
 
 def test_pieces_make_the_same_object(store: ObjectStore, tmp_path: Path) -> None:

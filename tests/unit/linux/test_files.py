@@ -13,6 +13,7 @@ import pytest
 from cfsctl.linux import files
 from cfsctl.linux.files import (
     AnonymousFile,
+    FileFactory,
     fsync_directory,
     open_regular,
     random_name,
@@ -257,3 +258,54 @@ def test_only_regular_files_are_opened(dirfd: int, tmp_path: Path) -> None:
 
 def test_directory_opened_as_a_path_can_be_synced(dirfd: int) -> None:
     fsync_directory(dirfd)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_factory_gives_every_file_its_mode(dirfd: int, tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        factory = FileFactory(dirfd, 0o644)
+        for number in range(3):
+            factory.create(b"content %d" % number, dirfd, f"file{number}")
+    finally:
+        os.umask(before)
+    for number in range(3):
+        path = tmp_path / f"file{number}"
+        assert path.read_bytes() == b"content %d" % number
+        assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert len(os.listdir(tmp_path)) == 3
+
+
+def test_factory_without_unnamed_files(dirfd: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_open_unnamed", lambda _dirfd, _mode: None)
+    factory = FileFactory(dirfd, 0o644)
+    for number in range(3):
+        factory.create(b"content", dirfd, f"file{number}")
+    assert sorted(os.listdir(tmp_path)) == ["file0", "file1", "file2"]
+
+
+def test_factory_leaves_a_file_that_has_the_name(dirfd: int, tmp_path: Path) -> None:
+    factory = FileFactory(dirfd, 0o644)
+    factory.create(b"first", dirfd, "name")
+    for _ in range(2):
+        with pytest.raises(FileExistsError):
+            factory.create(b"second", dirfd, "name")
+    assert os.listdir(tmp_path) == ["name"]
+    assert (tmp_path / "name").read_bytes() == b"first"
+
+
+def test_factory_that_cannot_write_leaves_nothing(
+    dirfd: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory = FileFactory(dirfd, 0o644)
+    factory.create(b"first", dirfd, "first")
+
+    def fail(_fd: int, _data: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "write_all", fail)
+    held = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="No space left"):
+        factory.create(b"second", dirfd, "second")
+    assert os.listdir(tmp_path) == ["first"]
+    assert len(os.listdir("/proc/self/fd")) == held
