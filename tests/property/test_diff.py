@@ -83,7 +83,7 @@ def change_content(node: Directory | Leaf) -> None:
             node.gid ^= 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     made=filesystems(),
     place=st.integers(0, 1 << 16),

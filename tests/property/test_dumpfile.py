@@ -42,7 +42,7 @@ def dump(filesystem: FileSystem) -> bytes:
     return b"".join(iter_dump(filesystem))
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(made=filesystems(), dialect=st.sampled_from(Dialect))
 def test_reader_of_writer_is_identity(made: tuple[FileSystem, Algorithm], dialect: Dialect) -> None:
     filesystem, algorithm = made
@@ -69,7 +69,7 @@ class Trickle(io.BytesIO):
         return super().read(min(size if size is not None else 3, 3))
 
 
-@settings(deadline=None, max_examples=250)
+@settings(max_examples=250)
 @given(
     start=st.sampled_from([ROOT, b""]),
     lines=st.lists(LINES, max_size=6),
@@ -82,7 +82,7 @@ def test_any_text_has_one_outcome_however_it_comes(
     assert outcome(Trickle(data), dialect) == outcome(io.BytesIO(data), dialect)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     made=filesystems(),
     dialect=st.sampled_from(Dialect),
@@ -110,7 +110,7 @@ def test_damage_has_one_outcome(
     assert message.isprintable()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(made=filesystems(), version=st.sampled_from(FormatVersion), dialect=st.sampled_from(Dialect))
 def test_writing_twice_gives_the_same(
     made: tuple[FileSystem, Algorithm], version: FormatVersion, dialect: Dialect

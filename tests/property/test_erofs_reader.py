@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cfsctl.tree.model import FileSystem
 
 
-@settings(deadline=None, max_examples=70)
+@settings(max_examples=70)
 @given(made=filesystems(), version=st.sampled_from(FormatVersion))
 def test_reader_of_writer_is_identity(made: tuple[FileSystem, Algorithm], version: FormatVersion) -> None:
     filesystem, algorithm = made
@@ -34,7 +34,7 @@ def test_reader_of_writer_is_identity(made: tuple[FileSystem, Algorithm], versio
         assert find_algorithm(image) is algorithm
 
 
-@settings(deadline=None, max_examples=70)
+@settings(max_examples=70)
 @given(
     made=filesystems(),
     version=st.sampled_from(FormatVersion),
@@ -54,7 +54,7 @@ def test_damage_has_one_outcome(
             continue
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.binary(max_size=5000))
 def test_any_bytes_have_one_outcome(data: bytes) -> None:
     for read in (read_image, collect_objects, check_image):

@@ -12,7 +12,7 @@ from cfsctl.digest import Algorithm
 from cfsctl.fsverity.merkle import Hasher, compute_digest
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     algorithm=st.sampled_from(Algorithm),
     seed=st.integers(0, 2**32),

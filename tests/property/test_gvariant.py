@@ -25,7 +25,7 @@ _TYPES = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(random=st.randoms(use_true_random=False))
 def test_round_trip(random: Random) -> None:
     kind = random_type(random)
@@ -35,7 +35,7 @@ def test_round_trip(random: Random) -> None:
     assert decode(kind, data, strict=False) == value
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(kind=_TYPES, data=st.binary(max_size=80))
 @example(kind="v", data=b"\0v" * 200)
 @example(kind="(ss)", data=b"")
@@ -44,13 +44,13 @@ def test_any_bytes(kind: str, data: bytes) -> None:
     _check(kind, data)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(kind=_TYPES, random=st.randoms(use_true_random=False))
 def test_damaged_values(kind: str, random: Random) -> None:
     _check(kind, damaged(random, encode(kind, random_value(random, parse_type(kind)))))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(text=st.text("aamm((){}{sy*v", max_size=20))
 def test_any_type_string(text: str) -> None:
     try:

@@ -87,7 +87,7 @@ def _check_tree(data: bytes) -> None:
     assert parsed == _tree_by_codec(data)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(data=_trees(), random=st.randoms(use_true_random=False))
 def test_dirtrees(data: bytes, random: Random) -> None:
     _check_tree(data)
@@ -95,7 +95,7 @@ def test_dirtrees(data: bytes, random: Random) -> None:
         _check_tree(damaged(random, data))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(data=st.binary(max_size=120))
 def test_noise(data: bytes) -> None:
     _check_tree(data)
@@ -117,7 +117,7 @@ def _xattrs_by_codec(data: bytes) -> object:
     return tuple(pairs) if sound else None
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     xattrs=_XATTRS, uid=_IDS, gid=_IDS, bits=st.integers(0, 0o7777), random=st.randoms(use_true_random=False)
 )
@@ -139,7 +139,7 @@ def _swapped(*numbers: int) -> tuple[int, ...]:
     return tuple(int.from_bytes(number.to_bytes(4, "big"), "little") for number in numbers)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     xattrs=_XATTRS,
     uid=_IDS,
@@ -178,7 +178,7 @@ def _check_header(variant: bytes) -> None:
     assert format_regular_header(*attributes) == header.regular_header
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(random=st.randoms(use_true_random=False), parent=st.sampled_from([b"", bytes(32)]))
 def test_damaged_commits(random: Random, parent: bytes) -> None:
     metadata = [

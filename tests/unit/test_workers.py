@@ -335,7 +335,7 @@ atexit.register(lambda: print("exit handler", flush=True))
 
 def work(task):
     if task:
-        print(os.getpid(), flush=True)
+        os.write(1, b"%d\\n" % os.getpid())
         time.sleep(60)
     return os.getpid()
 
@@ -356,6 +356,8 @@ def _start(mode: str) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # Buffered, whatever the tests are run with: what is about to be written must not be written twice.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )
 
 
