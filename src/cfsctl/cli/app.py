@@ -10,6 +10,7 @@ import click
 from cfsctl import __version__
 from cfsctl.cli.context import Session
 from cfsctl.cli.lazy import LazyGroup
+from cfsctl.cli.outcome import run_tool
 from cfsctl.cli.parameters import erofs_version_option
 
 if TYPE_CHECKING:
@@ -59,8 +60,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run_tool(module: str, arguments: Sequence[str]) -> int:
-    status: int = import_module(module).main(list(arguments))
-    return status
+    return run_tool(import_module(module).main, list(arguments))
 
 
 def _tool_command(name: str, module: str) -> click.Command:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from cfsctl.errors import CfsError, ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
 _SIGNAL_BASE = 128
@@ -55,6 +55,21 @@ def run_guarded(program: Callable[[], int]) -> int:
         if os.environ.get("CFSCTL_DEBUG"):
             raise
         return report_error(error)
+    return status
+
+
+def run_tool(program: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    """Run a program whose errors all have one exit status, as those of the tools of that name."""
+    try:
+        status = program(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except (CfsError, OSError) as error:
+        if os.environ.get("CFSCTL_DEBUG"):
+            raise
+        report_error(error)
+        return ExitCode.ERROR
     return status
 
 
