@@ -69,6 +69,9 @@ _FLAGS: Final = (
 )
 _VALUES: Final = ("digest-store", "erofs-version", "hash", "max-version", "min-version", "threads")
 
+SHORT_OPTIONS: Final = "hV"
+LONG_OPTIONS: Final = (*_FLAGS, *(f"{name}=" for name in _VALUES))
+
 _HIGHEST_C_VERSION: Final = 1
 _USER_PREFIX: Final = b"user."
 
@@ -102,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
         OSError: Something cannot be read or written.
     """
     try:
-        pairs, arguments = getopt.gnu_getopt(list(argv), "hV", [*_FLAGS, *(f"{name}=" for name in _VALUES)])
+        pairs, arguments = getopt.gnu_getopt(list(argv), SHORT_OPTIONS, LONG_OPTIONS)
         given = {option.lstrip("-"): value for option, value in pairs}
         if given.keys() & {"h", "help"}:
             sys.stdout.write(USAGE)
