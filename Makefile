@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST_WORKERS ?= 2
 
-.PHONY: all demo test lint types layers tests env lock clean
+.PHONY: all demo test lint types layers tests env man lock clean
 
 all: env
 
@@ -40,6 +40,10 @@ tests: env
 	# Forking needs a process without other threads, which a worker of xdist is not.
 	$(PY) -m pytest -n 0 -m forks
 	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadgroup -m "not forks"
+
+# Write the manual pages below docs/man anew, from the help texts and docs/man/prose.toml.
+man: env
+	$(PY) tools/man_pages.py
 
 # Resolve the lock files anew; the only step that looks for newer versions.
 lock: env

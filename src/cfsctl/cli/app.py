@@ -10,7 +10,9 @@ import click
 from cfsctl import __version__
 from cfsctl.cli.context import Session
 from cfsctl.cli.lazy import LazyGroup
-from cfsctl.cli.parameters import erofs_version_option
+from cfsctl.cli.outcome import STYLE, report_usage, run_tool
+from cfsctl.cli.parameters import OnceOption, erofs_version_option, keep_tracebacks, tell_as_json
+from cfsctl.cli.place import Place, choose_place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,19 +50,34 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
+    STYLE.reset()
     try:
         result = cfsctl.main(list(arguments), prog_name="cfsctl", standalone_mode=False)
+    except click.UsageError as error:
+        return _report_usage(error, arguments)
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return report_usage(error.format_message())
     except click.Abort:
         return 130
     return result if isinstance(result, int) else 0
 
 
+def _report_usage(error: click.UsageError, arguments: Sequence[str]) -> int:
+    """Tell what is wrong with the command line, how it is used, and what might have been meant."""
+    STYLE.as_json = STYLE.as_json or "--json" in arguments  # which is not read behind an unknown option
+    usage, hint = "", None
+    if error.ctx is not None:
+        usage = error.ctx.get_usage()
+        hint = f"try '{error.ctx.command_path} --help'"
+    possibilities = getattr(error, "possibilities", None)
+    if possibilities:
+        hint = f"did you mean {' or '.join(possibilities[:2])}?"
+        return report_usage(error.message, usage, hint)
+    return report_usage(error.format_message(), usage, hint)
+
+
 def _run_tool(module: str, arguments: Sequence[str]) -> int:
-    status: int = import_module(module).main(list(arguments))
-    return status
+    return run_tool(import_module(module).main, list(arguments))
 
 
 def _tool_command(name: str, module: str) -> click.Command:
@@ -85,20 +102,63 @@ def _tool_command(name: str, module: str) -> click.Command:
     modules=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.option("--repo", metavar="PATH", help="Repository to work on.")
+@click.option("--repo", metavar="PATH", cls=OnceOption, help="Repository to work on.")
 @click.option("--user", is_flag=True, help="Use the user's repository, ~/.var/lib/composefs.")
 @click.option("--system", is_flag=True, help="Use the system's repository, /sysroot/composefs.")
 @click.option(
     "--hash",
     "hash_name",
     type=click.Choice(["sha256", "sha512"]),
+    envvar="CFSCTL_HASH",
     help="Hash the repository must have; where there is none, the hash to use.",
 )
-@erofs_version_option("Image format for this invocation, in place of the repository's.")
-@click.option("--insecure", is_flag=True, hidden=True, help="Do without fs-verity.")
-@click.option("--require-verity", is_flag=True, help="Fail unless the repository enforces fs-verity.")
-@click.option("--no-upgrade", is_flag=True, help="Never write meta.json into a repository of the old format.")
-@click.option("--no-repo", is_flag=True, help="Do not look for a repository (compute-id, create-dumpfile).")
+@erofs_version_option(
+    "Image format for this invocation, in place of the repository's.", envvar="CFSCTL_EROFS_VERSION"
+)
+@click.option("--insecure", is_flag=True, hidden=True, envvar="CFSCTL_INSECURE", help="Do without fs-verity.")
+@click.option(
+    "--require-verity",
+    is_flag=True,
+    envvar="CFSCTL_REQUIRE_VERITY",
+    help="Fail unless the repository enforces fs-verity.",
+)
+@click.option(
+    "--no-upgrade",
+    is_flag=True,
+    envvar="CFSCTL_NO_UPGRADE",
+    help="Never write meta.json into a repository of the old format.",
+)
+@click.option(
+    "--no-repo",
+    is_flag=True,
+    envvar="CFSCTL_NO_REPO",
+    help="Do not look for a repository (compute-id, create-dumpfile).",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,
+    envvar="CFSCTL_JSON",
+    callback=tell_as_json,
+    help="Print results and errors as JSON.",
+)
+@click.option("-q", "--quiet", is_flag=True, envvar="CFSCTL_QUIET", help="Print no messages, only errors.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    envvar="CFSCTL_VERBOSE",
+    help="Say which repository is worked on, and how.",
+)
+@click.option(
+    "--debug",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=keep_tracebacks,
+    help="Show with an error where in the program it came from.",
+)
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 @click.pass_context
 def cfsctl(
@@ -113,24 +173,32 @@ def cfsctl(
     require_verity: bool,
     no_upgrade: bool,
     no_repo: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Manage composefs repositories.
 
     Without --repo, --user or --system the system's repository is used by root and the user's by
-    everyone else.
+    everyone else. Each global option can also be set in the environment: CFSCTL_REPO for --repo, and so
+    on; flags as 1 or 0. What the command line says counts more.
     """
-    if (repo is not None) + user + system > 1:
-        raise click.UsageError("--repo, --user and --system exclude each other")
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose exclude each other")
+    place = choose_place(Place(repo, user=user, system=system))
     context.obj = Session(
-        repo=repo,
-        user=user,
-        system=system,
+        repo=place.repo,
+        user=place.user,
+        system=place.system,
         hash_name=hash_name,
         format_version=erofs_version,
         insecure=insecure,
         require_verity=require_verity,
         no_upgrade=no_upgrade,
         no_repo=no_repo,
+        as_json=as_json,
+        quiet=quiet,
+        verbose=verbose,
     )
 
 

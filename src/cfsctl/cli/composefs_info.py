@@ -43,6 +43,9 @@ Options:
   -V, --version    Print the version
 """
 
+SHORT_OPTIONS: Final = "hV"
+LONG_OPTIONS: Final = ("basedir=", "filter=", "hash=", "help", "version")
+
 T = TypeVar("T")
 
 _CHUNK_BYTES: Final = 1 << 16
@@ -81,9 +84,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _dispatch(argv: Sequence[str]) -> int:
-    pairs, arguments = getopt.gnu_getopt(
-        list(argv), "hV", ["basedir=", "filter=", "hash=", "help", "version"]
-    )
+    pairs, arguments = getopt.gnu_getopt(list(argv), SHORT_OPTIONS, LONG_OPTIONS)
     given = dict(pairs)
     if given.keys() & {"-h", "--help"} or arguments[:1] == ["help"]:
         sys.stdout.write(USAGE)

@@ -54,6 +54,9 @@ class Session(NamedTuple):
         require_verity: Refuse an insecure repository.
         no_upgrade: Never write meta.json into an old repository.
         no_repo: Do without a repository.
+        as_json: Print results as JSON.
+        quiet: Print no messages.
+        verbose: Say more about what is done.
     """
 
     repo: str | None
@@ -65,6 +68,9 @@ class Session(NamedTuple):
     require_verity: bool
     no_upgrade: bool
     no_repo: bool
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
 
     @property
     def algorithm(self) -> Algorithm | None:
@@ -78,7 +84,7 @@ class Session(NamedTuple):
 
     def reporter(self, event: Event, /) -> None:
         """Put messages on standard error; other events have no place on a plain stream."""
-        if isinstance(event, Message):
+        if isinstance(event, Message) and not self.quiet:
             click.echo(f"cfsctl: {event.text}", err=True)
 
     def repository_path(self) -> str:
@@ -103,8 +109,9 @@ class Session(NamedTuple):
             )
         from cfsctl.repository import Repository  # noqa: PLC0415
 
-        return Repository.open(
-            self.repository_path(),
+        path = self.repository_path()
+        repository = Repository.open(
+            path,
             algorithm=self.algorithm,
             upgrade=not self.no_upgrade,
             insecure=self.insecure,
@@ -112,6 +119,9 @@ class Session(NamedTuple):
             erofs_version=self.format_version,
             reporter=self.reporter,
         )
+        if self.verbose:
+            self.reporter(Message(f"{path}: {_describe(repository)}"))
+        return repository
 
     def computation(self) -> Computation:
         """Return hash and image format for a command that computes without needing a repository.
@@ -140,6 +150,12 @@ class Session(NamedTuple):
         if self.format_version is None:
             version = config.image_formats[0]
         return Computation(config.algorithm, version)
+
+
+def _describe(repository: Repository) -> str:
+    formats = ", ".join(str(version.value) for version in repository.config.image_formats)
+    verity = "enforces fs-verity" if repository.is_secure else "does without fs-verity"
+    return f"{repository.config.algorithm.hash_name}, images of format {formats}, {verity}"
 
 
 pass_session = click.make_pass_decorator(Session)

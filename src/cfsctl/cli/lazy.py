@@ -8,7 +8,22 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+
+class UnknownCommandError(click.UsageError):
+    """A command that there is not.
+
+    Attributes:
+        possibilities: Commands with names of nearly that spelling.
+    """
+
+    def __init__(self, name: str, names: Iterable[str], context: click.Context) -> None:
+        """Look for names that might have been meant."""
+        from difflib import get_close_matches  # noqa: PLC0415 - only for those who mistype
+
+        super().__init__(f"No such command '{name}'.", context)
+        self.possibilities = get_close_matches(name, list(names))
 
 
 class LazyGroup(click.Group):
@@ -49,3 +64,12 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{self._package}.{module}.command is no command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments begin with, or say which one might have been meant."""
+        name = args[0]
+        if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
+            raise UnknownCommandError(name, [*self._modules, *self.commands], ctx)
+        return super().resolve_command(ctx, args)

@@ -25,8 +25,10 @@ def main() -> int:
     arguments = sys.argv[1:]
     if name not in TOOLS and arguments and arguments[0] in TOOLS:
         name, arguments = arguments[0], arguments[1:]
-    from cfsctl.cli.outcome import run_guarded  # noqa: PLC0415 - keeps the import of this module free
+    from cfsctl.cli.outcome import run_guarded, run_tool  # noqa: PLC0415 - keeps the import of this module free
 
+    if name in TOOLS:
+        return run_guarded(lambda: run_tool(_program(name), arguments))
     return run_guarded(lambda: _program(name)(arguments))
 
 

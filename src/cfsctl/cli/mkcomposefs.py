@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cfsctl import __version__
 from cfsctl.cli.image_file import MakeError, about, write_image
 from cfsctl.digest import Algorithm
-from cfsctl.errors import CfsError, ExitCode
+from cfsctl.errors import ExitCode
 from cfsctl.tree.bulk import paused_collector
 from cfsctl.tree.dialect import Dialect
 from cfsctl.tree.model import NO_XATTRS, BlockDevice, CharDevice, Directory
@@ -69,6 +69,9 @@ _FLAGS: Final = (
 )
 _VALUES: Final = ("digest-store", "erofs-version", "hash", "max-version", "min-version", "threads")
 
+SHORT_OPTIONS: Final = "hV"
+LONG_OPTIONS: Final = (*_FLAGS, *(f"{name}=" for name in _VALUES))
+
 _HIGHEST_C_VERSION: Final = 1
 _USER_PREFIX: Final = b"user."
 
@@ -95,10 +98,14 @@ def main(argv: Sequence[str]) -> int:
     """Run the program with these arguments (without its name).
 
     Returns:
-        The exit status, which is 1 for every failure but a wrong option.
+        The exit status.
+
+    Raises:
+        CfsError: No image can be made of what was asked for.
+        OSError: Something cannot be read or written.
     """
     try:
-        pairs, arguments = getopt.gnu_getopt(list(argv), "hV", [*_FLAGS, *(f"{name}=" for name in _VALUES)])
+        pairs, arguments = getopt.gnu_getopt(list(argv), SHORT_OPTIONS, LONG_OPTIONS)
         given = {option.lstrip("-"): value for option, value in pairs}
         if given.keys() & {"h", "help"}:
             sys.stdout.write(USAGE)
@@ -111,15 +118,6 @@ def main(argv: Sequence[str]) -> int:
     except (_UsageError, getopt.GetoptError) as error:
         sys.stderr.write(f"error: {error}\n\n{USAGE}")
         return ExitCode.USAGE
-    except BrokenPipeError:
-        raise
-    except (CfsError, OSError) as error:
-        if os.environ.get("CFSCTL_DEBUG"):
-            raise
-        from cfsctl.cli.outcome import report_error  # noqa: PLC0415 - only where something went wrong
-
-        report_error(error)
-        return ExitCode.ERROR
     return ExitCode.OK
 
 

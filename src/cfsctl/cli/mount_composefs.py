@@ -50,6 +50,9 @@ Mount options; a backslash protects the next character:
   ro, rw                 Whether the mount is read-only; the last one counts
 """
 
+SHORT_OPTIONS: Final = "t:o:sfnvN:hV"
+LONG_OPTIONS: Final = ("help", "version")
+
 _HEADER_BYTES: Final = 1152
 """Bytes at the start of an image in which both of its headers lie."""
 
@@ -190,7 +193,7 @@ def main(argv: Sequence[str]) -> int:
         OSError: Something cannot be opened, or the kernel refused; nothing is mounted then.
     """
     try:
-        options, operands = getopt.gnu_getopt(list(argv), "t:o:sfnvN:hV", ["help", "version"])
+        options, operands = getopt.gnu_getopt(list(argv), SHORT_OPTIONS, LONG_OPTIONS)
         given = {name for name, _ in options}
         if given & {"-h", "--help"}:
             sys.stdout.write(USAGE)

@@ -6,12 +6,12 @@ import errno
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from cfsctl.errors import CfsError, ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
     from types import FrameType
 
 _SIGNAL_BASE = 128
@@ -20,6 +20,29 @@ _OS_ERROR_CODES = {
     errno.EDQUOT: ExitCode.NO_SPACE,
     errno.ENOENT: ExitCode.NOT_FOUND,
 }
+
+
+class ErrorStyle:
+    """How this process tells errors; there is one standard error, so there is one style.
+
+    Attributes:
+        as_json: One JSON object instead of lines.
+        with_traceback: Show where in the program the error came from.
+    """
+
+    __slots__ = ("as_json", "with_traceback")
+
+    def __init__(self) -> None:
+        """Begin as the environment says."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what a command line has said."""
+        self.as_json = False
+        self.with_traceback = bool(os.environ.get("CFSCTL_DEBUG"))
+
+
+STYLE: Final = ErrorStyle()
 
 
 class TerminatedError(BaseException):
@@ -35,8 +58,8 @@ def run_guarded(program: Callable[[], int]) -> int:
     """Run `program` and turn every way out of it into an exit status.
 
     Errors that are meant for the user become one line on standard error, a closed standard output
-    ends quietly, and SIGTERM and SIGHUP unwind the program before it ends. With ``CFSCTL_DEBUG`` set
-    in the environment errors keep their traceback.
+    ends quietly, and SIGTERM and SIGHUP unwind the program before it ends. Any other exception is a
+    fault of the program and said to be so; see `ErrorStyle` for tracebacks.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -52,17 +75,106 @@ def run_guarded(program: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return _SIGNAL_BASE + signal.SIGINT
     except (CfsError, OSError) as error:
-        if os.environ.get("CFSCTL_DEBUG"):
-            raise
         return report_error(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the user is told in one line
+        return report_fault(error)
+    return status
+
+
+def run_tool(program: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    """Run a program whose errors all have one exit status, as those of the tools of that name."""
+    try:
+        status = program(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except (CfsError, OSError) as error:
+        report_error(error)
+        return ExitCode.ERROR
     return status
 
 
 def report_error(error: CfsError | OSError) -> int:
-    """Print the error on standard error and return the exit status of its kind."""
-    for line in error_lines(error):
+    """Tell the error on standard error and return the exit status of its kind."""
+    status = exit_status(error)
+    if STYLE.with_traceback:
+        _print_traceback(error)
+    if STYLE.as_json:
+        _print_document(error_document(error))
+    else:
+        _print_lines(error_lines(error))
+    return status
+
+
+def report_usage(message: str, usage: str = "", hint: str | None = None) -> int:
+    """Tell on standard error what is wrong with a command line and return the exit status for that.
+
+    Args:
+        message: What is wrong.
+        usage: How the command is used, printed before it.
+        hint: What to do about it.
+    """
+    if STYLE.as_json:
+        _print_document(_document(ExitCode.USAGE, message, hint))
+    else:
+        lines = [f"Error: {printable(message)}", *([f"Hint: {printable(hint)}"] if hint else [])]
+        _print_lines([usage, *lines] if usage else lines)
+    return ExitCode.USAGE
+
+
+def report_fault(error: Exception) -> int:
+    """Tell on standard error that the program itself is wrong."""
+    if STYLE.with_traceback:
+        _print_traceback(error)
+    message = f"internal error: {type(error).__name__}: {error}"
+    hint = "run it again with CFSCTL_DEBUG=1 in the environment, and report what that prints"
+    if STYLE.as_json:
+        _print_document(_document(ExitCode.ERROR, message, hint))
+    else:
+        _print_lines([f"Error: {printable(message)}", f"Hint: {hint}"])
+    return ExitCode.ERROR
+
+
+def error_document(error: CfsError | OSError) -> dict[str, object]:
+    """Return what programs are told about the error; the schema is error.json."""
+    message = str(error) if isinstance(error, CfsError) else _os_error_text(error)
+    document = _document(exit_status(error), message, getattr(error, "hint", None))
+    object_id = getattr(error, "object_id", None)
+    path = getattr(error, "path", None) or getattr(error, "filename", None)
+    if isinstance(object_id, bytes):
+        document["object"] = object_id.hex()
+    if isinstance(path, (str, bytes)):
+        document["path"] = os.fsdecode(path)
+    return document
+
+
+def _document(status: int, message: str, hint: str | None) -> dict[str, object]:
+    kind = ExitCode(status).name.lower().replace("_", "-")
+    return {
+        "kind": kind,
+        "message": message,
+        "hint": hint,
+        "exit_code": int(status),
+        "object": None,
+        "path": None,
+    }
+
+
+def _print_document(document: dict[str, object]) -> None:
+    import json  # noqa: PLC0415 - most runs print none
+
+    _print_lines([json.dumps(document)])
+
+
+def _print_traceback(error: BaseException) -> None:
+    import traceback  # noqa: PLC0415 - seldom asked for
+
+    traceback.print_exception(error)
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
         print(line, file=sys.stderr)  # noqa: T201 - this is where errors are printed
-    return exit_status(error)
 
 
 def error_lines(error: CfsError | OSError) -> list[str]:

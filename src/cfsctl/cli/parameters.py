@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cfsctl.cli.context import Session
+from cfsctl.cli.outcome import STYLE
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from click.core import ParameterSource
 
 F = TypeVar("F", bound="Callable[..., object]")
 
@@ -50,10 +54,50 @@ def algorithm_option(function: F) -> F:
     )(function)
 
 
-def erofs_version_option(text: str) -> Callable[[F], F]:
-    """Add ``--erofs-version`` with this help text."""
+def erofs_version_option(text: str, envvar: str | None = None) -> Callable[[F], F]:
+    """Add ``--erofs-version`` with this help text; `envvar` can set it too."""
     versions = [str(version.value) for version in FormatVersion]
-    return click.option("--erofs-version", type=click.Choice(versions), callback=_parse_version, help=text)
+    return click.option(
+        "--erofs-version", type=click.Choice(versions), callback=_parse_version, envvar=envvar, help=text
+    )
+
+
+class OnceOption(click.Option):
+    """An option with a value that may be given once, since of two values one would be ignored."""
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:  # noqa: ANN401 - private in click
+        """Collect every value that is given."""
+        self.multiple = True
+        super().add_to_parser(parser, ctx)
+        self.multiple = False
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
+        """Return the one value."""
+        values = opts.get(self.name or "") or ()
+        if len(values) > 1:
+            raise click.BadParameter("given more than once", ctx, self)
+        return super().consume_value(ctx, {self.name or "": values[0]} if values else {})
+
+
+def tell_as_json(_context: click.Context, _parameter: click.Parameter, value: bool) -> bool:  # noqa: FBT001 - click's
+    """Tell errors as JSON from here on if the flag is set."""
+    STYLE.as_json = STYLE.as_json or value
+    return value
+
+
+def keep_tracebacks(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's
+    """Show tracebacks from here on if the flag is set."""
+    STYLE.with_traceback = STYLE.with_traceback or value
+
+
+def json_option(text: str = "Print a JSON document.") -> Callable[[F], F]:
+    """Add ``--json``, which before the command means the same."""
+    return click.option("--json", "as_json", is_flag=True, is_eager=True, callback=_want_json, help=text)
+
+
+def _want_json(context: click.Context, parameter: click.Parameter, value: bool) -> bool:  # noqa: FBT001 - click's
+    session = context.find_object(Session)
+    return tell_as_json(context, parameter, value or (session is not None and session.as_json))
 
 
 def scan_options(function: F) -> F:

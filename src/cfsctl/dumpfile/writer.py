@@ -84,7 +84,9 @@ class DumpWriter:
         self._filesystem = filesystem  # attributes are remembered by identity, so they have to stay
         self._links = count_links(filesystem)
         self._nlinks = filesystem.nlinks if isinstance(filesystem, DumpedFileSystem) else {}
+        self._linked = self._links.keys() | self._nlinks.keys()
         self._xattrs: dict[int, str] = {id(NO_XATTRS): ""}
+        self._owners: dict[tuple[int, int, int], str] = {}
         self._first: dict[Node, _Trail] = {}
 
     def iter_node(self, node: Directory | Leaf, path: bytes) -> Iterator[bytes]:
@@ -102,13 +104,14 @@ class DumpWriter:
         self._first = {}
         top = escape_value(path)
         if not isinstance(node, Directory):
-            yield self._leaf(node, top, (None, top)).encode("ascii")
+            yield self._linked_leaf(node, top, (None, top)).encode("ascii")
             return
         lines = [self._directory(node, top)]
         # Only the path at hand is held, however deep it is; those of all levels, and of all first names,
         # would take gigabytes in a crafted tree.
         prefix = top if path.endswith(b"/") else top + "/"
         levels = [_Level(node, len(prefix), (None, prefix))]
+        linked, owners, xattrs = self._linked, self._owners, self._xattrs
         while levels:
             level = levels[-1]
             prefix = prefix[: level.size]
@@ -117,42 +120,55 @@ class DumpWriter:
                 if len(lines) >= most:
                     yield "".join(lines).encode("ascii")
                     lines.clear()
+                if child.__class__ is ExternalFile and child not in linked and child.has_digest:
+                    # Most lines are these, so they are put together without a call.
+                    owner = owners.get((child.mode, child.uid, child.gid)) or self._owner(child)
+                    attributes = xattrs.get(id(child.xattrs))
+                    if attributes is None:
+                        attributes = self._format_xattrs(child)
+                    digest = child.object_id.hex()
+                    lines.append(
+                        f"{prefix}{name} {child.size} {owner} 0 {child.mtime_s}.{child.mtime_ns} "
+                        f"{digest[:2]}/{digest[2:]} - {digest}{attributes}\n"
+                    )
+                    continue
                 if isinstance(child, Directory):
                     lines.append(self._directory(child, prefix + name))
                     prefix += name + "/"
                     levels.append(_Level(child, len(prefix), (level.trail, name + "/")))
                     break
-                lines.append(self._leaf(child, prefix + name, (level.trail, name)))
+                if child in linked:
+                    lines.append(self._linked_leaf(child, prefix + name, (level.trail, name)))
+                else:
+                    lines.append(self._leaf(child, prefix + name, 1))
             else:
                 levels.pop()
         yield "".join(lines).encode("ascii")
 
     def _directory(self, node: Directory, path: str) -> str:
-        links = 2
-        for child in node.entries.values():
-            if isinstance(child, Directory):
-                links += 1
+        links = 2 + list(map(type, node.entries.values())).count(Directory)
         return self._line(path, 0, node, links, 0, "- - -")
 
-    def _leaf(self, leaf: Leaf, path: str, trail: _Trail) -> str:
-        links = self._links.get(leaf, 1) if self._links else 1
+    def _owner(self, file: ExternalFile) -> str:
+        """Return mode, link count and owner of a file with one name, and remember them."""
+        text = f"{_REGULAR | file.mode:o} 1 {file.uid} {file.gid}"
+        self._owners[file.mode, file.uid, file.gid] = text
+        return text
+
+    def _linked_leaf(self, leaf: Leaf, path: str, trail: _Trail) -> str:
+        """Return the line of a leaf that may have several names."""
+        links = self._links.get(leaf, 1)
         if links > 1:
             first = self._first.setdefault(leaf, trail)
             if first is not trail:
                 return f"{path} 0 @120000 - - - - 0.0 {_join(first)} - -\n"
-        if self._nlinks:
-            links = self._nlinks.get(leaf, links)
+        return self._leaf(leaf, path, self._nlinks.get(leaf, links))
+
+    def _leaf(self, leaf: Leaf, path: str, links: int) -> str:
         if isinstance(leaf, ExternalFile):
             digest = leaf.object_id.hex()
-            # Most lines are these, so they are put together without a further call.
-            xattrs = self._xattrs.get(id(leaf.xattrs))
-            if xattrs is None:
-                xattrs = self._format_xattrs(leaf)
-            return (
-                f"{path} {leaf.size} {_REGULAR | leaf.mode:o} {links} {leaf.uid} {leaf.gid} 0 "
-                f"{leaf.mtime_s}.{leaf.mtime_ns} {digest[:2]}/{digest[2:]} - "
-                f"{digest if leaf.has_digest else '-'}{xattrs}\n"
-            )
+            content = f"{digest[:2]}/{digest[2:]} - {digest if leaf.has_digest else '-'}"
+            return self._line(path, leaf.size, leaf, links, 0, content)
         if isinstance(leaf, Symlink):
             return self._line(path, len(leaf.target), leaf, links, 0, f"{escape_value(leaf.target)} - -")
         if isinstance(leaf, InlineFile):
@@ -189,7 +205,7 @@ class DumpWriter:
 
 
 def count_links(filesystem: FileSystem) -> dict[Node, int]:
-    """Return how many names leaves have; at least of those that have several."""
+    """Return how many names leaves have that have several."""
     everything: list[Node] = []
     pending = [filesystem.root]
     while pending:
@@ -200,4 +216,4 @@ def count_links(filesystem: FileSystem) -> dict[Node, int]:
     if len(set(everything)) != len(everything):
         for node in everything:
             links[node] = links.get(node, 0) + 1
-    return links
+    return {node: count for node, count in links.items() if count > 1}

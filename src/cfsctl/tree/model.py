@@ -72,7 +72,12 @@ class Directory(Node):
         xattrs: Mapping[bytes, bytes] = NO_XATTRS,
     ) -> None:
         """Make an empty directory."""
-        super().__init__(mode, uid, gid, mtime_s, mtime_ns, xattrs)
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+        self.mtime_s = mtime_s
+        self.mtime_ns = mtime_ns
+        self.xattrs = xattrs
         self.entries: dict[bytes, Directory | Leaf] = {}
 
 

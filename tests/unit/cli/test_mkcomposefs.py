@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.cli.mkcomposefs import main
+from cfsctl.cli.outcome import run_tool
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.erofs.reader import read_image
@@ -39,7 +40,7 @@ def dump(tmp_path: Path) -> str:
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
     """Return exit status, standard output and standard error."""
-    status = main([str(argument) for argument in arguments])
+    status = run_tool(main, [str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 

@@ -16,6 +16,7 @@ from cfsctl.cli.comparing import (
     with_trouble_as_2,
 )
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.parameters import json_option
 from cfsctl.cli.render import format_json
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ ATTRIBUTES = ("type", "mode", "owner", "mtime", "xattr", "content", "storage", "
 @click.command("diff")
 @click.argument("a")
 @click.argument("b")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@json_option()
 @click.option("-q", "--brief", is_flag=True, help="Print only whether there is a difference.")
 @click.option(
     "--ignore", multiple=True, type=click.Choice(ATTRIBUTES), help="An attribute that does not count."

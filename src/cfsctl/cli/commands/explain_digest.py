@@ -8,6 +8,7 @@ import click
 
 from cfsctl.cli.comparing import DIFFERENT, SAME, SourceOpener, with_trouble_as_2
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.parameters import json_option
 from cfsctl.cli.render import format_json
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("source")
 @click.argument("expected")
 @click.option("--image", metavar="IMAGE", help="An image of the expected ID, to show what is different.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@json_option()
 @pass_session
 def command(session: Session, *, source: str, expected: str, image: str | None, as_json: bool) -> int:
     """Find out how an image of SOURCE with the ID EXPECTED is made.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.parameters import json_option
 from cfsctl.cli.render import format_json
 from cfsctl.errors import IntegrityError
 
 
 @click.command("fsck")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document; the exit status is then 0.")
+@json_option("Print a JSON document; the exit status is then 0.")
 @click.option("--metadata-only", is_flag=True, help="Leave the content of objects alone.")
 @click.option("--deep", is_flag=True, help="Read and decode everything, also what the kernel vouches for.")
 @pass_session

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.parameters import json_option
 from cfsctl.cli.render import format_json, format_table
 
 _SHORT_DIGEST = 12
 
 
 @click.command("images")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@json_option()
 @click.option("--no-trunc", is_flag=True, help="Print whole digests.")
 @pass_session
 def command(session: Session, *, as_json: bool, no_trunc: bool) -> None:

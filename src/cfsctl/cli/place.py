@@ -1,0 +1,52 @@
+"""Where the repository is, as the command line or else the environment says."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import click
+
+
+class Place(NamedTuple):
+    """One of three ways to say it, or none.
+
+    Attributes:
+        repo: Path of the repository.
+        user: That of the user.
+        system: That of the system.
+    """
+
+    repo: str | None
+    user: bool
+    system: bool
+
+
+def choose_place(given: Place) -> Place:
+    """Return the place that the command line names, or if it names none, the environment.
+
+    Raises:
+        click.UsageError: Several at once, or a path that is empty.
+    """
+    if given.repo == "":
+        raise click.UsageError("--repo: expected a path, found nothing")
+    if _count(given) > 1:
+        raise click.UsageError("--repo, --user and --system exclude each other")
+    if _count(given):
+        return given
+    place = Place(os.environ.get("CFSCTL_REPO") or None, _flag("CFSCTL_USER"), _flag("CFSCTL_SYSTEM"))
+    if _count(place) > 1:
+        raise click.UsageError("CFSCTL_REPO, CFSCTL_USER and CFSCTL_SYSTEM exclude each other")
+    return place
+
+
+def _count(place: Place) -> int:
+    return (place.repo is not None) + place.user + place.system
+
+
+def _flag(variable: str) -> bool:
+    text = os.environ.get(variable)
+    try:
+        return bool(text) and bool(click.BOOL.convert(text, None, None))
+    except click.BadParameter as error:
+        raise click.UsageError(f"{variable}: {error.message}") from error
