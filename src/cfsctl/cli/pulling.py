@@ -66,10 +66,16 @@ def pull_from(source: Source, session: Session, **arguments: Unpack[PullArgument
         click.echo(line)
 
 
-def _lines(result: PullResult) -> Iterator[str]:
+def commit_lines(result: PullResult) -> Iterator[str]:
+    """Yield the lines that say what the repository has now."""
     yield f"commit  {result.commit.hex()}"
     yield f"verity  {result.stream_id.hex()}"
     yield f"image   {result.image_id.hex()}"
     if result.tag is not None:
         yield f"tagged  {result.tag}"
-    yield f"objects {result.metadata_fetched} metadata + {result.files_fetched} files fetched"
+
+
+def _lines(result: PullResult) -> Iterator[str]:
+    yield from commit_lines(result)
+    how = f"via {result.delta_parts} delta parts" if result.delta_parts else "fetched"
+    yield f"objects {result.metadata_fetched} metadata + {result.files_fetched} files {how}"
