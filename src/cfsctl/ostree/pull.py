@@ -332,14 +332,22 @@ class _Pull:
         )
         self._delta_objects = delta.made.objects
         with contextlib.closing(delta):
-            commit = delta.find_commit(self._checksum, has_base=self._plan.has_base)
+            commit = delta.find_commit(self._checksum, has_base=self._has_base())
             if commit is None:
                 return
             if not self._is_accepted:
                 self._accept(commit)
+            self._plan.add_base(delta.made)
             candidate = delta.choose(self._plan)
             if candidate is not None:
                 self._delta_use = delta.run(self._plan, candidate, self._options.workers)
+
+    def _has_base(self) -> bool:
+        """Return whether a commit is here from which objects can be taken, as far as can be told yet."""
+        if self._plan.has_base:
+            return True
+        previous = None if self._tag is None else find_tag(self._repository, self._tag)
+        return previous is not None and self._open_stored(previous) is not None
 
     def _open_whole(self, checksum: Checksum) -> CommitStream | None:
         """Return a stored commit of which everything is here, or None."""

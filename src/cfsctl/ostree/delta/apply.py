@@ -84,7 +84,7 @@ class DeltaPull:
     """Finds, chooses and runs the delta of one pull. To be closed.
 
     Attributes:
-        made: What it has made so far.
+        made: What it has made so far, the commit first of all; to be a base of the plan.
     """
 
     def __init__(
@@ -141,7 +141,11 @@ class DeltaPull:
                 self._candidates.append(self._open(offer, base))
             except CfsError as error:
                 self._fail(error, offer.description)
-        return self._candidates[0].superblock.commit if self._candidates else None
+        if not self._candidates:
+            return None
+        superblock = self._candidates[0].superblock
+        self.made.add(superblock.to_checksum, superblock.commit_data, None)
+        return superblock.commit
 
     def _usable(self, offers: list[Offer], *, has_base: bool) -> list[tuple[Offer, CommitStream | None]]:
         """Return the deltas that can be applied here, from newer commits first, from nothing last."""
@@ -216,16 +220,14 @@ class DeltaPull:
         return lambda checksum: find(checksum) is not None or plan.is_in_base(checksum)
 
     def run(self, plan: PullPlan, candidate: Candidate, workers: int | None) -> DeltaUse:
-        """Run a delta, and give the plan what it makes."""
-        base = self.made
+        """Run a delta; what it makes is in `made`."""
         use = DeltaUse(candidate.superblock.description, metadata=1)
-        base.add(candidate.superblock.to_checksum, candidate.superblock.commit_data, None)
 
         def take(result: PartResult) -> None:
             use.parts += 1
             use.received_bytes += result.received_bytes
             for produced in result.produced:
-                base.add(*produced)
+                self.made.add(*produced)
             entries = candidate.superblock.parts[result.number].objects[: len(result.produced)]
             metadata = sum(kind.is_metadata for kind, _ in entries)
             use.metadata += metadata
@@ -246,8 +248,6 @@ class DeltaPull:
             )
         except CfsError as error:
             self._fail(error, candidate.superblock.description)
-        finally:
-            plan.add_base(base)
-            if candidate.base is not None:
-                plan.add_base(self._as_base(candidate.base))
+        if candidate.base is not None:
+            plan.add_base(self._as_base(candidate.base))
         return use
