@@ -29,7 +29,6 @@ CASES: list[Case] = json.loads((VECTORS / "cli" / "cases.json").read_text())
 
 LATER = {
     126: "`ostree commit` does not exist yet",
-    127: "`ostree apply-delta` does not exist yet",
     128: "`ostree export` does not exist yet",
     129: "counts the stream, image and objects of 126, and the dead streams of the original's pulls",
     130: "counts the dead streams that the original's pulls leave; ours leave none",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import TypeVar, Unpack
 
     from cfsctl.cli.context import Session
+    from cfsctl.ostree.delta.store import DeltaStore
     from cfsctl.ostree.pull import PullResult
     from cfsctl.ostree.source import Source
 
@@ -44,7 +45,9 @@ def pull_options(function: F) -> F:
     return function
 
 
-def pull_from(source: Source, session: Session, **arguments: Unpack[PullArguments]) -> None:
+def pull_from(
+    source: Source, session: Session, deltas: DeltaStore | None = None, **arguments: Unpack[PullArguments]
+) -> None:
     """Pull from a source, which is closed afterwards, and print the result."""
     from cfsctl.ostree.pull import pull  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.to_tree import XattrNames  # noqa: PLC0415 - the same
@@ -59,6 +62,7 @@ def pull_from(source: Source, session: Session, **arguments: Unpack[PullArgument
                 reporter=session.reporter,
                 xattr_names=XattrNames(arguments["ostree_xattr_names"]),
                 allow_downgrade=arguments["allow_downgrade"],
+                deltas=deltas,
             )
     finally:
         source.close()
@@ -66,10 +70,16 @@ def pull_from(source: Source, session: Session, **arguments: Unpack[PullArgument
         click.echo(line)
 
 
-def _lines(result: PullResult) -> Iterator[str]:
+def commit_lines(result: PullResult) -> Iterator[str]:
+    """Yield the lines that say what the repository has now."""
     yield f"commit  {result.commit.hex()}"
     yield f"verity  {result.stream_id.hex()}"
     yield f"image   {result.image_id.hex()}"
     if result.tag is not None:
         yield f"tagged  {result.tag}"
-    yield f"objects {result.metadata_fetched} metadata + {result.files_fetched} files fetched"
+
+
+def _lines(result: PullResult) -> Iterator[str]:
+    yield from commit_lines(result)
+    how = f"via {result.delta_parts} delta parts" if result.delta_parts else "fetched"
+    yield f"objects {result.metadata_fetched} metadata + {result.files_fetched} files {how}"

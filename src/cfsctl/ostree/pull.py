@@ -14,10 +14,12 @@ kept under a name that is no commit's, and not fetched again either.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from cfsctl.errors import CfsError, FormatError, IntegrityError
+from cfsctl.ostree.delta.use import DeltaUse
 from cfsctl.ostree.file_workers import FileWorkers
 from cfsctl.ostree.images import ensure_image, find_image, name_commit, store_images
 from cfsctl.ostree.partial import drop_partial, find_partial, save_partial
@@ -38,6 +40,7 @@ from cfsctl.progress import Advanced, Done, Message, Started, Unit, silent
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.commit_stream import CommitStream
+    from cfsctl.ostree.delta.store import DeltaStore
     from cfsctl.ostree.file_workers import Batch
     from cfsctl.ostree.limits import PlanLimits
     from cfsctl.ostree.objects import Commit, ObjectKind
@@ -70,6 +73,7 @@ class PullResult:
         received_bytes: Size of all of them, as they came.
         stored_objects: Content that was new in the repository.
         stored_bytes: Size of that.
+        delta_parts: Parts of a static delta that made some of these objects.
     """
 
     commit: Checksum
@@ -81,6 +85,7 @@ class PullResult:
     received_bytes: int = 0
     stored_objects: int = 0
     stored_bytes: int = 0
+    delta_parts: int = 0
 
 
 def pull(
@@ -94,6 +99,8 @@ def pull(
     xattr_names: XattrNames = XattrNames.STRIPPED,
     allow_downgrade: bool = False,
     limits: PlanLimits = DEFAULT_LIMITS,
+    deltas: DeltaStore | None = None,
+    only_delta: bool = False,
 ) -> PullResult:
     """Bring a commit into the repository, and make the tag of its ref name it.
 
@@ -107,6 +114,8 @@ def pull(
         xattr_names: How names of extended attributes go into the image.
         allow_downgrade: Let the tag go back in time.
         limits: What a commit may ask for.
+        deltas: Where to look for static deltas; None takes none.
+        only_delta: Fail if no delta can be used.
 
     Returns:
         What was done. If a ref was given, its tag names the commit now, also if all was there before.
@@ -119,7 +128,7 @@ def pull(
         OSError: Something could not be stored.
     """
     repository.check_writable()
-    options = _Options(base_name, workers, xattr_names, allow_downgrade, limits)
+    options = _Options(base_name, workers, xattr_names, allow_downgrade, limits, deltas, only_delta)
     checksum = parse_commit_id(ref_or_commit)
     tag = None
     if checksum is None:
@@ -135,6 +144,8 @@ class _Options(NamedTuple):
     xattr_names: XattrNames
     allow_downgrade: bool
     limits: PlanLimits
+    deltas: DeltaStore | None
+    only_delta: bool
 
 
 class StoredBase:
@@ -194,6 +205,8 @@ class _Pull:
         self._report = reporter
         self._plan = PullPlan(checksum, limits=options.limits)
         self._is_accepted = False
+        self._delta_use: DeltaUse | None = None
+        self._delta_objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
         self._received_bytes = self._stored_objects = self._stored_bytes = 0
 
     def run(self) -> PullResult:
@@ -212,6 +225,7 @@ class _Pull:
                 self._accept(partial.commit)
             self._plan.add_base(self._as_base(partial))
         try:
+            self._use_delta()
             self._fetch()
         except BaseException:
             self._keep_partial()
@@ -222,7 +236,7 @@ class _Pull:
 
     def _keep_partial(self) -> None:
         """Keep what has been fetched for the next pull; the error that ended this one matters more."""
-        objects = self._plan.objects
+        objects = {**self._delta_objects, **self._plan.objects}
         if self._checksum not in objects:
             return
         try:
@@ -299,6 +313,48 @@ class _Pull:
                 check_not_older(self._tag, (checksum, stream.commit), (self._checksum, commit))
             self._plan.add_base(self._as_base(stream))
 
+    # Deltas
+
+    def _use_delta(self) -> None:
+        """Let a delta make as many objects as it can, if there is one that costs less than they do."""
+        if self._options.deltas is None:
+            return
+        from cfsctl.ostree.delta.apply import DeltaPull  # noqa: PLC0415 - many pulls have no delta
+
+        delta = DeltaPull(
+            self._options.deltas,
+            self._repository.objects,
+            self._open_whole,
+            self._as_base,
+            self._report,
+            must_work=self._options.only_delta,
+        )
+        self._delta_objects = delta.made.objects
+        with contextlib.closing(delta):
+            commit = delta.find_commit(self._checksum, has_base=self._has_base())
+            if commit is None:
+                return
+            if not self._is_accepted:
+                self._accept(commit)
+            self._plan.add_base(delta.made)
+            candidate = delta.choose(self._plan)
+            if candidate is not None:
+                self._delta_use = delta.run(self._plan, candidate, self._options.workers)
+
+    def _has_base(self) -> bool:
+        """Return whether a commit is here from which objects can be taken, as far as can be told yet."""
+        if self._plan.has_base:
+            return True
+        previous = None if self._tag is None else find_tag(self._repository, self._tag)
+        return previous is not None and self._open_stored(previous) is not None
+
+    def _open_whole(self, checksum: Checksum) -> CommitStream | None:
+        """Return a stored commit of which everything is here, or None."""
+        stream = self._open_stored(checksum)
+        if stream is None or self._repository.objects.find_missing(stream.object_refs):
+            return None
+        return stream
+
     # Fetching
 
     def _fetch(self) -> None:
@@ -364,14 +420,16 @@ class _Pull:
         finally:
             flush.finish()
         counts = plan.counts
+        use = self._delta_use or DeltaUse("none")
         return PullResult(
             self._checksum,
             stream_id,
             images[self._repository.erofs_versions[0]],
             self._tag,
-            counts.metadata,
-            counts.files,
-            self._received_bytes,
+            counts.metadata + use.metadata,
+            counts.files + use.files,
+            self._received_bytes + use.received_bytes,
             self._stored_objects,
             self._stored_bytes,
+            use.parts,
         )

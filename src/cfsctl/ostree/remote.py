@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from cfsctl.digest import Checksum
-    from cfsctl.http.fetcher import Fetcher
+    from cfsctl.http.fetcher import BodySink, Fetcher
     from cfsctl.ostree.source import FileSink
 
 T = TypeVar("T")
@@ -141,7 +141,7 @@ class RemoteSource:
             TransferError: The server did not answer as it should.
         """
         if not self._is_summary_known:
-            data = self._find_document("summary", "summary", MAX_SUMMARY_SIZE)
+            data = self.find_document("summary", "summary", MAX_SUMMARY_SIZE)
             self._summary = None if data is None else self._parse_summary(data)
             self._is_summary_known = True
         return self._summary
@@ -157,13 +157,23 @@ class RemoteSource:
 
     def _read_ref_file(self, name: str) -> Checksum:
         path = f"refs/heads/{quote(name, safe='/')}"
-        data = self._find_document(path, f"ref '{name}'", MAX_REF_FILE_BYTES)
+        data = self.find_document(path, f"ref '{name}'", MAX_REF_FILE_BYTES)
         if data is None:
             raise RefNotFoundError(name, self.description)
         hint = _HTML_HINT if _HTML.match(data) else None
         return parse_ref_file(data, f"ref '{name}' of {self.description}", hint=hint)
 
-    def _find_document(self, path: str, name: str, limit_bytes: int) -> bytes | None:
+    def find_document(self, path: str, name: str, limit_bytes: int) -> bytes | None:
+        """Return a small file of the repository, or None if the server has none.
+
+        Args:
+            path: Where it is, relative to the repository.
+            name: What messages call it.
+            limit_bytes: Its size at most.
+
+        Raises:
+            TransferError: The server did not answer as it should.
+        """
         try:
             return self._fetcher.get(self._url(path), limit_bytes=limit_bytes).body
         except TransferError as error:
@@ -171,6 +181,22 @@ class RemoteSource:
                 return None
             error.about(name)
             raise
+
+    def fetch_file(self, path: str, name: str, limit_bytes: int, make_sink: Callable[[], BodySink[T]]) -> T:
+        """Pass a large file of the repository through a sink and return what its `finish` returns.
+
+        Args:
+            path: Where it is, relative to the repository.
+            name: What messages call it.
+            limit_bytes: Its size at most.
+            make_sink: Returns a fresh sink, once for each attempt.
+
+        Raises:
+            TransferError: The server did not answer as it should, or does not have it.
+        """
+        jobs = iter([_NamedJob(self._url(path), name, limit_bytes, make_sink)])
+        (result,) = self._fetcher.transfer(lambda: next(jobs, None))
+        return result
 
     def _url(self, path: str) -> str:
         return f"{self._base}{path}{self._query}"
@@ -249,6 +275,19 @@ class RemoteSource:
 def _format_name(checksum: Checksum, kind: ObjectKind) -> str:
     """Return an object's name for messages."""
     return f"{kind.label} object {checksum.hex()}"
+
+
+class _NamedJob(Generic[T]):
+    """One file that is no object."""
+
+    def __init__(self, url: str, name: str, limit_bytes: int, make_sink: Callable[[], BodySink[T]]) -> None:
+        self._name = name
+        self.url = url
+        self.limit_bytes = limit_bytes
+        self.make_sink = make_sink
+
+    def explain(self, error: TransferError, /) -> CfsError:
+        return error.about(self._name)
 
 
 class _Held:

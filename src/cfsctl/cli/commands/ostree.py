@@ -7,6 +7,7 @@ import click
 from cfsctl.cli.lazy import LazyGroup
 
 COMMANDS = {
+    "apply-delta": "ostree_apply_delta",
     "compute-id": "ostree_compute_id",
     "dump": "ostree_dump",
     "images": "ostree_images",

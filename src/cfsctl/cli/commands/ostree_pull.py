@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 @click.command("pull")
 @click.argument("url")
 @pull_options
-@click.option("--no-delta", is_flag=True, help="Accepted for compatibility: objects are fetched one by one.")
+@click.option("--no-delta", is_flag=True, help="Fetch objects one by one, even if there is a static delta.")
 @pass_session
 def command(session: Session, *, url: str, no_delta: bool, **arguments: Unpack[PullArguments]) -> None:
     """Pull REF, a ref or a commit ID, from the archive repository at URL.
 
-    A ref becomes a tag of the same name.
+    A ref becomes a tag of the same name. Static deltas are used where they cost less than objects.
     """
-    del no_delta  # there are no deltas to leave out
+    from cfsctl.ostree.delta.remote import RemoteDeltas  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.remote import RemoteSource  # noqa: PLC0415 - brings the HTTP client along
 
-    pull_from(RemoteSource(url), session, **arguments)
+    source = RemoteSource(url)
+    pull_from(source, session, None if no_delta else RemoteDeltas(source), **arguments)

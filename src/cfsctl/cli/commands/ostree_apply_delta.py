@@ -1,0 +1,31 @@
+"""``cfsctl ostree apply-delta``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.parameters import xattr_names_option
+
+
+@click.command("apply-delta")
+@click.argument("file")
+@xattr_names_option
+@pass_session
+def command(session: Session, *, file: str, ostree_xattr_names: str) -> None:
+    """Store the commit that the static delta FILE leads to.
+
+    FILE is a superblock with its parts in it or beside it, or the directory of a delta. The commit that it
+    starts from must be in the repository. No tag is set.
+    """
+    from cfsctl.cli.pulling import commit_lines  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.delta.offline import apply_delta  # noqa: PLC0415 - the same
+    from cfsctl.ostree.to_tree import XattrNames  # noqa: PLC0415 - the same
+
+    with session.open_repository() as repository:
+        result = apply_delta(
+            repository, file, reporter=session.reporter, xattr_names=XattrNames(ostree_xattr_names)
+        )
+    for line in commit_lines(result):
+        click.echo(line)
+    click.echo(f"objects {result.metadata_fetched} metadata + {result.files_fetched} files applied")

@@ -1,0 +1,87 @@
+"""Which delta to take, if any: what each would cost, and what the objects would cost one by one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cfsctl.digest import Checksum
+from cfsctl.ostree.objects import CHECKSUM_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cfsctl.ostree.delta.superblock import Superblock
+    from cfsctl.ostree.objects import Commit
+
+SIZES_KEY: Final = "ostree.sizes"
+
+REQUEST_COST_BYTES: Final = 500
+"""What a request costs beside the body: headers both ways, and the time of both sides, as bytes."""
+
+
+class Estimate(NamedTuple):
+    """What would have to be fetched.
+
+    Attributes:
+        size_bytes: Bytes of all bodies, as announced.
+        requests: Number of requests.
+    """
+
+    size_bytes: int
+    requests: int
+
+    @property
+    def cost(self) -> int:
+        """One number to compare by."""
+        return self.size_bytes + REQUEST_COST_BYTES * self.requests
+
+
+def needed_parts(superblock: Superblock, is_here: Callable[[Checksum], bool]) -> list[int]:
+    """Return the parts that make something that is not here yet."""
+    return [
+        number
+        for number, part in enumerate(superblock.parts)
+        if not all(is_here(checksum) for _, checksum in part.objects)
+    ]
+
+
+def estimate_delta(superblock: Superblock, parts: list[int], is_here: Callable[[Checksum], bool]) -> Estimate:
+    """Return what the needed parts and fallback objects of a delta cost; its superblock is here."""
+    separate = [number for number in parts if number not in superblock.inline]
+    missing = [fallback for fallback in superblock.fallbacks if not is_here(fallback.checksum)]
+    size = sum(superblock.parts[number].size_bytes for number in separate)
+    size += sum(fallback.size_bytes for fallback in missing)
+    return Estimate(size, len(separate) + len(missing))
+
+
+def estimate_objects(commit: Commit, is_here: Callable[[Checksum], bool]) -> Estimate | None:
+    """Return what the objects of a commit cost one by one, if the commit says how large they are.
+
+    Format: ``ostree.sizes`` in the commit's metadata, ``aay``: checksum, stored size and plain size as
+    numbers of 7 bits a byte, and the object's type in newer ones.
+    """
+    found = [value.value for key, value in commit.metadata if key == SIZES_KEY and value.type == "aay"]
+    entries = found[0] if found else None
+    if not isinstance(entries, list):
+        return None
+    size = requests = 0
+    for entry in entries:
+        if not isinstance(entry, bytes) or len(entry) < CHECKSUM_SIZE + 2:
+            return None
+        if not is_here(Checksum(entry[:CHECKSUM_SIZE])):
+            stored = _read_varint(entry, CHECKSUM_SIZE)
+            if stored is None:
+                return None
+            size += stored
+            requests += 1
+    return Estimate(size, requests)
+
+
+def _read_varint(data: bytes, place: int) -> int | None:
+    value = shift = 0
+    for byte in data[place : place + 10]:
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value
+        shift += 7
+    return None

@@ -1,0 +1,203 @@
+"""Fetching parts and running their programs, some at a time, in forked workers.
+
+A part needs nothing of another part. What a part has made before an error is kept: every object of it is
+verified.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cfsctl.errors import CfsError, DigestMismatchError
+from cfsctl.ostree.delta.format import PART_SLACK_BYTES, DeltaError
+from cfsctl.ostree.delta.part import open_part
+from cfsctl.ostree.delta.program import PartProgram
+from cfsctl.ostree.delta.views import ByteView, Scratch
+from cfsctl.ostree.objects import OstreeObjectError, parse_zlib_file_header
+from cfsctl.workers import WorkerDiedError, WorkerPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.ostree.commit_stream import CommitStream
+    from cfsctl.ostree.delta.store import DeltaStore, Offer
+    from cfsctl.ostree.delta.superblock import Superblock
+    from cfsctl.repository.objects import ObjectStore
+
+_PARTS_HELD: Final = 2
+"""Parts handed out per worker: one in work and one waiting."""
+
+
+class PartResult(NamedTuple):
+    """What became of a part.
+
+    Attributes:
+        number: Which part.
+        produced: Objects that it made, in the order of its list: checksum, data as a commit stream has it, ID
+            of content that is an object.
+        received_bytes: Size of the part as stored.
+    """
+
+    number: int
+    produced: list[tuple[Checksum, bytes, ObjectID | None]]
+    received_bytes: int
+
+
+class _PartFailedError(Exception):
+    """A part that ended early; its cause is the error, `result` is what was made before."""
+
+    def __init__(self, result: PartResult) -> None:
+        super().__init__()
+        self.result = result
+
+
+class CommitFiles:
+    """The files of a stored commit as sources of patches; see `program.SourceFiles`."""
+
+    def __init__(self, stream: CommitStream | None, objects: ObjectStore) -> None:
+        """Offer the files of a commit, or none."""
+        self._stream = stream
+        self._objects = objects
+
+    @contextmanager
+    def open(self, checksum: Checksum) -> Iterator[ByteView]:
+        """Show the content of a regular file of the commit.
+
+        Raises:
+            DeltaError: It has no such file, or there is no commit.
+            IntegrityError: Its content is missing or damaged.
+        """
+        found = None if self._stream is None else self._stream.find(checksum)
+        if found is None:
+            raise DeltaError(f"source file {checksum.hex()}: expected a file of the old commit, found none")
+        data, object_id = found
+        try:
+            header = parse_zlib_file_header(data)
+        except OstreeObjectError as error:
+            raise DeltaError(f"source file {checksum.hex()}: {error}") from error
+        if object_id is None:
+            yield ByteView.of_bytes(data[header.length_bytes :])
+            return
+        fd = self._objects.open(object_id)
+        try:
+            yield ByteView.of_file(fd)
+        finally:
+            os.close(fd)
+
+
+class _PartWorker:
+    """One worker's side: takes numbers of parts."""
+
+    def __init__(
+        self,
+        store: DeltaStore,
+        offer: Offer,
+        superblock: Superblock,
+        sources: CommitFiles,
+        objects: ObjectStore,
+    ) -> None:
+        self._store = store
+        self._offer = offer
+        self._superblock = superblock
+        self._sources = sources
+        self._objects = objects
+
+    def __call__(self, number: int) -> PartResult:
+        where = f"{self._superblock.description}: part {number}"
+        inline = self._superblock.inline.get(number)
+        if inline is not None:
+            return self._run(number, inline, where)
+        limit = self._superblock.parts[number].size_bytes
+        held = self._store.fetch_part(self._offer, number, limit, self._objects)
+        try:
+            return self._run(number, held.view(), where)
+        finally:
+            held.close()
+
+    def _run(self, number: int, view: ByteView, where: str) -> PartResult:
+        part = self._superblock.parts[number]
+        scratch = Scratch(self._objects)
+        program: PartProgram | None = None
+        try:
+            content = open_part(view, part, scratch)
+            limit = part.content_bytes + PART_SLACK_BYTES
+            program = PartProgram(content, part.objects, limit, self._sources, self._objects)
+            program.run()
+        except (CfsError, OSError) as error:
+            result = PartResult(number, program.produced if program else [], view.size)
+            raise _PartFailedError(result) from _about(error, where)
+        finally:
+            scratch.close()
+        return PartResult(number, program.produced, view.size)
+
+    def close(self) -> None:
+        self._store.close()
+
+
+def _about(error: CfsError | OSError, where: str) -> CfsError | OSError:
+    """Return an error that says in which part it was."""
+    if isinstance(error, DeltaError):
+        return error.about(where)
+    if isinstance(error, DigestMismatchError):
+        return DigestMismatchError(f"{where}: {error.what}", expected=error.expected, actual=error.actual)
+    return error
+
+
+def run_parts(
+    store: DeltaStore,
+    offer: Offer,
+    superblock: Superblock,
+    numbers: Sequence[int],
+    sources: CommitFiles,
+    objects: ObjectStore,
+    take: Callable[[PartResult], None],
+    workers: int | None = None,
+) -> None:
+    """Run parts of a delta; `store` must have no connection open.
+
+    Args:
+        store: Where parts are that are not in the superblock.
+        offer: The delta as the store knows it.
+        superblock: The delta.
+        numbers: The parts to run.
+        sources: The files of the old commit.
+        objects: Where content goes.
+        take: Gets what each part made, also one that failed.
+        workers: Number of processes; 0 works in this one, None uses all processors.
+
+    Raises:
+        CfsError: The first part that failed; parts that were in work have been waited for.
+        OSError: Something could not be stored.
+    """
+
+    def make() -> _PartWorker:
+        return _PartWorker(store, offer, superblock, sources, objects)
+
+    failure: BaseException | None = None
+    waiting = list(reversed(numbers))
+    with WorkerPool[int, PartResult](make, _worker_count(workers, len(numbers)), window=_PARTS_HELD) as pool:
+        while waiting or pool.pending:
+            while waiting and failure is None and pool.pending < _PARTS_HELD * max(1, pool.count):
+                pool.submit(waiting.pop())
+            if failure is not None and not pool.pending:
+                break
+            try:
+                for result in pool.poll():
+                    take(result)
+            except _PartFailedError as failed:
+                take(failed.result)
+                failure = failure or failed.__cause__ or failed
+            except WorkerDiedError:
+                raise
+            except CfsError as error:
+                failure = failure or error
+    if failure is not None:
+        raise failure
+
+
+def _worker_count(wanted: int | None, parts: int) -> int | None:
+    """Return how many processes to start: one part is run in this one."""
+    return 0 if parts <= 1 else wanted

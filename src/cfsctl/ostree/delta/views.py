@@ -1,0 +1,123 @@
+"""Bytes that are read by ranges, wherever they are, and a place for bytes that come in pieces."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.linux.files import write_all
+from cfsctl.ostree.delta.format import DeltaError, fail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cfsctl.repository.objects import ObjectStore, ObjectWriter
+
+READ_BYTES: Final = 1 << 18
+"""Bytes read at a time where a range may be large."""
+
+_MEMORY_BYTES: Final = 1 << 20
+"""A scratch of up to this size stays in memory."""
+
+
+class ByteView:
+    """A range of bytes in memory or in a file.
+
+    Attributes:
+        size: Bytes in the range.
+    """
+
+    __slots__ = ("_read_at", "_start", "size")
+
+    def __init__(self, read_at: Callable[[int, int], bytes], size: int, start: int = 0) -> None:
+        """Make a view; `read_at` takes offset and size, and may return less at the end of the file."""
+        self._read_at = read_at
+        self._start = start
+        self.size = size
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> ByteView:
+        """Return a view of bytes in memory."""
+        return cls(lambda offset, size: data[offset : offset + size], len(data))
+
+    @classmethod
+    def of_file(cls, fd: int) -> ByteView:
+        """Return a view of a file as large as it is now; the descriptor is borrowed."""
+        return cls(lambda offset, size: os.pread(fd, size, offset), os.fstat(fd).st_size)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return exactly these bytes.
+
+        Raises:
+            DeltaError: They are not all there. The range is checked before anything is allocated.
+        """
+        if offset < 0 or size < 0 or offset + size > self.size:
+            fail("range", f"an end within {self.size} bytes", f"{size} bytes at {offset}")
+        data = self._read_at(self._start + offset, size)
+        while len(data) < size:
+            more = self._read_at(self._start + offset + len(data), size - len(data))
+            if not more:
+                raise DeltaError(f"expected {self.size} bytes, found an end at {offset + len(data)}")
+            data += more
+        return data
+
+    def window(self, start: int, end: int) -> ByteView:
+        """Return a part of the view.
+
+        Raises:
+            DeltaError: It is not within the view.
+        """
+        if not 0 <= start <= end <= self.size:
+            fail("range", f"one within {self.size} bytes", f"{start} to {end}")
+        return ByteView(self._read_at, end - start, self._start + start)
+
+    def iter_pieces(self) -> Iterator[bytes]:
+        """Yield everything in order."""
+        for offset in range(0, self.size, READ_BYTES):
+            yield self.read(offset, min(READ_BYTES, self.size - offset))
+
+
+class Scratch:
+    """Takes bytes in pieces and shows them; when there are many they are in a file without a name.
+
+    The file is an object of the store that never gets committed: it lies where there is room for the
+    objects themselves, and is gone when it is closed, also if the process dies.
+    """
+
+    __slots__ = ("_file", "_memory", "_objects", "size")
+
+    def __init__(self, objects: ObjectStore) -> None:
+        """Begin empty."""
+        self._objects = objects
+        self._memory = bytearray()
+        self._file: ObjectWriter | None = None
+        self.size = 0
+
+    def write(self, data: bytes, /) -> None:
+        """Append bytes.
+
+        Raises:
+            OSError: As write(2), ENOSPC among them.
+        """
+        self.size += len(data)
+        if self._file is None and self.size <= _MEMORY_BYTES:
+            self._memory += data
+            return
+        if self._file is None:
+            self._file = self._objects.create()
+            write_all(self._file.fd, self._memory)
+            self._memory.clear()
+        write_all(self._file.fd, data)
+
+    def view(self) -> ByteView:
+        """Return everything; the view is good until `close`, and nothing may be written any more."""
+        if self._file is None:
+            return ByteView.of_bytes(bytes(self._memory))
+        return ByteView.of_file(self._file.fd)
+
+    def close(self) -> None:
+        """Let the file go; harmless when repeated."""
+        self._memory.clear()
+        if self._file is not None:
+            self._file.abort()
+            self._file = None

@@ -1,0 +1,162 @@
+"""Every hostile delta meets its verdict, by the program as a user runs it.
+
+Each case runs in a process of its own with a limit of its processor time, since other work on the machine is
+no fault of ours, and of the address space of it and of each of its workers.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import resource
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cfsctl.ostree.delta.offline import apply_delta
+from cfsctl.ostree.local import LocalArchiveSource
+from cfsctl.ostree.pull import pull
+from cfsctl.repository import Repository
+from tests.integration.ostree.conftest import VECTORS, unpack
+from tests.support.programs import CFSCTL
+from tests.support.repositories import make_repository, view
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DELTAS = VECTORS / "ostree/hostile/deltas"
+CPU_S = 10
+TIMEOUT_S = 120
+MEMORY_BYTES = 300 << 20
+
+
+def verdicts() -> dict[str, str]:
+    with (VECTORS / "ostree/hostile/deltas.tsv").open() as stream:
+        return {row["case"]: row["verdict"] for row in csv.DictReader(stream, delimiter="\t")}
+
+
+VERDICTS = verdicts()
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpack(VECTORS / "ostree/hostile/repos.tar.xz", tmp_path_factory.mktemp("hostile")) / "repos"
+
+
+@pytest.fixture(scope="module")
+def store_of_good(hostile: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the commit that the patches start from; not to be changed."""
+    path = tmp_path_factory.mktemp("base") / "store"
+    with make_repository(path) as repository:
+        pull(repository, LocalArchiveSource(str(hostile / "good")), "x", workers=0)
+    return path
+
+
+def starts_from_good(case: str) -> bool:
+    return case.startswith("patch-") or case == "write-from-source"
+
+
+@pytest.fixture(scope="module")
+def pulled(hostile: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """Links of the two target commits in a repository that pulled them."""
+    path = tmp_path_factory.mktemp("pulled") / "store"
+    links = {}
+    with make_repository(path) as repository:
+        for name in ("good", "delta-target"):
+            result = pull(repository, LocalArchiveSource(str(hostile / name)), "x", workers=0)
+            links[name == "delta-target"] = path / f"streams/ostree-commit-{result.commit.hex()}"
+    return links
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest, tmp_path: Path, store_of_good: Path) -> Path:
+    """A repository with what the case needs."""
+    path = tmp_path / "store"
+    if starts_from_good(request.node.callspec.params["case"]):
+        shutil.copytree(store_of_good, path, symlinks=True)
+    else:
+        make_repository(path).close()
+    return path
+
+
+def limit() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
+
+
+def apply(store: Path, case: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [CFSCTL, "--repo", store, "ostree", "apply-delta", DELTAS / case],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        preexec_fn=limit,
+    )
+
+
+def names_in(store: Path) -> list[str]:
+    """Return the names of streams, refs and images, but not what is kept for the next pull."""
+    found = [name for name, shown in view(store).items() if shown.startswith("->")]
+    return sorted(name for name in found if not name.startswith("streams/ostree-partial-"))
+
+
+def check_complete(store: Path, case: str, pulled: dict[bool, Path]) -> None:
+    """Check that the stored commit is what a pull of it gives."""
+    expected = pulled[starts_from_good(case)]
+    assert (store / "streams" / expected.name).readlink() == expected.readlink()
+
+
+def test_every_case_is_there() -> None:
+    assert {path.name for path in DELTAS.iterdir()} == set(VERDICTS)
+    assert len(VERDICTS) == 59
+
+
+MESSAGES = {
+    "bspatch-no-source": "part 0: file object .*: expected a source for the patch, found none",
+    "commit-other": "commit object in the superblock: expected digest ",
+    "compression-g": "part 0: part: expected compression 0x00 .none. or 0x78 .xz., found 0x67",
+    "digest": "part 0: part as stored: expected digest 0101",
+    "from-unknown": "base commit 0505.* not found in repository",
+    "not-a-delta": "delta .*/not-a-delta: superblock: expected ",
+    "object-missing": "file object .* is missing from delta .*/object-missing",
+    "objlist-commit": "part 0: expected objects of type 1, 2 or 3, found type 4",
+    "open-short": "part 0: file object .*: expected 10 bytes of content, found 5",
+    "ops-unknown": "part 0: program: expected an operation, found 0x7a",
+    "patch-trailing": "part 0: patch: expected its end after 3004 bytes of content, found 8 bytes more",
+    "recursion": "deltas to apply first: expected none, found 64 bytes",
+    "version-1": "part 0: expected version 0, found 1",
+    "xz-bomb-512m": "part 0: part: expected at most .* bytes when decompressed, found more",
+    "xz-trailing": "part 0: part: expected nothing after the compressed data, found 16 bytes",
+}
+"""What some of the errors say: the part, the object, and the reason."""
+
+
+@pytest.mark.parametrize("case", sorted(VERDICTS))
+def test_verdict(store: Path, pulled: dict[bool, Path], case: str) -> None:
+    verdict = VERDICTS[case]
+    before = names_in(store)
+    done = apply(store, case)
+    if verdict == "accepted" or (verdict != "refused" and done.returncode == 0):
+        assert done.returncode == 0, done.stderr
+        check_complete(store, case, pulled)
+        return
+    assert done.returncode > 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: ")
+    assert "Traceback" not in done.stderr
+    assert names_in(store) == before
+    if case in MESSAGES:
+        assert re.search(MESSAGES[case], done.stderr), done.stderr
+    good = DELTAS / ("patch-good" if starts_from_good(case) else "good")
+    with Repository.open(str(store)) as repository:
+        apply_delta(repository, str(good), workers=0)
+    check_complete(store, case, pulled)
+
+
+@pytest.mark.parametrize("case", ["good"])
+def test_a_commit_that_is_here_needs_nothing(store: Path, case: str) -> None:
+    assert apply(store, case).stdout.endswith("objects 4 metadata + 3 files applied\n")
+    assert apply(store, case).stdout.endswith("objects 0 metadata + 0 files applied\n")
