@@ -12,7 +12,7 @@ from cfsctl.http import Transport, open_fetcher
 from cfsctl.ostree.delta.format import delta_directory
 from cfsctl.ostree.delta.remote import RemoteDeltas
 from cfsctl.ostree.delta.store import LocalDeltas
-from cfsctl.ostree.local import LocalArchiveSource
+from cfsctl.ostree.local import LocalSource
 from cfsctl.ostree.pull import PullResult, pull
 from cfsctl.ostree.remote import RemoteSource
 from cfsctl.progress import Message
@@ -90,7 +90,7 @@ def requested(server: Nginx) -> dict[str, int]:
 
 def check_whole(store: Repository, repository: TwoCommits, result: PullResult, tmp_path: Path) -> None:
     with make_repository(tmp_path / "compared") as other:
-        expected = pull(other, LocalArchiveSource(str(repository.path)), repository.second, workers=0)
+        expected = pull(other, LocalSource(str(repository.path)), repository.second, workers=0)
     assert result.commit.hex() == repository.second
     assert (result.stream_id, result.image_id) == (expected.stream_id, expected.image_id)
     assert not store.objects.find_missing([result.image_id])
@@ -114,7 +114,7 @@ def test_an_update_by_delta(
     if listed == "index":
         run_ostree(repository.path, "config", "set", "core.no-deltas-in-summary", "true")
     run_ostree(repository.path, "summary", "-u")
-    pull(store, LocalArchiveSource(str(repository.path)), repository.first, workers=0)
+    pull(store, LocalSource(str(repository.path)), repository.first, workers=0)
     puller = Puller(store, nginx, transport)
     result = puller.pull("main")
     assert puller.said == []
@@ -155,7 +155,7 @@ def test_a_delta_from_nothing_is_left_when_a_commit_is_here(
 ) -> None:
     generate(repository, scratch=True)
     run_ostree(repository.path, "summary", "-u")
-    pull(store, LocalArchiveSource(str(repository.path)), repository.first, workers=0)
+    pull(store, LocalSource(str(repository.path)), repository.first, workers=0)
     store.streams.set_ref("ostree/main", f"ostree-commit-{repository.first}")
     result = Puller(store, nginx).pull("main")
     assert result.delta_parts == 0
@@ -182,7 +182,7 @@ def test_objects_are_fetched_where_they_cost_less(store: Repository, tmp_path: P
     assert data.count(size) == 1
     superblock.write_bytes(data.replace(size, (1 << 40).to_bytes(8, "little")))
     run_ostree(path, "summary", "-u")
-    pull(store, LocalArchiveSource(str(path)), first, workers=0)
+    pull(store, LocalSource(str(path)), first, workers=0)
     with run_nginx(path, work) as server:
         result = Puller(store, server).pull("main")
         counts = requested(server)
@@ -211,7 +211,7 @@ def test_a_broken_delta_costs_nothing_but_time(
             data[len(data) // 2] ^= 1
             file.write_bytes(b"<!DOCTYPE html><html></html>" if damage == "html" else data)
             run_ostree(repository.path, "summary", "-u")
-    pull(store, LocalArchiveSource(str(repository.path)), repository.first, workers=0)
+    pull(store, LocalSource(str(repository.path)), repository.first, workers=0)
     puller = Puller(store, nginx)
     result = puller.pull("main")
     assert len(puller.said) == 1
@@ -223,7 +223,7 @@ def test_a_broken_delta_costs_nothing_but_time(
 
 def test_a_delta_of_a_directory(repository: TwoCommits, store: Repository, tmp_path: Path) -> None:
     generate(repository)
-    source = LocalArchiveSource(str(repository.path))
+    source = LocalSource(str(repository.path))
     pull(store, source, repository.first, workers=0)
     result = pull(store, source, "main", deltas=LocalDeltas(str(repository.path)))
     assert result.delta_parts > 0

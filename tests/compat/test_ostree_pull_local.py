@@ -12,7 +12,7 @@ import pytest
 
 from cfsctl.erofs.reader import read_image
 from cfsctl.ostree.images import commit_tree
-from cfsctl.ostree.local import LocalArchiveSource
+from cfsctl.ostree.local import LocalSource
 from cfsctl.ostree.objects import ObjectKind, loose_path
 from cfsctl.ostree.pull import pull
 from cfsctl.ostree.source import ObjectMissingError
@@ -147,7 +147,7 @@ def test_the_tree_is_the_one_that_was_committed(
     commit_id = commit(source, tmp_path / "tree", *([] if with_attributes else ["--no-xattrs"]))
     expected = describe_directory(tmp_path / "tree")
     with make_repository(tmp_path / "store") as repository:
-        result = pull(repository, LocalArchiveSource(str(source)), REF)
+        result = pull(repository, LocalSource(str(source)), REF)
         assert result.commit.hex() == commit_id
         assert result.files_fetched == sum(1 for _ in source.glob("objects/*/*.filez"))
         assert describe_tree(repository, commit_tree(repository, result.commit)) == expected
@@ -159,7 +159,7 @@ def test_an_update_fetches_what_changed_and_a_damaged_object_is_mended(tmp_path:
     make_tree(tmp_path / "tree")
     commit(source, tmp_path / "tree", "--timestamp=2024-01-01T00:00:00Z")
     with make_repository(tmp_path / "store") as repository:
-        local = LocalArchiveSource(str(source))
+        local = LocalSource(str(source))
         pull(repository, local, REF)
         before = set(source.glob("objects/*/*"))
         (tmp_path / "tree/usr/bin/new").write_bytes(b"new " * 1000)

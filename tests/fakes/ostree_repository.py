@@ -170,5 +170,8 @@ class FakeOstreeRepository:
             raise ObjectMissingError(checksum, kind, self.description)
         return self.objects[checksum, kind]
 
+    def explain_missing(self, commit: Checksum) -> None:
+        """Know nothing."""
+
     def close(self) -> None:
         """Nothing is open."""

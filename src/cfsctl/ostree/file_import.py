@@ -6,11 +6,12 @@ What is promised for every file that comes out of here:
   size that the header claims. The checksum does not cover that size, so it is never trusted for more
   than a ceiling: inflating stops one byte after it, and nothing is allocated for it in advance.
 * Content above the inline limit is an object of the repository, stored after it was verified.
-* A small file is handled in memory in one go; a large one in constant memory, inflated and hashed in
-  one thread, digested for fs-verity and written in another.
+* A small file is handled in memory in one go; a large one in constant memory, see `content_stream`.
 
 Bytes after the end of the compressed content are refused, which also ends a body without end. A
 symbolic link has no body at all; a regular file without content still has an (empty) deflate stream.
+
+Content of repositories in other modes comes plain, with a header made up for it; the same holds for it.
 
 Format: OSTree archive repositories, ``.filez``: sized header, then raw deflate.
 """
@@ -21,7 +22,7 @@ import hashlib
 import importlib
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol
 
-from cfsctl.errors import DigestMismatchError
+from cfsctl.ostree.content_stream import ContentStream, ImportedFile, check_content, fail, file_name
 from cfsctl.ostree.objects import (
     SIZED_PREFIX,
     FileHeader,
@@ -29,39 +30,21 @@ from cfsctl.ostree.objects import (
     parse_header_length,
     parse_zlib_file_header,
 )
-from cfsctl.workers import BackgroundWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cfsctl.digest import Algorithm, Checksum, ObjectID
-    from cfsctl.repository.objects import ObjectStore, ObjectWriter, StoredObject
+    from cfsctl.digest import Algorithm, Checksum
+    from cfsctl.repository.objects import ObjectStore, StoredObject
 
 ONE_SHOT_BYTES: Final = 1 << 20
 """Files up to this size, stored and plain, are handled in memory in one go."""
-
-THREADED_BYTES: Final = 8 << 20
-"""From this plain size on a second thread pays."""
 
 INFLATE_STEP_BYTES: Final = 1 << 18
 """Plain bytes inflated at a time; much larger pieces leave the fast caches."""
 
 _RAW_DEFLATE: Final = -15
 """`wbits` of deflate data without a wrapper, window of 32 KiB."""
-
-
-class ImportedFile(NamedTuple):
-    """A verified file.
-
-    Attributes:
-        checksum: Its name.
-        data: Header as stored in an archive repository, followed by the content if that is inline.
-        object_id: The object that is the content, or None.
-    """
-
-    checksum: Checksum
-    data: bytes
-    object_id: ObjectID | None
 
 
 class _Inflater(Protocol):
@@ -133,17 +116,12 @@ class FileImporter:
         """
         header = _parse_header(checksum, data)
         self.received_bytes += len(data)
+        header_data = data[: header.length_bytes]
         if header.is_symlink or header.size_bytes <= ONE_SHOT_BYTES:
-            content = self._read_content(checksum, header, data)
-            digest = hashlib.sha256(header.regular_header)
-            digest.update(content)
-            _check_content(checksum, digest.digest())
-            if len(content) <= self.inline_limit:
-                return ImportedFile(checksum, data[: header.length_bytes] + content, None)
-            stored = self.objects.ensure_bytes(content)
-            self.count(stored)
-            return ImportedFile(checksum, data[: header.length_bytes], stored.object_id)
-        stream = ContentStream(self, checksum, data[: header.length_bytes], header)
+            return self._import_content(
+                checksum, header_data, header, self._read_content(checksum, header, data)
+            )
+        stream = InflatingStream(self, checksum, header_data, header)
         try:
             stream.write(data[header.length_bytes :])
         except BaseException:
@@ -151,18 +129,49 @@ class FileImporter:
             raise
         return stream.finish()
 
+    def import_plain(self, checksum: Checksum, header_data: bytes, content: bytes) -> ImportedFile:
+        """Import a file whose content comes as it is.
+
+        Args:
+            checksum: Its name.
+            header_data: The header that an archive repository would have.
+            content: All of the content; none for a symbolic link.
+
+        Raises:
+            OstreeObjectError: Not a valid file object.
+            DigestMismatchError: Another file than the checksum says.
+        """
+        header = _parse_header(checksum, header_data)
+        self.received_bytes += len(content)
+        if len(content) != header.size_bytes:
+            fail(checksum, f"{header.size_bytes} bytes of content", str(len(content)))
+        return self._import_content(checksum, header_data, header, content)
+
+    def _import_content(
+        self, checksum: Checksum, header_data: bytes, header: FileHeader, content: bytes
+    ) -> ImportedFile:
+        """Verify and store a small file, whose content has the size that the header claims."""
+        digest = hashlib.sha256(header.regular_header)
+        digest.update(content)
+        check_content(checksum, digest.digest())
+        if len(content) <= self.inline_limit:
+            return ImportedFile(checksum, header_data + content, None)
+        stored = self.objects.ensure_bytes(content)
+        self.count(stored)
+        return ImportedFile(checksum, header_data, stored.object_id)
+
     def _read_content(self, checksum: Checksum, header: FileHeader, data: bytes) -> bytes:
         """Return the plain content of a small file, which has the size that the header claims."""
         body = memoryview(data)[header.length_bytes :]
         if header.is_symlink:
             if body:
-                _fail(checksum, "nothing after the header of a symbolic link", f"{len(body)} bytes")
+                fail(checksum, "nothing after the header of a symbolic link", f"{len(body)} bytes")
             return b""
         inflater = self.inflate.make(_RAW_DEFLATE)
         try:
             content = inflater.decompress(body, header.size_bytes + 1)
         except self.inflate.error as error:
-            _fail(checksum, "raw deflate data", str(error), cause=error)
+            fail(checksum, "raw deflate data", str(error), cause=error)
         if len(content) != header.size_bytes or not inflater.eof or inflater.unused_data:
             _refuse_content(checksum, header, len(content), inflater)
         return content
@@ -175,9 +184,9 @@ class FileImporter:
 
 
 class FileImportSink:
-    """Takes one ``.filez`` in pieces; see `cfsctl.ostree.source.FileSink`."""
+    """Takes one file in pieces; see `cfsctl.ostree.source.FileSink`."""
 
-    __slots__ = ("_checksum", "_chunks", "_held", "_importer", "_stream")
+    __slots__ = ("_checksum", "_chunks", "_held", "_importer", "_plain_header", "_stream")
 
     def __init__(self, importer: FileImporter, checksum: Checksum) -> None:
         """Hold nothing yet."""
@@ -185,7 +194,12 @@ class FileImportSink:
         self._checksum = checksum
         self._chunks: list[bytes] = []
         self._held = 0
-        self._stream: ContentStream | None = None
+        self._plain_header: bytes | None = None
+        self._stream: ContentStream | InflatingStream | None = None
+
+    def begin_plain(self, header: bytes, /) -> None:
+        """Take plain content from now on instead of the stored form."""
+        self._plain_header = header
 
     def write(self, chunk: bytes, /) -> None:
         """Take the next bytes.
@@ -205,14 +219,19 @@ class FileImportSink:
     def _start_stream(self) -> None:
         """Go over to handling the file piece by piece, as soon as the whole header is there."""
         data = self._join()
-        length = _parse_header_length(self._checksum, data)
-        if len(data) < length:
-            return
-        header = _parse_header(self._checksum, data)
-        self._importer.received_bytes += len(data)
-        self._stream = ContentStream(self._importer, self._checksum, data[:length], header)
+        if self._plain_header is not None:
+            header = _parse_header(self._checksum, self._plain_header)
+            self._stream = ContentStream(self._importer, self._checksum, self._plain_header, header)
+        else:
+            length = _parse_header_length(self._checksum, data)
+            if len(data) < length:
+                return
+            header = _parse_header(self._checksum, data)
+            self._stream = InflatingStream(self._importer, self._checksum, data[:length], header)
+            data = data[length:]
+        self._importer.received_bytes += self._held
         self._chunks = []
-        self._stream.write(data[length:])
+        self._stream.write(data)
 
     def _join(self) -> bytes:
         if len(self._chunks) != 1:
@@ -228,6 +247,8 @@ class FileImportSink:
         """
         if self._stream is not None:
             return self._stream.finish()
+        if self._plain_header is not None:
+            return self._importer.import_plain(self._checksum, self._plain_header, self._join())
         return self._importer.import_bytes(self._checksum, self._join())
 
     def abort(self) -> None:
@@ -237,35 +258,20 @@ class FileImportSink:
             self._stream.abort()
 
 
-class ContentStream:
-    """Inflates, verifies and stores the content of a large file in constant memory."""
+class InflatingStream:
+    """Inflates the content of a large file in constant memory, and passes it on to be verified and stored."""
 
     def __init__(
         self, importer: FileImporter, checksum: Checksum, header_data: bytes, header: FileHeader
     ) -> None:
-        """Start with the header; the content's own bytes follow in `write`."""
+        """Start with the header; the deflate stream follows in `write`."""
         if header.is_symlink:
-            _fail(checksum, "nothing after the header of a symbolic link", "more than 1 MiB")
+            fail(checksum, "nothing after the header of a symbolic link", "more than 1 MiB")
         self._importer = importer
         self._checksum = checksum
-        self._header_data = header_data
         self._header = header
-        self._size = 0
+        self._content = ContentStream(importer, checksum, header_data, header)
         self._inflater = importer.inflate.make(_RAW_DEFLATE)
-        self._hash = hashlib.sha256(header.regular_header)
-        self._inline: list[bytes] = []
-        self._writer: ObjectWriter | None = None
-        self._background: BackgroundWriter | None = None
-        self._output: Callable[[bytes], object] = self._inline.append
-        if header.size_bytes > importer.inline_limit:
-            self._open_object(header.size_bytes)
-
-    def _open_object(self, size_bytes: int) -> None:
-        self._writer = self._importer.objects.create()
-        self._output = self._writer.write
-        if size_bytes >= THREADED_BYTES:
-            self._background = BackgroundWriter(self._writer.write)
-            self._output = self._background.write
 
     def write(self, data: bytes) -> None:
         """Take the next bytes of the deflate stream.
@@ -275,31 +281,27 @@ class ContentStream:
         """
         inflater = self._inflater
         if inflater.eof and data:
-            _refuse_content(self._checksum, self._header, self._size, inflater, len(data))
+            self._refuse(len(data))
         while data and not inflater.eof:
             self._take(self._decompress(data))
             # After the end zlib may leave here what is in `unused_data` as well.
             data = inflater.unconsumed_tail
         if inflater.unused_data:
-            _refuse_content(self._checksum, self._header, self._size, inflater)
+            self._refuse()
 
     def _decompress(self, data: bytes) -> bytes:
-        room = min(INFLATE_STEP_BYTES, self._header.size_bytes + 1 - self._size)
+        room = min(INFLATE_STEP_BYTES, self._header.size_bytes + 1 - self._content.size)
         try:
             return self._inflater.decompress(data, room)
         except self._importer.inflate.error as error:
-            _fail(self._checksum, "raw deflate data", str(error), cause=error)
+            fail(self._checksum, "raw deflate data", str(error), cause=error)
 
     def _take(self, content: bytes) -> None:
-        """Take plain content, of which there may not be more than announced."""
-        if not content:
-            return
-        self._size += len(content)
-        if self._size > self._header.size_bytes:
-            _refuse_content(self._checksum, self._header, self._size, self._inflater)
-        # The other thread begins with this piece while this one hashes it.
-        self._output(content)
-        self._hash.update(content)
+        if content:
+            self._content.write(content)
+
+    def _refuse(self, trailing: int = 0) -> NoReturn:
+        _refuse_content(self._checksum, self._header, self._content.size, self._inflater, trailing)
 
     def finish(self) -> ImportedFile:
         """Return the file, after its last byte.
@@ -309,56 +311,32 @@ class ContentStream:
             DigestMismatchError: Another file than the checksum says.
         """
         try:
-            return self._finish()
+            while content := self._decompress(b""):  # What did not fit into the last step.
+                self._take(content)
+            if self._content.size != self._header.size_bytes or not self._inflater.eof:
+                self._refuse()
+            return self._content.finish()
         except BaseException:
             self.abort()
             raise
 
-    def _finish(self) -> ImportedFile:
-        while content := self._decompress(b""):  # What did not fit into the last step.
-            self._take(content)
-        if self._size != self._header.size_bytes or not self._inflater.eof:
-            _refuse_content(self._checksum, self._header, self._size, self._inflater)
-        _check_content(self._checksum, self._hash.digest())
-        if self._background is not None:
-            self._background.finish()
-        if self._writer is None:
-            return ImportedFile(self._checksum, self._header_data + b"".join(self._inline), None)
-        stored = self._writer.commit()
-        self._importer.count(stored)
-        return ImportedFile(self._checksum, self._header_data, stored.object_id)
-
     def abort(self) -> None:
         """Let everything go; harmless when repeated."""
-        if self._background is not None:
-            self._background.abort()
-            self._background = None
-        if self._writer is not None:
-            self._writer.abort()
-            self._writer = None
+        self._content.abort()
 
 
 def _parse_header_length(checksum: Checksum, data: bytes) -> int:
     try:
         return parse_header_length(data[:SIZED_PREFIX])
     except OstreeObjectError as error:
-        raise error.about(_name(checksum)) from error
+        raise error.about(file_name(checksum)) from error
 
 
 def _parse_header(checksum: Checksum, data: bytes) -> FileHeader:
     try:
         return parse_zlib_file_header(data)
     except OstreeObjectError as error:
-        raise error.about(_name(checksum)) from error
-
-
-def _name(checksum: Checksum) -> str:
-    return f"file object {checksum.hex()}"
-
-
-def _check_content(checksum: Checksum, actual: bytes) -> None:
-    if actual != checksum:
-        raise DigestMismatchError(_name(checksum), expected=checksum.hex(), actual=actual.hex())
+        raise error.about(file_name(checksum)) from error
 
 
 def _refuse_content(
@@ -367,14 +345,10 @@ def _refuse_content(
     """Say what is wrong with content that does not end where and how it should."""
     expected = f"{header.size_bytes} bytes of content"
     if size > header.size_bytes:
-        _fail(checksum, expected, "more")
+        fail(checksum, expected, "more")
     if not inflater.eof:
-        _fail(checksum, "the end of the compressed content", f"the end of the object after {size} bytes")
+        fail(checksum, "the end of the compressed content", f"the end of the object after {size} bytes")
     if size < header.size_bytes:
-        _fail(checksum, expected, str(size))
+        fail(checksum, expected, str(size))
     trailing += len(inflater.unused_data)
-    _fail(checksum, "nothing after the compressed content", f"{trailing} bytes or more")
-
-
-def _fail(checksum: Checksum, expected: str, found: str, *, cause: Exception | None = None) -> NoReturn:
-    raise OstreeObjectError(f"{_name(checksum)}: expected {expected}, found {found}") from cause
+    fail(checksum, "nothing after the compressed content", f"{trailing} bytes or more")

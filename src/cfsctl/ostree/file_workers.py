@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import Checksum
-from cfsctl.ostree.file_import import FileImporter, ImportedFile, load_inflate
+from cfsctl.ostree.file_import import FileImporter, load_inflate
 from cfsctl.workers import WorkerDiedError, WorkerPool
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from cfsctl.digest import ObjectID
+    from cfsctl.ostree.content_stream import ImportedFile
     from cfsctl.ostree.file_import import Inflate
     from cfsctl.ostree.source import Source
     from cfsctl.repository.objects import ObjectStore

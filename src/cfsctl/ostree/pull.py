@@ -34,6 +34,7 @@ from cfsctl.ostree.refs import (
     stream_name,
     tag_ref,
 )
+from cfsctl.ostree.source import ObjectMissingError
 from cfsctl.ostree.to_tree import XattrNames
 from cfsctl.progress import Advanced, Done, Message, Started, Unit, silent
 
@@ -363,8 +364,10 @@ class _Pull:
         with FileWorkers(self._source, self._repository.objects, self._options.workers) as workers:
             try:
                 self._fetch_all(workers)
-            except BaseException:
+            except BaseException as error:
                 self._take(workers.rescue(RESCUE_TIMEOUT_S))
+                if isinstance(error, ObjectMissingError):
+                    error.hint = self._source.explain_missing(self._checksum) or error.hint
                 raise
         self._plan.check_complete()
 

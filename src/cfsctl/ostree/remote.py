@@ -258,6 +258,9 @@ class RemoteSource:
 
         return self._fetcher.transfer(next_job)
 
+    def explain_missing(self, commit: Checksum) -> None:
+        """Know nothing: what a server lacks, it does not say why; see `Source.explain_missing`."""
+
     def object_url(self, checksum: Checksum, kind: ObjectKind) -> str:
         """Return where an object is."""
         return f"{self._base}{loose_path(checksum, kind)}{self._query}"

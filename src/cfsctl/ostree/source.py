@@ -121,6 +121,17 @@ class FileSink(Protocol[Imported_co]):
         """Give up and release everything; must not raise."""
 
 
+class ContentSink(FileSink[Imported_co], Protocol[Imported_co]):
+    """A sink that takes plain content as well."""
+
+    def begin_plain(self, header: bytes, /) -> None:
+        """Say that plain content follows instead of the stored form; before the first `write`, if at all.
+
+        Args:
+            header: What an archive repository has in front of the deflated content.
+        """
+
+
 class Source(Protocol):
     """A repository to pull from.
 
@@ -155,7 +166,7 @@ class Source(Protocol):
         """
 
     def fetch_files(
-        self, checksums: Iterable[Checksum], make_sink: Callable[[Checksum], FileSink[Imported]]
+        self, checksums: Iterable[Checksum], make_sink: Callable[[Checksum], ContentSink[Imported]]
     ) -> Iterator[Imported]:
         """Pass content objects through sinks and yield what their `finish` returns, in any order.
 
@@ -165,6 +176,9 @@ class Source(Protocol):
         Raises:
             ObjectMissingError: The source has no such object.
         """
+
+    def explain_missing(self, commit: Checksum) -> str | None:
+        """Return why the source itself holds a commit for incomplete, as a hint for people, or None."""
 
     def close(self) -> None:
         """Release connections and descriptors of this process.

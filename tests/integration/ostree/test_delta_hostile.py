@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.ostree.delta.offline import apply_delta
-from cfsctl.ostree.local import LocalArchiveSource
+from cfsctl.ostree.local import LocalSource
 from cfsctl.ostree.pull import pull
 from cfsctl.repository import Repository
 from tests.integration.ostree.conftest import VECTORS, unpack
@@ -50,7 +50,7 @@ def store_of_good(hostile: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A repository with the commit that the patches start from; not to be changed."""
     path = tmp_path_factory.mktemp("base") / "store"
     with make_repository(path) as repository:
-        pull(repository, LocalArchiveSource(str(hostile / "good")), "x", workers=0)
+        pull(repository, LocalSource(str(hostile / "good")), "x", workers=0)
     return path
 
 
@@ -65,7 +65,7 @@ def pulled(hostile: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[bool
     links = {}
     with make_repository(path) as repository:
         for name in ("good", "delta-target"):
-            result = pull(repository, LocalArchiveSource(str(hostile / name)), "x", workers=0)
+            result = pull(repository, LocalSource(str(hostile / name)), "x", workers=0)
             links[name == "delta-target"] = path / f"streams/ostree-commit-{result.commit.hex()}"
     return links
 

@@ -15,7 +15,7 @@ from cfsctl.ostree import images
 from cfsctl.ostree.commit_stream import write_commit_stream
 from cfsctl.ostree.images import commit_image
 from cfsctl.ostree.limits import LimitError, PlanLimits
-from cfsctl.ostree.local import LocalArchiveSource
+from cfsctl.ostree.local import LocalSource
 from cfsctl.ostree.objects import (
     Dirmeta,
     ObjectKind,
@@ -96,7 +96,7 @@ def test_the_number_of_workers_changes_nothing(
     fake.write(tmp_path / "source")
     results = []
     for count in (0, 1, 3):
-        source = LocalArchiveSource(str(tmp_path / "source"))
+        source = LocalSource(str(tmp_path / "source"))
         remove_everything(repository)
         results.append(pull(repository, source, "main", workers=count))
         source.close()
@@ -554,7 +554,7 @@ def test_the_source_of_a_pull_may_be_read_only(
 ) -> None:
     fake.write(tmp_path / "source")
     before = view(tmp_path / "source")
-    source = LocalArchiveSource(str(tmp_path / "source"))
+    source = LocalSource(str(tmp_path / "source"))
     pull(repository, source, "main")
     source.close()
     assert view(tmp_path / "source") == before

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.ostree.local import LocalArchiveSource
+from cfsctl.ostree.local import LocalSource
 from cfsctl.ostree.pull import pull as pull_here
 from cfsctl.repository import Repository
 from tests.integration.ostree.conftest import VECTORS, unpack
@@ -90,7 +90,7 @@ def check_refused(store: Path, before: list[str], done: subprocess.CompletedProc
 
 
 def check_good_pull(store: Path, good: Path) -> None:
-    source = LocalArchiveSource(str(good))
+    source = LocalSource(str(good))
     with Repository.open(str(store)) as repository:
         assert pull_here(repository, source, "x", workers=0).tag == "x"
     source.close()

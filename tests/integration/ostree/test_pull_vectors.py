@@ -13,7 +13,7 @@ from cfsctl.digest import Algorithm
 from cfsctl.dumpfile import iter_dump
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.ostree.images import commit_image, commit_tree
-from cfsctl.ostree.local import LocalArchiveSource
+from cfsctl.ostree.local import LocalSource
 from cfsctl.ostree.pull import pull
 from cfsctl.ostree.refs import stream_name
 from cfsctl.ostree.to_tree import XattrNames
@@ -49,7 +49,7 @@ def test_all_commits_are_there() -> None:
 def test_everything_of_a_commit_is_as_the_original_makes_it(
     fixture_path: Path, tmp_path: Path, algorithm: Algorithm, version: FormatVersion
 ) -> None:
-    source = LocalArchiveSource(str(fixture_path / "repo"))
+    source = LocalSource(str(fixture_path / "repo"))
     with make_repository(tmp_path / "store", algorithm, version) as repository:
         for name in COMMITS:
             row = IMAGES[name, algorithm.hash_name, str(version.value)]
@@ -78,7 +78,7 @@ def test_a_repository_of_several_formats_gets_all_images_and_keeps_them(
     make_repository(path).close()
     meta = path / "meta.json"
     meta.write_text(meta.read_text().replace('"default": 1', '"default": 1, "extra": [0, 2]'))
-    source = LocalArchiveSource(str(fixture_path / "repo"))
+    source = LocalSource(str(fixture_path / "repo"))
     with Repository.open(str(path)) as repository:
         assert len(repository.erofs_versions) == 3
         result = pull(repository, source, "fixture/plain/x86_64")

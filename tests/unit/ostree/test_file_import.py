@@ -16,7 +16,8 @@ import pytest
 from cfsctl.digest import Algorithm, Checksum
 from cfsctl.errors import DigestMismatchError
 from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.ostree.file_import import FileImporter, ImportedFile, Inflate, inline_limit, load_inflate
+from cfsctl.ostree.content_stream import ImportedFile
+from cfsctl.ostree.file_import import FileImporter, FileImportSink, Inflate, inline_limit, load_inflate
 from cfsctl.ostree.objects import OstreeObjectError, format_regular_header, format_zlib_header
 from cfsctl.repository.objects import ObjectStore
 from tests.fakes.ostree_repository import checksum_of, deflate
@@ -246,3 +247,44 @@ def test_without_isal_zlib_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_checksum_covers_what_ostree_says_it_covers() -> None:
     checksum, _ = regular(b"content")
     assert checksum == hashlib.sha256(format_regular_header(0, 0, MODE) + b"content").digest()
+
+
+@pytest.mark.parametrize("size", [0, 64, 65, 5000, (1 << 20) + 1, 9 << 20])
+@pytest.mark.parametrize("step", [1 << 17, 1 << 30])
+def test_plain_content_gives_the_same_file(store: ObjectStore, size: int, step: int) -> None:
+    content = LARGE[:size]
+    checksum, stored = regular(content)
+    importer = FileImporter(store)
+    sink = importer.open_sink(checksum)
+    sink.begin_plain(format_zlib_header(size, 0, 0, MODE))
+    for start in range(0, max(size, 1), step):
+        sink.write(content[start : start + step])
+    assert sink.finish() == FileImporter(store).import_bytes(checksum, stored)
+    assert importer.received_bytes == size
+    assert importer.stored_objects == (size > 64)
+
+
+@pytest.mark.parametrize("size", [1, 5000, (1 << 20) + 1, 9 << 20])
+@pytest.mark.parametrize("difference", [-1, 1])
+def test_plain_content_of_another_size_is_refused(store: ObjectStore, size: int, difference: int) -> None:
+    checksum, _ = regular(LARGE[:size])
+    sink = FileImporter(store).open_sink(checksum)
+    sink.begin_plain(format_zlib_header(size + difference, 0, 0, MODE))
+    message = f"expected {size + difference} bytes of content, found (more|{size})"
+    with pytest.raises(OstreeObjectError, match=message):
+        write_and_finish(sink, LARGE[:size])
+    sink.abort()
+
+
+def test_plain_content_of_another_file_is_refused(store: ObjectStore) -> None:
+    checksum, _ = regular(LARGE[:5000])
+    sink = FileImporter(store).open_sink(checksum)
+    sink.begin_plain(format_zlib_header(5000, 1, 0, MODE))
+    with pytest.raises(DigestMismatchError):
+        write_and_finish(sink, LARGE[:5000])
+
+
+def write_and_finish(sink: FileImportSink, content: bytes) -> None:
+    for start in range(0, len(content), 1 << 17):
+        sink.write(content[start : start + (1 << 17)])
+    sink.finish()

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 @click.option("--delta", is_flag=True, help="Use static deltas of the repository, as pull does.")
 @pass_session
 def command(session: Session, *, path: str, delta: bool, **arguments: Unpack[PullArguments]) -> None:
-    """Pull REF, a ref or a commit ID, from the archive repository in the directory PATH.
+    """Pull REF, a ref or a commit ID, from the repository in the directory PATH.
 
-    A ref becomes a tag of the same name.
+    The repository may be in any mode, and may have parent repositories. REF may also be REMOTE:NAME,
+    COLLECTION:NAME, or a path as remotes/REMOTE/NAME. A ref becomes a tag of the same name.
     """
     from cfsctl.ostree.delta.store import LocalDeltas  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.local import LocalArchiveSource  # noqa: PLC0415 - the same
+    from cfsctl.ostree.local import LocalSource  # noqa: PLC0415 - the same
 
-    pull_from(LocalArchiveSource(path), session, LocalDeltas(path) if delta else None, **arguments)
+    pull_from(LocalSource(path), session, LocalDeltas(path) if delta else None, **arguments)

@@ -62,6 +62,11 @@ class NothingElse:
             self._fail(checksum, ObjectKind.FILE)
         return iter(())
 
+    def explain_missing(self, commit: Checksum) -> str | None:
+        """Name the objects that the delta leaves out; see `Source.explain_missing`."""
+        del commit
+        return self._hint
+
     def _fail(self, checksum: Checksum, kind: ObjectKind) -> NoReturn:
         raise ObjectMissingError(checksum, kind, self.description, hint=self._hint)
 

@@ -10,8 +10,9 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import DigestMismatchError
+from cfsctl.ostree.content_stream import ImportedFile
 from cfsctl.ostree.delta.format import fail
-from cfsctl.ostree.file_import import ImportedFile, inline_limit
+from cfsctl.ostree.file_import import inline_limit
 from cfsctl.ostree.objects import format_regular_header, format_zlib_header
 
 if TYPE_CHECKING:

@@ -1,0 +1,160 @@
+"""Refs of an OSTree repository in a directory.
+
+    refs/heads/NAME                  a branch: 64 hex digits and a newline
+    refs/remotes/REMOTE/NAME         what was pulled from a remote; its refspec is REMOTE:NAME
+    refs/mirrors/COLLECTION/NAME     what was mirrored of a collection
+
+A ref may be a link to another ref, but never leads out of ``refs``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.linux.files import read_all
+from cfsctl.linux.syscalls import openat2
+from cfsctl.ostree.local_repository import DIRECTORY_FLAGS
+from cfsctl.ostree.source import MAX_REF_FILE_BYTES, InvalidRefError, parse_ref_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cfsctl.digest import Checksum
+    from cfsctl.ostree.local_repository import LocalRepository
+
+_PLACES: Final = ("heads/", "remotes/", "mirrors/")
+
+_GROUPS: Final = ("remotes", "mirrors")
+"""Directories whose entries each hold the refs of one remote, or of one collection."""
+
+MAX_GROUPS: Final = 10_000
+"""Remotes and collections that are searched for a ref."""
+
+
+def find_ref(repository: LocalRepository, name: str) -> Checksum | None:
+    """Return the commit that a ref stands for, or None if the repository itself has no such ref.
+
+    Args:
+        repository: Where to look; not in its parents.
+        name: A branch; ``REMOTE:NAME`` or ``COLLECTION:NAME``; a path below ``refs`` that begins with heads,
+            remotes or mirrors; ``REMOTE/NAME``; or a branch that only remotes or collections have.
+
+    Raises:
+        InvalidRefError: A file that holds no checksum, or several remotes that disagree.
+    """
+    for path in _iter_paths(repository, name):
+        data = _read_ref_file(repository, path)
+        if data is not None:
+            return parse_ref_file(data, f"ref '{name}' of {repository.path}")
+    return _find_in_groups(repository, name)
+
+
+def _iter_paths(repository: LocalRepository, name: str) -> Iterator[str]:
+    """Yield where a ref of this name may be, below ``refs``."""
+    owner, colon, branch = name.partition(":")
+    if name.startswith(_PLACES):
+        yield name
+    if colon:
+        yield f"remotes/{owner}/{branch}"
+        yield f"mirrors/{owner}/{branch}"
+        if owner == repository.collection_id:
+            yield f"heads/{branch}"
+        for group, keys in repository.config.items():
+            if group.startswith('remote "') and keys.get("collection-id") == owner:
+                yield f"remotes/{group[8:-1]}/{branch}"
+    yield f"heads/{name}"
+    yield f"remotes/{name}"
+
+
+def _find_in_groups(repository: LocalRepository, name: str) -> Checksum | None:
+    """Look for a branch in all remotes and collections, which must agree about it."""
+    found: dict[Checksum, str] = {}
+    for group in _GROUPS:
+        for owner in _list_directory(repository, f"refs/{group}"):
+            path = f"{group}/{owner}/{name}"
+            data = _read_ref_file(repository, path)
+            if data is not None:
+                found.setdefault(parse_ref_file(data, f"ref '{path}' of {repository.path}"), path)
+    if len(found) > 1:
+        raise InvalidRefError(
+            f"ref '{name}' of {repository.path}: expected one commit, found another one in each of "
+            + ", ".join(sorted(found.values())),
+            hint="name the one that is meant, for example as REMOTE:NAME",
+        )
+    return next(iter(found), None)
+
+
+def list_branches(repository: LocalRepository) -> dict[str, Checksum]:
+    """Return the branches of a repository, sorted by name, as its summary would list them.
+
+    Raises:
+        InvalidRefError: A file among them that holds no checksum.
+    """
+    found: dict[str, Checksum] = {}
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        for entry in _list_directory(repository, f"refs/heads/{prefix}"):
+            name = prefix + entry
+            data = _read_ref_file(repository, f"heads/{name}")
+            if data is not None:
+                found[name] = parse_ref_file(data, f"ref '{name}' of {repository.path}")
+            elif name.count("/") < os.pathconf("/", "PC_PATH_MAX") // 2:
+                pending.append(f"{name}/")
+    return dict(sorted(found.items()))
+
+
+def _list_directory(repository: LocalRepository, path: str) -> list[str]:
+    """Return the entries of a directory, sorted; none where there is no such directory."""
+    try:
+        fd = openat2(repository.root(), path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return []
+    try:
+        names = os.listdir(fd)
+    finally:
+        os.close(fd)
+    if len(names) > MAX_GROUPS:
+        raise InvalidRefError(
+            f"{repository.path}/{path}: expected at most {MAX_GROUPS} entries, found {len(names)}"
+        )
+    return sorted(name for name in names if name.isprintable())
+
+
+def _read_ref_file(repository: LocalRepository, path: str) -> bytes | None:
+    """Return the content of a ref, or None if there is no such file."""
+    try:
+        refs = os.open("refs", DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=repository.root())
+    except FileNotFoundError:
+        return None
+    try:
+        # A ref may be a link to another ref; the file that it leads to is opened by its descriptor.
+        handle = openat2(refs, path, os.O_PATH)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise InvalidRefError(f"{repository.path}/refs/{path}: {error.strerror}") from error
+    finally:
+        os.close(refs)
+    try:
+        return _read_handle(handle, f"{repository.path}/refs/{path}")
+    finally:
+        os.close(handle)
+
+
+def _read_handle(handle: int, where: str) -> bytes | None:
+    """Return the content behind an O_PATH descriptor, or None if that is no regular file."""
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        return None
+    fd = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return read_all(fd, MAX_REF_FILE_BYTES)
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        raise InvalidRefError(f"{where}: expected at most {MAX_REF_FILE_BYTES} bytes, found more") from error
+    finally:
+        os.close(fd)
