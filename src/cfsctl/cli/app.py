@@ -10,7 +10,7 @@ import click
 from cfsctl import __version__
 from cfsctl.cli.context import Session
 from cfsctl.cli.lazy import LazyGroup
-from cfsctl.cli.parameters import erofs_version_option
+from cfsctl.cli.parameters import erofs_version_option, parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,6 +99,13 @@ def _tool_command(name: str, module: str) -> click.Command:
 @click.option("--require-verity", is_flag=True, help="Fail unless the repository enforces fs-verity.")
 @click.option("--no-upgrade", is_flag=True, help="Never write meta.json into a repository of the old format.")
 @click.option("--no-repo", is_flag=True, help="Do not look for a repository (compute-id, create-dumpfile).")
+@click.option(
+    "--lock-timeout",
+    metavar="SECONDS",
+    callback=parse_duration,
+    help="Fail with exit status 11 when somebody else uses the repository for longer than this; 0 does not "
+    "wait at all. Default: wait for ever.",
+)
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 @click.pass_context
 def cfsctl(
@@ -113,6 +120,7 @@ def cfsctl(
     require_verity: bool,
     no_upgrade: bool,
     no_repo: bool,
+    lock_timeout: float | None,
 ) -> None:
     """Manage composefs repositories.
 
@@ -131,6 +139,7 @@ def cfsctl(
         require_verity=require_verity,
         no_upgrade=no_upgrade,
         no_repo=no_repo,
+        lock_timeout_s=lock_timeout,
     )
 
 

@@ -54,6 +54,7 @@ class Session(NamedTuple):
         require_verity: Refuse an insecure repository.
         no_upgrade: Never write meta.json into an old repository.
         no_repo: Do without a repository.
+        lock_timeout_s: Longest time to wait for the lock of a repository; None waits for ever.
     """
 
     repo: str | None
@@ -65,6 +66,7 @@ class Session(NamedTuple):
     require_verity: bool
     no_upgrade: bool
     no_repo: bool
+    lock_timeout_s: float | None = None
 
     @property
     def algorithm(self) -> Algorithm | None:
@@ -110,6 +112,7 @@ class Session(NamedTuple):
             insecure=self.insecure,
             require_verity=self.require_verity,
             erofs_version=self.format_version,
+            lock_timeout_s=self.lock_timeout_s,
             reporter=self.reporter,
         )
 

@@ -128,6 +128,17 @@ def find_mount_id(fd: int) -> int | None:
     return None
 
 
+def find_mount_device(mount_id: int) -> int | None:
+    """Return the device number of the file system that a mount of this process is of, or None."""
+    start = b"%d " % mount_id
+    try:
+        with open("/proc/self/mountinfo", "rb") as stream:
+            found = (parse_mount(line, os.getpid()) for line in stream if line.startswith(start))
+            return next((mount.device for mount in found if mount is not None), None)
+    except OSError:
+        return None
+
+
 def split_options(options: bytes) -> list[tuple[bytes, bytes]]:
     """Return names and values of a file system's options, in order; no value is an empty one."""
     pairs = [option.partition(b"=") for option in options.split(b",")]

@@ -87,7 +87,12 @@ def command(
         return _explain(session, why, roots, grace or 0, as_json=as_json)
     with session.open_repository() as repository:
         result = collect_garbage(
-            repository, extra_roots=roots, dry_run=dry_run, grace_s=grace or 0, limit=limit
+            repository,
+            extra_roots=roots,
+            dry_run=dry_run,
+            lock_timeout_s=session.lock_timeout_s,
+            grace_s=grace or 0,
+            limit=limit,
         )
     _show(result, as_json=as_json)
     return ExitCode.OK if result.is_complete else ExitCode.PARTIAL
