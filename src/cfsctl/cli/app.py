@@ -11,7 +11,13 @@ from cfsctl import __version__
 from cfsctl.cli.context import Session
 from cfsctl.cli.lazy import LazyGroup
 from cfsctl.cli.outcome import STYLE, report_usage, run_tool
-from cfsctl.cli.parameters import OnceOption, erofs_version_option, keep_tracebacks, tell_as_json
+from cfsctl.cli.parameters import (
+    OnceOption,
+    erofs_version_option,
+    keep_tracebacks,
+    parse_duration,
+    tell_as_json,
+)
 from cfsctl.cli.place import Place, choose_place
 
 if TYPE_CHECKING:
@@ -135,6 +141,14 @@ def _tool_command(name: str, module: str) -> click.Command:
     help="Do not look for a repository (compute-id, create-dumpfile).",
 )
 @click.option(
+    "--lock-timeout",
+    metavar="SECONDS",
+    envvar="CFSCTL_LOCK_TIMEOUT",
+    callback=parse_duration,
+    help="Fail with exit status 11 when somebody else uses the repository for longer than this; 0 does not "
+    "wait at all. Default: wait for ever.",
+)
+@click.option(
     "--json",
     "as_json",
     is_flag=True,
@@ -176,6 +190,7 @@ def cfsctl(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    lock_timeout: float | None,
 ) -> None:
     """Manage composefs repositories.
 
@@ -199,6 +214,7 @@ def cfsctl(
         as_json=as_json,
         quiet=quiet,
         verbose=verbose,
+        lock_timeout_s=lock_timeout,
     )
 
 

@@ -57,6 +57,7 @@ class Session(NamedTuple):
         as_json: Print results as JSON.
         quiet: Print no messages.
         verbose: Say more about what is done.
+        lock_timeout_s: Longest time to wait for the lock of a repository; None waits for ever.
     """
 
     repo: str | None
@@ -71,6 +72,7 @@ class Session(NamedTuple):
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
+    lock_timeout_s: float | None = None
 
     @property
     def algorithm(self) -> Algorithm | None:
@@ -117,6 +119,7 @@ class Session(NamedTuple):
             insecure=self.insecure,
             require_verity=self.require_verity,
             erofs_version=self.format_version,
+            lock_timeout_s=self.lock_timeout_s,
             reporter=self.reporter,
         )
         if self.verbose:

@@ -54,14 +54,14 @@ class DigestStore:
             OSError: Nothing was stored then.
         """
         object_id = compute_digest(data, self.algorithm)
-        if self.contains(object_id):
+        if self.is_sound(object_id):
             return StoredFile(object_id, is_new=False)
         with AnonymousFile(self.dirfd, _FILE_MODE) as file:
             write_all(file.fd, data)
             return self.publish(file, object_id)
 
-    def contains(self, object_id: ObjectID, size: int | None = None) -> bool:
-        """Return whether content of this size is there."""
+    def is_sound(self, object_id: ObjectID, size: int | None = None) -> bool:
+        """Return whether content of this size is there; it is not read."""
         try:
             status = os.stat(object_path(object_id), dir_fd=self.dirfd, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):

@@ -44,6 +44,25 @@ def _check_xattr_filter(_context: click.Context, _parameter: click.Parameter, va
     return value
 
 
+_SECONDS_OF_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_MAX_DURATION_S = 1e10
+"""More than three centuries."""
+
+
+def parse_duration(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    """Return the seconds that a time span stands for: ``90``, ``90s``, ``15m``, ``2h``, ``7d``, ``1w``."""
+    if value is None:
+        return None
+    unit = _SECONDS_OF_UNIT.get(value[-1:])
+    try:
+        seconds = float(value if unit is None else value[:-1]) * (unit or 1)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _MAX_DURATION_S:
+        raise click.BadParameter(f"{value!r} is no time span (expected a number and s, m, h, d or w)")
+    return seconds
+
+
 def algorithm_option(function: F) -> F:
     """Add ``--algorithm``, spelt as in meta.json."""
     return click.option(

@@ -37,6 +37,7 @@ from cfsctl.ostree.refs import (
 from cfsctl.ostree.source import ObjectMissingError
 from cfsctl.ostree.to_tree import XattrNames
 from cfsctl.progress import Advanced, Done, Message, Started, Unit, silent
+from cfsctl.repository.objects import ObjectDamagedError
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID
@@ -163,7 +164,7 @@ class StoredBase:
         if found is None or found[1] is None:
             return found
         size_bytes = int.from_bytes(found[0][8:16], "big")  # As the header says, which is checked later.
-        return found if self._objects.contains(found[1], size_bytes) else None
+        return found if self._objects.is_sound(found[1], size_bytes) else None
 
 
 class PlannedCommit:
@@ -262,6 +263,8 @@ class _Pull:
             object_id = self._repository.streams.find(stream_name(checksum))
             if object_id is None:
                 return None
+            if damage := self._repository.objects.find_damage(object_id):
+                raise ObjectDamagedError(f"its stream: {damage}")
             stream = open_commit_object(self._repository, object_id, checksum)
             _ = stream.commit
         except (FormatError, IntegrityError) as error:
@@ -270,18 +273,20 @@ class _Pull:
         return stream
 
     def _is_whole(self, stored: CommitStream) -> bool:
-        """Return whether all that a stored commit needs is here, as far as names and sizes tell.
+        """Return whether all that a stored commit needs is here and is sound.
 
         An image is only ever made of a whole commit, so a stream with an image lacks no entry.
         """
-        if find_image(self._repository, stored) is None:
+        image = find_image(self._repository, stored)
+        find_damage = self._repository.objects.find_damage
+        if image is None or find_damage(image[0]) != "":
             return False
-        contains = self._repository.objects.contains
-        missing = sum(not contains(object_id) for object_id in stored.object_refs)
-        if missing:
-            what = f"{missing} of its objects are" if missing > 1 else "one of its objects is"
-            self._report(Message(f"stored commit {self._checksum.hex()}: {what} missing; fetched again"))
-        return not missing
+        found = [damage for object_id in stored.object_refs if (damage := find_damage(object_id)) != ""]
+        if found:
+            what = f"{len(found)} of its objects are" if len(found) > 1 else "one of its objects is"
+            how = "missing or damaged" if any(found) else "missing"
+            self._report(Message(f"stored commit {self._checksum.hex()}: {what} {how}; fetched again"))
+        return not found
 
     def _keep(self, stored: CommitStream) -> PullResult:
         """Finish where nothing had to be fetched: the image and the tag may still be wrong."""
@@ -289,6 +294,7 @@ class _Pull:
         stream_id = self._repository.streams.find(stream_name(self._checksum))
         assert stream_id is not None
         self._repository.streams.link(stream_name(self._checksum), stream_id, self._tag_ref)
+        self._repository.verified.save(self._repository.sync)
         return PullResult(self._checksum, stream_id, image, self._tag)
 
     @property
@@ -422,6 +428,8 @@ class _Pull:
             )
         finally:
             flush.finish()
+        contents = {object_id for _, object_id in plan.objects.values() if object_id is not None}
+        self._repository.remember((*contents, *images.values(), stream_id))
         counts = plan.counts
         use = self._delta_use or DeltaUse("none")
         return PullResult(

@@ -13,12 +13,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import os
 import time
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import ExitCode, RepositoryError
 from cfsctl.progress import Message, silent
+from cfsctl.repository.lock_holders import describe_holders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE_S: Final = 0.005
 _LONGEST_PAUSE_S: Final = 0.25
-_MAX_NAMED_HOLDERS: Final = 3
 
 
 class LockedError(RepositoryError):
@@ -93,7 +92,7 @@ class RepositoryLock:
     def _acquire(self, operation: int, timeout_s: float | None) -> None:
         if self._try(operation):
             return
-        holders = self._describe_holders()
+        holders = describe_holders(self._fd)
         if timeout_s is None or timeout_s > 0:
             purpose = "until nobody else uses it" if operation == fcntl.LOCK_EX else "until it is unlocked"
             self._reporter(Message(f"{self._path}: waiting {purpose}{holders}"))
@@ -109,8 +108,8 @@ class RepositoryLock:
                 return
         waited = f" after {timeout_s:g} s" if timeout_s > 0 else ""
         raise LockedError(
-            f"repository {self._path} is in use by another process{waited}{self._describe_holders()}",
-            hint="wait for it to end, or allow more time",
+            f"repository {self._path} is in use by another process{waited}{describe_holders(self._fd)}",
+            hint="wait for it to end, or allow more time with --lock-timeout",
         )
 
     def _try(self, operation: int) -> bool:
@@ -121,35 +120,3 @@ class RepositoryLock:
                 raise
             return False
         return True
-
-    def _describe_holders(self) -> str:
-        """Return who holds the lock, for the end of a message; empty where that cannot be seen."""
-        holders = [_describe_process(pid) for pid in find_holders(self._fd) if pid != os.getpid()]
-        if not holders:
-            return ""
-        more = f" and {len(holders) - _MAX_NAMED_HOLDERS} more" if len(holders) > _MAX_NAMED_HOLDERS else ""
-        return f"; held by {', '.join(holders[:_MAX_NAMED_HOLDERS])}{more}"
-
-
-def find_holders(fd: int) -> list[int]:
-    """Return the IDs of the processes that took a flock(2) on the same file, as far as can be seen.
-
-    Format: ``/proc/locks``, see proc_locks(5): number, kind, mode, type, process, major:minor:inode.
-    """
-    status = os.fstat(fd)
-    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    try:
-        with open("/proc/locks", encoding="ascii", errors="replace") as stream:
-            lines = [line.split() for line in stream]
-    except OSError:
-        return []
-    found = [words for words in lines if len(words) >= 6 and words[1] == "FLOCK" and words[5] == device]
-    return sorted({int(words[4]) for words in found if words[4].isdigit()})
-
-
-def _describe_process(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
-            return f"process {pid} ({stream.read().strip()})"
-    except OSError:
-        return f"process {pid}"

@@ -1,6 +1,6 @@
 """Find everything in a repository that is in use: the first half of a collection.
 
-Roots are refs, and what the caller names. From there:
+Roots are refs, what is mounted, and what the caller names. From there:
 
     ref ─▶ images/<entry>  ─▶ image object  ─▶ every object that the image names
     ref ─▶ streams/<entry> ─▶ splitstream   ─▶ its object references
@@ -35,13 +35,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cfsctl.digest import ObjectID
+    from cfsctl.repository.live_mounts import LiveMount
     from cfsctl.repository.names import Name
     from cfsctl.repository.refs import Category
     from cfsctl.repository.repository import Repository
+    from cfsctl.repository.trail import Trail
 
 _SPLITSTREAM_MAGIC: Final = b"SplitStream"
 _MAGIC_OFFSETS: Final = (0, 18)
 """Where the magic stands in the two header layouts."""
+
+
+YOUNG: Final = "younger than the grace period"
 
 
 class Marks:
@@ -76,7 +81,7 @@ class CategoryMarks:
     Attributes:
         category: The category.
         entries: Object by entry, for links that we or the original write.
-        roots: Entries in use.
+        roots: Entries in use, each with one of the things that keep it.
         lost: Refs whose entry is not there.
         misdirected: Refs that name an entry but, followed as a path, do not lead to it.
     """
@@ -85,7 +90,7 @@ class CategoryMarks:
         """Read all links of the category."""
         self.category = category
         self.entries: dict[str, ObjectID] = {}
-        self.roots: set[str] = set()
+        self.roots: dict[str, str] = {}
         self.lost: list[Ref] = []
         self.misdirected: list[Ref] = []
         self._marks = marks
@@ -118,20 +123,24 @@ class CategoryMarks:
         object_id = find_object_in(text, self._algorithm)
         if object_id is not None:
             self.entries[name] = object_id
-            self.roots.add(name)
+            self.keep(name, where)
             return
         entry = find_entry_in(text)
         if entry in self.entries:
-            self.roots.add(entry)
+            self.keep(entry, where)
 
     def _follow_ref(self, ref: Ref) -> None:
         entry = ref.entry
         if entry not in self.entries:
             self.lost.append(ref)
             return
-        self.roots.add(entry)
+        self.keep(entry, f"{self.category.name}/refs/{ref.name}")
         if ref.text != ref_link_text(ref.name, entry) and not self._leads_somewhere(ref):
             self.misdirected.append(ref)
+
+    def keep(self, entry: str, reason: str) -> None:
+        """Count an entry as in use."""
+        self.roots.setdefault(entry, reason)
 
     def _leads_somewhere(self, ref: Ref) -> bool:
         try:
@@ -152,8 +161,12 @@ class Marker:
         streams: Links below ``streams``.
     """
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, trail: Trail | None = None) -> None:
         """Read all links; mark nothing yet.
+
+        Args:
+            repository: The repository, open.
+            trail: Told what leads to what.
 
         Raises:
             OSError: A directory cannot be read.
@@ -165,8 +178,10 @@ class Marker:
         self._objects = repository.objects
         self.images = CategoryMarks(repository, repository.images.links, self.marks)
         self.streams = CategoryMarks(repository, repository.streams.links, self.marks)
-        self._by_object = set(self.streams.entries.values())
+        self._by_object = {object_id: entry for entry, object_id in self.streams.entries.items()}
         self._seen_streams: set[ObjectID] = set()
+        self._mounted: dict[ObjectID, str] = {}
+        self._trail = trail
 
     def add_root(self, name: str) -> None:
         """Count an image or stream as in use.
@@ -182,9 +197,25 @@ class Marker:
         if image_name is None and stream_name is None:
             raise RefNotFoundError(f"root not found: {name}", hint="see `cfsctl images` for names")
         if image_name is not None:
-            self.images.roots.add(image_name)
+            self.images.keep(image_name, f"root {name}")
         if stream_name is not None:
-            self.streams.roots.add(stream_name)
+            self.streams.keep(stream_name, f"root {name}")
+
+    def add_mount(self, mount: LiveMount) -> None:
+        """Count the images that a mount may be of as in use."""
+        for image_id in mount.image_ids:
+            self._mounted.setdefault(image_id, f"mount at {mount.where}")
+        if not mount.image_ids:
+            problem = "it uses these objects, but no image of this repository is like it"
+            self.marks.note_unreadable(f"image of the mount at {mount.where}", problem)
+
+    def add_young(self, cutoff_s: float) -> None:
+        """Count all images and streams as in use whose objects came after a time, seconds since 1970."""
+        for links in (self.images, self.streams):
+            for entry, object_id in links.entries.items():
+                status = self._objects.stat(object_id)
+                if status is not None and max(status.st_mtime, status.st_ctime) > cutoff_s:
+                    links.keep(entry, YOUNG)
 
     @staticmethod
     def _find_root(category: CategoryMarks, name: str, parse: Callable[[], Name]) -> str | None:
@@ -204,7 +235,10 @@ class Marker:
         with paused_collector():
             self._mark_images()
             for entry in sorted(self.streams.roots):
-                self._mark_streams(self.streams.entries[entry], f"stream streams/{entry}")
+                object_id = self.streams.entries[entry]
+                if self._trail is not None:
+                    self._trail.start(object_id, self.streams.roots[entry], f"streams/{entry}")
+                self._mark_streams(object_id, f"stream streams/{entry}")
         for ref in self.streams.lost:
             self.marks.note(f"streams/refs/{ref.name}: names {ref.text!r}, which is not there; left alone")
         return self.marks
@@ -216,16 +250,30 @@ class Marker:
 
     def _mark_images(self) -> None:
         images = {self.images.entries[entry]: f"image images/{entry}" for entry in sorted(self.images.roots)}
+        for image_id, where in self._mounted.items():
+            images.setdefault(image_id, f"image of the {where}")
+        if self._trail is not None:
+            self._start_trail(self._trail)
         for ref in self.images.lost:
             object_id = self._find_lost_image(ref)
             if object_id is not None:
                 images.setdefault(object_id, f"image of images/refs/{ref.name}")
+                if self._trail is not None:
+                    self._trail.start(object_id, f"images/refs/{ref.name}")
         live = self.marks.live
         live.update(images)
         for image in read_images(self._objects, list(images)):
             live |= image.object_ids
+            if self._trail is not None:
+                self._trail.look(image.image_id, image.object_ids)
             if image.problem:
                 self.marks.note_unreadable(images[image.image_id], image.problem)
+
+    def _start_trail(self, trail: Trail) -> None:
+        for entry, reason in self.images.roots.items():
+            trail.start(self.images.entries[entry], reason, f"images/{entry}")
+        for image_id, where in self._mounted.items():
+            trail.start(image_id, where)
 
     def _find_lost_image(self, ref: Ref) -> ObjectID | None:
         """Return what a ref without an entry must have meant: an image's entry is named for its object."""
@@ -242,6 +290,8 @@ class Marker:
         """Mark an object that no entry names, if it is a splitstream; return whether it is."""
         if not self._is_splitstream(object_id):
             return False
+        if self._trail is not None:
+            self._trail.start(object_id, "a lost ref may mean this stream")
         self._mark_streams(object_id, f"stream {object_id.hex()}")
         return True
 
@@ -256,6 +306,10 @@ class Marker:
             self._seen_streams.add(stream_id)
             for ref_name, inner in self._mark_one_stream(stream_id, name):
                 self.marks.live.add(inner)
+                if self._trail is not None:
+                    entry = self._by_object.get(inner)
+                    steps = [f"named reference {ref_name!r}"] + ([f"streams/{entry}"] if entry else [])
+                    self._trail.follow(stream_id, inner, steps)
                 if inner not in self._seen_streams and (
                     inner in self._by_object or self._is_splitstream(inner)
                 ):
@@ -266,6 +320,8 @@ class Marker:
         try:
             with self._repository.streams.open_object(object_id) as stream:
                 self.marks.live.update(stream.object_refs)
+                if self._trail is not None:
+                    self._trail.look(object_id, stream.object_refs)
                 return sorted(stream.named_refs.items())
         except (CfsError, OSError) as error:
             self.marks.note_unreadable(what, error)

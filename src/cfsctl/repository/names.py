@@ -136,14 +136,35 @@ def parse_image_name(text: str, algorithm: Algorithm) -> Name:
     return Name(None, ref)
 
 
-def _parse_qualified(hash_name: str, digits: str, algorithm: Algorithm) -> ObjectID:
+def parse_object_name(text: str, algorithm: Algorithm) -> ObjectID:
+    """Return the object that a text names.
+
+    Args:
+        text: A hex ID, ``sha512:<hex>``, or a path that ends in ``xx/rest``.
+        algorithm: Hash algorithm of the repository.
+
+    Raises:
+        InvalidNameError: None of them, or an ID of another algorithm.
+    """
+    match = _QUALIFIED.fullmatch(text)
+    if match is not None:
+        return _parse_qualified(match[1], match[2], algorithm, "object ID")
+    object_id = find_object_in(text, algorithm)
+    return (
+        _parse_qualified(algorithm.hash_name, text, algorithm, "object ID")
+        if object_id is None
+        else object_id
+    )
+
+
+def _parse_qualified(hash_name: str, digits: str, algorithm: Algorithm, what: str = "image ID") -> ObjectID:
     if hash_name != algorithm.hash_name:
         raise InvalidNameError(
-            f"image ID {hash_name}:{digits[:12]}... is of another hash than the repository's"
+            f"{what} {hash_name}:{digits[:12]}... is of another hash than the repository's"
             f" ({algorithm.hash_name})"
         )
     try:
-        return ObjectID(parse_hex(digits, algorithm.digest_size, "image ID"))
+        return ObjectID(parse_hex(digits, algorithm.digest_size, what))
     except DigestFormatError as error:
         raise InvalidNameError(str(error)) from error
 

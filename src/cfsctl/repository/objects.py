@@ -104,8 +104,11 @@ class StoredObject(NamedTuple):
 class Verifier(Protocol):
     """Decides whether an object that is there already needs to be read before it counts."""
 
-    def __call__(self, object_id: ObjectID, status: os.stat_result, /) -> bool:
+    def needs_reading(self, object_id: ObjectID, status: os.stat_result, /) -> bool:
         """Return whether to compute the digest of the object with this ID and file status."""
+
+    def confirm(self, object_id: ObjectID, status: os.stat_result, /) -> None:
+        """Take note that the digest was computed, and is right."""
 
 
 class ObjectStore:
@@ -260,12 +263,16 @@ class ObjectStore:
             )
         return True
 
-    def find_damage(self, object_id: ObjectID, size: int) -> str | None:
+    def is_sound(self, object_id: ObjectID, size: int | None = None) -> bool:
+        """Return whether the object is there and as good as can be told; see `find_damage`."""
+        return self.find_damage(object_id, size) == ""
+
+    def find_damage(self, object_id: ObjectID, size: int | None = None) -> str | None:
         """Look at an object that is about to be relied on.
 
         Args:
             object_id: Its ID.
-            size: The size that it must have, in bytes.
+            size: The size that it must have, in bytes, if that is known.
 
         Returns:
             None if the object is not there, an empty text if it is as good as can be told, otherwise
@@ -278,22 +285,29 @@ class ObjectStore:
             return None
         if not stat.S_ISREG(status.st_mode):
             return "not a regular file"
-        if status.st_size != size:
+        if size not in {None, status.st_size}:
             return f"expected {size} bytes, found {status.st_size}"
-        if not self._may_have_verity and self.verifier is None:
-            return ""
+        if not self.is_secure:
+            needs_reading = self.verifier is not None and self.verifier.needs_reading(object_id, status)
+            if not needs_reading and (self.verifier is not None or not self._may_have_verity):
+                return ""
         return self._find_inner_damage(object_id, status)
 
     def _find_inner_damage(self, object_id: ObjectID, status: os.stat_result) -> str:
         fd = self._open(object_id)
         try:
-            if self._check_measured(fd, object_id):
+            if self._check_measured(fd, object_id) or self.verifier is None:
                 return ""
-            if self.verifier is not None and self.verifier(object_id, status):
-                actual, _ = compute_file_digest(fd, self.algorithm)
-                return "" if actual == object_id else f"content has the digest {actual.hex()}"
+            actual, _ = compute_file_digest(fd, self.algorithm)
+            if actual != object_id:
+                return f"content has the digest {actual.hex()}"
+            self.verifier.confirm(object_id, status)
         except (DigestMismatchError, VerityMissingError, VerityAlgorithmError) as error:
             return str(error)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return f"cannot be read: {error.strerror}"
         finally:
             os.close(fd)
         return ""

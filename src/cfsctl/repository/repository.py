@@ -15,12 +15,14 @@ from cfsctl.repository.metafile import Metadata, NotARepositoryError, VerityRequ
 from cfsctl.repository.objects import ObjectStore
 from cfsctl.repository.streams import Streams
 from cfsctl.repository.upgrade import CannotInferError, infer, infer_config, upgrade
+from cfsctl.repository.verified import VerifiedObjects
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
     from typing import Self
 
-    from cfsctl.digest import Algorithm
+    from cfsctl.digest import Algorithm, ObjectID
     from cfsctl.erofs.format import FormatVersion
     from cfsctl.progress import Reporter
     from cfsctl.repository.config import Config
@@ -108,6 +110,7 @@ class Repository:
         erofs_versions: Formats of which images are made, the default first.
         lock: Its lock, held shared.
         objects: Its objects.
+        verified: Which of them need not be read before they are relied on.
         streams: Its named streams.
         images: Its images.
     """
@@ -131,6 +134,8 @@ class Repository:
         self.objects = ObjectStore(
             dirfd, self.config.algorithm, is_secure=self.is_secure, check_writable=self._access.check
         )
+        self.verified = VerifiedObjects(dirfd, self.config.algorithm)
+        self.objects.verifier = self.verified
         self.streams = Streams(dirfd, self.objects, self._access.check)
         self.images = Images(dirfd, self.objects, self._access.check, self.sync)
 
@@ -211,6 +216,16 @@ class Repository:
         from cfsctl.workers import BackgroundCall  # noqa: PLC0415 - only what stores much comes here
 
         return BackgroundCall(self.sync)
+
+    def remember(self, object_ids: Iterable[ObjectID]) -> None:
+        """Note that objects need not be read again, as long as nobody touches them.
+
+        Args:
+            object_ids: Objects that were written, or found to be sound, by this operation; they and all
+                names must be behind the barrier.
+        """
+        self.verified.confirm_all(object_ids, self.objects.stat)
+        self.verified.save(self.sync)
 
     def close(self) -> None:
         """Give the lock up and close everything; harmless when repeated."""

@@ -40,11 +40,13 @@ class DeadObject(NamedTuple):
         fan_out: Its directory below ``objects``.
         name: Its name in there.
         size: Its size in bytes.
+        changed_s: When it was written or got its name, in seconds since 1970.
     """
 
     fan_out: str
     name: str
     size: int
+    changed_s: float
 
     @property
     def object_id(self) -> ObjectID:
@@ -52,10 +54,22 @@ class DeadObject(NamedTuple):
         return ObjectID(bytes.fromhex(self.fan_out + self.name))
 
 
+class Swept(NamedTuple):
+    """What a look at all objects gave.
+
+    Attributes:
+        dead: Those that are not in use, in the order of their IDs.
+        live_count: How many names there are besides.
+    """
+
+    dead: list[DeadObject]
+    live_count: int
+
+
 def find_dead_objects(
     dirfd: int, algorithm: Algorithm, live: set[ObjectID], note: Callable[[str], None]
-) -> list[DeadObject]:
-    """Return all objects that are not in use, in the order of their IDs.
+) -> Swept:
+    """Return all objects that are not in use.
 
     Args:
         dirfd: The repository's directory, borrowed.
@@ -67,15 +81,18 @@ def find_dead_objects(
         OSError: A directory cannot be read.
     """
     dead: list[DeadObject] = []
+    live_count = 0
     with _open_directory(dirfd, "objects", note) as objects:
         if objects is None:
-            return []
+            return Swept([], 0)
         for fan_out in FAN_OUT:
             with _open_directory(objects, fan_out, note) as directory:
                 if directory is not None:
-                    names = _drop_live(os.listdir(directory), fan_out, live)
+                    present = os.listdir(directory)
+                    names = _drop_live(present, fan_out, live)
+                    live_count += len(present) - len(names)
                     dead += _iter_dead(directory, fan_out, sorted(names), algorithm, note)
-    return dead
+    return Swept(dead, live_count)
 
 
 def _drop_live(names: list[str], fan_out: str, live: set[ObjectID]) -> list[str]:
@@ -105,7 +122,7 @@ def _iter_dead(
             continue
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if stat.S_ISREG(status.st_mode):
-            yield DeadObject(fan_out, name, status.st_size)
+            yield DeadObject(fan_out, name, status.st_size, max(status.st_mtime, status.st_ctime))
         else:
             note(f"objects/{fan_out}/{name}: expected a regular file; left alone")
 

@@ -142,7 +142,7 @@ class ContentReader:
 
     def has(self, object_id: ObjectID, size: int) -> bool:
         """Return whether content needs no reading once its ID and size are known."""
-        return self._store is None or self._store.contains(object_id, size)
+        return self._store is None or self._store.is_sound(object_id, size)
 
     def read(self, fd: int, state: State, path: bytes) -> ObjectID:
         """Read a whole file; its object is in the store then, if there is one.
@@ -197,7 +197,7 @@ class ContentReader:
         size = state[2]
         if self._confidence < 0:
             object_id = self._digest(fd, size, path)
-            if store.contains(object_id, size):
+            if store.is_sound(object_id, size):
                 check_state(state, os.fstat(fd), path)
                 return object_id
         with _storing(path):

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.repository.names import check_ref
+from cfsctl.scan.scanner import iter_nodes
 from cfsctl.tree.bulk import paused_collector
+from cfsctl.tree.model import ExternalFile
 
 if TYPE_CHECKING:
     from cfsctl.digest import Algorithm, ObjectID
@@ -51,11 +53,15 @@ def build_images(repository: Repository, filesystem: FileSystem, ref: str | None
         check_ref(ref, "image name")
     with paused_collector():
         stored = [
-            repository.objects.ensure_bytes(build_image(filesystem, version)).object_id
+            repository.objects.ensure_bytes(build_image(filesystem, version))
             for version in repository.erofs_versions
         ]
     repository.sync()
-    for object_id in stored[1:]:
-        repository.images.link(object_id)
-    repository.images.link(stored[0], ref)
-    return stored[0]
+    for image in stored[1:]:
+        repository.images.link(image.object_id)
+    repository.images.link(stored[0].object_id, ref)
+    # An image that was known to be sound came with the knowledge about its objects.
+    if any(image.is_new for image in stored) or repository.verified.has_news:
+        files = (node.object_id for node in iter_nodes(filesystem) if isinstance(node, ExternalFile))
+        repository.remember((*files, *(image.object_id for image in stored)))
+    return stored[0].object_id

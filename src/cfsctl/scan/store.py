@@ -37,8 +37,8 @@ class ObjectSink(Protocol):
     def ensure_bytes(self, data: bytes, /) -> StoredObject:
         """Store content that is in memory, unless it is there."""
 
-    def contains(self, object_id: ObjectID, size: int | None = None, /) -> bool:
-        """Return whether an object of this size is there."""
+    def is_sound(self, object_id: ObjectID, size: int | None = None, /) -> bool:
+        """Return whether an object of this size is there and can be relied on."""
 
     def create(self) -> ObjectWriter:
         """Start a new object."""

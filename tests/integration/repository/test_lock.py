@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import calendar
 import fcntl
 import os
+import re
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -12,9 +16,11 @@ import pytest
 
 from cfsctl.errors import ExitCode
 from cfsctl.progress import Message
-from cfsctl.repository import LockedError, Repository, init_repository
+from cfsctl.repository import LockedError, Repository, init_repository, lock_holders
 from cfsctl.repository.gc import collect_garbage
-from cfsctl.repository.lock import RepositoryLock, find_holders
+from cfsctl.repository.lock import RepositoryLock
+from cfsctl.repository.lock_holders import find_holders
+from tests.support.programs import CFSCTL, run_cfsctl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -198,3 +204,75 @@ def test_holders(path: str, shared: Holder) -> None:
         pass
     assert time.monotonic() - started < 5
     os.close(fd)
+
+
+def test_the_command_line_of_the_holder_and_its_start_are_named(path: str) -> None:
+    script = (
+        "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX);"
+        " print('x', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", script, path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.read(1)
+        with pytest.raises(LockedError) as caught:
+            Repository.open(path, lock_timeout_s=0)
+        holder.communicate(b"")
+    words = str(caught.value)
+    assert re.search(rf"held by process {holder.pid} \(python\S* -c import fcntl", words)
+    started = re.search(r"running since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC", words)
+    assert started is not None
+    age = time.time() - calendar.timegm(time.strptime(started[1], "%Y-%m-%d %H:%M:%S"))
+    assert -5 < age < 3600
+
+
+def test_interpreter_is_left_out_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [sys.executable, str(CFSCTL), "--repo", "/nowhere", "init"]
+    monkeypatch.setattr(lock_holders, "_read", lambda _path: "\0".join(words) + "\0")
+    assert lock_holders._find_command(1) == "cfsctl --repo /nowhere init"
+
+
+def test_holder_that_inherited_the_lock_is_found(path: str) -> None:
+    """Whoever took the lock has ended; a child of his has the file still open."""
+    read, write = os.pipe()
+    tell, told = os.pipe()
+    first = os.fork()
+    if first == 0:
+        fcntl.flock(os.open(path, os.O_RDONLY), fcntl.LOCK_EX)
+        if (second := os.fork()) == 0:
+            os.close(write)
+            os.read(read, 1)
+            os._exit(0)
+        os.write(told, b"%d" % second)
+        os._exit(0)
+    os.close(read)
+    os.waitpid(first, 0)
+    heir = int(os.read(tell, 20))
+    with pytest.raises(LockedError, match=f"held by process {heir} "):
+        Repository.open(path, lock_timeout_s=0)
+    os.close(write)
+    Repository.open(path, lock_timeout_s=30).close()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["images"], ["gc"], ["fsck"], ["init", "--insecure"], ["ostree", "images"]], ids=" ".join
+)
+def test_lock_timeout_of_every_command(path: str, exclusive: Holder, arguments: list[str]) -> None:
+    result = run_cfsctl("--repo", path, "--lock-timeout", "0.05", *arguments)
+    assert (result.returncode, result.stdout) == (ExitCode.LOCKED, "")
+    assert f"held by process {exclusive.pid} " in result.stderr
+    assert "--lock-timeout" in result.stderr
+
+
+def test_lock_timeout_of_a_collection_beside_a_reader(path: str, shared: Holder) -> None:
+    result = run_cfsctl("--repo", path, "--lock-timeout", "0", "gc")
+    assert (result.returncode, result.stdout) == (ExitCode.LOCKED, "")
+    assert f"held by process {shared.pid} " in result.stderr
+    assert run_cfsctl("--repo", path, "--lock-timeout", "0", "gc", "--dry-run").returncode == 0
+    shared.stop()
+    assert run_cfsctl("--repo", path, "--lock-timeout", "0", "gc").returncode == 0
+
+
+@pytest.mark.parametrize("text", ["-1", "x", "nan", "inf"])
+def test_lock_timeout_that_is_none(path: str, text: str) -> None:
+    assert run_cfsctl("--repo", path, "--lock-timeout", text, "images").returncode == ExitCode.USAGE

@@ -262,17 +262,24 @@ def test_verifier_finds_what_has_the_right_size(store: ObjectStore, tmp_path: Pa
     assert store.ensure_bytes(DATA).is_new is False
     asked: list[ObjectID] = []
 
-    def ask(object_id: ObjectID, status: os.stat_result, /) -> bool:
-        asked.append(object_id)
-        return status.st_size == len(DATA)
+    class Doubter:
+        def needs_reading(self, object_id: ObjectID, status: os.stat_result, /) -> bool:
+            asked.append(object_id)
+            return status.st_size == len(DATA)
 
-    store.verifier = ask
+        def confirm(self, object_id: ObjectID, status: os.stat_result, /) -> None:
+            assert status.st_size == len(DATA)
+            confirmed.append(object_id)
+
+    confirmed: list[ObjectID] = []
+    store.verifier = Doubter()
     stored = store.ensure_bytes(DATA)
     assert stored.is_new
     assert compute_digest(altered, store.algorithm).hex() in stored.damage
     assert path.read_bytes() == DATA
     assert store.ensure_bytes(DATA).is_new is False
     assert asked == [object_id, object_id]
+    assert confirmed == [object_id]
 
 
 def test_fan_out_that_is_a_link(store: ObjectStore, tmp_path: Path) -> None:

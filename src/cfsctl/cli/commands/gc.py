@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.parameters import parse_duration
+from cfsctl.cli.render import format_json
 from cfsctl.errors import ExitCode
+
+if TYPE_CHECKING:
+    from cfsctl.repository.gc import DeleteLimit, GcResult
+
+GARBAGE = 1
+"""Exit status of --why for an object that nothing keeps."""
+
+
+def _parse_limit(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> DeleteLimit | None:
+    from cfsctl.repository.gc import DeleteLimit  # noqa: PLC0415 - only with the option
+
+    if value is None:
+        return None
+    digits = value.removesuffix("%")
+    is_percentage = digits != value
+    try:
+        number = float(digits) if is_percentage else int(digits)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= (100 if is_percentage else 1 << 62):
+        raise click.BadParameter(f"{value!r} is neither a number of objects nor a percentage")
+    return DeleteLimit(number, is_percentage)
 
 
 @click.command("gc")
@@ -18,18 +46,79 @@ from cfsctl.errors import ExitCode
     help="Keep this as well: an image ID, a stream's content identifier, or refs/<ref>. Repeatable.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option(
+    "--grace",
+    metavar="DURATION",
+    callback=parse_duration,
+    help="Keep garbage that is younger than this: 90s, 15m, 2h, 7d. Default: none is.",
+)
+@click.option(
+    "--max-delete",
+    "limit",
+    metavar="N|N%",
+    callback=_parse_limit,
+    help="Remove nothing if more objects than this, or more than this part of all objects, are garbage.",
+)
+@click.option(
+    "--why",
+    metavar="OBJECT",
+    help="Remove nothing; print what keeps this object, from a root to the object. Exits with 1 if "
+    "nothing does.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @pass_session
-def command(session: Session, *, roots: tuple[str, ...], dry_run: bool) -> int:
-    """Remove every object that no ref leads to.
+def command(
+    session: Session,
+    *,
+    roots: tuple[str, ...],
+    dry_run: bool,
+    grace: float | None,
+    limit: DeleteLimit | None,
+    why: str | None,
+    as_json: bool,
+) -> int:
+    """Remove every object that neither a ref nor a mount leads to.
 
     Waits until nobody else uses the repository. What cannot be understood is reported and kept.
     """
     from cfsctl.repository.gc import collect_garbage  # noqa: PLC0415 - keeps --help quick
 
+    if why is not None:
+        return _explain(session, why, roots, grace or 0, as_json=as_json)
     with session.open_repository() as repository:
-        result = collect_garbage(repository, extra_roots=roots, dry_run=dry_run)
+        result = collect_garbage(
+            repository,
+            extra_roots=roots,
+            dry_run=dry_run,
+            lock_timeout_s=session.lock_timeout_s,
+            grace_s=grace or 0,
+            limit=limit,
+        )
+    _show(result, as_json=as_json)
+    return ExitCode.OK if result.is_complete else ExitCode.PARTIAL
+
+
+def _show(result: GcResult, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(format_json(result.as_dict()))
+        return
     for problem in result.problems:
         click.echo(f"Warning: {problem}", err=True)
     for line in result.lines():
         click.echo(line)
-    return ExitCode.OK if result.is_complete else ExitCode.PARTIAL
+
+
+def _explain(session: Session, text: str, roots: tuple[str, ...], grace: float, *, as_json: bool) -> int:
+    from cfsctl.repository.gc import explain_object  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.repository.names import parse_object_name  # noqa: PLC0415 - the same
+
+    with session.open_repository() as repository:
+        object_id = parse_object_name(text, repository.algorithm)
+        answer = explain_object(repository, object_id, extra_roots=roots, grace_s=grace)
+    if as_json:
+        click.echo(format_json(answer.as_dict()))
+    elif answer.steps:
+        click.echo("\n".join([answer.steps[0], *(f"-> {step}" for step in answer.steps[1:])]))
+    else:
+        click.echo(f"kept: {answer.doubt}" if answer.doubt else "nothing keeps it")
+    return ExitCode.OK if answer.is_kept else GARBAGE

@@ -52,6 +52,7 @@ def command(
         insecure=insecure,
         ensure=ensure,
         reset_metadata=reset_metadata,
+        lock_timeout_s=session.lock_timeout_s,
         reporter=session.reporter,
     )
     match status:

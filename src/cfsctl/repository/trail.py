@@ -1,0 +1,46 @@
+"""Why an object is in use: what leads to it, written down while everything in use is marked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cfsctl.digest import object_path
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from cfsctl.digest import ObjectID
+
+
+class Trail:
+    """How one object is reached, as the marking goes on.
+
+    Attributes:
+        target: The object.
+        steps: What leads to it, from a root on; empty as long as it was not reached.
+    """
+
+    def __init__(self, target: ObjectID) -> None:
+        """Know nothing yet."""
+        self.target = target
+        self.steps: tuple[str, ...] = ()
+        self._ways: dict[ObjectID, tuple[str, ...]] = {}
+
+    def start(self, object_id: ObjectID, *steps: str) -> None:
+        """Note what leads from outside to an image or a stream."""
+        self._ways.setdefault(object_id, steps)
+        if object_id == self.target:
+            self._arrive(steps)
+
+    def follow(self, outer: ObjectID, inner: ObjectID, steps: list[str]) -> None:
+        """Note what leads from one stream to another object."""
+        self.start(inner, *self._ways.get(outer, ()), *steps)
+
+    def look(self, container: ObjectID, object_ids: Collection[ObjectID]) -> None:
+        """Note what an image or a stream names."""
+        if not self.steps and self.target in object_ids:
+            self._arrive(self._ways.get(container, ()))
+
+    def _arrive(self, steps: tuple[str, ...]) -> None:
+        if not self.steps:
+            self.steps = (*steps, f"objects/{object_path(self.target)}")

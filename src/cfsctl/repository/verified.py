@@ -1,0 +1,194 @@
+"""Which objects have been found to be what their names say, and were not touched since.
+
+One file, ``.cfsctl-verified`` in the repository's directory, replaced as a whole:
+
+    header     40 bytes, see `_HEADER`
+    marks      sorted, 8 bytes for each object
+
+A mark is made of an object's ID and of the state of its file: inode, size, mtime, ctime. Whoever changes an
+object through the kernel gives it another ctime, and so another mark; the object then counts as
+unverified and is read before it is relied on. What it does and does not protect from is written down
+in docs/explanation/healing.md. Nothing depends on the file: without it more is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import struct
+import time
+from array import array
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.errors import FormatError
+from cfsctl.linux.files import AnonymousFile, open_regular, read_all, write_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cfsctl.digest import Algorithm, ObjectID
+
+VERIFIED_NAME: Final = ".cfsctl-verified"
+
+_MAGIC: Final = b"cfsvrfy\0"
+_VERSION: Final = 1
+_HEADER = struct.Struct("<8sHHI24s")
+"""magic, version, kernel's number of the hash algorithm, number of marks, start of their SHA-256."""
+
+_CHECKSUM_SIZE: Final = 24
+_MARK_SIZE: Final = 8
+_MAX_MARKS: Final = 1 << 21
+"""Two million, 16 MiB; a list that would grow beyond holds only the latest objects afterwards."""
+
+_MASK: Final = (1 << 64) - 1
+# Odd numbers, so that two states that differ in one field never have the same mark.
+_INODE_FACTOR: Final = 0x9E3779B97F4A7C15
+_SIZE_FACTOR: Final = 0xC2B2AE3D27D4EB4F
+_MTIME_FACTOR: Final = 0xBF58476D1CE4E5B9
+_CTIME_FACTOR: Final = 0x94D049BB133111EB
+
+_QUIET_NS: Final = 100_000_000
+"""Only files that were left alone for so long are marked: a change within one tick of the kernel's clock,
+10 ms at most, could leave them the same ctime."""
+
+_COARSE_QUIET_NS: Final = 2_000_000_000
+"""The same where the ctime is a whole second, as on file systems that keep no more than that."""
+
+_SECOND_NS: Final = 1_000_000_000
+
+
+class VerifiedListError(FormatError):
+    """A list that is damaged or of another version; it is not used."""
+
+
+def mark_of(object_id: ObjectID, status: os.stat_result) -> int:
+    """Return the mark of an object whose file is in this state."""
+    return (
+        int.from_bytes(object_id[:8], "little")
+        ^ status.st_ino * _INODE_FACTOR
+        ^ status.st_size * _SIZE_FACTOR
+        ^ status.st_mtime_ns * _MTIME_FACTOR
+        ^ status.st_ctime_ns * _CTIME_FACTOR
+    ) & _MASK
+
+
+class VerifiedObjects:
+    """The marks of one repository; read when they are first needed.
+
+    Implements `cfsctl.repository.objects.Verifier`. In a forked worker what is confirmed stays in there.
+    """
+
+    def __init__(self, dirfd: int, algorithm: Algorithm) -> None:
+        """Read nothing yet.
+
+        Args:
+            dirfd: The repository's directory, borrowed; must stay open.
+            algorithm: Hash algorithm of the IDs.
+        """
+        self._root = dirfd
+        self._algorithm = algorithm
+        self._marks: set[int] | None = None
+        self._added: set[int] = set()
+        self._now_ns = time.time_ns
+
+    def needs_reading(self, object_id: ObjectID, status: os.stat_result) -> bool:
+        """Return whether an object whose file is in this state was not verified in that state."""
+        if self._marks is None:
+            self._marks = _load(self._root, self._algorithm)
+        return mark_of(object_id, status) not in self._marks
+
+    def confirm(self, object_id: ObjectID, status: os.stat_result) -> None:
+        """Note that an object was read and found right; `status` is from before reading."""
+        quiet_ns = _QUIET_NS if status.st_ctime_ns % _SECOND_NS else _COARSE_QUIET_NS
+        if status.st_ctime_ns > self._now_ns() - quiet_ns:
+            return
+        mark = mark_of(object_id, status)
+        if self._marks is not None and mark not in self._marks:
+            self._marks.add(mark)
+            self._added.add(mark)
+
+    def confirm_all(
+        self, object_ids: Iterable[ObjectID], stat: Callable[[ObjectID], os.stat_result | None]
+    ) -> None:
+        """Note objects that this process, or one that it waited for, has just written or verified."""
+        for object_id in object_ids:
+            status = stat(object_id)
+            if status is not None and self.needs_reading(object_id, status):
+                self.confirm(object_id, status)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something was noted that is not in the file."""
+        return bool(self._added)
+
+    def save(self, sync: Callable[[], None]) -> None:
+        """Write the list if there is something new in it. An error leaves the old list.
+
+        Args:
+            sync: Makes durable what was verified: what was read may never have reached the disk.
+        """
+        if not self._added or self._marks is None:
+            return
+        sync()
+        marks = self._marks if len(self._marks) <= _MAX_MARKS else self._added
+        with contextlib.suppress(OSError):
+            _write(self._root, self._algorithm, marks)
+        self._added = set()
+
+
+def _load(dirfd: int, algorithm: Algorithm) -> set[int]:
+    try:
+        fd = open_regular(dirfd, VERIFIED_NAME)
+    except OSError:
+        return set()
+    try:
+        status = os.fstat(fd)
+        if status.st_uid not in {0, os.geteuid()} or status.st_mode & 0o022:
+            return set()  # somebody else could have made it
+        return _parse(read_all(fd, _HEADER.size + _MARK_SIZE * _MAX_MARKS), algorithm)
+    except (VerifiedListError, OSError):
+        return set()
+    finally:
+        os.close(fd)
+
+
+def _parse(data: bytes, algorithm: Algorithm) -> set[int]:
+    """Return the marks of a list.
+
+    Raises:
+        VerifiedListError: It is damaged, or for another algorithm.
+    """
+    if len(data) < _HEADER.size:
+        raise VerifiedListError(f"list of verified objects: expected {_HEADER.size} bytes, found {len(data)}")
+    magic, version, number, count, checksum = _HEADER.unpack_from(data)
+    body = data[_HEADER.size :]
+    if (magic, version, number, count * _MARK_SIZE) != (_MAGIC, _VERSION, algorithm.value, len(body)):
+        raise VerifiedListError("list of verified objects: expected another header, or another length")
+    if hashlib.sha256(body).digest()[:_CHECKSUM_SIZE] != checksum:
+        raise VerifiedListError("list of verified objects: wrong checksum")
+    return set(_swapped(array("Q", body)))
+
+
+def _format(marks: Iterable[int], algorithm: Algorithm) -> bytes:
+    """Return a list as it is stored."""
+    body = _swapped(array("Q", sorted(marks))).tobytes()
+    checksum = hashlib.sha256(body).digest()[:_CHECKSUM_SIZE]
+    count = len(body) // _MARK_SIZE
+    return _HEADER.pack(_MAGIC, _VERSION, algorithm.value, count, checksum) + body
+
+
+def _swapped(marks: array[int]) -> array[int]:
+    """Turn numbers of this machine into little-endian ones, or back."""
+    if struct.pack("=H", 1) != struct.pack("<H", 1):
+        marks.byteswap()
+    return marks
+
+
+def _write(dirfd: int, algorithm: Algorithm, marks: Iterable[int]) -> None:
+    if os.fstatvfs(dirfd).f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), VERIFIED_NAME)
+    with AnonymousFile(dirfd) as file:
+        write_all(file.fd, _format(marks, algorithm))
+        file.replace(dirfd, VERIFIED_NAME)

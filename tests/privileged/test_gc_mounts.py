@@ -1,0 +1,95 @@
+"""A collection keeps what is mounted: every way of mounting, by the real kernel, in own namespaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [
+    pytest.mark.privileged,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.skipif(
+        shutil.which("unshare") is None, reason="unshare is not installed (package util-linux)"
+    ),
+    pytest.mark.skipif(
+        b"erofs" not in Path("/proc/filesystems").read_bytes(), reason="the kernel has no EROFS"
+    ),
+]
+
+_ROOT = Path(__file__).parents[2]
+KEPT = {"removed": 0, "complete": True, "old": True, "file": True}
+
+
+def run(job: str, path: Path) -> dict[str, Any]:
+    program = Path(__file__).with_name("gc_mount_jobs.py")
+    command = ["unshare", "--mount", "--propagation", "private", sys.executable, str(program), job, str(path)]
+    result = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+    )
+    if "Operation not permitted" in result.stderr:
+        pytest.skip("mounting is not allowed here")
+    if "Block device required" in result.stderr:
+        pytest.skip("EROFS cannot be mounted from a file of this file system")
+    assert result.returncode == 0, result.stderr
+    answer: dict[str, Any] = json.loads(result.stdout)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("job", "mounts"),
+    [
+        # Nothing that the kernel shows tells the two images apart, so both are kept.
+        ("by_moved_ref", [[2, False]]),
+        ("by_id", [[1, True]]),
+        ("writable", [[2, False]]),
+        ("covered", [[2, False]]),
+    ],
+)
+def test_mounted_image_is_kept_until_it_is_unmounted(
+    tmp_path: Path, job: str, mounts: list[list[object]]
+) -> None:
+    answer = run(job, tmp_path)
+    assert answer.pop("readable") == ("FileNotFoundError" if job == "covered" else "old")
+    assert answer == {**KEPT, "mounts": mounts, "removed_afterwards": 2}
+
+
+@pytest.mark.parametrize("job", ["erofs_file", "erofs_loop"])
+def test_plain_erofs_mount_of_an_object(tmp_path: Path, job: str) -> None:
+    answer = run(job, tmp_path)
+    del answer["readable"]
+    assert answer == {**KEPT, "mounts": [[1, True]], "removed_afterwards": 2}
+
+
+def test_mount_that_only_another_namespace_has(tmp_path: Path) -> None:
+    answer = run("other_namespace", tmp_path)
+    assert answer.pop("readable") == "FileNotFoundError"
+    assert answer == {**KEPT, "mounts": [[2, False]], "removed_afterwards": 2}
+
+
+def test_mount_from_another_repository_is_none_of_ours(tmp_path: Path) -> None:
+    assert run("other_image", tmp_path) == {"removed": 2, "mounts": 0}
+
+
+def test_image_from_outside_keeps_everything(tmp_path: Path) -> None:
+    answer = run("unknown_image", tmp_path)
+    assert answer.pop("readable") == "old"
+    assert answer == {**KEPT, "complete": False, "mounts": [[0, False]], "removed_afterwards": 2}
+
+
+def test_the_chain_begins_at_the_mount(tmp_path: Path) -> None:
+    answer = run("why", tmp_path)
+    assert answer["steps"][0] == f"mount at {tmp_path}/mnt"
+    assert answer["steps"][-1].startswith("objects/")
+    assert answer["kept"] is False

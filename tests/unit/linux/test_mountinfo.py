@@ -1,0 +1,78 @@
+"""Lines of mountinfo, and the namespaces they come from."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from cfsctl.linux.mountinfo import find_mount_id, iter_mounts, parse_mount, split_options, unescape
+
+LINE = rb"68 44 0:40 / /tmp/a\040b ro,relatime shared:1 - overlay composefs:x\134y ro,lowerdir+=/,datadir+=/o"
+
+
+def test_line() -> None:
+    mount = parse_mount(LINE + b"\n", 7)
+    assert mount is not None
+    assert mount.path == b"/proc/7/root/tmp/a b"
+    assert mount == (
+        7,
+        68,
+        os.makedev(0, 40),
+        b"/tmp/a b",
+        b"overlay",
+        b"composefs:x\\y",
+        b"ro,lowerdir+=/,datadir+=/o",
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b" - ",
+        b"68 44 0:40 / /mnt ro",
+        b"68 44 0:40 / /mnt ro - overlay",
+        b"x 44 0:40 / /mnt ro - overlay s ro",
+        b"68 44 040 / /mnt ro - overlay s ro",
+        b"68 44 0: / /mnt ro - overlay s ro",
+        b"68 44 0:4",
+    ],
+)
+def test_other_lines(line: bytes) -> None:
+    assert parse_mount(line, 1) is None
+
+
+def test_every_cut_of_a_line_is_a_mount_or_none() -> None:
+    for end in range(len(LINE)):
+        mount = parse_mount(LINE[:end], 1)
+        assert mount is None or mount.mount_id == 68
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(rb"a\040b\134", b"a b\\"), (rb"\04", rb"\04"), (rb"\999", rb"\999"), (rb"\777", b"\xff"), (b"", b"")],
+)
+def test_unescape(text: bytes, expected: bytes) -> None:
+    assert unescape(text) == expected
+
+
+def test_options() -> None:
+    options = rb"ro,lowerdir=/a\054b::/c\040d,upperdir=/x=y,index=off"
+    assert split_options(options) == [
+        (b"ro", b""),
+        (b"lowerdir", b"/a,b::/c d"),
+        (b"upperdir", b"/x=y"),
+        (b"index", b"off"),
+    ]
+
+
+def test_mounts_of_this_process() -> None:
+    mounts = list(iter_mounts((b"proc",)))
+    assert any(mount.mountpoint == b"/proc" and mount.pid == os.getpid() for mount in mounts)
+    assert {mount.kind for mount in mounts} == {b"proc"}
+    fd = os.open("/proc/self", os.O_PATH)
+    assert find_mount_id(fd) in {mount.mount_id for mount in mounts}
+    os.close(fd)
+    assert find_mount_id(10**6) is None
+    assert list(iter_mounts(())) == []
