@@ -166,6 +166,7 @@ ENVIRONMENT = {
     "CFSCTL_USER": ("x", 0, ""),
     "CFSCTL_SYSTEM": ("x", 0, ""),
     "CFSCTL_DEBUG": ("1", 0, ""),
+    "CFSCTL_LOCK_TIMEOUT": ("soon", 2, "soon"),
 }
 
 
