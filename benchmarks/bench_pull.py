@@ -18,7 +18,6 @@ counted once (PSS), sampled.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import random
 import shlex
@@ -27,26 +26,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.measuring import Run, measure
 from tests.fakes.ostree_repository import FakeOstreeRepository, Tree
 
 GENERATED_FILES = 20_000
-SAMPLE_PAUSE_S = 0.1
 
 
 class Program(NamedTuple):
     name: str
     init: str
     pull: str
-
-
-class Run(NamedTuple):
-    wall_s: float
-    cpu_s: float
-    peak_mb: float
 
 
 def generate(path: Path) -> str:
@@ -73,48 +65,6 @@ def ours(hash_name: str, *, is_remote: bool) -> Program:
         f"{program} --repo {{store}} init --insecure --algorithm=fsverity-{hash_name}-12",
         f"{program} --repo {{store}} ostree {verb} {{source}} {{ref}}",
     )
-
-
-def memory_of_session(session: int) -> float:
-    """Return the proportional set size of all processes of a session, in MB."""
-    total = 0
-    for name in os.listdir("/proc"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            if name.isdigit() and os.getsid(int(name)) == session:
-                text = Path(f"/proc/{name}/smaps_rollup").read_text()
-                total += int(text.split("\nPss:")[1].split()[0])
-    return total / 1024
-
-
-def set_niceness(niceness: int) -> None:
-    """Set the niceness of this process, and of its session, which Linux schedules as a group."""
-    if niceness:
-        os.setpriority(os.PRIO_PROCESS, 0, niceness)
-        with contextlib.suppress(OSError):
-            Path("/proc/self/autogroup").write_text(str(niceness))
-
-
-def measure(command: str, niceness: int) -> Run:
-    """Run a shell command and see what it takes."""
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        ["/bin/sh", "-c", f"exec {command}"],
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=lambda: set_niceness(niceness),  # noqa: PLW1509 - there are no threads
-    )
-    peak = 0.0
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            break
-        peak = max(peak, memory_of_session(process.pid))
-        time.sleep(SAMPLE_PAUSE_S)
-    wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"failed with {process.returncode}: {command}")
-    return Run(wall, usage.ru_utime + usage.ru_stime, peak)
 
 
 def run_rounds(
