@@ -11,14 +11,22 @@ want erofs-utils fsck.erofs
 want fsverity fsverity
 want attr setfattr
 want util-linux unshare
+want qemu-system-x86 qemu-system-x86_64
+want busybox-static busybox
+want e2fsprogs mkfs.ext4
 want man-db man
 want mandoc mandoc
 [ -e /usr/bin/python3 ] && /usr/bin/python3 -c 'import gi' 2>/dev/null || missing="$missing python3-gi"
-[ -n "$missing" ] || exit 0
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+if [ -z "$missing" ]; then
+    :
+elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     # $missing is a list of words on purpose.
     # shellcheck disable=SC2086
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y $missing >/dev/null
 else
     echo "Not root: tests that need these Debian packages are skipped:$missing (apt-get install$missing)" >&2
+fi
+# A kernel with fs-verity, booted in an emulator; without it those tests are skipped.
+if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
+    "$(dirname "$0")/guest-kernel.sh" .guest || echo "No kernel for the tests in the guest: they are skipped." >&2
 fi

@@ -63,6 +63,9 @@ _NO_FILE_MOUNT: Final = {errno.ENOTBLK, errno.EINVAL}
 
 _NO_OPTION: Final = {errno.EINVAL, errno.ENOSYS}
 
+_NO_DESCRIPTOR: Final = {*_NO_OPTION, errno.EBADF}
+"""What a kernel says that takes layers by path only; EBADF if it takes descriptors, but none of O_PATH."""
+
 
 class Verity(Enum):
     """Whether overlayfs checks the content of files against the digests in the image."""
@@ -247,7 +250,7 @@ def _mount_overlay(image: int, object_dirs: Sequence[int], upper: Layers, option
     try:
         return _try_overlay(options, set_by_descriptor)
     except OSError as error:
-        if error.errno not in _NO_OPTION:
+        if error.errno not in _NO_DESCRIPTOR:
             raise
         _LOG.info("layers by path, since by descriptor: %s", error)
     with _attached(image):
