@@ -58,7 +58,11 @@ def main(arguments: Sequence[str]) -> int:
     """
     STYLE.reset()
     try:
-        result = cfsctl.main(list(arguments), prog_name="cfsctl", standalone_mode=False)
+        # Not by click's own main, which has other exit codes for interrupts and closed pipes.
+        with cfsctl.make_context("cfsctl", list(arguments)) as context:
+            result = cfsctl.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except click.UsageError as error:
         return _report_usage(error, arguments)
     except click.ClickException as error:
@@ -187,10 +191,10 @@ def cfsctl(
     require_verity: bool,
     no_upgrade: bool,
     no_repo: bool,
+    lock_timeout: float | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
-    lock_timeout: float | None,
 ) -> None:
     """Manage composefs repositories.
 
@@ -211,10 +215,10 @@ def cfsctl(
         require_verity=require_verity,
         no_upgrade=no_upgrade,
         no_repo=no_repo,
+        lock_timeout_s=lock_timeout,
         as_json=as_json,
         quiet=quiet,
         verbose=verbose,
-        lock_timeout_s=lock_timeout,
     )
 
 
