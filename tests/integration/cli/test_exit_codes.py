@@ -23,7 +23,7 @@ from tests.support.repositories import flip_bit, view
 from tools.man_pages import subcommands
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -99,7 +99,7 @@ def status_of(name: str, place: Path, *options: str, **how: object) -> subproces
                 return run(place, *arguments, stdin=image, **how)
         return run(place, *arguments, **how)
     defaults: dict[str, Any] = {"cwd": place, "capture_output": True, "text": True, "env": environment()}
-    command = ["unshare", "--mount", "--propagation", "private", CFSCTL, *arguments]
+    command = ["unshare", "--mount", "--propagation", "private", str(CFSCTL), *arguments]
     return subprocess.run(command, check=False, timeout=120, **{**defaults, **how})
 
 
@@ -210,11 +210,11 @@ def test_not_found(name: str, place: Path) -> None:
 
 
 HOSTILE = ["../x", "..", ".", "", "a/../../x", "a/", "x" * 300, "a\nb\x1b[31m/.."]
-CREATING = {
+CREATING: dict[str, Callable[[str], list[str]]] = {
     "create-image": lambda name: ["create-image", "tree", name],
     "import-image": lambda name: ["import-image", name],
 }
-NAMING = {
+NAMING: dict[str, Callable[[str], list[str]]] = {
     "dump-files": lambda name: ["dump-files", name, "/usr"],
     "image-objects": lambda name: ["image-objects", name],
     "mount": lambda name: ["mount", name, "mountpoint"],

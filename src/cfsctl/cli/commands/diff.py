@@ -78,7 +78,7 @@ def _compare(
     sources = [finder.find(name) for name in names]
     algorithm = common_algorithm(sources, session.algorithm)
     old, new = (source.read(algorithm) for source in sources)
-    show_notes(sources)
+    show_notes(session, sources)
     differences = iter_differences(old, new, ignored={Attribute(name) for name in ignore})
     if brief:
         return _print_brief(differences, names)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.parameters import algorithm_option, erofs_version_option
+from cfsctl.cli.parameters import algorithm_option, erofs_version_option, json_option
+from cfsctl.cli.render import format_json
 from cfsctl.erofs.format import FormatVersion
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 )
 @click.option("--ensure", is_flag=True, help="Leave a repository that exists as it is.")
 @erofs_version_option("Format of images made in the repository (default: 1).")
+@json_option()
 @pass_session
 def command(
     session: Session,
@@ -33,6 +35,7 @@ def command(
     reset_metadata: bool,
     ensure: bool,
     erofs_version: FormatVersion | None,
+    as_json: bool,
 ) -> None:
     """Make PATH a repository; without PATH, the place that the global options name.
 
@@ -55,6 +58,9 @@ def command(
         lock_timeout_s=session.lock_timeout_s,
         reporter=session.reporter,
     )
+    if as_json:
+        click.echo(format_json({"path": where, "status": status.name.lower()}))
+        return
     match status:
         case InitStatus.CREATED:
             click.echo(f"Initialized composefs repository at {where}")
