@@ -69,8 +69,8 @@ VERBS = {
     "transaction": Verb(("transaction", "true"), prints=False),
 }
 
-ELSEWHERE = {"ostree list-refs", "ostree pull"}
-"""Commands that talk to a server; the tests of transfers have those."""
+ELSEWHERE = {"ostree apply-delta", "ostree list-refs", "ostree pull"}
+"""Commands that need a delta or a server; the tests of deltas and transfers have those."""
 
 MOUNTING = {"mount", "ostree mount"}
 READS_IMAGES = [name for name, verb in VERBS.items() if verb.named in {"web", "image:web"}]
