@@ -13,6 +13,8 @@ want attr setfattr
 want util-linux unshare
 want man-db man
 want mandoc mandoc
+want zsh zsh
+want fish fish
 [ -e /usr/bin/python3 ] && /usr/bin/python3 -c 'import gi' 2>/dev/null || missing="$missing python3-gi"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

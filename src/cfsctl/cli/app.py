@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl import __version__
+from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session
 from cfsctl.cli.lazy import LazyGroup
 from cfsctl.cli.outcome import STYLE, report_usage, run_tool
@@ -112,7 +113,13 @@ def _tool_command(name: str, module: str) -> click.Command:
     modules=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.option("--repo", metavar="PATH", cls=OnceOption, help="Repository to work on.")
+@click.option(
+    "--repo",
+    metavar="PATH",
+    cls=OnceOption,
+    shell_complete=complete_directories,
+    help="Repository to work on.",
+)
 @click.option("--user", is_flag=True, help="Use the user's repository, ~/.var/lib/composefs.")
 @click.option("--system", is_flag=True, help="Use the system's repository, /sysroot/composefs.")
 @click.option(

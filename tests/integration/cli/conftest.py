@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +15,7 @@ from tests.support.ostree_client import run_ostree
 from tests.support.programs import CFSCTL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -42,6 +44,17 @@ def run(place: Path, *arguments: str, **options: object) -> subprocess.Completed
         **{**defaults, **options},  # type: ignore[call-overload]  # options of subprocess.run
     )
     return done
+
+
+@contextmanager
+def locked(place: Path) -> Iterator[None]:
+    """Hold the repository as a collector does."""
+    fd = os.open(place / "repo", os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 @pytest.fixture(scope="session")

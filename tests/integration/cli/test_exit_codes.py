@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import pytest
 
 from cfsctl.cli.app import cfsctl
-from tests.integration.cli.conftest import environment, run
+from tests.integration.cli.conftest import environment, locked, run
 from tests.support import schemas
 from tests.support.programs import CFSCTL
 from tests.support.repositories import flip_bit, view
 from tools.man_pages import subcommands
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -146,17 +144,6 @@ def test_no_repository(name: str, place: Path) -> None:
         document = json.loads(done.stderr)
         schemas.check(document, "error")
         assert document["kind"] == "no-repository"
-
-
-@contextmanager
-def locked(place: Path) -> Iterator[None]:
-    """Hold the repository as a collector does."""
-    fd = os.open(place / "repo", os.O_RDONLY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 OPENING = [name for name, verb in VERBS.items() if verb.opens]

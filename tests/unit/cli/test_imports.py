@@ -29,6 +29,7 @@ NEVER = NETWORK | {
     "decimal",
     "logging",
     "traceback",
+    "click.shell_completion",
 }
 """Modules that only pulls, signatures, or nothing at all needs."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.completers import complete_roots
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.parameters import json_option, parse_duration
 from cfsctl.cli.render import format_json
@@ -43,6 +44,7 @@ def _parse_limit(
     "roots",
     metavar="NAME",
     multiple=True,
+    shell_complete=complete_roots,
     help="Keep this as well: an image ID, a stream's content identifier, or refs/<ref>. Repeatable.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cfsctl.cli.completers import complete_images
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.parameters import json_option
 from cfsctl.cli.render import format_json
@@ -11,7 +12,7 @@ from cfsctl.digest import qualified
 
 
 @click.command("image-objects")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_images)
 @json_option()
 @pass_session
 def command(session: Session, *, name: str, as_json: bool) -> None:

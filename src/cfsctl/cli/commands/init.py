@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.parameters import algorithm_option, erofs_version_option, json_option
 from cfsctl.cli.render import format_json
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("init")
-@click.argument("path", required=False)
+@click.argument("path", required=False, shell_complete=complete_directories)
 @algorithm_option
 @click.option("--insecure", is_flag=True, help="Do without fs-verity.")
 @click.option(
