@@ -16,6 +16,8 @@ want busybox-static busybox
 want e2fsprogs mkfs.ext4
 want man-db man
 want mandoc mandoc
+want zsh zsh
+want fish fish
 [ -e /usr/bin/python3 ] && /usr/bin/python3 -c 'import gi' 2>/dev/null || missing="$missing python3-gi"
 if [ -z "$missing" ]; then
     :

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl import __version__
+from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session
 from cfsctl.cli.lazy import LazyGroup
 from cfsctl.cli.outcome import STYLE, report_usage, run_tool
@@ -58,7 +59,11 @@ def main(arguments: Sequence[str]) -> int:
     """
     STYLE.reset()
     try:
-        result = cfsctl.main(list(arguments), prog_name="cfsctl", standalone_mode=False)
+        # Not by click's own main, which has other exit codes for interrupts and closed pipes.
+        with cfsctl.make_context("cfsctl", list(arguments)) as context:
+            result = cfsctl.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except click.UsageError as error:
         return _report_usage(error, arguments)
     except click.ClickException as error:
@@ -108,7 +113,13 @@ def _tool_command(name: str, module: str) -> click.Command:
     modules=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.option("--repo", metavar="PATH", cls=OnceOption, help="Repository to work on.")
+@click.option(
+    "--repo",
+    metavar="PATH",
+    cls=OnceOption,
+    shell_complete=complete_directories,
+    help="Repository to work on.",
+)
 @click.option("--user", is_flag=True, help="Use the user's repository, ~/.var/lib/composefs.")
 @click.option("--system", is_flag=True, help="Use the system's repository, /sysroot/composefs.")
 @click.option(
@@ -187,10 +198,10 @@ def cfsctl(
     require_verity: bool,
     no_upgrade: bool,
     no_repo: bool,
+    lock_timeout: float | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
-    lock_timeout: float | None,
 ) -> None:
     """Manage composefs repositories.
 
@@ -211,10 +222,10 @@ def cfsctl(
         require_verity=require_verity,
         no_upgrade=no_upgrade,
         no_repo=no_repo,
+        lock_timeout_s=lock_timeout,
         as_json=as_json,
         quiet=quiet,
         verbose=verbose,
-        lock_timeout_s=lock_timeout,
     )
 
 

@@ -10,6 +10,7 @@ import click
 from cfsctl.cli.outcome import report_error
 from cfsctl.cli.parameters import XATTR_FILTERS
 from cfsctl.errors import CfsError, ExitCode
+from cfsctl.progress import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -96,11 +97,11 @@ class SourceOpener:
         return SourceFinder(self.open_repository, reading)
 
 
-def show_notes(sources: Iterable[Source]) -> None:
+def show_notes(session: Session, sources: Iterable[Source]) -> None:
     """Tell on standard error what the user should know about how sources were read."""
     for source in sources:
         for note in source.notes:
-            click.echo(f"cfsctl: {note}", err=True)
+            session.reporter(Message(note))
 
 
 def with_trouble_as_2(compare: Callable[[], int]) -> int:

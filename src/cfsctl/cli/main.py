@@ -27,6 +27,10 @@ def main() -> int:
         name, arguments = arguments[0], arguments[1:]
     from cfsctl.cli.outcome import run_guarded, run_tool  # noqa: PLC0415 - keeps the import of this module free
 
+    if shell := os.environ.get("_CFSCTL_COMPLETE"):
+        from cfsctl.cli import completion  # noqa: PLC0415 - only when a key is pressed in a shell
+
+        return run_guarded(lambda: completion.main(shell, arguments))
     if name in TOOLS:
         return run_guarded(lambda: run_tool(_program(name), arguments))
     return run_guarded(lambda: _program(name)(arguments))

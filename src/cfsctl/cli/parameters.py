@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session
 from cfsctl.cli.outcome import STYLE
 from cfsctl.digest import Algorithm
@@ -143,7 +144,7 @@ def scan_options(function: F) -> F:
         click.option(
             "--no-cache", is_flag=True, help="Read every file, and leave the repository's scan cache alone."
         ),
-        click.argument("path"),
+        click.argument("path", shell_complete=complete_directories),
     ):
         function = decorate(function)
     return function

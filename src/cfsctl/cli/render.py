@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import unicodedata
 from typing import TYPE_CHECKING
 
 from cfsctl.cli.outcome import escape_controls
@@ -21,6 +19,8 @@ def write_lines(lines: Iterable[bytes]) -> None:
 
 def format_json(document: Mapping[str, object]) -> str:
     """Return a document as the original prints it: two spaces of indent, keys in their given order."""
+    import json  # noqa: PLC0415 - most results are text
+
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
@@ -73,6 +73,10 @@ def _row_lines(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> list[st
 
 def _width(text: str) -> int:
     """Return how many terminal columns the text takes."""
+    if text.isascii():
+        return len(text)
+    import unicodedata  # noqa: PLC0415 - most tables have nothing that it knows better
+
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     marks = sum(unicodedata.combining(c) != 0 for c in text)
     return len(text) + wide - marks

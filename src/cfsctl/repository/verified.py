@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import struct
 import time
@@ -166,7 +165,7 @@ def _parse(data: bytes, algorithm: Algorithm) -> set[int]:
     body = data[_HEADER.size :]
     if (magic, version, number, count * _MARK_SIZE) != (_MAGIC, _VERSION, algorithm.value, len(body)):
         raise VerifiedListError("list of verified objects: expected another header, or another length")
-    if hashlib.sha256(body).digest()[:_CHECKSUM_SIZE] != checksum:
+    if _compute_checksum(body) != checksum:
         raise VerifiedListError("list of verified objects: wrong checksum")
     return set(_swapped(array("Q", body)))
 
@@ -174,7 +173,7 @@ def _parse(data: bytes, algorithm: Algorithm) -> set[int]:
 def _format(marks: Iterable[int], algorithm: Algorithm) -> bytes:
     """Return a list as it is stored."""
     body = _swapped(array("Q", sorted(marks))).tobytes()
-    checksum = hashlib.sha256(body).digest()[:_CHECKSUM_SIZE]
+    checksum = _compute_checksum(body)
     count = len(body) // _MARK_SIZE
     return _HEADER.pack(_MAGIC, _VERSION, algorithm.value, count, checksum) + body
 
@@ -192,3 +191,9 @@ def _write(dirfd: int, algorithm: Algorithm, marks: Iterable[int]) -> None:
     with AnonymousFile(dirfd) as file:
         write_all(file.fd, _format(marks, algorithm))
         file.replace(dirfd, VERIFIED_NAME)
+
+
+def _compute_checksum(body: bytes) -> bytes:
+    import hashlib  # noqa: PLC0415 - brings OpenSSL, which commands that only name things do without
+
+    return hashlib.sha256(body).digest()[:_CHECKSUM_SIZE]

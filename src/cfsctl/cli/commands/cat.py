@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from cfsctl.cli.completers import complete_streams
 from cfsctl.cli.context import Session, pass_session
 
 
 @click.command("cat")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_streams)
 @pass_session
 def command(session: Session, name: str) -> None:
     """Write the stream NAME, put together again, to standard output.

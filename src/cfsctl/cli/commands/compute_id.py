@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.parameters import scan_options
+from cfsctl.cli.parameters import json_option, scan_options
+from cfsctl.cli.render import format_json
 from cfsctl.cli.scanning import ScanArguments, scan
+from cfsctl.digest import qualified
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -16,8 +18,9 @@ if TYPE_CHECKING:
 
 @click.command("compute-id")
 @scan_options
+@json_option()
 @pass_session
-def command(session: Session, **arguments: Unpack[ScanArguments]) -> None:
+def command(session: Session, *, as_json: bool, **arguments: Unpack[ScanArguments]) -> None:
     """Print the ID of the image that create-image would make of the directory PATH.
 
     Nothing is stored. A repository named by --repo, --user or --system decides about hash and format.
@@ -26,4 +29,8 @@ def command(session: Session, **arguments: Unpack[ScanArguments]) -> None:
 
     algorithm, version = session.computation()
     filesystem = scan(session, algorithm, **arguments)
-    click.echo(compute_image_id(filesystem, version, algorithm).hex())
+    image_id = compute_image_id(filesystem, version, algorithm)
+    if as_json:
+        click.echo(format_json({"image": qualified(image_id), "erofs_version": version.value}))
+    else:
+        click.echo(image_id.hex())

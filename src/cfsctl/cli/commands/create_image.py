@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.parameters import scan_options
+from cfsctl.cli.parameters import json_option, scan_options
+from cfsctl.cli.render import format_json
 from cfsctl.cli.scanning import ScanArguments, scan_into
 from cfsctl.digest import qualified
 
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 @click.command("create-image")
 @scan_options
 @click.argument("image_name", required=False)
+@json_option()
 @pass_session
-def command(session: Session, *, image_name: str | None, **arguments: Unpack[ScanArguments]) -> None:
+def command(
+    session: Session, *, image_name: str | None, as_json: bool, **arguments: Unpack[ScanArguments]
+) -> None:
     """Store the directory PATH and make an image of it, with the ref IMAGE_NAME if given.
 
     Prints the image's ID.
@@ -33,4 +37,7 @@ def command(session: Session, *, image_name: str | None, **arguments: Unpack[Sca
         repository.check_writable()
         with scan_into(session, repository, **arguments) as filesystem:
             image_id = build_images(repository, filesystem, image_name)
-    click.echo(qualified(image_id))
+    if as_json:
+        click.echo(format_json({"image": qualified(image_id), "name": image_name}))
+    else:
+        click.echo(qualified(image_id))

@@ -15,6 +15,7 @@ from cfsctl.cli.comparing import (
     show_notes,
     with_trouble_as_2,
 )
+from cfsctl.cli.completers import complete_sources
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.parameters import json_option
 from cfsctl.cli.render import format_json
@@ -29,8 +30,8 @@ ATTRIBUTES = ("type", "mode", "owner", "mtime", "xattr", "content", "storage", "
 
 
 @click.command("diff")
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", shell_complete=complete_sources)
+@click.argument("b", shell_complete=complete_sources)
 @json_option()
 @click.option("-q", "--brief", is_flag=True, help="Print only whether there is a difference.")
 @click.option(
@@ -78,7 +79,7 @@ def _compare(
     sources = [finder.find(name) for name in names]
     algorithm = common_algorithm(sources, session.algorithm)
     old, new = (source.read(algorithm) for source in sources)
-    show_notes(sources)
+    show_notes(session, sources)
     differences = iter_differences(old, new, ignored={Attribute(name) for name in ignore})
     if brief:
         return _print_brief(differences, names)

@@ -6,12 +6,13 @@ import os
 
 import click
 
+from cfsctl.cli.completers import complete_images
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.render import write_lines
 
 
 @click.command("dump-files")
-@click.argument("image_name")
+@click.argument("image_name", shell_complete=complete_images)
 @click.argument("files", nargs=-1)
 @click.option("--backing-path-only", is_flag=True, help="Print only where the content of each file is.")
 @pass_session

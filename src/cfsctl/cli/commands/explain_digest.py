@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.comparing import DIFFERENT, SAME, SourceOpener, with_trouble_as_2
+from cfsctl.cli.completers import complete_images, complete_sources
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.parameters import json_option
 from cfsctl.cli.render import format_json
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 
 
 @click.command("explain-digest")
-@click.argument("source")
-@click.argument("expected")
-@click.option("--image", metavar="IMAGE", help="An image of the expected ID, to show what is different.")
+@click.argument("source", shell_complete=complete_sources)
+@click.argument("expected", shell_complete=complete_images)
+@click.option(
+    "--image",
+    metavar="IMAGE",
+    shell_complete=complete_images,
+    help="An image of the expected ID, to show what is different.",
+)
 @json_option()
 @pass_session
 def command(session: Session, *, source: str, expected: str, image: str | None, as_json: bool) -> int:

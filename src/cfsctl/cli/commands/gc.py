@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.completers import complete_roots
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.parameters import parse_duration
+from cfsctl.cli.parameters import json_option, parse_duration
 from cfsctl.cli.render import format_json
 from cfsctl.errors import ExitCode
 
@@ -43,6 +44,7 @@ def _parse_limit(
     "roots",
     metavar="NAME",
     multiple=True,
+    shell_complete=complete_roots,
     help="Keep this as well: an image ID, a stream's content identifier, or refs/<ref>. Repeatable.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
@@ -65,7 +67,7 @@ def _parse_limit(
     help="Remove nothing; print what keeps this object, from a root to the object. Exits with 1 if "
     "nothing does.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@json_option()
 @pass_session
 def command(
     session: Session,

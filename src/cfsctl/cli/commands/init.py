@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.parameters import algorithm_option, erofs_version_option
+from cfsctl.cli.parameters import algorithm_option, erofs_version_option, json_option
+from cfsctl.cli.render import format_json
 from cfsctl.erofs.format import FormatVersion
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("init")
-@click.argument("path", required=False)
+@click.argument("path", required=False, shell_complete=complete_directories)
 @algorithm_option
 @click.option("--insecure", is_flag=True, help="Do without fs-verity.")
 @click.option(
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option("--ensure", is_flag=True, help="Leave a repository that exists as it is.")
 @erofs_version_option("Format of images made in the repository (default: 1).")
+@json_option()
 @pass_session
 def command(
     session: Session,
@@ -33,6 +36,7 @@ def command(
     reset_metadata: bool,
     ensure: bool,
     erofs_version: FormatVersion | None,
+    as_json: bool,
 ) -> None:
     """Make PATH a repository; without PATH, the place that the global options name.
 
@@ -55,6 +59,9 @@ def command(
         lock_timeout_s=session.lock_timeout_s,
         reporter=session.reporter,
     )
+    if as_json:
+        click.echo(format_json({"path": where, "status": status.name.lower()}))
+        return
     match status:
         case InitStatus.CREATED:
             click.echo(f"Initialized composefs repository at {where}")

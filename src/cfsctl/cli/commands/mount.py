@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.completers import complete_directories, complete_images
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.mounting import MountArguments, check_mount_options, mount_image_of
 from cfsctl.cli.parameters import mount_options
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @click.command("mount")
-@click.argument("name")
-@click.argument("mountpoint")
+@click.argument("name", shell_complete=complete_images)
+@click.argument("mountpoint", shell_complete=complete_directories)
 @mount_options
 @pass_session
 def command(session: Session, *, name: str, mountpoint: str, **arguments: Unpack[MountArguments]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from cfsctl.cli.completers import complete_files
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.parameters import xattr_names_option
 
 
 @click.command("apply-delta")
-@click.argument("file")
+@click.argument("file", shell_complete=complete_files)
 @xattr_names_option
 @pass_session
 def command(session: Session, *, file: str, ostree_xattr_names: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.parameters import xattr_names_option
 
 
 @click.command("compute-id")
-@click.argument("source")
+@click.argument("source", shell_complete=complete_commits)
 @xattr_names_option
 @pass_session
 def command(session: Session, source: str, ostree_xattr_names: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.outcome import printable
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("inspect")
-@click.argument("source")
+@click.argument("source", shell_complete=complete_commits)
 @click.option("--metadata", is_flag=True, help="Print the commit's metadata, one key=value a line.")
 @pass_session
 def command(session: Session, *, source: str, metadata: bool) -> None:

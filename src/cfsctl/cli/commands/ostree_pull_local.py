@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.pulling import PullArguments, pull_from, pull_options
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("pull-local")
-@click.argument("path")
+@click.argument("path", shell_complete=complete_directories)
 @pull_options
 @click.option("--delta", is_flag=True, help="Use static deltas of the repository, as pull does.")
 @pass_session

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
 
 
 @click.command("tag")
-@click.argument("source")
+@click.argument("source", shell_complete=complete_commits)
 @click.argument("name")
 @pass_session
 def command(session: Session, source: str, name: str) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from cfsctl.cli.completers import complete_tags
 from cfsctl.cli.context import Session, pass_session
 
 
 @click.command("untag")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_tags)
 @pass_session
 def command(session: Session, name: str) -> None:
     """Remove the tag NAME. Its commit stays until it is collected."""

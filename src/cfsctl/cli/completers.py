@@ -1,0 +1,170 @@
+"""What a word of a command line may be: names from the repository, or files.
+
+Each function takes the context of the command, the parameter and the beginning of the word, as click hands
+them over. Nothing is said about trouble, nothing waited for and nothing written: whoever presses a key wants
+names or nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import click
+    from click.shell_completion import CompletionItem
+
+    from cfsctl.repository import Repository
+
+FILE: Final = "file"
+DIRECTORY: Final = "dir"
+
+_MIN_DIGITS: Final = 2
+"""Digits of an ID that have to be there before IDs are offered beside names."""
+
+_HEX: Final = frozenset("0123456789abcdef")
+
+
+def complete_files(_context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """Have the shell complete a file."""
+    return [_item(word, kind=FILE)]
+
+
+def complete_directories(
+    _context: click.Context, _parameter: click.Parameter, word: str
+) -> list[CompletionItem]:
+    """Have the shell complete a directory."""
+    return [_item(word, kind=DIRECTORY)]
+
+
+def complete_images(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """Offer refs of images, and their IDs."""
+    return _offer(context, word, _image_names)
+
+
+def complete_tags(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """Offer tags of commits."""
+    return _offer(context, word, _tag_names)
+
+
+def complete_commits(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """Offer tags and IDs of commits."""
+    return _offer(context, word, _commit_names)
+
+
+def complete_streams(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """Offer refs of streams, as ``refs/<ref>``, and streams."""
+    return _offer(context, word, _stream_names)
+
+
+def complete_roots(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """Offer whatever the collector can be told to keep."""
+    return [
+        *_offer(context, word, _image_roots),
+        *_offer(context, word, _stream_names),
+    ]
+
+
+def complete_sources(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """Offer images and commits as ``diff`` takes them, and files."""
+    kind, colon, rest = word.partition(":")
+    if colon and kind in {"image", "commit"}:
+        find = _image_names if kind == "image" else _commit_names
+        items = _offer(context, rest, find)
+        return [_item(f"{kind}:{item.value}", item.help) for item in items]
+    return [
+        *_offer(context, word, _image_names),
+        *_offer(context, word, _commit_names),
+        _item(word, kind=FILE),
+    ]
+
+
+def _item(value: str, text: str | None = None, kind: str = "plain") -> CompletionItem:
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only when a key is pressed
+
+    return CompletionItem(value, kind, text)
+
+
+def _offer(
+    context: click.Context, word: str, find: Callable[[Repository, str], Iterable[tuple[str, str]]]
+) -> list[CompletionItem]:
+    import click  # noqa: PLC0415 - only when a key is pressed
+
+    from cfsctl.errors import CfsError  # noqa: PLC0415 - the same
+
+    try:
+        with _open_repository(context) as repository:
+            names = dict(find(repository, word))
+    except (CfsError, OSError, click.UsageError):
+        return []
+    return [
+        _item(name, text)
+        for name, text in sorted(names.items())
+        if name.startswith(word) and name.isprintable()
+    ]
+
+
+def _open_repository(context: click.Context) -> Repository:
+    from cfsctl.cli.context import Session  # noqa: PLC0415 - this module is imported by commands
+    from cfsctl.cli.place import Place, choose_place  # noqa: PLC0415 - the same
+    from cfsctl.progress import silent  # noqa: PLC0415 - the same
+    from cfsctl.repository import Repository  # noqa: PLC0415 - the same
+
+    given = context.find_root().params
+    place = choose_place(
+        Place(given.get("repo"), user=bool(given.get("user")), system=bool(given.get("system")))
+    )
+    session = Session(
+        repo=place.repo,
+        user=place.user,
+        system=place.system,
+        hash_name=None,
+        format_version=None,
+        insecure=False,
+        require_verity=False,
+        no_upgrade=True,
+        no_repo=False,
+    )
+    return Repository.open(session.repository_path(), upgrade=False, lock_timeout_s=0, reporter=silent)
+
+
+def _may_be_id(word: str) -> bool:
+    return len(word) >= _MIN_DIGITS and _HEX.issuperset(word)
+
+
+def _image_names(repository: Repository, word: str) -> Iterable[tuple[str, str]]:
+    for ref in repository.images.list_refs():
+        yield ref.name, "image"
+    if _may_be_id(word):
+        for entry in repository.images.links.iter_entries():
+            yield entry.path, "image"
+
+
+def _image_roots(repository: Repository, word: str) -> Iterable[tuple[str, str]]:
+    for name, text in _image_names(repository, word):
+        yield name if _may_be_id(name) else f"refs/{name}", text
+
+
+def _tag_names(repository: Repository, _word: str) -> Iterable[tuple[str, str]]:
+    from cfsctl.ostree.refs import list_tags  # noqa: PLC0415 - only when a key is pressed
+
+    for tag in list_tags(repository):
+        yield tag.name, "tag"
+
+
+def _commit_names(repository: Repository, word: str) -> Iterable[tuple[str, str]]:
+    from cfsctl.ostree.refs import iter_commits  # noqa: PLC0415 - only when a key is pressed
+
+    yield from _tag_names(repository, word)
+    if _may_be_id(word):
+        for checksum in iter_commits(repository):
+            yield checksum.hex(), "commit"
+
+
+def _stream_names(repository: Repository, word: str) -> Iterable[tuple[str, str]]:
+    for ref in repository.streams.list_refs():
+        yield f"refs/{ref.name}", "stream"
+    if word:
+        for stream in repository.streams.list_streams():
+            yield stream.name, "stream"

@@ -1,0 +1,86 @@
+"""A place with one of everything that commands work on."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.ostree_client import run_ostree
+from tests.support.programs import CFSCTL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment without what would change how cfsctl behaves."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("CFSCTL_")}
+
+
+def run(place: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run cfsctl in a directory; nothing stands on its standard input."""
+    defaults: dict[str, object] = {
+        "cwd": place,
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "env": environment(),
+        "text": True,
+        "errors": "replace",
+        "timeout": 120,
+    }
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        [CFSCTL, *arguments],
+        check=False,
+        **{**defaults, **options},  # type: ignore[call-overload]  # options of subprocess.run
+    )
+    return done
+
+
+@contextmanager
+def locked(place: Path) -> Iterator[None]:
+    """Hold the repository as a collector does."""
+    fd = os.open(place / "repo", os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with a tree, an image file, a repository of both and, if possible, a commit."""
+    place = tmp_path_factory.mktemp("commands")
+    (place / "tree" / "usr" / "bin").mkdir(parents=True)
+    (place / "tree" / "usr" / "bin" / "program").write_bytes(b"x" * 5000)
+    (place / "tree" / "usr" / "note").write_text("a note\n")
+    (place / "mountpoint").mkdir()
+    assert run(place, "init", "--insecure", "repo").returncode == 0
+    assert run(place, "--repo", "repo", "create-image", "tree", "web").returncode == 0
+    image = (place / "repo" / "images" / "refs" / "web").resolve()
+    shutil.copy(image, place / "web.img")
+    if shutil.which("ostree") is not None:
+        (place / "ostree-repo").mkdir()
+        run_ostree(place / "ostree-repo", "init", "--mode=archive")
+        run_ostree(place / "ostree-repo", "commit", "--branch=test", f"--tree=dir={place / 'tree'}")
+        pulled = run(place, "--repo", "repo", "ostree", "pull-local", "ostree-repo", "test")
+        assert pulled.returncode == 0
+    return place
+
+
+@pytest.fixture
+def place(prepared: Path, tmp_path: Path) -> Path:
+    """Return a copy of it that may be changed."""
+    copy = tmp_path / "place"
+    shutil.copytree(prepared, copy, symlinks=True)
+    return copy

@@ -1,0 +1,415 @@
+"""Exit codes of every command, as its user meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+import pytest
+
+from cfsctl.cli.app import cfsctl
+from tests.integration.cli.conftest import environment, locked, run
+from tests.support import schemas
+from tests.support.programs import CFSCTL
+from tests.support.repositories import flip_bit, view
+from tools.man_pages import subcommands
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+class Verb(NamedTuple):
+    """How a command is used so that it succeeds.
+
+    Attributes:
+        arguments: What follows the global options; the first words are the command.
+        prints: It has a result on standard output.
+        opens: It needs the repository.
+        named: The argument that names something in the repository, or empty.
+    """
+
+    arguments: tuple[str, ...]
+    prints: bool = True
+    opens: bool = True
+    named: str = ""
+
+
+VERBS = {
+    "cat": Verb(("cat", "refs/ostree/test"), named="refs/ostree/test"),
+    "compute-id": Verb(("compute-id", "tree"), opens=False),
+    "create-dumpfile": Verb(("create-dumpfile", "tree"), opens=False),
+    "create-image": Verb(("create-image", "tree", "again")),
+    "diff": Verb(("diff", "dir:tree", "image:web"), prints=False, named="image:web"),
+    "dump-files": Verb(("dump-files", "web", "/usr"), named="web"),
+    "explain-digest": Verb(("explain-digest", "image:web", "ID"), named="image:web"),
+    "fsck": Verb(("fsck",)),
+    "gc": Verb(("gc",)),
+    "image-objects": Verb(("image-objects", "web"), named="web"),
+    "images": Verb(("images",)),
+    "import-image": Verb(("import-image", "imported")),
+    "init": Verb(("init", "--insecure"), opens=False),
+    "mount": Verb(("mount", "web", "mountpoint"), prints=False, named="web"),
+    "ostree compute-id": Verb(("ostree", "compute-id", "test"), named="test"),
+    "ostree dump": Verb(("ostree", "dump", "test"), named="test"),
+    "ostree images": Verb(("ostree", "images")),
+    "ostree inspect": Verb(("ostree", "inspect", "test"), named="test"),
+    "ostree mount": Verb(("ostree", "mount", "test", "mountpoint"), prints=False, named="test"),
+    "ostree pull-local": Verb(("ostree", "pull-local", "ostree-repo", "test")),
+    "ostree tag": Verb(("ostree", "tag", "test", "other"), named="test"),
+    "ostree untag": Verb(("ostree", "untag", "test"), prints=False, named="test"),
+    "transaction": Verb(("transaction", "true"), prints=False),
+}
+
+ELSEWHERE = {"ostree apply-delta", "ostree list-refs", "ostree pull"}
+"""Commands that need a delta or a server; the tests of deltas and transfers have those."""
+
+MOUNTING = {"mount", "ostree mount"}
+READS_IMAGES = [name for name, verb in VERBS.items() if verb.named in {"web", "image:web"}]
+
+
+def needs(name: str, *, mounts: bool = True) -> None:
+    """Skip the test where this command cannot succeed."""
+    if (name.startswith("ostree") or name == "cat") and shutil.which("ostree") is None:
+        pytest.skip("ostree is not installed (package ostree)")
+    if mounts and name in MOUNTING and (os.geteuid() or shutil.which("unshare") is None):
+        pytest.skip("mounting needs root and unshare")
+
+
+def arguments_of(name: str, place: Path) -> list[str]:
+    """Return the arguments with the ID of the image put in."""
+    target = os.readlink(place / "repo" / "images" / "refs" / "web")
+    return [os.path.basename(target) if word == "ID" else word for word in VERBS[name].arguments]
+
+
+def status_of(name: str, place: Path, *options: str, **how: object) -> subprocess.CompletedProcess[str]:
+    """Run a command on the repository; nothing is mounted where others see it."""
+    arguments = ["--repo", "repo", *options, *arguments_of(name, place)]
+    if name not in MOUNTING:
+        if name == "import-image" and "stdin" not in how:
+            with (place / "web.img").open("rb") as image:
+                return run(place, *arguments, stdin=image, **how)
+        return run(place, *arguments, **how)
+    defaults: dict[str, Any] = {"cwd": place, "capture_output": True, "text": True, "env": environment()}
+    command = ["unshare", "--mount", "--propagation", "private", str(CFSCTL), *arguments]
+    return subprocess.run(command, check=False, timeout=120, **{**defaults, **how})
+
+
+def test_every_command_is_in_the_table() -> None:
+    root = click.Context(cfsctl, info_name="cfsctl")
+    names = set()
+    for name, command in subcommands(root):
+        if isinstance(command, click.Group):
+            context = click.Context(command, info_name=name, parent=root)
+            names |= {f"{name} {below}" for below, _ in subcommands(context)}
+        else:
+            names.add(name)
+    assert names == VERBS.keys() | ELSEWHERE
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_success(name: str, place: Path) -> None:
+    needs(name)
+    done = status_of(name, place)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) == VERBS[name].prints
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_wrong_option(name: str, place: Path) -> None:
+    words = 2 if name.startswith("ostree") else 1
+    arguments = VERBS[name].arguments
+    done = run(place, *arguments[:words], "--frobnicate", *arguments[words:])
+    if name == "transaction":  # which takes it for a program
+        assert done.returncode in {10, 17}
+        return
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--frobnicate" in done.stderr
+
+
+@pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if verb.opens and name != "diff"])
+def test_no_repository(name: str, place: Path) -> None:
+    arguments = arguments_of(name, place)
+    shutil.rmtree(place / "repo")
+    done = run(place, "--repo", "repo", "--json", *arguments)
+    expected = 2 if name == "explain-digest" else 10
+    assert (done.returncode, done.stdout) == (expected, "")
+    if expected == 10:
+        document = json.loads(done.stderr)
+        schemas.check(document, "error")
+        assert document["kind"] == "no-repository"
+
+
+OPENING = [name for name, verb in VERBS.items() if verb.opens]
+
+
+@pytest.mark.parametrize("name", [name for name in OPENING if name not in MOUNTING])
+def test_locked(name: str, place: Path) -> None:
+    needs(name)
+    before = view(place / "repo")
+    with locked(place):
+        done = status_of(name, place, "--lock-timeout=0")
+    comparing = name in {"diff", "explain-digest"}  # trouble is 2 there
+    assert (done.returncode, done.stdout) == (2 if comparing else 11, "")
+    assert "repo" in done.stderr
+    assert view(place / "repo") == before
+
+
+@pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if verb.prints])
+def test_full_standard_output(name: str, place: Path) -> None:
+    needs(name)
+    with open("/dev/full", "w") as full:
+        done = status_of(
+            name, place, stdout=full, **({"stderr": subprocess.PIPE} if name in MOUNTING else {})
+        )
+    expected = 2 if name == "explain-digest" else 12
+    assert (done.returncode, done.stderr) == (expected, "Error: No space left on device\n")
+
+
+@pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if verb.prints])
+def test_closed_standard_output(name: str, place: Path) -> None:
+    needs(name)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        done = status_of(name, place, stdout=write_end)
+    finally:
+        os.close(write_end)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if verb.named])
+def test_not_found(name: str, place: Path) -> None:
+    needs(name, mounts=False)
+    named = VERBS[name].named
+    missing = named.replace("web", "nothing").replace("test", "nothing")
+    arguments = [missing if word == named else word for word in arguments_of(name, place)]
+    done = run(place, "--repo", "repo", *arguments)
+    comparing = name in {"diff", "explain-digest"}
+    assert (done.returncode, done.stdout) == (2 if comparing else 17, "")
+    assert "nothing" in done.stderr
+
+
+HOSTILE = ["../x", "..", ".", "", "a/../../x", "a/", "x" * 300, "a\nb\x1b[31m/.."]
+CREATING: dict[str, Callable[[str], list[str]]] = {
+    "create-image": lambda name: ["create-image", "tree", name],
+    "import-image": lambda name: ["import-image", name],
+}
+NAMING: dict[str, Callable[[str], list[str]]] = {
+    "dump-files": lambda name: ["dump-files", name, "/usr"],
+    "image-objects": lambda name: ["image-objects", name],
+    "mount": lambda name: ["mount", name, "mountpoint"],
+    "cat": lambda name: ["cat", name],
+    "gc": lambda name: ["gc", "--root", name],
+    "ostree inspect": lambda name: ["ostree", "inspect", name],
+    "ostree untag": lambda name: ["ostree", "untag", name],
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=repr)
+@pytest.mark.parametrize("name", [*CREATING, *NAMING])
+def test_hostile_names(name: str, hostile: str, place: Path) -> None:
+    before = view(place)
+    make = {**CREATING, **NAMING}[name]
+    with (place / "web.img").open("rb") as image:
+        done = run(place, "--repo", "repo", *make(hostile), stdin=image)
+    assert done.returncode in ({16} if name in CREATING else {16, 17})
+    assert done.stdout == ""
+    assert "\x1b" not in done.stderr
+    assert done.stderr.startswith("Error: ")
+    assert all(line.startswith(("Error: ", "Hint: ")) for line in done.stderr.splitlines())
+    assert view(place) == before
+
+
+def image_object(place: Path) -> Path:
+    return (place / "repo" / "images" / "refs" / "web").resolve()
+
+
+@pytest.mark.parametrize("name", [*READS_IMAGES, "fsck"])
+def test_corrupt_image(name: str, place: Path) -> None:
+    """What commands read is damaged in its headers, so none of them can miss it."""
+    flip_bit(image_object(place), 1024)
+    needs(name, mounts=False)
+    arguments = arguments_of(name, place)
+    done = run(place, "--repo", "repo", *arguments)
+    if name in {"diff", "explain-digest"}:
+        assert done.returncode == 2
+    elif name == "mount":
+        assert done.returncode == 1  # the kernel's word on it; the file system is not mounted
+    elif name == "fsck":
+        assert done.returncode == 15
+    else:
+        assert done.returncode in {15, 16}
+        assert done.stdout == ""
+    assert "Error: " in done.stderr
+
+
+@pytest.mark.parametrize("name", [*READS_IMAGES, "fsck"])
+def test_missing_object(name: str, place: Path) -> None:
+    needs(name, mounts=False)
+    arguments = arguments_of(name, place)
+    image_object(place).unlink()
+    done = run(place, "--repo", "repo", *arguments)
+    assert done.returncode == (2 if name in {"diff", "explain-digest"} else 15)
+
+
+# Signals
+
+
+def wait_for(condition: Any, process: subprocess.Popen[Any]) -> None:  # noqa: ANN401 - a function without arguments
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, "the command has ended by itself"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("name", [name for name in OPENING if name not in MOUNTING])
+def test_signals_while_waiting_for_the_lock(name: str, number: signal.Signals, place: Path) -> None:
+    needs(name)
+    if number != signal.SIGTERM and name not in {"gc", "create-image"}:
+        pytest.skip("one signal is enough for the others")
+    before = view(place / "repo")
+    with locked(place):
+        process = start(place, *arguments_of(name, place))
+        assert process.stderr is not None
+        first = process.stderr.readline()  # says whom it waits for
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    assert b"wait" in first
+    assert process.returncode == 128 + number
+    assert view(place / "repo") == before
+
+
+def start(place: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [CFSCTL, "--repo", "repo", *arguments],
+        cwd=place,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - no threads here
+    )
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_signal_while_an_image_arrives(number: signal.Signals, place: Path) -> None:
+    """Half of an image is there, in a temporary file; nothing of it stays."""
+    before = view(place / "repo")
+    process = start(place, "import-image", "half")
+    assert process.stdin is not None
+    process.stdin.write((place / "web.img").read_bytes()[:4096])
+    process.stdin.flush()
+    wait_for(lambda: open_repository_files(process, place), process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (128 + number, b"", b"")
+    assert view(place / "repo") == before
+
+
+def open_repository_files(process: subprocess.Popen[Any], place: Path) -> bool:
+    """Tell whether the process has the repository open."""
+    directory = f"/proc/{process.pid}/fd"
+    try:
+        links = [os.readlink(f"{directory}/{name}") for name in os.listdir(directory)]
+    except OSError:
+        return False
+    return any(link.startswith(str(place / "repo")) for link in links)
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_signal_while_the_reader_is_slow(number: signal.Signals, place: Path) -> None:
+    (place / "large").mkdir()
+    for index in range(2000):
+        (place / "large" / f"{'name' * 20}-{index}").touch()
+    process = start(place, "create-dumpfile", "--no-propagate-usr-to-root", "large")
+    assert process.stdout is not None
+    process.stdout.read(1)  # the pipe fills up behind it
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_signal_ends_a_transaction(number: signal.Signals, place: Path) -> None:
+    process = start(place, "transaction")
+    wait_for(lambda: open_repository_files(process, place), process)
+    time.sleep(0.2)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+
+
+def test_transaction_passes_on_how_its_program_ended(place: Path) -> None:
+    for script, status in (("exit 7", 7), ("kill -TERM $$", 143)):
+        assert run(place, "--repo", "repo", "transaction", "sh", "-c", script).returncode == status
+    assert run(place, "--repo", "repo", "transaction", "no-such-program").returncode == 17
+
+
+# No space
+
+
+FULL = """
+mount -t tmpfs -o size=3m none small
+cfsctl init --insecure small/repo >&2
+cfsctl --repo small/repo {first} >&2 || exit 99
+dd if=/dev/zero of=small/filler bs=4k 2>/dev/null || :
+find small -not -type d -not -path 'small/repo/objects/*' > before
+{command}
+status=$?
+rm small/filler
+find small -not -type d -not -path 'small/repo/objects/*' > after
+echo small/filler | cat - after | sort > with-filler
+sort before | diff - with-filler >&2 || exit 98
+cfsctl --repo small/repo fsck --deep >&2 || exit 97
+cfsctl --repo small/repo gc >&2 && ! find small/repo/objects -type f | grep . >&2 || exit 96
+exit $status
+"""
+
+FILLING = {
+    "create-image": "cfsctl --repo small/repo create-image new name",
+    "import-image": "cfsctl --repo small/repo import-image name < new.img",
+    "ostree pull-local": "cfsctl --repo small/repo ostree pull-local ostree-repo test",
+    "init": "cfsctl init --insecure small/other",
+    "mkcomposefs": "mkcomposefs --from-file new.dump small/repo/image",
+}
+
+
+@pytest.mark.parametrize("name", FILLING)
+def test_full_disk_leaves_nothing_behind(name: str, place: Path) -> None:
+    if os.geteuid() or shutil.which("unshare") is None:
+        pytest.skip("mounting needs root and unshare")
+    needs(name)
+    (place / "small").mkdir()
+    (place / "new" / "usr").mkdir(parents=True)
+    for index in range(20):
+        (place / "new" / "usr" / f"file-{index}").write_bytes(os.urandom(20_000))
+    for command in ("mkcomposefs new new.img", "composefs-info dump new.img > new.dump"):
+        subprocess.run(command, shell=True, check=True, cwd=place, env=with_path())
+    script = FULL.format(first="images", command=FILLING[name])
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=with_path(),
+    )
+    assert done.returncode == (1 if name == "mkcomposefs" else 12), done.stderr
+    assert "No space left on device" in done.stderr
+
+
+def with_path() -> dict[str, str]:
+    return {**environment(), "PATH": f"{CFSCTL.parent}:{os.environ['PATH']}"}

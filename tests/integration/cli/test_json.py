@@ -1,0 +1,143 @@
+"""Results as JSON are as their schemas say, for every command that has them."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+
+from cfsctl.cli.app import cfsctl
+from tests.integration.cli.conftest import run
+from tests.support import schemas
+from tests.support.repositories import flip_bit
+from tools.man_pages import subcommands
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CASES: dict[str, list[tuple[list[str], int]]] = {
+    "compute-id": [(["compute-id", "tree"], 0), (["compute-id", "--no-propagate-usr-to-root", "tree"], 0)],
+    "create-image": [(["create-image", "tree"], 0), (["create-image", "tree", "a/b"], 0)],
+    "diff": [
+        (["diff", "dir:tree", "image:web"], 0),
+        (["--quiet", "diff", "dir:tree/usr", "dir:tree"], 1),
+        (["diff", "dir:other", "dir:tree"], 1),
+    ],
+    "explain-digest": [
+        (["explain-digest", "image:web", "ID"], 0),
+        (["explain-digest", "dir:other", "ID", "--image", "web"], 1),
+        (["explain-digest", "dir:other", "ab" * 64], 1),
+    ],
+    "fsck": [(["fsck"], 0)],
+    "gc": [(["gc"], 0), (["gc", "--dry-run"], 0)],
+    "gc-why": [(["gc", "--why", "ID"], 0)],
+    "image-objects": [(["image-objects", "web"], 0)],
+    "images": [(["images"], 0)],
+    "import-image": [(["import-image", "imported"], 0)],
+    "init": [(["init", "--insecure", "repo"], 0), (["init", "--insecure", "new"], 0)],
+}
+"""Arguments and exit status of results by the name of their schema."""
+
+
+def results() -> list[Any]:
+    return [
+        pytest.param(name, arguments, status, id=f"{name}-{index}")
+        for name, cases in CASES.items()
+        for index, (arguments, status) in enumerate(cases)
+    ]
+
+
+def document_of(place: Path, *arguments: str, status: int = 0) -> dict[str, Any]:
+    image_id = os.path.basename(os.readlink(place / "repo" / "images" / "refs" / "web"))
+    words = [image_id if word == "ID" else word for word in arguments]
+    with (place / "web.img").open("rb") as image:
+        done = run(place, "--repo", "repo", *words, stdin=image)
+    assert (done.returncode, done.stderr) == (status, "")
+    document = json.loads(done.stdout)
+    assert isinstance(document, dict)
+    return document
+
+
+@pytest.fixture
+def other(place: Path) -> Path:
+    """Return the place with a second tree, which differs in all kinds of things."""
+    tree = place / "other"
+    (tree / "usr" / "bin").mkdir(parents=True)
+    (tree / "usr" / "bin" / "program").write_bytes(b"y" * 6000)
+    (tree / "usr" / "link").symlink_to("nowhere")
+    os.mkfifo(tree / "usr" / "pipe")
+    (tree / "usr" / "small").write_text("small")
+    return place
+
+
+@pytest.mark.parametrize(("name", "arguments", "status"), results())
+def test_result_is_as_its_schema_says(name: str, arguments: list[str], status: int, other: Path) -> None:
+    schemas.check(document_of(other, *arguments, "--json", status=status), name)
+
+
+def test_global_option_asks_for_the_same(place: Path) -> None:
+    assert document_of(place, "--json", "image-objects", "web") == document_of(
+        place, "image-objects", "web", "--json"
+    )
+
+
+def test_report_of_a_damaged_repository(place: Path) -> None:
+    flip_bit((place / "repo" / "images" / "refs" / "web").resolve(), 1024)
+    document = document_of(place, "fsck", "--json")
+    schemas.check(document, "fsck")
+    assert not document["ok"]
+    assert document["errors"]
+
+
+def test_results_say_what_the_text_says(place: Path) -> None:
+    for command in (["create-image", "tree"], ["import-image", "x"]):
+        with (place / "web.img").open("rb") as image:
+            text = run(place, "--repo", "repo", *command, stdin=image).stdout.strip()
+        assert document_of(place, *command, "--json")["image"] == text
+    text = run(place, "--repo", "repo", "compute-id", "tree").stdout.strip()
+    assert document_of(place, "compute-id", "tree", "--json")["image"] == f"sha512:{text}"
+    text = run(place, "--repo", "repo", "image-objects", "web").stdout
+    assert document_of(place, "image-objects", "web", "--json")["objects"] == text.split()
+
+
+def test_every_command_with_json_is_in_the_table() -> None:
+    root = click.Context(cfsctl, info_name="cfsctl")
+    commands = {name: command for name, command in subcommands(root) if not isinstance(command, click.Group)}
+    with_json = {
+        name
+        for name, command in commands.items()
+        if any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert with_json == {cases[0][0][0] for cases in CASES.values()}
+
+
+def test_every_schema_is_tested() -> None:
+    names = {path.stem for path in schemas.DIRECTORY.glob("*.json")}
+    assert names == CASES.keys() | {"error"}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in schemas.DIRECTORY.glob("*.json")))
+def test_schema_describes_every_property(name: str) -> None:
+    """Whoever reads a schema need not guess; nothing but the shape itself goes without words."""
+    schema = schemas.load(name)
+    assert schema["title"]
+    for key, rule in schema.get("properties", {}).items():
+        assert "description" in rule or rule.get("type") == "array", f"{name}: {key}"
+
+
+BROKEN: list[tuple[Any, str]] = [
+    ({}, "missing"),
+    ({"images": [], "more": 1}, "not described"),
+    ({"images": {}}, "is no array"),
+    ({"images": [{"name": 1, "digest": ""}]}, "is no string"),
+    ({"images": [{"name": "x", "digest": "xyz"}]}, "is no"),
+]
+
+
+@pytest.mark.parametrize(("document", "text"), BROKEN)
+def test_checker_refuses_what_is_wrong(document: object, text: str) -> None:
+    with pytest.raises(AssertionError, match=text):
+        schemas.check(document, "images")

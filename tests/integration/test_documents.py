@@ -1,0 +1,138 @@
+"""Every shell block of the documents runs as it is written.
+
+Blocks of one page run in order in one directory, each in a shell of its own that stops at the first
+failure; what a block exports is there for those behind it. ``https://example.com/repo`` stands for a
+server that has the ref ``some/ref``. A block is left out only with ``<!-- not run: reason -->`` before it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from sybil import Sybil
+from sybil.parsers.markdown import CodeBlockParser
+
+from tests.support.ostree_client import require_ostree, run_ostree
+from tests.support.programs import CFSCTL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sybil import Example
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+NOT_RUN = re.compile(r"<!-- not run: \S.* -->\n+$")
+SAMPLE_URL = "https://example.com/repo"
+
+
+def blocks(path: Path) -> list[str]:
+    """Return the shell blocks of a document that are to be run."""
+    found: list[str] = []
+
+    def keep(example: Example) -> None:
+        before = example.document.text[: example.region.start]
+        if not NOT_RUN.search(before):
+            found.append(str(example.parsed))
+
+    parser = CodeBlockParser(language="sh", evaluator=keep)
+    for example in Sybil(parsers=[parser]).parse(path).examples():
+        example.evaluate()
+    return found
+
+
+RUNNING = [path for path in DOCUMENTS if blocks(path)]
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """Serve an OSTree repository and return its URL."""
+    require_ostree()
+    (tmp_path / "served" / "tree" / "usr").mkdir(parents=True)
+    (tmp_path / "served" / "tree" / "usr" / "file").write_bytes(b"x" * 1000)
+    repository = tmp_path / "served" / "repo"
+    repository.mkdir()
+    run_ostree(repository, "init", "--mode=archive")
+    run_ostree(repository, "commit", "--branch=some/ref", f"--tree=dir={tmp_path / 'served' / 'tree'}")
+    run_ostree(repository, "summary", "-u")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "served"))) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{http.server_port}/repo"
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+PRINTED = {
+    "first-image.md": ["No images found", "hello\n", "! /usr/bin/hello: mode 0755 -> 0700", "status: ok"],
+    "pull-in-a-script.md": ["not-found 17"],
+    "build-pipeline.md": ["! /usr/lib/library.so: mtime"],
+}
+"""What pages say that is printed, or let expect."""
+
+KEEP_EXPORTS = "\nexport -p > .exports\n"
+
+
+@pytest.mark.parametrize("path", RUNNING, ids=lambda path: str(path.relative_to(ROOT)))
+def test_shell_blocks_run(path: Path, tmp_path: Path, server: str) -> None:
+    script = blocks(path)
+    place = tmp_path / "place"
+    (place / "tree" / "usr").mkdir(parents=True)
+    mounts = any(re.search(r"^cfsctl .*mount ", block, re.MULTILINE) for block in script)
+    if mounts and (os.geteuid() or shutil.which("unshare") is None):
+        pytest.skip("mounting needs root and unshare")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("CFSCTL_")},
+        "PATH": f"{CFSCTL.parent}:{os.environ['PATH']}",
+        "HOME": str(place),
+    }
+    (place / ".exports").touch()
+    apart = ["unshare", "--mount", "--propagation", "private"] if mounts else []
+    output = ""
+    for block in script:
+        commands = block.replace(SAMPLE_URL, server)
+        done = subprocess.run(
+            [*apart, "sh", "-e", "-c", f". ./.exports\n{commands}{KEEP_EXPORTS}"],
+            cwd=place,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env=environment,
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+        output += done.stdout
+    for text in PRINTED.get(path.name, ()):
+        assert text in output
+
+
+def test_documents_have_blocks_that_run() -> None:
+    names = {path.name for path in RUNNING}
+    assert {"README.md", "first-image.md", "pull-in-a-script.md", "build-pipeline.md"} <= names
+
+
+LINK = re.compile(r"\]\(\s*([^)#\s]+)")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in LINK.findall(path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target

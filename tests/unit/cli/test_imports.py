@@ -1,0 +1,124 @@
+"""What commands import to start with: nothing that they do without."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.repositories import make_repository
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NETWORK = {"requests", "urllib3", "pycurl", "ssl", "http.client", "email", "asyncio"}
+NEVER = NETWORK | {
+    "cryptography",
+    "isal",
+    "multiprocessing",
+    "concurrent.futures",
+    "importlib.metadata",
+    "importlib.resources",
+    "argparse",
+    "configparser",
+    "tempfile",
+    "random",
+    "decimal",
+    "logging",
+    "traceback",
+    "click.shell_completion",
+}
+"""Modules that only pulls, signatures, or nothing at all needs."""
+
+STREAMS = {"zstandard"}
+HASHES = {"_hashlib"}
+"""OpenSSL, which takes longer to load than most commands run."""
+
+WRITING = {"xxhash"}
+JSON = {"json"}
+EVERYTHING = NEVER | STREAMS | HASHES | WRITING | JSON
+
+REPOSITORY = ["--repo", "repo"]
+META = {"json"}
+"""Whoever opens a repository reads meta.json."""
+
+COMMANDS: dict[str, tuple[list[str], set[str]]] = {
+    "--help": (["--help"], set()),
+    "--version": (["--version"], set()),
+    "gc --help": (["gc", "--help"], set()),
+    "ostree --help": (["ostree", "--help"], set()),
+    "ostree pull --help": (["ostree", "pull", "--help"], set()),
+    "images": ([*REPOSITORY, "images"], META),
+    "image-objects": ([*REPOSITORY, "image-objects", "web"], META),
+    "dump-files": ([*REPOSITORY, "dump-files", "web", "/usr"], META),
+    "init": (["init", "--insecure", "other"], META),
+    "gc": ([*REPOSITORY, "gc", "--dry-run"], META),
+    "fsck": ([*REPOSITORY, "fsck"], META | HASHES),
+    "ostree images": ([*REPOSITORY, "ostree", "images"], META),
+    "transaction": ([*REPOSITORY, "transaction", "true"], META),
+    "create-image": ([*REPOSITORY, "create-image", "tree"], META | HASHES | WRITING),
+    "compute-id": (["--no-repo", "compute-id", "tree"], HASHES | WRITING | META),
+    "create-dumpfile": (["--no-repo", "create-dumpfile", "tree"], HASHES | META),
+    "diff": ([*REPOSITORY, "diff", "dir:tree", "image:web"], META | HASHES),
+    "mkcomposefs --from-file": (["mkcomposefs", "--from-file", "dump", "image"], WRITING),
+    "composefs-info dump": (["composefs-info", "dump", "web.img"], set()),
+    "composefs-info objects": (["composefs-info", "objects", "web.img"], set()),
+    "mount.composefs --help": (["mount.composefs", "--help"], {"logging", "traceback"}),
+}
+"""Arguments of each command, and what it may import of what others do without."""
+
+PROGRAM = """
+import sys
+before = set(sys.modules)
+from cfsctl.cli.main import main
+status = main()
+sys.stdout.flush()
+print(*sorted(set(sys.modules) - before), file=sys.stderr)
+sys.exit(status)
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("imports")
+    (place / "tree" / "usr").mkdir(parents=True)
+    (place / "tree" / "usr" / "note").write_text("a note\n")
+    make_repository(place / "repo").close()
+    imported(["--repo", "repo", "create-image", "tree", "web"], place)
+    imported(["mkcomposefs", "tree", "web.img"], place)
+    (place / "dump").write_text("/ 0 40755 2 0 0 0 0.0 - - -\n/file 0 100644 1 0 0 0 0.0 - - -\n")
+    return place
+
+
+def imported(arguments: list[str], place: Path) -> set[str]:
+    """Run a command and return the modules that it brought in."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        cwd=place,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={name: value for name, value in os.environ.items() if not name.startswith("CFSCTL_")},
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_start_imports_only_what_is_needed(name: str, place: Path) -> None:
+    arguments, allowed = COMMANDS[name]
+    assert imported(arguments, place) & EVERYTHING <= allowed
+
+
+def test_the_package_itself_imports_nothing_of_it(place: Path) -> None:
+    program = "import sys; import cfsctl; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, cwd=place
+    )
+    modules = set(done.stdout.split())
+    assert not modules & (EVERYTHING | {"click"})
