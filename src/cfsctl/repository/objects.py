@@ -478,14 +478,22 @@ class ObjectWriter:
         write_all(self._file.fd, data)
         self._hasher.update(data)
 
-    def commit(self) -> StoredObject:
+    def commit(self, expected: ObjectID | None = None) -> StoredObject:
         """Give the object its name, unless it is stored already; nothing can be written afterwards.
 
+        Args:
+            expected: The ID that it must have, or None for whatever it has.
+
         Raises:
+            DigestMismatchError: It has another ID; nothing was stored.
             OSError: The object is not in the store then.
         """
         with self._file:
-            return self._store.publish(self._file, self._hasher.digest(), self._hasher.size)
+            object_id = self._hasher.digest()
+            if expected not in {None, object_id}:
+                assert expected is not None
+                raise DigestMismatchError("object", expected=expected.hex(), actual=object_id.hex())
+            return self._store.publish(self._file, object_id, self._hasher.size)
 
     def abort(self) -> None:
         """Forget the object; harmless when repeated and after `commit`."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.parameters import parse_duration
+from cfsctl.cli.parameters import json_option, parse_duration
 from cfsctl.cli.render import format_json
 from cfsctl.errors import ExitCode
 
@@ -65,7 +65,7 @@ def _parse_limit(
     help="Remove nothing; print what keeps this object, from a root to the object. Exits with 1 if "
     "nothing does.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@json_option()
 @pass_session
 def command(
     session: Session,
