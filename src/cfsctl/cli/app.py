@@ -42,6 +42,7 @@ COMMANDS = {
     "list-images": "images",
     "mount": "mount",
     "ostree": "ostree",
+    "stats": "stats",
     "transaction": "transaction",
 }
 """Name of each command and the module below `cfsctl.cli.commands` whose `command` it is."""
