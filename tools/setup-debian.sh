@@ -11,6 +11,7 @@ want erofs-utils fsck.erofs
 want fsverity fsverity
 want attr setfattr
 want util-linux unshare
+want xfsprogs mkfs.xfs
 want man-db man
 want mandoc mandoc
 [ -e /usr/bin/python3 ] && /usr/bin/python3 -c 'import gi' 2>/dev/null || missing="$missing python3-gi"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "cat": "cat",
     "compute-id": "compute_id",
+    "copy": "copy",
     "create-dumpfile": "create_dumpfile",
     "create-image": "create_image",
     "diff": "diff",

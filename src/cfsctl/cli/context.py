@@ -126,6 +126,20 @@ class Session(NamedTuple):
             self.reporter(Message(f"{path}: {_describe(repository)}"))
         return repository
 
+    def open_other(self, path: str) -> Repository:
+        """Open a second repository, of whichever hash; use it as a context manager."""
+        from cfsctl.repository import Repository  # noqa: PLC0415
+
+        return Repository.open(
+            path,
+            upgrade=not self.no_upgrade,
+            insecure=self.insecure,
+            require_verity=self.require_verity,
+            erofs_version=self.format_version,
+            lock_timeout_s=self.lock_timeout_s,
+            reporter=self.reporter,
+        )
+
     def computation(self) -> Computation:
         """Return hash and image format for a command that computes without needing a repository.
 

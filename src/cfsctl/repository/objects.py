@@ -348,6 +348,14 @@ class ObjectStore:
             return False
         return True
 
+    def begin(self) -> AnonymousFile:
+        """Return a new, empty file for `publish`, to be filled by other means than writing.
+
+        Raises:
+            OSError: As open(2).
+        """
+        return self._files().begin()
+
     def create(self) -> ObjectWriter:
         """Begin an object whose content comes in pieces.
 
@@ -357,7 +365,13 @@ class ObjectStore:
         return ObjectWriter(self, self._files().begin())
 
     def publish(self, file: AnonymousFile, object_id: ObjectID, size: int) -> StoredObject:
-        """Give a complete file its place; `ObjectWriter.commit` is the public way here."""
+        """Give a complete file its place; for `begin`, and for `ObjectWriter.commit`.
+
+        Args:
+            file: The file.
+            object_id: Its digest, which the caller has computed.
+            size: Its size in bytes.
+        """
         damage = self.find_damage(object_id, size)
         if damage == "":
             return StoredObject(object_id, size, is_new=False)
