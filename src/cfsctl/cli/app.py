@@ -151,6 +151,15 @@ def _tool_command(name: str, module: str) -> click.Command:
     "wait at all. Default: wait for ever.",
 )
 @click.option(
+    "--fsync",
+    type=click.Choice(["per-object", "barrier", "none"]),
+    default="barrier",
+    envvar="CFSCTL_FSYNC",
+    help="When what is written reaches the disk: all content before the first name that leads to it "
+    "(barrier, the default), each object before its own name as well (per-object), or whenever the kernel "
+    "likes (none).",
+)
+@click.option(
     "--json",
     "as_json",
     is_flag=True,
@@ -193,6 +202,7 @@ def cfsctl(
     quiet: bool,
     verbose: bool,
     lock_timeout: float | None,
+    fsync: str,
 ) -> None:
     """Manage composefs repositories.
 
@@ -217,6 +227,7 @@ def cfsctl(
         quiet=quiet,
         verbose=verbose,
         lock_timeout_s=lock_timeout,
+        fsync=fsync,
     )
 
 

@@ -117,6 +117,7 @@ class ObjectStore:
     Attributes:
         algorithm: Hash algorithm of the IDs.
         is_secure: Whether every object must have fs-verity.
+        syncs_each: Whether the content of each object is on the disk before it has its name.
         verifier: Asked about objects that are there already and that the kernel does not vouch for;
             None trusts type and size.
     """
@@ -141,6 +142,7 @@ class ObjectStore:
         """
         self.algorithm = algorithm
         self.is_secure = is_secure
+        self.syncs_each = False
         self.verifier: Verifier | None = None
         self._check_writable = check_writable
         self._fan_out = FanOut(dirfd, directory)
@@ -326,7 +328,8 @@ class ObjectStore:
         # Where everything is new, giving the name tells soon enough what is not.
         if self._new_in_a_row < _SURE_TO_BE_NEW:
             damage = self.find_damage(object_id, size)
-        if damage is None and not self._may_have_verity and self._create(object_id, data):
+        is_plain = not (self._may_have_verity or self.syncs_each)
+        if damage is None and is_plain and self._create(object_id, data):
             self._new_in_a_row += 1
             return StoredObject(object_id, size, is_new=True)
         self._new_in_a_row = 0
@@ -429,6 +432,8 @@ class ObjectStore:
         return copy
 
     def _link(self, file: AnonymousFile, object_id: ObjectID, size: int, damage: str) -> StoredObject:
+        if self.syncs_each:
+            os.fsync(file.fd)
         name = object_id.hex()
         directory = self._fan_out.directory(name[:2], create=True)
         if not damage:
