@@ -14,6 +14,7 @@ want util-linux unshare
 want qemu-system-x86 qemu-system-x86_64
 want busybox-static busybox
 want e2fsprogs mkfs.ext4
+want xfsprogs mkfs.xfs
 want man-db man
 want mandoc mandoc
 want zsh zsh

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "cat": "cat",
     "compute-id": "compute_id",
+    "copy": "copy",
     "create-dumpfile": "create_dumpfile",
     "create-image": "create_image",
     "diff": "diff",
@@ -43,6 +44,7 @@ COMMANDS = {
     "list-images": "images",
     "mount": "mount",
     "ostree": "ostree",
+    "stats": "stats",
     "transaction": "transaction",
 }
 """Name of each command and the module below `cfsctl.cli.commands` whose `command` it is."""
@@ -160,6 +162,15 @@ def _tool_command(name: str, module: str) -> click.Command:
     "wait at all. Default: wait for ever.",
 )
 @click.option(
+    "--fsync",
+    type=click.Choice(["per-object", "barrier", "none"]),
+    default="barrier",
+    envvar="CFSCTL_FSYNC",
+    help="When what is written reaches the disk: all content before the first name that leads to it "
+    "(barrier, the default), each object before its own name as well (per-object), or whenever the kernel "
+    "likes (none).",
+)
+@click.option(
     "--json",
     "as_json",
     is_flag=True,
@@ -202,6 +213,7 @@ def cfsctl(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    fsync: str,
 ) -> None:
     """Manage composefs repositories.
 
@@ -226,6 +238,7 @@ def cfsctl(
         as_json=as_json,
         quiet=quiet,
         verbose=verbose,
+        fsync=fsync,
     )
 
 

@@ -58,6 +58,7 @@ class Session(NamedTuple):
         quiet: Print no messages.
         verbose: Say more about what is done.
         lock_timeout_s: Longest time to wait for the lock of a repository; None waits for ever.
+        fsync: When what is written reaches the disk: ``per-object``, ``barrier`` or ``none``.
     """
 
     repo: str | None
@@ -73,6 +74,7 @@ class Session(NamedTuple):
     quiet: bool = False
     verbose: bool = False
     lock_timeout_s: float | None = None
+    fsync: str = "barrier"
 
     @property
     def algorithm(self) -> Algorithm | None:
@@ -109,7 +111,7 @@ class Session(NamedTuple):
                 "--no-repo is only supported for compute-id and create-dumpfile",
                 hint="leave --no-repo out, or name a repository with --repo",
             )
-        from cfsctl.repository import Repository  # noqa: PLC0415
+        from cfsctl.repository import Durability, Repository  # noqa: PLC0415
 
         path = self.repository_path()
         repository = Repository.open(
@@ -120,11 +122,27 @@ class Session(NamedTuple):
             require_verity=self.require_verity,
             erofs_version=self.format_version,
             lock_timeout_s=self.lock_timeout_s,
+            durability=Durability(self.fsync),
             reporter=self.reporter,
         )
         if self.verbose:
             self.reporter(Message(f"{path}: {_describe(repository)}"))
         return repository
+
+    def open_other(self, path: str) -> Repository:
+        """Open a second repository, of whichever hash; use it as a context manager."""
+        from cfsctl.repository import Durability, Repository  # noqa: PLC0415
+
+        return Repository.open(
+            path,
+            upgrade=not self.no_upgrade,
+            insecure=self.insecure,
+            require_verity=self.require_verity,
+            erofs_version=self.format_version,
+            lock_timeout_s=self.lock_timeout_s,
+            durability=Durability(self.fsync),
+            reporter=self.reporter,
+        )
 
     def computation(self) -> Computation:
         """Return hash and image format for a command that computes without needing a repository.

@@ -294,7 +294,7 @@ class _Pull:
         stream_id = self._repository.streams.find(stream_name(self._checksum))
         assert stream_id is not None
         self._repository.streams.link(stream_name(self._checksum), stream_id, self._tag_ref)
-        self._repository.verified.save(self._repository.sync)
+        self._repository.remember(())
         return PullResult(self._checksum, stream_id, image, self._tag)
 
     @property

@@ -88,7 +88,8 @@ def stream_name(checksum: Checksum) -> str:
     return _STREAM_PREFIX + checksum.hex()
 
 
-def _parse_stream_name(name: str | None) -> Checksum | None:
+def parse_commit_name(name: str | None) -> Checksum | None:
+    """Return the commit whose stream has this content identifier, or None for any other stream."""
     match = _STREAM_NAME.fullmatch(name or "")
     return parse_checksum(match[1]) if match else None
 
@@ -99,7 +100,7 @@ def _parse_stream_name(name: str | None) -> Checksum | None:
 def list_tags(repository: Repository) -> list[Tag]:
     """Return all tags, sorted by name; links that name no commit are left out."""
     found = (
-        (unescape_tag(ref.name), _parse_stream_name(ref.entry))
+        (unescape_tag(ref.name), parse_commit_name(ref.entry))
         for ref in repository.streams.list_refs(TAG_DIRECTORY)
     )
     return sorted(Tag(name, commit) for name, commit in found if commit is not None)
@@ -112,7 +113,7 @@ def find_tag(repository: Repository, name: str) -> Checksum | None:
         InvalidNameError: The name cannot be one.
     """
     entry = read_ref_entry(repository.streams.links, tag_ref(name))
-    return _parse_stream_name(entry)
+    return parse_commit_name(entry)
 
 
 def set_tag(repository: Repository, source: str, name: str) -> Checksum:
@@ -154,7 +155,7 @@ def remove_tag(repository: Repository, name: str) -> None:
 def iter_commits(repository: Repository) -> Iterator[Checksum]:
     """Yield the commits of the repository, tagged or not, ascending."""
     for stream in repository.streams.list_streams():
-        checksum = _parse_stream_name(stream.name)
+        checksum = parse_commit_name(stream.name)
         if checksum is not None:
             yield checksum
 

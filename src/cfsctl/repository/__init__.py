@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+from cfsctl.repository.durability import Durability
 from cfsctl.repository.init import InitStatus, init_repository
 from cfsctl.repository.lock import LockedError
 from cfsctl.repository.metafile import NotARepositoryError
@@ -24,6 +25,7 @@ from cfsctl.repository.refs import Ref, RefNotFoundError
 from cfsctl.repository.repository import Repository, check_algorithm, read_config
 
 __all__ = [
+    "Durability",
     "InitStatus",
     "InvalidNameError",
     "LockedError",

@@ -1,5 +1,7 @@
 """Check a whole repository and report everything that is wrong; nothing is changed.
 
+Only the list of verified objects is removed if one of the objects is damaged, since it can be wrong then.
+
 The parts are independent of each other: metadata, each of the 256 directories of objects, streams,
 images. Workers take them one by one, the long ones first, and the report puts them together in a fixed
 order. Streams and images are checked against the objects that are there, whatever is in those.
@@ -8,7 +10,7 @@ order. Streams and images are checked against the objects that are there, whatev
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import CfsError
 from cfsctl.repository.config import AlgorithmMismatchError
@@ -17,10 +19,12 @@ from cfsctl.repository.fsck_objects import CheckFailedError, ObjectChecker
 from cfsctl.repository.fsck_report import FsckReport, Tally
 from cfsctl.repository.metafile import read_metadata
 from cfsctl.repository.sweep import FAN_OUT, find_leftovers
+from cfsctl.repository.verified import forget_verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cfsctl.repository.fsck_links import ContentChecks
     from cfsctl.repository.repository import Repository
 
 _CATEGORIES: Final = ("streams", "images")
@@ -32,7 +36,12 @@ _Task = str
 
 
 def check_repository(
-    repository: Repository, *, metadata_only: bool = False, deep: bool = False, workers: int | None = None
+    repository: Repository,
+    *,
+    metadata_only: bool = False,
+    deep: bool = False,
+    workers: int | None = None,
+    content_checks: ContentChecks | None = None,
 ) -> FsckReport:
     """Check a repository.
 
@@ -42,6 +51,7 @@ def check_repository(
         deep: Read everything: content that the kernel vouches for as well, streams and images as far
             as they can be decoded, the texts of links, leftovers of killed processes.
         workers: Processes to use besides this one; None is one for each processor.
+        content_checks: How to look at the content of streams in a deep check, by content type.
 
     Returns:
         The report; it holds all that was found.
@@ -53,9 +63,12 @@ def check_repository(
     has_metadata = _check_metadata(repository, tally)
     has_bad_metadata = bool(tally.findings)
     tasks = ([] if metadata_only else _list_fan_out(repository)) + list(_CATEGORIES)
-    results = _run(repository, tasks, is_deep=deep, workers=workers)
+    settings = _Settings(deep, content_checks)
+    results = _run(repository, tasks, settings, workers)
     for task in tasks:
         tally.add(results[task])
+    if tally.damaged:
+        forget_verified(repository.dirfd)
     if deep:
         for path in find_leftovers(repository.dirfd):
             # Of a repository that is being written to, some are in use; a finding all the same.
@@ -99,11 +112,16 @@ def _list_fan_out(repository: Repository) -> list[_Task]:
     return [fan_out for fan_out in FAN_OUT if fan_out in names]
 
 
+class _Settings(NamedTuple):
+    is_deep: bool
+    content_checks: ContentChecks | None
+
+
 def _run(
-    repository: Repository, tasks: list[_Task], *, is_deep: bool, workers: int | None
+    repository: Repository, tasks: list[_Task], settings: _Settings, workers: int | None
 ) -> dict[_Task, Tally]:
     def make_handler() -> Callable[[_Task], tuple[_Task, Tally]]:
-        return _Checker(repository, is_deep=is_deep)
+        return _Checker(repository, settings)
 
     if len(tasks) < _WORTH_WORKERS or workers == 0:
         check = make_handler()
@@ -118,18 +136,19 @@ def _run(
 class _Checker:
     """Does one part of the check; lives in a worker."""
 
-    def __init__(self, repository: Repository, *, is_deep: bool) -> None:
+    def __init__(self, repository: Repository, settings: _Settings) -> None:
         self._repository = repository
-        self._is_deep = is_deep
+        self._is_deep, self._content_checks = settings
         self._objects = ObjectChecker(
-            repository.dirfd, repository.algorithm, is_secure=repository.is_secure, is_deep=is_deep
+            repository.dirfd, repository.algorithm, is_secure=repository.is_secure, is_deep=self._is_deep
         )
 
     def __call__(self, task: _Task) -> tuple[_Task, Tally]:
         repository, is_deep = self._repository, self._is_deep
         if task == "streams":
             links = LinkChecker(repository, repository.streams.links, is_deep=is_deep)
-            return task, links.check(StreamInspector(repository, is_deep=is_deep))
+            inspector = StreamInspector(repository, is_deep=is_deep, content_checks=self._content_checks)
+            return task, links.check(inspector)
         if task == "images":
             links = LinkChecker(repository, repository.images.links, is_deep=is_deep)
             return task, links.check(ImageInspector(repository, is_deep=is_deep))

@@ -5,17 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from cfsctl.digest import qualified
 from cfsctl.errors import CfsError, FormatError
 from cfsctl.repository.fsck_objects import CheckFailedError, describe_errno
 from cfsctl.repository.fsck_report import Tally
 from cfsctl.repository.images import map_file
-from cfsctl.repository.names import object_link_text, parse_object_link, ref_link_text
+from cfsctl.repository.names import find_object_in, object_link_text, parse_object_link, ref_link_text
 from cfsctl.repository.refs import BlockedNameError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from cfsctl.digest import ObjectID
     from cfsctl.erofs.format import ImageBuffer
     from cfsctl.repository.objects import ObjectStore
@@ -30,6 +32,17 @@ _TYPE_WORDS: Final = {
     stat.S_IFCHR: "CharacterDevice",
     stat.S_IFBLK: "BlockDevice",
 }
+
+
+class ContentCheck(Protocol):
+    """Looks at what the streams of one content type hold; belongs to whoever knows that."""
+
+    def __call__(self, reader: SplitstreamReader, name: str, /) -> Iterable[str]:
+        """Yield what is wrong with the content of the stream called `name`."""
+
+
+ContentChecks: TypeAlias = "Mapping[int, ContentCheck]"
+"""What to do in a deep check, by content type."""
 
 
 class _Inspect(Protocol):
@@ -77,6 +90,9 @@ class LinkChecker:
         except FileNotFoundError:
             tally.broken_links += 1
             tally.find(f"broken-symlink: {path}", corrupts=kind)
+            object_id = find_object_in(found.text, self._algorithm)
+            if object_id is not None and not self._objects.contains(object_id):
+                tally.missing.add(object_id)
         except OSError as error:
             self._note_unopened(path, error, tally)
         if self._is_deep:
@@ -127,8 +143,11 @@ class LinkChecker:
 class StreamInspector:
     """Looks into splitstreams: tables always, content in a deep check."""
 
-    def __init__(self, repository: Repository, *, is_deep: bool) -> None:
+    def __init__(
+        self, repository: Repository, *, is_deep: bool, content_checks: ContentChecks | None = None
+    ) -> None:
         """Prepare; nothing is read yet."""
+        self._content_checks = content_checks or {}
         self._objects = repository.objects
         self._algorithm = repository.algorithm
         self._is_deep = is_deep
@@ -146,12 +165,11 @@ class StreamInspector:
             return
         with reader:
             for object_id in self._objects.find_missing(reader.object_refs):
-                tally.missing_objects += 1
-                tally.find(f"missing-object-ref: {path}: {object_id.hex()}")
+                tally.miss(object_id, f"missing-object-ref: {path}: {object_id.hex()}")
             for ref_name, object_id in sorted(reader.named_refs.items()):
                 if not self._objects.contains(object_id):
-                    tally.missing_objects += 1
-                    tally.find(f"missing-named-ref: {path}: ref {_show(ref_name)}: {object_id.hex()}")
+                    text = f"missing-named-ref: {path}: ref {_show(ref_name)}: {object_id.hex()}"
+                    tally.miss(object_id, text)
             if self._is_deep:
                 self._check_content(reader, path, tally)
 
@@ -162,8 +180,18 @@ class StreamInspector:
             return  # reported above
         except (CfsError, OSError) as error:
             tally.find(f"stream-read-failed: {path}: {error}", corrupts="streams")
+        else:
+            self._check_meaning(reader, path, tally)
         for oddity in reader.find_irregularities():
             tally.find(f"stream-irregular: {path}: {oddity}")
+
+    def _check_meaning(self, reader: SplitstreamReader, path: str, tally: Tally) -> None:
+        check = self._content_checks.get(reader.content_type)
+        problems = [] if check is None else list(check(reader, path.partition("/")[2]))
+        for problem in problems:
+            tally.find(f"stream-content-invalid: {path}: {problem}")
+        if problems:
+            tally.corrupted["streams"] = tally.corrupted.get("streams", 0) + 1
 
     def _size_of(self, object_id: ObjectID) -> int:
         status = self._objects.stat(object_id)
@@ -197,8 +225,7 @@ class ImageInspector:
             tally.find(f"image-read-failed: {path}: {describe_errno(error)}", corrupts="images")
             return
         for object_id in self._objects.find_missing(objects):
-            tally.missing_objects += 1
-            tally.find(f"image-missing-object: {path}: {object_id.hex()}")
+            tally.miss(object_id, f"image-missing-object: {path}: {object_id.hex()}")
 
     def _collect(self, data: ImageBuffer) -> set[ObjectID]:
         from cfsctl.erofs.attributes import WrongAlgorithmError  # noqa: PLC0415 - only where images are

@@ -73,6 +73,7 @@ class ObjectChecker:
                 problem = self._check_one(directory, fan_out, name)
                 if problem is not None:
                     tally.find(problem, corrupts="objects")
+                    tally.damaged.add(f"{fan_out}/{name}")
         finally:
             os.close(directory)
         return tally

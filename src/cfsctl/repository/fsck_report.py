@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cfsctl.digest import ObjectID
 
 
 @dataclass(slots=True)
@@ -15,6 +19,8 @@ class Tally:
         broken_links: Symbolic links that lead nowhere.
         missing_objects: References to objects that are not there.
         findings: One line each, without the leading ``fsck: ``.
+        damaged: Paths below ``objects`` of what is not what its name says, ``xx/name``.
+        missing: Objects that something needs and that are not there.
     """
 
     checked: dict[str, int] = field(default_factory=dict)
@@ -22,6 +28,8 @@ class Tally:
     broken_links: int = 0
     missing_objects: int = 0
     findings: list[str] = field(default_factory=list)
+    damaged: set[str] = field(default_factory=set)
+    missing: set[ObjectID] = field(default_factory=set)
 
     def count(self, kind: str, number: int = 1) -> None:
         """Count things that are looked at."""
@@ -33,6 +41,12 @@ class Tally:
         if corrupts is not None:
             self.corrupted[corrupts] = self.corrupted.get(corrupts, 0) + 1
 
+    def miss(self, object_id: ObjectID, text: str) -> None:
+        """Add the finding that something refers to an object that is not there."""
+        self.missing_objects += 1
+        self.missing.add(object_id)
+        self.find(text)
+
     def add(self, other: Tally) -> None:
         """Add the counts and findings of another part."""
         for kind, number in other.checked.items():
@@ -42,6 +56,8 @@ class Tally:
         self.broken_links += other.broken_links
         self.missing_objects += other.missing_objects
         self.findings += other.findings
+        self.damaged |= other.damaged
+        self.missing |= other.missing
 
 
 @dataclass(frozen=True, slots=True)

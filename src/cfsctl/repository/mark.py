@@ -13,6 +13,7 @@ then nothing is garbage. All of that is noted, none of it is an error.
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -242,6 +243,23 @@ class Marker:
         for ref in self.streams.lost:
             self.marks.note(f"streams/refs/{ref.name}: names {ref.text!r}, which is not there; left alone")
         return self.marks
+
+    def reach(self, links: CategoryMarks, entry: str) -> set[ObjectID]:
+        """Return all objects that one entry leads to, itself among them; marks nothing.
+
+        Args:
+            links: `images` or `streams` of this marker.
+            entry: An entry of it.
+        """
+        alone = copy.copy(self)
+        alone.marks = Marks()
+        alone._seen_streams = set()  # noqa: SLF001 - of the copy
+        object_id = links.entries[entry]
+        if links is self.streams:
+            alone._mark_streams(object_id, f"stream streams/{entry}")  # noqa: SLF001 - the same
+            return alone.marks.live
+        (image,) = read_images(self._objects, [object_id])
+        return {object_id, *image.object_ids}
 
     @property
     def has_lost_streams(self) -> bool:

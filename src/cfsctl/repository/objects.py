@@ -19,70 +19,44 @@ fs-verity where the file system has it, and only then its name. What is promised
 
 from __future__ import annotations
 
-import errno
-import itertools
-import operator
 import os
-import stat
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cfsctl.digest import ObjectID, qualified
-from cfsctl.errors import DigestMismatchError, IntegrityError
-from cfsctl.fsverity.kernel import (
-    VerityAlgorithmError,
-    VerityBusyError,
-    VerityEnabledError,
-    VerityMissingError,
-    VerityUnsupportedError,
-    enable,
-    measure,
-)
-from cfsctl.fsverity.merkle import Hasher, compute_digest, compute_file_digest
-from cfsctl.linux.files import FileFactory, open_regular, write_all
-from cfsctl.repository.fan_out import OBJECTS, FanOut
+from cfsctl.digest import qualified
+from cfsctl.errors import DigestMismatchError
+from cfsctl.fsverity.kernel import VerityBusyError, VerityEnabledError, VerityUnsupportedError, enable
+from cfsctl.fsverity.merkle import Hasher, compute_digest
+from cfsctl.linux.files import FileFactory, write_all
+from cfsctl.repository.fan_out import OBJECTS
+from cfsctl.repository.object_reader import ObjectDamagedError, ObjectMissingError, ObjectReader, Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
-    from cfsctl.digest import Algorithm
+    from cfsctl.digest import Algorithm, ObjectID
     from cfsctl.linux.files import AnonymousFile
+
+__all__ = [
+    "ObjectDamagedError",
+    "ObjectMissingError",
+    "ObjectStore",
+    "ObjectWriter",
+    "StoredObject",
+    "Verifier",
+]
 
 _OBJECT_MODE: Final = 0o644
 
 _SURE_TO_BE_NEW: Final = 16
 """After so many new objects in a row the next one is taken to be new as well, until one is not."""
 
-_FIRST_BYTE = operator.itemgetter(0)
-
 _COPY_SIZE: Final = 1 << 16
 """Bytes copied at a time, which is what hashing likes best."""
 
 _MAX_COPIES: Final = 3
 """Copies made of a file that stays open for writing elsewhere, before that is an error."""
-
-
-class ObjectMissingError(IntegrityError, FileNotFoundError):
-    """An object that something refers to is not in the repository.
-
-    Attributes:
-        object_id: The object's ID.
-    """
-
-    def __init__(self, object_id: ObjectID) -> None:
-        """Compose the message."""
-        OSError.__init__(self, errno.ENOENT, f"object {qualified(object_id)} is missing from the repository")
-        self.hint = None
-        self.object_id = object_id
-
-    def __str__(self) -> str:
-        """Return the message alone."""
-        return str(self.strerror)
-
-
-class ObjectDamagedError(IntegrityError):
-    """What stands under the name of an object is not that object."""
 
 
 class StoredObject(NamedTuple):
@@ -101,24 +75,11 @@ class StoredObject(NamedTuple):
     damage: str = ""
 
 
-class Verifier(Protocol):
-    """Decides whether an object that is there already needs to be read before it counts."""
-
-    def needs_reading(self, object_id: ObjectID, status: os.stat_result, /) -> bool:
-        """Return whether to compute the digest of the object with this ID and file status."""
-
-    def confirm(self, object_id: ObjectID, status: os.stat_result, /) -> None:
-        """Take note that the digest was computed, and is right."""
-
-
-class ObjectStore:
-    """The objects of one repository.
+class ObjectStore(ObjectReader):
+    """The objects of one repository, and the way of new ones into it.
 
     Attributes:
-        algorithm: Hash algorithm of the IDs.
-        is_secure: Whether every object must have fs-verity.
-        verifier: Asked about objects that are there already and that the kernel does not vouch for;
-            None trusts type and size.
+        syncs_each: Whether the content of each object is on the disk before it has its name.
     """
 
     def __init__(
@@ -139,19 +100,16 @@ class ObjectStore:
             check_writable: Called before anything is written; raises if nothing may be.
             directory: Where the objects are below `dirfd`; ``.`` for right in it.
         """
-        self.algorithm = algorithm
-        self.is_secure = is_secure
-        self.verifier: Verifier | None = None
+        super().__init__(dirfd, algorithm, is_secure=is_secure, directory=directory)
+        self.syncs_each = False
         self._check_writable = check_writable
-        self._fan_out = FanOut(dirfd, directory)
         self._factory: FileFactory | None = None
-        self._may_have_verity = True
         self._new_in_a_row = 0
 
     def close(self) -> None:
         """Close the descriptors; they are opened again when needed."""
         self._factory = None
-        self._fan_out.close()
+        super().close()
 
     def objects_fd(self, *, create: bool = False) -> int:
         """Return an O_PATH descriptor of ``objects``, borrowed; to mount with, and to make files in.
@@ -171,149 +129,6 @@ class ObjectStore:
             self._factory = FileFactory(self._fan_out.objects(create=True), _OBJECT_MODE)
         return self._factory
 
-    # Reading
-
-    def stat(self, object_id: ObjectID) -> os.stat_result | None:
-        """Return the status of an object's file, or None if there is no regular file of that name."""
-        name = object_id.hex()
-        try:
-            status = os.stat(name[2:], dir_fd=self._fan_out.directory(name[:2]), follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        return status if stat.S_ISREG(status.st_mode) else None
-
-    def contains(self, object_id: ObjectID, size: int | None = None) -> bool:
-        """Return whether the object is there, as far as its type and, if given, its size tell."""
-        status = self.stat(object_id)
-        return status is not None and size in {None, status.st_size}
-
-    def find_missing(self, object_ids: Iterable[ObjectID]) -> list[ObjectID]:
-        """Return which of many objects have no file, sorted; types and contents are not looked at.
-
-        Directories are read instead of asking for every file: that is several times as fast, and no
-        more than one directory is held at a time.
-        """
-        missing: list[ObjectID] = []
-        for prefix, group in itertools.groupby(sorted(set(object_ids)), key=_FIRST_BYTE):
-            present = self._fan_out.names(f"{prefix:02x}")
-            missing += [object_id for object_id in group if object_id.hex()[2:] not in present]
-        return missing
-
-    def open(self, object_id: ObjectID) -> int:
-        """Open an object for reading.
-
-        Returns:
-            A descriptor of a regular file that the caller owns. In a secure repository, and wherever the
-            file has fs-verity, the kernel checks what is read from it against the ID.
-
-        Raises:
-            ObjectMissingError: It is not there.
-            ObjectDamagedError: Its name belongs to something that is no file.
-            DigestMismatchError: The kernel's digest is another one.
-            VerityMissingError: The repository is secure and the object has no fs-verity.
-        """
-        fd = self._open(object_id)
-        try:
-            self._check_measured(fd, object_id)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
-
-    def _open(self, object_id: ObjectID) -> int:
-        name = object_id.hex()
-        try:
-            return open_regular(self._fan_out.directory(name[:2]), name[2:])
-        except FileNotFoundError:
-            raise ObjectMissingError(object_id) from None
-        except OSError as error:
-            if error.errno not in {errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENOTDIR, errno.ENXIO}:
-                raise
-            raise ObjectDamagedError(f"object {qualified(object_id)}: {error.strerror}") from error
-
-    def read(self, object_id: ObjectID) -> bytes:
-        """Return the whole content of an object; for objects that are known to be small."""
-        fd = self.open(object_id)
-        with open(fd, "rb", closefd=True) as stream:
-            return stream.read()
-
-    def _check_measured(self, fd: int, object_id: ObjectID) -> bool:
-        """Compare the kernel's digest of an open file; return whether there is one.
-
-        Raises:
-            DigestMismatchError: It is another one.
-            VerityMissingError, VerityUnsupportedError: There is none and the repository is secure.
-        """
-        if not self._may_have_verity:
-            return False
-        try:
-            measured = measure(fd, self.algorithm)
-        except VerityUnsupportedError:
-            if self.is_secure:
-                raise
-            self._may_have_verity = False
-            return False
-        except VerityMissingError:
-            if self.is_secure:
-                raise
-            return False
-        if measured != object_id:
-            raise DigestMismatchError(
-                f"object {qualified(object_id)}", expected=object_id.hex(), actual=measured.hex()
-            )
-        return True
-
-    def is_sound(self, object_id: ObjectID, size: int | None = None) -> bool:
-        """Return whether the object is there and as good as can be told; see `find_damage`."""
-        return self.find_damage(object_id, size) == ""
-
-    def find_damage(self, object_id: ObjectID, size: int | None = None) -> str | None:
-        """Look at an object that is about to be relied on.
-
-        Args:
-            object_id: Its ID.
-            size: The size that it must have, in bytes, if that is known.
-
-        Returns:
-            None if the object is not there, an empty text if it is as good as can be told, otherwise
-            what is wrong with it.
-        """
-        name = object_id.hex()
-        try:
-            status = os.stat(name[2:], dir_fd=self._fan_out.directory(name[:2]), follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        if not stat.S_ISREG(status.st_mode):
-            return "not a regular file"
-        if size not in {None, status.st_size}:
-            return f"expected {size} bytes, found {status.st_size}"
-        if not self.is_secure:
-            needs_reading = self.verifier is not None and self.verifier.needs_reading(object_id, status)
-            if not needs_reading and (self.verifier is not None or not self._may_have_verity):
-                return ""
-        return self._find_inner_damage(object_id, status)
-
-    def _find_inner_damage(self, object_id: ObjectID, status: os.stat_result) -> str:
-        fd = self._open(object_id)
-        try:
-            if self._check_measured(fd, object_id) or self.verifier is None:
-                return ""
-            actual, _ = compute_file_digest(fd, self.algorithm)
-            if actual != object_id:
-                return f"content has the digest {actual.hex()}"
-            self.verifier.confirm(object_id, status)
-        except (DigestMismatchError, VerityMissingError, VerityAlgorithmError) as error:
-            return str(error)
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            return f"cannot be read: {error.strerror}"
-        finally:
-            os.close(fd)
-        return ""
-
-    # Writing
-
     def ensure_bytes(self, data: bytes | bytearray | memoryview) -> StoredObject:
         """Store content that is in memory, unless it is stored already.
 
@@ -326,7 +141,8 @@ class ObjectStore:
         # Where everything is new, giving the name tells soon enough what is not.
         if self._new_in_a_row < _SURE_TO_BE_NEW:
             damage = self.find_damage(object_id, size)
-        if damage is None and not self._may_have_verity and self._create(object_id, data):
+        is_plain = not (self._may_have_verity or self.syncs_each)
+        if damage is None and is_plain and self._create(object_id, data):
             self._new_in_a_row += 1
             return StoredObject(object_id, size, is_new=True)
         self._new_in_a_row = 0
@@ -348,6 +164,14 @@ class ObjectStore:
             return False
         return True
 
+    def begin(self) -> AnonymousFile:
+        """Return a new, empty file for `publish`, to be filled by other means than writing.
+
+        Raises:
+            OSError: As open(2).
+        """
+        return self._files().begin()
+
     def create(self) -> ObjectWriter:
         """Begin an object whose content comes in pieces.
 
@@ -357,7 +181,13 @@ class ObjectStore:
         return ObjectWriter(self, self._files().begin())
 
     def publish(self, file: AnonymousFile, object_id: ObjectID, size: int) -> StoredObject:
-        """Give a complete file its place; `ObjectWriter.commit` is the public way here."""
+        """Give a complete file its place; for `begin`, and for `ObjectWriter.commit`.
+
+        Args:
+            file: The file.
+            object_id: Its digest, which the caller has computed.
+            size: Its size in bytes.
+        """
         damage = self.find_damage(object_id, size)
         if damage == "":
             return StoredObject(object_id, size, is_new=False)
@@ -415,6 +245,8 @@ class ObjectStore:
         return copy
 
     def _link(self, file: AnonymousFile, object_id: ObjectID, size: int, damage: str) -> StoredObject:
+        if self.syncs_each:
+            os.fsync(file.fd)
         name = object_id.hex()
         directory = self._fan_out.directory(name[:2], create=True)
         if not damage:
@@ -478,14 +310,22 @@ class ObjectWriter:
         write_all(self._file.fd, data)
         self._hasher.update(data)
 
-    def commit(self) -> StoredObject:
+    def commit(self, expected: ObjectID | None = None) -> StoredObject:
         """Give the object its name, unless it is stored already; nothing can be written afterwards.
 
+        Args:
+            expected: The ID that it must have, or None for whatever it has.
+
         Raises:
+            DigestMismatchError: It has another ID; nothing was stored.
             OSError: The object is not in the store then.
         """
         with self._file:
-            return self._store.publish(self._file, self._hasher.digest(), self._hasher.size)
+            object_id = self._hasher.digest()
+            if expected not in {None, object_id}:
+                assert expected is not None
+                raise DigestMismatchError("object", expected=expected.hex(), actual=object_id.hex())
+            return self._store.publish(self._file, object_id, self._hasher.size)
 
     def abort(self) -> None:
         """Forget the object; harmless when repeated and after `commit`."""

@@ -24,7 +24,7 @@ import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import ExitCode, RepositoryError
-from cfsctl.linux.files import fsync_directory, replace_symlink
+from cfsctl.linux.files import replace_symlink
 from cfsctl.repository.names import (
     MAX_DEPTH,
     REFS,
@@ -90,6 +90,7 @@ class Category:
 
     Attributes:
         name: The category's directory.
+        is_synced: Whether a changed ref is made durable at once.
     """
 
     def __init__(self, dirfd: int, name: str, check_writable: Callable[[], None]) -> None:
@@ -101,6 +102,7 @@ class Category:
             check_writable: Raises if nothing may be written.
         """
         self.name = name
+        self.is_synced = True
         self._root = dirfd
         self._check_writable = check_writable
 
@@ -159,8 +161,7 @@ class Category:
         finally:
             os.close(fd)
 
-    @staticmethod
-    def _open_one(fd: int, part: str, *, create: bool) -> int:
+    def _open_one(self, fd: int, part: str, *, create: bool) -> int:
         try:
             return os.open(part, _DIRECTORY_FLAGS, dir_fd=fd)
         except FileNotFoundError:
@@ -168,7 +169,7 @@ class Category:
                 raise
         with contextlib.suppress(FileExistsError):
             os.mkdir(part, _DIRECTORY_MODE, dir_fd=fd)
-            fsync_directory(fd)
+            self._sync(fd)
         return os.open(part, _DIRECTORY_FLAGS, dir_fd=fd)
 
     @contextlib.contextmanager
@@ -291,10 +292,15 @@ class Category:
             except FileExistsError:
                 replace_symlink(directory, last, text, temporary_dirfd=self._root)
             if sync:
-                os.fsync(directory)
+                self._sync(directory)
 
     def _sync_entries(self) -> None:
-        with self._open_directory([self.name]) as directory:
+        if self.is_synced:
+            with self._open_directory([self.name]) as directory:
+                os.fsync(directory)
+
+    def _sync(self, directory: int) -> None:
+        if self.is_synced:
             os.fsync(directory)
 
     @staticmethod
@@ -324,7 +330,7 @@ class Category:
                 if _is_directory(directory, last):
                     raise BlockedNameError(f"{self.name}/{REFS}/{ref}: is a directory of refs")
                 os.unlink(last, dir_fd=directory)
-                os.fsync(directory)
+                self._sync(directory)
         except FileNotFoundError as error:
             raise RefNotFoundError(f"ref {ref!r} not found in {self.name}") from error
 
@@ -337,6 +343,7 @@ class Category:
         with self._open_directory([self.name]) as directory:
             for entry in entries:
                 os.unlink(entry, dir_fd=directory)
+            # Whatever was asked for: objects go next, and a name that came back would lead nowhere.
             os.fsync(directory)
         for ref in refs:
             self.remove_ref(ref)

@@ -9,6 +9,7 @@ from cfsctl.linux.syscalls import syncfs
 from cfsctl.progress import silent
 from cfsctl.repository.access import WriteAccess
 from cfsctl.repository.config import AlgorithmMismatchError
+from cfsctl.repository.durability import Durability
 from cfsctl.repository.images import Images
 from cfsctl.repository.lock import RepositoryLock
 from cfsctl.repository.metafile import Metadata, NotARepositoryError, VerityRequiredError, read_metadata
@@ -113,6 +114,7 @@ class Repository:
         verified: Which of them need not be read before they are relied on.
         streams: Its named streams.
         images: Its images.
+        durability: When what is written reaches the disk.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class Repository:
         lock: RepositoryLock,
         metadata: Metadata,
         erofs_version: FormatVersion | None = None,
+        durability: Durability = Durability.BARRIER,
     ) -> None:
         """Take over an open directory and its lock; `open` is the way here."""
         self.path = path
@@ -138,6 +141,10 @@ class Repository:
         self.objects.verifier = self.verified
         self.streams = Streams(dirfd, self.objects, self._access.check)
         self.images = Images(dirfd, self.objects, self._access.check, self.sync)
+        self.durability = durability
+        self.objects.syncs_each = durability is Durability.PER_OBJECT
+        for category in (self.streams.links, self.images.links):
+            category.is_synced = durability is not Durability.NONE
 
     @classmethod
     def open(
@@ -150,6 +157,7 @@ class Repository:
         require_verity: bool = False,
         erofs_version: FormatVersion | None = None,
         lock_timeout_s: float | None = None,
+        durability: Durability = Durability.BARRIER,
         reporter: Reporter = silent,
     ) -> Repository:
         """Open the repository in the directory `path`.
@@ -162,6 +170,7 @@ class Repository:
             require_verity: Refuse an insecure repository.
             erofs_version: Make images in this format only, whatever the repository says.
             lock_timeout_s: Longest time to wait while it is being collected; None waits for ever.
+            durability: When what is written reaches the disk.
             reporter: Told when that has to be waited for.
 
         Raises:
@@ -181,7 +190,7 @@ class Repository:
                 metadata = metadata._replace(is_secure=False)
             if require_verity:
                 _check_secure(metadata)
-            return cls(path, dirfd, lock, metadata, erofs_version)
+            return cls(path, dirfd, lock, metadata, erofs_version, durability)
         except BaseException:
             os.close(dirfd)
             raise
@@ -202,9 +211,11 @@ class Repository:
     def sync(self) -> None:
         """Make everything durable that was written so far, by whichever process.
 
-        The barrier between content and the names that lead to it: once per operation.
+        The barrier between content and the names that lead to it: once per operation. There is none if
+        the repository was opened without durability.
         """
-        syncfs(self.dirfd)
+        if self.durability is not Durability.NONE:
+            syncfs(self.dirfd)
 
     def begin_flush(self) -> BackgroundCall:
         """Start writing what has been stored to the disk, in a thread.
@@ -224,8 +235,9 @@ class Repository:
             object_ids: Objects that were written, or found to be sound, by this operation; they and all
                 names must be behind the barrier.
         """
-        self.verified.confirm_all(object_ids, self.objects.stat)
-        self.verified.save(self.sync)
+        if self.durability is not Durability.NONE:
+            self.verified.confirm_all(object_ids, self.objects.stat)
+            self.verified.save(self.sync)
 
     def close(self) -> None:
         """Give the lock up and close everything; harmless when repeated."""

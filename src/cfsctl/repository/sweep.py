@@ -82,11 +82,11 @@ def find_dead_objects(
     """
     dead: list[DeadObject] = []
     live_count = 0
-    with _open_directory(dirfd, "objects", note) as objects:
+    with open_directory(dirfd, "objects", note) as objects:
         if objects is None:
             return Swept([], 0)
         for fan_out in FAN_OUT:
-            with _open_directory(objects, fan_out, note) as directory:
+            with open_directory(objects, fan_out, note) as directory:
                 if directory is not None:
                     present = os.listdir(directory)
                     names = _drop_live(present, fan_out, live)
@@ -128,8 +128,8 @@ def _iter_dead(
 
 
 @contextlib.contextmanager
-def _open_directory(dirfd: int, name: str, note: Callable[[str], None]) -> Iterator[int | None]:
-    """Open a directory for the block; None if it is missing, or is none."""
+def open_directory(dirfd: int, name: str, note: Callable[[str], None]) -> Iterator[int | None]:
+    """Open a directory for the block; None if it is missing, or is none, of which the latter is noted."""
     try:
         fd = os.open(name, _DIRECTORY_FLAGS, dir_fd=dirfd)
     except FileNotFoundError:
@@ -175,7 +175,7 @@ def find_leftovers(dirfd: int) -> list[str]:
 
 
 def _find_in(dirfd: int, place: str, prefix: str, is_kind: Callable[[int], bool]) -> Iterator[str]:
-    with _open_directory(dirfd, place, lambda _: None) as directory:
+    with open_directory(dirfd, place, lambda _: None) as directory:
         if directory is None:
             return
         for name in sorted(os.listdir(directory)):

@@ -137,6 +137,12 @@ class VerifiedObjects:
         self._added = set()
 
 
+def forget_verified(dirfd: int) -> None:
+    """Remove the list, if that is possible."""
+    with contextlib.suppress(OSError):
+        os.unlink(VERIFIED_NAME, dir_fd=dirfd)
+
+
 def _load(dirfd: int, algorithm: Algorithm) -> set[int]:
     try:
         fd = open_regular(dirfd, VERIFIED_NAME)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.repository.names import check_ref
-from cfsctl.scan.scanner import iter_nodes
 from cfsctl.tree.bulk import paused_collector
 from cfsctl.tree.model import ExternalFile
+from cfsctl.tree.walk import iter_nodes
 
 if TYPE_CHECKING:
     from cfsctl.digest import Algorithm, ObjectID

@@ -49,14 +49,13 @@ from cfsctl.tree.model import (
     FileSystem,
     InlineFile,
     Leaf,
-    Node,
     Socket,
     Symlink,
 )
 from cfsctl.workers import WorkerPool, default_worker_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from cfsctl.digest import Algorithm
     from cfsctl.progress import Reporter
@@ -343,19 +342,3 @@ class _Assembly:
             number, part = self._names[number]
             parts.append(part)
         return os.path.join(self._base, *reversed(parts))
-
-
-def iter_nodes(filesystem: FileSystem) -> Iterator[Node]:
-    """Yield every node once, in no particular order; hard-linked leaves once as well."""
-    yield filesystem.root
-    seen: set[int] = set()
-    stack = [filesystem.root]
-    while stack:
-        for node in stack.pop().entries.values():
-            if isinstance(node, Directory):
-                stack.append(node)
-            elif id(node) in seen:
-                continue
-            else:
-                seen.add(id(node))
-            yield node

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError, ExitCode
 from cfsctl.progress import silent
-from cfsctl.scan.scanner import iter_nodes, scan_directory
+from cfsctl.scan.scanner import scan_directory
 from cfsctl.tree.model import NO_XATTRS, Directory
+from cfsctl.tree.walk import iter_nodes
 
 if TYPE_CHECKING:
     from cfsctl.digest import Algorithm

@@ -45,7 +45,7 @@ class Reads:
             self.count += 1
             return real(*arguments)  # type: ignore[arg-type]  # passed on as given
 
-        monkeypatch.setattr("cfsctl.repository.objects.compute_file_digest", count)
+        monkeypatch.setattr("cfsctl.repository.object_reader.compute_file_digest", count)
 
     def take(self) -> int:
         count, self.count = self.count, 0

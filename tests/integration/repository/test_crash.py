@@ -21,7 +21,10 @@ from cfsctl.errors import CfsError
 from cfsctl.repository import Repository, init_repository, repository
 from cfsctl.repository.fsck import check_repository
 from cfsctl.repository.gc import collect_garbage
-from tests.support.repositories import make_image, make_repository, view, write_stream
+from cfsctl.repository.quarantine import QUARANTINE
+from cfsctl.repository.repair import repair_repository
+from cfsctl.repository.repair_sources import RepositorySource
+from tests.support.repositories import flip_bit, make_image, make_repository, object_file, view, write_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -221,6 +224,58 @@ def test_interrupted_anywhere(place: Path, name: str, number: int | None) -> Non
     else:
         pytest.fail("the operation did not end")
     assert nth > MIN_CALLS
+
+
+def make_damaged(path: Path) -> None:
+    make_base(path)
+    with Repository.open(str(path)) as store:
+        image = store.images.find("im")
+        assert image is not None
+        (file,) = store.images.objects("im")
+        flip_bit(object_file(store, file), 7)
+        object_file(store, image).unlink()
+    (path / "objects" / file.hex()[:2] / "extra").touch()
+    (path / "images" / "refs" / "im").unlink()
+    (path / "images" / "refs" / "im").symlink_to(image.hex())
+
+
+def repair(path: Path) -> None:
+    with Repository.open(str(path)) as store:
+        source = RepositorySource(str(path.parent / "sound"), store.objects)
+        repair_repository(store, [source], workers=0)
+        source.close()
+
+
+@pytest.mark.parametrize("number", [None, errno.ENOSPC, errno.EIO], ids=["killed", "full", "broken"])
+def test_repair_interrupted_anywhere(place: Path, number: int | None) -> None:
+    """What is wrong is no more than before, and the next repair ends it."""
+    make_base(place / "sound")
+    base, path = place / "base", place / "r"
+    make_damaged(base)
+    shutil.copytree(base, path, symlinks=True)
+    repair(path)
+    check_sound(path, may_have_leftovers=False)
+    expected = names_and_objects(path)
+    assert expected == names_and_objects(place / "sound")
+    for nth in range(1, MAX_CALLS):
+        shutil.rmtree(path)
+        shutil.copytree(base, path, symlinks=True)
+        code = run_interrupted(repair, path, nth, number)
+        if code == NOT_REACHED:
+            break
+        assert code in {0, KILLED if number is None else FAILED}
+        repair(path)
+        check_sound(path, may_have_leftovers=number is None)
+        assert names_and_objects(path) == expected
+    else:
+        pytest.fail("the repair did not end")
+    assert nth > MIN_CALLS
+
+
+def names_and_objects(path: Path) -> dict[str, str]:
+    """Return what a repository holds, without quarantine and what a killed process left."""
+    ignored = (QUARANTINE, ".symlink-", "objects/.tmp")
+    return {name: text for name, text in view(path).items() if text and not name.startswith(ignored)}
 
 
 def collected(path: Path) -> dict[str, str]:

@@ -17,6 +17,7 @@ from cfsctl.fsverity.kernel import VerityBusyError, VerityMissingError, VerityUn
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.linux import files
 from cfsctl.linux.files import AnonymousFile
+from cfsctl.repository import object_reader
 from cfsctl.repository import objects as objects_module
 from cfsctl.repository.objects import ObjectDamagedError, ObjectMissingError, ObjectStore
 from cfsctl.workers import WorkerPool
@@ -403,7 +404,7 @@ class Kernel:
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     kernel = Kernel()
     monkeypatch.setattr(objects_module, "enable", kernel.enable)
-    monkeypatch.setattr(objects_module, "measure", kernel.measure)
+    monkeypatch.setattr(object_reader, "measure", kernel.measure)
     return kernel
 
 

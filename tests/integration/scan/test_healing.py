@@ -56,7 +56,7 @@ def test_damaged_objects_are_replaced(path: Path, tree: Path, monkeypatch: pytes
         reads.append(fd)
         return compute_file_digest(fd, algorithm)
 
-    monkeypatch.setattr("cfsctl.repository.objects.compute_file_digest", count)
+    monkeypatch.setattr("cfsctl.repository.object_reader.compute_file_digest", count)
     files = build(path, tree)
     reads.clear()
     assert build(path, tree) == files

@@ -167,6 +167,7 @@ ENVIRONMENT = {
     "CFSCTL_SYSTEM": ("x", 0, ""),
     "CFSCTL_DEBUG": ("1", 0, ""),
     "CFSCTL_LOCK_TIMEOUT": ("soon", 2, "soon"),
+    "CFSCTL_FSYNC": ("later", 2, "'later' is not one of"),
 }
 
 

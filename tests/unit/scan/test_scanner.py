@@ -14,9 +14,10 @@ import pytest
 from cfsctl.digest import Algorithm
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.progress import Advanced, Done, Started
-from cfsctl.scan import XattrFilter, scan_directory, scanner
+from cfsctl.scan import XattrFilter, scan_directory
 from cfsctl.scan.files import ContentReader
 from cfsctl.tree.model import NO_XATTRS, Directory, ExternalFile, InlineFile, Leaf, Socket, Symlink
+from cfsctl.tree.walk import iter_nodes
 from tests.support.scans import describe_directory, describe_tree, make_random_tree
 
 if TYPE_CHECKING:
@@ -277,4 +278,4 @@ def test_every_node_is_iterated_once(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "a").touch()
     os.link(tmp_path / "a", tmp_path / "d" / "b")
-    assert len(list(scanner.iter_nodes(_scan(tmp_path)))) == 3
+    assert len(list(iter_nodes(_scan(tmp_path)))) == 3

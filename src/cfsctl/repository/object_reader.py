@@ -1,0 +1,230 @@
+"""Objects that are there: found, opened, and looked at before they are relied on.
+
+* An object that is there is looked at before it counts: type and size always, the kernel's digest where
+  there is one, its content where a `Verifier` asks for it.
+* Nothing here follows a symbolic link or opens anything but a regular file.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import operator
+import os
+import stat
+from typing import TYPE_CHECKING, Protocol
+
+from cfsctl.digest import ObjectID, qualified
+from cfsctl.errors import DigestMismatchError, IntegrityError
+from cfsctl.fsverity.kernel import (
+    VerityAlgorithmError,
+    VerityMissingError,
+    VerityUnsupportedError,
+    measure,
+)
+from cfsctl.fsverity.merkle import compute_file_digest
+from cfsctl.linux.files import open_regular
+from cfsctl.repository.fan_out import OBJECTS, FanOut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cfsctl.digest import Algorithm
+
+_FIRST_BYTE = operator.itemgetter(0)
+
+
+class ObjectMissingError(IntegrityError, FileNotFoundError):
+    """An object that something refers to is not in the repository.
+
+    Attributes:
+        object_id: The object's ID.
+    """
+
+    def __init__(self, object_id: ObjectID) -> None:
+        """Compose the message."""
+        OSError.__init__(self, errno.ENOENT, f"object {qualified(object_id)} is missing from the repository")
+        self.hint = None
+        self.object_id = object_id
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return str(self.strerror)
+
+
+class ObjectDamagedError(IntegrityError):
+    """What stands under the name of an object is not that object."""
+
+
+class Verifier(Protocol):
+    """Decides whether an object that is there already needs to be read before it counts."""
+
+    def needs_reading(self, object_id: ObjectID, status: os.stat_result, /) -> bool:
+        """Return whether to compute the digest of the object with this ID and file status."""
+
+    def confirm(self, object_id: ObjectID, status: os.stat_result, /) -> None:
+        """Take note that the digest was computed, and is right."""
+
+
+class ObjectReader:
+    """The objects of one repository, as far as they are there.
+
+    Attributes:
+        algorithm: Hash algorithm of the IDs.
+        is_secure: Whether every object must have fs-verity.
+        verifier: Asked about objects that are there already and that the kernel does not vouch for;
+            None trusts type and size.
+    """
+
+    def __init__(
+        self, dirfd: int, algorithm: Algorithm, *, is_secure: bool = False, directory: str = OBJECTS
+    ) -> None:
+        """Make no call to the system yet; arguments as for `cfsctl.repository.objects.ObjectStore`."""
+        self.algorithm = algorithm
+        self.is_secure = is_secure
+        self.verifier: Verifier | None = None
+        self._fan_out = FanOut(dirfd, directory)
+        self._may_have_verity = True
+
+    def close(self) -> None:
+        """Close the descriptors; they are opened again when needed."""
+        self._fan_out.close()
+
+    def stat(self, object_id: ObjectID) -> os.stat_result | None:
+        """Return the status of an object's file, or None if there is no regular file of that name."""
+        name = object_id.hex()
+        try:
+            status = os.stat(name[2:], dir_fd=self._fan_out.directory(name[:2]), follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return status if stat.S_ISREG(status.st_mode) else None
+
+    def contains(self, object_id: ObjectID, size: int | None = None) -> bool:
+        """Return whether the object is there, as far as its type and, if given, its size tell."""
+        status = self.stat(object_id)
+        return status is not None and size in {None, status.st_size}
+
+    def find_missing(self, object_ids: Iterable[ObjectID]) -> list[ObjectID]:
+        """Return which of many objects have no file, sorted; types and contents are not looked at.
+
+        Directories are read instead of asking for every file: that is several times as fast, and no
+        more than one directory is held at a time.
+        """
+        missing: list[ObjectID] = []
+        for prefix, group in itertools.groupby(sorted(set(object_ids)), key=_FIRST_BYTE):
+            present = self._fan_out.names(f"{prefix:02x}")
+            missing += [object_id for object_id in group if object_id.hex()[2:] not in present]
+        return missing
+
+    def open(self, object_id: ObjectID) -> int:
+        """Open an object for reading.
+
+        Returns:
+            A descriptor of a regular file that the caller owns. In a secure repository, and wherever the
+            file has fs-verity, the kernel checks what is read from it against the ID.
+
+        Raises:
+            ObjectMissingError: It is not there.
+            ObjectDamagedError: Its name belongs to something that is no file.
+            DigestMismatchError: The kernel's digest is another one.
+            VerityMissingError: The repository is secure and the object has no fs-verity.
+        """
+        fd = self._open(object_id)
+        try:
+            self._check_measured(fd, object_id)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _open(self, object_id: ObjectID) -> int:
+        name = object_id.hex()
+        try:
+            return open_regular(self._fan_out.directory(name[:2]), name[2:])
+        except FileNotFoundError:
+            raise ObjectMissingError(object_id) from None
+        except OSError as error:
+            if error.errno not in {errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENOTDIR, errno.ENXIO}:
+                raise
+            raise ObjectDamagedError(f"object {qualified(object_id)}: {error.strerror}") from error
+
+    def read(self, object_id: ObjectID) -> bytes:
+        """Return the whole content of an object; for objects that are known to be small."""
+        fd = self.open(object_id)
+        with open(fd, "rb", closefd=True) as stream:
+            return stream.read()
+
+    def _check_measured(self, fd: int, object_id: ObjectID) -> bool:
+        """Compare the kernel's digest of an open file; return whether there is one.
+
+        Raises:
+            DigestMismatchError: It is another one.
+            VerityMissingError, VerityUnsupportedError: There is none and the repository is secure.
+        """
+        if not self._may_have_verity:
+            return False
+        try:
+            measured = measure(fd, self.algorithm)
+        except VerityUnsupportedError:
+            if self.is_secure:
+                raise
+            self._may_have_verity = False
+            return False
+        except VerityMissingError:
+            if self.is_secure:
+                raise
+            return False
+        if measured != object_id:
+            raise DigestMismatchError(
+                f"object {qualified(object_id)}", expected=object_id.hex(), actual=measured.hex()
+            )
+        return True
+
+    def is_sound(self, object_id: ObjectID, size: int | None = None) -> bool:
+        """Return whether the object is there and as good as can be told; see `find_damage`."""
+        return self.find_damage(object_id, size) == ""
+
+    def find_damage(self, object_id: ObjectID, size: int | None = None) -> str | None:
+        """Look at an object that is about to be relied on.
+
+        Args:
+            object_id: Its ID.
+            size: The size that it must have, in bytes, if that is known.
+
+        Returns:
+            None if the object is not there, an empty text if it is as good as can be told, otherwise
+            what is wrong with it.
+        """
+        name = object_id.hex()
+        try:
+            status = os.stat(name[2:], dir_fd=self._fan_out.directory(name[:2]), follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return "not a regular file"
+        if size not in {None, status.st_size}:
+            return f"expected {size} bytes, found {status.st_size}"
+        if not self.is_secure:
+            needs_reading = self.verifier is not None and self.verifier.needs_reading(object_id, status)
+            if not needs_reading and (self.verifier is not None or not self._may_have_verity):
+                return ""
+        return self._find_inner_damage(object_id, status)
+
+    def _find_inner_damage(self, object_id: ObjectID, status: os.stat_result) -> str:
+        fd = self._open(object_id)
+        try:
+            if self._check_measured(fd, object_id) or self.verifier is None:
+                return ""
+            actual, _ = compute_file_digest(fd, self.algorithm)
+            if actual != object_id:
+                return f"content has the digest {actual.hex()}"
+            self.verifier.confirm(object_id, status)
+        except (DigestMismatchError, VerityMissingError, VerityAlgorithmError) as error:
+            return str(error)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return f"cannot be read: {error.strerror}"
+        finally:
+            os.close(fd)
+        return ""

@@ -1,0 +1,315 @@
+"""A repair restores what a source has, keeps what it replaces, and changes nothing that is sound."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cfsctl.cli.app import main
+from cfsctl.digest import Algorithm, ObjectID, object_path
+from cfsctl.errors import ExitCode, IntegrityError
+from cfsctl.ostree.local import LocalSource
+from cfsctl.ostree.pull import pull
+from cfsctl.ostree.refs import open_commit
+from cfsctl.ostree.verify import commit_checks
+from cfsctl.repository import LockedError, Repository
+from cfsctl.repository.fsck import check_repository
+from cfsctl.repository.gc import collect_garbage
+from cfsctl.repository.quarantine import QUARANTINE
+from cfsctl.repository.repair import RepairReport, repair_repository
+from cfsctl.repository.repair_sources import RepairSource, RepositorySource, TreeSource
+from tests.fakes.ostree_repository import FakeOstreeRepository
+from tests.support.repositories import flip_bit, make_image, make_repository, object_file, view, write_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+LARGE = b"large " * 20_000
+
+
+class Store:
+    """A repository with one of everything, and a copy of it from before anything was damaged."""
+
+    def __init__(self, tmp_path: Path, algorithm: Algorithm) -> None:
+        self.path = tmp_path / "r"
+        self.copy = tmp_path / "copy"
+        self.files = tmp_path / "files"
+        self.repository = make_repository(self.path, algorithm)
+        self.file = self.repository.objects.ensure_bytes(LARGE).object_id
+        self.image = self.repository.images.write(make_image([self.file]), "a").object_id
+        self.inner = write_stream(self.repository, "inner", [self.file])
+        self.stream = write_stream(
+            self.repository, "s", [self.file], {"composefs.image": self.image, "inner": self.inner}, "r"
+        )
+        shutil.copytree(self.path, self.copy, symlinks=True)
+        self.before = view(self.path)
+        (self.files / "a" / "b").mkdir(parents=True)
+        (self.files / "a" / "b" / "large").write_bytes(LARGE)
+        (self.files / "a" / "other").write_bytes(b"other")
+        (self.files / "loop").symlink_to(".")
+        os.mkfifo(self.files / "fifo")
+
+    def path_of(self, object_id: ObjectID) -> Path:
+        return object_file(self.repository, object_id)
+
+    def repair(self, *sources: RepairSource) -> RepairReport:
+        try:
+            return repair_repository(self.repository, sources, workers=0)
+        finally:
+            for source in sources:
+                source.close()
+
+    def source(self, kind: str) -> RepairSource:
+        if kind == "repository":
+            return RepositorySource(str(self.copy), self.repository.objects)
+        return TreeSource(str(self.files))
+
+    def now(self) -> dict[str, str]:
+        return {name: text for name, text in view(self.path).items() if not name.startswith(QUARANTINE)}
+
+
+@pytest.fixture(params=list(Algorithm), ids=str)
+def store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
+    store = Store(tmp_path, request.param)
+    yield store
+    store.repository.close()
+
+
+def remove_all(store: Store) -> None:
+    for object_id in (store.file, store.image, store.inner, store.stream):
+        store.path_of(object_id).unlink()
+
+
+def put(make: Callable[[Path], object], path: Path) -> None:
+    path.unlink()
+    make(path)
+
+
+# What is done, and the objects that a repair restores.
+DAMAGE: dict[str, tuple[Callable[[Store], object], list[str]]] = {
+    "flipped byte": (lambda s: flip_bit(s.path_of(s.file), 70_000), ["file"]),
+    "truncated": (lambda s: os.truncate(s.path_of(s.file), 4096), ["file"]),
+    "zero length": (lambda s: os.truncate(s.path_of(s.file), 0), ["file"]),
+    "missing": (lambda s: s.path_of(s.file).unlink(), ["file"]),
+    "directory": (lambda s: put(lambda path: path.mkdir(), s.path_of(s.file)), ["file"]),
+    "link": (lambda s: put(lambda path: path.symlink_to("/etc/passwd"), s.path_of(s.file)), ["file"]),
+    "fifo": (lambda s: put(os.mkfifo, s.path_of(s.file)), ["file"]),
+    "flipped byte in an image": (lambda s: flip_bit(s.path_of(s.image), 1100), ["image"]),
+    "missing image": (lambda s: s.path_of(s.image).unlink(), ["image"]),
+    "flipped byte in a stream": (lambda s: flip_bit(s.path_of(s.stream), 50), ["stream"]),
+    "flipped byte in a section": (
+        lambda s: flip_bit(s.path_of(s.stream), s.path_of(s.stream).stat().st_size - 3),
+        ["stream"],
+    ),
+    "missing stream": (lambda s: s.path_of(s.stream).unlink(), ["stream"]),
+    "everything": (remove_all, ["file", "image", "inner", "stream"]),
+    "extra name": (lambda s: (s.path / "objects" / s.file.hex()[:2] / "extra").touch(), []),
+    "image under another name": (
+        lambda s: relink(s, f"images/{s.image.hex()}", f"../objects/{object_path(s.file)}"),
+        [],
+    ),
+    "image entry that is gone": (lambda s: (s.path / "images" / s.image.hex()).unlink(), []),
+    "absolute entry": (lambda s: relink(s, "streams/s", str(s.path_of(s.stream))), []),
+    "ref by a detour": (lambda s: relink(s, "images/refs/a", f"../../images/{s.image.hex()}"), []),
+    "ref without a climb": (lambda s: relink(s, "streams/refs/r", "s"), []),
+}
+
+
+def relink(store: Store, path: str, text: str) -> None:
+    (store.path / path).unlink()
+    (store.path / path).symlink_to(text)
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_repair_from_a_repository(store: Store, case: str) -> None:
+    spoil, names = DAMAGE[case]
+    spoil(store)
+    report = store.repair(store.source("repository"))
+    assert not report.before.is_ok
+    assert report.after.findings == []
+    assert set(report.restored) == {getattr(store, name) for name in names}
+    assert store.now() == store.before
+    for object_id in (store.file, store.image, store.inner, store.stream):
+        assert store.path_of(object_id).read_bytes() == object_file_in(store.copy, object_id).read_bytes()
+    assert report.lost == []
+    assert store.repair(store.source("repository")).restored == {}
+
+
+def object_file_in(path: Path, object_id: ObjectID) -> Path:
+    return path / "objects" / object_path(object_id)
+
+
+@pytest.mark.parametrize("case", [case for case, (_, names) in DAMAGE.items() if names == ["file"]])
+def test_repair_from_a_directory(store: Store, case: str) -> None:
+    DAMAGE[case][0](store)
+    report = store.repair(store.source("directory"))
+    assert report.restored == {store.file: str(store.files)}
+    assert report.after.findings == []
+    assert store.now() == store.before
+
+
+def test_what_is_damaged_is_kept(store: Store) -> None:
+    flip_bit(store.path_of(store.file), 70_000)
+    bad = store.path_of(store.file).read_bytes()
+    report = store.repair(store.source("directory"))
+    assert report.quarantined == [object_path(store.file)]
+    quarantine = store.path / QUARANTINE
+    assert stat.S_IMODE(quarantine.stat().st_mode) == 0o700
+    assert [file.read_bytes() for file in quarantine.iterdir()] == [bad]
+    flip_bit(store.path_of(store.file), 70_000)
+    assert store.repair(store.source("directory")).after.is_ok
+    digits = store.file.hex()
+    assert sorted(os.listdir(quarantine)) == [digits, f"{digits}.1"]
+    assert collect_garbage(store.repository).problems == ()
+    assert check_repository(store.repository, deep=True).is_ok
+    assert len(os.listdir(quarantine)) == 2
+
+
+def test_without_a_source_the_damaged_object_goes_and_is_reported(store: Store) -> None:
+    """So that the next pull fetches it, and nobody reads wrong content meanwhile."""
+    flip_bit(store.path_of(store.file), 70_000)
+    report = store.repair()
+    assert not store.path_of(store.file).exists()
+    assert (report.restored, report.lost) == ({}, [store.file])
+    assert {finding.split(":")[1] for finding in report.after.findings} == {
+        " missing-object-ref",
+        " image-missing-object",
+    }
+    assert store.repair(store.source("directory")).after.is_ok
+
+
+def test_wrong_content_of_a_source_is_not_taken(store: Store) -> None:
+    store.path_of(store.file).unlink()
+    flip_bit(object_file_in(store.copy, store.file), 5)
+    (store.files / "a" / "b" / "large").write_bytes(LARGE[:-1])
+    report = store.repair(store.source("repository"), store.source("directory"))
+    assert report.lost == [store.file]
+    assert not store.path_of(store.file).exists()
+
+
+def test_sound_content_under_a_wrong_name_is_its_own_source(store: Store) -> None:
+    path = store.path_of(store.file)
+    path.rename(path.with_name("moved"))
+    report = store.repair()
+    assert report.restored == {store.file: QUARANTINE}
+    assert report.after.findings == []
+
+
+def test_a_repository_that_is_sound_is_left_alone(store: Store) -> None:
+    assert store.repair(store.source("repository")).lines()[-1] == "status: ok"
+    assert view(store.path) == store.before
+
+
+def test_list_of_verified_objects_is_not_believed(store: Store) -> None:
+    """It may say of the damaged object that it was sound in this very state."""
+    now = store.repository.verified._now_ns
+    store.repository.verified._now_ns = lambda: now() + 10**10
+    flip_bit(store.path_of(store.file), 70_000)
+    store.repository.remember([store.file])
+    assert store.repository.objects.is_sound(store.file)
+    assert store.repair(store.source("directory")).after.is_ok
+    assert store.path_of(store.file).read_bytes() == LARGE
+
+
+def test_other_hash_as_a_source(store: Store, tmp_path: Path) -> None:
+    other = next(algorithm for algorithm in Algorithm if algorithm is not store.repository.algorithm)
+    with make_repository(tmp_path / "other", other) as elsewhere:
+        elsewhere.objects.ensure_bytes(LARGE)
+    store.path_of(store.file).unlink()
+    assert run(store, "--repair", "--from", str(tmp_path / "other")) == 0
+    assert store.path_of(store.file).read_bytes() == LARGE
+
+
+# OSTree
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Path:
+    fake = FakeOstreeRepository()
+    fake.commit({"usr": {"large": LARGE, "small": b"small", "mid": b"mid " * 100}}, "main")
+    fake.write(tmp_path / "remote")
+    return tmp_path / "remote"
+
+
+def test_repair_from_an_archive_repository(store: Store, remote: Path) -> None:
+    commit = pull(store.repository, LocalSource(str(remote)), "main", workers=0).commit
+    victims = open_commit(store.repository, commit).object_refs
+    flip_bit(store.path_of(victims[0]), 5)
+    store.path_of(victims[1]).unlink()
+    assert run(store, "--repair", "--from", str(remote)) == 0
+    assert check_repository(store.repository, deep=True).is_ok
+
+
+def test_content_of_commits_is_checked(store: Store, remote: Path) -> None:
+    """A stream that is sound as a stream, and whose table gives a file the content of another."""
+    commit = pull(store.repository, LocalSource(str(remote)), "main", workers=0).commit
+    checks = commit_checks(store.repository)
+    assert check_repository(store.repository, deep=True, content_checks=checks).findings == []
+    name = f"ostree-commit-{commit.hex()}"
+    stream_id = store.repository.streams.find(name)
+    assert stream_id is not None
+    data = bytearray(store.path_of(stream_id).read_bytes())
+    refs = list(open_commit(store.repository, commit).object_refs)
+    one, two = (data.index(bytes(object_id)) for object_id in refs[:2])
+    size = len(refs[0])
+    data[one : one + size], data[two : two + size] = data[two : two + size], data[one : one + size]
+    store.repository.streams.link(name, store.repository.objects.ensure_bytes(bytes(data)).object_id)
+    assert check_repository(store.repository, deep=True).findings == []
+    findings = check_repository(store.repository, deep=True, content_checks=checks).findings
+    assert len(findings) == 2
+    assert all(f"stream-content-invalid: streams/{name}: file object" in finding for finding in findings)
+    assert run(store, "--deep") == ExitCode.CORRUPTION
+
+
+# The command
+
+
+def run(store: Store, *arguments: str) -> int:
+    store.repository.lock.release()
+    try:
+        return main(["--repo", str(store.path), "fsck", *arguments])
+    except IntegrityError as error:
+        return error.exit_code
+
+
+def test_command(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    path = object_path(store.file)
+    store.path_of(store.file).unlink()
+    (store.path / "objects" / path[:2] / "extra").touch()
+    assert run(store, "--repair") == ExitCode.CORRUPTION
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        f"quarantined: objects/{path[:2]}/extra",
+        f"lost: objects/{path}",
+    ]
+    assert run(store, "--repair", "--json", "--from", str(store.files)) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["ok"]
+    assert document["errors"] == []
+    assert len(document["errors_before"]) == 3
+    assert document["restored"] == {store.file.hex(): str(store.files)}
+    store.path_of(store.file).unlink()
+    assert run(store, "--repair", "--json") == ExitCode.CORRUPTION
+    assert run(store, "--repair", "--from", str(store.copy)) == 0
+    assert f"restored: objects/{path} from {store.copy}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--from", "x"], ["--repair", "--metadata-only"]])
+def test_usage(store: Store, arguments: list[str]) -> None:
+    assert run(store, *arguments) == ExitCode.USAGE
+
+
+def test_source_that_is_not_there(store: Store) -> None:
+    store.path_of(store.file).unlink()
+    with pytest.raises(FileNotFoundError):
+        run(store, "--repair", "--from", str(store.path / "nothing"))
+
+
+def test_repository_that_is_in_use(store: Store) -> None:
+    with Repository.open(str(store.path)), pytest.raises(LockedError):
+        repair_repository(store.repository, lock_timeout_s=0)
