@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 IMAGE_REF: Final = "composefs.image"
 """Name under which a commit stream keeps its image."""
 
+DETACHED_REF: Final = "ostree.commitmeta"
+"""Name under which a commit stream keeps detached metadata."""
+
 NO_OBJECT: Final = 0xFFFFFFFF
 """Instead of an object's number: the data is all there is."""
 
@@ -75,6 +78,7 @@ class CommitStream:
         commit_data: The commit as an object.
         object_refs: Objects of the repository that hold large contents.
         image: The commit's EROFS image, or None if the stream does not name one.
+        detached: The object that is the commit's detached metadata, or None if there is none.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class CommitStream:
         *,
         checksum: Checksum | None = None,
         image: ObjectID | None = None,
+        detached: ObjectID | None = None,
     ) -> None:
         """Check the table and the commit.
 
@@ -92,6 +97,7 @@ class CommitStream:
             object_refs: The splitstream's object references.
             checksum: What the commit must be, or None to take what is found.
             image: The commit's image, or None.
+            detached: Its detached metadata, or None.
 
         Raises:
             CommitStreamError: No commit stream.
@@ -99,6 +105,7 @@ class CommitStream:
         """
         self.object_refs = object_refs
         self.image = image
+        self.detached = detached
         position, ends = _read_head(content)
         count = ends[-1]
         places_start = _HEAD.size + count * CHECKSUM_SIZE
@@ -137,8 +144,14 @@ class CommitStream:
         if reader.content_type != content_type:
             _fail("content type", f"{content_type:#x}", f"{reader.content_type:#x}")
         content = reader.read_inline(MAX_CONTENT_BYTES)
-        image = reader.named_refs.get(IMAGE_REF)
-        return cls(content, reader.object_refs, checksum=checksum, image=image)
+        named = reader.named_refs
+        return cls(
+            content,
+            reader.object_refs,
+            checksum=checksum,
+            image=named.get(IMAGE_REF),
+            detached=named.get(DETACHED_REF),
+        )
 
     def _read_places(self, table: bytes) -> None:
         """Read where the data of each object is, and check all of it at once."""

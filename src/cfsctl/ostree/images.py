@@ -15,7 +15,7 @@ from cfsctl.erofs.format import XATTR_OVERLAY_PREFIX, XATTR_PREFIXES, ErofsError
 from cfsctl.erofs.superblock import read_superblock
 from cfsctl.errors import IntegrityError
 from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.ostree.commit_stream import IMAGE_REF, write_commit_stream
+from cfsctl.ostree.commit_stream import DETACHED_REF, IMAGE_REF, write_commit_stream
 from cfsctl.ostree.objects import OstreeObjectError, parse_dirmeta, parse_zlib_file_header
 from cfsctl.ostree.refs import open_commit, stream_name
 from cfsctl.ostree.to_tree import XattrNames, commit_to_filesystem
@@ -53,9 +53,13 @@ def store_images(
     Raises:
         FormatError: No image can hold this commit.
     """
+    return store_images_of(repository, commit_to_filesystem(commit, xattr_names))
+
+
+def store_images_of(repository: Repository, filesystem: FileSystem) -> dict[FormatVersion, ObjectID]:
+    """Make and store the images of a tree, as `store_images` does those of a commit."""
     from cfsctl.erofs.writer import build_image  # noqa: PLC0415 - most uses find what they need
 
-    filesystem = commit_to_filesystem(commit, xattr_names)
     return {
         version: repository.objects.ensure_bytes(build_image(filesystem, version)).object_id
         for version in repository.erofs_versions
@@ -159,7 +163,7 @@ def _replace_image(
     if image == old:
         return image
     objects = {checksum: found for checksum in stream if (found := stream.find(checksum))}
-    name_commit(repository, stream.checksum, objects, images)
+    name_commit(repository, stream.checksum, objects, images, detached=stream.detached)
     if old is not None:
         reporter(
             Message(
@@ -177,6 +181,7 @@ def name_commit(
     images: Mapping[FormatVersion, ObjectID],
     tag: str | None = None,
     sync: Callable[[], None] | None = None,
+    detached: ObjectID | None = None,
 ) -> ObjectID:
     """Store a commit's stream, make everything durable, and only then name images, stream and tag.
 
@@ -187,22 +192,24 @@ def name_commit(
         images: Its images by format.
         tag: The stream ref to move to it, or None.
         sync: Makes everything durable; None is the repository's barrier.
+        detached: The object that is its detached metadata, or None.
 
     Returns:
         The ID of the splitstream object.
     """
     default = repository.erofs_versions[0]
+    named = {
+        named_ref_of(version, default): image for version, image in images.items() if version is not default
+    }
+    if detached is not None:
+        named[DETACHED_REF] = detached
     stream_id = write_commit_stream(
         repository.objects,
         repository.algorithm,
         checksum,
         objects,
         images[default],
-        {
-            named_ref_of(version, default): image
-            for version, image in images.items()
-            if version is not default
-        },
+        named,
     )
     (sync or repository.sync)()
     for image in images.values():

@@ -24,7 +24,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
-from cfsctl.errors import DigestMismatchError, ExitCode, IntegrityError
+from cfsctl.errors import DigestMismatchError
+from cfsctl.ostree.collected import IncompleteError
 from cfsctl.ostree.graph import TreeGraph
 from cfsctl.ostree.limits import LimitError, PlanLimits
 from cfsctl.ostree.objects import (
@@ -54,12 +55,6 @@ _FILE, _DIRTREE, _DIRMETA, _COMMIT = (
 
 class ConflictError(OstreeObjectError):
     """One checksum that a commit uses for objects of two kinds."""
-
-
-class IncompleteError(IntegrityError):
-    """A commit that lacks objects when everything should be there."""
-
-    exit_code = ExitCode.INVALID_DATA
 
 
 class Base(Protocol):

@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import CfsError, FormatError, IntegrityError
+from cfsctl.ostree.collected import CollectedCommit
 from cfsctl.ostree.delta.use import DeltaUse
+from cfsctl.ostree.detached import check_detached, store_detached
 from cfsctl.ostree.file_workers import FileWorkers
 from cfsctl.ostree.images import ensure_image, find_image, name_commit, store_images
 from cfsctl.ostree.partial import drop_partial, find_partial, save_partial
-from cfsctl.ostree.plan import DEFAULT_LIMITS, IncompleteError, PullPlan
+from cfsctl.ostree.plan import DEFAULT_LIMITS, PullPlan
 from cfsctl.ostree.policy import check_binding, check_not_older
 from cfsctl.ostree.refs import (
     find_tag,
@@ -167,26 +169,6 @@ class StoredBase:
         return found if self._objects.is_sound(found[1], size_bytes) else None
 
 
-class PlannedCommit:
-    """A complete plan, as something a tree can be made of; see `to_tree.CommitObjects`."""
-
-    def __init__(self, plan: PullPlan) -> None:
-        """Take a complete plan."""
-        assert plan.commit is not None
-        self.checksum = plan.commit_checksum
-        self.commit = plan.commit
-        self.find = plan.objects.get
-
-    def get_metadata(self, checksum: Checksum, kind: ObjectKind) -> bytes:
-        """Return a dirtree or dirmeta; the plan has verified it."""
-        found = self.find(checksum)
-        return found[0] if found else self.fail_missing(checksum, kind)
-
-    def fail_missing(self, checksum: Checksum, kind: ObjectKind) -> NoReturn:
-        """Raise the error for an object that is not there."""
-        raise IncompleteError(f"commit {self.checksum.hex()}: {kind.label} {checksum.hex()} is missing")
-
-
 class _Pull:
     """One pull, with what it has found out so far."""
 
@@ -209,6 +191,7 @@ class _Pull:
         self._is_accepted = False
         self._delta_use: DeltaUse | None = None
         self._delta_objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
+        self._detached: ObjectID | None = None
         self._received_bytes = self._stored_objects = self._stored_bytes = 0
 
     def run(self) -> PullResult:
@@ -378,7 +361,11 @@ class _Pull:
         self._plan.check_complete()
 
     def _fetch_all(self, workers: FileWorkers) -> None:
+        detached = self._source.find_detached(self._checksum)
         self._fetch_metadata(workers)
+        if detached is not None:
+            check_detached(self._checksum, detached)
+            self._detached = store_detached(self._repository, detached)
         self._plan.check_tree()
         self._report(Started(FILES_ID, self._plan.counts.wanted_files, Unit.ITEMS))
         while not workers.is_idle:
@@ -422,9 +409,11 @@ class _Pull:
             self._repository.sync()
 
         try:
-            images = store_images(self._repository, PlannedCommit(plan), self._options.xattr_names)
+            assert plan.commit is not None
+            collected = CollectedCommit(self._checksum, plan.commit, plan.objects)
+            images = store_images(self._repository, collected, self._options.xattr_names)
             stream_id = name_commit(
-                self._repository, self._checksum, plan.objects, images, self._tag_ref, sync
+                self._repository, self._checksum, plan.objects, images, self._tag_ref, sync, self._detached
             )
         finally:
             flush.finish()

@@ -258,6 +258,16 @@ class RemoteSource:
 
         return self._fetcher.transfer(next_job)
 
+    def find_detached(self, commit: Checksum) -> bytes | None:
+        """Return the detached metadata of a commit, or None; see `Source.find_detached`.
+
+        Raises:
+            TransferError: The server did not answer as it should.
+        """
+        digits = commit.hex()
+        path = f"objects/{digits[:2]}/{digits[2:]}.commitmeta"
+        return self._find_document(path, f"commitmeta object {digits}", MAX_METADATA_SIZE) or None
+
     def explain_missing(self, commit: Checksum) -> None:
         """Know nothing: what a server lacks, it does not say why; see `Source.explain_missing`."""
 
