@@ -98,6 +98,7 @@ def test_parent_and_no_ref(tmp_path: Path, tree: Path) -> None:
         tmp_path / "theirs",
         "commit",
         "--orphan",
+        "--no-bindings",
         f"--parent={theirs}",
         TIME,
         "--subject=2",

@@ -89,7 +89,7 @@ def test_a_repository_of_several_formats_gets_all_images_and_keeps_them(
         with repository.streams.open(stream_name(result.commit)) as stream:
             formats = ["composefs.image", "composefs.image.v0", "composefs.image.v2"]
             assert list(stream.named_refs) == [*formats, "ostree.commitmeta"]
-            assert {object_id.hex() for object_id in stream.stream_refs} == set(names)
+            assert {stream.named_refs[name].hex() for name in formats} == set(names)
         collect_garbage(repository)
         assert sorted(entry.path for entry in repository.images.links.iter_entries()) == names
     source.close()
