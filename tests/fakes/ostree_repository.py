@@ -172,6 +172,9 @@ class FakeOstreeRepository:
             raise ObjectMissingError(checksum, kind, self.description)
         return self.objects[checksum, kind]
 
+    def list_ref_names(self) -> list[str]:
+        return list(self.refs)
+
     def find_detached(self, commit: Checksum) -> bytes | None:
         return self.detached.get(commit)
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import TypeVar, Unpack
 
     from cfsctl.cli.context import Session
+    from cfsctl.digest import Checksum
     from cfsctl.ostree.delta.store import DeltaStore
     from cfsctl.ostree.pull import PullResult
     from cfsctl.ostree.source import Source
@@ -18,10 +19,16 @@ if TYPE_CHECKING:
     F = TypeVar("F", bound=Callable[..., object])
 
 
+_BASES = 8
+"""Commits of the same run from which objects are taken that the next one shares."""
+
+
 class PullArguments(TypedDict):
     """What `pull_options` adds to a command."""
 
-    ref: str
+    refs: tuple[str, ...]
+    mirror: bool
+    subpaths: tuple[str, ...]
     base_name: str | None
     allow_downgrade: bool
     ostree_xattr_names: str
@@ -39,7 +46,17 @@ def pull_options(function: F) -> F:
             metavar="TAG",
             help="A commit that is here already and has much in common with the new one.",
         ),
-        click.argument("ref"),
+        click.option(
+            "--mirror", is_flag=True, help="Pull every ref that the repository lists, and no other one."
+        ),
+        click.option(
+            "--subpath",
+            "subpaths",
+            metavar="PATH",
+            multiple=True,
+            help="Pull only this path. Repeatable. The commit is partial until it is pulled whole.",
+        ),
+        click.argument("refs", metavar="REF...", nargs=-1),
     ):
         function = decorate(function)
     return function
@@ -48,26 +65,35 @@ def pull_options(function: F) -> F:
 def pull_from(
     source: Source, session: Session, deltas: DeltaStore | None = None, **arguments: Unpack[PullArguments]
 ) -> None:
-    """Pull from a source, which is closed afterwards, and print the result."""
+    """Pull from a source, which is closed afterwards; print each result as soon as it is there."""
     from cfsctl.ostree.pull import pull  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.to_tree import XattrNames  # noqa: PLC0415 - the same
 
+    if bool(arguments["refs"]) is arguments["mirror"]:
+        raise click.UsageError("name at least one REF, or give --mirror and none")
+    pulled: list[Checksum] = []
     try:
         with session.open_repository() as repository:
-            result = pull(
-                repository,
-                source,
-                arguments["ref"],
-                base_name=arguments["base_name"],
-                reporter=session.reporter,
-                xattr_names=XattrNames(arguments["ostree_xattr_names"]),
-                allow_downgrade=arguments["allow_downgrade"],
-                deltas=deltas,
-            )
+            for ref in arguments["refs"] or source.list_ref_names():
+                result = pull(
+                    repository,
+                    source,
+                    ref,
+                    base_name=arguments["base_name"],
+                    reporter=session.reporter,
+                    xattr_names=XattrNames(arguments["ostree_xattr_names"]),
+                    allow_downgrade=arguments["allow_downgrade"],
+                    deltas=deltas,
+                    subpaths=arguments["subpaths"],
+                    also_bases=pulled[-_BASES:],
+                )
+                if pulled:
+                    click.echo()
+                pulled.append(result.commit)
+                for line in _lines(result):
+                    click.echo(line)
     finally:
         source.close()
-    for line in _lines(result):
-        click.echo(line)
 
 
 def commit_lines(result: PullResult) -> Iterator[str]:
@@ -83,3 +109,5 @@ def _lines(result: PullResult) -> Iterator[str]:
     yield from commit_lines(result)
     how = f"via {result.delta_parts} delta parts" if result.delta_parts else "fetched"
     yield f"objects {result.metadata_fetched} metadata + {result.files_fetched} files {how}"
+    if result.is_partial:
+        yield "partial only some paths of the commit are here"

@@ -25,7 +25,8 @@ class CollectedCommit:
     Attributes:
         checksum: Name of the commit.
         commit: The commit.
-        objects: Everything it needs, verified: data, and the ID of content that is an object.
+        objects: What it needs, verified: data, and the ID of content that is an object.
+        is_partial: Whether this is not all of the commit.
     """
 
     def __init__(
@@ -33,8 +34,11 @@ class CollectedCommit:
         checksum: Checksum,
         commit: Commit,
         objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+        *,
+        is_partial: bool = False,
     ) -> None:
         """Take the commit and its objects."""
+        self.is_partial = is_partial
         self.checksum = checksum
         self.commit = commit
         self.objects = objects

@@ -79,7 +79,10 @@ class CommitStream:
         object_refs: Objects of the repository that hold large contents.
         image: The commit's EROFS image, or None if the stream does not name one.
         detached: The object that is the commit's detached metadata, or None if there is none.
+        is_partial: Whether this is not all of the commit.
     """
+
+    is_partial = False
 
     def __init__(
         self,
@@ -145,13 +148,15 @@ class CommitStream:
             _fail("content type", f"{content_type:#x}", f"{reader.content_type:#x}")
         content = reader.read_inline(MAX_CONTENT_BYTES)
         named = reader.named_refs
-        return cls(
+        stream = cls(
             content,
             reader.object_refs,
             checksum=checksum,
             image=named.get(IMAGE_REF),
             detached=named.get(DETACHED_REF),
         )
+        stream.is_partial = content_type is ContentType.OSTREE_PARTIAL
+        return stream
 
     def _read_places(self, table: bytes) -> None:
         """Read where the data of each object is, and check all of it at once."""
@@ -206,6 +211,10 @@ class CommitStream:
         number = self._numbers[position]
         data = self._content[start : start + self._sizes[position]]
         return data, None if number == NO_OBJECT else self.object_refs[number]
+
+    def as_dict(self) -> dict[Checksum, tuple[bytes, ObjectID | None]]:
+        """Return all objects as `write_commit_stream` takes them; nothing is verified."""
+        return {checksum: found for checksum in self if (found := self.find(checksum))}
 
     def get_metadata(self, checksum: Checksum, kind: ObjectKind) -> bytes:
         """Return a commit, dirtree or dirmeta, verified.

@@ -104,6 +104,33 @@ def commit_image(
     return ensure_image(repository, open_commit(repository, checksum), version, xattr_names, reporter)
 
 
+def source_image(
+    repository: Repository,
+    source: str,
+    version: FormatVersion | None = None,
+    xattr_names: XattrNames = XattrNames.STRIPPED,
+    reporter: Reporter = silent,
+) -> ObjectID:
+    """Return the image of the commit that a user means, as `commit_image` does.
+
+    Of a commit of which only a part is here it is the image of that part, which is said to the reporter.
+
+    Raises:
+        CommitNotFoundError, AmbiguousPrefixError: The source names none, or more than one.
+        FormatError, IntegrityError: See `commit_image`.
+    """
+    from cfsctl.ostree.partial import describe_part, open_source  # noqa: PLC0415 - needs this module
+
+    stream = open_source(repository, source)
+    if not stream.is_partial:
+        return ensure_image(repository, stream, version, xattr_names, reporter)
+    reporter(Message(describe_part(stream)))
+    found = find_image(repository, stream)
+    if found and version in {None, found[1]} and xattr_names is XattrNames.STRIPPED:
+        return found[0]
+    return _store_beside(repository, stream, version or repository.erofs_versions[0], xattr_names)
+
+
 def ensure_image(
     repository: Repository,
     stream: CommitStream,
@@ -162,8 +189,7 @@ def _replace_image(
     image = images[repository.erofs_versions[0]]
     if image == old:
         return image
-    objects = {checksum: found for checksum in stream if (found := stream.find(checksum))}
-    name_commit(repository, stream.checksum, objects, images, detached=stream.detached)
+    name_commit(repository, stream.checksum, stream.as_dict(), images, detached=stream.detached)
     if old is not None:
         reporter(
             Message(

@@ -24,7 +24,8 @@ from cfsctl.ostree.delta.use import DeltaUse
 from cfsctl.ostree.detached import check_detached, store_detached
 from cfsctl.ostree.file_workers import FileWorkers
 from cfsctl.ostree.images import ensure_image, find_image, name_commit, store_images
-from cfsctl.ostree.partial import drop_partial, find_partial, save_partial
+from cfsctl.ostree.partial import drop_partial, find_part_tag, find_partial, save_partial, store_part
+from cfsctl.ostree.parts import parse_subpaths
 from cfsctl.ostree.plan import DEFAULT_LIMITS, PullPlan
 from cfsctl.ostree.policy import check_binding, check_not_older
 from cfsctl.ostree.refs import (
@@ -42,12 +43,15 @@ from cfsctl.progress import Advanced, Done, Message, Started, Unit, silent
 from cfsctl.repository.objects import ObjectDamagedError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.commit_stream import CommitStream
     from cfsctl.ostree.delta.store import DeltaStore
     from cfsctl.ostree.file_workers import Batch
     from cfsctl.ostree.limits import PlanLimits
     from cfsctl.ostree.objects import Commit, ObjectKind
+    from cfsctl.ostree.parts import TreePart
     from cfsctl.ostree.source import Source
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
@@ -77,6 +81,7 @@ class PullResult:
         received_bytes: Size of all of them, as they came.
         stored_objects: Content that was new in the repository.
         stored_bytes: Size of that.
+        is_partial: Whether only a part of the commit is here.
         delta_parts: Parts of a static delta that made some of these objects.
     """
 
@@ -90,6 +95,7 @@ class PullResult:
     stored_objects: int = 0
     stored_bytes: int = 0
     delta_parts: int = 0
+    is_partial: bool = False
 
 
 def pull(
@@ -105,6 +111,8 @@ def pull(
     limits: PlanLimits = DEFAULT_LIMITS,
     deltas: DeltaStore | None = None,
     only_delta: bool = False,
+    subpaths: Sequence[str] = (),
+    also_bases: Sequence[Checksum] = (),
 ) -> PullResult:
     """Bring a commit into the repository, and make the tag of its ref name it.
 
@@ -120,6 +128,8 @@ def pull(
         limits: What a commit may ask for.
         deltas: Where to look for static deltas; None takes none.
         only_delta: Fail if no delta can be used.
+        also_bases: Further commits whose objects need not be fetched, asked from the last one on.
+        subpaths: Pull only what is at these paths; what was pulled of the commit before stays.
 
     Returns:
         What was done. If a ref was given, its tag names the commit now, also if all was there before.
@@ -129,10 +139,14 @@ def pull(
         FormatError, IntegrityError: Something is not valid; the message names the object.
         PolicyError: The commit must not have this ref.
         CommitNotFoundError: There is no commit of the base name.
+        InvalidSubpathError, SubpathNotFoundError: A subpath is none, or the commit does not have it.
         OSError: Something could not be stored.
     """
+    part = parse_subpaths(subpaths)
     repository.check_writable()
-    options = _Options(base_name, workers, xattr_names, allow_downgrade, limits, deltas, only_delta)
+    options = _Options(
+        base_name, workers, xattr_names, allow_downgrade, limits, deltas, only_delta, part, also_bases
+    )
     checksum = parse_commit_id(ref_or_commit)
     tag = None
     if checksum is None:
@@ -150,6 +164,8 @@ class _Options(NamedTuple):
     limits: PlanLimits
     deltas: DeltaStore | None
     only_delta: bool
+    part: TreePart | None
+    also_bases: Sequence[Checksum]
 
 
 class StoredBase:
@@ -187,7 +203,8 @@ class _Pull:
         self._tag = tag
         self._options = options
         self._report = reporter
-        self._plan = PullPlan(checksum, limits=options.limits)
+        self._plan = PullPlan(checksum, limits=options.limits, part=options.part)
+        self._partial: CommitStream | None = None
         self._is_accepted = False
         self._delta_use: DeltaUse | None = None
         self._delta_objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
@@ -201,31 +218,46 @@ class _Pull:
             self._accept(stored.commit)
             if self._is_whole(stored):
                 return self._keep(stored)
+            self._detached = stored.detached
             self._plan.add_base(self._as_base(stored))
         if base is not None:
             self._plan.add_base(self._as_base(base))
-        partial = find_partial(self._repository, self._checksum)
-        if partial is not None:
+        for other in reversed(self._options.also_bases):
+            if other != self._checksum and (stream := self._open_stored(other)) is not None:
+                self._plan.add_base(self._as_base(stream))
+        self._partial = find_partial(self._repository, self._checksum)
+        if self._partial is not None:
             if not self._is_accepted:
-                self._accept(partial.commit)
-            self._plan.add_base(self._as_base(partial))
+                self._accept(self._partial.commit)
+            self._detached = self._detached or self._partial.detached
+            self._plan.add_base(self._as_base(self._partial))
         try:
             self._use_delta()
             self._fetch()
         except BaseException:
             self._keep_partial()
             raise
+        if self._options.part is not None:
+            return self._store_part()
         result = self._store()
-        drop_partial(self._repository, self._checksum)
+        drop_partial(self._repository, self._checksum, self._tag)
         return result
+
+    def _known_objects(self) -> dict[Checksum, tuple[bytes, ObjectID | None]]:
+        """Return all that is here of the commit, whoever brought it."""
+        known = {} if self._partial is None else self._partial.as_dict()
+        known.update(self._delta_objects)
+        known.update(self._plan.objects)
+        return known
 
     def _keep_partial(self) -> None:
         """Keep what has been fetched for the next pull; the error that ended this one matters more."""
-        objects = {**self._delta_objects, **self._plan.objects}
+        objects = self._known_objects()
         if self._checksum not in objects:
             return
+        image = None if self._partial is None else self._partial.image
         try:
-            save_partial(self._repository, self._checksum, objects)
+            save_partial(self._repository, self._checksum, objects, image)
         except (CfsError, OSError) as error:
             self._report(Message(f"what was fetched could not be kept for the next pull: {error}"))
 
@@ -292,11 +324,11 @@ class _Pull:
         previous = None
         if self._tag is not None:
             check_binding(self._checksum, commit, self._tag)
-            previous = find_tag(self._repository, self._tag)
+            previous = find_tag(self._repository, self._tag) or find_part_tag(self._repository, self._tag)
         for checksum in dict.fromkeys((previous, commit.parent)):
             if checksum in {None, self._checksum}:
                 continue
-            stream = self._open_stored(checksum)
+            stream = self._open_stored(checksum) or find_partial(self._repository, checksum)
             if stream is None:
                 continue
             if self._tag is not None and checksum == previous and not self._options.allow_downgrade:
@@ -398,6 +430,15 @@ class _Pull:
 
     # Storing
 
+    def _store_part(self) -> PullResult:
+        """Make images of what is here of the commit, and name them and that."""
+        assert self._plan.commit is not None
+        objects = self._known_objects()
+        collected = CollectedCommit(self._checksum, self._plan.commit, objects, is_partial=True)
+        images = store_images(self._repository, collected, self._options.xattr_names)
+        stream_id = store_part(self._repository, self._checksum, objects, images, self._tag, self._detached)
+        return self._result(stream_id, images[self._repository.erofs_versions[0]])
+
     def _store(self) -> PullResult:
         """Make the images, and name everything."""
         plan = self._plan
@@ -419,12 +460,15 @@ class _Pull:
             flush.finish()
         contents = {object_id for _, object_id in plan.objects.values() if object_id is not None}
         self._repository.remember((*contents, *images.values(), stream_id))
-        counts = plan.counts
+        return self._result(stream_id, images[self._repository.erofs_versions[0]])
+
+    def _result(self, stream_id: ObjectID, image_id: ObjectID) -> PullResult:
+        counts = self._plan.counts
         use = self._delta_use or DeltaUse("none")
         return PullResult(
             self._checksum,
             stream_id,
-            images[self._repository.erofs_versions[0]],
+            image_id,
             self._tag,
             counts.metadata + use.metadata,
             counts.files + use.files,
@@ -432,4 +476,5 @@ class _Pull:
             self._stored_objects,
             self._stored_bytes,
             use.parts,
+            is_partial=self._options.part is not None,
         )

@@ -258,6 +258,10 @@ class RemoteSource:
 
         return self._fetcher.transfer(next_job)
 
+    def list_ref_names(self) -> list[str]:
+        """Return the names of all refs in the summary; see `Source.list_ref_names`."""
+        return [ref.name for ref in self.list_refs()]
+
     def find_detached(self, commit: Checksum) -> bytes | None:
         """Return the detached metadata of a commit, or None; see `Source.find_detached`.
 
@@ -266,7 +270,7 @@ class RemoteSource:
         """
         digits = commit.hex()
         path = f"objects/{digits[:2]}/{digits[2:]}.commitmeta"
-        return self._find_document(path, f"commitmeta object {digits}", MAX_METADATA_SIZE) or None
+        return self.find_document(path, f"commitmeta object {digits}", MAX_METADATA_SIZE) or None
 
     def explain_missing(self, commit: Checksum) -> None:
         """Know nothing: what a server lacks, it does not say why; see `Source.explain_missing`."""

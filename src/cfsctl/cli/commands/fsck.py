@@ -6,6 +6,7 @@ import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.parameters import json_option
+from cfsctl.cli.partial_commits import find_partial_commits, partial_json, partial_lines
 from cfsctl.cli.render import format_json
 from cfsctl.errors import IntegrityError
 
@@ -21,10 +22,11 @@ def command(session: Session, *, as_json: bool, metadata_only: bool, deep: bool)
 
     with session.open_repository() as repository:
         report = check_repository(repository, metadata_only=metadata_only, deep=deep)
+        parts = find_partial_commits(repository)
     if as_json:
-        click.echo(format_json(report.as_dict()))
+        click.echo(format_json(report.as_dict() | partial_json(parts)))
         return
-    for line in report.lines():
+    for line in (*report.lines(), *partial_lines(parts)):
         click.echo(line)
     if not report.is_ok:
         raise IntegrityError("repository integrity check failed")

@@ -19,9 +19,11 @@ def command(session: Session, source: str, path: str, reference: str | None) -> 
     it is copied. SOURCE is a tag, a commit ID, or the unique beginning of one.
     """
     from cfsctl.ostree.export import export_commit  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.partial import check_whole  # noqa: PLC0415 - the same
     from cfsctl.ostree.refs import resolve_source  # noqa: PLC0415 - the same
 
     with session.open_repository() as repository:
+        check_whole(repository, source)
         checksum = resolve_source(repository, source)
         export_commit(repository, checksum, path, reference)
     click.echo(f"commit  {checksum.hex()}")

@@ -8,6 +8,7 @@ import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.outcome import printable
+from cfsctl.progress import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,10 +27,12 @@ def command(session: Session, *, source: str, metadata: bool) -> None:
     SOURCE is a tag, a commit ID, or the unique beginning of one.
     """
     from cfsctl.ostree.commit_metadata import iter_metadata_lines  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.refs import open_commit, resolve_source  # noqa: PLC0415 - the same
+    from cfsctl.ostree.partial import describe_part, open_source  # noqa: PLC0415 - the same
 
     with session.open_repository() as repository:
-        stream = open_commit(repository, resolve_source(repository, source))
+        stream = open_source(repository, source)
+    if stream.is_partial:
+        session.reporter(Message(describe_part(stream)))
     if metadata:
         for line in iter_metadata_lines(stream.commit.metadata):
             click.echo(printable(line))

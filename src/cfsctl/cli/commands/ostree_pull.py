@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--no-delta", is_flag=True, help="Fetch objects one by one, even if there is a static delta.")
 @pass_session
 def command(session: Session, *, url: str, no_delta: bool, **arguments: Unpack[PullArguments]) -> None:
-    """Pull REF, a ref or a commit ID, from the archive repository at URL.
+    """Pull each REF..., a ref or a commit ID, from the archive repository at URL.
 
     A ref becomes a tag of the same name. Static deltas are used where they cost less than objects.
     """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--delta", is_flag=True, help="Use static deltas of the repository, as pull does.")
 @pass_session
 def command(session: Session, *, path: str, delta: bool, **arguments: Unpack[PullArguments]) -> None:
-    """Pull REF, a ref or a commit ID, from the repository in the directory PATH.
+    """Pull each REF..., a ref or a commit ID, from the repository in the directory PATH.
 
     The repository may be in any mode, and may have parent repositories. REF may also be REMOTE:NAME,
     COLLECTION:NAME, or a path as remotes/REMOTE/NAME. A ref becomes a tag of the same name.

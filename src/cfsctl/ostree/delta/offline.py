@@ -62,6 +62,13 @@ class NothingElse:
             self._fail(checksum, ObjectKind.FILE)
         return iter(())
 
+    def list_ref_names(self) -> list[str]:
+        """Have none; see `Source.list_ref_names`."""
+        return []
+
+    def find_detached(self, commit: Checksum) -> None:
+        """Have none; see `Source.find_detached`."""
+
     def explain_missing(self, commit: Checksum) -> str | None:
         """Name the objects that the delta leaves out; see `Source.explain_missing`."""
         del commit
