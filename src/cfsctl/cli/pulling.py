@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 import click
 
+from cfsctl.cli.outcome import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TypeVar, Unpack
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from cfsctl.ostree.delta.store import DeltaStore
     from cfsctl.ostree.pull import PullResult
     from cfsctl.ostree.source import Source
+    from cfsctl.ostree.trust.policy import TrustPolicy
 
     F = TypeVar("F", bound=Callable[..., object])
 
@@ -63,7 +66,11 @@ def pull_options(function: F) -> F:
 
 
 def pull_from(
-    source: Source, session: Session, deltas: DeltaStore | None = None, **arguments: Unpack[PullArguments]
+    source: Source,
+    session: Session,
+    deltas: DeltaStore | None = None,
+    trust: TrustPolicy | None = None,
+    **arguments: Unpack[PullArguments],
 ) -> None:
     """Pull from a source, which is closed afterwards; print each result as soon as it is there."""
     from cfsctl.ostree.pull import pull  # noqa: PLC0415 - keeps --help quick
@@ -84,6 +91,7 @@ def pull_from(
                     xattr_names=XattrNames(arguments["ostree_xattr_names"]),
                     allow_downgrade=arguments["allow_downgrade"],
                     deltas=deltas,
+                    trust=trust,
                     subpaths=arguments["subpaths"],
                     also_bases=pulled[-_BASES:],
                 )
@@ -103,6 +111,8 @@ def commit_lines(result: PullResult) -> Iterator[str]:
     yield f"image   {result.image_id.hex()}"
     if result.tag is not None:
         yield f"tagged  {result.tag}"
+    for one in result.verified:
+        yield f"signed  {printable(one.describe())}"
 
 
 def _lines(result: PullResult) -> Iterator[str]:

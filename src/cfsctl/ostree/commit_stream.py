@@ -45,6 +45,9 @@ IMAGE_REF: Final = "composefs.image"
 DETACHED_REF: Final = "ostree.commitmeta"
 """Name under which a commit stream keeps detached metadata."""
 
+RECORD_REF: Final = "cfsctl.signatures"
+"""Name under which a commit stream keeps the record of the signatures that were found good."""
+
 NO_OBJECT: Final = 0xFFFFFFFF
 """Instead of an object's number: the data is all there is."""
 
@@ -80,6 +83,7 @@ class CommitStream:
         image: The commit's EROFS image, or None if the stream does not name one.
         detached: The object that is the commit's detached metadata, or None if there is none.
         is_partial: Whether this is not all of the commit.
+        record: The object that says which signatures were found good, or None if none were looked at.
     """
 
     is_partial = False
@@ -92,6 +96,7 @@ class CommitStream:
         checksum: Checksum | None = None,
         image: ObjectID | None = None,
         detached: ObjectID | None = None,
+        record: ObjectID | None = None,
     ) -> None:
         """Check the table and the commit.
 
@@ -101,6 +106,7 @@ class CommitStream:
             checksum: What the commit must be, or None to take what is found.
             image: The commit's image, or None.
             detached: Its detached metadata, or None.
+            record: The record of its signatures, or None.
 
         Raises:
             CommitStreamError: No commit stream.
@@ -109,6 +115,7 @@ class CommitStream:
         self.object_refs = object_refs
         self.image = image
         self.detached = detached
+        self.record = record
         position, ends = _read_head(content)
         count = ends[-1]
         places_start = _HEAD.size + count * CHECKSUM_SIZE
@@ -154,6 +161,7 @@ class CommitStream:
             checksum=checksum,
             image=named.get(IMAGE_REF),
             detached=named.get(DETACHED_REF),
+            record=named.get(RECORD_REF),
         )
         stream.is_partial = content_type is ContentType.OSTREE_PARTIAL
         return stream

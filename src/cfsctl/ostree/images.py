@@ -15,7 +15,7 @@ from cfsctl.erofs.format import XATTR_OVERLAY_PREFIX, XATTR_PREFIXES, ErofsError
 from cfsctl.erofs.superblock import read_superblock
 from cfsctl.errors import IntegrityError
 from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.ostree.commit_stream import DETACHED_REF, IMAGE_REF, write_commit_stream
+from cfsctl.ostree.commit_stream import DETACHED_REF, IMAGE_REF, RECORD_REF, write_commit_stream
 from cfsctl.ostree.objects import OstreeObjectError, parse_dirmeta, parse_zlib_file_header
 from cfsctl.ostree.refs import open_commit, stream_name
 from cfsctl.ostree.to_tree import XattrNames, commit_to_filesystem
@@ -189,7 +189,8 @@ def _replace_image(
     image = images[repository.erofs_versions[0]]
     if image == old:
         return image
-    name_commit(repository, stream.checksum, stream.as_dict(), images, detached=stream.detached)
+    objects = stream.as_dict()
+    name_commit(repository, stream.checksum, objects, images, detached=stream.detached, record=stream.record)
     if old is not None:
         reporter(
             Message(
@@ -208,6 +209,7 @@ def name_commit(
     tag: str | None = None,
     sync: Callable[[], None] | None = None,
     detached: ObjectID | None = None,
+    record: ObjectID | None = None,
 ) -> ObjectID:
     """Store a commit's stream, make everything durable, and only then name images, stream and tag.
 
@@ -219,6 +221,7 @@ def name_commit(
         tag: The stream ref to move to it, or None.
         sync: Makes everything durable; None is the repository's barrier.
         detached: The object that is its detached metadata, or None.
+        record: The object that says which signatures were found good, or None.
 
     Returns:
         The ID of the splitstream object.
@@ -229,6 +232,8 @@ def name_commit(
     }
     if detached is not None:
         named[DETACHED_REF] = detached
+    if record is not None:
+        named[RECORD_REF] = record
     stream_id = write_commit_stream(
         repository.objects,
         repository.algorithm,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cfsctl.errors import CfsError, FormatError, IntegrityError
 from cfsctl.ostree.collected import CollectedCommit
 from cfsctl.ostree.delta.use import DeltaUse
-from cfsctl.ostree.detached import check_detached, store_detached
+from cfsctl.ostree.detached import check_detached, read_detached, store_detached
 from cfsctl.ostree.file_workers import FileWorkers
 from cfsctl.ostree.images import ensure_image, find_image, name_commit, store_images
 from cfsctl.ostree.partial import drop_partial, find_part_tag, find_partial, save_partial, store_part
@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from cfsctl.ostree.objects import Commit, ObjectKind
     from cfsctl.ostree.parts import TreePart
     from cfsctl.ostree.source import Source
+    from cfsctl.ostree.trust.gate import Gate
+    from cfsctl.ostree.trust.policy import TrustPolicy
+    from cfsctl.ostree.trust.verdict import Verified
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
     from cfsctl.repository.objects import ObjectStore
@@ -83,6 +86,7 @@ class PullResult:
         stored_bytes: Size of that.
         is_partial: Whether only a part of the commit is here.
         delta_parts: Parts of a static delta that made some of these objects.
+        verified: The signatures by which the commit is trusted, if any had to be.
     """
 
     commit: Checksum
@@ -96,6 +100,7 @@ class PullResult:
     stored_bytes: int = 0
     delta_parts: int = 0
     is_partial: bool = False
+    verified: tuple[Verified, ...] = ()
 
 
 def pull(
@@ -113,6 +118,7 @@ def pull(
     only_delta: bool = False,
     subpaths: Sequence[str] = (),
     also_bases: Sequence[Checksum] = (),
+    trust: TrustPolicy | None = None,
 ) -> PullResult:
     """Bring a commit into the repository, and make the tag of its ref name it.
 
@@ -130,6 +136,7 @@ def pull(
         only_delta: Fail if no delta can be used.
         also_bases: Further commits whose objects need not be fetched, asked from the last one on.
         subpaths: Pull only what is at these paths; what was pulled of the commit before stays.
+        trust: What the commit has to prove; what a summary has to, its source sees to.
 
     Returns:
         What was done. If a ref was given, its tag names the commit now, also if all was there before.
@@ -137,7 +144,7 @@ def pull(
     Raises:
         SourceError, FetchError: The source lacks something, or does not answer as it should.
         FormatError, IntegrityError: Something is not valid; the message names the object.
-        PolicyError: The commit must not have this ref.
+        PolicyError: The commit must not have this ref, or is not signed as it has to be.
         CommitNotFoundError: There is no commit of the base name.
         InvalidSubpathError, SubpathNotFoundError: A subpath is none, or the commit does not have it.
         OSError: Something could not be stored.
@@ -145,7 +152,7 @@ def pull(
     part = parse_subpaths(subpaths)
     repository.check_writable()
     options = _Options(
-        base_name, workers, xattr_names, allow_downgrade, limits, deltas, only_delta, part, also_bases
+        base_name, workers, xattr_names, allow_downgrade, limits, deltas, only_delta, part, also_bases, trust
     )
     checksum = parse_commit_id(ref_or_commit)
     tag = None
@@ -166,6 +173,7 @@ class _Options(NamedTuple):
     only_delta: bool
     part: TreePart | None
     also_bases: Sequence[Checksum]
+    trust: TrustPolicy | None
 
 
 class StoredBase:
@@ -206,6 +214,9 @@ class _Pull:
         self._plan = PullPlan(checksum, limits=options.limits, part=options.part)
         self._partial: CommitStream | None = None
         self._is_accepted = False
+        self._gate: Gate | None = None
+        self._is_detached_known = False
+        self._found_detached: bytes | None = None
         self._delta_use: DeltaUse | None = None
         self._delta_objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
         self._detached: ObjectID | None = None
@@ -215,7 +226,7 @@ class _Pull:
         base = self._open_named_base()
         stored = self._open_stored(self._checksum)
         if stored is not None:
-            self._accept(stored.commit)
+            self._accept(stored.commit, stored.commit_data, stored)
             if self._is_whole(stored):
                 return self._keep(stored)
             self._detached = stored.detached
@@ -228,7 +239,7 @@ class _Pull:
         self._partial = find_partial(self._repository, self._checksum)
         if self._partial is not None:
             if not self._is_accepted:
-                self._accept(self._partial.commit)
+                self._accept(self._partial.commit, self._partial.commit_data)
             self._detached = self._detached or self._partial.detached
             self._plan.add_base(self._as_base(self._partial))
         try:
@@ -306,11 +317,22 @@ class _Pull:
     def _keep(self, stored: CommitStream) -> PullResult:
         """Finish where nothing had to be fetched: the image and the tag may still be wrong."""
         image = ensure_image(self._repository, stored, None, self._options.xattr_names, self._report)
+        self._update_record(stored)
         stream_id = self._repository.streams.find(stream_name(self._checksum))
         assert stream_id is not None
         self._repository.streams.link(stream_name(self._checksum), stream_id, self._tag_ref)
         self._repository.verified.save(self._repository.sync)
-        return PullResult(self._checksum, stream_id, image, self._tag)
+        return PullResult(self._checksum, stream_id, image, self._tag, verified=self._verified)
+
+    def _update_record(self, stored: CommitStream) -> None:
+        """Keep signatures that were found good with a commit that was stored without, or with other ones."""
+        if self._gate is None or self._gate.detached is None:
+            return
+        detached, record = store_detached(self._repository, self._gate.detached), self._store_record()
+        if (detached, record) != (stored.detached, stored.record):
+            objects = {checksum: found for checksum in stored if (found := stored.find(checksum))}
+            images = store_images(self._repository, stored, self._options.xattr_names)
+            name_commit(self._repository, self._checksum, objects, images, detached=detached, record=record)
 
     @property
     def _tag_ref(self) -> str | None:
@@ -318,9 +340,16 @@ class _Pull:
 
     # The commit
 
-    def _accept(self, commit: Commit) -> None:
+    def _accept(
+        self,
+        commit: Commit,
+        data: bytes,
+        stored: CommitStream | None = None,
+        embedded: bytes | None = None,
+    ) -> None:
         """Look at the commit before anything of its tree is asked for; find bases that it suggests."""
         self._is_accepted = True
+        self._check_signatures(commit, data, stored, embedded)
         previous = None
         if self._tag is not None:
             check_binding(self._checksum, commit, self._tag)
@@ -334,6 +363,27 @@ class _Pull:
             if self._tag is not None and checksum == previous and not self._options.allow_downgrade:
                 check_not_older(self._tag, (checksum, stream.commit), (self._checksum, commit))
             self._plan.add_base(self._as_base(stream))
+
+    def _check_signatures(
+        self, commit: Commit, data: bytes, stored: CommitStream | None, embedded: bytes | None
+    ) -> None:
+        """Check that the commit may come in; signatures are looked for where it comes from, and then here."""
+        if self._options.trust is None:
+            return
+        from cfsctl.ostree.trust.gate import Gate  # noqa: PLC0415 - many pulls verify nothing
+
+        self._gate = Gate(self._options.trust)
+        found = [self._find_detached, lambda: embedded]
+        if stored is not None:
+            found.append(lambda: read_detached(self._repository, stored))
+        self._gate.check(self._checksum, commit, data, found)
+
+    def _find_detached(self) -> bytes | None:
+        """Return the detached metadata as the source has it, which is asked for once."""
+        if not self._is_detached_known:
+            self._found_detached = self._source.find_detached(self._checksum)
+            self._is_detached_known = True
+        return self._found_detached
 
     # Deltas
 
@@ -357,7 +407,7 @@ class _Pull:
             if commit is None:
                 return
             if not self._is_accepted:
-                self._accept(commit)
+                self._accept(commit, delta.made.objects[self._checksum][0], embedded=delta.commitmeta)
             self._plan.add_base(delta.made)
             candidate = delta.choose(self._plan)
             if candidate is not None:
@@ -393,8 +443,10 @@ class _Pull:
         self._plan.check_complete()
 
     def _fetch_all(self, workers: FileWorkers) -> None:
-        detached = self._source.find_detached(self._checksum)
+        detached = self._find_detached()
         self._fetch_metadata(workers)
+        if self._gate is not None and self._gate.detached is not None:
+            detached = self._gate.detached
         if detached is not None:
             check_detached(self._checksum, detached)
             self._detached = store_detached(self._repository, detached)
@@ -408,7 +460,7 @@ class _Pull:
         def deliver(checksum: Checksum, kind: ObjectKind, data: bytes) -> None:
             self._plan.deliver(checksum, kind, data)
             if not self._is_accepted and self._plan.commit is not None:
-                self._accept(self._plan.commit)
+                self._accept(self._plan.commit, data)
             workers.add(self._plan.take_files())
             self._take(workers.poll(0))
             self._report(Advanced(METADATA_ID, self._plan.counts.metadata, None))
@@ -454,7 +506,14 @@ class _Pull:
             collected = CollectedCommit(self._checksum, plan.commit, plan.objects)
             images = store_images(self._repository, collected, self._options.xattr_names)
             stream_id = name_commit(
-                self._repository, self._checksum, plan.objects, images, self._tag_ref, sync, self._detached
+                self._repository,
+                self._checksum,
+                plan.objects,
+                images,
+                self._tag_ref,
+                sync,
+                self._detached,
+                self._store_record(),
             )
         finally:
             flush.finish()
@@ -477,4 +536,17 @@ class _Pull:
             self._stored_bytes,
             use.parts,
             is_partial=self._options.part is not None,
+            verified=self._verified,
         )
+
+    @property
+    def _verified(self) -> tuple[Verified, ...]:
+        return () if self._gate is None else tuple(self._gate.verified)
+
+    def _store_record(self) -> ObjectID | None:
+        """Store which signatures were found good, if any were looked at."""
+        if not self._verified:
+            return None
+        from cfsctl.ostree.trust.gate import store_record  # noqa: PLC0415 - many pulls verify nothing
+
+        return store_record(self._repository, self._verified)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import Checksum
     from cfsctl.http.fetcher import BodySink, Fetcher
     from cfsctl.ostree.source import FileSink
+    from cfsctl.ostree.trust.policy import TrustPolicy
 
 T = TypeVar("T")
 
@@ -74,12 +75,13 @@ class RemoteSource:
         description: Its URL without user name and password.
     """
 
-    def __init__(self, url: str, fetcher: Fetcher | None = None) -> None:
+    def __init__(self, url: str, fetcher: Fetcher | None = None, trust: TrustPolicy | None = None) -> None:
         """Check the URL; nothing is asked of the server yet.
 
         Args:
             url: Root of the repository, http or https.
             fetcher: What fetches; None is the fastest that is installed, with default limits.
+            trust: What the summary has to prove; if anything, refs are taken from nowhere else.
 
         Raises:
             InvalidURLError: Not a URL we can fetch from.
@@ -90,6 +92,7 @@ class RemoteSource:
         self._query = f"?{parts.query}" if parts.query else ""
         self.description = redact_url(self._base)
         self._fetcher = fetcher or open_fetcher()
+        self._trust = trust
         self._summary: Summary | None = None
         self._is_summary_known = False
         self._commit_sizes: dict[Checksum, int] = {}
@@ -105,6 +108,7 @@ class RemoteSource:
 
         Raises:
             RefNotFoundError: Neither has the ref.
+            SignatureError: The summary must be signed, and is not by a key that counts.
             InvalidRefError: No valid name, or a ref file that holds no checksum.
             SummaryError: The server's summary is none, or contradicts itself.
             TransferError: The server did not answer as it should.
@@ -113,6 +117,8 @@ class RemoteSource:
         summary = self.find_summary()
         ref = summary.refs.get(name) if summary is not None else None
         if ref is None:
+            if self.must_verify_summary:
+                raise RefNotFoundError(name, f"the summary of {self.description}")
             return self._read_ref_file(name)
         self._commit_sizes[ref.checksum] = ref.commit_size
         return ref.checksum
@@ -142,9 +148,28 @@ class RemoteSource:
         """
         if not self._is_summary_known:
             data = self.find_document("summary", "summary", MAX_SUMMARY_SIZE)
+            if self.must_verify_summary:
+                self._verify_summary(data)
             self._summary = None if data is None else self._parse_summary(data)
             self._is_summary_known = True
         return self._summary
+
+    @property
+    def must_verify_summary(self) -> bool:
+        """Whether the summary is the only place for names, and must be signed."""
+        return self._trust is not None and bool(self._trust.summaries)
+
+    def _verify_summary(self, data: bytes | None) -> None:
+        """Check the signatures of the summary, byte by byte as it came."""
+        from cfsctl.ostree.trust.policy import verify  # noqa: PLC0415 - most pulls verify none
+        from cfsctl.ostree.trust.verdict import SignatureError  # noqa: PLC0415 - the same
+
+        assert self._trust is not None
+        what = f"summary of {self.description}"
+        if data is None:
+            raise SignatureError(f"{what}: expected a signed one, found none")
+        signatures = self.find_document("summary.sig", "summary.sig", MAX_SUMMARY_SIZE)
+        verify(what, data, signatures, self._trust, self._trust.summaries)
 
     def _parse_summary(self, data: bytes) -> Summary:
         try:

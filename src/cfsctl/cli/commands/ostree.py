@@ -21,6 +21,7 @@ COMMANDS = {
     "pull-local": "ostree_pull_local",
     "tag": "ostree_tag",
     "untag": "ostree_untag",
+    "verify": "ostree_verify",
 }
 
 

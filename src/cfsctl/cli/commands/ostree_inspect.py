@@ -11,10 +11,11 @@ from cfsctl.cli.outcome import printable
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from cfsctl.digest import Checksum
     from cfsctl.ostree.objects import Commit
+    from cfsctl.ostree.trust.verdict import Verified
 
 
 @click.command("inspect")
@@ -28,26 +29,30 @@ def command(session: Session, *, source: str, metadata: bool) -> None:
     """
     from cfsctl.ostree.commit_metadata import iter_metadata_lines  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.partial import describe_part, open_source  # noqa: PLC0415 - the same
+    from cfsctl.ostree.trust.gate import read_record  # noqa: PLC0415 - the same
 
     with session.open_repository() as repository:
         stream = open_source(repository, source)
+        verified = read_record(repository, stream)
     if stream.is_partial:
         session.reporter(Message(describe_part(stream)))
     if metadata:
         for line in iter_metadata_lines(stream.commit.metadata):
             click.echo(printable(line))
         return
-    for line in _lines(stream.checksum, stream.commit):
+    for line in _lines(stream.checksum, stream.commit, verified):
         click.echo(line)
 
 
-def _lines(checksum: Checksum, commit: Commit) -> Iterator[str]:
+def _lines(checksum: Checksum, commit: Commit, verified: Iterable[Verified]) -> Iterator[str]:
     yield f"commit  {checksum.hex()}"
     if commit.parent is not None:
         yield f"parent  {commit.parent.hex()}"
     yield f"date    {_format_time(commit.timestamp_s)}"
     yield f"tree    {commit.root_dirtree.hex()}"
     yield f"dirmeta {commit.root_dirmeta.hex()}"
+    for one in verified:
+        yield f"signed  {printable(one.describe())}"
     for text in (commit.subject, commit.body):
         if text:
             yield ""

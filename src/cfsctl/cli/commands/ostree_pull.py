@@ -8,23 +8,42 @@ import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.pulling import PullArguments, pull_from, pull_options
+from cfsctl.cli.trusting import (
+    TrustArguments,
+    find_remote,
+    load_policy,
+    split_arguments,
+    trust_options,
+)
 
 if TYPE_CHECKING:
     from typing import Unpack
 
 
+class _Arguments(PullArguments, TrustArguments):
+    """All options that other commands have as well."""
+
+
 @click.command("pull")
 @click.argument("url")
 @pull_options
+@trust_options
+@click.option("--verify-summary", is_flag=True, help="Demand the same signatures of the summary.")
 @click.option("--no-delta", is_flag=True, help="Fetch objects one by one, even if there is a static delta.")
 @pass_session
-def command(session: Session, *, url: str, no_delta: bool, **arguments: Unpack[PullArguments]) -> None:
+def command(
+    session: Session, *, url: str, no_delta: bool, verify_summary: bool, **arguments: Unpack[_Arguments]
+) -> None:
     """Pull each REF..., a ref or a commit ID, from the archive repository at URL.
 
-    A ref becomes a tag of the same name. Static deltas are used where they cost less than objects.
+    URL may also be the name of a configured remote; what its configuration demands is demanded then. A ref
+    becomes a tag of the same name. Static deltas are used where they cost less than objects.
     """
     from cfsctl.ostree.delta.remote import RemoteDeltas  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.remote import RemoteSource  # noqa: PLC0415 - brings the HTTP client along
 
-    source = RemoteSource(url)
-    pull_from(source, session, None if no_delta else RemoteDeltas(source), **arguments)
+    about_trust, about_pull = split_arguments(arguments)
+    remote = None if "://" in url else find_remote(about_trust, url)
+    trust = load_policy(about_trust, remote=remote, summary=verify_summary)
+    source = RemoteSource(url if remote is None else remote.url, trust=trust)
+    pull_from(source, session, None if no_delta else RemoteDeltas(source), trust, **about_pull)

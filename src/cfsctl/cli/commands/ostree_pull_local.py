@@ -8,17 +8,23 @@ import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.pulling import PullArguments, pull_from, pull_options
+from cfsctl.cli.trusting import TrustArguments, load_policy, split_arguments, trust_options
 
 if TYPE_CHECKING:
     from typing import Unpack
 
 
+class _Arguments(PullArguments, TrustArguments):
+    """All options that other commands have as well."""
+
+
 @click.command("pull-local")
 @click.argument("path")
 @pull_options
+@trust_options
 @click.option("--delta", is_flag=True, help="Use static deltas of the repository, as pull does.")
 @pass_session
-def command(session: Session, *, path: str, delta: bool, **arguments: Unpack[PullArguments]) -> None:
+def command(session: Session, *, path: str, delta: bool, **arguments: Unpack[_Arguments]) -> None:
     """Pull each REF..., a ref or a commit ID, from the repository in the directory PATH.
 
     The repository may be in any mode, and may have parent repositories. REF may also be REMOTE:NAME,
@@ -26,5 +32,11 @@ def command(session: Session, *, path: str, delta: bool, **arguments: Unpack[Pul
     """
     from cfsctl.ostree.delta.store import LocalDeltas  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.local import LocalSource  # noqa: PLC0415 - the same
+    from cfsctl.ostree.trust.gate import check_local_refs  # noqa: PLC0415 - the same
 
-    pull_from(LocalSource(path), session, LocalDeltas(path) if delta else None, **arguments)
+    about_trust, about_pull = split_arguments(arguments)
+    trust = load_policy(about_trust)
+    source = LocalSource(path)
+    if trust is not None:
+        check_local_refs(trust, about_pull["refs"])
+    pull_from(source, session, LocalDeltas(path) if delta else None, trust, **about_pull)
