@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
 from cfsctl.cli.outcome import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import TypeVar, Unpack
 
     from cfsctl.cli.context import Session
@@ -35,6 +35,11 @@ class PullArguments(TypedDict):
     base_name: str | None
     allow_downgrade: bool
     ostree_xattr_names: str
+
+
+def pick(names: Iterable[str], arguments: Mapping[str, object]) -> Any:  # noqa: ANN401 - a TypedDict's
+    """Return the options with the names of a TypedDict, as one."""
+    return {name: arguments[name] for name in names}
 
 
 def pull_options(function: F) -> F:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from cfsctl.cli.pulling import PullArguments
     from cfsctl.ostree.trust.keys import SignKey
     from cfsctl.ostree.trust.policy import TrustPolicy
     from cfsctl.ostree.trust.remotes import Remote
@@ -53,14 +52,6 @@ def trust_options(function: F) -> F:
     ):
         function = decorate(function)
     return function
-
-
-def split_arguments(arguments: Mapping[str, object]) -> tuple[TrustArguments, PullArguments]:
-    """Return the options about trust, and those about the pull."""
-    names = TrustArguments.__annotations__
-    trust = {name: value for name, value in arguments.items() if name in names}
-    pull = {name: value for name, value in arguments.items() if name not in names}
-    return cast("TrustArguments", trust), cast("PullArguments", pull)
 
 
 def load_policy(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.pulling import PullArguments, pull_from, pull_options
-from cfsctl.cli.trusting import TrustArguments, load_policy, split_arguments, trust_options
+from cfsctl.cli.pulling import PullArguments, pick, pull_from, pull_options
+from cfsctl.cli.trusting import TrustArguments, load_policy, trust_options
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -34,9 +34,9 @@ def command(session: Session, *, path: str, delta: bool, **arguments: Unpack[_Ar
     from cfsctl.ostree.local import LocalSource  # noqa: PLC0415 - the same
     from cfsctl.ostree.trust.gate import check_local_refs  # noqa: PLC0415 - the same
 
-    about_trust, about_pull = split_arguments(arguments)
-    trust = load_policy(about_trust)
+    trust = load_policy(pick(TrustArguments.__annotations__, arguments))
     source = LocalSource(path)
     if trust is not None:
-        check_local_refs(trust, about_pull["refs"])
-    pull_from(source, session, LocalDeltas(path) if delta else None, trust, **about_pull)
+        check_local_refs(trust, arguments["refs"])
+    deltas = LocalDeltas(path) if delta else None
+    pull_from(source, session, deltas, trust, **pick(PullArguments.__annotations__, arguments))
