@@ -80,10 +80,12 @@ class Puller:
 
 
 def requested(server: Nginx) -> dict[str, int]:
-    """Return how many requests there were, by the first component of the path."""
+    """Return how many requests there were, by the first component of the path; signatures are left out."""
     counts: dict[str, int] = {}
     for _, _, path in server.read_requests():
         kind = path.split("/")[1]
+        if path.endswith(".commitmeta"):
+            continue
         counts[kind] = counts.get(kind, 0) + 1
     return counts
 

@@ -55,6 +55,7 @@ class FakeOstreeRepository:
         objects: What is there; change it to lie.
         refs: What each ref stands for.
         asked: How often each object was asked for, in this process.
+        detached: Detached metadata of commits.
         chunk_size: Content is handed out in pieces of this size; None is in one piece.
     """
 
@@ -65,6 +66,7 @@ class FakeOstreeRepository:
         self.refs: dict[str, Checksum] = {}
         self.asked: Counter[tuple[Checksum, ObjectKind]] = Counter()
         self.chunk_size: int | None = None
+        self.detached: dict[Checksum, bytes] = {}
 
     # Making objects
 
@@ -169,6 +171,12 @@ class FakeOstreeRepository:
         if (checksum, kind) not in self.objects:
             raise ObjectMissingError(checksum, kind, self.description)
         return self.objects[checksum, kind]
+
+    def list_ref_names(self) -> list[str]:
+        return list(self.refs)
+
+    def find_detached(self, commit: Checksum) -> bytes | None:
+        return self.detached.get(commit)
 
     def explain_missing(self, commit: Checksum) -> None:
         """Know nothing."""

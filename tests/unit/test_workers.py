@@ -183,6 +183,18 @@ def test_error_that_cannot_travel_is_described() -> None:
         _run(_raise(_Unpicklable()), 3)
 
 
+def test_an_error_travels_without_a_cause_that_cannot() -> None:
+    """Extension modules raise classes that nobody finds by their name."""
+    nameless = type("Nameless", (Exception,), {"__module__": "nowhere"})
+
+    def work(_number: int) -> int:
+        raise DigestMismatchError("object 12", expected="aa", actual="bb") from nameless("deep down")
+
+    with pytest.raises(DigestMismatchError, match="object 12") as caught:
+        _run(lambda: work, 1)
+    assert str(caught.value.__cause__) == "Nameless: deep down"
+
+
 def test_results_before_an_error_are_not_lost() -> None:
     seen: list[int] = []
     with WorkerPool(_raise(ValueError("no")), 1) as pool:

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
+from cfsctl.cli.outcome import printable
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import TypeVar, Unpack
 
     from cfsctl.cli.context import Session
+    from cfsctl.digest import Checksum
     from cfsctl.ostree.delta.store import DeltaStore
     from cfsctl.ostree.pull import PullResult
     from cfsctl.ostree.source import Source
+    from cfsctl.ostree.trust.policy import TrustPolicy
 
     F = TypeVar("F", bound=Callable[..., object])
+
+
+_BASES = 8
+"""Commits of the same run from which objects are taken that the next one shares."""
 
 
 class PullArguments(TypedDict):
     """What `pull_options` adds to a command."""
 
-    ref: str
+    refs: tuple[str, ...]
+    mirror: bool
+    subpaths: tuple[str, ...]
     base_name: str | None
     allow_downgrade: bool
     ostree_xattr_names: str
+
+
+def pick(names: Iterable[str], arguments: Mapping[str, object]) -> Any:  # noqa: ANN401 - a TypedDict's
+    """Return the options with the names of a TypedDict, as one."""
+    return {name: arguments[name] for name in names}
 
 
 def pull_options(function: F) -> F:
@@ -39,35 +54,59 @@ def pull_options(function: F) -> F:
             metavar="TAG",
             help="A commit that is here already and has much in common with the new one.",
         ),
-        click.argument("ref"),
+        click.option(
+            "--mirror", is_flag=True, help="Pull every ref that the repository lists, and no other one."
+        ),
+        click.option(
+            "--subpath",
+            "subpaths",
+            metavar="PATH",
+            multiple=True,
+            help="Pull only this path. Repeatable. The commit is partial until it is pulled whole.",
+        ),
+        click.argument("refs", metavar="REF...", nargs=-1),
     ):
         function = decorate(function)
     return function
 
 
 def pull_from(
-    source: Source, session: Session, deltas: DeltaStore | None = None, **arguments: Unpack[PullArguments]
+    source: Source,
+    session: Session,
+    deltas: DeltaStore | None = None,
+    trust: TrustPolicy | None = None,
+    **arguments: Unpack[PullArguments],
 ) -> None:
-    """Pull from a source, which is closed afterwards, and print the result."""
+    """Pull from a source, which is closed afterwards; print each result as soon as it is there."""
     from cfsctl.ostree.pull import pull  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.to_tree import XattrNames  # noqa: PLC0415 - the same
 
+    if bool(arguments["refs"]) is arguments["mirror"]:
+        raise click.UsageError("name at least one REF, or give --mirror and none")
+    pulled: list[Checksum] = []
     try:
         with session.open_repository() as repository:
-            result = pull(
-                repository,
-                source,
-                arguments["ref"],
-                base_name=arguments["base_name"],
-                reporter=session.reporter,
-                xattr_names=XattrNames(arguments["ostree_xattr_names"]),
-                allow_downgrade=arguments["allow_downgrade"],
-                deltas=deltas,
-            )
+            for ref in arguments["refs"] or source.list_ref_names():
+                result = pull(
+                    repository,
+                    source,
+                    ref,
+                    base_name=arguments["base_name"],
+                    reporter=session.reporter,
+                    xattr_names=XattrNames(arguments["ostree_xattr_names"]),
+                    allow_downgrade=arguments["allow_downgrade"],
+                    deltas=deltas,
+                    trust=trust,
+                    subpaths=arguments["subpaths"],
+                    also_bases=pulled[-_BASES:],
+                )
+                if pulled:
+                    click.echo()
+                pulled.append(result.commit)
+                for line in _lines(result):
+                    click.echo(line)
     finally:
         source.close()
-    for line in _lines(result):
-        click.echo(line)
 
 
 def commit_lines(result: PullResult) -> Iterator[str]:
@@ -77,9 +116,13 @@ def commit_lines(result: PullResult) -> Iterator[str]:
     yield f"image   {result.image_id.hex()}"
     if result.tag is not None:
         yield f"tagged  {result.tag}"
+    for one in result.verified:
+        yield f"signed  {printable(one.describe())}"
 
 
 def _lines(result: PullResult) -> Iterator[str]:
     yield from commit_lines(result)
     how = f"via {result.delta_parts} delta parts" if result.delta_parts else "fetched"
     yield f"objects {result.metadata_fetched} metadata + {result.files_fetched} files {how}"
+    if result.is_partial:
+        yield "partial only some paths of the commit are here"

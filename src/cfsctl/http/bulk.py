@@ -28,7 +28,7 @@ from cfsctl.http.fetcher import (
     find_ca_file,
 )
 from cfsctl.http.process import ProcessLocal
-from cfsctl.http.retry import Backlog, compute_pause, raise_explained
+from cfsctl.http.retry import Backlog, compute_pause, find_other, raise_explained
 from cfsctl.http.slot import DocumentSlot, Slot
 from cfsctl.http.window import Window
 
@@ -141,7 +141,11 @@ class _Line:
             self._window.throttle(now_s)
         pause_s = compute_pause(error, attempt, self._limits)
         if pause_s is None:
-            raise_explained(job, error)
+            other = find_other(job, error)
+            if other is None:
+                raise_explained(job, error)
+            self._backlog.add(now_s, (other, 1))
+            return
         self._statistics.retries += 1
         self._backlog.add(now_s + pause_s, (job, attempt + 1))
 

@@ -218,7 +218,11 @@ class BodySink(Protocol[T_co]):
 
 
 class Job(Protocol[T_co]):
-    """One transfer: from where, how much at most, into what."""
+    """One transfer: from where, how much at most, into what.
+
+    A job may also have a method ``find_other(error)``: asked when the transfer has failed for good, it
+    returns a job for the same thing from elsewhere, which takes its place, or None.
+    """
 
     @property
     def url(self) -> str:

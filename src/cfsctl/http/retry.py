@@ -10,7 +10,7 @@ import heapq
 import random
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar, cast
 
 from cfsctl.http.fetcher import FetchTimeoutError
 
@@ -41,6 +41,12 @@ def compute_pause(
     if error.retry_after_s is not None:
         pause = max(pause, min(error.retry_after_s, limits.retry_after_max_s))
     return pause
+
+
+def find_other(job: Job[object], error: TransferError) -> Job[object] | None:
+    """Return a job for the same thing from elsewhere, if the one that failed for good knows of one."""
+    find = getattr(job, "find_other", None)
+    return None if find is None else cast("Job[object] | None", find(error))
 
 
 def raise_explained(job: Job[object], error: TransferError) -> NoReturn:

@@ -19,7 +19,7 @@ from cfsctl.http.client import Client
 from cfsctl.http.document import Document
 from cfsctl.http.fetcher import THROTTLING_STATUSES, HTTPStatusError, Statistics, TransferError
 from cfsctl.http.process import ProcessLocal
-from cfsctl.http.retry import Backlog, compute_pause, raise_explained
+from cfsctl.http.retry import Backlog, compute_pause, find_other, raise_explained
 from cfsctl.http.window import Window
 
 if TYPE_CHECKING:
@@ -153,7 +153,11 @@ class _Run:
             self._window.throttle(now_s)
         pause_s = compute_pause(error, attempt.number, self._limits)
         if pause_s is None:
-            raise_explained(attempt.job, error)
+            other = find_other(attempt.job, error)
+            if other is None:
+                raise_explained(attempt.job, error)
+            self._backlog.add(now_s, _Attempt(other, 1))
+            return
         self._statistics.retries += 1
         self._backlog.add(now_s + pause_s, _Attempt(attempt.job, attempt.number + 1))
 

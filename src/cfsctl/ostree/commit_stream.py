@@ -42,6 +42,12 @@ if TYPE_CHECKING:
 IMAGE_REF: Final = "composefs.image"
 """Name under which a commit stream keeps its image."""
 
+DETACHED_REF: Final = "ostree.commitmeta"
+"""Name under which a commit stream keeps detached metadata."""
+
+RECORD_REF: Final = "cfsctl.signatures"
+"""Name under which a commit stream keeps the record of the signatures that were found good."""
+
 NO_OBJECT: Final = 0xFFFFFFFF
 """Instead of an object's number: the data is all there is."""
 
@@ -75,7 +81,12 @@ class CommitStream:
         commit_data: The commit as an object.
         object_refs: Objects of the repository that hold large contents.
         image: The commit's EROFS image, or None if the stream does not name one.
+        detached: The object that is the commit's detached metadata, or None if there is none.
+        is_partial: Whether this is not all of the commit.
+        record: The object that says which signatures were found good, or None if none were looked at.
     """
+
+    is_partial = False
 
     def __init__(
         self,
@@ -84,6 +95,8 @@ class CommitStream:
         *,
         checksum: Checksum | None = None,
         image: ObjectID | None = None,
+        detached: ObjectID | None = None,
+        record: ObjectID | None = None,
     ) -> None:
         """Check the table and the commit.
 
@@ -92,6 +105,8 @@ class CommitStream:
             object_refs: The splitstream's object references.
             checksum: What the commit must be, or None to take what is found.
             image: The commit's image, or None.
+            detached: Its detached metadata, or None.
+            record: The record of its signatures, or None.
 
         Raises:
             CommitStreamError: No commit stream.
@@ -99,6 +114,8 @@ class CommitStream:
         """
         self.object_refs = object_refs
         self.image = image
+        self.detached = detached
+        self.record = record
         position, ends = _read_head(content)
         count = ends[-1]
         places_start = _HEAD.size + count * CHECKSUM_SIZE
@@ -137,8 +154,17 @@ class CommitStream:
         if reader.content_type != content_type:
             _fail("content type", f"{content_type:#x}", f"{reader.content_type:#x}")
         content = reader.read_inline(MAX_CONTENT_BYTES)
-        image = reader.named_refs.get(IMAGE_REF)
-        return cls(content, reader.object_refs, checksum=checksum, image=image)
+        named = reader.named_refs
+        stream = cls(
+            content,
+            reader.object_refs,
+            checksum=checksum,
+            image=named.get(IMAGE_REF),
+            detached=named.get(DETACHED_REF),
+            record=named.get(RECORD_REF),
+        )
+        stream.is_partial = content_type is ContentType.OSTREE_PARTIAL
+        return stream
 
     def _read_places(self, table: bytes) -> None:
         """Read where the data of each object is, and check all of it at once."""
@@ -193,6 +219,10 @@ class CommitStream:
         number = self._numbers[position]
         data = self._content[start : start + self._sizes[position]]
         return data, None if number == NO_OBJECT else self.object_refs[number]
+
+    def as_dict(self) -> dict[Checksum, tuple[bytes, ObjectID | None]]:
+        """Return all objects as `write_commit_stream` takes them; nothing is verified."""
+        return {checksum: found for checksum in self if (found := self.find(checksum))}
 
     def get_metadata(self, checksum: Checksum, kind: ObjectKind) -> bytes:
         """Return a commit, dirtree or dirmeta, verified.

@@ -15,7 +15,7 @@ from cfsctl.erofs.format import XATTR_OVERLAY_PREFIX, XATTR_PREFIXES, ErofsError
 from cfsctl.erofs.superblock import read_superblock
 from cfsctl.errors import IntegrityError
 from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.ostree.commit_stream import IMAGE_REF, write_commit_stream
+from cfsctl.ostree.commit_stream import DETACHED_REF, IMAGE_REF, RECORD_REF, write_commit_stream
 from cfsctl.ostree.objects import OstreeObjectError, parse_dirmeta, parse_zlib_file_header
 from cfsctl.ostree.refs import open_commit, stream_name
 from cfsctl.ostree.to_tree import XattrNames, commit_to_filesystem
@@ -53,9 +53,13 @@ def store_images(
     Raises:
         FormatError: No image can hold this commit.
     """
+    return store_images_of(repository, commit_to_filesystem(commit, xattr_names))
+
+
+def store_images_of(repository: Repository, filesystem: FileSystem) -> dict[FormatVersion, ObjectID]:
+    """Make and store the images of a tree, as `store_images` does those of a commit."""
     from cfsctl.erofs.writer import build_image  # noqa: PLC0415 - most uses find what they need
 
-    filesystem = commit_to_filesystem(commit, xattr_names)
     return {
         version: repository.objects.ensure_bytes(build_image(filesystem, version)).object_id
         for version in repository.erofs_versions
@@ -98,6 +102,33 @@ def commit_image(
         IntegrityError: What is stored is not what its name says.
     """
     return ensure_image(repository, open_commit(repository, checksum), version, xattr_names, reporter)
+
+
+def source_image(
+    repository: Repository,
+    source: str,
+    version: FormatVersion | None = None,
+    xattr_names: XattrNames = XattrNames.STRIPPED,
+    reporter: Reporter = silent,
+) -> ObjectID:
+    """Return the image of the commit that a user means, as `commit_image` does.
+
+    Of a commit of which only a part is here it is the image of that part, which is said to the reporter.
+
+    Raises:
+        CommitNotFoundError, AmbiguousPrefixError: The source names none, or more than one.
+        FormatError, IntegrityError: See `commit_image`.
+    """
+    from cfsctl.ostree.partial import describe_part, open_source  # noqa: PLC0415 - needs this module
+
+    stream = open_source(repository, source)
+    if not stream.is_partial:
+        return ensure_image(repository, stream, version, xattr_names, reporter)
+    reporter(Message(describe_part(stream)))
+    found = find_image(repository, stream)
+    if found and version in {None, found[1]} and xattr_names is XattrNames.STRIPPED:
+        return found[0]
+    return _store_beside(repository, stream, version or repository.erofs_versions[0], xattr_names)
 
 
 def ensure_image(
@@ -158,8 +189,8 @@ def _replace_image(
     image = images[repository.erofs_versions[0]]
     if image == old:
         return image
-    objects = {checksum: found for checksum in stream if (found := stream.find(checksum))}
-    name_commit(repository, stream.checksum, objects, images)
+    objects = stream.as_dict()
+    name_commit(repository, stream.checksum, objects, images, detached=stream.detached, record=stream.record)
     if old is not None:
         reporter(
             Message(
@@ -177,6 +208,8 @@ def name_commit(
     images: Mapping[FormatVersion, ObjectID],
     tag: str | None = None,
     sync: Callable[[], None] | None = None,
+    detached: ObjectID | None = None,
+    record: ObjectID | None = None,
 ) -> ObjectID:
     """Store a commit's stream, make everything durable, and only then name images, stream and tag.
 
@@ -187,22 +220,27 @@ def name_commit(
         images: Its images by format.
         tag: The stream ref to move to it, or None.
         sync: Makes everything durable; None is the repository's barrier.
+        detached: The object that is its detached metadata, or None.
+        record: The object that says which signatures were found good, or None.
 
     Returns:
         The ID of the splitstream object.
     """
     default = repository.erofs_versions[0]
+    named = {
+        named_ref_of(version, default): image for version, image in images.items() if version is not default
+    }
+    if detached is not None:
+        named[DETACHED_REF] = detached
+    if record is not None:
+        named[RECORD_REF] = record
     stream_id = write_commit_stream(
         repository.objects,
         repository.algorithm,
         checksum,
         objects,
         images[default],
-        {
-            named_ref_of(version, default): image
-            for version, image in images.items()
-            if version is not default
-        },
+        named,
     )
     (sync or repository.sync)()
     for image in images.values():

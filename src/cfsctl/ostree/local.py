@@ -100,6 +100,10 @@ class LocalSource:
         """
         return list_branches(self.repositories[0])
 
+    def list_ref_names(self) -> list[str]:
+        """Return the names of the repository's own branches; see `Source.list_ref_names`."""
+        return list(self.list_refs())
+
     # Objects
 
     def fetch_metadata(

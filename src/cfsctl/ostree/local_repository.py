@@ -10,6 +10,7 @@ links, and only where it is of the type it should be.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -239,6 +240,26 @@ class LocalRepository:
         except OSError:
             return False
         return any(name.endswith(".commitpartial") for name in names)
+
+
+def open_made(dirfd: int, name: str) -> int:
+    """Open a directory, which is made if it is missing; never follows a link.
+
+    Returns:
+        A descriptor for reading that the caller owns.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o755, dir_fd=dirfd)
+    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd)
+
+
+def make_fan_out(repository: LocalRepository, checksum: Checksum) -> int:
+    """Return a descriptor of the directory that an object goes to, borrowed; it is made if it is missing."""
+    try:
+        return repository.locate(checksum)[0]
+    except FileNotFoundError:
+        os.close(open_made(repository.objects(), checksum.hex()[:2]))
+        return repository.locate(checksum)[0]
 
 
 def _open_directory(path: str, dirfd: int | None, message: str) -> int:

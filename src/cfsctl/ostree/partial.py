@@ -1,32 +1,69 @@
-"""What a pull that failed had fetched, kept for the next one.
+"""Commits of which not everything is here: a pull that failed, or one of a part of the tree.
 
-It is stored like a commit, in a splitstream of a content type of its own under the name
-``ostree-partial-<commit>``, so that nothing takes it for a whole commit. No ref names it: the next pull of
-the commit takes its objects from there, a collection removes it together with them.
+    streams/ostree-partial-<commit>          what is here, stored as a commit is
+    streams/refs/ostree-partial/<escaped>    a tag, for a part that was asked for; or the commit's ID
+
+The splitstream has a content type of its own, so that nothing takes it for a whole commit. What a pull that
+failed has left has no ref: the next pull of the commit takes its objects from there, a collection removes it.
+A part that was asked for has one, and an image of what is here. A whole pull puts an end to both.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cfsctl.digest import parse_checksum
 from cfsctl.errors import CfsError
-from cfsctl.ostree.commit_stream import CommitStream, write_commit_stream
+from cfsctl.ostree.commit_stream import DETACHED_REF, CommitStream, write_commit_stream
+from cfsctl.ostree.images import named_ref_of
+from cfsctl.ostree.refs import (
+    TAG_DIRECTORY,
+    CommitNotFoundError,
+    escape_tag,
+    open_commit,
+    resolve_source,
+    unescape_tag,
+)
+from cfsctl.repository.streams import read_ref_entry
 from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.erofs.format import FormatVersion
     from cfsctl.repository import Repository
+
+PART_DIRECTORY: Final = "ostree-partial"
+_PREFIX: Final = "ostree-partial-"
+
+
+class PartialCommitError(CfsError):
+    """A commit of which only a part is here, where all of it is needed."""
+
+
+class Part(NamedTuple):
+    """A part of a commit that was asked for.
+
+    Attributes:
+        name: Its tag, or the commit's ID if it was pulled by that.
+        commit: The commit.
+    """
+
+    name: str
+    commit: Checksum
 
 
 def partial_name(checksum: Checksum) -> str:
     """Return the content identifier of what is there of a commit."""
-    return f"ostree-partial-{checksum.hex()}"
+    return f"{_PREFIX}{checksum.hex()}"
 
 
 def save_partial(
-    repository: Repository, checksum: Checksum, objects: Mapping[Checksum, tuple[bytes, ObjectID | None]]
+    repository: Repository,
+    checksum: Checksum,
+    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+    image: ObjectID | None = None,
 ) -> None:
     """Keep the objects that were fetched, in place of what was kept before.
 
@@ -34,15 +71,66 @@ def save_partial(
         repository: Where; contents are stored there already.
         checksum: The commit, which is one of the objects.
         objects: As `write_commit_stream` takes them, but not all of the commit's.
+        image: An image of an earlier part of the commit, to be kept.
 
     Raises:
         OSError: It could not be stored; nothing has changed then.
     """
     stream_id = write_commit_stream(
-        repository.objects, repository.algorithm, checksum, objects, content_type=ContentType.OSTREE_PARTIAL
+        repository.objects,
+        repository.algorithm,
+        checksum,
+        objects,
+        image,
+        content_type=ContentType.OSTREE_PARTIAL,
     )
     repository.sync()
     repository.streams.link(partial_name(checksum), stream_id)
+
+
+def store_part(
+    repository: Repository,
+    checksum: Checksum,
+    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+    images: Mapping[FormatVersion, ObjectID],
+    tag: str | None,
+    detached: ObjectID | None,
+) -> ObjectID:
+    """Store a part of a commit, make everything durable, and only then name it.
+
+    Args:
+        repository: Where; contents and images are stored there already.
+        checksum: The commit.
+        objects: What is here of it, the commit among them.
+        images: Images of that by format.
+        tag: The tag that names the part now, and no other commit; None names it by the commit's ID.
+        detached: The object that is the commit's detached metadata, or None.
+
+    Returns:
+        The ID of the splitstream object.
+    """
+    default = repository.erofs_versions[0]
+    named = {named_ref_of(version, default): image for version, image in images.items()}
+    named.pop(named_ref_of(default, default))
+    if detached is not None:
+        named[DETACHED_REF] = detached
+    stream_id = write_commit_stream(
+        repository.objects,
+        repository.algorithm,
+        checksum,
+        objects,
+        images[default],
+        named,
+        ContentType.OSTREE_PARTIAL,
+    )
+    repository.sync()
+    for image in images.values():
+        repository.images.link(image)
+    name = escape_tag(checksum.hex() if tag is None else tag)
+    repository.streams.link(partial_name(checksum), stream_id, f"{PART_DIRECTORY}/{name}")
+    if tag is not None:
+        _remove_ref(repository, f"{TAG_DIRECTORY}/{name}")
+    return stream_id
 
 
 def find_partial(repository: Repository, checksum: Checksum) -> CommitStream | None:
@@ -57,7 +145,110 @@ def find_partial(repository: Repository, checksum: Checksum) -> CommitStream | N
         return None
 
 
-def drop_partial(repository: Repository, checksum: Checksum) -> None:
-    """Forget what an earlier pull has left; harmless if there is nothing."""
+def drop_partial(repository: Repository, checksum: Checksum, tag: str | None = None) -> None:
+    """Forget what earlier pulls have left of a commit that is whole now; harmless if there is nothing.
+
+    Args:
+        repository: Where.
+        checksum: The commit.
+        tag: A tag that names a whole commit now, so no part of any other one.
+    """
+    for part in list_parts(repository):
+        if part.commit == checksum or part.name == tag:
+            _remove_ref(repository, f"{PART_DIRECTORY}/{escape_tag(part.name)}")
     if repository.streams.links.read_entry(partial_name(checksum)) is not None:
         repository.streams.links.prune([partial_name(checksum)], [])
+
+
+def _remove_ref(repository: Repository, ref: str) -> None:
+    if read_ref_entry(repository.streams.links, ref) is not None:
+        repository.streams.remove_ref(ref)
+
+
+def list_parts(repository: Repository) -> list[Part]:
+    """Return the parts of commits that were asked for, sorted by name."""
+    parts = []
+    for ref in repository.streams.list_refs(PART_DIRECTORY):
+        commit = _parse_entry(ref.entry)
+        if commit is not None:
+            parts.append(Part(unescape_tag(ref.name), commit))
+    return sorted(parts)
+
+
+def find_part_tag(repository: Repository, name: str) -> Checksum | None:
+    """Return the commit of which a tag names a part, or None."""
+    if name in {"", ".", ".."}:
+        return None
+    return _parse_entry(read_ref_entry(repository.streams.links, f"{PART_DIRECTORY}/{escape_tag(name)}"))
+
+
+def remove_part_tag(repository: Repository, name: str) -> bool:
+    """Remove the tag of a part of a commit; return whether there was one."""
+    if find_part_tag(repository, name) is None:
+        return False
+    repository.streams.remove_ref(f"{PART_DIRECTORY}/{escape_tag(name)}")
+    return True
+
+
+def _parse_entry(entry: str | None) -> Checksum | None:
+    if entry is None or not entry.startswith(_PREFIX):
+        return None
+    try:
+        return parse_checksum(entry.removeprefix(_PREFIX))
+    except ValueError:
+        return None
+
+
+def open_source(repository: Repository, source: str) -> CommitStream:
+    """Return the commit that a user means, or the part of it that is here.
+
+    Args:
+        repository: Where to look.
+        source: As `refs.resolve_source` takes it; whole commits come first.
+
+    Returns:
+        The commit; its `is_partial` tells a part from a whole.
+
+    Raises:
+        CommitNotFoundError, AmbiguousPrefixError: The source names none, or more than one.
+        FormatError, IntegrityError: What is stored is damaged.
+    """
+    try:
+        return open_commit(repository, resolve_source(repository, source))
+    except CommitNotFoundError:
+        part = find_part(repository, source)
+        if part is None:
+            raise
+        return part
+
+
+def find_part(repository: Repository, source: str) -> CommitStream | None:
+    """Return the part of a commit that a tag, an ID or the unique beginning of one stands for, or None."""
+    commits = {
+        part.commit
+        for part in list_parts(repository)
+        if source == part.name or part.commit.hex().startswith(source.lower())
+    }
+    return find_partial(repository, commits.pop()) if len(commits) == 1 else None
+
+
+def check_whole(repository: Repository, source: str) -> None:
+    """Raise the error for a source of which only a part is here; do nothing for any other.
+
+    Raises:
+        PartialCommitError: Only a part of it is here.
+    """
+    try:
+        resolve_source(repository, source)
+    except CommitNotFoundError:
+        part = find_part(repository, source)
+        if part is not None:
+            raise PartialCommitError(
+                f"commit {part.checksum.hex()} is partial: only some of its paths were pulled",
+                hint="pull it again without --subpath",
+            ) from None
+
+
+def describe_part(stream: CommitStream) -> str:
+    """Return what is to be said where a part of a commit is used."""
+    return f"commit {stream.checksum.hex()} is partial: only some of its paths were pulled"

@@ -24,7 +24,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
-from cfsctl.errors import DigestMismatchError, ExitCode, IntegrityError
+from cfsctl.errors import DigestMismatchError
+from cfsctl.ostree.collected import IncompleteError
 from cfsctl.ostree.graph import TreeGraph
 from cfsctl.ostree.limits import LimitError, PlanLimits
 from cfsctl.ostree.objects import (
@@ -36,11 +37,14 @@ from cfsctl.ostree.objects import (
     parse_dirtree,
     parse_zlib_file_header,
 )
+from cfsctl.ostree.parts import SubpathNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.ostree.objects import Dirtree
+    from cfsctl.ostree.parts import TreePart
 
 DEFAULT_LIMITS = PlanLimits()
 
@@ -54,12 +58,6 @@ _FILE, _DIRTREE, _DIRMETA, _COMMIT = (
 
 class ConflictError(OstreeObjectError):
     """One checksum that a commit uses for objects of two kinds."""
-
-
-class IncompleteError(IntegrityError):
-    """A commit that lacks objects when everything should be there."""
-
-    exit_code = ExitCode.INVALID_DATA
 
 
 class Base(Protocol):
@@ -96,11 +94,22 @@ class PullPlan:
         commit: The commit, once it has arrived.
     """
 
-    def __init__(self, commit_checksum: Checksum, *, limits: PlanLimits = DEFAULT_LIMITS) -> None:
-        """Want the commit, and nothing else yet."""
+    def __init__(
+        self, commit_checksum: Checksum, *, limits: PlanLimits = DEFAULT_LIMITS, part: TreePart | None = None
+    ) -> None:
+        """Want the commit, and nothing else yet.
+
+        Args:
+            commit_checksum: Name of the commit.
+            limits: What it may ask for.
+            part: The paths that are wanted of its tree, or None for all of it.
+        """
         self.commit_checksum = commit_checksum
         self.commit: Commit | None = None
         self._limits = limits
+        self._part = part
+        self._parts: dict[Checksum, TreePart] = {}
+        self._widened: list[Checksum] = []
         self._bases: list[Base] = []
         self._kinds: dict[Checksum, ObjectKind] = {commit_checksum: _COMMIT}
         self._wanted: list[Checksum] = [commit_checksum]
@@ -145,7 +154,10 @@ class PullPlan:
 
     def next_request(self) -> tuple[Checksum, ObjectKind] | None:
         """Return a metadata object to fetch, or None while nothing more is known to be wanted."""
-        while self._wanted:
+        while self._wanted or self._widened:
+            if self._widened:
+                self._expand_again(self._widened.pop())
+                continue
             checksum = self._wanted.pop()
             kind = self._kinds[checksum]
             if not self._take_from_base(checksum, kind):
@@ -203,16 +215,45 @@ class PullPlan:
     def _expand_commit(self, data: bytes) -> None:
         commit = parse_commit(data)
         self._want(commit.root_dirmeta, _DIRMETA)
-        self._want(commit.root_dirtree, _DIRTREE)
+        if self._part is None:
+            self._want(commit.root_dirtree, _DIRTREE)
+        else:
+            self._want_part(commit.root_dirtree, self._part)
         self.commit = commit
 
     def _expand_dirtree(self, checksum: Checksum, data: bytes) -> None:
         tree = parse_dirtree(data)
+        if self._part is not None:
+            tree = self._select(checksum, tree)
         self._graph.add(checksum, tree)
         self._want_files([entry[1] for entry in tree.files])
-        for _, dirtree, dirmeta in tree.dirs:
+        for name, dirtree, dirmeta in tree.dirs:
             self._want(dirmeta, _DIRMETA)
-            self._want(dirtree, _DIRTREE)
+            if self._part is None:
+                self._want(dirtree, _DIRTREE)
+            else:
+                self._want_part(dirtree, self._parts[checksum].below(name))
+
+    # A dirtree may occur at several paths of which different parts are wanted: what is wanted of it grows.
+
+    def _want_part(self, dirtree: Checksum, part: TreePart) -> None:
+        known = self._parts.get(dirtree)
+        merged = part if known is None else known.merged(part)
+        if merged == known:
+            return
+        self._parts[dirtree] = merged
+        self._want(dirtree, _DIRTREE)
+        if dirtree in self._objects:
+            self._widened.append(dirtree)
+
+    def _expand_again(self, dirtree: Checksum) -> None:
+        self._expand_dirtree(dirtree, self._objects[dirtree][0])
+
+    def _select(self, dirtree: Checksum, tree: Dirtree) -> Dirtree:
+        try:
+            return self._parts[dirtree].select(tree)
+        except SubpathNotFoundError as error:
+            raise SubpathNotFoundError(f"commit {self.commit_checksum.hex()}: {error}") from error
 
     def _want(self, checksum: Checksum, kind: ObjectKind) -> None:
         known = self._kinds.get(checksum)
@@ -278,7 +319,7 @@ class PullPlan:
         Raises:
             LimitError: The tree is too large or too deep.
         """
-        if self._wanted or self._in_flight or self.commit is None:
+        if self._wanted or self._widened or self._in_flight or self.commit is None:
             raise RuntimeError("the metadata is not complete yet")
         self._graph.check(self.commit.root_dirtree)
 

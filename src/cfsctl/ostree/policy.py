@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cfsctl.ostree.objects import Commit
 
 REF_BINDING: Final = "ostree.ref-binding"
+COLLECTION_BINDING: Final = "ostree.collection-binding"
 
 
 class PolicyError(IntegrityError):
@@ -65,6 +66,22 @@ def check_binding(checksum: Checksum, commit: Commit, ref: str) -> None:
                 f"{where}: expected a commit for ref '{ref}', found one that is bound to {bound}",
                 hint="pull it by its commit ID if that is what you want",
             )
+
+
+def check_collection(checksum: Checksum, commit: Commit, collection_id: str) -> None:
+    """Check that a commit was made for a collection, and says for which refs.
+
+    Raises:
+        BindingError: It was made for another one, or does not say.
+    """
+    where = f"commit {checksum.hex()}"
+    values = {key: variant.value for key, variant in commit.metadata if variant.type in {"s", "as"}}
+    if REF_BINDING not in values:
+        raise BindingError(f"{where}: expected {REF_BINDING}, as its collection needs, found none")
+    found = values.get(COLLECTION_BINDING)
+    if found != collection_id:
+        shown = f"'{found}'" if isinstance(found, str) else "none"
+        raise BindingError(f"{where}: {COLLECTION_BINDING}: expected '{collection_id}', found {shown}")
 
 
 def check_not_older(ref: str, old: tuple[Checksum, Commit], new: tuple[Checksum, Commit]) -> None:

@@ -16,14 +16,17 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import CfsError, FormatError, IntegrityError
+from cfsctl.ostree.collected import CollectedCommit
 from cfsctl.ostree.delta.use import DeltaUse
+from cfsctl.ostree.detached import check_detached, read_detached, store_detached
 from cfsctl.ostree.file_workers import FileWorkers
 from cfsctl.ostree.images import ensure_image, find_image, name_commit, store_images
-from cfsctl.ostree.partial import drop_partial, find_partial, save_partial
-from cfsctl.ostree.plan import DEFAULT_LIMITS, IncompleteError, PullPlan
+from cfsctl.ostree.partial import drop_partial, find_part_tag, find_partial, save_partial, store_part
+from cfsctl.ostree.parts import parse_subpaths
+from cfsctl.ostree.plan import DEFAULT_LIMITS, PullPlan
 from cfsctl.ostree.policy import check_binding, check_not_older
 from cfsctl.ostree.refs import (
     find_tag,
@@ -40,13 +43,19 @@ from cfsctl.progress import Advanced, Done, Message, Started, Unit, silent
 from cfsctl.repository.objects import ObjectDamagedError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.commit_stream import CommitStream
     from cfsctl.ostree.delta.store import DeltaStore
     from cfsctl.ostree.file_workers import Batch
     from cfsctl.ostree.limits import PlanLimits
     from cfsctl.ostree.objects import Commit, ObjectKind
+    from cfsctl.ostree.parts import TreePart
     from cfsctl.ostree.source import Source
+    from cfsctl.ostree.trust.gate import Gate
+    from cfsctl.ostree.trust.policy import TrustPolicy
+    from cfsctl.ostree.trust.verdict import Verified
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
     from cfsctl.repository.objects import ObjectStore
@@ -75,7 +84,9 @@ class PullResult:
         received_bytes: Size of all of them, as they came.
         stored_objects: Content that was new in the repository.
         stored_bytes: Size of that.
+        is_partial: Whether only a part of the commit is here.
         delta_parts: Parts of a static delta that made some of these objects.
+        verified: The signatures by which the commit is trusted, if any had to be.
     """
 
     commit: Checksum
@@ -88,6 +99,8 @@ class PullResult:
     stored_objects: int = 0
     stored_bytes: int = 0
     delta_parts: int = 0
+    is_partial: bool = False
+    verified: tuple[Verified, ...] = ()
 
 
 def pull(
@@ -103,6 +116,9 @@ def pull(
     limits: PlanLimits = DEFAULT_LIMITS,
     deltas: DeltaStore | None = None,
     only_delta: bool = False,
+    subpaths: Sequence[str] = (),
+    also_bases: Sequence[Checksum] = (),
+    trust: TrustPolicy | None = None,
 ) -> PullResult:
     """Bring a commit into the repository, and make the tag of its ref name it.
 
@@ -118,6 +134,9 @@ def pull(
         limits: What a commit may ask for.
         deltas: Where to look for static deltas; None takes none.
         only_delta: Fail if no delta can be used.
+        also_bases: Further commits whose objects need not be fetched, asked from the last one on.
+        subpaths: Pull only what is at these paths; what was pulled of the commit before stays.
+        trust: What the commit has to prove; what a summary has to, its source sees to.
 
     Returns:
         What was done. If a ref was given, its tag names the commit now, also if all was there before.
@@ -125,12 +144,16 @@ def pull(
     Raises:
         SourceError, FetchError: The source lacks something, or does not answer as it should.
         FormatError, IntegrityError: Something is not valid; the message names the object.
-        PolicyError: The commit must not have this ref.
+        PolicyError: The commit must not have this ref, or is not signed as it has to be.
         CommitNotFoundError: There is no commit of the base name.
+        InvalidSubpathError, SubpathNotFoundError: A subpath is none, or the commit does not have it.
         OSError: Something could not be stored.
     """
+    part = parse_subpaths(subpaths)
     repository.check_writable()
-    options = _Options(base_name, workers, xattr_names, allow_downgrade, limits, deltas, only_delta)
+    options = _Options(
+        base_name, workers, xattr_names, allow_downgrade, limits, deltas, only_delta, part, also_bases, trust
+    )
     checksum = parse_commit_id(ref_or_commit)
     tag = None
     if checksum is None:
@@ -148,6 +171,9 @@ class _Options(NamedTuple):
     limits: PlanLimits
     deltas: DeltaStore | None
     only_delta: bool
+    part: TreePart | None
+    also_bases: Sequence[Checksum]
+    trust: TrustPolicy | None
 
 
 class StoredBase:
@@ -165,26 +191,6 @@ class StoredBase:
             return found
         size_bytes = int.from_bytes(found[0][8:16], "big")  # As the header says, which is checked later.
         return found if self._objects.is_sound(found[1], size_bytes) else None
-
-
-class PlannedCommit:
-    """A complete plan, as something a tree can be made of; see `to_tree.CommitObjects`."""
-
-    def __init__(self, plan: PullPlan) -> None:
-        """Take a complete plan."""
-        assert plan.commit is not None
-        self.checksum = plan.commit_checksum
-        self.commit = plan.commit
-        self.find = plan.objects.get
-
-    def get_metadata(self, checksum: Checksum, kind: ObjectKind) -> bytes:
-        """Return a dirtree or dirmeta; the plan has verified it."""
-        found = self.find(checksum)
-        return found[0] if found else self.fail_missing(checksum, kind)
-
-    def fail_missing(self, checksum: Checksum, kind: ObjectKind) -> NoReturn:
-        """Raise the error for an object that is not there."""
-        raise IncompleteError(f"commit {self.checksum.hex()}: {kind.label} {checksum.hex()} is missing")
 
 
 class _Pull:
@@ -205,44 +211,64 @@ class _Pull:
         self._tag = tag
         self._options = options
         self._report = reporter
-        self._plan = PullPlan(checksum, limits=options.limits)
+        self._plan = PullPlan(checksum, limits=options.limits, part=options.part)
+        self._partial: CommitStream | None = None
         self._is_accepted = False
+        self._gate: Gate | None = None
+        self._is_detached_known = False
+        self._found_detached: bytes | None = None
         self._delta_use: DeltaUse | None = None
         self._delta_objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
+        self._detached: ObjectID | None = None
         self._received_bytes = self._stored_objects = self._stored_bytes = 0
 
     def run(self) -> PullResult:
         base = self._open_named_base()
         stored = self._open_stored(self._checksum)
         if stored is not None:
-            self._accept(stored.commit)
+            self._accept(stored.commit, stored.commit_data, stored)
             if self._is_whole(stored):
                 return self._keep(stored)
+            self._detached = stored.detached
             self._plan.add_base(self._as_base(stored))
         if base is not None:
             self._plan.add_base(self._as_base(base))
-        partial = find_partial(self._repository, self._checksum)
-        if partial is not None:
+        for other in reversed(self._options.also_bases):
+            if other != self._checksum and (stream := self._open_stored(other)) is not None:
+                self._plan.add_base(self._as_base(stream))
+        self._partial = find_partial(self._repository, self._checksum)
+        if self._partial is not None:
             if not self._is_accepted:
-                self._accept(partial.commit)
-            self._plan.add_base(self._as_base(partial))
+                self._accept(self._partial.commit, self._partial.commit_data)
+            self._detached = self._detached or self._partial.detached
+            self._plan.add_base(self._as_base(self._partial))
         try:
             self._use_delta()
             self._fetch()
         except BaseException:
             self._keep_partial()
             raise
+        if self._options.part is not None:
+            return self._store_part()
         result = self._store()
-        drop_partial(self._repository, self._checksum)
+        drop_partial(self._repository, self._checksum, self._tag)
         return result
+
+    def _known_objects(self) -> dict[Checksum, tuple[bytes, ObjectID | None]]:
+        """Return all that is here of the commit, whoever brought it."""
+        known = {} if self._partial is None else self._partial.as_dict()
+        known.update(self._delta_objects)
+        known.update(self._plan.objects)
+        return known
 
     def _keep_partial(self) -> None:
         """Keep what has been fetched for the next pull; the error that ended this one matters more."""
-        objects = {**self._delta_objects, **self._plan.objects}
+        objects = self._known_objects()
         if self._checksum not in objects:
             return
+        image = None if self._partial is None else self._partial.image
         try:
-            save_partial(self._repository, self._checksum, objects)
+            save_partial(self._repository, self._checksum, objects, image)
         except (CfsError, OSError) as error:
             self._report(Message(f"what was fetched could not be kept for the next pull: {error}"))
 
@@ -291,11 +317,22 @@ class _Pull:
     def _keep(self, stored: CommitStream) -> PullResult:
         """Finish where nothing had to be fetched: the image and the tag may still be wrong."""
         image = ensure_image(self._repository, stored, None, self._options.xattr_names, self._report)
+        self._update_record(stored)
         stream_id = self._repository.streams.find(stream_name(self._checksum))
         assert stream_id is not None
         self._repository.streams.link(stream_name(self._checksum), stream_id, self._tag_ref)
         self._repository.remember(())
-        return PullResult(self._checksum, stream_id, image, self._tag)
+        return PullResult(self._checksum, stream_id, image, self._tag, verified=self._verified)
+
+    def _update_record(self, stored: CommitStream) -> None:
+        """Keep signatures that were found good with a commit that was stored without, or with other ones."""
+        if self._gate is None or self._gate.detached is None:
+            return
+        detached, record = store_detached(self._repository, self._gate.detached), self._store_record()
+        if (detached, record) != (stored.detached, stored.record):
+            objects = {checksum: found for checksum in stored if (found := stored.find(checksum))}
+            images = store_images(self._repository, stored, self._options.xattr_names)
+            name_commit(self._repository, self._checksum, objects, images, detached=detached, record=record)
 
     @property
     def _tag_ref(self) -> str | None:
@@ -303,22 +340,50 @@ class _Pull:
 
     # The commit
 
-    def _accept(self, commit: Commit) -> None:
+    def _accept(
+        self,
+        commit: Commit,
+        data: bytes,
+        stored: CommitStream | None = None,
+        embedded: bytes | None = None,
+    ) -> None:
         """Look at the commit before anything of its tree is asked for; find bases that it suggests."""
         self._is_accepted = True
+        self._check_signatures(commit, data, stored, embedded)
         previous = None
         if self._tag is not None:
             check_binding(self._checksum, commit, self._tag)
-            previous = find_tag(self._repository, self._tag)
+            previous = find_tag(self._repository, self._tag) or find_part_tag(self._repository, self._tag)
         for checksum in dict.fromkeys((previous, commit.parent)):
             if checksum in {None, self._checksum}:
                 continue
-            stream = self._open_stored(checksum)
+            stream = self._open_stored(checksum) or find_partial(self._repository, checksum)
             if stream is None:
                 continue
             if self._tag is not None and checksum == previous and not self._options.allow_downgrade:
                 check_not_older(self._tag, (checksum, stream.commit), (self._checksum, commit))
             self._plan.add_base(self._as_base(stream))
+
+    def _check_signatures(
+        self, commit: Commit, data: bytes, stored: CommitStream | None, embedded: bytes | None
+    ) -> None:
+        """Check that the commit may come in; signatures are looked for where it comes from, and then here."""
+        if self._options.trust is None:
+            return
+        from cfsctl.ostree.trust.gate import Gate  # noqa: PLC0415 - many pulls verify nothing
+
+        self._gate = Gate(self._options.trust)
+        found = [self._find_detached, lambda: embedded]
+        if stored is not None:
+            found.append(lambda: read_detached(self._repository, stored))
+        self._gate.check(self._checksum, commit, data, found)
+
+    def _find_detached(self) -> bytes | None:
+        """Return the detached metadata as the source has it, which is asked for once."""
+        if not self._is_detached_known:
+            self._found_detached = self._source.find_detached(self._checksum)
+            self._is_detached_known = True
+        return self._found_detached
 
     # Deltas
 
@@ -342,7 +407,7 @@ class _Pull:
             if commit is None:
                 return
             if not self._is_accepted:
-                self._accept(commit)
+                self._accept(commit, delta.made.objects[self._checksum][0], embedded=delta.commitmeta)
             self._plan.add_base(delta.made)
             candidate = delta.choose(self._plan)
             if candidate is not None:
@@ -378,7 +443,13 @@ class _Pull:
         self._plan.check_complete()
 
     def _fetch_all(self, workers: FileWorkers) -> None:
+        detached = self._find_detached()
         self._fetch_metadata(workers)
+        if self._gate is not None and self._gate.detached is not None:
+            detached = self._gate.detached
+        if detached is not None:
+            check_detached(self._checksum, detached)
+            self._detached = store_detached(self._repository, detached)
         self._plan.check_tree()
         self._report(Started(FILES_ID, self._plan.counts.wanted_files, Unit.ITEMS))
         while not workers.is_idle:
@@ -389,7 +460,7 @@ class _Pull:
         def deliver(checksum: Checksum, kind: ObjectKind, data: bytes) -> None:
             self._plan.deliver(checksum, kind, data)
             if not self._is_accepted and self._plan.commit is not None:
-                self._accept(self._plan.commit)
+                self._accept(self._plan.commit, data)
             workers.add(self._plan.take_files())
             self._take(workers.poll(0))
             self._report(Advanced(METADATA_ID, self._plan.counts.metadata, None))
@@ -411,6 +482,15 @@ class _Pull:
 
     # Storing
 
+    def _store_part(self) -> PullResult:
+        """Make images of what is here of the commit, and name them and that."""
+        assert self._plan.commit is not None
+        objects = self._known_objects()
+        collected = CollectedCommit(self._checksum, self._plan.commit, objects, is_partial=True)
+        images = store_images(self._repository, collected, self._options.xattr_names)
+        stream_id = store_part(self._repository, self._checksum, objects, images, self._tag, self._detached)
+        return self._result(stream_id, images[self._repository.erofs_versions[0]])
+
     def _store(self) -> PullResult:
         """Make the images, and name everything."""
         plan = self._plan
@@ -422,20 +502,32 @@ class _Pull:
             self._repository.sync()
 
         try:
-            images = store_images(self._repository, PlannedCommit(plan), self._options.xattr_names)
+            assert plan.commit is not None
+            collected = CollectedCommit(self._checksum, plan.commit, plan.objects)
+            images = store_images(self._repository, collected, self._options.xattr_names)
             stream_id = name_commit(
-                self._repository, self._checksum, plan.objects, images, self._tag_ref, sync
+                self._repository,
+                self._checksum,
+                plan.objects,
+                images,
+                self._tag_ref,
+                sync,
+                self._detached,
+                self._store_record(),
             )
         finally:
             flush.finish()
         contents = {object_id for _, object_id in plan.objects.values() if object_id is not None}
         self._repository.remember((*contents, *images.values(), stream_id))
-        counts = plan.counts
+        return self._result(stream_id, images[self._repository.erofs_versions[0]])
+
+    def _result(self, stream_id: ObjectID, image_id: ObjectID) -> PullResult:
+        counts = self._plan.counts
         use = self._delta_use or DeltaUse("none")
         return PullResult(
             self._checksum,
             stream_id,
-            images[self._repository.erofs_versions[0]],
+            image_id,
             self._tag,
             counts.metadata + use.metadata,
             counts.files + use.files,
@@ -443,4 +535,18 @@ class _Pull:
             self._stored_objects,
             self._stored_bytes,
             use.parts,
+            is_partial=self._options.part is not None,
+            verified=self._verified,
         )
+
+    @property
+    def _verified(self) -> tuple[Verified, ...]:
+        return () if self._gate is None else tuple(self._gate.verified)
+
+    def _store_record(self) -> ObjectID | None:
+        """Store which signatures were found good, if any were looked at."""
+        if not self._verified:
+            return None
+        from cfsctl.ostree.trust.gate import store_record  # noqa: PLC0415 - many pulls verify nothing
+
+        return store_record(self._repository, self._verified)

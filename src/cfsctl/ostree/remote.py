@@ -13,21 +13,20 @@ that names what was wanted. Signatures are not looked at here.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
-from urllib.parse import quote, urlunsplit
+from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import quote
 
 from cfsctl.errors import CfsError
 from cfsctl.http import open_fetcher
-from cfsctl.http.document import Collector
 from cfsctl.http.fetcher import (
     MISSING_STATUSES,
     HTTPStatusError,
     TransferError,
-    check_url,
     redact_url,
 )
-from cfsctl.ostree.limits import LimitError
-from cfsctl.ostree.objects import MAX_METADATA_SIZE, ObjectKind, loose_path
+from cfsctl.ostree.addresses import MIRRORLIST, Addresses, parse_address, resolve_addresses
+from cfsctl.ostree.objects import MAX_METADATA_SIZE, ObjectKind
+from cfsctl.ostree.remote_jobs import FileJob, Held, MetadataJob, NamedJob, first_place, format_name
 from cfsctl.ostree.source import (
     MAX_REF_FILE_BYTES,
     METADATA_IN_FLIGHT,
@@ -40,20 +39,15 @@ from cfsctl.ostree.source import (
 from cfsctl.ostree.summary import MAX_SUMMARY_SIZE, Summary, SummaryError, SummaryRef, parse_summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cfsctl.digest import Checksum
     from cfsctl.http.fetcher import BodySink, Fetcher
+    from cfsctl.ostree.remote_jobs import Place
     from cfsctl.ostree.source import FileSink
+    from cfsctl.ostree.trust.policy import TrustPolicy
 
 T = TypeVar("T")
-
-MAX_HELD_BYTES: Final = MAX_METADATA_SIZE + (32 << 20)
-"""Bytes of unfinished metadata objects that are in memory together: one of the largest, and some more."""
-
-
-_URL_SAFE: Final = "/%:@!$&'()*+,;=~"
-"""What stays as it is in the path of a base URL; the user may have encoded some of it already."""
 
 _HTML: Final = re.compile(rb"\s*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 _HTML_HINT: Final = "the server answered with a web page: log in to the network, or check the URL"
@@ -74,22 +68,36 @@ class RemoteSource:
         description: Its URL without user name and password.
     """
 
-    def __init__(self, url: str, fetcher: Fetcher | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        fetcher: Fetcher | None = None,
+        trust: TrustPolicy | None = None,
+        *,
+        mirrors: Sequence[str] = (),
+        content_urls: Sequence[str] = (),
+    ) -> None:
         """Check the URL; nothing is asked of the server yet.
 
         Args:
             url: Root of the repository, http or https.
             fetcher: What fetches; None is the fastest that is installed, with default limits.
+            trust: What the summary has to prove; if anything, refs are taken from nowhere else.
+            mirrors: Further roots of the same repository, asked for what the first one does not give.
+            content_urls: Roots to ask for objects and deltas, in place of all of these.
+
+        Any URL may also be that of a list of roots, ``mirrorlist=URL``.
 
         Raises:
             InvalidURLError: Not a URL we can fetch from.
         """
-        parts = check_url(url)
-        path = quote(parts.path.rstrip("/") + "/", safe=_URL_SAFE)
-        self._base = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
-        self._query = f"?{parts.query}" if parts.query else ""
-        self.description = redact_url(self._base)
+        self.description = redact_url(url if url.startswith(MIRRORLIST) else parse_address(url).base)
         self._fetcher = fetcher or open_fetcher()
+        self._urls = (url, *mirrors)
+        self._content_urls = tuple(content_urls) or self._urls
+        self._names: Addresses | None = None
+        self._contents: Addresses | None = None
+        self._trust = trust
         self._summary: Summary | None = None
         self._is_summary_known = False
         self._commit_sizes: dict[Checksum, int] = {}
@@ -105,6 +113,7 @@ class RemoteSource:
 
         Raises:
             RefNotFoundError: Neither has the ref.
+            SignatureError: The summary must be signed, and is not by a key that counts.
             InvalidRefError: No valid name, or a ref file that holds no checksum.
             SummaryError: The server's summary is none, or contradicts itself.
             TransferError: The server did not answer as it should.
@@ -113,6 +122,8 @@ class RemoteSource:
         summary = self.find_summary()
         ref = summary.refs.get(name) if summary is not None else None
         if ref is None:
+            if self.must_verify_summary:
+                raise RefNotFoundError(name, f"the summary of {self.description}")
             return self._read_ref_file(name)
         self._commit_sizes[ref.checksum] = ref.commit_size
         return ref.checksum
@@ -142,9 +153,28 @@ class RemoteSource:
         """
         if not self._is_summary_known:
             data = self.find_document("summary", "summary", MAX_SUMMARY_SIZE)
+            if self.must_verify_summary:
+                self._verify_summary(data)
             self._summary = None if data is None else self._parse_summary(data)
             self._is_summary_known = True
         return self._summary
+
+    @property
+    def must_verify_summary(self) -> bool:
+        """Whether the summary is the only place for names, and must be signed."""
+        return self._trust is not None and bool(self._trust.summaries)
+
+    def _verify_summary(self, data: bytes | None) -> None:
+        """Check the signatures of the summary, byte by byte as it came."""
+        from cfsctl.ostree.trust.policy import verify  # noqa: PLC0415 - most pulls verify none
+        from cfsctl.ostree.trust.verdict import SignatureError  # noqa: PLC0415 - the same
+
+        assert self._trust is not None
+        what = f"summary of {self.description}"
+        if data is None:
+            raise SignatureError(f"{what}: expected a signed one, found none")
+        signatures = self.find_document("summary.sig", "summary.sig", MAX_SUMMARY_SIZE)
+        verify(what, data, signatures, self._trust, self._trust.summaries)
 
     def _parse_summary(self, data: bytes) -> Summary:
         try:
@@ -163,8 +193,22 @@ class RemoteSource:
         hint = _HTML_HINT if _HTML.match(data) else None
         return parse_ref_file(data, f"ref '{name}' of {self.description}", hint=hint)
 
+    @property
+    def _name_addresses(self) -> Addresses:
+        """Where names and signatures are."""
+        if self._names is None:
+            self._names = Addresses(resolve_addresses(self._urls, self._fetcher))
+        return self._names
+
+    @property
+    def _content_addresses(self) -> Addresses:
+        """Where objects and deltas are."""
+        if self._contents is None:
+            self._contents = Addresses(resolve_addresses(self._content_urls, self._fetcher))
+        return self._contents
+
     def find_document(self, path: str, name: str, limit_bytes: int) -> bytes | None:
-        """Return a small file of the repository, or None if the server has none.
+        """Return a small file of the repository, or None if no address has it and one says so.
 
         Args:
             path: Where it is, relative to the repository.
@@ -172,15 +216,24 @@ class RemoteSource:
             limit_bytes: Its size at most.
 
         Raises:
-            TransferError: The server did not answer as it should.
+            TransferError: No address answered as it should.
         """
-        try:
-            return self._fetcher.get(self._url(path), limit_bytes=limit_bytes).body
-        except TransferError as error:
-            if isinstance(error, HTTPStatusError) and error.status in MISSING_STATUSES:
-                return None
-            error.about(name)
-            raise
+        addresses = self._name_addresses
+        place: Place | None = first_place(addresses)
+        failure: TransferError | None = None
+        is_missing = False
+        while place is not None:
+            try:
+                url = addresses.url(place.number, path)
+                return self._fetcher.get(url, limit_bytes=limit_bytes).body
+            except TransferError as error:
+                if isinstance(error, HTTPStatusError) and error.status in MISSING_STATUSES:
+                    is_missing = True
+                failure = error
+                place = place.after(addresses, error)
+        if failure is None or is_missing:
+            return None
+        raise failure.about(name)
 
     def fetch_file(self, path: str, name: str, limit_bytes: int, make_sink: Callable[[], BodySink[T]]) -> T:
         """Pass a large file of the repository through a sink and return what its `finish` returns.
@@ -194,12 +247,9 @@ class RemoteSource:
         Raises:
             TransferError: The server did not answer as it should, or does not have it.
         """
-        jobs = iter([_NamedJob(self._url(path), name, limit_bytes, make_sink)])
+        jobs = iter([NamedJob(self._content_addresses, path, name, limit_bytes, make_sink)])
         (result,) = self._fetcher.transfer(lambda: next(jobs, None))
         return result
-
-    def _url(self, path: str) -> str:
-        return f"{self._base}{path}{self._query}"
 
     # Objects
 
@@ -216,10 +266,10 @@ class RemoteSource:
             ObjectMissingError: The server has no such object.
             TransferError: The server did not answer as it should; the message names the object.
         """
-        held = _Held()
+        held = Held()
         in_flight = 0
 
-        def next_job() -> _MetadataJob | None:
+        def next_job() -> MetadataJob | None:
             nonlocal in_flight
             wanted = request() if in_flight < METADATA_IN_FLIGHT else None
             if wanted is None:
@@ -236,10 +286,10 @@ class RemoteSource:
                     error.hint = _HTML_HINT
                 raise
 
-    def _make_metadata_job(self, checksum: Checksum, kind: ObjectKind, held: _Held) -> _MetadataJob:
+    def _make_metadata_job(self, checksum: Checksum, kind: ObjectKind, held: Held) -> MetadataJob:
         limit = self._commit_sizes.get(checksum, MAX_METADATA_SIZE) if kind is ObjectKind.COMMIT else None
         limit = MAX_METADATA_SIZE if limit is None else min(limit, MAX_METADATA_SIZE)
-        return _MetadataJob(self, checksum, kind, limit, held)
+        return MetadataJob(self._content_addresses, self.explain, checksum, kind, limit, held)
 
     def fetch_files(
         self, checksums: Iterable[Checksum], make_sink: Callable[[Checksum], FileSink[T]]
@@ -251,19 +301,30 @@ class RemoteSource:
             TransferError: The server did not answer as it should; the message names the object.
         """
         pending = iter(checksums)
+        addresses = self._content_addresses
 
-        def next_job() -> _FileJob[T] | None:
+        def next_job() -> FileJob[T] | None:
             checksum = next(pending, None)
-            return None if checksum is None else _FileJob(self, checksum, make_sink)
+            return None if checksum is None else FileJob(addresses, self.explain, checksum, make_sink)
 
         return self._fetcher.transfer(next_job)
 
+    def list_ref_names(self) -> list[str]:
+        """Return the names of all refs in the summary; see `Source.list_ref_names`."""
+        return [ref.name for ref in self.list_refs()]
+
+    def find_detached(self, commit: Checksum) -> bytes | None:
+        """Return the detached metadata of a commit, or None; see `Source.find_detached`.
+
+        Raises:
+            TransferError: The server did not answer as it should.
+        """
+        digits = commit.hex()
+        path = f"objects/{digits[:2]}/{digits[2:]}.commitmeta"
+        return self.find_document(path, f"commitmeta object {digits}", MAX_METADATA_SIZE) or None
+
     def explain_missing(self, commit: Checksum) -> None:
         """Know nothing: what a server lacks, it does not say why; see `Source.explain_missing`."""
-
-    def object_url(self, checksum: Checksum, kind: ObjectKind) -> str:
-        """Return where an object is."""
-        return f"{self._base}{loose_path(checksum, kind)}{self._query}"
 
     def explain(self, error: TransferError, checksum: Checksum, kind: ObjectKind) -> CfsError:
         """Return the error for an object that could not be had."""
@@ -272,108 +333,4 @@ class RemoteSource:
             return ObjectMissingError(
                 checksum, kind, f"{self.description} (HTTP status {error.status})", hint=hint
             )
-        return error.about(_format_name(checksum, kind))
-
-
-def _format_name(checksum: Checksum, kind: ObjectKind) -> str:
-    """Return an object's name for messages."""
-    return f"{kind.label} object {checksum.hex()}"
-
-
-class _NamedJob(Generic[T]):
-    """One file that is no object."""
-
-    def __init__(self, url: str, name: str, limit_bytes: int, make_sink: Callable[[], BodySink[T]]) -> None:
-        self._name = name
-        self.url = url
-        self.limit_bytes = limit_bytes
-        self.make_sink = make_sink
-
-    def explain(self, error: TransferError, /) -> CfsError:
-        return error.about(self._name)
-
-
-class _Held:
-    """Bytes of unfinished metadata that are in memory together."""
-
-    __slots__ = ("size",)
-
-    def __init__(self) -> None:
-        self.size = 0
-
-
-class _MetadataJob:
-    """One metadata object; it is its own result, together with the bytes."""
-
-    __slots__ = ("_held", "_source", "checksum", "kind", "limit_bytes", "url")
-
-    def __init__(
-        self, source: RemoteSource, checksum: Checksum, kind: ObjectKind, limit_bytes: int, held: _Held
-    ) -> None:
-        self._source = source
-        self._held = held
-        self.checksum = checksum
-        self.kind = kind
-        self.limit_bytes = limit_bytes
-        self.url = source.object_url(checksum, kind)
-
-    @property
-    def name(self) -> str:
-        return _format_name(self.checksum, self.kind)
-
-    def make_sink(self) -> _MetadataSink:
-        return _MetadataSink(self, self._held)
-
-    def explain(self, error: TransferError, /) -> CfsError:
-        return self._source.explain(error, self.checksum, self.kind)
-
-
-class _MetadataSink:
-    """Collects one metadata object, as long as all of them together stay within `MAX_HELD_BYTES`."""
-
-    __slots__ = ("_collector", "_held", "_job", "_size")
-
-    def __init__(self, job: _MetadataJob, held: _Held) -> None:
-        self._job = job
-        self._held = held
-        self._collector = Collector()
-        self._size = 0
-
-    def write(self, chunk: bytes, /) -> None:
-        size = len(chunk)
-        self._size += size
-        self._held.size += size
-        if self._held.size > MAX_HELD_BYTES:
-            raise LimitError(
-                f"{self._job.name}: expected at most {MAX_HELD_BYTES} bytes of metadata at a time, found more"
-            )
-        self._collector.write(chunk)
-
-    def finish(self) -> tuple[_MetadataJob, bytes]:
-        self._held.size -= self._size
-        return self._job, self._collector.finish()
-
-    def abort(self) -> None:
-        self._held.size -= self._size
-        self._collector.abort()
-
-
-class _FileJob(Generic[T]):
-    """One content object. How large its stored form may be, only its sink can tell."""
-
-    __slots__ = ("_checksum", "_make_sink", "_source", "limit_bytes", "url")
-
-    def __init__(
-        self, source: RemoteSource, checksum: Checksum, make_sink: Callable[[Checksum], FileSink[T]]
-    ) -> None:
-        self._source = source
-        self._checksum = checksum
-        self._make_sink = make_sink
-        self.limit_bytes = None
-        self.url = source.object_url(checksum, ObjectKind.FILE)
-
-    def make_sink(self) -> FileSink[T]:
-        return self._make_sink(self._checksum)
-
-    def explain(self, error: TransferError, /) -> CfsError:
-        return self._source.explain(error, self._checksum, ObjectKind.FILE)
+        return error.about(format_name(checksum, kind))

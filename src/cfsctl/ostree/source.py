@@ -177,6 +177,16 @@ class Source(Protocol):
             ObjectMissingError: The source has no such object.
         """
 
+    def list_ref_names(self) -> list[str]:
+        """Return the refs that the source offers, in its own order.
+
+        Raises:
+            SourceError: It has no list.
+        """
+
+    def find_detached(self, commit: Checksum) -> bytes | None:
+        """Return the detached metadata of a commit, or None if there is none; nothing vouches for it."""
+
     def explain_missing(self, commit: Checksum) -> str | None:
         """Return why the source itself holds a commit for incomplete, as a hint for people, or None."""
 

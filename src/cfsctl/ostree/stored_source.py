@@ -91,9 +91,20 @@ class StoredCommitSource:
         finally:
             os.close(fd)
 
+    def list_ref_names(self) -> list[str]:
+        """Return nothing: a commit is offered by its ID only."""
+        return []
+
+    def find_detached(self, commit: Checksum) -> bytes | None:
+        """Return what is kept with the commit, unchecked; see `Source.find_detached`."""
+        if commit != self._stream.checksum or self._stream.detached is None:
+            return None
+        return self._objects.read(self._stream.detached)
+
     def explain_missing(self, commit: Checksum) -> str | None:
-        """Return nothing: what a repository has of a commit is all of it."""
-        _ = commit
+        """Say so if only a part of the commit is here; see `Source.explain_missing`."""
+        if self._stream.is_partial:
+            return f"commit {commit.hex()} is partial in {self.description}: pull it whole first"
         return None
 
     def close(self) -> None:

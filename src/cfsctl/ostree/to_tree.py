@@ -18,6 +18,7 @@ from cfsctl.errors import DigestMismatchError
 from cfsctl.ostree.graph import TreeGraph
 from cfsctl.ostree.limits import PlanLimits
 from cfsctl.ostree.objects import (
+    Dirtree,
     ObjectKind,
     OstreeObjectError,
     parse_dirmeta,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cfsctl.digest import Checksum, ObjectID
-    from cfsctl.ostree.objects import Commit, Dirmeta, Dirtree, FileHeader, Xattrs
+    from cfsctl.ostree.objects import Commit, Dirmeta, FileHeader, Xattrs
 
 DEFAULT_LIMITS: Final = PlanLimits()
 
@@ -49,6 +50,10 @@ class CommitObjects(Protocol):
     @property
     def commit(self) -> Commit:
         """The commit itself."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether objects may be missing; the tree then has what is there."""
 
     def find(self, checksum: Checksum, /) -> tuple[bytes, ObjectID | None] | None:
         """Return an object's data, and the ID of content that is an object; None if it is not there."""
@@ -128,10 +133,20 @@ class _Builder:
                     tree = parse_dirtree(data)
                 except OstreeObjectError as error:
                     raise error.about(f"dirtree object {checksum.hex()}") from error
+                if self._stream.is_partial:
+                    tree = self._select_present(tree)
                 graph.add(checksum, tree)
                 self._trees[checksum] = tree
                 wanted += [dirtree for _, dirtree, _ in tree.dirs]
         graph.check(root)
+
+    def _select_present(self, tree: Dirtree) -> Dirtree:
+        """Return the entries of a directory whose objects are there."""
+        find = self._stream.find
+        return Dirtree(
+            [entry for entry in tree.files if find(entry[1])],
+            [entry for entry in tree.dirs if find(entry[1]) and find(entry[2])],
+        )
 
     def _fill(self, root: Directory, root_dirtree: Checksum) -> None:
         """Make everything below the root."""

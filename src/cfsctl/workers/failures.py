@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from typing import TYPE_CHECKING, cast
 
 from cfsctl.errors import CfsError
@@ -40,7 +41,15 @@ class _ErrorPickler(pickle.Pickler):
             if isinstance(value, OSError)
             else None
         )
-        return _rebuild_error, (type(value), value.args, value.__dict__, value.__cause__, system)
+        cause = value.__cause__
+        if cause is not None and not _can_travel(type(cause)):
+            cause = WorkerFailedError(f"{type(cause).__name__}: {cause}")
+        return _rebuild_error, (type(value), value.args, value.__dict__, cause, system)
+
+
+def _can_travel(kind: type) -> bool:
+    """Return whether a class can be found by its name; some of extension modules cannot."""
+    return getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind
 
 
 def dump_error(error: BaseException) -> bytes:

@@ -243,14 +243,14 @@ def test_an_endless_metadata_object(
 def test_many_large_metadata_objects_at_once(
     source: RemoteSource, server: FaultyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cfsctl.ostree.remote.MAX_HELD_BYTES", 1 << 20)
+    monkeypatch.setattr("cfsctl.ostree.remote_jobs.MAX_HELD_BYTES", 1 << 20)
     wanted = [(Checksum(os.urandom(32)), ObjectKind.DIRTREE) for _ in range(4)]
     for checksum, kind in wanted:
         server.on(path_of(checksum, kind), endless())
     with pytest.raises(LimitError, match="dirtree object"):
         fetch_metadata(source, *wanted)
     # One after the other they have room.
-    monkeypatch.setattr("cfsctl.ostree.remote.MAX_HELD_BYTES", 4 << 20)
+    monkeypatch.setattr("cfsctl.ostree.remote_jobs.MAX_HELD_BYTES", 4 << 20)
     for checksum, kind in wanted:
         server.on(path_of(checksum, kind), respond(bytes(1 << 20)))
     assert len(fetch_metadata(source, *wanted * 3)) == 12

@@ -10,6 +10,7 @@ import pytest
 
 from cfsctl.digest import Checksum, ObjectID
 from cfsctl.errors import DigestMismatchError
+from cfsctl.ostree.collected import IncompleteError
 from cfsctl.ostree.limits import LimitError, PlanLimits
 from cfsctl.ostree.objects import (
     ObjectKind,
@@ -18,7 +19,7 @@ from cfsctl.ostree.objects import (
     format_dirtree,
     format_zlib_header,
 )
-from cfsctl.ostree.plan import ConflictError, IncompleteError, PullPlan
+from cfsctl.ostree.plan import ConflictError, PullPlan
 from tests.fakes.ostree_repository import DIRECTORY, FakeOstreeRepository, Tree
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.parameters import json_option
+from cfsctl.cli.partial_commits import find_partial_commits, partial_json, partial_lines
 from cfsctl.cli.render import format_json
 from cfsctl.errors import ExitCode, IntegrityError
 
@@ -60,10 +61,11 @@ def command(
     with session.open_repository() as repository:
         checks = commit_checks(repository) if deep else None
         report = check_repository(repository, metadata_only=metadata_only, deep=deep, content_checks=checks)
+        parts = find_partial_commits(repository)
     if as_json:
-        click.echo(format_json(report.as_dict()))
+        click.echo(format_json(report.as_dict() | partial_json(parts)))
         return ExitCode.OK
-    for line in report.lines():
+    for line in (*report.lines(), *partial_lines(parts)):
         click.echo(line)
     if not report.is_ok:
         raise IntegrityError("repository integrity check failed")

@@ -9,6 +9,7 @@ import click
 from cfsctl.cli.completers import complete_roots
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.parameters import json_option, parse_duration
+from cfsctl.cli.partial_commits import find_partial_commits, partial_json, partial_lines
 from cfsctl.cli.render import format_json
 from cfsctl.errors import ExitCode
 
@@ -96,17 +97,18 @@ def command(
             grace_s=grace or 0,
             limit=limit,
         )
-    _show(result, as_json=as_json)
+        parts = find_partial_commits(repository)
+    _show(result, parts, as_json=as_json)
     return ExitCode.OK if result.is_complete else ExitCode.PARTIAL
 
 
-def _show(result: GcResult, *, as_json: bool) -> None:
+def _show(result: GcResult, parts: dict[str, str], *, as_json: bool) -> None:
     if as_json:
-        click.echo(format_json(result.as_dict()))
+        click.echo(format_json(result.as_dict() | partial_json(parts)))
         return
     for problem in result.problems:
         click.echo(f"Warning: {problem}", err=True)
-    for line in result.lines():
+    for line in (*result.lines(), *partial_lines(parts)):
         click.echo(line)
 
 

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from cfsctl.cli.completers import complete_files
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.parameters import xattr_names_option
+from cfsctl.cli.trusting import TrustArguments, load_policy, trust_options
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 
 @click.command("apply-delta")
 @click.argument("file", shell_complete=complete_files)
 @xattr_names_option
+@trust_options
+@click.option("--verify-delta", is_flag=True, help="Demand the same signatures of the delta itself.")
 @pass_session
-def command(session: Session, *, file: str, ostree_xattr_names: str) -> None:
+def command(
+    session: Session,
+    *,
+    file: str,
+    ostree_xattr_names: str,
+    verify_delta: bool,
+    **arguments: Unpack[TrustArguments],
+) -> None:
     """Store the commit that the static delta FILE leads to.
 
     FILE is a superblock with its parts in it or beside it, or the directory of a delta. The commit that it
@@ -23,9 +38,14 @@ def command(session: Session, *, file: str, ostree_xattr_names: str) -> None:
     from cfsctl.ostree.delta.offline import apply_delta  # noqa: PLC0415 - the same
     from cfsctl.ostree.to_tree import XattrNames  # noqa: PLC0415 - the same
 
+    trust = load_policy(arguments, delta=verify_delta)
     with session.open_repository() as repository:
         result = apply_delta(
-            repository, file, reporter=session.reporter, xattr_names=XattrNames(ostree_xattr_names)
+            repository,
+            file,
+            reporter=session.reporter,
+            xattr_names=XattrNames(ostree_xattr_names),
+            trust=trust,
         )
     for line in commit_lines(result):
         click.echo(line)

@@ -18,15 +18,14 @@ def command(session: Session, source: str, ostree_xattr_names: str) -> None:
 
     SOURCE is a tag, a commit ID, or the unique beginning of one.
     """
-    from cfsctl.ostree.images import commit_image  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.refs import resolve_source  # noqa: PLC0415 - the same
+    from cfsctl.ostree.images import source_image  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.to_tree import XattrNames  # noqa: PLC0415 - the same
 
     with session.open_repository() as repository:
-        image_id = commit_image(
+        image_id = source_image(
             repository,
-            resolve_source(repository, source),
-            version=session.format_version,
+            source,
+            session.format_version,
             xattr_names=XattrNames(ostree_xattr_names),
             reporter=session.reporter,
         )

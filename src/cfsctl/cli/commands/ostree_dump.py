@@ -8,6 +8,7 @@ from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.parameters import xattr_names_option
 from cfsctl.cli.render import write_lines
+from cfsctl.progress import Message
 
 
 @click.command("dump")
@@ -20,9 +21,11 @@ def command(session: Session, source: str, ostree_xattr_names: str) -> None:
     SOURCE is a tag, a commit ID, or the unique beginning of one.
     """
     from cfsctl.dumpfile import iter_dump  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.refs import open_commit, resolve_source  # noqa: PLC0415 - the same
+    from cfsctl.ostree.partial import describe_part, open_source  # noqa: PLC0415 - the same
     from cfsctl.ostree.to_tree import XattrNames, commit_to_filesystem  # noqa: PLC0415 - the same
 
     with session.open_repository() as repository:
-        commit = open_commit(repository, resolve_source(repository, source))
+        commit = open_source(repository, source)
+    if commit.is_partial:
+        session.reporter(Message(describe_part(commit)))
     write_lines(iter_dump(commit_to_filesystem(commit, XattrNames(ostree_xattr_names))))

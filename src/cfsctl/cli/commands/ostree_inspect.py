@@ -9,12 +9,14 @@ import click
 from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.outcome import printable
+from cfsctl.progress import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from cfsctl.digest import Checksum
     from cfsctl.ostree.objects import Commit
+    from cfsctl.ostree.trust.verdict import Verified
 
 
 @click.command("inspect")
@@ -27,25 +29,31 @@ def command(session: Session, *, source: str, metadata: bool) -> None:
     SOURCE is a tag, a commit ID, or the unique beginning of one.
     """
     from cfsctl.ostree.commit_metadata import iter_metadata_lines  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.refs import open_commit, resolve_source  # noqa: PLC0415 - the same
+    from cfsctl.ostree.partial import describe_part, open_source  # noqa: PLC0415 - the same
+    from cfsctl.ostree.trust.gate import read_record  # noqa: PLC0415 - the same
 
     with session.open_repository() as repository:
-        stream = open_commit(repository, resolve_source(repository, source))
+        stream = open_source(repository, source)
+        verified = read_record(repository, stream)
+    if stream.is_partial:
+        session.reporter(Message(describe_part(stream)))
     if metadata:
         for line in iter_metadata_lines(stream.commit.metadata):
             click.echo(printable(line))
         return
-    for line in _lines(stream.checksum, stream.commit):
+    for line in _lines(stream.checksum, stream.commit, verified):
         click.echo(line)
 
 
-def _lines(checksum: Checksum, commit: Commit) -> Iterator[str]:
+def _lines(checksum: Checksum, commit: Commit, verified: Iterable[Verified]) -> Iterator[str]:
     yield f"commit  {checksum.hex()}"
     if commit.parent is not None:
         yield f"parent  {commit.parent.hex()}"
     yield f"date    {_format_time(commit.timestamp_s)}"
     yield f"tree    {commit.root_dirtree.hex()}"
     yield f"dirmeta {commit.root_dirmeta.hex()}"
+    for one in verified:
+        yield f"signed  {printable(one.describe())}"
     for text in (commit.subject, commit.body):
         if text:
             yield ""

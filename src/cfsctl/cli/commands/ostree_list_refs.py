@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
+from cfsctl.cli.connecting import ConnectionArguments, connection_options, open_source
 from cfsctl.cli.render import format_table
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 
 @click.command("list-refs")
 @click.argument("url")
-def command(url: str) -> None:
+@connection_options
+def command(*, url: str, **arguments: Unpack[ConnectionArguments]) -> None:
     """List the refs that the summary of the repository at URL names."""
-    from cfsctl.ostree.remote import RemoteSource  # noqa: PLC0415 - brings the HTTP client along
-
-    source = RemoteSource(url)
+    source = open_source(url, arguments)
     try:
         refs = source.list_refs()
     finally:

@@ -25,11 +25,9 @@ def command(session: Session, *, source: str, mountpoint: str, **arguments: Unpa
 
     SOURCE is a tag, a commit ID, or the unique beginning of one.
     """
-    from cfsctl.ostree.images import commit_image  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.refs import resolve_source  # noqa: PLC0415 - the same
+    from cfsctl.ostree.images import source_image  # noqa: PLC0415 - keeps --help quick
 
     check_mount_options(arguments["upperdir"], arguments["workdir"], read_write=arguments["read_write"])
     with session.open_repository() as repository:
-        commit = resolve_source(repository, source)
-        image_id = commit_image(repository, commit, version=session.format_version, reporter=session.reporter)
+        image_id = source_image(repository, source, session.format_version, reporter=session.reporter)
         mount_image_of(repository, image_id.hex(), mountpoint, **arguments)

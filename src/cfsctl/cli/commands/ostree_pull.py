@@ -6,25 +6,46 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.connecting import ConnectionArguments, connection_options, open_source
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.pulling import PullArguments, pull_from, pull_options
+from cfsctl.cli.pulling import PullArguments, pick, pull_from, pull_options
+from cfsctl.cli.trusting import TrustArguments, find_remote, load_policy, trust_options
 
 if TYPE_CHECKING:
     from typing import Unpack
 
 
+class _Arguments(PullArguments, TrustArguments, ConnectionArguments):
+    """All options that other commands have as well."""
+
+
 @click.command("pull")
 @click.argument("url")
 @pull_options
+@trust_options
+@connection_options
+@click.option("--verify-summary", is_flag=True, help="Demand the same signatures of the summary.")
 @click.option("--no-delta", is_flag=True, help="Fetch objects one by one, even if there is a static delta.")
 @pass_session
-def command(session: Session, *, url: str, no_delta: bool, **arguments: Unpack[PullArguments]) -> None:
-    """Pull REF, a ref or a commit ID, from the archive repository at URL.
+def command(
+    session: Session, *, url: str, no_delta: bool, verify_summary: bool, **arguments: Unpack[_Arguments]
+) -> None:
+    """Pull each REF..., a ref or a commit ID, from the archive repository at URL.
 
-    A ref becomes a tag of the same name. Static deltas are used where they cost less than objects.
+    URL may also be the name of a configured remote; what its configuration demands is demanded then. A URL
+    mirrorlist=URL stands for the roots that are listed there. A ref becomes a tag of the same name. Static
+    deltas are used where they cost less than objects.
     """
     from cfsctl.ostree.delta.remote import RemoteDeltas  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.remote import RemoteSource  # noqa: PLC0415 - brings the HTTP client along
 
-    source = RemoteSource(url)
-    pull_from(source, session, None if no_delta else RemoteDeltas(source), **arguments)
+    about_trust: TrustArguments = pick(TrustArguments.__annotations__, arguments)
+    remote = None if "://" in url else find_remote(about_trust, url)
+    trust = load_policy(about_trust, remote=remote, summary=verify_summary)
+    source = open_source(
+        url if remote is None else remote.url,
+        pick(ConnectionArguments.__annotations__, arguments),
+        trust=trust,
+        configured=None if remote is None else remote.options,
+    )
+    deltas = None if no_delta else RemoteDeltas(source)
+    pull_from(source, session, deltas, trust, **pick(PullArguments.__annotations__, arguments))

@@ -8,24 +8,36 @@ import click
 
 from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.pulling import PullArguments, pull_from, pull_options
+from cfsctl.cli.pulling import PullArguments, pick, pull_from, pull_options
+from cfsctl.cli.trusting import TrustArguments, load_policy, trust_options
 
 if TYPE_CHECKING:
     from typing import Unpack
 
 
+class _Arguments(PullArguments, TrustArguments):
+    """All options that other commands have as well."""
+
+
 @click.command("pull-local")
 @click.argument("path", shell_complete=complete_directories)
 @pull_options
+@trust_options
 @click.option("--delta", is_flag=True, help="Use static deltas of the repository, as pull does.")
 @pass_session
-def command(session: Session, *, path: str, delta: bool, **arguments: Unpack[PullArguments]) -> None:
-    """Pull REF, a ref or a commit ID, from the repository in the directory PATH.
+def command(session: Session, *, path: str, delta: bool, **arguments: Unpack[_Arguments]) -> None:
+    """Pull each REF..., a ref or a commit ID, from the repository in the directory PATH.
 
     The repository may be in any mode, and may have parent repositories. REF may also be REMOTE:NAME,
     COLLECTION:NAME, or a path as remotes/REMOTE/NAME. A ref becomes a tag of the same name.
     """
     from cfsctl.ostree.delta.store import LocalDeltas  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.local import LocalSource  # noqa: PLC0415 - the same
+    from cfsctl.ostree.trust.gate import check_local_refs  # noqa: PLC0415 - the same
 
-    pull_from(LocalSource(path), session, LocalDeltas(path) if delta else None, **arguments)
+    trust = load_policy(pick(TrustArguments.__annotations__, arguments))
+    source = LocalSource(path)
+    if trust is not None:
+        check_local_refs(trust, arguments["refs"])
+    deltas = LocalDeltas(path) if delta else None
+    pull_from(source, session, deltas, trust, **pick(PullArguments.__annotations__, arguments))

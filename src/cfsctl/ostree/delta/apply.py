@@ -85,6 +85,7 @@ class DeltaPull:
 
     Attributes:
         made: What it has made so far, the commit first of all; to be a base of the plan.
+        commitmeta: Detached metadata of the commit, as the delta has it.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class DeltaPull:
         self._must_work = must_work
         self._candidates: list[Candidate] = []
         self.made = DeltaBase()
+        self.commitmeta: bytes | None = None
 
     def close(self) -> None:
         """Let the superblocks go."""
@@ -145,6 +147,7 @@ class DeltaPull:
             return None
         superblock = self._candidates[0].superblock
         self.made.add(superblock.to_checksum, superblock.commit_data, None)
+        self.commitmeta = superblock.commitmeta
         return superblock.commit
 
     def _usable(self, offers: list[Offer], *, has_base: bool) -> list[tuple[Offer, CommitStream | None]]:

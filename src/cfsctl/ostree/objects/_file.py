@@ -54,6 +54,7 @@ class FileHeader(NamedTuple):
 _SIZED: Final = struct.Struct(">II")
 _SIZED_ZLIB: Final = struct.Struct(">IIQ")
 _OWNERSHIP: Final = struct.Struct(">IIII")
+_META: Final = struct.Struct(">III")
 
 
 class _Attributes(NamedTuple):
@@ -210,3 +211,11 @@ def format_zlib_header(
         fail("size", "0 for a symbolic link", size_bytes)
     body = size_bytes.to_bytes(8, "big") + _format_ownership(uid, gid, mode, target)
     return _sized(_frame_header(body + format_xattrs(xattrs), len(body)))
+
+
+def format_file_meta(header: FileHeader) -> bytes:
+    """Return the attribute ``user.ostreemeta`` of a file in a bare-user repository.
+
+    Format: (uuua(ayay)), owner, group, mode, attributes; big-endian.
+    """
+    return _META.pack(header.uid, header.gid, header.mode) + format_xattrs(header.xattrs)

@@ -1,0 +1,131 @@
+"""``cfsctl ostree commit``."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TypedDict
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.outcome import printable
+from cfsctl.errors import ExitCode
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+_SHOWN = 20
+"""Paths that could not be committed and are named."""
+
+_MAX_ID = (1 << 32) - 1
+
+
+class CommitArguments(TypedDict):
+    """What the command takes besides the image and the ref."""
+
+    subject: str
+    body: str
+    parent: str | None
+    timestamp: int | None
+    metadata: tuple[tuple[str, str], ...]
+    owner_uid: int | None
+    owner_gid: int | None
+    no_xattrs: bool
+
+
+class _Timestamp(click.ParamType[int]):
+    """Seconds since 1970 as ``@N``, or a date and time of ISO 8601, in UTC unless it says otherwise."""
+
+    name = "time"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from datetime import UTC, datetime  # noqa: PLC0415 - keeps --help quick
+
+        try:
+            if value.startswith("@"):
+                seconds = int(value[1:])
+            else:
+                moment = datetime.fromisoformat(value)
+                seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+        except (ValueError, OverflowError):
+            seconds = -1
+        if not 0 <= seconds < 1 << 64:
+            self.fail(
+                f"expected @SECONDS or a date such as 2024-01-31T12:00:00Z, found {value!r}", param, ctx
+            )
+        return seconds
+
+
+class _KeyValue(click.ParamType[tuple[str, str]]):
+    """``KEY=VALUE``."""
+
+    name = "KEY=VALUE"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        key, equals, text = value.partition("=")
+        if not key or not equals:
+            self.fail(f"expected KEY=VALUE, found {value!r}", param, ctx)
+        return key, text
+
+
+@click.command("commit")
+@click.argument("image")
+@click.option("--reference", metavar="REF", help="Bind the commit to this ref, and make a tag of that name.")
+@click.option("--subject", "-s", default="", help="One line about the commit.")
+@click.option("--body", "-m", default="", help="More about it.")
+@click.option("--parent", metavar="SOURCE", help="The commit before: a tag, an ID, or the beginning of one.")
+@click.option(
+    "--timestamp", type=_Timestamp(), help="Time of the commit, @SECONDS or ISO 8601; default: now."
+)
+@click.option(
+    "--add-metadata-string",
+    "metadata",
+    type=_KeyValue(),
+    multiple=True,
+    help="Add a text to the commit's metadata. Repeatable.",
+)
+@click.option("--owner-uid", type=click.IntRange(0, _MAX_ID), help="Owner of everything.")
+@click.option("--owner-gid", type=click.IntRange(0, _MAX_ID), help="Group of everything.")
+@click.option("--no-xattrs", is_flag=True, help="Leave extended attributes out.")
+@pass_session
+def command(
+    session: Session, *, image: str, reference: str | None, **arguments: Unpack[CommitArguments]
+) -> int:
+    """Make an OSTree commit of the tree of IMAGE, an image ID or a ref.
+
+    The commit is the one that `ostree commit` makes of the same tree with the same texts. Devices, fifos and
+    sockets, which OSTree cannot hold, are left out; each is named on standard error, and the exit code is 3.
+    """
+    from cfsctl.ostree.commit_images import CommitText, commit_image_tree  # noqa: PLC0415 - quick --help
+    from cfsctl.ostree.from_tree import TreeOptions  # noqa: PLC0415 - the same
+    from cfsctl.ostree.refs import resolve_source  # noqa: PLC0415 - the same
+
+    options = TreeOptions(
+        arguments["owner_uid"], arguments["owner_gid"], keeps_xattrs=not arguments["no_xattrs"]
+    )
+    with session.open_repository() as repository:
+        parent = arguments["parent"]
+        text = CommitText(
+            arguments["subject"],
+            arguments["body"],
+            arguments["timestamp"],
+            None if parent is None else resolve_source(repository, parent),
+            arguments["metadata"],
+        )
+        result = commit_image_tree(repository, image, text, reference, options)
+    click.echo(f"commit  {result.commit.hex()}")
+    click.echo(f"verity  {result.stream_id.hex()}")
+    if reference is not None:
+        click.echo(f"tagged  {reference}")
+    return _report_left_out(result.left_out)
+
+
+def _report_left_out(paths: list[bytes]) -> int:
+    for path in paths[:_SHOWN]:
+        shown = printable(os.fsdecode(path))
+        click.echo(f"cfsctl: {shown}: left out, OSTree holds files, links and directories only", err=True)
+    if len(paths) > _SHOWN:
+        click.echo(f"cfsctl: {len(paths) - _SHOWN} more left out", err=True)
+    return ExitCode.PARTIAL if paths else ExitCode.OK

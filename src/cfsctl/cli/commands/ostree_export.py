@@ -1,0 +1,31 @@
+"""``cfsctl ostree export``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+
+
+@click.command("export")
+@click.argument("source")
+@click.argument("path")
+@click.option("--reference", metavar="REF", help="Branch to move to the commit, once it is whole.")
+@pass_session
+def command(session: Session, source: str, path: str, reference: str | None) -> None:
+    """Write the commit SOURCE to the OSTree repository in the directory PATH.
+
+    The repository may be in mode archive, bare, bare-user or bare-user-only. Every object is verified while
+    it is copied. SOURCE is a tag, a commit ID, or the unique beginning of one.
+    """
+    from cfsctl.ostree.export import export_commit  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.partial import check_whole  # noqa: PLC0415 - the same
+    from cfsctl.ostree.refs import resolve_source  # noqa: PLC0415 - the same
+
+    with session.open_repository() as repository:
+        check_whole(repository, source)
+        checksum = resolve_source(repository, source)
+        export_commit(repository, checksum, path, reference)
+    click.echo(f"commit  {checksum.hex()}")
+    if reference is not None:
+        click.echo(f"tagged  {reference}")

@@ -1,0 +1,38 @@
+"""``cfsctl ostree verify``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.outcome import printable
+from cfsctl.cli.trusting import TrustArguments, load_policy, trust_options
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+
+@click.command("verify")
+@click.argument("source")
+@trust_options
+@pass_session
+def command(session: Session, *, source: str, **arguments: Unpack[TrustArguments]) -> None:
+    """Verify the signatures that are stored with the commit SOURCE.
+
+    SOURCE is a tag, a commit ID, or the unique beginning of one. Keys come from --gpg-key and --verify-key,
+    or from the configuration of --remote.
+    """
+    from cfsctl.ostree.refs import open_commit, resolve_source  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.trust.gate import verify_stored  # noqa: PLC0415 - the same
+
+    policy = load_policy(arguments)
+    if policy is None or not policy.commits:
+        raise click.UsageError("nothing to verify with: use --gpg-key, --verify-key or --remote")
+    with session.open_repository() as repository:
+        stream = open_commit(repository, resolve_source(repository, source))
+        verified = verify_stored(repository, stream, policy)
+    click.echo(f"commit  {stream.checksum.hex()}")
+    for one in verified:
+        click.echo(f"signed  {printable(one.describe())}")

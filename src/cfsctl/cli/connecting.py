@@ -1,0 +1,170 @@
+"""Options that say how a server is reached."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TypedDict, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cfsctl.http.fetcher import Fetcher
+    from cfsctl.ostree.remote import RemoteSource
+    from cfsctl.ostree.trust.policy import TrustPolicy
+
+_MAX_AUTH_BYTES = 4096
+
+F = TypeVar("F", bound="Callable[..., object]")
+
+
+class ConnectionArguments(TypedDict):
+    """What `connection_options` adds to a command."""
+
+    fallback_url: tuple[str, ...]
+    content_url: tuple[str, ...]
+    header: tuple[str, ...]
+    auth_file: str | None
+    proxy: str | None
+    ca_file: str | None
+    client_certificate: str | None
+    client_key: str | None
+
+
+def connection_options(function: F) -> F:
+    """Add the options of every command that fetches."""
+    for decorate in (
+        click.option(
+            "--client-key", metavar="FILE", help="Key of --client-certificate, unless it is in there."
+        ),
+        click.option(
+            "--client-certificate", metavar="FILE", help="Certificate that we show to the server, PEM."
+        ),
+        click.option("--ca-file", metavar="FILE", help="Authorities to trust in place of the system's, PEM."),
+        click.option(
+            "--proxy",
+            metavar="URL",
+            help="Proxy for every request; the default is http_proxy, https_proxy and no_proxy in the "
+            "environment. An empty URL is none.",
+        ),
+        click.option(
+            "--auth-file", metavar="FILE", help="File with USER:PASSWORD for the server of URL, and no other."
+        ),
+        click.option(
+            "--content-url",
+            metavar="URL",
+            multiple=True,
+            help="Root to ask for objects and deltas, in place of URL and --fallback-url.",
+        ),
+        click.option(
+            "--fallback-url",
+            metavar="URL",
+            multiple=True,
+            help="Another root of the same repository, asked for what the ones before do not give.",
+        ),
+        click.option("--header", metavar="NAME:VALUE", multiple=True, help="Header field of every request."),
+    ):
+        function = decorate(function)
+    return function
+
+
+def open_source(
+    url: str,
+    arguments: ConnectionArguments,
+    *,
+    trust: TrustPolicy | None = None,
+    configured: Mapping[str, str] | None = None,
+) -> RemoteSource:
+    """Return the repository at a URL.
+
+    Args:
+        url: Its root, or ``mirrorlist=URL``.
+        arguments: How to reach it, and where else it is.
+        trust: What its summary has to prove.
+        configured: Options of the configured remote that it is, if it is one.
+    """
+    from cfsctl.ostree.remote import RemoteSource  # noqa: PLC0415 - brings the HTTP client along
+
+    own = (configured or {}).get("contenturl")
+    return RemoteSource(
+        with_credentials(url, arguments),
+        make_fetcher(arguments, configured),
+        trust,
+        mirrors=arguments["fallback_url"],
+        content_urls=arguments["content_url"] or ((own,) if own else ()),
+    )
+
+
+def make_fetcher(arguments: ConnectionArguments, defaults: Mapping[str, str] | None = None) -> Fetcher:
+    """Return what fetches in the way the options say.
+
+    Args:
+        arguments: The options.
+        defaults: Options of a configured remote, which those of the command line go before.
+    """
+    from cfsctl.http import open_fetcher  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.http.fetcher import Options  # noqa: PLC0415 - the same
+
+    configured = defaults or {}
+    headers = dict(_parse_header(text) for text in arguments["header"])
+    proxy = arguments["proxy"] if arguments["proxy"] is not None else configured.get("proxy")
+    return open_fetcher(
+        options=Options(
+            headers=headers,
+            proxies=_find_proxies(proxy),
+            no_proxy="" if proxy is not None else _variable("no_proxy"),
+            ca_file=arguments["ca_file"] or configured.get("tls-ca-path"),
+            client_certificate=arguments["client_certificate"] or configured.get("tls-client-cert-path"),
+            client_key=arguments["client_key"] or configured.get("tls-client-key-path"),
+        )
+    )
+
+
+def _parse_header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip() or not text.isprintable():
+        raise click.UsageError(f"--header: expected NAME:VALUE, found {text!r}")
+    return name.strip(), value.strip()
+
+
+def with_credentials(url: str, arguments: ConnectionArguments) -> str:
+    """Return a URL with the user name and the password that stand in a file, and so not in `ps`."""
+    from urllib.parse import quote  # noqa: PLC0415 - keeps --help quick
+
+    from cfsctl.linux.files import open_regular, read_all  # noqa: PLC0415 - the same
+
+    path = arguments["auth_file"]
+    if path is None:
+        return url
+    fd = open_regular(-100, os.path.realpath(path))
+    try:
+        text = read_all(fd, _MAX_AUTH_BYTES).decode().strip()
+    finally:
+        os.close(fd)
+    user, colon, password = text.partition(":")
+    scheme, separator, rest = url.partition("://")
+    if not colon or not text.isprintable():
+        raise click.UsageError(f"--auth-file: expected one line USER:PASSWORD in {path}")
+    if not separator or "@" in rest.partition("/")[0] or scheme not in {"http", "https"}:
+        raise click.UsageError("--auth-file: expected a URL of a server without user name")
+    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
+
+
+def _find_proxies(proxy: str | None) -> dict[str, str]:
+    """Return the proxy for each scheme: the chosen one for both, or those of the environment."""
+    if proxy is not None:
+        return {"http": proxy, "https": proxy} if proxy else {}
+    every = _variable("all_proxy")
+    found = {scheme: _variable(f"{scheme}_proxy") or every for scheme in ("http", "https")}
+    return {scheme: url for scheme, url in found.items() if url}
+
+
+def _variable(name: str) -> str:
+    """Return a variable of the environment, in small letters or, but for http_proxy, in capitals.
+
+    A web server hands the header field ``Proxy`` of a request to its programs as HTTP_PROXY.
+    """
+    if name in os.environ or name == "http_proxy":
+        return os.environ.get(name, "")
+    return os.environ.get(name.upper(), "")

@@ -1,0 +1,120 @@
+"""Options by which a command is told whose signatures count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cfsctl.ostree.trust.keys import SignKey
+    from cfsctl.ostree.trust.policy import TrustPolicy
+    from cfsctl.ostree.trust.remotes import Remote
+
+F = TypeVar("F", bound="Callable[..., object]")
+
+
+class TrustArguments(TypedDict):
+    """What `trust_options` adds to a command."""
+
+    gpg_key: tuple[str, ...]
+    verify_key: tuple[str, ...]
+    collection_id: str | None
+    remote: str | None
+    remotes: str | None
+
+
+def trust_options(function: F) -> F:
+    """Add the options that say which keys count, and which remote's configuration."""
+    for decorate in (
+        click.option(
+            "--remotes",
+            metavar="DIR",
+            help="Directory of *.conf files and keyrings of remotes, or an OSTree repository; the default is "
+            "/etc/ostree/remotes.d.",
+        ),
+        click.option("--remote", metavar="NAME", help="Demand what this remote's configuration demands."),
+        click.option("--collection-id", metavar="ID", help="Collection that the commit must be bound to."),
+        click.option(
+            "--verify-key",
+            metavar="TYPE=inline:KEY|file:PATH",
+            multiple=True,
+            help="Demand a signature by this ed25519 or spki key, or another one that is named so.",
+        ),
+        click.option(
+            "--gpg-key",
+            metavar="FILE",
+            multiple=True,
+            help="Demand a GPG signature by a key of this keyring, binary or armoured.",
+        ),
+    ):
+        function = decorate(function)
+    return function
+
+
+def load_policy(
+    arguments: TrustArguments, *, remote: Remote | None = None, summary: bool = False, delta: bool = False
+) -> TrustPolicy | None:
+    """Return what the options demand, or None if they demand nothing.
+
+    Args:
+        arguments: The options.
+        remote: A remote that was found already.
+        summary: Whether the summary must be signed as commits must.
+        delta: Whether a delta must be signed by one of the keys of an engine.
+    """
+    name = arguments["remote"]
+    has_keys = bool(arguments["gpg_key"] or arguments["verify_key"])
+    if remote is None and name is not None:
+        remote = find_remote(arguments, name)
+    if remote is not None:
+        if has_keys or arguments["collection_id"] is not None:
+            raise click.UsageError("a remote's configuration and keys on the command line exclude each other")
+        return remote.policy
+    if (summary or delta) and not has_keys:
+        raise click.UsageError("nothing can be verified without --gpg-key, --verify-key or --remote")
+    if not has_keys and arguments["collection_id"] is None:
+        return None
+    return _make_policy(arguments, summary=summary, delta=delta)
+
+
+def find_remote(arguments: TrustArguments, name: str) -> Remote:
+    """Return a configured remote."""
+    from cfsctl.ostree.trust.remotes import DEFAULT_DIRECTORY, load_remote  # noqa: PLC0415 - keeps --help quick
+
+    return load_remote(name, arguments["remotes"] or DEFAULT_DIRECTORY)
+
+
+def _make_policy(arguments: TrustArguments, *, summary: bool, delta: bool) -> TrustPolicy:
+    from cfsctl.ostree.trust.policy import NOTHING, Demand, TrustPolicy  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.trust.remotes import load_keyrings, without_revoked  # noqa: PLC0415 - the same
+
+    keys = [key for text in arguments["verify_key"] for key in _parse_key(text)]
+    engines = tuple(dict.fromkeys(key.engine for key in keys))
+    demand = Demand(bool(arguments["gpg_key"]), engines)
+    policy = TrustPolicy(
+        commits=demand,
+        summaries=demand if summary else NOTHING,
+        deltas=demand if delta else NOTHING,
+        keyring=load_keyrings(arguments["gpg_key"]),
+        keys=without_revoked(keys),
+        collection_id=arguments["collection_id"],
+    )
+    policy.check_keys("command line")
+    return policy
+
+
+def _parse_key(text: str) -> list[SignKey]:
+    """Return the keys that ``TYPE=inline:KEY`` or ``TYPE=file:PATH`` names."""
+    from cfsctl.ostree.trust.keys import ENGINES, parse_key  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.trust.remotes import read_sign_keys  # noqa: PLC0415 - the same
+
+    engine, _, rest = text.partition("=")
+    kind, _, value = rest.partition(":")
+    if engine not in ENGINES or kind not in {"inline", "file"} or not value:
+        raise click.UsageError(
+            f"--verify-key: expected {' or '.join(ENGINES)}, then =inline:KEY or =file:PATH, found '{text}'"
+        )
+    return [parse_key(engine, value, "--verify-key")] if kind == "inline" else read_sign_keys(engine, value)

@@ -1,0 +1,122 @@
+"""Where a repository is on the web: one address or several, for names and for objects.
+
+A repository may have mirrors. Something that cannot be had from one is asked for at the next, object by
+object; one that fails for another reason than not having something is not the first choice any more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote, urlunsplit
+
+from cfsctl.errors import FetchError
+from cfsctl.http.fetcher import MISSING_STATUSES, HTTPStatusError, check_url, redact_url
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cfsctl.http.fetcher import Fetcher, TransferError
+
+MAX_MIRRORLIST_BYTES: Final = 1 << 20
+MAX_MIRRORS: Final = 64
+"""Addresses of one repository that are used."""
+
+MIRRORLIST: Final = "mirrorlist="
+"""Begins the URL of a list of addresses, as libostree has it."""
+
+_URL_SAFE: Final = "/%:@!$&'()*+,;=~"
+"""What stays as it is in the path of a base URL; the user may have encoded some of it already."""
+
+
+class MirrorlistError(FetchError):
+    """A list of addresses that has none."""
+
+
+class Address(NamedTuple):
+    """The root of a repository.
+
+    Attributes:
+        base: URL that ends in a slash.
+        query: Query that every request has, with its question mark, or empty.
+    """
+
+    base: str
+    query: str
+
+    def url(self, path: str) -> str:
+        """Return the URL of something in the repository."""
+        return f"{self.base}{path}{self.query}"
+
+
+def parse_address(url: str) -> Address:
+    """Return the address that a URL is.
+
+    Raises:
+        InvalidURLError: Not a URL we can fetch from.
+    """
+    parts = check_url(url)
+    path = quote(parts.path.rstrip("/") + "/", safe=_URL_SAFE)
+    return Address(
+        urlunsplit((parts.scheme, parts.netloc, path, "", "")), f"?{parts.query}" if parts.query else ""
+    )
+
+
+class Addresses:
+    """Several addresses of the same things, of which one is the first choice.
+
+    Attributes:
+        first: Number of the address that is asked first.
+    """
+
+    __slots__ = ("_addresses", "first")
+
+    def __init__(self, addresses: Sequence[Address]) -> None:
+        """Prefer the first of at least one address."""
+        self._addresses = addresses[:MAX_MIRRORS]
+        self.first = 0
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._addresses)
+
+    def url(self, number: int, path: str) -> str:
+        """Return the URL of something at one of the addresses."""
+        return self._addresses[number].url(path)
+
+    def next_after(self, number: int, error: TransferError) -> int:
+        """Return the address to ask after one that failed; remember a failure that others will meet, too."""
+        following = (number + 1) % len(self._addresses)
+        is_missing = isinstance(error, HTTPStatusError) and error.status in MISSING_STATUSES
+        if not is_missing and self.first == number:
+            self.first = following
+        return following
+
+
+def resolve_addresses(urls: Sequence[str], fetcher: Fetcher) -> list[Address]:
+    """Return the addresses that some URLs stand for; a ``mirrorlist=`` is fetched.
+
+    Raises:
+        InvalidURLError: A URL that we cannot fetch from.
+        MirrorlistError: A list without addresses.
+        TransferError: The list cannot be had.
+    """
+    found: list[Address] = []
+    for url in urls:
+        if url.startswith(MIRRORLIST):
+            found += _read_mirrorlist(url.removeprefix(MIRRORLIST), fetcher)
+        else:
+            found.append(parse_address(url))
+    return list(dict.fromkeys(found))
+
+
+def _read_mirrorlist(url: str, fetcher: Fetcher) -> list[Address]:
+    """Return the addresses of a list, one a line; comments (``#``) and other schemes are skipped."""
+    check_url(url)
+    text = fetcher.get(url, limit_bytes=MAX_MIRRORLIST_BYTES).body.decode("utf-8", "replace")
+    lines = [line.strip() for line in text.splitlines()]
+    addresses = [parse_address(line) for line in lines if line.startswith(("http://", "https://"))]
+    if not addresses:
+        raise MirrorlistError(
+            f"mirrorlist {redact_url(url)}: expected at least one http or https URL, found none"
+        )
+    return addresses

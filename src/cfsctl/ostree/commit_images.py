@@ -1,0 +1,111 @@
+"""Commits of what is in the repository already: an image becomes an OSTree commit.
+
+The image of such a commit is the one that it was made of, with times and all, as the original has it; only
+where the commit was told to differ from the image is one made of the commit, as for a commit that was pulled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from cfsctl.digest import Checksum
+from cfsctl.gvariant import Variant
+from cfsctl.ostree.collected import CollectedCommit
+from cfsctl.ostree.from_tree import AS_IT_IS, TreeOptions, make_objects
+from cfsctl.ostree.images import name_commit, store_images, store_images_of
+from cfsctl.ostree.objects import Commit, format_commit
+from cfsctl.ostree.policy import REF_BINDING
+from cfsctl.ostree.refs import tag_ref
+from cfsctl.ostree.source import check_ref_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cfsctl.digest import ObjectID
+    from cfsctl.repository import Repository
+
+
+class CommitText(NamedTuple):
+    """What a commit says about itself.
+
+    Attributes:
+        subject: One line.
+        body: More lines, or empty.
+        timestamp_s: Seconds since 1970, or None for now.
+        parent: The commit before, or None.
+        metadata: (key, text), in order; the ref it is bound to is added behind them.
+    """
+
+    subject: str = ""
+    body: str = ""
+    timestamp_s: int | None = None
+    parent: Checksum | None = None
+    metadata: Sequence[tuple[str, str]] = ()
+
+
+class CommitResult(NamedTuple):
+    """What was made.
+
+    Attributes:
+        commit: The commit.
+        stream_id: Its splitstream object.
+        left_out: Paths of what no commit can hold.
+    """
+
+    commit: Checksum
+    stream_id: ObjectID
+    left_out: list[bytes]
+
+
+def commit_image_tree(
+    repository: Repository,
+    image_name: str,
+    text: CommitText,
+    reference: str | None = None,
+    options: TreeOptions = AS_IT_IS,
+) -> CommitResult:
+    """Make a commit of the tree of an image.
+
+    Args:
+        repository: Where.
+        image_name: The image: an ID or a ref.
+        text: What the commit says.
+        reference: The ref it is bound to, which also becomes the tag; or None.
+        options: What is changed of the tree.
+
+    Raises:
+        RefNotFoundError: There is no such image.
+        InvalidNameError, InvalidRefError: The ref cannot be one.
+        OstreeObjectError: Something in the tree, or of the text, that no commit can hold.
+        IntegrityError: An object is missing, or damaged.
+    """
+    from cfsctl.erofs.reader import read_image  # noqa: PLC0415 - the name may be refused before
+
+    repository.check_writable()
+    tag = None
+    if reference is not None:
+        check_ref_name(reference)
+        tag = tag_ref(reference)
+    with repository.images.map(image_name) as data:
+        filesystem = read_image(data, repository.algorithm)
+    tree = make_objects(filesystem, repository.objects, options)
+    commit = _make_commit(text, reference, tree.root_dirtree, tree.root_dirmeta)
+    data = format_commit(commit)
+    checksum = Checksum(hashlib.sha256(data).digest())
+    tree.objects[checksum] = (data, None)
+    if options == AS_IT_IS:
+        images = store_images_of(repository, filesystem)
+    else:
+        images = store_images(repository, CollectedCommit(checksum, commit, tree.objects))
+    stream_id = name_commit(repository, checksum, tree.objects, images, tag)
+    return CommitResult(checksum, stream_id, tree.left_out)
+
+
+def _make_commit(text: CommitText, reference: str | None, dirtree: Checksum, dirmeta: Checksum) -> Commit:
+    metadata = [(key, Variant("s", value)) for key, value in text.metadata]
+    if reference is not None:
+        metadata.append((REF_BINDING, Variant("as", [reference])))
+    timestamp_s = int(time.time()) if text.timestamp_s is None else text.timestamp_s
+    return Commit(tuple(metadata), text.parent, text.subject, text.body, timestamp_s, dirtree, dirmeta)

@@ -1,0 +1,215 @@
+"""A stored commit written to an OSTree repository in a directory.
+
+    state/<commit>.commitpartial    first of all
+    files, dirtrees, dirmetas       verified while they are copied, then given their names
+    barrier
+    detached metadata, commit
+    barrier
+    state/<commit>.commitpartial    removed, then the ref moved
+
+Whatever ends an export early leaves a repository that knows that the commit is not whole, and no ref to it.
+Objects that are there already are left alone. The repository is locked as `ostree` locks it for writers, so
+that nothing is pruned meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.errors import ExitCode
+from cfsctl.linux.files import AnonymousFile, fsync_directory, write_all
+from cfsctl.linux.syscalls import syncfs
+from cfsctl.ostree.detached import read_detached
+from cfsctl.ostree.export_files import FileExporter
+from cfsctl.ostree.local_repository import (
+    LocalRepository,
+    RepositoryMode,
+    UnsupportedModeError,
+    make_fan_out,
+    open_made,
+)
+from cfsctl.ostree.objects import ObjectKind, parse_dirtree
+from cfsctl.ostree.refs import open_commit
+from cfsctl.ostree.source import SourceError, check_ref_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.ostree.commit_stream import CommitStream
+    from cfsctl.repository import Repository
+
+_FLOCK: Final = struct.Struct("@hhqqi4x")
+"""struct flock: type, whence, start, length, process; native."""
+
+_FILE_MODE: Final = 0o644
+
+
+class RepositoryLockedError(SourceError):
+    """A repository that somebody has for himself, to prune it."""
+
+    exit_code = ExitCode.LOCKED
+
+
+def export_commit(
+    repository: Repository, checksum: Checksum, path: str, reference: str | None = None
+) -> None:
+    """Write a stored commit to an OSTree repository.
+
+    Args:
+        repository: Where the commit is.
+        checksum: The commit.
+        path: The OSTree repository, in mode archive, bare, bare-user or bare-user-only.
+        reference: A branch to move to the commit, or None.
+
+    Raises:
+        CommitNotFoundError: The commit is not stored.
+        InvalidRefError: The branch cannot be one; nothing was written.
+        NotAnOstreeRepositoryError: There is none at the path.
+        UnsupportedModeError: It has a mode that nothing can be written in.
+        OstreeObjectError: An object that the mode cannot hold; nothing was written.
+        RepositoryLockedError: It is being pruned.
+        FormatError, IntegrityError: What is stored is damaged.
+    """
+    if reference is not None:
+        check_ref_name(reference)
+    stream = open_commit(repository, checksum)
+    target = LocalRepository(path)
+    try:
+        if target.mode is RepositoryMode.BARE_SPLIT_XATTRS:
+            raise UnsupportedModeError(target.mode.value, path)
+        with _locked(target):
+            _Export(repository, stream, target).run(reference)
+    finally:
+        target.close()
+
+
+class _Export:
+    """The export of one commit."""
+
+    def __init__(self, repository: Repository, stream: CommitStream, target: LocalRepository) -> None:
+        self._repository = repository
+        self._stream = stream
+        self._target = target
+        self._temporary = open_made(target.root(), "tmp")
+
+    def run(self, reference: str | None) -> None:
+        try:
+            self._run(reference)
+        finally:
+            os.close(self._temporary)
+
+    def _run(self, reference: str | None) -> None:
+        exporter = FileExporter(self._repository.objects, self._target, self._temporary)
+        files, metadata = self._walk()
+        for file in files:
+            exporter.check(file, self._find(file, ObjectKind.FILE)[0])
+        commit = self._stream.checksum
+        state = open_made(self._target.root(), "state")
+        partial = f"{commit.hex()}.commitpartial"
+        try:
+            self._write(state, partial, b"")
+            for file in files:
+                exporter.export(file, *self._find(file, ObjectKind.FILE))
+            for checksum, kind in metadata.items():
+                self._write_object(checksum, kind.suffix, self._stream.get_metadata(checksum, kind))
+            self._sync()
+            self._write_commit()
+            self._sync()
+            os.unlink(partial, dir_fd=state)
+            fsync_directory(state)
+        finally:
+            os.close(state)
+        if reference is not None:
+            self._write_ref(reference)
+
+    def _walk(self) -> tuple[list[Checksum], dict[Checksum, ObjectKind]]:
+        """Return all files and all metadata of the commit's tree, each once."""
+        commit = self._stream.commit
+        files: dict[Checksum, None] = {}
+        metadata = {commit.root_dirmeta: ObjectKind.DIRMETA, commit.root_dirtree: ObjectKind.DIRTREE}
+        pending = [commit.root_dirtree]
+        while pending:
+            tree = parse_dirtree(self._stream.get_metadata(pending.pop(), ObjectKind.DIRTREE))
+            files.update(dict.fromkeys(entry[1] for entry in tree.files))
+            for _, dirtree, dirmeta in tree.dirs:
+                metadata[dirmeta] = ObjectKind.DIRMETA
+                if dirtree not in metadata:
+                    metadata[dirtree] = ObjectKind.DIRTREE
+                    pending.append(dirtree)
+        return list(files), metadata
+
+    def _find(self, checksum: Checksum, kind: ObjectKind) -> tuple[bytes, ObjectID | None]:
+        found = self._stream.find(checksum)
+        return found if found is not None else self._stream.fail_missing(checksum, kind)
+
+    def _write_commit(self) -> None:
+        """Write the commit after what is said about it, so that it is never there without."""
+        commit = self._stream.checksum
+        detached = read_detached(self._repository, self._stream)
+        directory = make_fan_out(self._target, commit)
+        name = commit.hex()[2:]
+        if detached is not None:
+            self._write(directory, f"{name}.commitmeta", detached)
+        self._write_object(commit, "commit", self._stream.commit_data)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{name}.tombstone-commit", dir_fd=directory)
+
+    def _write_object(self, checksum: Checksum, suffix: str, data: bytes) -> None:
+        if not self._target.contains_object(checksum, suffix):
+            self._write(make_fan_out(self._target, checksum), f"{checksum.hex()[2:]}.{suffix}", data)
+
+    def _write(self, directory: int, name: str, data: bytes) -> None:
+        with AnonymousFile(self._temporary, _FILE_MODE) as file:
+            write_all(file.fd, data)
+            os.utime(file.fd, (0, 0))
+            file.replace(directory, name)
+
+    def _write_ref(self, reference: str) -> None:
+        """Move a branch; it is durable when this returns."""
+        *parents, name = reference.split("/")
+        directory = os.open(
+            "refs/heads", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._target.root()
+        )
+        try:
+            for parent in parents:
+                below = open_made(directory, parent)
+                fsync_directory(directory)
+                os.close(directory)
+                directory = below
+            with AnonymousFile(self._temporary, _FILE_MODE) as file:
+                write_all(file.fd, self._stream.checksum.hex().encode() + b"\n")
+                os.fsync(file.fd)
+                file.replace(directory, name)
+            fsync_directory(directory)
+        finally:
+            os.close(directory)
+
+    def _sync(self) -> None:
+        syncfs(self._temporary)
+
+
+@contextlib.contextmanager
+def _locked(target: LocalRepository) -> Iterator[None]:
+    """Hold the lock that `ostree` takes for writing, which several writers can hold.
+
+    Raises:
+        RepositoryLockedError: Somebody has the repository for himself.
+    """
+    fd = os.open(".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660, dir_fd=target.root())
+    try:
+        try:
+            # Belongs to the open file and goes with it; several threads of a program stay apart.
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+        except (BlockingIOError, PermissionError) as error:
+            raise RepositoryLockedError(
+                f"{target.path}: somebody else has locked the repository",
+                hint="wait for `ostree prune` to end",
+            ) from error
+        yield
+    finally:
+        os.close(fd)

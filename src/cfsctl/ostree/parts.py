@@ -1,0 +1,97 @@
+"""Parts of a tree that are named by paths, as `ostree pull --subpath` takes them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cfsctl.errors import CfsError, ExitCode
+from cfsctl.ostree.objects import Dirtree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MAX_COMPONENTS: Final = 1024
+"""Components of one path, as many as directories may be nested."""
+
+
+class SubpathNotFoundError(CfsError):
+    """A path that the commit does not have."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
+class InvalidSubpathError(CfsError):
+    """A text that is no path within a tree."""
+
+    exit_code = ExitCode.USAGE
+
+
+class TreePart(NamedTuple):
+    """What is wanted of a directory.
+
+    Attributes:
+        entries: The entries that are wanted and what of each; None for everything.
+    """
+
+    entries: Mapping[bytes, TreePart] | None
+
+    def below(self, name: bytes) -> TreePart:
+        """Return what is wanted of a wanted entry."""
+        return EVERYTHING if self.entries is None else self.entries[name]
+
+    def merged(self, other: TreePart) -> TreePart:
+        """Return what either wants."""
+        if self.entries is None or other.entries is None:
+            return EVERYTHING
+        entries = dict(self.entries)
+        for name, part in other.entries.items():
+            entries[name] = entries[name].merged(part) if name in entries else part
+        return TreePart(entries)
+
+    def select(self, tree: Dirtree) -> Dirtree:
+        """Return the wanted entries of a directory.
+
+        Raises:
+            SubpathNotFoundError: One of them is not there, or is a file where a directory is wanted.
+        """
+        if self.entries is None:
+            return tree
+        files = [entry for entry in tree.files if entry[0] in self.entries]
+        dirs = [entry for entry in tree.dirs if entry[0] in self.entries]
+        for name, _ in files:
+            if self.entries[name].entries is not None:
+                raise SubpathNotFoundError(f"{os.fsdecode(name)!r}: expected a directory, found a file")
+        missing = self.entries.keys() - {entry[0] for entry in (*files, *dirs)}
+        if missing:
+            shown = os.fsdecode(min(missing))
+            raise SubpathNotFoundError(f"{shown!r}: expected an entry of that name in a subpath, found none")
+        return Dirtree(files, dirs)
+
+
+EVERYTHING: Final = TreePart(None)
+
+
+def parse_subpaths(paths: Iterable[str]) -> TreePart | None:
+    """Return the part that paths name together, or None where that is the whole tree or none is given.
+
+    Raises:
+        InvalidSubpathError: A path with empty components, ``.`` or ``..``, or one that is too deep.
+    """
+    part: TreePart | None = None
+    for path in paths:
+        one = _parse_subpath(path)
+        part = one if part is None else part.merged(one)
+    return None if part is None or part.entries is None else part
+
+
+def _parse_subpath(path: str) -> TreePart:
+    components = path.strip("/").split("/") if path.strip("/") else []
+    if any(component in {"", ".", ".."} for component in components) or len(components) > MAX_COMPONENTS:
+        raise InvalidSubpathError(f"{path!r}: expected a path within the tree, such as /usr/share/locale/de")
+    if not path:
+        raise InvalidSubpathError("expected a path within the tree, found none")
+    part = EVERYTHING
+    for component in reversed(components):
+        part = TreePart({os.fsencode(component): part})
+    return part

@@ -1,0 +1,124 @@
+"""The gate that a commit passes before anything of its tree is asked for, and the record of who let it in."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final, cast
+
+from cfsctl.ostree.detached import read_detached
+from cfsctl.ostree.policy import check_collection
+from cfsctl.ostree.refs import parse_commit_id
+from cfsctl.ostree.trust.policy import TrustPolicy, verify
+from cfsctl.ostree.trust.verdict import SignatureError, Verified
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.ostree.commit_stream import CommitStream
+    from cfsctl.ostree.objects import Commit
+    from cfsctl.repository import Repository
+
+MAX_RECORD_BYTES: Final = 1 << 20
+
+
+class Gate:
+    """Lets commits in that a policy trusts.
+
+    Attributes:
+        verified: The signatures by which the commit was let in.
+        detached: The detached metadata that has them, or None.
+    """
+
+    def __init__(self, policy: TrustPolicy) -> None:
+        """Keep the policy."""
+        self._policy = policy
+        self.verified: list[Verified] = []
+        self.detached: bytes | None = None
+
+    def check(
+        self, checksum: Checksum, commit: Commit, data: bytes, found: Iterable[Callable[[], bytes | None]]
+    ) -> None:
+        """Check a commit.
+
+        Args:
+            checksum: Its name, which is right.
+            commit: The commit.
+            data: Its bytes, which the signatures are over.
+            found: Ways to get detached metadata; each is tried until signatures in it are good.
+
+        Raises:
+            SignatureError: No signature counts; of several places the first one's error.
+            BindingError: It is of another collection.
+        """
+        if self._policy.collection_id is not None:
+            check_collection(checksum, commit, self._policy.collection_id)
+        if not self._policy.commits:
+            return
+        what = f"commit {checksum.hex()}"
+        failure: SignatureError | None = None
+        for get in found:
+            detached = get()
+            try:
+                self.verified = verify(what, data, detached, self._policy, self._policy.commits)
+            except SignatureError as error:
+                failure = failure if failure is not None and detached is None else error
+                continue
+            self.detached = detached
+            return
+        raise failure or SignatureError(f"{what}: expected signatures, found no place where they may be")
+
+
+def check_local_refs(policy: TrustPolicy, names: Sequence[str]) -> None:
+    """Check that names may be taken from the files of a repository in a directory; none are all of them.
+
+    Raises:
+        SignatureError: Only a signed summary may say what a name means, and such a pull reads none.
+    """
+    refs = [name for name in names if parse_commit_id(name) is None]
+    if policy.summaries and (refs or not names):
+        what = f"ref '{refs[0]}'" if refs else "refs"
+        raise SignatureError(
+            f"{what}: expected in a signed summary, found only files",
+            hint="pull the commit by its ID, or over HTTP",
+        )
+
+
+def verify_stored(repository: Repository, stream: CommitStream, policy: TrustPolicy) -> list[Verified]:
+    """Return the signatures by which a stored commit is trusted.
+
+    Raises:
+        SignatureError: No signature counts.
+        BindingError: It is of another collection.
+        CfsError: What is stored is damaged.
+    """
+    gate = Gate(policy)
+    detached = read_detached(repository, stream)
+    gate.check(stream.checksum, stream.commit, stream.commit_data, [lambda: detached])
+    return gate.verified
+
+
+# --- the record -----------------------------------------------------------------------------------
+
+
+def store_record(repository: Repository, verified: Iterable[Verified]) -> ObjectID:
+    """Store which signatures were found good, as an object that the commit's stream has to name then."""
+    text = json.dumps([one._asdict() for one in verified], sort_keys=True, separators=(",", ":"))
+    return repository.objects.ensure_bytes(text.encode()).object_id
+
+
+def read_record(repository: Repository, stream: CommitStream) -> list[Verified]:
+    """Return the signatures that were found good when a commit was stored; none if none were looked at.
+
+    Raises:
+        SignatureError: The record is no such list.
+        IntegrityError: It is missing, or damaged.
+    """
+    if stream.record is None:
+        return []
+    data = repository.objects.read(stream.record)
+    try:
+        entries = json.loads(data[:MAX_RECORD_BYTES])
+        return [Verified(**cast("dict[str, str]", entry)) for entry in entries]  # type: ignore[arg-type]
+    except (ValueError, TypeError) as error:
+        raise SignatureError(f"record of signatures of {stream.checksum.hex()}: {error}") from error

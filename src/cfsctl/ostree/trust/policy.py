@@ -1,0 +1,158 @@
+"""What must be signed, and by whom: bytes, signatures and keys in, a verdict out. No file is read here.
+
+Rules, where they differ from libostree stricter:
+
+1. GPG and the sign engines are two kinds. A kind that is asked for needs one valid signature; if both are
+   asked for, both need one.
+2. An engine that is named without a key for it is an error, and so is a policy without any key.
+3. A signature that is broken does not count, and harms nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, cast
+
+from cfsctl import gvariant
+from cfsctl.ostree.trust.gpg import check_signature
+from cfsctl.ostree.trust.verdict import SignatureError, Verified
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cfsctl.gvariant import Variant
+    from cfsctl.ostree.trust.keys import SignKey
+
+MAX_SIGNATURES: Final = 64
+"""Signatures of one kind that are tried."""
+
+MAX_SIGNATURE_BYTES: Final = 64 << 10
+
+MAX_SIGNATURE_VALUES: Final = 100_000
+
+GPG_KEY: Final = "ostree.gpgsigs"
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one kind of thing needs.
+
+    Attributes:
+        gpg: A GPG signature.
+        engines: A signature of one of these engines; empty where none is needed.
+    """
+
+    gpg: bool = False
+    engines: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Return whether anything is needed."""
+        return self.gpg or bool(self.engines)
+
+
+NOTHING: Final = Demand()
+
+
+@dataclass(frozen=True, slots=True)
+class TrustPolicy:
+    """What a source has to prove.
+
+    Attributes:
+        commits: What commits need.
+        summaries: What summaries need; a summary must be there then, and is the only source of refs.
+        deltas: What the superblock of a delta needs, in a wrapper.
+        keyring: OpenPGP keys that count, binary.
+        keys: Other keys that count; revoked ones are not among them.
+        collection_id: The collection that commits must be bound to, or None.
+    """
+
+    commits: Demand = NOTHING
+    summaries: Demand = NOTHING
+    deltas: Demand = NOTHING
+    keyring: bytes = b""
+    keys: Sequence[SignKey] = field(default_factory=tuple)
+    collection_id: str | None = None
+
+    def check_keys(self, where: str) -> None:
+        """Check that there is a key for everything that is asked for.
+
+        Raises:
+            SignatureError: There is none: everything would be refused.
+        """
+        for demand in (self.commits, self.summaries, self.deltas):
+            if demand.gpg and not self.keyring:
+                raise SignatureError(
+                    f"{where}: expected OpenPGP keys to verify with, found none",
+                    hint="name a keyring, or set gpg-verify=false in the remote's configuration",
+                )
+            if demand.engines and not any(key.engine in demand.engines for key in self.keys):
+                raise SignatureError(
+                    f"{where}: expected {' or '.join(demand.engines)} keys to verify with, found none"
+                )
+
+
+def verify(
+    what: str, data: bytes, signatures: bytes | None, policy: TrustPolicy, demand: Demand
+) -> list[Verified]:
+    """Return the signatures by which some bytes are trusted.
+
+    Args:
+        what: Name of the thing, for messages.
+        data: The bytes.
+        signatures: Detached metadata, ``a{sv}``, or None where there is none.
+        policy: The keys.
+        demand: What is needed.
+
+    Raises:
+        SignatureError: Something is missing; the message says what was wrong with each signature.
+    """
+    found = _parse(what, signatures)
+    verified = []
+    if demand.gpg:
+        verified.append(_verify_gpg(what, data, found.get(GPG_KEY, ()), policy))
+    if demand.engines:
+        verified.append(_verify_sign(what, data, found, policy, demand.engines))
+    return verified
+
+
+def _parse(what: str, data: bytes | None) -> dict[str, list[bytes]]:
+    """Return the signatures by their key in detached metadata; what has another type does not count."""
+    if data is None:
+        return {}
+    try:
+        value = gvariant.decode("a{sv}", data, max_values=MAX_SIGNATURE_VALUES)
+    except gvariant.GVariantError as error:
+        raise SignatureError(f"{what}: expected detached signatures, found {error}") from error
+    found: dict[str, list[bytes]] = {}
+    for key, variant in cast("list[tuple[str, Variant]]", value):
+        if variant.type == "aay":
+            blobs = cast("list[bytes]", variant.value)
+            found.setdefault(key, []).extend(blob for blob in blobs if len(blob) <= MAX_SIGNATURE_BYTES)
+    return found
+
+
+def _verify_gpg(what: str, data: bytes, blobs: Sequence[bytes], policy: TrustPolicy) -> Verified:
+    reasons = []
+    for number, blob in enumerate(blobs[:MAX_SIGNATURES], 1):
+        result = check_signature(blob, data, policy.keyring)
+        if isinstance(result, Verified):
+            return result
+        reasons.append(f"signature {number} {result}")
+    found = "; ".join(reasons) or "no signature"
+    raise SignatureError(f"{what}: expected a valid GPG signature by a trusted key, found {found}")
+
+
+def _verify_sign(
+    what: str, data: bytes, found: dict[str, list[bytes]], policy: TrustPolicy, engines: Sequence[str]
+) -> Verified:
+    tried = 0
+    for engine in engines:
+        keys = [key for key in policy.keys if key.engine == engine]
+        for blob in found.get(f"ostree.sign.{engine}", [])[:MAX_SIGNATURES]:
+            tried += 1
+            for key in keys:
+                if key.check(blob, data):
+                    return Verified(engine, key.name)
+    names = " or ".join(engines)
+    reason = f"{tried} by other keys, or over other bytes" if tried else "no signature"
+    raise SignatureError(f"{what}: expected a valid {names} signature by a trusted key, found {reason}")

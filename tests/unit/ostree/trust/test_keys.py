@@ -1,0 +1,129 @@
+"""Keys of the sign engines, and what a signature is worth."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from cfsctl.ostree.trust.keys import SignKey, make_key, parse_key, parse_key_file
+from cfsctl.ostree.trust.verdict import UnusableKeyError
+
+DATA = b"a commit"
+
+
+def raw(key: ed25519.Ed25519PrivateKey) -> bytes:
+    return key.public_key().public_bytes_raw()
+
+
+def der(
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed448.Ed448PrivateKey | dsa.DSAPrivateKey,
+) -> bytes:
+    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def signed() -> dict[str, tuple[SignKey, bytes]]:
+    """Return a key and a signature over `DATA` of every kind."""
+    one, two = ed25519.Ed25519PrivateKey.generate(), ed448.Ed448PrivateKey.generate()
+    p256, p521 = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP521R1())
+    large = rsa.generate_private_key(65537, 2048)
+    return {
+        "ed25519": (SignKey("ed25519", raw(one)), one.sign(DATA)),
+        "ed448": (SignKey("spki", der(two)), two.sign(DATA)),
+        "p256": (SignKey("spki", der(p256)), p256.sign(DATA, ec.ECDSA(SHA256()))),
+        "p521": (SignKey("spki", der(p521)), p521.sign(DATA, ec.ECDSA(SHA256()))),
+        "rsa": (SignKey("spki", der(large)), large.sign(DATA, padding.PKCS1v15(), SHA256())),
+    }
+
+
+SIGNED = signed()
+
+
+@pytest.mark.parametrize("kind", sorted(SIGNED))
+def test_only_the_whole_signature_over_these_bytes_counts(kind: str) -> None:
+    key, signature = SIGNED[kind]
+    assert make_key(key.engine, key.data, "here") == key
+    assert key.check(signature, DATA)
+    assert not key.check(signature, DATA + b".")
+    assert not key.check(signature[:-1], DATA)
+    assert not key.check(signature + b"\0", DATA)
+    assert not key.check(b"", DATA)
+    assert not key.check(bytes(len(signature)), DATA)
+    for other in {*SIGNED} - {kind}:
+        assert not SIGNED[other][0].check(signature, DATA)
+
+
+def test_a_key_as_libostree_writes_it() -> None:
+    key = parse_key("ed25519", "45yzbkuEok0lLabxzdAHWUDSMZgYfxU40sN+LMfYHVA=", "example")
+    assert key.name.startswith("e39cb36e4b84a24d252da6f1cdd0075940d23198187f1538d2c37e2cc7d81d50")
+
+
+FIELD = 2**255 - 19
+D = (-121665 * pow(121666, -1, FIELD)) % FIELD
+
+
+def is_small_order(y: int) -> bool:
+    """Return whether the points with this y coordinate vanish when doubled three times.
+
+    Doubling maps y to a value that depends on y alone: with x^2 = (y^2-1)/(d y^2+1) on the curve.
+    """
+    for _ in range(3):
+        squared = y * y % FIELD
+        x_squared = (squared - 1) * pow(D * squared + 1, -1, FIELD) % FIELD
+        product = D * x_squared * squared % FIELD
+        y = (squared + x_squared) * pow(1 - product, -1, FIELD) % FIELD
+    return y == 1
+
+
+def test_points_of_small_order_are_no_keys() -> None:
+    refused = []
+    values = [0, 1, FIELD - 1, FIELD, FIELD + 1]
+    texts = (
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    )
+    values += [int.from_bytes(bytes.fromhex(text), "little") for text in texts]
+    for y in values:
+        assert is_small_order(y % FIELD)
+        for sign in (0, 1 << 255):
+            data = (y | sign).to_bytes(32, "little")
+            with pytest.raises(UnusableKeyError, match="every signature is valid"):
+                make_key("ed25519", data, "here")
+            refused.append(data)
+    assert len(set(refused)) == 14
+    assert not is_small_order(2)
+
+
+@pytest.mark.parametrize(
+    ("engine", "data", "text"),
+    [
+        ("ed25519", bytes(31), "32 bytes, found 31"),
+        ("dummy", b"key", "expected a key of type ed25519 or spki, found dummy"),
+        ("spki", b"no key", "expected a public key in DER"),
+        ("spki", der(rsa.generate_private_key(65537, 1024)), "at least 2048 bits of RSA, found 1024"),
+        ("spki", der(dsa.generate_private_key(1024)), "expected an Ed25519, Ed448, EC or RSA key"),
+    ],
+    ids=["short", "dummy", "junk", "weak", "dsa"],
+)
+def test_what_is_no_key(engine: str, data: bytes, text: str) -> None:
+    with pytest.raises(UnusableKeyError, match=f"here: .*{text}"):
+        make_key(engine, data, "here")
+
+
+def test_key_files() -> None:
+    one, two = SIGNED["ed25519"][0], SignKey("ed25519", raw(ed25519.Ed25519PrivateKey.generate()))
+    lines = b"\n\n".join(base64.b64encode(key.data) for key in (one, two)) + b"\n"
+    assert parse_key_file("ed25519", lines, "file") == [one, two]
+    pem = b"some words\n" + b"".join(
+        b"-----BEGIN PUBLIC KEY-----\n"
+        + base64.encodebytes(SIGNED[kind][0].data)
+        + b"-----END PUBLIC KEY-----\n"
+        for kind in ("p256", "rsa")
+    )
+    assert parse_key_file("spki", pem, "file") == [SIGNED["p256"][0], SIGNED["rsa"][0]]
+    for engine, data in (("ed25519", b"\n"), ("spki", b"words"), ("ed25519", b"not base64!\n")):
+        with pytest.raises(UnusableKeyError, match="file: "):
+            parse_key_file(engine, data, "file")
