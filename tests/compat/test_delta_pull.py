@@ -80,12 +80,15 @@ class Puller:
 
 
 def requested(server: Nginx) -> dict[str, int]:
-    """Return how many requests there were, by the first component of the path; signatures are left out."""
+    """Return how many requests there were, by the first component of the path.
+
+    The one for detached metadata, which every pull that fetches anything makes, is left out.
+    """
     counts: dict[str, int] = {}
     for _, _, path in server.read_requests():
-        kind = path.split("/")[1]
         if path.endswith(".commitmeta"):
             continue
+        kind = path.split("/")[1]
         counts[kind] = counts.get(kind, 0) + 1
     return counts
 

@@ -19,13 +19,15 @@ from cfsctl.workers import WorkerDiedError, WorkerPool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Self, TypeAlias
 
     from cfsctl.digest import ObjectID
     from cfsctl.ostree.content_stream import ImportedFile
     from cfsctl.ostree.file_import import Inflate
     from cfsctl.ostree.source import Source
     from cfsctl.repository.objects import ObjectStore
+
+    Note: TypeAlias = Callable[[Checksum, bytes, ObjectID | None], None]
 
 MIN_BATCH: Final = 16
 MAX_BATCH: Final = 256
@@ -67,8 +69,9 @@ class _BatchFailedError(Exception):
 class _FileWorker:
     """One worker's side: takes the checksums of a batch joined together."""
 
-    def __init__(self, source: Source, objects: ObjectStore, inflate: Inflate) -> None:
+    def __init__(self, source: Source, objects: ObjectStore, inflate: Inflate, note: Note | None) -> None:
         self._source = source
+        self._note = note
         self._objects = objects
         self._inflate = inflate
 
@@ -80,9 +83,12 @@ class _FileWorker:
         # Plain tuples: half the time of pickling named ones.
         files: list[tuple[Checksum, bytes, ObjectID | None]] = []
         append = files.append
+        note = self._note
         try:
-            for file in self._fetch(checksums, importer):
-                append((file.checksum, file.data, file.object_id))
+            for checksum, data, object_id in self._fetch(checksums, importer):
+                append((checksum, data, object_id))
+                if note is not None:
+                    note(checksum, data, object_id)
         except Exception as error:
             raise _BatchFailedError(_batch(files, importer)) from error
         return _batch(files, importer)
@@ -104,16 +110,19 @@ class FileWorkers:
     A context manager: leaving it ends the workers, at once if an exception is on its way.
     """
 
-    def __init__(self, source: Source, objects: ObjectStore, count: int | None = None) -> None:
+    def __init__(
+        self, source: Source, objects: ObjectStore, count: int | None = None, note: Note | None = None
+    ) -> None:
         """Start the workers; the source must have no connection open.
 
         Args:
             source: Where content comes from.
             objects: Where it goes.
             count: Number of processes; 0 works in this one, None uses all processors.
+            note: Called in the worker with every file that is verified and stored.
         """
         inflate = load_inflate()
-        make: Callable[[], _FileWorker] = lambda: _FileWorker(source, objects, inflate)  # noqa: E731
+        make: Callable[[], _FileWorker] = lambda: _FileWorker(source, objects, inflate, note)  # noqa: E731
         self._pool: WorkerPool[bytes, Batch] = WorkerPool(make, count, window=_BATCHES_HELD)
         self._backlog: list[Checksum] = []
         self._rescued: list[Batch] = []

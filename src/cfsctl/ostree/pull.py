@@ -15,6 +15,7 @@ kept under a name that is no commit's, and not fetched again either.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -24,6 +25,8 @@ from cfsctl.ostree.delta.use import DeltaUse
 from cfsctl.ostree.detached import check_detached, read_detached, store_detached
 from cfsctl.ostree.file_workers import FileWorkers
 from cfsctl.ostree.images import ensure_image, find_image, name_commit, store_images
+from cfsctl.ostree.journal import PullJournal
+from cfsctl.ostree.objects import parse_commit
 from cfsctl.ostree.partial import drop_partial, find_part_tag, find_partial, save_partial, store_part
 from cfsctl.ostree.parts import parse_subpaths
 from cfsctl.ostree.plan import DEFAULT_LIMITS, PullPlan
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from cfsctl.ostree.limits import PlanLimits
     from cfsctl.ostree.objects import Commit, ObjectKind
     from cfsctl.ostree.parts import TreePart
+    from cfsctl.ostree.plan import Base
     from cfsctl.ostree.source import Source
     from cfsctl.ostree.trust.gate import Gate
     from cfsctl.ostree.trust.policy import TrustPolicy
@@ -177,10 +181,10 @@ class _Options(NamedTuple):
 
 
 class StoredBase:
-    """A stored commit as a base: content that is not in the repository any more is as good as absent."""
+    """What is stored as a base: content that is not in the repository any more is as good as absent."""
 
-    def __init__(self, stream: CommitStream, objects: ObjectStore) -> None:
-        """Offer the objects of a stream."""
+    def __init__(self, stream: Base, objects: ObjectStore) -> None:
+        """Offer the objects of a stream, or of a journal."""
         self._stream = stream
         self._objects = objects
 
@@ -213,6 +217,7 @@ class _Pull:
         self._report = reporter
         self._plan = PullPlan(checksum, limits=options.limits, part=options.part)
         self._partial: CommitStream | None = None
+        self._journal: PullJournal | None = None
         self._is_accepted = False
         self._gate: Gate | None = None
         self._is_detached_known = False
@@ -242,21 +247,46 @@ class _Pull:
                 self._accept(self._partial.commit, self._partial.commit_data)
             self._detached = self._detached or self._partial.detached
             self._plan.add_base(self._as_base(self._partial))
+        self._journal = journal = PullJournal(self._repository, self._checksum)
+        try:
+            return self._pull(journal)
+        finally:
+            journal.close()
+
+    def _pull(self, journal: PullJournal) -> PullResult:
+        """Pull what is not here, writing down what arrives."""
+        self._use_journal(journal)
         try:
             self._use_delta()
-            self._fetch()
+            self._fetch(journal)
         except BaseException:
             self._keep_partial()
             raise
         if self._options.part is not None:
-            return self._store_part()
-        result = self._store()
-        drop_partial(self._repository, self._checksum, self._tag)
+            result = self._store_part()
+        else:
+            result = self._store()
+            drop_partial(self._repository, self._checksum, self._tag)
+        journal.remove()
         return result
+
+    def _use_journal(self, journal: PullJournal) -> None:
+        """Take what a pull that was killed had written down."""
+        commit = journal.find(self._checksum)
+        if commit is None:
+            return
+        if not self._is_accepted and hashlib.sha256(commit[0]).digest() == self._checksum:
+            self._accept(parse_commit(commit[0]))
+        self._plan.add_base(StoredBase(journal, self._repository.objects))
 
     def _known_objects(self) -> dict[Checksum, tuple[bytes, ObjectID | None]]:
         """Return all that is here of the commit, whoever brought it."""
         known = {} if self._partial is None else self._partial.as_dict()
+        if self._journal is not None:
+            contains = self._repository.objects.contains
+            for checksum, entry in self._journal.objects.items():
+                if entry[1] is None or contains(entry[1]):
+                    known[checksum] = entry
         known.update(self._delta_objects)
         known.update(self._plan.objects)
         return known
@@ -269,6 +299,8 @@ class _Pull:
         image = None if self._partial is None else self._partial.image
         try:
             save_partial(self._repository, self._checksum, objects, image)
+            if self._journal is not None:
+                self._journal.remove()
         except (CfsError, OSError) as error:
             self._report(Message(f"what was fetched could not be kept for the next pull: {error}"))
 
@@ -429,12 +461,15 @@ class _Pull:
 
     # Fetching
 
-    def _fetch(self) -> None:
+    def _fetch(self, journal: PullJournal) -> None:
         """Bring the plan to its end."""
+        for checksum, entry in self._delta_objects.items():
+            journal.append(checksum, *entry)
         self._source.close()  # Nothing of this process' connections may be shared with the workers.
-        with FileWorkers(self._source, self._repository.objects, self._options.workers) as workers:
+        objects, count = self._repository.objects, self._options.workers
+        with FileWorkers(self._source, objects, count, journal.append) as workers:
             try:
-                self._fetch_all(workers)
+                self._fetch_all(workers, journal)
             except BaseException as error:
                 self._take(workers.rescue(RESCUE_TIMEOUT_S))
                 if isinstance(error, ObjectMissingError):
@@ -442,9 +477,9 @@ class _Pull:
                 raise
         self._plan.check_complete()
 
-    def _fetch_all(self, workers: FileWorkers) -> None:
+    def _fetch_all(self, workers: FileWorkers, journal: PullJournal) -> None:
         detached = self._find_detached()
-        self._fetch_metadata(workers)
+        self._fetch_metadata(workers, journal)
         if self._gate is not None and self._gate.detached is not None:
             detached = self._gate.detached
         if detached is not None:
@@ -456,9 +491,10 @@ class _Pull:
             self._take(workers.poll())
         self._report(Done(FILES_ID, self._plan.counts.files))
 
-    def _fetch_metadata(self, workers: FileWorkers) -> None:
+    def _fetch_metadata(self, workers: FileWorkers, journal: PullJournal) -> None:
         def deliver(checksum: Checksum, kind: ObjectKind, data: bytes) -> None:
             self._plan.deliver(checksum, kind, data)
+            journal.append(checksum, data, None)
             if not self._is_accepted and self._plan.commit is not None:
                 self._accept(self._plan.commit, data)
             workers.add(self._plan.take_files())

@@ -25,12 +25,18 @@ _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CL
 _LOWER_HEX = re.compile(r"[0-9a-f]+\Z")
 _RANDOM_PART = re.compile(r"[A-Za-z0-9]{12}\Z")
 
+_COMMIT_PART = re.compile(r"[0-9a-f]{64}\Z")
+
+JOURNAL_PREFIX: Final = ".cfsctl-pull-"
+"""Start of the name of a pull's journal; a commit's ID follows. Of use only while nothing was collected."""
+
 _LEFTOVERS: Final = (
-    (".", TEMPORARY_LINK_PREFIX, stat.S_ISLNK),
-    (".", TEMPORARY_FILE_PREFIX, stat.S_ISREG),
-    ("objects", TEMPORARY_FILE_PREFIX, stat.S_ISREG),
+    (".", TEMPORARY_LINK_PREFIX, _RANDOM_PART, stat.S_ISLNK),
+    (".", TEMPORARY_FILE_PREFIX, _RANDOM_PART, stat.S_ISREG),
+    (".", JOURNAL_PREFIX, _COMMIT_PART, stat.S_ISREG),
+    ("objects", TEMPORARY_FILE_PREFIX, _RANDOM_PART, stat.S_ISREG),
 )
-"""Directory, start of the name and type of what a killed process may leave."""
+"""Directory, start and rest of the name, and type of what a killed process may leave."""
 
 
 class DeadObject(NamedTuple):
@@ -171,15 +177,17 @@ def find_leftovers(dirfd: int) -> list[str]:
 
     Unless nobody else has the repository open, somebody may be using them at this moment.
     """
-    return [path for place, prefix, is_kind in _LEFTOVERS for path in _find_in(dirfd, place, prefix, is_kind)]
+    return [path for kind in _LEFTOVERS for path in _find_in(dirfd, *kind)]
 
 
-def _find_in(dirfd: int, place: str, prefix: str, is_kind: Callable[[int], bool]) -> Iterator[str]:
+def _find_in(
+    dirfd: int, place: str, prefix: str, rest: re.Pattern[str], is_kind: Callable[[int], bool]
+) -> Iterator[str]:
     with open_directory(dirfd, place, lambda _: None) as directory:
         if directory is None:
             return
         for name in sorted(os.listdir(directory)):
-            if not name.startswith(prefix) or not _RANDOM_PART.match(name, len(prefix)):
+            if not name.startswith(prefix) or not rest.match(name, len(prefix)):
                 continue
             try:
                 mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode

@@ -1,0 +1,127 @@
+"""Journals of pulls: what is written comes back, what is torn does not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cfsctl.digest import Algorithm, Checksum, ObjectID
+from cfsctl.ostree.journal import PullJournal
+from cfsctl.repository.gc import collect_garbage
+from tests.support.repositories import make_repository
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cfsctl.repository import Repository
+
+COMMIT = Checksum(b"c" * 32)
+RECORDS: list[tuple[Checksum, bytes, ObjectID | None]] = [
+    (
+        Checksum(hashlib.sha256(bytes([number])).digest()),
+        bytes([number]) * number,
+        ObjectID(bytes([number]) * 64) if number % 2 else None,
+    )
+    for number in range(1, 20)
+]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[Repository]:
+    with make_repository(tmp_path / "store") as repository:
+        yield repository
+
+
+def file_of(repository: Repository) -> Path:
+    return Path(repository.path) / f".cfsctl-pull-{COMMIT.hex()}"
+
+
+def write(repository: Repository) -> bytes:
+    journal = PullJournal(repository, COMMIT)
+    for record in RECORDS:
+        journal.append(*record)
+    journal.close()
+    return file_of(repository).read_bytes()
+
+
+def read(repository: Repository) -> list[tuple[Checksum, bytes, ObjectID | None]]:
+    journal = PullJournal(repository, COMMIT)
+    journal.close()
+    return [(checksum, *entry) for checksum, entry in journal.objects.items()]
+
+
+def test_what_was_written_is_there(repository: Repository) -> None:
+    write(repository)
+    journal = PullJournal(repository, COMMIT)
+    assert [journal.find(checksum) for checksum, _, _ in RECORDS] == [record[1:] for record in RECORDS]
+    assert journal.find(COMMIT) is None
+    journal.remove()
+    assert not file_of(repository).exists()
+
+
+def test_every_length_is_read_up_to_its_last_whole_record(repository: Repository) -> None:
+    data = write(repository)
+    found = []
+    for length in range(0, len(data), 7):
+        file_of(repository).write_bytes(data[:length])
+        records = read(repository)
+        assert records == RECORDS[: len(records)]
+        found.append(len(records))
+    assert found == sorted(found)
+    assert found[-1] >= len(RECORDS) - 1
+
+
+def test_writing_goes_on_after_what_is_whole(repository: Repository) -> None:
+    data = write(repository)
+    file_of(repository).write_bytes(data[:-3])
+    journal = PullJournal(repository, COMMIT)
+    journal.append(*RECORDS[-1])
+    journal.close()
+    assert file_of(repository).read_bytes() == data
+
+
+def test_a_flipped_bit_never_brings_a_wrong_record(repository: Repository) -> None:
+    data = bytearray(write(repository))
+    for place in range(len(data)):
+        data[place] ^= 4
+        file_of(repository).write_bytes(data)
+        records = read(repository)
+        assert records == RECORDS[: len(records)]
+        assert len(records) < len(RECORDS)
+        data[place] ^= 4
+
+
+def test_a_journal_of_another_hash_is_not_read(tmp_path: Path, repository: Repository) -> None:
+    write(repository)
+    with make_repository(tmp_path / "other", Algorithm.SHA256) as other:
+        file_of(other).write_bytes(file_of(repository).read_bytes())
+        assert read(other) == []
+
+
+def test_a_link_is_not_followed(tmp_path: Path, repository: Repository) -> None:
+    (tmp_path / "outside").write_bytes(b"keep")
+    file_of(repository).symlink_to(tmp_path / "outside")
+    with pytest.raises(OSError, match="symbolic link"):
+        PullJournal(repository, COMMIT)
+    assert (tmp_path / "outside").read_bytes() == b"keep"
+
+
+def test_a_collection_removes_it(repository: Repository) -> None:
+    write(repository)
+    collect_garbage(repository, dry_run=True)
+    assert file_of(repository).exists()
+    assert collect_garbage(repository).temporaries_removed == 1
+    assert not file_of(repository).exists()
+
+
+def test_only_the_owner_reads_it(repository: Repository) -> None:
+    old = os.umask(0)
+    try:
+        write(repository)
+    finally:
+        os.umask(old)
+    assert file_of(repository).stat().st_mode & 0o777 == 0o600
