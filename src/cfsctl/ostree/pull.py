@@ -276,7 +276,7 @@ class _Pull:
         if commit is None:
             return
         if not self._is_accepted and hashlib.sha256(commit[0]).digest() == self._checksum:
-            self._accept(parse_commit(commit[0]))
+            self._accept(parse_commit(commit[0]), commit[0])
         self._plan.add_base(StoredBase(journal, self._repository.objects))
 
     def _known_objects(self) -> dict[Checksum, tuple[bytes, ObjectID | None]]:

@@ -94,7 +94,7 @@ ALL_OF_A = {"/a", "/a/one", "/a/two", "/a/deep", "/a/deep/three", "/a/deep/four"
         (["/locale/de", "/locale"], {"/locale", "/locale/link", "/locale/de", "/locale/de/x"}
          | {"/locale/en", "/locale/en/x"}),
     ],
-    ids=str,
+    ids=["directory", "directory and link", "file", "directory in a directory"],
 )  # fmt: skip
 def test_a_part_is_what_was_asked_for(
     repository: Repository, fake: FakeOstreeRepository, paths: list[str], expected: set[str]
