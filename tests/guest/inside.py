@@ -103,6 +103,19 @@ def work_with(algorithm: Algorithm, repository: Path, ref: str) -> None:
     cfsctl(f"{name} fsck", *at, "fsck")
 
 
+def collect(repository: Path) -> None:
+    """Collect while an image is mounted that no ref names any more, and after that."""
+    at = ("--repo", str(repository))
+    cfsctl("live mount", *at, "mount", "refs/tree", str(MOUNT))
+    (repository / "images/refs/tree").unlink()
+    cfsctl("live gc", *at, "gc")
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+    tell("live mounted", files=read_mounted())
+    run("live umount", "/bin/umount", str(MOUNT))
+    cfsctl("dead gc", *at, "gc")
+    cfsctl("dead fsck", *at, "fsck")
+
+
 def damage(repository: Path, object_id: str) -> None:
     at = ("--repo", str(repository))
     flip_on_disk(repository / "objects" / object_id[:2] / object_id[2:], "/dev/vdb")
@@ -125,6 +138,7 @@ def main() -> None:
     ref, object_id = sys.argv[1:]
     work_with(Algorithm.SHA256, STORE / "sha256", ref)
     work_with(Algorithm.SHA512, STORE / "sha512", ref)
+    collect(STORE / "sha256")
     damage(STORE / "sha512", object_id)
     work_without(STORE / "insecure")
     # A file system without fs-verity.

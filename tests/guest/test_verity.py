@@ -101,6 +101,17 @@ def test_commit_is_mounted_with_verity(steps: Steps, name: str) -> None:
     assert found["count"] > 20
 
 
+def test_collection_leaves_what_is_mounted(steps: Steps) -> None:
+    """On this kernel the mount shows neither the image's file nor the directory of objects."""
+    assert steps["live gc"]["status"] == 0
+    assert steps["live mounted"]["files"] == {
+        path: hashlib.sha256(content).hexdigest() for path, content in FILES.items()
+    }
+    assert "Objects: 0 removed" in steps["live gc"]["out"]
+    assert "Objects: 0 removed" not in steps["dead gc"]["out"]
+    assert steps["dead fsck"]["status"] == 0
+
+
 def test_flipped_byte_is_found(steps: Steps) -> None:
     found = steps["damaged fsck"]
     assert found["status"] == 15
