@@ -39,7 +39,7 @@ tests: env
 	tools/setup-debian.sh
 	# Forking needs a process without other threads, which a worker of xdist is not.
 	$(PY) -m pytest -n 0 -m forks
-	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadgroup -m "not forks"
+	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not forks"
 
 # Write the manual pages below docs/man anew, from the help texts and docs/man/prose.toml.
 man: env

@@ -17,7 +17,7 @@ from cfsctl.fsverity.merkle import compute_digest
 from tests.support.guest import Guest, require_guest
 from tests.support.programs import cfsctl
 
-pytestmark = [pytest.mark.guest, pytest.mark.xdist_group("guest")]
+pytestmark = pytest.mark.guest
 
 PROJECT = Path(__file__).parents[2]
 REF = "debian/12/minimal"

@@ -14,8 +14,7 @@ import pytest
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 
-# One work directory is filled by all lines one after the other, so they stay in one worker.
-pytestmark = pytest.mark.xdist_group("recorded-cases")
+# One work directory is filled by all lines one after the other: a file of tests stays in one worker.
 
 
 class Case(TypedDict, total=False):
