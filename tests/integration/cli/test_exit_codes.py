@@ -44,6 +44,7 @@ class Verb(NamedTuple):
 VERBS = {
     "cat": Verb(("cat", "refs/ostree/test"), named="refs/ostree/test"),
     "compute-id": Verb(("compute-id", "tree"), opens=False),
+    "copy": Verb(("copy", "web", "target"), named="web"),
     "create-dumpfile": Verb(("create-dumpfile", "tree"), opens=False),
     "create-image": Verb(("create-image", "tree", "again")),
     "diff": Verb(("diff", "dir:tree", "image:web"), prints=False, named="image:web"),
@@ -56,19 +57,23 @@ VERBS = {
     "import-image": Verb(("import-image", "imported")),
     "init": Verb(("init", "--insecure"), opens=False),
     "mount": Verb(("mount", "web", "mountpoint"), prints=False, named="web"),
+    "ostree commit": Verb(("ostree", "commit", "web"), named="web"),
     "ostree compute-id": Verb(("ostree", "compute-id", "test"), named="test"),
     "ostree dump": Verb(("ostree", "dump", "test"), named="test"),
+    "ostree export": Verb(("ostree", "export", "test", "ostree-repo"), prints=False, named="test"),
     "ostree images": Verb(("ostree", "images")),
     "ostree inspect": Verb(("ostree", "inspect", "test"), named="test"),
+    "ostree log": Verb(("ostree", "log", "test"), named="test"),
     "ostree mount": Verb(("ostree", "mount", "test", "mountpoint"), prints=False, named="test"),
     "ostree pull-local": Verb(("ostree", "pull-local", "ostree-repo", "test")),
     "ostree tag": Verb(("ostree", "tag", "test", "other"), named="test"),
     "ostree untag": Verb(("ostree", "untag", "test"), prints=False, named="test"),
+    "stats": Verb(("stats",)),
     "transaction": Verb(("transaction", "true"), prints=False),
 }
 
-ELSEWHERE = {"ostree apply-delta", "ostree list-refs", "ostree pull"}
-"""Commands that need a delta or a server; the tests of deltas and transfers have those."""
+ELSEWHERE = {"ostree apply-delta", "ostree list-refs", "ostree pull", "ostree verify"}
+"""Commands that need a delta, a server or keys; the tests of those have them."""
 
 MOUNTING = {"mount", "ostree mount"}
 READS_IMAGES = [name for name, verb in VERBS.items() if verb.named in {"web", "image:web"}]
