@@ -35,6 +35,7 @@ class PullArguments(TypedDict):
     base_name: str | None
     allow_downgrade: bool
     ostree_xattr_names: str
+    as_json: bool
 
 
 def pick(names: Iterable[str], arguments: Mapping[str, object]) -> Any:  # noqa: ANN401 - a TypedDict's
@@ -44,9 +45,10 @@ def pick(names: Iterable[str], arguments: Mapping[str, object]) -> Any:  # noqa:
 
 def pull_options(function: F) -> F:
     """Add the argument REF and the options of every command that pulls."""
-    from cfsctl.cli.parameters import xattr_names_option  # noqa: PLC0415 - parameters needs no pull
+    from cfsctl.cli.parameters import json_option, xattr_names_option  # noqa: PLC0415 - parameters needs no pull
 
     for decorate in (
+        json_option(),
         xattr_names_option,
         click.option("--allow-downgrade", is_flag=True, help="Let the tag go back to an older commit."),
         click.option(
@@ -77,13 +79,17 @@ def pull_from(
     trust: TrustPolicy | None = None,
     **arguments: Unpack[PullArguments],
 ) -> None:
-    """Pull from a source, which is closed afterwards; print each result as soon as it is there."""
+    """Pull from a source, which is closed afterwards; print each result as soon as it is there.
+
+    As JSON there is one document, at the end.
+    """
     from cfsctl.ostree.pull import pull  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.to_tree import XattrNames  # noqa: PLC0415 - the same
 
     if bool(arguments["refs"]) is arguments["mirror"]:
         raise click.UsageError("name at least one REF, or give --mirror and none")
     pulled: list[Checksum] = []
+    documents: list[dict[str, object]] = []
     try:
         with session.open_repository() as repository:
             for ref in arguments["refs"] or source.list_ref_names():
@@ -100,13 +106,15 @@ def pull_from(
                     subpaths=arguments["subpaths"],
                     also_bases=pulled[-_BASES:],
                 )
-                if pulled:
-                    click.echo()
+                if arguments["as_json"]:
+                    documents.append(result_document(result))
+                else:
+                    _show(result, is_first=not pulled)
                 pulled.append(result.commit)
-                for line in _lines(result):
-                    click.echo(line)
     finally:
         source.close()
+    if arguments["as_json"]:
+        show_documents(documents)
 
 
 def commit_lines(result: PullResult) -> Iterator[str]:
@@ -118,6 +126,40 @@ def commit_lines(result: PullResult) -> Iterator[str]:
         yield f"tagged  {result.tag}"
     for one in result.verified:
         yield f"signed  {printable(one.describe())}"
+
+
+def _show(result: PullResult, *, is_first: bool) -> None:
+    if not is_first:
+        click.echo()
+    for line in _lines(result):
+        click.echo(line)
+
+
+def show_documents(documents: list[dict[str, object]]) -> None:
+    """Print results as one JSON document."""
+    from cfsctl.cli.render import format_json  # noqa: PLC0415 - keeps --help quick
+
+    click.echo(format_json({"commits": documents}))
+
+
+def result_document(result: PullResult) -> dict[str, object]:
+    """Return what the repository has now, for a JSON document."""
+    from cfsctl.digest import qualified  # noqa: PLC0415 - keeps --help quick
+
+    return {
+        "commit": result.commit.hex(),
+        "stream": qualified(result.stream_id),
+        "image": qualified(result.image_id),
+        "tag": result.tag,
+        "signatures": [one.describe() for one in result.verified],
+        "partial": result.is_partial,
+        "metadata_fetched": result.metadata_fetched,
+        "files_fetched": result.files_fetched,
+        "received_bytes": result.received_bytes,
+        "stored_objects": result.stored_objects,
+        "stored_bytes": result.stored_bytes,
+        "delta_parts": result.delta_parts,
+    }
 
 
 def _lines(result: PullResult) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import Checksum, parse_checksum
 from cfsctl.errors import ExitCode, RepositoryError
-from cfsctl.repository.names import InvalidNameError
+from cfsctl.repository.names import InvalidNameError, suggest
 from cfsctl.repository.refs import RefNotFoundError
 from cfsctl.repository.streams import read_ref_entry
 
@@ -146,7 +146,8 @@ def remove_tag(repository: Repository, name: str) -> None:
     try:
         repository.streams.remove_ref(tag_ref(name))
     except (RefNotFoundError, InvalidNameError) as error:
-        raise CommitNotFoundError(f"Failed to remove tag {name}: {error}") from error
+        hint = suggest(name, (tag.name for tag in list_tags(repository)))
+        raise CommitNotFoundError(f"Failed to remove tag {name}: {error}", hint=hint) from error
 
 
 # --- commits ------------------------------------------------------------------------------------
@@ -179,9 +180,10 @@ def resolve_source(repository: Repository, source: str) -> Checksum:
             )
         return tagged
     if not _HEX.fullmatch(source):
+        hint = suggest(source, (tag.name for tag in list_tags(repository)))
         raise CommitNotFoundError(
             f"'{source}' is not a known ostree ref or valid commit ID",
-            hint="list what there is with `cfsctl ostree images`",
+            hint=hint or "list what there is with `cfsctl ostree images`",
         )
     return _resolve_id(repository, source.lower())
 

@@ -11,7 +11,7 @@ import mmap
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cfsctl.repository.names import check_entry, check_ref, parse_image_name
+from cfsctl.repository.names import check_entry, check_ref, parse_image_name, suggest
 from cfsctl.repository.refs import Category, Ref, RefNotFoundError
 from cfsctl.repository.streams import DamagedLinkError, read_object_link, read_ref_entry
 
@@ -98,7 +98,8 @@ class Images:
         """
         object_id = self.find(name)
         if object_id is None:
-            raise RefNotFoundError(f"image not found: {name}")
+            known = (ref.name for ref in self.list_refs())
+            raise RefNotFoundError(f"image not found: {name}", hint=suggest(name, known))
         return OpenedImage(self._objects.open(object_id), object_id, self._objects.is_secure)
 
     @contextlib.contextmanager

@@ -15,12 +15,14 @@ is kept: a leading slash, ``//`` and ``/./`` collapse.
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.digest import Algorithm, DigestFormatError, ObjectID, object_path, parse_hex, parse_object_path
 from cfsctl.errors import ExitCode, RepositoryError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Final
 
 REFS: Final = "refs"
@@ -223,3 +225,26 @@ def find_entry_in(text: str) -> str | None:
     """Return the entry that the text of a ref names: its last component; None if it has none."""
     parts = [part for part in text.split("/") if part not in {"", "."}]
     return parts[-1] if parts and parts[-1] != ".." else None
+
+
+def suggest(name: str, names: Iterable[str]) -> str | None:
+    """Return a hint at the names that may have been meant by one that there is not, or None.
+
+    Args:
+        name: What was asked for.
+        names: What there is; of many names only the first thousands are looked at.
+    """
+    from difflib import get_close_matches  # noqa: PLC0415 - only for those who mistype
+
+    if len(name) > _MAX_SUGGESTED:
+        return None
+    candidates = [other for other in islice(names, _MAX_CANDIDATES) if len(other) <= _MAX_SUGGESTED]
+    found = get_close_matches(name, candidates, n=2)
+    return f"did you mean {' or '.join(found)}?" if found else None
+
+
+_MAX_SUGGESTED: Final = 300
+"""Characters of a name that similar ones are looked for; the time grows with their square."""
+
+_MAX_CANDIDATES: Final = 2000
+"""Names that are compared, so that an answer takes no longer than a moment."""

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import IntegrityError
 from cfsctl.repository.names import (
+    REFS,
     check_entry,
     check_ref,
     parse_object_link,
     parse_stream_name,
     ref_link_text,
+    suggest,
 )
 from cfsctl.repository.refs import Category, Ref, RefNotFoundError
 
@@ -122,7 +124,8 @@ class Streams:
         """
         object_id = self.find(name)
         if object_id is None:
-            raise RefNotFoundError(f"stream not found: {name}")
+            known = (f"{REFS}/{ref.name}" for ref in self.list_refs())
+            raise RefNotFoundError(f"stream not found: {name}", hint=suggest(name, known))
         return self.open_object(object_id, content_type)
 
     def open_object(self, object_id: ObjectID, content_type: int | None = None) -> SplitstreamReader:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,10 +15,12 @@ import pytest
 from cfsctl.cli.app import cfsctl
 from tests.integration.cli.conftest import run
 from tests.support import schemas
+from tests.support.ostree_client import require_ostree, run_ostree
 from tests.support.repositories import flip_bit
 from tools.man_pages import subcommands
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 CASES: dict[str, list[tuple[list[str], int]]] = {
@@ -31,15 +36,33 @@ CASES: dict[str, list[tuple[list[str], int]]] = {
         (["explain-digest", "dir:other", "ID", "--image", "web"], 1),
         (["explain-digest", "dir:other", "ab" * 64], 1),
     ],
+    "copy": [(["copy", "web", "target"], 0), (["copy", "web", "target", "--as", "x/y"], 0)],
     "fsck": [(["fsck"], 0)],
+    "fsck-repair": [(["fsck", "--repair"], 0)],
     "gc": [(["gc"], 0), (["gc", "--dry-run"], 0)],
     "gc-why": [(["gc", "--why", "ID"], 0)],
     "image-objects": [(["image-objects", "web"], 0)],
     "images": [(["images"], 0)],
     "import-image": [(["import-image", "imported"], 0)],
     "init": [(["init", "--insecure", "repo"], 0), (["init", "--insecure", "new"], 0)],
+    "stats": [(["stats"], 0)],
 }
 """Arguments and exit status of results by the name of their schema."""
+
+
+OSTREE: dict[str, list[list[str]]] = {
+    "ostree-compute-id": [["ostree", "compute-id", "test"]],
+    "ostree-images": [["ostree", "images"]],
+    "ostree-inspect": [["ostree", "inspect", "test"]],
+    "ostree-list-refs": [["ostree", "list-refs", "URL"]],
+    "ostree-pull": [
+        ["ostree", "pull-local", "ostree-repo", "test"],
+        ["ostree", "pull", "URL", "test"],
+        ["ostree", "apply-delta", "delta"],
+    ],
+    "ostree-tag": [["ostree", "tag", "test", "other/tag"]],
+}
+"""Arguments of commands that work on commits by the name of their schema; these need the client."""
 
 
 def results() -> list[Any]:
@@ -78,6 +101,36 @@ def test_result_is_as_its_schema_says(name: str, arguments: list[str], status: i
     schemas.check(document_of(other, *arguments, "--json", status=status), name)
 
 
+@pytest.fixture
+def url(place: Path) -> Iterator[str]:
+    """Serve the OSTree repository."""
+    handler = partial(Quiet, directory=str(place / "ostree-repo"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.mark.parametrize("name", OSTREE)
+def test_result_about_commits_is_as_its_schema_says(name: str, place: Path, url: str) -> None:
+    require_ostree()
+    run_ostree(place / "ostree-repo", "summary", "-u")
+    delta = ["static-delta", "generate", "--empty", "--inline", f"--filename={place / 'delta'}", "test"]
+    run_ostree(place / "ostree-repo", *delta)
+    for arguments in OSTREE[name]:
+        words = [url if word == "URL" else word for word in arguments]
+        schemas.check(document_of(place, *words, "--json"), name)
+
+
 def test_global_option_asks_for_the_same(place: Path) -> None:
     assert document_of(place, "--json", "image-objects", "web") == document_of(
         place, "image-objects", "web", "--json"
@@ -106,17 +159,22 @@ def test_results_say_what_the_text_says(place: Path) -> None:
 def test_every_command_with_json_is_in_the_table() -> None:
     root = click.Context(cfsctl, info_name="cfsctl")
     commands = {name: command for name, command in subcommands(root) if not isinstance(command, click.Group)}
+    for name, group in subcommands(root):
+        if isinstance(group, click.Group):
+            context = click.Context(group, info_name=name, parent=root)
+            commands |= {f"{name} {below}": command for below, command in subcommands(context)}
     with_json = {
         name
         for name, command in commands.items()
         if any("--json" in parameter.opts for parameter in command.params)
     }
-    assert with_json == {cases[0][0][0] for cases in CASES.values()}
+    tested = {cases[0][0][0] for cases in CASES.values()}
+    assert with_json == tested | {" ".join(words[:2]) for cases in OSTREE.values() for words in cases}
 
 
 def test_every_schema_is_tested() -> None:
     names = {path.stem for path in schemas.DIRECTORY.glob("*.json")}
-    assert names == CASES.keys() | {"error"}
+    assert names == CASES.keys() | OSTREE.keys() | {"error"}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in schemas.DIRECTORY.glob("*.json")))

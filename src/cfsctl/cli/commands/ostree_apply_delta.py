@@ -8,7 +8,7 @@ import click
 
 from cfsctl.cli.completers import complete_files
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.parameters import xattr_names_option
+from cfsctl.cli.parameters import json_option, xattr_names_option
 from cfsctl.cli.trusting import TrustArguments, load_policy, trust_options
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.command("apply-delta")
 @click.argument("file", shell_complete=complete_files)
 @xattr_names_option
+@json_option()
 @trust_options
 @click.option("--verify-delta", is_flag=True, help="Demand the same signatures of the delta itself.")
 @pass_session
@@ -26,6 +27,7 @@ def command(
     *,
     file: str,
     ostree_xattr_names: str,
+    as_json: bool,
     verify_delta: bool,
     **arguments: Unpack[TrustArguments],
 ) -> None:
@@ -34,7 +36,7 @@ def command(
     FILE is a superblock with its parts in it or beside it, or the directory of a delta. The commit that it
     starts from must be in the repository. No tag is set.
     """
-    from cfsctl.cli.pulling import commit_lines  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.cli.pulling import commit_lines, result_document, show_documents  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.delta.offline import apply_delta  # noqa: PLC0415 - the same
     from cfsctl.ostree.to_tree import XattrNames  # noqa: PLC0415 - the same
 
@@ -47,6 +49,9 @@ def command(
             xattr_names=XattrNames(ostree_xattr_names),
             trust=trust,
         )
+    if as_json:
+        show_documents([result_document(result)])
+        return
     for line in commit_lines(result):
         click.echo(line)
     click.echo(f"objects {result.metadata_fetched} metadata + {result.files_fetched} files applied")

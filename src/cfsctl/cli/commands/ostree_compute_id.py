@@ -6,14 +6,17 @@ import click
 
 from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.parameters import xattr_names_option
+from cfsctl.cli.parameters import json_option, xattr_names_option
+from cfsctl.cli.render import format_json
+from cfsctl.digest import qualified
 
 
 @click.command("compute-id")
 @click.argument("source", shell_complete=complete_commits)
 @xattr_names_option
+@json_option()
 @pass_session
-def command(session: Session, source: str, ostree_xattr_names: str) -> None:
+def command(session: Session, *, source: str, ostree_xattr_names: str, as_json: bool) -> None:
     """Print the ID of the image of the commit SOURCE; the image is made if it is missing.
 
     SOURCE is a tag, a commit ID, or the unique beginning of one.
@@ -29,4 +32,4 @@ def command(session: Session, source: str, ostree_xattr_names: str) -> None:
             xattr_names=XattrNames(ostree_xattr_names),
             reporter=session.reporter,
         )
-    click.echo(image_id.hex())
+    click.echo(format_json({"image": qualified(image_id)}) if as_json else image_id.hex())

@@ -9,6 +9,8 @@ import click
 from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.outcome import printable
+from cfsctl.cli.parameters import json_option
+from cfsctl.cli.render import format_json
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
 @click.command("inspect")
 @click.argument("source", shell_complete=complete_commits)
 @click.option("--metadata", is_flag=True, help="Print the commit's metadata, one key=value a line.")
+@json_option()
 @pass_session
-def command(session: Session, *, source: str, metadata: bool) -> None:
+def command(session: Session, *, source: str, metadata: bool, as_json: bool) -> None:
     """Print what the commit SOURCE says about itself.
 
     SOURCE is a tag, a commit ID, or the unique beginning of one.
@@ -37,12 +40,33 @@ def command(session: Session, *, source: str, metadata: bool) -> None:
         verified = read_record(repository, stream)
     if stream.is_partial:
         session.reporter(Message(describe_part(stream)))
+    if as_json:
+        document = _document(stream.checksum, stream.commit)
+        document["signatures"] = [one.describe() for one in verified]
+        document["partial"] = stream.is_partial
+        click.echo(format_json(document))
+        return
     if metadata:
         for line in iter_metadata_lines(stream.commit.metadata):
             click.echo(printable(line))
         return
     for line in _lines(stream.checksum, stream.commit, verified):
         click.echo(line)
+
+
+def _document(checksum: Checksum, commit: Commit) -> dict[str, object]:
+    from cfsctl.ostree.commit_metadata import render_value  # noqa: PLC0415 - keeps --help quick
+
+    return {
+        "commit": checksum.hex(),
+        "parent": None if commit.parent is None else commit.parent.hex(),
+        "timestamp": commit.timestamp_s,
+        "tree": commit.root_dirtree.hex(),
+        "dirmeta": commit.root_dirmeta.hex(),
+        "subject": commit.subject,
+        "body": commit.body,
+        "metadata": {key: render_value(value) for key, value in commit.metadata},
+    }
 
 
 def _lines(checksum: Checksum, commit: Commit, verified: Iterable[Verified]) -> Iterator[str]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.connecting import ConnectionArguments, connection_options, open_source
-from cfsctl.cli.render import format_table
+from cfsctl.cli.parameters import json_option
+from cfsctl.cli.render import format_json, format_table
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -16,14 +17,18 @@ if TYPE_CHECKING:
 @click.command("list-refs")
 @click.argument("url")
 @connection_options
-def command(*, url: str, **arguments: Unpack[ConnectionArguments]) -> None:
+@json_option()
+def command(*, url: str, as_json: bool, **arguments: Unpack[ConnectionArguments]) -> None:
     """List the refs that the summary of the repository at URL names."""
     source = open_source(url, arguments)
     try:
         refs = source.list_refs()
     finally:
         source.close()
-    if refs:
-        click.echo(format_table(["REF", "COMMIT"], [(ref.name, ref.checksum.hex()) for ref in refs]))
+    rows = [(ref.name, ref.checksum.hex()) for ref in refs]
+    if as_json:
+        click.echo(format_json({"refs": [{"name": name, "commit": commit} for name, commit in rows]}))
+    elif rows:
+        click.echo(format_table(["REF", "COMMIT"], rows))
     else:
         click.echo("No refs found")

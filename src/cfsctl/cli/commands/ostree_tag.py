@@ -6,13 +6,16 @@ import click
 
 from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.parameters import json_option
+from cfsctl.cli.render import format_json
 
 
 @click.command("tag")
 @click.argument("source", shell_complete=complete_commits)
 @click.argument("name")
+@json_option()
 @pass_session
-def command(session: Session, source: str, name: str) -> None:
+def command(session: Session, *, source: str, name: str, as_json: bool) -> None:
     """Give the commit SOURCE the tag NAME, in place of what had it before.
 
     SOURCE is a tag, a commit ID, or the unique beginning of one.
@@ -20,5 +23,8 @@ def command(session: Session, source: str, name: str) -> None:
     from cfsctl.ostree.refs import set_tag  # noqa: PLC0415 - keeps --help quick
 
     with session.open_repository() as repository:
-        set_tag(repository, source, name)
-    click.echo(f"Tagged {source} as {name}")
+        commit = set_tag(repository, source, name)
+    if as_json:
+        click.echo(format_json({"commit": commit.hex(), "tag": name}))
+    else:
+        click.echo(f"Tagged {source} as {name}")
