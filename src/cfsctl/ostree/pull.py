@@ -353,7 +353,9 @@ class _Pull:
         stream_id = self._repository.streams.find(stream_name(self._checksum))
         assert stream_id is not None
         self._repository.streams.link(stream_name(self._checksum), stream_id, self._tag_ref)
-        self._repository.remember(())
+        if self._repository.verified.has_news:
+            self._repository.sync()
+            self._repository.remember(())
         return PullResult(self._checksum, stream_id, image, self._tag, verified=self._verified)
 
     def _update_record(self, stored: CommitStream) -> None:
@@ -535,7 +537,7 @@ class _Pull:
 
         def sync() -> None:
             flush.finish()
-            self._repository.sync()
+            self._repository.sync({found[1] for found in plan.objects.values() if found[1] is not None})
 
         try:
             assert plan.commit is not None
@@ -553,8 +555,7 @@ class _Pull:
             )
         finally:
             flush.finish()
-        contents = {object_id for _, object_id in plan.objects.values() if object_id is not None}
-        self._repository.remember((*contents, *images.values(), stream_id))
+        self._repository.remember((*images.values(), stream_id))
         return self._result(stream_id, images[self._repository.erofs_versions[0]])
 
     def _result(self, stream_id: ObjectID, image_id: ObjectID) -> PullResult:
