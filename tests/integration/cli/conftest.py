@@ -66,6 +66,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "tree" / "usr" / "note").write_text("a note\n")
     (place / "mountpoint").mkdir()
     assert run(place, "init", "--insecure", "repo").returncode == 0
+    assert run(place, "init", "--insecure", "other-repo").returncode == 0
     assert run(place, "--repo", "repo", "create-image", "tree", "web").returncode == 0
     image = (place / "repo" / "images" / "refs" / "web").resolve()
     shutil.copy(image, place / "web.img")

@@ -44,6 +44,7 @@ class Verb(NamedTuple):
 VERBS = {
     "cat": Verb(("cat", "refs/ostree/test"), named="refs/ostree/test"),
     "compute-id": Verb(("compute-id", "tree"), opens=False),
+    "copy": Verb(("copy", "web", "other-repo"), named="web"),
     "create-dumpfile": Verb(("create-dumpfile", "tree"), opens=False),
     "create-image": Verb(("create-image", "tree", "again")),
     "diff": Verb(("diff", "dir:tree", "image:web"), prints=False, named="image:web"),
@@ -64,6 +65,7 @@ VERBS = {
     "ostree pull-local": Verb(("ostree", "pull-local", "ostree-repo", "test")),
     "ostree tag": Verb(("ostree", "tag", "test", "other"), named="test"),
     "ostree untag": Verb(("ostree", "untag", "test"), prints=False, named="test"),
+    "stats": Verb(("stats",)),
     "transaction": Verb(("transaction", "true"), prints=False),
 }
 
@@ -206,6 +208,7 @@ NAMING: dict[str, Callable[[str], list[str]]] = {
     "image-objects": lambda name: ["image-objects", name],
     "mount": lambda name: ["mount", name, "mountpoint"],
     "cat": lambda name: ["cat", name],
+    "copy": lambda name: ["copy", name, "other-repo"],
     "gc": lambda name: ["gc", "--root", name],
     "ostree inspect": lambda name: ["ostree", "inspect", name],
     "ostree untag": lambda name: ["ostree", "untag", name],

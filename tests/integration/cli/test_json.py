@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CASES: dict[str, list[tuple[list[str], int]]] = {
     "compute-id": [(["compute-id", "tree"], 0), (["compute-id", "--no-propagate-usr-to-root", "tree"], 0)],
+    "copy": [(["copy", "web", "other-repo"], 0), (["copy", "ID", "other-repo", "--as", "x/y"], 0)],
     "create-image": [(["create-image", "tree"], 0), (["create-image", "tree", "a/b"], 0)],
     "diff": [
         (["diff", "dir:tree", "image:web"], 0),
@@ -32,11 +33,13 @@ CASES: dict[str, list[tuple[list[str], int]]] = {
         (["explain-digest", "dir:other", "ab" * 64], 1),
     ],
     "fsck": [(["fsck"], 0)],
+    "fsck-repair": [(["fsck", "--repair"], 0), (["fsck", "--repair", "--from", "tree"], 0)],
     "gc": [(["gc"], 0), (["gc", "--dry-run"], 0)],
     "gc-why": [(["gc", "--why", "ID"], 0)],
     "image-objects": [(["image-objects", "web"], 0)],
     "images": [(["images"], 0)],
     "import-image": [(["import-image", "imported"], 0)],
+    "stats": [(["stats"], 0)],
     "init": [(["init", "--insecure", "repo"], 0), (["init", "--insecure", "new"], 0)],
 }
 """Arguments and exit status of results by the name of their schema."""
@@ -90,6 +93,23 @@ def test_report_of_a_damaged_repository(place: Path) -> None:
     schemas.check(document, "fsck")
     assert not document["ok"]
     assert document["errors"]
+
+
+def test_report_of_a_repair(place: Path) -> None:
+    flip_bit((place / "repo" / "images" / "refs" / "web").resolve(), 1024)
+    document = document_of(place, "fsck", "--repair", "--json", status=15)
+    schemas.check(document, "fsck-repair")
+    assert document["quarantined"]
+    assert document["lost"]
+
+
+def test_copy_of_a_commit(place: Path) -> None:
+    if not (place / "ostree-repo").exists():
+        pytest.skip("ostree is not installed (package ostree)")
+    document = document_of(place, "copy", "test", "other-repo", "--json")
+    schemas.check(document, "copy")
+    assert document["tagged"] == "test"
+    assert document["commit"]
 
 
 def test_results_say_what_the_text_says(place: Path) -> None:
