@@ -234,7 +234,8 @@ class _Pull:
             self._accept(stored.commit, stored.commit_data, stored)
             if self._is_whole(stored):
                 return self._keep(stored)
-            self._detached = stored.detached
+            if stored.detached is not None and self._repository.objects.is_sound(stored.detached):
+                self._detached = stored.detached
             self._plan.add_base(self._as_base(stored))
         if base is not None:
             self._plan.add_base(self._as_base(base))
@@ -339,7 +340,9 @@ class _Pull:
         find_damage = self._repository.objects.find_damage
         if image is None or find_damage(image[0]) != "":
             return False
-        found = [damage for object_id in stored.object_refs if (damage := find_damage(object_id)) != ""]
+        beside = [object_id for object_id in (stored.detached, stored.record) if object_id is not None]
+        needed = (*stored.object_refs, *beside)
+        found = [damage for object_id in needed if (damage := find_damage(object_id)) != ""]
         if found:
             what = f"{len(found)} of its objects are" if len(found) > 1 else "one of its objects is"
             how = "missing or damaged" if any(found) else "missing"
