@@ -234,7 +234,8 @@ class _Pull:
             self._accept(stored.commit, stored.commit_data, stored)
             if self._is_whole(stored):
                 return self._keep(stored)
-            self._detached = stored.detached
+            if stored.detached is not None and self._repository.objects.is_sound(stored.detached):
+                self._detached = stored.detached
             self._plan.add_base(self._as_base(stored))
         if base is not None:
             self._plan.add_base(self._as_base(base))
@@ -339,7 +340,9 @@ class _Pull:
         find_damage = self._repository.objects.find_damage
         if image is None or find_damage(image[0]) != "":
             return False
-        found = [damage for object_id in stored.object_refs if (damage := find_damage(object_id)) != ""]
+        beside = [object_id for object_id in (stored.detached, stored.record) if object_id is not None]
+        needed = (*stored.object_refs, *beside)
+        found = [damage for object_id in needed if (damage := find_damage(object_id)) != ""]
         if found:
             what = f"{len(found)} of its objects are" if len(found) > 1 else "one of its objects is"
             how = "missing or damaged" if any(found) else "missing"
@@ -353,7 +356,9 @@ class _Pull:
         stream_id = self._repository.streams.find(stream_name(self._checksum))
         assert stream_id is not None
         self._repository.streams.link(stream_name(self._checksum), stream_id, self._tag_ref)
-        self._repository.remember(())
+        if self._repository.verified.has_news:
+            self._repository.sync()
+            self._repository.remember(())
         return PullResult(self._checksum, stream_id, image, self._tag, verified=self._verified)
 
     def _update_record(self, stored: CommitStream) -> None:
@@ -535,7 +540,7 @@ class _Pull:
 
         def sync() -> None:
             flush.finish()
-            self._repository.sync()
+            self._repository.sync({found[1] for found in plan.objects.values() if found[1] is not None})
 
         try:
             assert plan.commit is not None
@@ -553,8 +558,7 @@ class _Pull:
             )
         finally:
             flush.finish()
-        contents = {object_id for _, object_id in plan.objects.values() if object_id is not None}
-        self._repository.remember((*contents, *images.values(), stream_id))
+        self._repository.remember((*images.values(), stream_id))
         return self._result(stream_id, images[self._repository.erofs_versions[0]])
 
     def _result(self, stream_id: ObjectID, image_id: ObjectID) -> PullResult:

@@ -270,9 +270,9 @@ def copy_image(
         new_id = image_id
     else:
         new_id, files = _convert_image(source, target, image_id, counts)
-    target.sync()
+    target.sync(files)
     target.images.link(new_id, ref)
-    target.remember((*files, new_id))
+    target.remember((new_id,))
     return CopyResult(new_id, counts)
 
 
@@ -341,7 +341,7 @@ def copy_stream(source: Repository, target: Repository, name: str, ref: str | No
         needed.update(source.images.objects(image_id.hex()))
     counts = CopyCounts()
     copy_objects(source.objects, target.objects, needed, counts)
-    target.sync()
+    target.sync(needed)
     for image_id in images:
         target.images.link(image_id)
     for entry, object_id in marker.streams.entries.items():
@@ -349,5 +349,5 @@ def copy_stream(source: Repository, target: Repository, name: str, ref: str | No
             target.streams.link(entry, object_id)
     stream_id = marker.streams.entries[name]
     target.streams.link(name, stream_id, ref)
-    target.remember(needed)
+    target.remember((stream_id,))
     return CopyResult(stream_id, counts)

@@ -212,7 +212,9 @@ class _Repair:
         for source in self._all_sources():
             if not left:
                 break
-            self._report(Message(f"looking for {len(left)} objects in {source.description}"))
+            if source.description != QUARANTINE:
+                what = f"{len(left)} objects" if len(left) > 1 else "one object"
+                self._report(Message(f"looking for {what} in {source.description}"))
             for object_id in source.restore(frozenset(left), self._objects):
                 self._restored[object_id] = source.description
                 left.discard(object_id)

@@ -208,14 +208,31 @@ class Repository:
         """
         self._access.check()
 
-    def sync(self) -> None:
+    def sync(self, noting: Iterable[ObjectID] = ()) -> None:
         """Make everything durable that was written so far, by whichever process.
 
         The barrier between content and the names that lead to it: once per operation. There is none if
         the repository was opened without durability.
+
+        Args:
+            noting: Objects for `remember`, which looks at them while this waits for the disk; `remember`
+                is to be called with the rest.
         """
-        if self.durability is not Durability.NONE:
-            syncfs(self.dirfd)
+        if self.durability is Durability.NONE:
+            return
+        if not noting:
+            self._pass_barrier()
+            return
+        from cfsctl.workers import BackgroundCall  # noqa: PLC0415 - only what stores much comes here
+
+        barrier = BackgroundCall(self._pass_barrier)
+        try:
+            self.verified.confirm_all(noting, self.objects.stat)
+        finally:
+            barrier.finish()
+
+    def _pass_barrier(self) -> None:
+        syncfs(self.dirfd)
 
     def begin_flush(self) -> BackgroundCall:
         """Start writing what has been stored to the disk, in a thread.
@@ -237,7 +254,7 @@ class Repository:
         """
         if self.durability is not Durability.NONE:
             self.verified.confirm_all(object_ids, self.objects.stat)
-            self.verified.save(self.sync)
+            self.verified.save()
 
     def close(self) -> None:
         """Give the lock up and close everything; harmless when repeated."""

@@ -100,8 +100,7 @@ class VerifiedObjects:
 
     def confirm(self, object_id: ObjectID, status: os.stat_result) -> None:
         """Note that an object was read and found right; `status` is from before reading."""
-        quiet_ns = _QUIET_NS if status.st_ctime_ns % _SECOND_NS else _COARSE_QUIET_NS
-        if status.st_ctime_ns > self._now_ns() - quiet_ns:
+        if not _is_quiet(status.st_ctime_ns, self._now_ns() - _QUIET_NS):
             return
         mark = mark_of(object_id, status)
         if self._marks is not None and mark not in self._marks:
@@ -112,29 +111,42 @@ class VerifiedObjects:
         self, object_ids: Iterable[ObjectID], stat: Callable[[ObjectID], os.stat_result | None]
     ) -> None:
         """Note objects that this process, or one that it waited for, has just written or verified."""
+        if self._marks is None:
+            self._marks = _load(self._root, self._algorithm)
+        marks, added = self._marks, self._added
+        latest_ns = self._now_ns() - _QUIET_NS
         for object_id in object_ids:
             status = stat(object_id)
-            if status is not None and self.needs_reading(object_id, status):
-                self.confirm(object_id, status)
+            if status is None:
+                continue
+            mark = mark_of(object_id, status)
+            if mark not in marks and _is_quiet(status.st_ctime_ns, latest_ns):
+                marks.add(mark)
+                added.add(mark)
 
     @property
     def has_news(self) -> bool:
         """Whether something was noted that is not in the file."""
         return bool(self._added)
 
-    def save(self, sync: Callable[[], None]) -> None:
+    def save(self) -> None:
         """Write the list if there is something new in it. An error leaves the old list.
 
-        Args:
-            sync: Makes durable what was verified: what was read may never have reached the disk.
+        What was verified must be behind a barrier: what was read may never have reached the disk.
         """
         if not self._added or self._marks is None:
             return
-        sync()
         marks = self._marks if len(self._marks) <= _MAX_MARKS else self._added
         with contextlib.suppress(OSError):
             _write(self._root, self._algorithm, marks)
         self._added = set()
+
+
+def _is_quiet(ctime_ns: int, latest_ns: int) -> bool:
+    """Return whether a file was changed so long ago that another change would show."""
+    if ctime_ns % _SECOND_NS:
+        return ctime_ns <= latest_ns
+    return ctime_ns <= latest_ns + _QUIET_NS - _COARSE_QUIET_NS
 
 
 def forget_verified(dirfd: int) -> None:

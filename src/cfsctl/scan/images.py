@@ -56,12 +56,12 @@ def build_images(repository: Repository, filesystem: FileSystem, ref: str | None
             repository.objects.ensure_bytes(build_image(filesystem, version))
             for version in repository.erofs_versions
         ]
-    repository.sync()
+    # An image that was known to be sound came with the knowledge about its objects.
+    knows_nothing_new = not (any(image.is_new for image in stored) or repository.verified.has_news)
+    nodes = () if knows_nothing_new else iter_nodes(filesystem)
+    repository.sync([node.object_id for node in nodes if isinstance(node, ExternalFile)])
     for image in stored[1:]:
         repository.images.link(image.object_id)
     repository.images.link(stored[0].object_id, ref)
-    # An image that was known to be sound came with the knowledge about its objects.
-    if any(image.is_new for image in stored) or repository.verified.has_news:
-        files = (node.object_id for node in iter_nodes(filesystem) if isinstance(node, ExternalFile))
-        repository.remember((*files, *(image.object_id for image in stored)))
+    repository.remember(image.object_id for image in stored)
     return stored[0].object_id

@@ -128,13 +128,15 @@ def test_progress_is_reported(repository: Repository, fake: FakeOstreeRepository
 
 def test_a_second_pull_fetches_nothing(repository: Repository, fake: FakeOstreeRepository) -> None:
     first = here(repository, fake)
-    before = view(repository_path(repository))
+    before = names_in(repository)
+    objects = view(repository_path(repository) / "objects")
     fake.asked.clear()
     second = here(repository, fake)
     assert not fake.asked
     assert (second.stream_id, second.image_id, second.tag) == (first.stream_id, first.image_id, "main")
     assert (second.metadata_fetched, second.files_fetched) == (0, 0)
-    assert view(repository_path(repository)) == before
+    assert names_in(repository) == before
+    assert view(repository_path(repository) / "objects") == objects
 
 
 def test_a_ref_is_made_although_the_commit_is_there(

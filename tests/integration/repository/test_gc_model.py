@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.digest import Algorithm, ObjectID
+from cfsctl.digest import Algorithm, ObjectID, object_path
 from cfsctl.repository.fsck import check_repository
-from cfsctl.repository.gc import collect_garbage
+from cfsctl.repository.gc import collect_garbage, explain_object
+from cfsctl.repository.live_mounts import LiveMount
 from tests.support.repositories import make_image, make_repository, write_stream
 
 if TYPE_CHECKING:
@@ -30,9 +32,10 @@ class Model:
     stream_names: dict[ObjectID, list[ObjectID]] = field(default_factory=dict)
     image_refs: dict[str, ObjectID] = field(default_factory=dict)
     stream_refs: dict[str, str] = field(default_factory=dict)
+    mounted: list[ObjectID] = field(default_factory=list)
 
     def live(self, roots: list[str]) -> set[ObjectID]:
-        images = {*self.image_refs.values(), *(i for i in self.images if i.hex() in roots)}
+        images = {*self.image_refs.values(), *(i for i in self.images if i.hex() in roots), *self.mounted}
         names = {*self.stream_refs.values(), *(name for name in self.streams if name in roots)}
         found: set[ObjectID] = set(images)
         for image in images:
@@ -123,11 +126,30 @@ class Player:
     def collect(self) -> None:
         names = [*(image.hex() for image in self.model.images), *self.model.streams]
         roots = self.random.sample(names, min(len(names), self.random.randrange(3)))
+        self.model.mounted = []
+        self.explain(roots)
+        self.mount()
         dry = collect_garbage(self.repository, extra_roots=roots, dry_run=True)
         result = collect_garbage(self.repository, extra_roots=roots)
         assert result.problems == ()
         assert dry.objects_removed == result.objects_removed == self.model.collect(roots)
         self.compare()
+
+    def explain(self, roots: list[str]) -> None:
+        """See that for some objects a chain is found just if the model has one, and where it begins."""
+        live = self.model.live(roots)
+        objects = sorted(self.model.objects)
+        for object_id in self.random.sample(objects, min(len(objects), 3)):
+            answer = explain_object(self.repository, object_id, extra_roots=roots)
+            assert answer.is_kept == (object_id in live)
+            if answer.steps:
+                assert answer.steps[0].startswith(("images/refs/", "streams/refs/", "root "))
+                assert answer.steps[-1] == f"objects/{object_path(object_id)}"
+
+    def mount(self) -> None:
+        """Have images mounted, which stay with their files, ref or no ref, as long as they are."""
+        images = sorted(self.model.images)
+        self.model.mounted = self.random.sample(images, min(len(images), self.random.randrange(3)))
 
     def compare(self) -> None:
         objects = self.repository.path + "/objects"
@@ -145,10 +167,15 @@ def stored_objects(objects: str) -> set[ObjectID]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_collection_agrees_with_the_model(tmp_path: Path, seed: int) -> None:
+def test_collection_agrees_with_the_model(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     algorithm = Algorithm.SHA256 if seed % 2 else Algorithm.SHA512
     with make_repository(tmp_path, algorithm) as repository:
         player = Player(repository, seed)
+        # What the kernel says of mounts is tested with real ones.
+        monkeypatch.setattr(
+            "cfsctl.repository.gc.find_live_mounts",
+            lambda *_: [LiveMount("/m", os.getpid(), (i,), is_certain=True) for i in player.model.mounted],
+        )
         steps = [player.store] * 6 + [player.write_image, player.write_stream] * 2
         steps += [player.drop_ref, player.drop_stream_ref, player.collect]
         for _ in range(120):
