@@ -115,12 +115,11 @@ class ObjectCopier:
             IntegrityError: It is missing, or its content is not what its name says.
             OSError: Reading or writing failed.
         """
+        if self._is_alike and self._target.is_sound(object_id):
+            self.counts.present += 1
+            return object_id
         fd = self._source.open(object_id)
         try:
-            size = os.fstat(fd).st_size
-            if self._is_alike and self._target.is_sound(object_id, size):
-                self.counts.present += 1
-                return object_id
             stored = self._share(fd, object_id) if self.may_share else None
             is_shared = stored is not None
             if stored is None:
