@@ -341,8 +341,7 @@ class _Pull:
         if image is None or find_damage(image[0]) != "":
             return False
         beside = [object_id for object_id in (stored.detached, stored.record) if object_id is not None]
-        needed = (*stored.object_refs, *beside)
-        found = [damage for object_id in needed if (damage := find_damage(object_id)) != ""]
+        found = list(self._repository.objects.find_all_damage((*stored.object_refs, *beside)).values())
         if found:
             what = f"{len(found)} of its objects are" if len(found) > 1 else "one of its objects is"
             how = "missing or damaged" if any(found) else "missing"
