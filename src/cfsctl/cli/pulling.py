@@ -32,6 +32,7 @@ class PullArguments(TypedDict):
     refs: tuple[str, ...]
     mirror: bool
     subpaths: tuple[str, ...]
+    require_composefs_digest: bool
     base_name: str | None
     allow_downgrade: bool
     ostree_xattr_names: str
@@ -55,6 +56,11 @@ def pull_options(function: F) -> F:
             "--base-name",
             metavar="TAG",
             help="A commit that is here already and has much in common with the new one.",
+        ),
+        click.option(
+            "--require-composefs-digest",
+            is_flag=True,
+            help="Refuse a commit without libostree's composefs digest, or whose tree gives another one.",
         ),
         click.option(
             "--mirror", is_flag=True, help="Pull every ref that the repository lists, and no other one."
@@ -88,6 +94,8 @@ def pull_from(
 
     if bool(arguments["refs"]) is arguments["mirror"]:
         raise click.UsageError("name at least one REF, or give --mirror and none")
+    if arguments["subpaths"] and arguments["require_composefs_digest"]:
+        raise click.UsageError("--require-composefs-digest needs all of the commit, not a --subpath")
     pulled: list[Checksum] = []
     documents: list[dict[str, object]] = []
     try:
@@ -105,6 +113,7 @@ def pull_from(
                     trust=trust,
                     subpaths=arguments["subpaths"],
                     also_bases=pulled[-_BASES:],
+                    requires_composefs_digest=arguments["require_composefs_digest"],
                 )
                 if arguments["as_json"]:
                     documents.append(result_document(result))

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from cfsctl.ostree.parts import TreePart
     from cfsctl.ostree.plan import Base
     from cfsctl.ostree.source import Source
+    from cfsctl.ostree.to_tree import CommitObjects
     from cfsctl.ostree.trust.gate import Gate
     from cfsctl.ostree.trust.policy import TrustPolicy
     from cfsctl.ostree.trust.verdict import Verified
@@ -122,6 +123,7 @@ def pull(
     only_delta: bool = False,
     subpaths: Sequence[str] = (),
     also_bases: Sequence[Checksum] = (),
+    requires_composefs_digest: bool = False,
     trust: TrustPolicy | None = None,
 ) -> PullResult:
     """Bring a commit into the repository, and make the tag of its ref name it.
@@ -138,6 +140,7 @@ def pull(
         limits: What a commit may ask for.
         deltas: Where to look for static deltas; None takes none.
         only_delta: Fail if no delta can be used.
+        requires_composefs_digest: Refuse a commit without libostree's composefs digest, or with a wrong one.
         also_bases: Further commits whose objects need not be fetched, asked from the last one on.
         subpaths: Pull only what is at these paths; what was pulled of the commit before stays.
         trust: What the commit has to prove; what a summary has to, its source sees to.
@@ -156,7 +159,17 @@ def pull(
     part = parse_subpaths(subpaths)
     repository.check_writable()
     options = _Options(
-        base_name, workers, xattr_names, allow_downgrade, limits, deltas, only_delta, part, also_bases, trust
+        base_name,
+        workers,
+        xattr_names,
+        allow_downgrade,
+        limits,
+        deltas,
+        only_delta,
+        part,
+        also_bases,
+        requires_composefs_digest,
+        trust,
     )
     checksum = parse_commit_id(ref_or_commit)
     tag = None
@@ -177,6 +190,7 @@ class _Options(NamedTuple):
     only_delta: bool
     part: TreePart | None
     also_bases: Sequence[Checksum]
+    requires_composefs_digest: bool
     trust: TrustPolicy | None
 
 
@@ -350,6 +364,7 @@ class _Pull:
 
     def _keep(self, stored: CommitStream) -> PullResult:
         """Finish where nothing had to be fetched: the image and the tag may still be wrong."""
+        self._check_composefs_digest(stored)
         image = ensure_image(self._repository, stored, None, self._options.xattr_names, self._report)
         self._update_record(stored)
         stream_id = self._repository.streams.find(stream_name(self._checksum))
@@ -522,6 +537,12 @@ class _Pull:
 
     # Storing
 
+    def _check_composefs_digest(self, commit: CommitObjects) -> None:
+        if self._options.requires_composefs_digest:
+            from cfsctl.ostree.composefs_digest import require_composefs_digest  # noqa: PLC0415 - rare
+
+            require_composefs_digest(commit, self._repository.objects)
+
     def _store_part(self) -> PullResult:
         """Make images of what is here of the commit, and name them and that."""
         assert self._plan.commit is not None
@@ -544,6 +565,7 @@ class _Pull:
         try:
             assert plan.commit is not None
             collected = CollectedCommit(self._checksum, plan.commit, plan.objects)
+            self._check_composefs_digest(collected)
             images = store_images(self._repository, collected, self._options.xattr_names)
             stream_id = name_commit(
                 self._repository,
