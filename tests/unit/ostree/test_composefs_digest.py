@@ -127,7 +127,8 @@ def test_verdicts(repository: Repository) -> None:
 def test_every_change_of_the_tree_changes_the_digest(repository: Repository) -> None:
     fake = FakeOstreeRepository()
     found = set()
-    for tree in ({"a": b"1"}, {"a": b"2"}, {"b": b"1"}, {"a": "1"}, {"a": {}}, {"usr": {}}):
+    trees: list[Tree] = [{"a": b"1"}, {"a": b"2"}, {"b": b"1"}, {"a": "1"}, {"a": {}}, {"usr": {}}]
+    for tree in trees:
         checksum = fake.commit(tree)
         pull(repository, fake, checksum.hex(), workers=0)
         found.add(compute_composefs_digest(open_commit(repository, checksum), repository.objects))
