@@ -36,6 +36,7 @@ class PullArguments(TypedDict):
     base_name: str | None
     allow_downgrade: bool
     ostree_xattr_names: str
+    only_plan: bool
     as_json: bool
 
 
@@ -50,6 +51,12 @@ def pull_options(function: F) -> F:
 
     for decorate in (
         json_option(),
+        click.option(
+            "--plan",
+            "only_plan",
+            is_flag=True,
+            help="Only say what would be fetched, and whether there is room; exits with 12 if there is not.",
+        ),
         xattr_names_option,
         click.option("--allow-downgrade", is_flag=True, help="Let the tag go back to an older commit."),
         click.option(
@@ -84,10 +91,13 @@ def pull_from(
     deltas: DeltaStore | None = None,
     trust: TrustPolicy | None = None,
     **arguments: Unpack[PullArguments],
-) -> None:
+) -> int:
     """Pull from a source, which is closed afterwards; print each result as soon as it is there.
 
     As JSON there is one document, at the end.
+
+    Returns:
+        The exit status.
     """
     from cfsctl.ostree.pull import pull  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.to_tree import XattrNames  # noqa: PLC0415 - the same
@@ -96,6 +106,10 @@ def pull_from(
         raise click.UsageError("name at least one REF, or give --mirror and none")
     if arguments["subpaths"] and arguments["require_composefs_digest"]:
         raise click.UsageError("--require-composefs-digest needs all of the commit, not a --subpath")
+    if arguments["only_plan"]:
+        from cfsctl.cli.planning import plan_from  # noqa: PLC0415 - most pulls just pull
+
+        return plan_from(source, session, deltas, trust, **arguments)
     pulled: list[Checksum] = []
     documents: list[dict[str, object]] = []
     try:
@@ -124,6 +138,7 @@ def pull_from(
         source.close()
     if arguments["as_json"]:
         show_documents(documents)
+    return 0
 
 
 def commit_lines(result: PullResult) -> Iterator[str]:

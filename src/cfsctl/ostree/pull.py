@@ -32,13 +32,14 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import Checksum
     from cfsctl.ostree.delta.store import DeltaStore
+    from cfsctl.ostree.forecast import Forecast
     from cfsctl.ostree.limits import PlanLimits
     from cfsctl.ostree.source import Source
     from cfsctl.ostree.trust.policy import TrustPolicy
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
 
-__all__ = ["PullResult", "pull"]
+__all__ = ["PullResult", "forecast", "pull"]
 
 
 def pull(
@@ -104,10 +105,52 @@ def pull(
         requires_composefs_digest,
         trust,
     )
+    return PullRun(repository, source, *_resolve(source, ref_or_commit), options, reporter).run()
+
+
+def forecast(
+    repository: Repository,
+    source: Source,
+    ref_or_commit: str,
+    *,
+    base_name: str | None = None,
+    reporter: Reporter = silent,
+    allow_downgrade: bool = False,
+    limits: PlanLimits = DEFAULT_LIMITS,
+    deltas: DeltaStore | None = None,
+    subpaths: Sequence[str] = (),
+    trust: TrustPolicy | None = None,
+) -> Forecast:
+    """Find out what `pull` with the same arguments would do, and change nothing.
+
+    The commit is fetched and has to pass the same checks. If it says how large its objects are, or a delta is
+    to be used, nothing else is fetched; else its metadata are, so that what is missing can be counted.
+
+    Raises:
+        CfsError: As `pull`, for all that comes before the content.
+    """
+    from cfsctl.ostree.forecast import ForecastRun  # noqa: PLC0415 - most pulls just pull
+
+    options = PullOptions(
+        base_name,
+        workers=0,
+        xattr_names=XattrNames.STRIPPED,
+        allow_downgrade=allow_downgrade,
+        limits=limits,
+        deltas=deltas,
+        only_delta=False,
+        part=parse_subpaths(subpaths),
+        also_bases=(),
+        requires_composefs_digest=False,
+        trust=trust,
+    )
+    return ForecastRun(repository, source, *_resolve(source, ref_or_commit), options, reporter).forecast()
+
+
+def _resolve(source: Source, ref_or_commit: str) -> tuple[Checksum, str | None]:
+    """Return the commit that a user names, and the tag that names it then."""
     checksum = parse_commit_id(ref_or_commit)
-    tag = None
-    if checksum is None:
-        tag = ref_or_commit
-        tag_ref(tag)  # Refused before anything is asked for.
-        checksum = source.resolve_ref(tag)
-    return PullRun(repository, source, checksum, tag, options, reporter).run()
+    if checksum is not None:
+        return checksum, None
+    tag_ref(ref_or_commit)  # Refused before anything is asked for.
+    return source.resolve_ref(ref_or_commit), ref_or_commit

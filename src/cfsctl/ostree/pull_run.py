@@ -32,6 +32,8 @@ from cfsctl.progress import Advanced, Done, Message, Started, Unit
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.commit_stream import CommitStream
+    from cfsctl.ostree.delta.apply import Candidate, DeltaPull
+    from cfsctl.ostree.delta.store import DeltaStore
     from cfsctl.ostree.file_workers import Batch
     from cfsctl.ostree.objects import Commit, ObjectKind
     from cfsctl.ostree.source import Source
@@ -75,6 +77,7 @@ class PullRun:
         self._partial: CommitStream | None = None
         self._journal: PullJournal | None = None
         self._is_accepted = False
+        self._has_other = False
         self._gate: Gate | None = None
         self._is_detached_known = False
         self._found_detached: bytes | None = None
@@ -85,37 +88,44 @@ class PullRun:
 
     def run(self) -> PullResult:
         """Bring the commit here, and name it."""
-        base = self._open_named_base()
-        stored = self._stored.open(self._checksum)
-        if stored is not None:
-            self._accept(stored.commit, stored.commit_data, stored)
-            if self._stored.is_whole(stored):
-                return self._keep(stored)
-            if stored.detached is not None and self._repository.objects.is_sound(stored.detached):
-                self._detached = stored.detached
-            self._plan.add_base(self._stored.as_base(stored))
-        if base is not None:
-            self._plan.add_base(self._stored.as_base(base))
-        for other in reversed(self._options.also_bases):
-            if other != self._checksum and (stream := self._stored.open(other)) is not None:
-                self._plan.add_base(self._stored.as_base(stream))
-        self._partial = find_partial(self._repository, self._checksum)
-        if self._partial is not None:
-            if not self._is_accepted:
-                self._accept(self._partial.commit, self._partial.commit_data)
-            self._detached = self._detached or self._partial.detached
-            self._plan.add_base(self._stored.as_base(self._partial))
+        whole = self._find_here()
+        if whole is not None:
+            return self._keep(whole)
         self._journal = journal = PullJournal(self._repository, self._checksum)
         try:
             return self._pull(journal)
         finally:
             journal.close()
 
+    def _find_here(self) -> CommitStream | None:
+        """Return the commit if it is here as a whole; else take all that is here of it as bases."""
+        base = self._open_named_base()
+        stored = self._stored.open(self._checksum)
+        if stored is not None:
+            self._accept(stored.commit, stored.commit_data, stored)
+            if self._stored.is_whole(stored):
+                return stored
+            if stored.detached is not None and self._repository.objects.is_sound(stored.detached):
+                self._detached = stored.detached
+            self._plan.add_base(self._stored.as_base(stored))
+        if base is not None:
+            self._add_other(base)
+        for other in reversed(self._options.also_bases):
+            if other != self._checksum and (stream := self._stored.open(other)) is not None:
+                self._add_other(stream)
+        self._partial = find_partial(self._repository, self._checksum)
+        if self._partial is not None:
+            if not self._is_accepted:
+                self._accept(self._partial.commit, self._partial.commit_data)
+            self._detached = self._detached or self._partial.detached
+            self._plan.add_base(self._stored.as_base(self._partial))
+        return None
+
     def _pull(self, journal: PullJournal) -> PullResult:
         """Pull what is not here, writing down what arrives."""
         self._use_journal(journal)
         try:
-            self._use_delta()
+            self._use_delta(journal)
             self._fetch(journal)
         except BaseException:
             self._keep_partial()
@@ -221,7 +231,7 @@ class PullRun:
                 continue
             if self._tag is not None and checksum == previous and not self._options.allow_downgrade:
                 check_not_older(self._tag, (checksum, stream.commit), (self._checksum, commit))
-            self._plan.add_base(self._stored.as_base(stream))
+            self._add_other(stream)
 
     def _check_signatures(
         self, commit: Commit, data: bytes, stored: CommitStream | None, embedded: bytes | None
@@ -246,35 +256,49 @@ class PullRun:
 
     # Deltas
 
-    def _use_delta(self) -> None:
+    def _use_delta(self, journal: PullJournal) -> None:
         """Let a delta make as many objects as it can, if there is one that costs less than they do."""
         if self._options.deltas is None:
             return
+        with contextlib.closing(self._make_delta_pull(self._options.deltas)) as delta:
+            self._delta_objects = delta.made.objects
+            candidate = self._choose_delta(delta)
+            for checksum, entry in delta.made.objects.items():
+                journal.append(checksum, *entry)  # The commit, whether or not the delta is used.
+            if candidate is not None:
+                workers = self._options.workers
+                self._delta_use = delta.run(self._plan, candidate, workers, journal.append)
+
+    def _make_delta_pull(self, deltas: DeltaStore) -> DeltaPull:
         from cfsctl.ostree.delta.apply import DeltaPull  # noqa: PLC0415 - many pulls have no delta
 
-        delta = DeltaPull(
-            self._options.deltas,
+        return DeltaPull(
+            deltas,
             self._repository.objects,
             self._stored.open_whole,
             self._stored.as_base,
             self._report,
             must_work=self._options.only_delta,
         )
-        self._delta_objects = delta.made.objects
-        with contextlib.closing(delta):
-            commit = delta.find_commit(self._checksum, has_base=self._has_base())
-            if commit is None:
-                return
-            if not self._is_accepted:
-                self._accept(commit, delta.made.objects[self._checksum][0], embedded=delta.commitmeta)
-            self._plan.add_base(delta.made)
-            candidate = delta.choose(self._plan)
-            if candidate is not None:
-                self._delta_use = delta.run(self._plan, candidate, self._options.workers)
+
+    def _choose_delta(self, delta: DeltaPull) -> Candidate | None:
+        """Return the delta to use, if one is worth it; look at the commit as soon as one has it."""
+        commit = delta.find_commit(self._checksum, has_base=self._has_base())
+        if commit is None:
+            return None
+        if not self._is_accepted:
+            self._accept(commit, delta.made.objects[self._checksum][0], embedded=delta.commitmeta)
+        self._plan.add_base(delta.made)
+        return delta.choose(self._plan)
+
+    def _add_other(self, stream: CommitStream) -> None:
+        """Take objects from another commit as well."""
+        self._has_other = True
+        self._plan.add_base(self._stored.as_base(stream))
 
     def _has_base(self) -> bool:
-        """Return whether a commit is here from which objects can be taken, as far as can be told yet."""
-        if self._plan.has_base:
+        """Return whether another commit is here to take objects from, as far as can be told yet."""
+        if self._has_other:
             return True
         previous = None if self._tag is None else find_tag(self._repository, self._tag)
         return previous is not None and self._stored.open(previous) is not None
@@ -283,8 +307,6 @@ class PullRun:
 
     def _fetch(self, journal: PullJournal) -> None:
         """Bring the plan to its end."""
-        for checksum, entry in self._delta_objects.items():
-            journal.append(checksum, *entry)
         self._source.close()  # Nothing of this process' connections may be shared with the workers.
         objects, count = self._repository.objects, self._options.workers
         with FileWorkers(self._source, objects, count, journal.append) as workers:
