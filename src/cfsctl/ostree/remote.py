@@ -20,6 +20,7 @@ from cfsctl.errors import CfsError
 from cfsctl.http import open_fetcher
 from cfsctl.http.fetcher import (
     MISSING_STATUSES,
+    NOT_MODIFIED,
     HTTPStatusError,
     TransferError,
     redact_url,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from cfsctl.http.fetcher import BodySink, Fetcher
     from cfsctl.ostree.remote_jobs import Place
     from cfsctl.ostree.source import FileSink
+    from cfsctl.ostree.summary_cache import SummaryCache
     from cfsctl.ostree.trust.policy import TrustPolicy
 
 T = TypeVar("T")
@@ -74,6 +76,7 @@ class RemoteSource:
         fetcher: Fetcher | None = None,
         trust: TrustPolicy | None = None,
         *,
+        cache: SummaryCache | None = None,
         mirrors: Sequence[str] = (),
         content_urls: Sequence[str] = (),
     ) -> None:
@@ -83,6 +86,7 @@ class RemoteSource:
             url: Root of the repository, http or https.
             fetcher: What fetches; None is the fastest that is installed, with default limits.
             trust: What the summary has to prove; if anything, refs are taken from nowhere else.
+            cache: Summaries that were fetched before; None asks for the whole summary each time.
             mirrors: Further roots of the same repository, asked for what the first one does not give.
             content_urls: Roots to ask for objects and deltas, in place of all of these.
 
@@ -98,6 +102,7 @@ class RemoteSource:
         self._names: Addresses | None = None
         self._contents: Addresses | None = None
         self._trust = trust
+        self._cache = cache
         self._summary: Summary | None = None
         self._is_summary_known = False
         self._commit_sizes: dict[Checksum, int] = {}
@@ -152,12 +157,25 @@ class RemoteSource:
             TransferError: The server did not answer as it should.
         """
         if not self._is_summary_known:
-            data = self.find_document("summary", "summary", MAX_SUMMARY_SIZE)
-            if self.must_verify_summary:
-                self._verify_summary(data)
-            self._summary = None if data is None else self._parse_summary(data)
+            self._summary = self._read_summary()
             self._is_summary_known = True
         return self._summary
+
+    def _read_summary(self) -> Summary | None:
+        """Return the summary, verified; one from the cache that is not good any more is fetched again."""
+        cached: list[bytes] = []
+        data = self.find_document("summary", "summary", MAX_SUMMARY_SIZE, self._cache, cached)
+        try:
+            return self._check_summary(data)
+        except CfsError:
+            if not cached:
+                raise
+        return self._check_summary(self.find_document("summary", "summary", MAX_SUMMARY_SIZE))
+
+    def _check_summary(self, data: bytes | None) -> Summary | None:
+        if self.must_verify_summary:
+            self._verify_summary(data)
+        return None if data is None else self._parse_summary(data)
 
     @property
     def must_verify_summary(self) -> bool:
@@ -207,13 +225,22 @@ class RemoteSource:
             self._contents = Addresses(resolve_addresses(self._content_urls, self._fetcher))
         return self._contents
 
-    def find_document(self, path: str, name: str, limit_bytes: int) -> bytes | None:
+    def find_document(
+        self,
+        path: str,
+        name: str,
+        limit_bytes: int,
+        cache: SummaryCache | None = None,
+        cached: list[bytes] | None = None,
+    ) -> bytes | None:
         """Return a small file of the repository, or None if no address has it and one says so.
 
         Args:
             path: Where it is, relative to the repository.
             name: What messages call it.
             limit_bytes: Its size at most.
+            cache: Where it may be from before, if the server says that it has not changed.
+            cached: Gets the content if it is from there.
 
         Raises:
             TransferError: No address answered as it should.
@@ -225,7 +252,7 @@ class RemoteSource:
         while place is not None:
             try:
                 url = addresses.url(place.number, path)
-                return self._fetcher.get(url, limit_bytes=limit_bytes).body
+                return self._get(url, limit_bytes, cache, cached)
             except TransferError as error:
                 if isinstance(error, HTTPStatusError) and error.status in MISSING_STATUSES:
                     is_missing = True
@@ -234,6 +261,22 @@ class RemoteSource:
         if failure is None or is_missing:
             return None
         raise failure.about(name)
+
+    def _get(
+        self, url: str, limit_bytes: int, cache: SummaryCache | None, cached: list[bytes] | None
+    ) -> bytes:
+        """Return a document, from the cache if the server says that it has not changed since."""
+        entry = None if cache is None else cache.find(url)
+        if entry is None or cached is None:
+            response = self._fetcher.get(url, limit_bytes=limit_bytes)
+        else:
+            response = self._fetcher.get(url, limit_bytes=limit_bytes, headers=entry.conditions())
+            if response.status == NOT_MODIFIED:
+                cached.append(entry.body)
+                return entry.body
+        if cache is not None:
+            cache.save(url, response)
+        return response.body
 
     def fetch_file(self, path: str, name: str, limit_bytes: int, make_sink: Callable[[], BodySink[T]]) -> T:
         """Pass a large file of the repository through a sink and return what its `finish` returns.
