@@ -32,11 +32,18 @@ class ConnectionArguments(TypedDict):
     client_certificate: str | None
     client_key: str | None
     summary_cache: str | None
+    subset: str | None
 
 
 def connection_options(function: F) -> F:
     """Add the options of every command that fetches."""
     for decorate in (
+        click.option(
+            "--subset",
+            metavar="KEY",
+            help="Take names from the summary of this subset, in a repository with a summary.idx: an "
+            "architecture, or SUBSET-ARCHITECTURE.",
+        ),
         click.option(
             "--summary-cache",
             metavar="DIR",
@@ -100,6 +107,7 @@ def open_source(
         make_fetcher(arguments, configured),
         trust,
         cache=_open_cache(arguments["summary_cache"]),
+        subset=arguments["subset"],
         mirrors=arguments["fallback_url"],
         content_urls=arguments["content_url"] or ((own,) if own else ()),
     )
