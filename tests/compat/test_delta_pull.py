@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cfsctl.digest import parse_checksum
 from cfsctl.http import Transport, open_fetcher
 from cfsctl.ostree.delta.format import delta_directory
+from cfsctl.ostree.delta.part import open_part
 from cfsctl.ostree.delta.remote import RemoteDeltas
 from cfsctl.ostree.delta.store import LocalDeltas
 from cfsctl.ostree.local import LocalSource
@@ -232,4 +234,35 @@ def test_a_delta_of_a_directory(repository: TwoCommits, store: Repository, tmp_p
     pull(store, source, repository.first, workers=0)
     result = pull(store, source, "main", deltas=LocalDeltas(str(repository.path)))
     assert result.delta_parts > 0
+    check_whole(store, repository, result, tmp_path)
+
+
+def test_parts_that_were_run_are_not_fetched_again(
+    repository: TwoCommits, nginx: Nginx, store: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pull that dies after the first part has what that part made in its journal."""
+    generate(repository, "--max-chunk-size=1", "--min-fallback-size=0", scratch=True)
+    run_ostree(repository.path, "summary", "-u")
+    process = os.fork()
+    if process == 0:
+        calls: list[int] = []
+
+        def fail_later(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as the function it stands for
+            if calls:
+                os._exit(9)
+            calls.append(1)
+            return open_part(*arguments, **options)
+
+        monkeypatch.setattr("cfsctl.ostree.delta.run.open_part", fail_later)
+        try:
+            Puller(store, nginx).pull("main", workers=0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
+    before = [path for _, _, path in nginx.read_requests() if "/deltas/" in path]
+    assert len(before) == 3  # The superblock and two parts, of which the first was run.
+    result = Puller(store, nginx).pull("main", workers=0)
+    after = [path for _, _, path in nginx.read_requests() if "/deltas/" in path][len(before) :]
+    assert before[1] not in after
+    assert before[2] in after
     check_whole(store, repository, result, tmp_path)

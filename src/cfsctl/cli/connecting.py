@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from cfsctl.http.fetcher import Fetcher
     from cfsctl.ostree.remote import RemoteSource
+    from cfsctl.ostree.summary_cache import SummaryCache
     from cfsctl.ostree.trust.policy import TrustPolicy
 
 _MAX_AUTH_BYTES = 4096
@@ -30,11 +31,25 @@ class ConnectionArguments(TypedDict):
     ca_file: str | None
     client_certificate: str | None
     client_key: str | None
+    summary_cache: str | None
+    subset: str | None
 
 
 def connection_options(function: F) -> F:
     """Add the options of every command that fetches."""
     for decorate in (
+        click.option(
+            "--subset",
+            metavar="KEY",
+            help="Take names from the summary of this subset, in a repository with a summary.idx: an "
+            "architecture, or SUBSET-ARCHITECTURE.",
+        ),
+        click.option(
+            "--summary-cache",
+            metavar="DIR",
+            help="Where summaries are kept for the next time; the default is cfsctl/summaries in "
+            "$XDG_CACHE_HOME or ~/.cache. An empty DIR is none.",
+        ),
         click.option(
             "--client-key", metavar="FILE", help="Key of --client-certificate, unless it is in there."
         ),
@@ -91,9 +106,22 @@ def open_source(
         with_credentials(url, arguments),
         make_fetcher(arguments, configured),
         trust,
+        cache=_open_cache(arguments["summary_cache"]),
+        subset=arguments["subset"],
         mirrors=arguments["fallback_url"],
         content_urls=arguments["content_url"] or ((own,) if own else ()),
     )
+
+
+def _open_cache(directory: str | None) -> SummaryCache | None:
+    """Return the cache of summaries in a directory, or the user's; None if there is no such place."""
+    from cfsctl.ostree.summary_cache import SummaryCache  # noqa: PLC0415 - keeps --help quick
+
+    if directory is None:
+        home = os.environ.get("HOME")
+        base = os.environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home else "")
+        directory = os.path.join(base, "cfsctl/summaries") if base else ""
+    return SummaryCache(directory) if directory else None
 
 
 def make_fetcher(arguments: ConnectionArguments, defaults: Mapping[str, str] | None = None) -> Fetcher:

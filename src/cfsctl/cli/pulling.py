@@ -32,9 +32,11 @@ class PullArguments(TypedDict):
     refs: tuple[str, ...]
     mirror: bool
     subpaths: tuple[str, ...]
+    require_composefs_digest: bool
     base_name: str | None
     allow_downgrade: bool
     ostree_xattr_names: str
+    only_plan: bool
     as_json: bool
 
 
@@ -49,12 +51,23 @@ def pull_options(function: F) -> F:
 
     for decorate in (
         json_option(),
+        click.option(
+            "--plan",
+            "only_plan",
+            is_flag=True,
+            help="Only say what would be fetched, and whether there is room; exits with 12 if there is not.",
+        ),
         xattr_names_option,
         click.option("--allow-downgrade", is_flag=True, help="Let the tag go back to an older commit."),
         click.option(
             "--base-name",
             metavar="TAG",
             help="A commit that is here already and has much in common with the new one.",
+        ),
+        click.option(
+            "--require-composefs-digest",
+            is_flag=True,
+            help="Refuse a commit without libostree's composefs digest, or whose tree gives another one.",
         ),
         click.option(
             "--mirror", is_flag=True, help="Pull every ref that the repository lists, and no other one."
@@ -78,16 +91,25 @@ def pull_from(
     deltas: DeltaStore | None = None,
     trust: TrustPolicy | None = None,
     **arguments: Unpack[PullArguments],
-) -> None:
+) -> int:
     """Pull from a source, which is closed afterwards; print each result as soon as it is there.
 
     As JSON there is one document, at the end.
+
+    Returns:
+        The exit status.
     """
     from cfsctl.ostree.pull import pull  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.to_tree import XattrNames  # noqa: PLC0415 - the same
 
     if bool(arguments["refs"]) is arguments["mirror"]:
         raise click.UsageError("name at least one REF, or give --mirror and none")
+    if arguments["subpaths"] and arguments["require_composefs_digest"]:
+        raise click.UsageError("--require-composefs-digest needs all of the commit, not a --subpath")
+    if arguments["only_plan"]:
+        from cfsctl.cli.planning import plan_from  # noqa: PLC0415 - most pulls just pull
+
+        return plan_from(source, session, deltas, trust, **arguments)
     pulled: list[Checksum] = []
     documents: list[dict[str, object]] = []
     try:
@@ -105,6 +127,7 @@ def pull_from(
                     trust=trust,
                     subpaths=arguments["subpaths"],
                     also_bases=pulled[-_BASES:],
+                    requires_composefs_digest=arguments["require_composefs_digest"],
                 )
                 if arguments["as_json"]:
                     documents.append(result_document(result))
@@ -115,6 +138,7 @@ def pull_from(
         source.close()
     if arguments["as_json"]:
         show_documents(documents)
+    return 0
 
 
 def commit_lines(result: PullResult) -> Iterator[str]:

@@ -8,9 +8,11 @@ attribute of the right name, SELinux labels among them. Such an image is recogni
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING, Final
 
+from cfsctl.digest import ObjectID
 from cfsctl.erofs.format import XATTR_OVERLAY_PREFIX, XATTR_PREFIXES, ErofsError, FormatVersion
 from cfsctl.erofs.superblock import read_superblock
 from cfsctl.errors import IntegrityError
@@ -24,7 +26,7 @@ from cfsctl.progress import Message, silent
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.digest import Checksum
     from cfsctl.ostree.commit_stream import CommitStream
     from cfsctl.ostree.to_tree import CommitObjects
     from cfsctl.progress import Reporter
@@ -140,7 +142,7 @@ def ensure_image(
 ) -> ObjectID:
     """Do what `commit_image` does, for a commit that is open."""
     stored = find_image(repository, stream)
-    suspicious = stored is not None and has_nul_names(repository, stream, stored[0])
+    suspicious = stored is not None and _has_nul_names(repository, stream, stored[0])
     if stored and version in {None, stored[1]} and suspicious is (xattr_names is XattrNames.UPSTREAM):
         return stored[0]
     default = repository.erofs_versions[0]
@@ -250,6 +252,21 @@ def name_commit(
 
 
 # --- the original's names -----------------------------------------------------------------------
+
+
+def _has_nul_names(repository: Repository, stream: CommitStream, image: ObjectID) -> bool:
+    """Return what `has_nul_names` does; that an image has none is remembered with the state of its file.
+
+    Looking at every header of a large commit takes longer than all else that a pull of what is here does.
+    """
+    status = repository.objects.stat(image)
+    question = ObjectID(hashlib.sha512(b"names of attributes" + stream.checksum + image).digest())
+    if status is not None and not repository.verified.needs_reading(question, status):
+        return False
+    answer = has_nul_names(repository, stream, image)
+    if status is not None and not answer:
+        repository.verified.confirm(question, status)
+    return answer
 
 
 def has_nul_names(repository: Repository, stream: CommitStream, image: ObjectID) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import parse_checksum
 from cfsctl.errors import CfsError
-from cfsctl.ostree.commit_stream import DETACHED_REF, CommitStream, write_commit_stream
+from cfsctl.ostree.commit_stream import DETACHED_REF, RECORD_REF, CommitStream, write_commit_stream
 from cfsctl.ostree.images import named_ref_of
 from cfsctl.ostree.refs import (
     TAG_DIRECTORY,
@@ -95,6 +95,7 @@ def store_part(
     images: Mapping[FormatVersion, ObjectID],
     tag: str | None,
     detached: ObjectID | None,
+    record: ObjectID | None = None,
 ) -> ObjectID:
     """Store a part of a commit, make everything durable, and only then name it.
 
@@ -105,6 +106,7 @@ def store_part(
         images: Images of that by format.
         tag: The tag that names the part now, and no other commit; None names it by the commit's ID.
         detached: The object that is the commit's detached metadata, or None.
+        record: The object that says which signatures were found good, or None.
 
     Returns:
         The ID of the splitstream object.
@@ -114,6 +116,8 @@ def store_part(
     named.pop(named_ref_of(default, default))
     if detached is not None:
         named[DETACHED_REF] = detached
+    if record is not None:
+        named[RECORD_REF] = record
     stream_id = write_commit_stream(
         repository.objects,
         repository.algorithm,

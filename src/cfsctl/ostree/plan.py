@@ -141,11 +141,6 @@ class PullPlan:
         """Take objects from this commit as well; earlier bases are asked first."""
         self._bases.append(base)
 
-    @property
-    def has_base(self) -> bool:
-        """Whether there is a commit to take objects from."""
-        return bool(self._bases)
-
     def is_in_base(self, checksum: Checksum) -> bool:
         """Return whether a base seems to have an object; only taking it from there verifies it."""
         return any(base.find(checksum) is not None for base in self._bases)

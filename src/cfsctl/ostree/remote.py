@@ -3,6 +3,7 @@
 Only repositories in archive mode can be pulled over HTTP. What is asked for, relative to the base URL:
 
     summary                  every ref with its commit, if the server has one
+    summary.idx              in its place, where a subset of the refs is asked for
     refs/heads/NAME          the commit of one ref, if the summary does not name it
     objects/xx/rest.KIND     an object
 
@@ -12,6 +13,7 @@ that names what was wanted. Signatures are not looked at here.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote
@@ -20,6 +22,7 @@ from cfsctl.errors import CfsError
 from cfsctl.http import open_fetcher
 from cfsctl.http.fetcher import (
     MISSING_STATUSES,
+    NOT_MODIFIED,
     HTTPStatusError,
     TransferError,
     redact_url,
@@ -37,6 +40,13 @@ from cfsctl.ostree.source import (
     parse_ref_file,
 )
 from cfsctl.ostree.summary import MAX_SUMMARY_SIZE, Summary, SummaryError, SummaryRef, parse_summary
+from cfsctl.ostree.summary_index import (
+    INDEX_PATH,
+    MAX_INDEX_BYTES,
+    find_subset,
+    parse_index,
+    unpack_subsummary,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -45,6 +55,7 @@ if TYPE_CHECKING:
     from cfsctl.http.fetcher import BodySink, Fetcher
     from cfsctl.ostree.remote_jobs import Place
     from cfsctl.ostree.source import FileSink
+    from cfsctl.ostree.summary_cache import SummaryCache
     from cfsctl.ostree.trust.policy import TrustPolicy
 
 T = TypeVar("T")
@@ -74,6 +85,8 @@ class RemoteSource:
         fetcher: Fetcher | None = None,
         trust: TrustPolicy | None = None,
         *,
+        cache: SummaryCache | None = None,
+        subset: str | None = None,
         mirrors: Sequence[str] = (),
         content_urls: Sequence[str] = (),
     ) -> None:
@@ -83,6 +96,8 @@ class RemoteSource:
             url: Root of the repository, http or https.
             fetcher: What fetches; None is the fastest that is installed, with default limits.
             trust: What the summary has to prove; if anything, refs are taken from nowhere else.
+            cache: Summaries that were fetched before; None asks for the whole summary each time.
+            subset: Take names from the summary of this subset, as ``summary.idx`` lists it.
             mirrors: Further roots of the same repository, asked for what the first one does not give.
             content_urls: Roots to ask for objects and deltas, in place of all of these.
 
@@ -98,6 +113,8 @@ class RemoteSource:
         self._names: Addresses | None = None
         self._contents: Addresses | None = None
         self._trust = trust
+        self._cache = cache
+        self._subset = subset
         self._summary: Summary | None = None
         self._is_summary_known = False
         self._commit_sizes: dict[Checksum, int] = {}
@@ -152,12 +169,59 @@ class RemoteSource:
             TransferError: The server did not answer as it should.
         """
         if not self._is_summary_known:
-            data = self.find_document("summary", "summary", MAX_SUMMARY_SIZE)
-            if self.must_verify_summary:
-                self._verify_summary(data)
-            self._summary = None if data is None else self._parse_summary(data)
+            self._summary = self._read_summary()
             self._is_summary_known = True
         return self._summary
+
+    def _read_summary(self) -> Summary | None:
+        """Return the summary, verified; one from the cache that is not good any more is fetched again."""
+        if self._subset is not None:
+            return self._read_subsummary(self._subset)
+        cached: list[bytes] = []
+        data = self.find_document("summary", "summary", MAX_SUMMARY_SIZE, self._cache, cached)
+        try:
+            return self._check_summary(data)
+        except CfsError:
+            if not cached:
+                raise
+        return self._check_summary(self.find_document("summary", "summary", MAX_SUMMARY_SIZE))
+
+    def _read_subsummary(self, subset: str) -> Summary:
+        """Return the summary of a subset: the index is verified, and names its checksum."""
+        index = self.find_document(INDEX_PATH, INDEX_PATH, MAX_INDEX_BYTES)
+        what = f"{INDEX_PATH} of {self.description}"
+        if index is None:
+            raise NoSummaryError(f"no {INDEX_PATH} available from remote {self.description}")
+        if self.must_verify_summary:
+            path = f"summaries/{hashlib.sha256(index).hexdigest()}.idx.sig"
+            signatures = self.find_document(path, path, MAX_INDEX_BYTES)
+            if signatures is None:
+                signatures = self.find_document(f"{INDEX_PATH}.sig", f"{INDEX_PATH}.sig", MAX_INDEX_BYTES)
+            self._verify_bytes(what, index, signatures)
+        try:
+            checksum = find_subset(parse_index(index), subset, what)
+            path = f"summaries/{checksum.hex()}.gz"
+            data = self.find_document(path, path, MAX_SUMMARY_SIZE)
+            if data is None:
+                raise NoSummaryError(f"summary of subset '{subset}' is missing from {self.description}")
+            return self._parse_summary(unpack_subsummary(data, checksum))
+        except SummaryError as error:
+            hint = _HTML_HINT if _HTML.match(index) else error.hint
+            raise SummaryError(
+                f"{what}: {error}", offset=error.offset, field=error.field, hint=hint
+            ) from error
+
+    def _verify_bytes(self, what: str, data: bytes, signatures: bytes | None) -> None:
+        """Check signatures over the bytes of a summary or an index."""
+        from cfsctl.ostree.trust.policy import verify  # noqa: PLC0415 - most pulls verify none
+
+        assert self._trust is not None
+        verify(what, data, signatures, self._trust, self._trust.summaries)
+
+    def _check_summary(self, data: bytes | None) -> Summary | None:
+        if self.must_verify_summary:
+            self._verify_summary(data)
+        return None if data is None else self._parse_summary(data)
 
     @property
     def must_verify_summary(self) -> bool:
@@ -166,15 +230,13 @@ class RemoteSource:
 
     def _verify_summary(self, data: bytes | None) -> None:
         """Check the signatures of the summary, byte by byte as it came."""
-        from cfsctl.ostree.trust.policy import verify  # noqa: PLC0415 - most pulls verify none
-        from cfsctl.ostree.trust.verdict import SignatureError  # noqa: PLC0415 - the same
+        from cfsctl.ostree.trust.verdict import SignatureError  # noqa: PLC0415 - most pulls verify none
 
-        assert self._trust is not None
         what = f"summary of {self.description}"
         if data is None:
             raise SignatureError(f"{what}: expected a signed one, found none")
         signatures = self.find_document("summary.sig", "summary.sig", MAX_SUMMARY_SIZE)
-        verify(what, data, signatures, self._trust, self._trust.summaries)
+        self._verify_bytes(what, data, signatures)
 
     def _parse_summary(self, data: bytes) -> Summary:
         try:
@@ -207,13 +269,22 @@ class RemoteSource:
             self._contents = Addresses(resolve_addresses(self._content_urls, self._fetcher))
         return self._contents
 
-    def find_document(self, path: str, name: str, limit_bytes: int) -> bytes | None:
+    def find_document(
+        self,
+        path: str,
+        name: str,
+        limit_bytes: int,
+        cache: SummaryCache | None = None,
+        cached: list[bytes] | None = None,
+    ) -> bytes | None:
         """Return a small file of the repository, or None if no address has it and one says so.
 
         Args:
             path: Where it is, relative to the repository.
             name: What messages call it.
             limit_bytes: Its size at most.
+            cache: Where it may be from before, if the server says that it has not changed.
+            cached: Gets the content if it is from there.
 
         Raises:
             TransferError: No address answered as it should.
@@ -225,7 +296,7 @@ class RemoteSource:
         while place is not None:
             try:
                 url = addresses.url(place.number, path)
-                return self._fetcher.get(url, limit_bytes=limit_bytes).body
+                return self._get(url, limit_bytes, cache, cached)
             except TransferError as error:
                 if isinstance(error, HTTPStatusError) and error.status in MISSING_STATUSES:
                     is_missing = True
@@ -234,6 +305,22 @@ class RemoteSource:
         if failure is None or is_missing:
             return None
         raise failure.about(name)
+
+    def _get(
+        self, url: str, limit_bytes: int, cache: SummaryCache | None, cached: list[bytes] | None
+    ) -> bytes:
+        """Return a document, from the cache if the server says that it has not changed since."""
+        entry = None if cache is None else cache.find(url)
+        if entry is None or cached is None:
+            response = self._fetcher.get(url, limit_bytes=limit_bytes)
+        else:
+            response = self._fetcher.get(url, limit_bytes=limit_bytes, headers=entry.conditions())
+            if response.status == NOT_MODIFIED:
+                cached.append(entry.body)
+                return entry.body
+        if cache is not None:
+            cache.save(url, response)
+        return response.body
 
     def fetch_file(self, path: str, name: str, limit_bytes: int, make_sink: Callable[[], BodySink[T]]) -> T:
         """Pass a large file of the repository through a sink and return what its `finish` returns.

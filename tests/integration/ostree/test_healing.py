@@ -162,3 +162,27 @@ def test_damage_in_a_commit_that_is_only_a_base(path: Path, fake: FakeOstreeRepo
     fake.commit({"usr": {**FILES_IN_USR, "new": b"new " * 100}}, "main", timestamp_s=1_700_000_000)
     assert run(path, fake).files_fetched == 2
     assert check(path) == []
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone", "directory"])
+def test_many_objects_are_looked_at_as_one_is(path: Path, fake: FakeOstreeRepository, damage: str) -> None:
+    run(path, fake)
+    target = one_of(path, "file")
+    match damage:
+        case "flipped":
+            flip_bit(target, 7)
+        case "cut":
+            os.truncate(target, 1)
+        case "gone":
+            target.unlink()
+        case _:
+            target.unlink()
+            target.mkdir()
+    with Repository.open(str(path)) as repository:
+        (stream,) = (entry.object_id for entry in repository.streams.list_streams())
+        with repository.streams.open_object(stream) as reader:
+            ids = list(reader.object_refs)
+        one_by_one = {object_id: repository.objects.find_damage(object_id) for object_id in ids}
+        expected = {object_id: found for object_id, found in one_by_one.items() if found != ""}
+        assert repository.objects.find_all_damage(ids) == expected
+        assert len(expected) == 1

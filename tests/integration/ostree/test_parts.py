@@ -251,8 +251,9 @@ def test_every_command_says_that_a_commit_is_partial(
         assert f"partial commit: {commit} (main)\n" in run(repository, *command)[0]
         assert json.loads(run(repository, *command, "--json")[0])["partial_commits"] == {"main": commit}
     assert "main (partial)" in run(repository, "ostree", "images")[0]
-    with pytest.raises(PartialCommitError, match=f"commit {commit} is partial"):
-        run(repository, "ostree", "export", "main", str(tmp_path / "source"))
+    for refused in (["export", "main", str(tmp_path / "source")], ["tag", "main", "other"], ["log", "main"]):
+        with pytest.raises(PartialCommitError, match=f"commit {commit} is partial"):
+            run(repository, "ostree", *refused)
     run(repository, "ostree", "untag", "main")
     assert run(repository, "gc")[0].startswith("Objects: 6 removed")
     assert "partial" not in run(repository, "fsck")[0]

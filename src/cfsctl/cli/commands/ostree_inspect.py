@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from cfsctl.digest import Checksum
+    from cfsctl.ostree.composefs_digest import DigestCheck
     from cfsctl.ostree.objects import Commit
     from cfsctl.ostree.trust.verdict import Verified
 
@@ -29,28 +30,33 @@ if TYPE_CHECKING:
 def command(session: Session, *, source: str, metadata: bool, as_json: bool) -> None:
     """Print what the commit SOURCE says about itself.
 
+    Where it records the composefs digest of libostree, that is computed anew from the tree and compared.
+
     SOURCE is a tag, a commit ID, or the unique beginning of one.
     """
     from cfsctl.ostree.commit_metadata import iter_metadata_lines  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.composefs_digest import check_composefs_digest  # noqa: PLC0415 - the same
     from cfsctl.ostree.partial import describe_part, open_source  # noqa: PLC0415 - the same
     from cfsctl.ostree.trust.gate import read_record  # noqa: PLC0415 - the same
 
     with session.open_repository() as repository:
         stream = open_source(repository, source)
         verified = read_record(repository, stream)
+        digest = None if metadata or stream.is_partial else check_composefs_digest(stream, repository.objects)
     if stream.is_partial:
         session.reporter(Message(describe_part(stream)))
     if as_json:
         document = _document(stream.checksum, stream.commit)
         document["signatures"] = [one.describe() for one in verified]
         document["partial"] = stream.is_partial
+        document["composefs_digest"] = None if digest is None else digest.as_dict()
         click.echo(format_json(document))
         return
     if metadata:
         for line in iter_metadata_lines(stream.commit.metadata):
             click.echo(printable(line))
         return
-    for line in _lines(stream.checksum, stream.commit, verified):
+    for line in _lines(stream.checksum, stream.commit, verified, digest):
         click.echo(line)
 
 
@@ -69,7 +75,9 @@ def _document(checksum: Checksum, commit: Commit) -> dict[str, object]:
     }
 
 
-def _lines(checksum: Checksum, commit: Commit, verified: Iterable[Verified]) -> Iterator[str]:
+def _lines(
+    checksum: Checksum, commit: Commit, verified: Iterable[Verified], digest: DigestCheck | None
+) -> Iterator[str]:
     yield f"commit  {checksum.hex()}"
     if commit.parent is not None:
         yield f"parent  {commit.parent.hex()}"
@@ -78,6 +86,8 @@ def _lines(checksum: Checksum, commit: Commit, verified: Iterable[Verified]) -> 
     yield f"dirmeta {commit.root_dirmeta.hex()}"
     for one in verified:
         yield f"signed  {printable(one.describe())}"
+    if digest is not None:
+        yield f"digest  {printable(digest.describe())}"
     for text in (commit.subject, commit.body):
         if text:
             yield ""

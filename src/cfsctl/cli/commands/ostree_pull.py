@@ -29,7 +29,7 @@ class _Arguments(PullArguments, TrustArguments, ConnectionArguments):
 @pass_session
 def command(
     session: Session, *, url: str, no_delta: bool, verify_summary: bool, **arguments: Unpack[_Arguments]
-) -> None:
+) -> int:
     """Pull each REF..., a ref or a commit ID, from the archive repository at URL.
 
     URL may also be the name of a configured remote; what its configuration demands is demanded then. A URL
@@ -48,4 +48,4 @@ def command(
         configured=None if remote is None else remote.options,
     )
     deltas = None if no_delta else RemoteDeltas(source)
-    pull_from(source, session, deltas, trust, **pick(PullArguments.__annotations__, arguments))
+    return pull_from(source, session, deltas, trust, **pick(PullArguments.__annotations__, arguments))

@@ -25,7 +25,7 @@ class _Arguments(PullArguments, TrustArguments):
 @trust_options
 @click.option("--delta", is_flag=True, help="Use static deltas of the repository, as pull does.")
 @pass_session
-def command(session: Session, *, path: str, delta: bool, **arguments: Unpack[_Arguments]) -> None:
+def command(session: Session, *, path: str, delta: bool, **arguments: Unpack[_Arguments]) -> int:
     """Pull each REF..., a ref or a commit ID, from the repository in the directory PATH.
 
     The repository may be in any mode, and may have parent repositories. REF may also be REMOTE:NAME,
@@ -40,4 +40,4 @@ def command(session: Session, *, path: str, delta: bool, **arguments: Unpack[_Ar
     if trust is not None:
         check_local_refs(trust, arguments["refs"])
     deltas = LocalDeltas(path) if delta else None
-    pull_from(source, session, deltas, trust, **pick(PullArguments.__annotations__, arguments))
+    return pull_from(source, session, deltas, trust, **pick(PullArguments.__annotations__, arguments))

@@ -8,6 +8,8 @@ import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.outcome import printable
+from cfsctl.cli.parameters import json_option
+from cfsctl.cli.render import format_json
 from cfsctl.cli.trusting import TrustArguments, load_policy, trust_options
 
 if TYPE_CHECKING:
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
 @click.command("verify")
 @click.argument("source")
 @trust_options
+@json_option()
 @pass_session
-def command(session: Session, *, source: str, **arguments: Unpack[TrustArguments]) -> None:
+def command(session: Session, *, source: str, as_json: bool, **arguments: Unpack[TrustArguments]) -> None:
     """Verify the signatures that are stored with the commit SOURCE.
 
     SOURCE is a tag, a commit ID, or the unique beginning of one. Keys come from --gpg-key and --verify-key,
@@ -33,6 +36,10 @@ def command(session: Session, *, source: str, **arguments: Unpack[TrustArguments
     with session.open_repository() as repository:
         stream = open_commit(repository, resolve_source(repository, source))
         verified = verify_stored(repository, stream, policy)
+    if as_json:
+        document = {"commit": stream.checksum.hex(), "verified": [one._asdict() for one in verified]}
+        click.echo(format_json(document))
+        return
     click.echo(f"commit  {stream.checksum.hex()}")
     for one in verified:
         click.echo(f"signed  {printable(one.describe())}")

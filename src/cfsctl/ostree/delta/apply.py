@@ -222,8 +222,14 @@ class DeltaPull:
         find = self._as_base(candidate.base).find
         return lambda checksum: find(checksum) is not None or plan.is_in_base(checksum)
 
-    def run(self, plan: PullPlan, candidate: Candidate, workers: int | None) -> DeltaUse:
-        """Run a delta; what it makes is in `made`."""
+    def run(
+        self,
+        plan: PullPlan,
+        candidate: Candidate,
+        workers: int | None,
+        note: Callable[[Checksum, bytes, ObjectID | None], None],
+    ) -> DeltaUse:
+        """Run a delta; what it makes is in `made`, and `note` is told of it as soon as a part is done."""
         use = DeltaUse(candidate.superblock.description, metadata=1)
 
         def take(result: PartResult) -> None:
@@ -231,6 +237,7 @@ class DeltaPull:
             use.received_bytes += result.received_bytes
             for produced in result.produced:
                 self.made.add(*produced)
+                note(*produced)
             entries = candidate.superblock.parts[result.number].objects[: len(result.produced)]
             metadata = sum(kind.is_metadata for kind, _ in entries)
             use.metadata += metadata

@@ -25,10 +25,12 @@ class Estimate(NamedTuple):
     Attributes:
         size_bytes: Bytes of all bodies, as announced.
         requests: Number of requests.
+        plain_bytes: Bytes of the objects that come of it, as announced.
     """
 
     size_bytes: int
     requests: int
+    plain_bytes: int = 0
 
     @property
     def cost(self) -> int:
@@ -51,7 +53,9 @@ def estimate_delta(superblock: Superblock, parts: list[int], is_here: Callable[[
     missing = [fallback for fallback in superblock.fallbacks if not is_here(fallback.checksum)]
     size = sum(superblock.parts[number].size_bytes for number in separate)
     size += sum(fallback.size_bytes for fallback in missing)
-    return Estimate(size, len(separate) + len(missing))
+    plain = sum(superblock.parts[number].content_bytes for number in parts)
+    plain += sum(fallback.content_bytes for fallback in missing)
+    return Estimate(size, len(separate) + len(missing), plain)
 
 
 def estimate_objects(commit: Commit, is_here: Callable[[Checksum], bool]) -> Estimate | None:
@@ -64,24 +68,28 @@ def estimate_objects(commit: Commit, is_here: Callable[[Checksum], bool]) -> Est
     entries = found[0] if found else None
     if not isinstance(entries, list):
         return None
-    size = requests = 0
+    size = requests = plain = 0
     for entry in entries:
         if not isinstance(entry, bytes) or len(entry) < CHECKSUM_SIZE + 2:
             return None
         if not is_here(Checksum(entry[:CHECKSUM_SIZE])):
-            stored = _read_varint(entry, CHECKSUM_SIZE)
-            if stored is None:
+            sizes = _read_varints(entry, CHECKSUM_SIZE)
+            if len(sizes) < 2:
                 return None
-            size += stored
+            size += sizes[0]
+            plain += sizes[1]
             requests += 1
-    return Estimate(size, requests)
+    return Estimate(size, requests, plain)
 
 
-def _read_varint(data: bytes, place: int) -> int | None:
+def _read_varints(data: bytes, place: int) -> list[int]:
+    """Return the numbers that are complete in the 20 bytes from a place on, at most two."""
+    values = []
     value = shift = 0
-    for byte in data[place : place + 10]:
+    for byte in data[place : place + 20]:
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value
         shift += 7
-    return None
+        if byte < 0x80:
+            values.append(value)
+            value = shift = 0
+    return values[:2]

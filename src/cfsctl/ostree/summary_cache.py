@@ -1,0 +1,112 @@
+"""Summaries that were fetched before, so that a server need only say that nothing has changed.
+
+    DIRECTORY/<SHA-256 of the URL>    one line of JSON (URL, ETag, Last-Modified, SHA-256), then the summary
+
+An entry counts only for the URL that it names, user name and port included, and only while its checksum is
+right: nothing of one server is ever taken for another's. A cache that cannot be written is no error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from cfsctl.linux.files import AnonymousFile, open_regular, read_all, write_all
+from cfsctl.ostree.summary import MAX_SUMMARY_SIZE
+
+if TYPE_CHECKING:
+    from cfsctl.http.fetcher import Response
+
+_MAX_HEAD_BYTES: Final = 16 << 10
+"""Bytes of an entry before the summary; longer header fields are not kept."""
+
+
+class CachedSummary(NamedTuple):
+    """A summary that was fetched before.
+
+    Attributes:
+        body: The summary.
+        etag: What the server called this version, or None.
+        last_modified: When it says that it was made, or None.
+    """
+
+    body: bytes
+    etag: str | None
+    last_modified: str | None
+
+    def conditions(self) -> dict[str, str]:
+        """Return the header fields that ask for anything else than this version."""
+        if self.etag is not None:
+            return {"If-None-Match": self.etag}
+        return {} if self.last_modified is None else {"If-Modified-Since": self.last_modified}
+
+
+class SummaryCache:
+    """Summaries in a directory, which is made when it is first needed."""
+
+    def __init__(self, directory: str) -> None:
+        """Name the directory."""
+        self._directory = directory
+
+    def find(self, url: str) -> CachedSummary | None:
+        """Return the summary that a URL had, or None; what is damaged counts as absent."""
+        try:
+            fd = open_regular(-100, os.path.join(self._directory, _file_name(url)))
+        except OSError:
+            return None
+        try:
+            head, _, body = read_all(fd, MAX_SUMMARY_SIZE + _MAX_HEAD_BYTES).partition(b"\n")
+            entry = json.loads(head)
+            if (entry["url"], entry["sha256"]) != (_identify(url), hashlib.sha256(body).hexdigest()):
+                return None
+            fields = [entry[name] for name in ("etag", "last_modified")]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        finally:
+            os.close(fd)
+        if not all(field is None or (isinstance(field, str) and field.isprintable()) for field in fields):
+            return None
+        return CachedSummary(body, *fields)
+
+    def save(self, url: str, response: Response) -> None:
+        """Keep an answer, if there is something to ask with the next time."""
+        if response.etag is None and response.last_modified is None:
+            return
+        head = json.dumps(
+            {
+                "url": _identify(url),
+                "etag": response.etag,
+                "last_modified": response.last_modified,
+                "sha256": hashlib.sha256(response.body).hexdigest(),
+            }
+        ).encode()
+        if len(head) >= _MAX_HEAD_BYTES:
+            return
+        try:
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            dirfd = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            with AnonymousFile(dirfd, 0o600) as file:
+                write_all(file.fd, head + b"\n" + response.body)
+                file.replace(dirfd, _file_name(url))
+        except OSError:
+            return
+        finally:
+            os.close(dirfd)
+
+
+def _identify(url: str) -> str:
+    """Return what an entry is for: the URL with its user name, but without password."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    user = f"{parts.username}@" if parts.username else ""
+    return parts._replace(netloc=user + host).geturl()
+
+
+def _file_name(url: str) -> str:
+    return hashlib.sha256(_identify(url).encode()).hexdigest()
