@@ -2,7 +2,8 @@
 
 Blocks of one page run in order in one directory, each in a shell of its own that stops at the first
 failure; what a block exports is there for those behind it. ``https://example.com/repo`` stands for a
-server that has the ref ``some/ref``. A block is left out only with ``<!-- not run: reason -->`` before it.
+server that has the ref ``some/ref``; commands that name no repository use one that is there. A
+block is left out only with ``<!-- not run: reason -->`` before it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser
 
 from tests.support.ostree_client import require_ostree, run_ostree
-from tests.support.programs import CFSCTL
+from tests.support.programs import CFSCTL, cfsctl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +87,12 @@ PRINTED = {
 }
 """What pages say that is printed, or let expect."""
 
+
+def run_ostree_init(path: Path) -> None:
+    path.mkdir()
+    run_ostree(path, "init", "--mode=archive")
+
+
 KEEP_EXPORTS = "\nexport -p > .exports\n"
 
 
@@ -101,7 +108,11 @@ def test_shell_blocks_run(path: Path, tmp_path: Path, server: str) -> None:
         **{name: value for name, value in os.environ.items() if not name.startswith("CFSCTL_")},
         "PATH": f"{CFSCTL.parent}:{os.environ['PATH']}",
         "HOME": str(place),
+        "CFSCTL_REPO": "repository",
+        "OSTREE_REPO": "ostree-repository",
     }
+    run_ostree_init(place / "ostree-repository")
+    cfsctl("init", "--insecure", place / "repository")
     (place / ".exports").touch()
     apart = ["unshare", "--mount", "--propagation", "private"] if mounts else []
     output = ""
