@@ -22,6 +22,9 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 }
 
 
+_OF_OBJECTS = frozenset(("required", "properties", "additionalProperties"))
+
+
 def load(name: str) -> dict[str, Any]:
     schema = json.loads((DIRECTORY / f"{name}.json").read_text())
     assert isinstance(schema, dict)
@@ -40,6 +43,8 @@ class _Checker:
 
     def check(self, value: Any, schema: dict[str, Any], place: str) -> None:  # noqa: ANN401 - any JSON
         for keyword, rule in schema.items():
+            if keyword in _OF_OBJECTS and not isinstance(value, dict):
+                continue  # Says nothing about other values; what type there may be is `type`'s business.
             if keyword not in _NOTES:
                 getattr(self, f"_check_{keyword.lstrip('$')}")(value, rule, schema, place)
 
