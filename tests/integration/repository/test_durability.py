@@ -135,16 +135,19 @@ class Machine:
             self.left -= 1
             if self.left == 0:
                 self.stop()
+            # What another thread names during a barrier is not behind it.
+            named_before = set(self.unsynced)
             result = function(*arguments, **options)
-            self._note(name, arguments, options)
+            if name == "syncfs":
+                self.unsynced -= named_before
+            else:
+                self._note(name, arguments, options)
             return result
 
         return counted
 
     def _note(self, name: str, arguments: tuple[object, ...], options: dict[str, object]) -> None:
         match name:
-            case "syncfs":
-                self.unsynced.clear()
             case "fsync":
                 descriptor = arguments[0]
                 assert isinstance(descriptor, int)
@@ -158,7 +161,7 @@ class Machine:
                 pass
 
     def stop(self, code: int = STOPPED) -> None:
-        for path in self.unsynced:
+        for path in list(self.unsynced):
             with contextlib.suppress(FileNotFoundError):  # the name of a file that has another one since
                 os.truncate(path, 0)
         os._exit(code)
