@@ -10,19 +10,18 @@ A part that was asked for has one, and an image of what is here. A whole pull pu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING
 
-from cfsctl.digest import parse_checksum
 from cfsctl.errors import CfsError
 from cfsctl.ostree.commit_stream import DETACHED_REF, RECORD_REF, CommitStream, write_commit_stream
 from cfsctl.ostree.images import named_ref_of
+from cfsctl.ostree.part_tags import PART_DIRECTORY, list_parts, partial_name
 from cfsctl.ostree.refs import (
     TAG_DIRECTORY,
     CommitNotFoundError,
     escape_tag,
     open_commit,
     resolve_source,
-    unescape_tag,
 )
 from cfsctl.repository.streams import read_ref_entry
 from cfsctl.splitstream.format import ContentType
@@ -34,29 +33,9 @@ if TYPE_CHECKING:
     from cfsctl.erofs.format import FormatVersion
     from cfsctl.repository import Repository
 
-PART_DIRECTORY: Final = "ostree-partial"
-_PREFIX: Final = "ostree-partial-"
-
 
 class PartialCommitError(CfsError):
     """A commit of which only a part is here, where all of it is needed."""
-
-
-class Part(NamedTuple):
-    """A part of a commit that was asked for.
-
-    Attributes:
-        name: Its tag, or the commit's ID if it was pulled by that.
-        commit: The commit.
-    """
-
-    name: str
-    commit: Checksum
-
-
-def partial_name(checksum: Checksum) -> str:
-    """Return the content identifier of what is there of a commit."""
-    return f"{_PREFIX}{checksum.hex()}"
 
 
 def save_partial(
@@ -167,40 +146,6 @@ def drop_partial(repository: Repository, checksum: Checksum, tag: str | None = N
 def _remove_ref(repository: Repository, ref: str) -> None:
     if read_ref_entry(repository.streams.links, ref) is not None:
         repository.streams.remove_ref(ref)
-
-
-def list_parts(repository: Repository) -> list[Part]:
-    """Return the parts of commits that were asked for, sorted by name."""
-    parts = []
-    for ref in repository.streams.list_refs(PART_DIRECTORY):
-        commit = _parse_entry(ref.entry)
-        if commit is not None:
-            parts.append(Part(unescape_tag(ref.name), commit))
-    return sorted(parts)
-
-
-def find_part_tag(repository: Repository, name: str) -> Checksum | None:
-    """Return the commit of which a tag names a part, or None."""
-    if name in {"", ".", ".."}:
-        return None
-    return _parse_entry(read_ref_entry(repository.streams.links, f"{PART_DIRECTORY}/{escape_tag(name)}"))
-
-
-def remove_part_tag(repository: Repository, name: str) -> bool:
-    """Remove the tag of a part of a commit; return whether there was one."""
-    if find_part_tag(repository, name) is None:
-        return False
-    repository.streams.remove_ref(f"{PART_DIRECTORY}/{escape_tag(name)}")
-    return True
-
-
-def _parse_entry(entry: str | None) -> Checksum | None:
-    if entry is None or not entry.startswith(_PREFIX):
-        return None
-    try:
-        return parse_checksum(entry.removeprefix(_PREFIX))
-    except ValueError:
-        return None
 
 
 def open_source(repository: Repository, source: str) -> CommitStream:

@@ -14,7 +14,8 @@ from cfsctl.ostree.file_workers import FileWorkers
 from cfsctl.ostree.images import ensure_image, name_commit, store_images
 from cfsctl.ostree.journal import PullJournal
 from cfsctl.ostree.objects import parse_commit
-from cfsctl.ostree.partial import drop_partial, find_part_tag, find_partial, save_partial, store_part
+from cfsctl.ostree.part_tags import find_part_tag
+from cfsctl.ostree.partial import drop_partial, find_partial, save_partial, store_part
 from cfsctl.ostree.plan import PullPlan
 from cfsctl.ostree.policy import check_binding, check_not_older
 from cfsctl.ostree.pull_options import PullOptions, PullResult

@@ -47,7 +47,7 @@ class Pair:
     def pull(
         self, transport: Transport, first: str, mirrors: list[str], content: list[str] | None = None
     ) -> PullResult:
-        limits = QUICK if transport is Transport.CURL else replace(QUICK, stall_timeout_s=0.2)
+        limits = QUICK if transport is Transport.CURL else replace(QUICK, stall_timeout_s=0.5)
         fetcher = open_fetcher(limits, transport=transport)
         source = RemoteSource(first, fetcher, mirrors=mirrors, content_urls=content or [])
         shutil.rmtree(self.store, ignore_errors=True)

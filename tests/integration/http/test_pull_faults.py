@@ -68,7 +68,7 @@ def repository(tmp_path: Path) -> Iterator[Repository]:
 
 def run_pull(repository: Repository, server: FaultyServer, transport: Transport) -> PullResult:
     # Only libcurl counts in whole seconds.
-    limits = QUICK if transport is Transport.CURL else replace(QUICK, stall_timeout_s=0.2)
+    limits = QUICK if transport is Transport.CURL else replace(QUICK, stall_timeout_s=0.5)
     source = RemoteSource(server.url, open_fetcher(limits, transport=transport))
     try:
         return pull(repository, source, "x")

@@ -148,7 +148,7 @@ class Site:
 
     def pull(self, transport: Transport = Transport.REQUESTS) -> PullResult:
         # Only libcurl counts in whole seconds.
-        limits = QUICK if transport is Transport.CURL else replace(QUICK, stall_timeout_s=0.2)
+        limits = QUICK if transport is Transport.CURL else replace(QUICK, stall_timeout_s=0.5)
         source = RemoteSource(self.server.url, open_fetcher(limits, transport=transport))
         try:
             with Repository.open(str(self.store)) as repository:

@@ -13,13 +13,8 @@ from cfsctl.errors import ExitCode
 from cfsctl.ostree.export import export_commit
 from cfsctl.ostree.images import commit_tree
 from cfsctl.ostree.objects import ObjectKind
-from cfsctl.ostree.partial import (
-    PartialCommitError,
-    find_part_tag,
-    find_partial,
-    list_parts,
-    open_source,
-)
+from cfsctl.ostree.part_tags import find_part_tag, list_parts
+from cfsctl.ostree.partial import PartialCommitError, find_partial, open_source
 from cfsctl.ostree.parts import InvalidSubpathError, SubpathNotFoundError, TreePart, parse_subpaths
 from cfsctl.ostree.policy import DowngradeError
 from cfsctl.ostree.pull import PullResult, pull

@@ -57,7 +57,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "init": (["init", "--insecure", "other"], META),
     "gc": ([*REPOSITORY, "gc", "--dry-run"], META),
     "fsck": ([*REPOSITORY, "fsck"], META | HASHES),
-    "ostree images": ([*REPOSITORY, "ostree", "images"], META | HASHES),
+    "ostree images": ([*REPOSITORY, "ostree", "images"], META),
     "transaction": ([*REPOSITORY, "transaction", "true"], META),
     "create-image": ([*REPOSITORY, "create-image", "tree"], META | HASHES | WRITING),
     "compute-id": (["--no-repo", "compute-id", "tree"], HASHES | WRITING | META),

@@ -14,7 +14,7 @@ from cfsctl.cli.render import format_json, format_table
 @pass_session
 def command(session: Session, *, as_json: bool) -> None:
     """List the tags and the commits they name."""
-    from cfsctl.ostree.partial import list_parts  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.part_tags import list_parts  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.refs import list_tags  # noqa: PLC0415 - the same
 
     with session.open_repository() as repository:
