@@ -1,6 +1,6 @@
 """What a pull has verified so far, written down as it goes, so that a pull that is killed is not lost.
 
-    $REPO/.cfsctl-pull-<commit>     one file per commit; gone when the pull ends, whichever way
+    $REPO/.cfsctl-pull-<commit>     one file per commit; gone when a pull of it is done
 
     header    8 bytes, then the kernel's number of the repository's hash algorithm, 32 bits
     records   size of what follows the checksum, CRC-32 of that; then the object's checksum, size of its ID

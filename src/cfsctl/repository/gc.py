@@ -25,7 +25,7 @@ from cfsctl.errors import ExitCode, RepositoryError
 from cfsctl.repository.live_mounts import find_live_mounts
 from cfsctl.repository.mark import YOUNG, Marker
 from cfsctl.repository.objects import ObjectMissingError
-from cfsctl.repository.sweep import find_dead_objects, find_leftovers, remove_objects
+from cfsctl.repository.sweep import find_dead_objects, find_journals, find_leftovers, remove_objects
 from cfsctl.repository.trail import Trail
 
 if TYPE_CHECKING:
@@ -280,9 +280,10 @@ class _Collection:
             _prune(marker.streams, streams)
             if dead:
                 remove_objects(self._repository.dirfd, dead)
-            leftovers = find_leftovers(self._repository.dirfd)
+            dirfd = self._repository.dirfd
+            leftovers = find_leftovers(dirfd) + find_journals(dirfd)
             for path in leftovers:
-                os.unlink(path, dir_fd=self._repository.dirfd)
+                os.unlink(path, dir_fd=dirfd)
         problems = (*marks.problems, *self._problems)
         return GcResult(
             self._is_dry_run,

@@ -33,10 +33,12 @@ JOURNAL_PREFIX: Final = ".cfsctl-pull-"
 _LEFTOVERS: Final = (
     (".", TEMPORARY_LINK_PREFIX, _RANDOM_PART, stat.S_ISLNK),
     (".", TEMPORARY_FILE_PREFIX, _RANDOM_PART, stat.S_ISREG),
-    (".", JOURNAL_PREFIX, _COMMIT_PART, stat.S_ISREG),
     ("objects", TEMPORARY_FILE_PREFIX, _RANDOM_PART, stat.S_ISREG),
 )
 """Directory, start and rest of the name, and type of what a killed process may leave."""
+
+_JOURNALS: Final = (".", JOURNAL_PREFIX, _COMMIT_PART, stat.S_ISREG)
+"""The same of what it leaves for the next pull to go on with."""
 
 
 class DeadObject(NamedTuple):
@@ -178,6 +180,11 @@ def find_leftovers(dirfd: int) -> list[str]:
     Unless nobody else has the repository open, somebody may be using them at this moment.
     """
     return [path for kind in _LEFTOVERS for path in _find_in(dirfd, *kind)]
+
+
+def find_journals(dirfd: int) -> list[str]:
+    """Return the paths of the journals of pulls that were not finished; as of `find_leftovers`."""
+    return list(_find_in(dirfd, *_JOURNALS))
 
 
 def _find_in(

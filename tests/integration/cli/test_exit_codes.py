@@ -377,7 +377,7 @@ rm small/filler
 find small -not -type d -not -path 'small/repo/objects/*' -not -name '.cfsctl-pull-*' > after
 echo small/filler | cat - after | sort > with-filler
 sort before | diff - with-filler >&2 || exit 98
-cfsctl --repo small/repo fsck >&2 || exit 97
+cfsctl --repo small/repo fsck --deep >&2 || exit 97
 cfsctl --repo small/repo gc >&2 && ! find small/repo/objects -type f | grep . >&2 || exit 96
 exit $status
 """
