@@ -26,7 +26,8 @@ def run(program: str) -> str:
 
 def test_importing_the_package_imports_nothing_else() -> None:
     loaded = run(
-        "import __future__, sys, typing; before = set(sys.modules); import cfsctl; print(*set(sys.modules) - before)"
+        "import __future__, sys, typing; before = set(sys.modules);"
+        "import cfsctl; print(*set(sys.modules) - before)"
     )
     assert loaded.split() == ["cfsctl"]
 
