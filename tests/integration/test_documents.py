@@ -1,4 +1,4 @@
-"""Every shell block of the documents runs as it is written.
+"""Every shell block of the documents runs as it is written, and every block of Python.
 
 Blocks of one page run in order in one directory, each in a shell of its own that stops at the first
 failure; what a block exports is there for those behind it. ``https://example.com/repo`` stands for a
@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -36,8 +37,8 @@ NOT_RUN = re.compile(r"<!-- not run: \S.* -->\n+$")
 SAMPLE_URL = "https://example.com/repo"
 
 
-def blocks(path: Path) -> list[str]:
-    """Return the shell blocks of a document that are to be run."""
+def blocks(path: Path, language: str = "sh") -> list[str]:
+    """Return the blocks of a document that are to be run."""
     found: list[str] = []
 
     def keep(example: Example) -> None:
@@ -45,7 +46,7 @@ def blocks(path: Path) -> list[str]:
         if not NOT_RUN.search(before):
             found.append(str(example.parsed))
 
-    parser = CodeBlockParser(language="sh", evaluator=keep)
+    parser = CodeBlockParser(language=language, evaluator=keep)
     for example in Sybil(parsers=[parser]).parse(path).examples():
         example.evaluate()
     return found
@@ -132,6 +133,38 @@ def test_shell_blocks_run(path: Path, tmp_path: Path, server: str) -> None:
         output += done.stdout
     for text in PRINTED.get(path.name, ()):
         assert text in output
+
+
+PRINTED_BY_PYTHON = {
+    "library.md": [
+        "['builds/42']\n",
+        "some/ref 1\n",
+        "sound\n",
+        "refused: POLICY\n",
+        "NO_REPOSITORY make one with `cfsctl init`\n",
+    ]
+}
+
+
+@pytest.mark.parametrize("name", PRINTED_BY_PYTHON)
+def test_python_blocks_run(name: str, tmp_path: Path, server: str) -> None:
+    (path,) = (path for path in DOCUMENTS if path.name == name)
+    place = tmp_path / "place"
+    (place / "tree" / "usr").mkdir(parents=True)
+    (place / "tree" / "usr" / "file").write_bytes(b"x" * 1000)
+    program = "\n".join(blocks(path, "python")).replace(SAMPLE_URL, server)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=place,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    for text in PRINTED_BY_PYTHON[name]:
+        assert text in done.stdout
 
 
 def test_documents_have_blocks_that_run() -> None:

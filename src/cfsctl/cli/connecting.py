@@ -133,6 +133,7 @@ def make_fetcher(arguments: ConnectionArguments, defaults: Mapping[str, str] | N
     """
     from cfsctl.http import open_fetcher  # noqa: PLC0415 - keeps --help quick
     from cfsctl.http.fetcher import Options  # noqa: PLC0415 - the same
+    from cfsctl.http.proxies import environment_proxies, read_variable  # noqa: PLC0415 - the same
 
     configured = defaults or {}
     headers = dict(_parse_header(text) for text in arguments["header"])
@@ -140,13 +141,18 @@ def make_fetcher(arguments: ConnectionArguments, defaults: Mapping[str, str] | N
     return open_fetcher(
         options=Options(
             headers=headers,
-            proxies=_find_proxies(proxy),
-            no_proxy="" if proxy is not None else _variable("no_proxy"),
+            proxies=environment_proxies() if proxy is None else _proxies(proxy),
+            no_proxy="" if proxy is not None else read_variable("no_proxy"),
             ca_file=arguments["ca_file"] or configured.get("tls-ca-path"),
             client_certificate=arguments["client_certificate"] or configured.get("tls-client-cert-path"),
             client_key=arguments["client_key"] or configured.get("tls-client-key-path"),
         )
     )
+
+
+def _proxies(url: str) -> dict[str, str]:
+    """Return the chosen proxy for each scheme; an empty URL is none."""
+    return {"http": url, "https": url} if url else {}
 
 
 def _parse_header(text: str) -> tuple[str, str]:
@@ -177,22 +183,3 @@ def with_credentials(url: str, arguments: ConnectionArguments) -> str:
     if not separator or "@" in rest.partition("/")[0] or scheme not in {"http", "https"}:
         raise click.UsageError("--auth-file: expected a URL of a server without user name")
     return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
-
-
-def _find_proxies(proxy: str | None) -> dict[str, str]:
-    """Return the proxy for each scheme: the chosen one for both, or those of the environment."""
-    if proxy is not None:
-        return {"http": proxy, "https": proxy} if proxy else {}
-    every = _variable("all_proxy")
-    found = {scheme: _variable(f"{scheme}_proxy") or every for scheme in ("http", "https")}
-    return {scheme: url for scheme, url in found.items() if url}
-
-
-def _variable(name: str) -> str:
-    """Return a variable of the environment, in small letters or, but for http_proxy, in capitals.
-
-    A web server hands the header field ``Proxy`` of a request to its programs as HTTP_PROXY.
-    """
-    if name in os.environ or name == "http_proxy":
-        return os.environ.get(name, "")
-    return os.environ.get(name.upper(), "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, TypedDict
 
 import click
@@ -10,7 +9,6 @@ import click
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from cfsctl.mount import MountOptions
     from cfsctl.repository import Repository
 
 
@@ -46,23 +44,14 @@ def mount_image_of(
         mountpoint: A directory.
         **arguments: As given on the command line.
     """
-    from cfsctl.mount import mount_image  # noqa: PLC0415 - keeps --help quick
-
-    image = repository.images.open(name)
-    try:
-        options = _options(name, is_secure=image.require_verity, **arguments)
-        mount_image(image.fd, [repository.objects.objects_fd()], mountpoint, options)
-    finally:
-        os.close(image.fd)
-
-
-def _options(name: str, *, is_secure: bool, **arguments: Unpack[MountArguments]) -> MountOptions:
-    from cfsctl.mount import MountOptions, Verity, WritableLayer  # noqa: PLC0415 - as above
+    from cfsctl.mount import WritableLayer  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.repository.mounting import mount_stored_image  # noqa: PLC0415 - the same
 
     upperdir, workdir = arguments["upperdir"], arguments["workdir"]
-    return MountOptions(
-        name=name,
-        verity=Verity.REQUIRE if is_secure else Verity.OFF,
+    mount_stored_image(
+        repository,
+        name,
+        mountpoint,
         writable_layer=None if upperdir is None or workdir is None else WritableLayer(upperdir, workdir),
         read_write=arguments["read_write"],
     )

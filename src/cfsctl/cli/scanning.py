@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
     from cfsctl.cli.context import Session
     from cfsctl.digest import Algorithm
-    from cfsctl.repository import Repository
-    from cfsctl.scan import FileCache, ObjectSink
+    from cfsctl.scan import FileCache
     from cfsctl.tree import FileSystem
 
 
@@ -39,48 +38,16 @@ def scan(session: Session, algorithm: Algorithm, **arguments: Unpack[ScanArgumen
         algorithm: Hash algorithm of the objects.
         **arguments: As given on the command line.
     """
-    with _cache_at_hand(session, algorithm, arguments) as cache:
-        return _scan(algorithm, None, cache, arguments)
-
-
-@contextlib.contextmanager
-def scan_into(
-    session: Session, repository: Repository, **arguments: Unpack[ScanArguments]
-) -> Iterator[FileSystem]:
-    """Scan as the command line says, storing what is large; yield the tree.
-
-    What was stored, and the scan cache, are on their way to the disk meanwhile.
-
-    Args:
-        session: Hears of trouble with the cache.
-        repository: Where objects and cache are.
-        **arguments: As given on the command line.
-    """
-    algorithm = repository.algorithm
-    cache = _load_cache(session, repository.dirfd, algorithm, arguments)
-    filesystem = _scan(algorithm, repository.objects, cache, arguments)
-    flush = repository.begin_flush()
-    try:
-        if cache is not None:
-            cache.save(reporter=session.reporter)
-        yield filesystem
-    finally:
-        flush.finish()
-
-
-def _scan(
-    algorithm: Algorithm, store: ObjectSink | None, cache: FileCache | None, arguments: ScanArguments
-) -> FileSystem:
     from cfsctl.scan import XattrFilter, scan_container_root  # noqa: PLC0415 - keeps --help quick
 
-    return scan_container_root(
-        arguments["path"],
-        algorithm=algorithm,
-        store=store,
-        xattr_filter=XattrFilter(arguments["xattrs"]),
-        propagate_usr=not arguments["no_propagate_usr_to_root"],
-        cache=cache,
-    )
+    with _cache_at_hand(session, algorithm, arguments) as cache:
+        return scan_container_root(
+            arguments["path"],
+            algorithm=algorithm,
+            xattr_filter=XattrFilter(arguments["xattrs"]),
+            propagate_usr=not arguments["no_propagate_usr_to_root"],
+            cache=cache,
+        )
 
 
 def _load_cache(

@@ -9,7 +9,6 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cfsctl.ostree.trust.keys import SignKey
     from cfsctl.ostree.trust.policy import TrustPolicy
     from cfsctl.ostree.trust.remotes import Remote
 
@@ -77,7 +76,19 @@ def load_policy(
         raise click.UsageError("nothing can be verified without --gpg-key, --verify-key or --remote")
     if not has_keys and arguments["collection_id"] is None:
         return None
-    return _make_policy(arguments, summary=summary, delta=delta)
+    from cfsctl.ostree.trust.keyed import KeySpellingError, trust_keys  # noqa: PLC0415 - keeps --help quick
+
+    try:
+        return trust_keys(
+            gpg_keyrings=arguments["gpg_key"],
+            sign_keys=arguments["verify_key"],
+            collection_id=arguments["collection_id"],
+            summaries=summary,
+            deltas=delta,
+            where="command line",
+        )
+    except KeySpellingError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def find_remote(arguments: TrustArguments, name: str) -> Remote:
@@ -85,36 +96,3 @@ def find_remote(arguments: TrustArguments, name: str) -> Remote:
     from cfsctl.ostree.trust.remotes import DEFAULT_DIRECTORY, load_remote  # noqa: PLC0415 - keeps --help quick
 
     return load_remote(name, arguments["remotes"] or DEFAULT_DIRECTORY)
-
-
-def _make_policy(arguments: TrustArguments, *, summary: bool, delta: bool) -> TrustPolicy:
-    from cfsctl.ostree.trust.policy import NOTHING, Demand, TrustPolicy  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.trust.remotes import load_keyrings, without_revoked  # noqa: PLC0415 - the same
-
-    keys = [key for text in arguments["verify_key"] for key in _parse_key(text)]
-    engines = tuple(dict.fromkeys(key.engine for key in keys))
-    demand = Demand(bool(arguments["gpg_key"]), engines)
-    policy = TrustPolicy(
-        commits=demand,
-        summaries=demand if summary else NOTHING,
-        deltas=demand if delta else NOTHING,
-        keyring=load_keyrings(arguments["gpg_key"]),
-        keys=without_revoked(keys),
-        collection_id=arguments["collection_id"],
-    )
-    policy.check_keys("command line")
-    return policy
-
-
-def _parse_key(text: str) -> list[SignKey]:
-    """Return the keys that ``TYPE=inline:KEY`` or ``TYPE=file:PATH`` names."""
-    from cfsctl.ostree.trust.keys import ENGINES, parse_key  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.trust.remotes import read_sign_keys  # noqa: PLC0415 - the same
-
-    engine, _, rest = text.partition("=")
-    kind, _, value = rest.partition(":")
-    if engine not in ENGINES or kind not in {"inline", "file"} or not value:
-        raise click.UsageError(
-            f"--verify-key: expected {' or '.join(ENGINES)}, then =inline:KEY or =file:PATH, found '{text}'"
-        )
-    return [parse_key(engine, value, "--verify-key")] if kind == "inline" else read_sign_keys(engine, value)

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import COMPOSEFS_MAGIC
 from cfsctl.errors import CfsError, ExitCode, RepositoryError
+from cfsctl.progress import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from cfsctl.digest import Checksum
     from cfsctl.ostree.to_tree import XattrNames
+    from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
     from cfsctl.scan import XattrFilter
     from cfsctl.tree.model import FileSystem
@@ -47,11 +49,13 @@ class Reading:
         propagate_usr: Directories go through what create-image does to them.
         xattr_filter: Extended attributes that this leaves.
         xattr_names: How names of attributes in OSTree commits are read.
+        reporter: Hears how many entries of a directory have been seen.
     """
 
     propagate_usr: bool
     xattr_filter: XattrFilter
     xattr_names: XattrNames
+    reporter: Reporter = silent
 
 
 @dataclass(slots=True)
@@ -113,6 +117,7 @@ class DirectorySource(Source):
             algorithm=algorithm,
             xattr_filter=self.reading.xattr_filter,
             propagate_usr=propagate_usr,
+            reporter=self.reading.reporter,
         )
 
 

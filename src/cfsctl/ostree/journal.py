@@ -115,10 +115,14 @@ class PullJournal:
         write_all(self._fd, record)
 
     def close(self) -> None:
-        """Stop appending; the file stays. Harmless when repeated."""
+        """Stop appending; the file stays if anything is in it. Harmless when repeated."""
         if self._fd >= 0:
+            is_empty = os.fstat(self._fd).st_size <= len(self._header)
             os.close(self._fd)
             self._fd = -1
+            if is_empty:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._name, dir_fd=self._root)
 
     def remove(self) -> None:
         """Close the journal and remove the file; what is in it is kept elsewhere."""

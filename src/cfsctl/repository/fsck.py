@@ -13,6 +13,7 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import CfsError
+from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.config import AlgorithmMismatchError
 from cfsctl.repository.fsck_links import ImageInspector, LinkChecker, StreamInspector
 from cfsctl.repository.fsck_objects import CheckFailedError, ObjectChecker
@@ -22,10 +23,14 @@ from cfsctl.repository.sweep import FAN_OUT, find_leftovers
 from cfsctl.repository.verified import forget_verified
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from cfsctl.progress import Reporter
     from cfsctl.repository.fsck_links import ContentChecks
     from cfsctl.repository.repository import Repository
+
+FSCK_ID: Final = "fsck"
+"""Names the progress of a check."""
 
 _CATEGORIES: Final = ("streams", "images")
 _WORTH_WORKERS: Final = 32
@@ -42,6 +47,7 @@ def check_repository(
     deep: bool = False,
     workers: int | None = None,
     content_checks: ContentChecks | None = None,
+    reporter: Reporter = silent,
 ) -> FsckReport:
     """Check a repository.
 
@@ -52,6 +58,7 @@ def check_repository(
             as they can be decoded, the texts of links, leftovers of killed processes.
         workers: Processes to use besides this one; None is one for each processor.
         content_checks: How to look at the content of streams in a deep check, by content type.
+        reporter: Hears how many directories of objects, and categories of names, have been checked.
 
     Returns:
         The report; it holds all that was found.
@@ -64,7 +71,7 @@ def check_repository(
     has_bad_metadata = bool(tally.findings)
     tasks = ([] if metadata_only else _list_fan_out(repository)) + list(_CATEGORIES)
     settings = _Settings(deep, content_checks)
-    results = _run(repository, tasks, settings, workers)
+    results = _run(repository, tasks, settings, workers, reporter)
     for task in tasks:
         tally.add(results[task])
     if tally.damaged:
@@ -118,19 +125,31 @@ class _Settings(NamedTuple):
 
 
 def _run(
-    repository: Repository, tasks: list[_Task], settings: _Settings, workers: int | None
+    repository: Repository, tasks: list[_Task], settings: _Settings, workers: int | None, report: Reporter
 ) -> dict[_Task, Tally]:
+    report(Started(FSCK_ID, len(tasks), Unit.ITEMS))
+    results: dict[_Task, Tally] = {}
+    for task, tally in _iter_results(repository, tasks, settings, workers):
+        results[task] = tally
+        report(Advanced(FSCK_ID, len(results), len(tasks)))
+    report(Done(FSCK_ID, len(results)))
+    return results
+
+
+def _iter_results(
+    repository: Repository, tasks: list[_Task], settings: _Settings, workers: int | None
+) -> Iterator[tuple[_Task, Tally]]:
     def make_handler() -> Callable[[_Task], tuple[_Task, Tally]]:
         return _Checker(repository, settings)
 
     if len(tasks) < _WORTH_WORKERS or workers == 0:
-        check = make_handler()
-        return dict(map(check, tasks))
+        yield from map(make_handler(), tasks)
+        return
     from cfsctl.workers import WorkerPool  # noqa: PLC0415 - small repositories are checked without
 
     # Streams and images first: each of them is long, and the directories fill the gaps.
     with WorkerPool(make_handler, workers) as pool:
-        return dict(pool.map_unordered(reversed(tasks)))
+        yield from pool.map_unordered(reversed(tasks))
 
 
 class _Checker:

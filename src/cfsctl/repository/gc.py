@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import object_path
 from cfsctl.errors import ExitCode, RepositoryError
+from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.live_mounts import find_live_mounts
 from cfsctl.repository.mark import YOUNG, Marker
 from cfsctl.repository.objects import ObjectMissingError
@@ -32,10 +33,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cfsctl.digest import ObjectID
+    from cfsctl.progress import Reporter
     from cfsctl.repository.live_mounts import LiveMount
     from cfsctl.repository.mark import CategoryMarks, Marks
     from cfsctl.repository.repository import Repository
     from cfsctl.repository.sweep import DeadObject
+
+MARK_ID: Final = "mark"
+SWEEP_ID: Final = "sweep"
+"""Names the progress of finding what is in use, and of removing what is not."""
 
 _MAX_PROBLEMS: Final = 1000
 """Problems that are kept; a directory of a million foreign files must not fill the memory."""
@@ -171,6 +177,7 @@ def collect_garbage(
     lock_timeout_s: float | None = None,
     grace_s: float = 0,
     limit: DeleteLimit | None = None,
+    reporter: Reporter = silent,
 ) -> GcResult:
     """Remove what no ref, no mount and no extra root leads to.
 
@@ -182,6 +189,8 @@ def collect_garbage(
             ever.
         grace_s: Keep garbage that is younger than this, in seconds, and what young images and streams need.
         limit: The most that may be removed, or None for anything.
+        reporter: Hears what is looked through and removed; if it raises, the collection ends there, and what
+            was garbage and is left is garbage still.
 
     Raises:
         NotWritableError: The repository cannot be written to; not in a dry run.
@@ -192,10 +201,10 @@ def collect_garbage(
     """
     roots = list(extra_roots)
     if dry_run:
-        return _Collection(repository, grace_s, limit, is_dry_run=True).run(roots)
+        return _Collection(repository, grace_s, limit, is_dry_run=True, reporter=reporter).run(roots)
     repository.check_writable()
     with repository.lock.exclusive(lock_timeout_s):
-        return _Collection(repository, grace_s, limit, is_dry_run=False).run(roots)
+        return _Collection(repository, grace_s, limit, is_dry_run=False, reporter=reporter).run(roots)
 
 
 def explain_object(
@@ -249,17 +258,20 @@ class _Collection:
         *,
         is_dry_run: bool,
         trail: Trail | None = None,
+        reporter: Reporter = silent,
     ) -> None:
         self._repository = repository
         self._cutoff_s = time.time() - grace_s if grace_s > 0 else None
         self._limit = limit
         self._is_dry_run = is_dry_run
         self._trail = trail
+        self._report = reporter
         self._problems: list[str] = []
         self._kept = 0
         self.young: set[ObjectID] = set()
 
     def run(self, extra_roots: list[str]) -> GcResult:
+        self._report(Started(MARK_ID, None, Unit.ITEMS))
         marker = Marker(self._repository, self._trail)
         for name in extra_roots:
             marker.add_root(name)
@@ -269,6 +281,7 @@ class _Collection:
         if self._cutoff_s is not None:
             marker.add_young(self._cutoff_s)
         marks = marker.run()
+        self._report(Done(MARK_ID, len(marks.live)))
         dead = self._find_dead(marker, marks) if marks.is_complete else []
         if self._limit is not None:
             self._limit.check(len(dead), self._kept)
@@ -279,7 +292,7 @@ class _Collection:
             _prune(marker.images, images)
             _prune(marker.streams, streams)
             if dead:
-                remove_objects(self._repository.dirfd, dead)
+                self._remove(dead)
             dirfd = self._repository.dirfd
             leftovers = find_leftovers(dirfd) + find_journals(dirfd)
             for path in leftovers:
@@ -298,6 +311,15 @@ class _Collection:
             len(self.young),
             tuple(mounts),
         )
+
+    def _remove(self, dead: list[DeadObject]) -> None:
+        """Remove objects that no name leads to any more, and say how far that is."""
+        total = len(dead)
+        self._report(Started(SWEEP_ID, total, Unit.ITEMS))
+        remove_objects(
+            self._repository.dirfd, dead, lambda done: self._report(Advanced(SWEEP_ID, done, total))
+        )
+        self._report(Done(SWEEP_ID, total))
 
     def _note(self, problem: str) -> None:
         if len(self._problems) < _MAX_PROBLEMS:

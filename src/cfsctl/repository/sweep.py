@@ -155,21 +155,31 @@ def open_directory(dirfd: int, name: str, note: Callable[[str], None]) -> Iterat
         os.close(fd)
 
 
-def remove_objects(dirfd: int, dead: Iterable[DeadObject]) -> None:
+def remove_objects(
+    dirfd: int, dead: Iterable[DeadObject], advance: Callable[[int], None] = lambda _: None
+) -> None:
     """Remove objects, in the order given.
+
+    Args:
+        dirfd: The repository's directory, borrowed.
+        dead: The objects.
+        advance: Told now and then how many are gone.
 
     Raises:
         OSError: One could not be removed; those before it are gone.
     """
     objects = os.open("objects", _DIRECTORY_FLAGS, dir_fd=dirfd)
+    count = 0
     try:
         for fan_out, group in itertools.groupby(dead, key=lambda item: item.fan_out):
             directory = os.open(fan_out, _DIRECTORY_FLAGS, dir_fd=objects)
             try:
                 for item in group:
                     os.unlink(item.name, dir_fd=directory)
+                    count += 1
             finally:
                 os.close(directory)
+            advance(count)
     finally:
         os.close(objects)
 

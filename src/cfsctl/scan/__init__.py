@@ -1,6 +1,7 @@
 """A directory becomes a tree, and its large files become objects."""
 
 from cfsctl.scan.cache import FileCache
+from cfsctl.scan.creating import create_image
 from cfsctl.scan.files import ChangedError, StoringError
 from cfsctl.scan.images import build_images, compute_image_id
 from cfsctl.scan.recorder import StaleCacheError
@@ -19,6 +20,7 @@ __all__ = [
     "apply_oci_transform",
     "build_images",
     "compute_image_id",
+    "create_image",
     "scan_container_root",
     "scan_directory",
 ]

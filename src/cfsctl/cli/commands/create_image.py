@@ -9,11 +9,12 @@ import click
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.parameters import json_option, scan_options
 from cfsctl.cli.render import format_json
-from cfsctl.cli.scanning import ScanArguments, scan_into
 from cfsctl.digest import qualified
 
 if TYPE_CHECKING:
     from typing import Unpack
+
+    from cfsctl.cli.scanning import ScanArguments
 
 
 @click.command("create-image")
@@ -28,15 +29,19 @@ def command(
 
     Prints the image's ID.
     """
-    from cfsctl.repository.names import check_ref  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.scan import build_images  # noqa: PLC0415 - the same
+    from cfsctl.scan import XattrFilter, create_image  # noqa: PLC0415 - keeps --help quick
 
     with session.open_repository() as repository:
-        if image_name is not None:
-            check_ref(image_name, "image name")
-        repository.check_writable()
-        with scan_into(session, repository, **arguments) as filesystem:
-            image_id = build_images(repository, filesystem, image_name)
+        image_id = create_image(
+            repository,
+            arguments["path"],
+            image_name,
+            xattr_filter=XattrFilter(arguments["xattrs"]),
+            propagate_usr=not arguments["no_propagate_usr_to_root"],
+            use_cache=not arguments["no_cache"],
+            verify_cache=arguments["verify_cache"],
+            reporter=session.reporter,
+        )
     if as_json:
         click.echo(format_json({"image": qualified(image_id), "name": image_name}))
     else:

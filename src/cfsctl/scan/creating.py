@@ -1,0 +1,77 @@
+"""A directory becomes an image of a repository, the usual way: with the scan cache, and flushing early."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cfsctl.progress import silent
+from cfsctl.repository.names import check_ref
+from cfsctl.scan.cache import FileCache
+from cfsctl.scan.images import build_images
+from cfsctl.scan.transform import XattrFilter, scan_container_root
+
+if TYPE_CHECKING:
+    from cfsctl.digest import ObjectID
+    from cfsctl.progress import Reporter
+    from cfsctl.repository import Repository
+
+
+def create_image(
+    repository: Repository,
+    path: str,
+    ref: str | None = None,
+    *,
+    xattr_filter: XattrFilter = XattrFilter.ALLOWLIST_ONLY,
+    propagate_usr: bool = True,
+    use_cache: bool = True,
+    verify_cache: bool = False,
+    reporter: Reporter = silent,
+) -> ObjectID:
+    """Store a directory and make images of it, one in each of the repository's formats.
+
+    Args:
+        repository: Where, open.
+        path: The directory.
+        ref: A ref for the image in the default format, or None.
+        xattr_filter: See `scan_container_root`.
+        propagate_usr: See `scan_container_root`.
+        use_cache: Let the repository remember what was read, and read less the next time.
+        verify_cache: Read everything, and fail if the cache says something else.
+        reporter: Hears how many entries have been seen, and of trouble with the cache.
+
+    Returns:
+        The ID of the image in the default format.
+
+    Raises:
+        InvalidNameError: The ref cannot be one; nothing was stored.
+        NotWritableError: The repository cannot be written to.
+        TransformError: There is no ``/usr``.
+        ChangedError: Something changed meanwhile.
+        StaleCacheError: The cache was to be verified, and is wrong.
+        ErofsError: The tree does not fit into an image.
+        OSError: Something cannot be read or stored.
+    """
+    if ref is not None:
+        check_ref(ref, "image name")
+    repository.check_writable()
+    algorithm = repository.algorithm
+    cache = None
+    if use_cache:
+        cache = FileCache.load(repository.dirfd, algorithm, verify=verify_cache, reporter=reporter)
+    filesystem = scan_container_root(
+        path,
+        algorithm=algorithm,
+        store=repository.objects,
+        xattr_filter=xattr_filter,
+        propagate_usr=propagate_usr,
+        cache=cache,
+        reporter=reporter,
+    )
+    # What was stored, and the scan cache, are on their way to the disk while the images are made.
+    flush = repository.begin_flush()
+    try:
+        if cache is not None:
+            cache.save(reporter=reporter)
+        return build_images(repository, filesystem, ref)
+    finally:
+        flush.finish()

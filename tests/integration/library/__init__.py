@@ -1,0 +1,1 @@
+"""The public library, used as programs use it."""

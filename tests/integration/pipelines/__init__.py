@@ -1,0 +1,1 @@
+"""Scripts and pipelines as their users write them."""

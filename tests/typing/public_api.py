@@ -1,0 +1,128 @@
+"""Every public name in use, for `mypy --strict` alone: this is checked, and never run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import assert_never, assert_type
+
+import cfsctl
+
+
+def repositories(path: Path) -> None:
+    with cfsctl.Repository.init(
+        path, algorithm=cfsctl.Algorithm.SHA256, erofs_version=cfsctl.FormatVersion.V1, exist_ok=True
+    ) as made:
+        assert_type(made, cfsctl.Repository)
+    opened = cfsctl.Repository.open(str(path), lock_timeout_s=1.5, require_verity=False)
+    assert_type(opened.path, str)
+    assert_type(opened.algorithm, cfsctl.Algorithm)
+    assert_type(opened.is_secure, bool)
+    opened.close()
+    assert_type(cfsctl.__version__, str)
+
+
+def names(repository: cfsctl.Repository) -> None:
+    assert_type(repository.images(), dict[str, cfsctl.ObjectID])
+    assert_type(repository.tags(), dict[str, cfsctl.Checksum])
+    assert_type(repository.find_image("web"), cfsctl.ObjectID | None)
+    assert_type(repository.commit_image("some/ref"), cfsctl.ObjectID)
+    assert_type(repository.tag("some/ref", "kept"), cfsctl.Checksum)
+    repository.untag("kept")
+    repository.remove_image("web")
+
+
+def pulls(repository: cfsctl.Repository, progress: cfsctl.Progress) -> None:
+    trust = cfsctl.trust_keys(gpg_keyrings=["keys.gpg"], sign_keys=["ed25519=file:key"], summaries=True)
+    assert_type(trust, cfsctl.TrustPolicy)
+    connection = cfsctl.ConnectionOptions(headers={"X-Name": "value"}, ca_file="ca.pem")
+    result = repository.pull(
+        "https://example.com/repo",
+        "some/ref",
+        base="older",
+        subpaths=["/usr"],
+        trust=trust,
+        connection=connection,
+        progress=progress,
+    )
+    assert_type(result, cfsctl.PullResult)
+    assert_type(result.commit, cfsctl.Checksum)
+    assert_type(result.image_id, cfsctl.ObjectID)
+    assert_type(result.tag, str | None)
+    assert_type(result.received_bytes, int)
+    assert_type(repository.pull(Path("repo"), "some/ref").is_partial, bool)
+
+
+def images(repository: cfsctl.Repository, tree: Path) -> None:
+    image = repository.create_image(tree, "web", xattrs=cfsctl.XattrFilter.KEEP_USER)
+    assert_type(image, cfsctl.ObjectID)
+    repository.mount(image, "/mnt", writable_layer=cfsctl.WritableLayer("upper", "work"))
+    with repository.mounted("web", tree) as nothing:
+        assert_type(nothing, None)
+
+
+def care(repository: cfsctl.Repository) -> None:
+    collected = repository.gc(extra_roots=["web"], grace_s=60, max_delete=100)
+    assert_type(collected, cfsctl.GcResult)
+    assert_type(collected.objects_removed, int)
+    assert_type(collected.problems, tuple[str, ...])
+    report = repository.fsck(deep=True)
+    assert_type(report, cfsctl.FsckReport)
+    assert_type(report.is_ok, bool)
+    assert_type(report.findings, list[str])
+
+
+def differences(repository: cfsctl.Repository) -> list[str]:
+    found = repository.diff("image:a", "dir:b", ignore={cfsctl.Attribute.MTIME})
+    assert_type(found, Iterator[cfsctl.Difference])
+    return [describe(difference) for difference in found]
+
+
+def describe(difference: cfsctl.Difference) -> str:
+    match difference:
+        case cfsctl.Added(path, _) | cfsctl.Removed(path, _):
+            return repr(path)
+        case cfsctl.Changed(path, changes):
+            assert_type(changes, tuple[cfsctl.Change, ...])
+            return f"{path!r} {changes[0].old}"
+        case _:
+            assert_never(difference)
+
+
+def show(event: cfsctl.Event) -> None:
+    match event:
+        case cfsctl.Started(name, total, unit):
+            assert_type(total, int | None)
+            assert_type(unit, cfsctl.Unit)
+            assert_type(name, str)
+        case cfsctl.Advanced(_, done, _) | cfsctl.Done(_, done):
+            assert_type(done, int)
+        case cfsctl.Skipped(name):
+            raise cfsctl.CancelledError(name)
+        case cfsctl.Message(text):
+            assert_type(text, str)
+        case _:
+            assert_never(event)
+
+
+def errors(repository: cfsctl.Repository) -> cfsctl.ExitCode:
+    try:
+        pulls(repository, show)
+    except (
+        cfsctl.NotARepositoryError,
+        cfsctl.LockedError,
+        cfsctl.RefNotFoundError,
+        cfsctl.InvalidNameError,
+        cfsctl.CommitNotFoundError,
+    ) as error:
+        broad: cfsctl.RepositoryError = error
+        return broad.exit_code
+    except cfsctl.PolicyError as error:
+        wrong: cfsctl.IntegrityError = error
+        return wrong.exit_code
+    except (cfsctl.FetchError, cfsctl.FormatError) as error:
+        assert_type(error.hint, str | None)
+        return error.exit_code
+    except cfsctl.CfsError as error:
+        return error.exit_code
+    return cfsctl.ExitCode.OK
