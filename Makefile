@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST_WORKERS ?= 2
 
-.PHONY: all demo test test-packages zipapp lint types layers tests env man lock clean
+.PHONY: all demo test test-packages zipapp deb lint types layers tests env man lock clean
 
 all: env
 
@@ -43,11 +43,16 @@ tests: env
 
 # Build, install and use the packages; this needs a registry, and for the Debian package root.
 test-packages: env
+	tools/setup-debian.sh build-essential debhelper dh-python lintian debootstrap
 	$(PY) -m pytest -n 0 -m packages tests/packages
 
 # dist/cfsctl.pyz: one file that needs nothing but Python.
 zipapp: env
 	tools/build-zipapp.sh
+
+# dist/cfsctl_VERSION_all.deb; needs build-essential, debhelper and dh-python.
+deb:
+	tools/build-deb.sh
 
 # Write the manual pages below docs/man anew, from the help texts and docs/man/prose.toml.
 man: env
