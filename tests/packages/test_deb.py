@@ -30,12 +30,12 @@ def test_package_is_built_used_and_purged() -> None:
         require(program, package)
     require("dh_python3", "dh-python")
     subprocess.run(["make", "-s", "deb"], cwd=ROOT, check=True, timeout=600)
-    (package,) = (ROOT / "dist").glob("cfsctl_*_all.deb")
+    (built,) = (ROOT / "dist").glob("cfsctl_*_all.deb")
     if os.geteuid() or shutil.which("unshare") is None or shutil.which("debootstrap") is None:
         pytest.skip("installing it needs root, unshare and debootstrap")
     script = ROOT / "tests" / "packages" / "deb_round.sh"
     done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "sh", script, package, ROOT],
+        ["unshare", "--mount", "--propagation", "private", "sh", script, built, ROOT],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
