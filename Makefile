@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST_WORKERS ?= 2
 
-.PHONY: all demo test lint types layers tests env man lock clean
+.PHONY: all demo test test-packages zipapp deb lint types layers tests env man lock clean
 
 all: env
 
@@ -39,7 +39,20 @@ tests: env
 	tools/setup-debian.sh
 	# Forking needs a process without other threads, which a worker of xdist is not.
 	$(PY) -m pytest -n 0 -m forks
-	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not forks"
+	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not forks and not packages"
+
+# Build, install and use the packages; this needs a registry, and for the Debian package root.
+test-packages: env
+	tools/setup-debian.sh build-essential debhelper dh-python lintian debootstrap
+	$(PY) -m pytest -n 0 -m packages tests/packages
+
+# dist/cfsctl.pyz: one file that needs nothing but Python.
+zipapp: env
+	tools/build-zipapp.sh
+
+# dist/cfsctl_VERSION_all.deb; needs build-essential, debhelper and dh-python.
+deb:
+	tools/build-deb.sh
 
 # Write the manual pages below docs/man anew, from the help texts and docs/man/prose.toml.
 man: env
@@ -51,7 +64,10 @@ lock: env
 		--extra fast --group build --custom-compile-command "make lock" pyproject.toml -o requirements/run.txt
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
 		--extra fast --group build --group test --group lint --group docs --group lock \
-		--custom-compile-command "make lock" pyproject.toml -o requirements/dev.txt
+		--group zipapp --custom-compile-command "make lock" pyproject.toml -o requirements/dev.txt
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
+		--extra fast --constraint requirements/run.txt \
+		--custom-compile-command "make lock" pyproject.toml -o requirements/app.txt
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,25 +1,32 @@
 #!/bin/sh
 # Install the programs that the tests compare with, where that is possible; say what is missing elsewhere.
+# usage: setup-debian.sh [PACKAGE...]     (instead of those: packages, each with a file in /usr/share/doc)
 set -eu
 missing=
 want() { # PACKAGE COMMAND
     PATH=$PATH:/usr/sbin:/sbin command -v "$2" >/dev/null || missing="$missing $1"
 }
-want ostree ostree
-want nginx nginx
-want erofs-utils fsck.erofs
-want fsverity fsverity
-want attr setfattr
-want util-linux unshare
-want qemu-system-x86 qemu-system-x86_64
-want busybox-static busybox
-want e2fsprogs mkfs.ext4
-want xfsprogs mkfs.xfs
-want man-db man
-want mandoc mandoc
-want zsh zsh
-want fish fish
-[ -e /usr/bin/python3 ] && /usr/bin/python3 -c 'import gi' 2>/dev/null || missing="$missing python3-gi"
+if [ $# -gt 0 ]; then
+    for package; do
+        [ -e "/usr/share/doc/$package" ] || missing="$missing $package"
+    done
+else
+    want ostree ostree
+    want nginx nginx
+    want erofs-utils fsck.erofs
+    want fsverity fsverity
+    want attr setfattr
+    want util-linux unshare
+    want qemu-system-x86 qemu-system-x86_64
+    want busybox-static busybox
+    want e2fsprogs mkfs.ext4
+    want xfsprogs mkfs.xfs
+    want man-db man
+    want mandoc mandoc
+    want zsh zsh
+    want fish fish
+    [ -e /usr/bin/python3 ] && /usr/bin/python3 -c 'import gi' 2>/dev/null || missing="$missing python3-gi"
+fi
 if [ -z "$missing" ]; then
     :
 elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -29,6 +36,7 @@ elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 else
     echo "Not root: tests that need these Debian packages are skipped:$missing (apt-get install$missing)" >&2
 fi
+[ $# = 0 ] || exit 0
 # A kernel with fs-verity, booted in an emulator; without it those tests are skipped.
 if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
     "$(dirname "$0")/guest-kernel.sh" .guest || echo "No kernel for the tests in the guest: they are skipped." >&2

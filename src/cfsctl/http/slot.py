@@ -205,7 +205,9 @@ class Slot:
         status: int = self.handle.getinfo(pycurl.RESPONSE_CODE)
         if self._accepts(status):
             return None
-        retry_after_s: int = self.handle.getinfo(pycurl.RETRY_AFTER)
+        # Older pycurl does not pass on what the server asks for; then our own waits have to do.
+        option: int | None = getattr(pycurl, "RETRY_AFTER", None)
+        retry_after_s: int = 0 if option is None else self.handle.getinfo(option)
         return HTTPStatusError(cast("Job[Any]", self.job).url, status, float(retry_after_s) or None)
 
     def complete(self) -> Any:  # noqa: ANN401 - whatever the job's sink returns

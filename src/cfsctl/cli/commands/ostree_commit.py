@@ -33,7 +33,14 @@ class CommitArguments(TypedDict):
     no_xattrs: bool
 
 
-class _Timestamp(click.ParamType[int]):
+if TYPE_CHECKING:
+    _TimeType = click.ParamType[int]
+    _PairType = click.ParamType[tuple[str, str]]
+else:  # click has it generic only in newer releases than the oldest that we work with
+    _TimeType = _PairType = click.ParamType
+
+
+class _Timestamp(_TimeType):
     """Seconds since 1970 as ``@N``, or a date and time of ISO 8601, in UTC unless it says otherwise."""
 
     name = "time"
@@ -56,7 +63,7 @@ class _Timestamp(click.ParamType[int]):
         return seconds
 
 
-class _KeyValue(click.ParamType[tuple[str, str]]):
+class _KeyValue(_PairType):
     """``KEY=VALUE``."""
 
     name = "KEY=VALUE"

@@ -16,7 +16,7 @@ DATA = b"a commit"
 
 
 def raw(key: ed25519.Ed25519PrivateKey) -> bytes:
-    return key.public_key().public_bytes_raw()
+    return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 def der(

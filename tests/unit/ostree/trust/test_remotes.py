@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cfsctl.errors import CfsError
 from cfsctl.ostree.trust import remotes
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 RING = b"\x98\x33one"
 OTHER = b"\x98\x33two"
-KEY = SignKey("ed25519", Ed25519PrivateKey.generate().public_key().public_bytes_raw())
+KEY = SignKey(
+    "ed25519", Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+)
 TEXT = base64.b64encode(KEY.data).decode()
 
 

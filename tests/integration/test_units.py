@@ -1,0 +1,113 @@
+"""The units for systemd: systemd understands them, and they say no more than what is true."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.programs import CFSCTL, require
+
+ROOT = Path(__file__).parents[2]
+UNITS = sorted((ROOT / "packaging" / "systemd").iterdir())
+SERVICES = [path for path in UNITS if path.suffix == ".service"]
+HOST_UNITS = Path("/usr/lib/systemd/system")
+MAX_EXPOSURE = 20
+"""Tenths of a point: systemd calls up to 20 `OK` and gives root without any hardening 96."""
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a system that has the units, what they depend on, and a cfsctl."""
+    require("systemd-analyze", "systemd")
+    if not HOST_UNITS.is_dir():
+        pytest.skip(f"no units of systemd in {HOST_UNITS}")
+    root = tmp_path_factory.mktemp("system")
+    shutil.copytree(HOST_UNITS, root / HOST_UNITS.relative_to("/"), symlinks=True)
+    (root / "etc" / "systemd" / "system").mkdir(parents=True)
+    for unit in UNITS:
+        shutil.copy(unit, root / "etc" / "systemd" / "system")
+    (root / "usr" / "bin").mkdir()
+    (root / "usr" / "bin" / "cfsctl").write_text("#!/bin/sh\n")
+    (root / "usr" / "bin" / "cfsctl").chmod(0o755)
+    return root
+
+
+def verify(root: Path, name: str) -> list[str]:
+    """Return what systemd has to say about a unit of ours."""
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", f"--root={root}", name],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    lines = done.stderr.splitlines()
+    found = [line for line in lines if "cfsctl" in line]
+    return found if done.returncode == 0 or found else lines
+
+
+def test_every_service_has_its_timer() -> None:
+    names = {path.name for path in UNITS}
+    assert names == {f"cfsctl-{verb}.{kind}" for verb in ("fsck", "gc") for kind in ("service", "timer")}
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_systemd_finds_nothing_wrong(unit: Path, system: Path) -> None:
+    assert verify(system, unit.name) == []
+
+
+def test_verification_would_find_a_mistake(system: Path) -> None:
+    broken = system / "etc" / "systemd" / "system" / "cfsctl-broken.service"
+    broken.write_text(SERVICES[0].read_text().replace("ProtectSystem=", "ProtectSistem="))
+    assert any("ProtectSistem" in line for line in verify(system, broken.name))
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda path: path.name)
+def test_a_service_may_do_little(unit: Path) -> None:
+    require("systemd-analyze", "systemd")
+    done = subprocess.run(
+        ["systemd-analyze", "--no-pager", "security", "--offline=true", f"--threshold={MAX_EXPOSURE}", unit],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    if "unrecognized option" in done.stderr:
+        pytest.skip("this systemd cannot judge a unit that is not loaded (before 250)")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda path: path.name)
+def test_command_of_a_service_is_one_of_ours_and_ends(unit: Path, tmp_path: Path) -> None:
+    command = re.findall(r"^ExecStart=cfsctl --system (.*)$", unit.read_text(), re.MULTILINE)
+    assert len(command) == 1
+    assert "--lock-timeout" in command[0]
+    repository = tmp_path / "repository"
+    subprocess.run([CFSCTL, "init", "--insecure", repository], check=True, capture_output=True)
+    arguments = command[0].replace("%%", "%").split()
+    subprocess.run([CFSCTL, "--repo", repository, *arguments], check=True, capture_output=True, timeout=120)
+
+
+def test_leftovers_go_at_the_next_start_only(tmp_path: Path) -> None:
+    require("systemd-tmpfiles", "systemd")
+    empty, used, keys = (
+        tmp_path / "tmp" / name for name in ("cfsctl-mount-1", "cfsctl-mount-2", "cfsctl-gpg-1")
+    )
+    (used / "file").parent.mkdir(parents=True)
+    (used / "file").touch()
+    empty.mkdir()
+    (keys / "private-keys-v1.d").mkdir(parents=True)
+    configuration = ROOT / "packaging" / "tmpfiles.d" / "cfsctl.conf"
+    command = ["systemd-tmpfiles", f"--root={tmp_path}", "--remove", str(configuration)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert empty.exists()
+    assert keys.exists()
+    # A directory that has something in it stays, which the program mentions with a status of its own.
+    subprocess.run([*command, "--boot"], check=False, capture_output=True)
+    assert not empty.exists()
+    assert not keys.exists()
+    assert (used / "file").exists()
