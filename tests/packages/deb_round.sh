@@ -4,6 +4,7 @@
 set -eu
 package=$1 sources=$2 mirror=${3:-http://deb.debian.org/debian}
 root=$(mktemp -d)
+chmod 755 "$root" # apt downloads as another user
 clean() {
     umount "$root/proc" 2>/dev/null || true
     rm -rf --one-file-system "$root"
