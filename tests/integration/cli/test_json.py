@@ -60,8 +60,15 @@ OSTREE: dict[str, list[list[str]]] = {
         ["ostree", "pull", "URL", "test"],
         ["ostree", "apply-delta", "delta"],
     ],
+    "ostree-pull-plan": [
+        ["ostree", "pull-local", "ostree-repo", "test", "--plan"],
+        ["ostree", "pull", "URL", "test", "--plan"],
+    ],
     "ostree-tag": [["ostree", "tag", "test", "other/tag"]],
 }
+
+SIGNED = {"ostree verify": "ostree-verify"}
+"""Commands whose results need signatures; tests/integration/ostree/test_pull_plan.py compares them."""
 """Arguments of commands that work on commits by the name of their schema; these need the client."""
 
 
@@ -169,12 +176,13 @@ def test_every_command_with_json_is_in_the_table() -> None:
         if any("--json" in parameter.opts for parameter in command.params)
     }
     tested = {cases[0][0][0] for cases in CASES.values()}
-    assert with_json == tested | {" ".join(words[:2]) for cases in OSTREE.values() for words in cases}
+    about_commits = {" ".join(words[:2]) for cases in OSTREE.values() for words in cases}
+    assert with_json == tested | about_commits | SIGNED.keys()
 
 
 def test_every_schema_is_tested() -> None:
     names = {path.stem for path in schemas.DIRECTORY.glob("*.json")}
-    assert names == CASES.keys() | OSTREE.keys() | {"error"}
+    assert names == {*CASES, *OSTREE, *SIGNED.values(), "error"}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in schemas.DIRECTORY.glob("*.json")))
