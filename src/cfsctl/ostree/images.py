@@ -22,6 +22,7 @@ from cfsctl.ostree.objects import OstreeObjectError, parse_dirmeta, parse_zlib_f
 from cfsctl.ostree.refs import open_commit, stream_name
 from cfsctl.ostree.to_tree import XattrNames, commit_to_filesystem
 from cfsctl.progress import Message, silent
+from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -228,6 +229,37 @@ def name_commit(
     Returns:
         The ID of the splitstream object.
     """
+    stream_id = store_stream(repository, checksum, objects, images, detached, record, sync=sync)
+    repository.streams.link(stream_name(checksum), stream_id, tag)
+    return stream_id
+
+
+def store_stream(
+    repository: Repository,
+    checksum: Checksum,
+    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+    images: Mapping[FormatVersion, ObjectID],
+    detached: ObjectID | None,
+    record: ObjectID | None,
+    *,
+    sync: Callable[[], None] | None = None,
+    content_type: ContentType = ContentType.OSTREE_COMMIT,
+) -> ObjectID:
+    """Do what `name_commit` does before the stream has a name; that is the caller's.
+
+    Args:
+        repository: See there, as for the others.
+        checksum: The commit.
+        objects: Its objects.
+        images: Its images by format.
+        detached: Its detached metadata, or None.
+        record: What is known of its signatures, or None.
+        sync: Makes everything durable; None is the repository's barrier.
+        content_type: Tells a whole commit from a partial one.
+
+    Returns:
+        The ID of the splitstream object.
+    """
     default = repository.erofs_versions[0]
     named = {
         named_ref_of(version, default): image for version, image in images.items() if version is not default
@@ -237,17 +269,11 @@ def name_commit(
     if record is not None:
         named[RECORD_REF] = record
     stream_id = write_commit_stream(
-        repository.objects,
-        repository.algorithm,
-        checksum,
-        objects,
-        images[default],
-        named,
+        repository.objects, repository.algorithm, checksum, objects, images[default], named, content_type
     )
     (sync or repository.sync)()
     for image in images.values():
         repository.images.link(image)
-    repository.streams.link(stream_name(checksum), stream_id, tag)
     return stream_id
 
 

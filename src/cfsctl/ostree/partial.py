@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cfsctl.errors import CfsError
-from cfsctl.ostree.commit_stream import DETACHED_REF, RECORD_REF, CommitStream, write_commit_stream
-from cfsctl.ostree.images import named_ref_of
+from cfsctl.ostree.commit_stream import CommitStream, write_commit_stream
+from cfsctl.ostree.images import store_stream
 from cfsctl.ostree.part_tags import PART_DIRECTORY, list_parts, partial_name
 from cfsctl.ostree.refs import (
     TAG_DIRECTORY,
@@ -90,25 +90,9 @@ def store_part(
     Returns:
         The ID of the splitstream object.
     """
-    default = repository.erofs_versions[0]
-    named = {named_ref_of(version, default): image for version, image in images.items()}
-    named.pop(named_ref_of(default, default))
-    if detached is not None:
-        named[DETACHED_REF] = detached
-    if record is not None:
-        named[RECORD_REF] = record
-    stream_id = write_commit_stream(
-        repository.objects,
-        repository.algorithm,
-        checksum,
-        objects,
-        images[default],
-        named,
-        ContentType.OSTREE_PARTIAL,
+    stream_id = store_stream(
+        repository, checksum, objects, images, detached, record, content_type=ContentType.OSTREE_PARTIAL
     )
-    repository.sync()
-    for image in images.values():
-        repository.images.link(image)
     name = escape_tag(checksum.hex() if tag is None else tag)
     repository.streams.link(partial_name(checksum), stream_id, f"{PART_DIRECTORY}/{name}")
     if tag is not None:
