@@ -6,7 +6,6 @@ what a server does to single requests is tried in this process.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import resource
 import shutil
@@ -40,7 +39,7 @@ from tests.fakes.faulty_server import (
     unannounced,
 )
 from tests.integration.http.jobs import QUICK
-from tests.integration.ostree.conftest import VECTORS, unpack
+from tests.support.hostile import HOSTILE, read_verdicts, unpack_repositories
 from tests.support.programs import CFSCTL
 from tests.support.repositories import make_repository, view
 
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
     from cfsctl.progress import Event
     from tests.fakes.faulty_server import Reaction
 
-HOSTILE = VECTORS / "ostree/hostile"
 CPU_S = 10
 TIMEOUT_S = 120
 MEMORY_BYTES = 300 << 20
@@ -64,18 +62,13 @@ INDIVIDUAL = {"downgrade"}
 """Has a test of its own for local pulls, which is about refs and not about the way."""
 
 
-def read_verdicts(name: str) -> dict[str, str]:
-    with (HOSTILE / name).open() as stream:
-        return {row["case"]: row["verdict"] for row in csv.DictReader(stream, delimiter="\t")}
-
-
 REPOSITORIES = read_verdicts("verdicts.tsv")
 DELTAS = read_verdicts("deltas.tsv")
 
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return unpack(HOSTILE / "repos.tar.xz", tmp_path_factory.mktemp("hostile")) / "repos"
+    return unpack_repositories(tmp_path_factory.mktemp("hostile"))
 
 
 def limit() -> None:

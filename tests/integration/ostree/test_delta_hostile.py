@@ -6,7 +6,6 @@ no fault of ours, and of the address space of it and of each of its workers.
 
 from __future__ import annotations
 
-import csv
 import re
 import resource
 import shutil
@@ -19,30 +18,25 @@ from cfsctl.ostree.delta.offline import apply_delta
 from cfsctl.ostree.local import LocalSource
 from cfsctl.ostree.pull import pull
 from cfsctl.repository import Repository
-from tests.integration.ostree.conftest import VECTORS, unpack
+from tests.support.hostile import HOSTILE, read_verdicts, unpack_repositories
 from tests.support.programs import CFSCTL
 from tests.support.repositories import make_repository, view
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-DELTAS = VECTORS / "ostree/hostile/deltas"
+DELTAS = HOSTILE / "deltas"
 CPU_S = 10
 TIMEOUT_S = 120
 MEMORY_BYTES = 300 << 20
 
 
-def verdicts() -> dict[str, str]:
-    with (VECTORS / "ostree/hostile/deltas.tsv").open() as stream:
-        return {row["case"]: row["verdict"] for row in csv.DictReader(stream, delimiter="\t")}
-
-
-VERDICTS = verdicts()
+VERDICTS = read_verdicts("deltas.tsv")
 
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return unpack(VECTORS / "ostree/hostile/repos.tar.xz", tmp_path_factory.mktemp("hostile")) / "repos"
+    return unpack_repositories(tmp_path_factory.mktemp("hostile"))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ each of its workers, which is more than what they have resident.
 
 from __future__ import annotations
 
-import csv
 import re
 import resource
 import shutil
@@ -18,7 +17,7 @@ import pytest
 from cfsctl.ostree.local import LocalSource
 from cfsctl.ostree.pull import pull as pull_here
 from cfsctl.repository import Repository
-from tests.integration.ostree.conftest import VECTORS, unpack
+from tests.support.hostile import read_verdicts, unpack_repositories
 from tests.support.programs import CFSCTL
 from tests.support.repositories import make_repository, view
 
@@ -41,17 +40,12 @@ INDIVIDUAL = {"downgrade"}
 """Cases with a test of their own below."""
 
 
-def verdicts() -> dict[str, str]:
-    with (VECTORS / "ostree/hostile/verdicts.tsv").open() as stream:
-        return {row["case"]: row["verdict"] for row in csv.DictReader(stream, delimiter="\t")}
-
-
-VERDICTS = verdicts()
+VERDICTS = read_verdicts("verdicts.tsv")
 
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return unpack(VECTORS / "ostree/hostile/repos.tar.xz", tmp_path_factory.mktemp("hostile")) / "repos"
+    return unpack_repositories(tmp_path_factory.mktemp("hostile"))
 
 
 @pytest.fixture

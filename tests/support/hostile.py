@@ -1,0 +1,22 @@
+"""Hostile repositories and deltas, and the verdict that each must meet."""
+
+from __future__ import annotations
+
+import csv
+import tarfile
+from pathlib import Path
+
+HOSTILE = Path(__file__).parents[1] / "vectors/ostree/hostile"
+
+
+def read_verdicts(name: str) -> dict[str, str]:
+    """Return the verdict of each case in a table of the vectors."""
+    with (HOSTILE / name).open() as stream:
+        return {row["case"]: row["verdict"] for row in csv.DictReader(stream, delimiter="\t")}
+
+
+def unpack_repositories(target: Path) -> Path:
+    """Unpack the repositories into a directory, and return the one that holds them."""
+    with tarfile.open(HOSTILE / "repos.tar.xz") as archive:
+        archive.extractall(target, filter="tar")
+    return target / "repos"
