@@ -27,11 +27,19 @@ class Started(NamedTuple):
 
 
 class Advanced(NamedTuple):
-    """Work on `id` stands at `done` of `total`; later events replace earlier ones."""
+    """Work on `id` stands at `done` of `total`; later events replace earlier ones.
+
+    Attributes:
+        id: As in `Started`.
+        done: Units that are done.
+        total: Units there are, or None where that is not known.
+        size_bytes: Where items are counted, bytes that have come with them; None if nobody counts.
+    """
 
     id: str
     done: int
     total: int | None
+    size_bytes: int | None = None
 
 
 class Skipped(NamedTuple):

@@ -14,12 +14,14 @@ from cfsctl.cli.lazy import LazyGroup
 from cfsctl.cli.outcome import STYLE, report_usage, run_tool
 from cfsctl.cli.parameters import (
     OnceOption,
+    check_writable_fd,
     erofs_version_option,
     keep_tracebacks,
     parse_duration,
     tell_as_json,
 )
 from cfsctl.cli.place import Place, choose_place
+from cfsctl.cli.progress import Progress, ProgressMode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -179,7 +181,30 @@ def _tool_command(name: str, module: str) -> click.Command:
     callback=tell_as_json,
     help="Print results and errors as JSON.",
 )
-@click.option("-q", "--quiet", is_flag=True, envvar="CFSCTL_QUIET", help="Print no messages, only errors.")
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    envvar="CFSCTL_QUIET",
+    help="Print no messages and no progress, only errors.",
+)
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "plain", "json", "none"]),
+    default="auto",
+    envvar="CFSCTL_PROGRESS",
+    help="Progress on standard error: bars on a terminal and otherwise a line every five seconds "
+    "(auto, the default; nothing with --json), always such lines (plain), a JSON object in a line for each "
+    "event (json), or nothing (none).",
+)
+@click.option(
+    "--progress-fd",
+    metavar="N",
+    type=click.IntRange(min=0),
+    callback=check_writable_fd,
+    envvar="CFSCTL_PROGRESS_FD",
+    help="Write each event as a line of JSON to this open descriptor, whatever --progress says.",
+)
 @click.option(
     "-v",
     "--verbose",
@@ -213,6 +238,8 @@ def cfsctl(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    progress: str,
+    progress_fd: int | None,
     fsync: str,
 ) -> None:
     """Manage composefs repositories.
@@ -224,6 +251,8 @@ def cfsctl(
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other")
     place = choose_place(Place(repo, user=user, system=system))
+    watcher = Progress(ProgressMode(progress), progress_fd, is_quiet=quiet)
+    context.call_on_close(watcher.close)
     context.obj = Session(
         repo=place.repo,
         user=place.user,
@@ -236,7 +265,7 @@ def cfsctl(
         no_repo=no_repo,
         lock_timeout_s=lock_timeout,
         as_json=as_json,
-        quiet=quiet,
+        progress=watcher,
         verbose=verbose,
         fsync=fsync,
     )

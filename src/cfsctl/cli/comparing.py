@@ -101,7 +101,7 @@ def show_notes(session: Session, sources: Iterable[Source]) -> None:
     """Tell on standard error what the user should know about how sources were read."""
     for source in sources:
         for note in source.notes:
-            session.reporter(Message(note))
+            session.progress(Message(note))
 
 
 def with_trouble_as_2(compare: Callable[[], int]) -> int:

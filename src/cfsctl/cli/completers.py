@@ -115,17 +115,7 @@ def _open_repository(context: click.Context) -> Repository:
     place = choose_place(
         Place(given.get("repo"), user=bool(given.get("user")), system=bool(given.get("system")))
     )
-    session = Session(
-        repo=place.repo,
-        user=place.user,
-        system=place.system,
-        hash_name=None,
-        format_version=None,
-        insecure=False,
-        require_verity=False,
-        no_upgrade=True,
-        no_repo=False,
-    )
+    session = Session(place.repo, user=place.user, system=place.system)
     return Repository.open(session.repository_path(), upgrade=False, lock_timeout_s=0, reporter=silent)
 
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from cfsctl.cli.progress import Progress
 from cfsctl.digest import Algorithm
 from cfsctl.errors import CfsError, ExitCode
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
     from cfsctl.erofs.format import FormatVersion
-    from cfsctl.progress import Event
     from cfsctl.repository import Repository
 
 SYSTEM_PATH = "/sysroot/composefs"
@@ -55,23 +55,23 @@ class Session(NamedTuple):
         no_upgrade: Never write meta.json into an old repository.
         no_repo: Do without a repository.
         as_json: Print results as JSON.
-        quiet: Print no messages.
+        progress: Where messages and progress go.
         verbose: Say more about what is done.
         lock_timeout_s: Longest time to wait for the lock of a repository; None waits for ever.
         fsync: When what is written reaches the disk: ``per-object``, ``barrier`` or ``none``.
     """
 
     repo: str | None
-    user: bool
-    system: bool
-    hash_name: str | None
-    format_version: FormatVersion | None
-    insecure: bool
-    require_verity: bool
-    no_upgrade: bool
-    no_repo: bool
+    user: bool = False
+    system: bool = False
+    hash_name: str | None = None
+    format_version: FormatVersion | None = None
+    insecure: bool = False
+    require_verity: bool = False
+    no_upgrade: bool = False
+    no_repo: bool = False
     as_json: bool = False
-    quiet: bool = False
+    progress: Progress = Progress()
     verbose: bool = False
     lock_timeout_s: float | None = None
     fsync: str = "barrier"
@@ -85,11 +85,6 @@ class Session(NamedTuple):
     def names_repository(self) -> bool:
         """Whether the command line says where the repository is."""
         return self.repo is not None or self.user or self.system
-
-    def reporter(self, event: Event, /) -> None:
-        """Put messages on standard error; other events have no place on a plain stream."""
-        if isinstance(event, Message) and not self.quiet:
-            click.echo(f"cfsctl: {event.text}", err=True)
 
     def repository_path(self) -> str:
         """Return where the repository is: as named, else the system's for root, else the user's."""
@@ -123,10 +118,10 @@ class Session(NamedTuple):
             erofs_version=self.format_version,
             lock_timeout_s=self.lock_timeout_s,
             durability=Durability(self.fsync),
-            reporter=self.reporter,
+            reporter=self.progress,
         )
         if self.verbose:
-            self.reporter(Message(f"{path}: {_describe(repository)}"))
+            self.progress(Message(f"{path}: {_describe(repository)}"))
         return repository
 
     def open_other(self, path: str) -> Repository:
@@ -141,7 +136,7 @@ class Session(NamedTuple):
             erofs_version=self.format_version,
             lock_timeout_s=self.lock_timeout_s,
             durability=Durability(self.fsync),
-            reporter=self.reporter,
+            reporter=self.progress,
         )
 
     def computation(self) -> Computation:
@@ -163,7 +158,7 @@ class Session(NamedTuple):
             config = read_config(self.repository_path(), may_infer=not self.no_upgrade)
         except (NotARepositoryError, HomeMissingError) as error:
             if self.names_repository:
-                self.reporter(Message(f"{error}; going on with {fallback.describe()}"))
+                self.progress(Message(f"{error}; going on with {fallback.describe()}"))
             return fallback
         if not self.names_repository:
             return Computation(config.algorithm, fallback.format_version)

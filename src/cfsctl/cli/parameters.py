@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -62,6 +64,24 @@ def parse_duration(_context: click.Context, _parameter: click.Parameter, value: 
     if not 0 <= seconds <= _MAX_DURATION_S:
         raise click.BadParameter(f"{value!r} is no time span (expected a number and s, m, h, d or w)")
     return seconds
+
+
+def check_writable_fd(_context: click.Context, _parameter: click.Parameter, value: int | None) -> int | None:
+    """Return a descriptor that is open for writing, which programs that are started do not get."""
+    if value is None:
+        return None
+    try:
+        is_writable = fcntl.fcntl(value, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+    except (OSError, OverflowError):
+        is_writable = False
+    if not is_writable:
+        raise click.BadParameter(f"{value} is no descriptor that is open for writing")
+    if value > _STDERR:
+        os.set_inheritable(value, False)  # noqa: FBT003 - has no keywords
+    return value
+
+
+_STDERR = 2
 
 
 def algorithm_option(function: F) -> F:

@@ -45,7 +45,7 @@ def plan_from(
                     source,
                     ref,
                     base_name=arguments["base_name"],
-                    reporter=session.reporter,
+                    reporter=session.progress,
                     allow_downgrade=arguments["allow_downgrade"],
                     deltas=deltas,
                     trust=trust,

@@ -120,7 +120,7 @@ def pull_from(
                     source,
                     ref,
                     base_name=arguments["base_name"],
-                    reporter=session.reporter,
+                    reporter=session.progress,
                     xattr_names=XattrNames(arguments["ostree_xattr_names"]),
                     allow_downgrade=arguments["allow_downgrade"],
                     deltas=deltas,

@@ -47,6 +47,7 @@ def scan(session: Session, algorithm: Algorithm, **arguments: Unpack[ScanArgumen
             xattr_filter=XattrFilter(arguments["xattrs"]),
             propagate_usr=not arguments["no_propagate_usr_to_root"],
             cache=cache,
+            reporter=session.progress,
         )
 
 
@@ -57,7 +58,7 @@ def _load_cache(
         return None
     from cfsctl.scan import FileCache  # noqa: PLC0415 - keeps --help quick
 
-    return FileCache.load(dirfd, algorithm, verify=arguments["verify_cache"], reporter=session.reporter)
+    return FileCache.load(dirfd, algorithm, verify=arguments["verify_cache"], reporter=session.progress)
 
 
 @contextlib.contextmanager

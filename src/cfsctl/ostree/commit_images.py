@@ -19,11 +19,13 @@ from cfsctl.ostree.objects import Commit, format_commit
 from cfsctl.ostree.policy import REF_BINDING
 from cfsctl.ostree.refs import tag_ref
 from cfsctl.ostree.source import check_ref_name
+from cfsctl.progress import silent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cfsctl.digest import ObjectID
+    from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
 
 
@@ -65,6 +67,7 @@ def commit_image_tree(
     text: CommitText,
     reference: str | None = None,
     options: TreeOptions = AS_IT_IS,
+    reporter: Reporter = silent,
 ) -> CommitResult:
     """Make a commit of the tree of an image.
 
@@ -74,6 +77,7 @@ def commit_image_tree(
         text: What the commit says.
         reference: The ref it is bound to, which also becomes the tag; or None.
         options: What is changed of the tree.
+        reporter: Hears how many directories have been read.
 
     Raises:
         RefNotFoundError: There is no such image.
@@ -90,7 +94,7 @@ def commit_image_tree(
         tag = tag_ref(reference)
     with repository.images.map(image_name) as data:
         filesystem = read_image(data, repository.algorithm)
-    tree = make_objects(filesystem, repository.objects, options)
+    tree = make_objects(filesystem, repository.objects, options, reporter)
     commit = _make_commit(text, reference, tree.root_dirtree, tree.root_dirmeta)
     data = format_commit(commit)
     checksum = Checksum(hashlib.sha256(data).digest())

@@ -60,11 +60,11 @@ def copy_commit(
     ref = None if tag is None else tag_ref(tag)
     stream = open_commit(source, checksum)
     if source.algorithm is target.algorithm:
-        stream_id, counts = copy_stream(source, target, stream_name(checksum), ref)
+        stream_id, counts = copy_stream(source, target, stream_name(checksum), ref, reporter)
         found = find_image(target, stream)
         return CommitCopy(stream_id, None if found is None else found[0], counts)
     counts = CopyCounts()
-    _share_contents(source, target, stream, counts)
+    _share_contents(source, target, stream, counts, reporter)
     origin = StoredCommitSource(source.path, stream, source.objects)
     result = pull(target, origin, checksum.hex(), reporter=reporter)
     if tag is not None:
@@ -74,7 +74,9 @@ def copy_commit(
     return CommitCopy(result.stream_id, result.image_id, counts)
 
 
-def _share_contents(source: Repository, target: Repository, stream: CommitStream, counts: CopyCounts) -> None:
+def _share_contents(
+    source: Repository, target: Repository, stream: CommitStream, counts: CopyCounts, reporter: Reporter
+) -> None:
     """Copy large contents beforehand where that takes no space; the pull then finds them in place."""
     if not stream.object_refs:
         return
@@ -83,7 +85,7 @@ def _share_contents(source: Repository, target: Repository, stream: CommitStream
     probe.copy(max(stream.object_refs, key=lambda object_id: _size_of(source, object_id)))
     counts.add(probe.counts)
     if probe.may_share:
-        copy_objects(source.objects, target.objects, set(stream.object_refs), counts)
+        copy_objects(source.objects, target.objects, set(stream.object_refs), counts, reporter)
 
 
 def _size_of(repository: Repository, object_id: ObjectID) -> int:

@@ -35,18 +35,25 @@ from cfsctl.ostree.local_repository import (
 from cfsctl.ostree.objects import ObjectKind, parse_dirtree
 from cfsctl.ostree.refs import open_commit
 from cfsctl.ostree.source import SourceError, check_ref_name
+from cfsctl.progress import Advanced, Done, Started, Unit, silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.commit_stream import CommitStream
+    from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
+
+EXPORT_ID: Final = "export"
+"""What progress of an export goes by."""
 
 _FLOCK: Final = struct.Struct("@hhqqi4x")
 """struct flock: type, whence, start, length, process; native."""
 
 _FILE_MODE: Final = 0o644
+_REPORT_EVERY: Final = 64
+"""Files between two events of progress."""
 
 
 class RepositoryLockedError(SourceError):
@@ -56,7 +63,11 @@ class RepositoryLockedError(SourceError):
 
 
 def export_commit(
-    repository: Repository, checksum: Checksum, path: str, reference: str | None = None
+    repository: Repository,
+    checksum: Checksum,
+    path: str,
+    reference: str | None = None,
+    reporter: Reporter = silent,
 ) -> None:
     """Write a stored commit to an OSTree repository.
 
@@ -65,6 +76,7 @@ def export_commit(
         checksum: The commit.
         path: The OSTree repository, in mode archive, bare, bare-user or bare-user-only.
         reference: A branch to move to the commit, or None.
+        reporter: Hears how many files have been written.
 
     Raises:
         CommitNotFoundError: The commit is not stored.
@@ -83,7 +95,7 @@ def export_commit(
         if target.mode is RepositoryMode.BARE_SPLIT_XATTRS:
             raise UnsupportedModeError(target.mode.value, path)
         with _locked(target):
-            _Export(repository, stream, target).run(reference)
+            _Export(repository, stream, target, reporter).run(reference)
     finally:
         target.close()
 
@@ -91,10 +103,13 @@ def export_commit(
 class _Export:
     """The export of one commit."""
 
-    def __init__(self, repository: Repository, stream: CommitStream, target: LocalRepository) -> None:
+    def __init__(
+        self, repository: Repository, stream: CommitStream, target: LocalRepository, reporter: Reporter
+    ) -> None:
         self._repository = repository
         self._stream = stream
         self._target = target
+        self._report = reporter
         self._temporary = open_made(target.root(), "tmp")
 
     def run(self, reference: str | None) -> None:
@@ -113,8 +128,12 @@ class _Export:
         partial = f"{commit.hex()}.commitpartial"
         try:
             self._write(state, partial, b"")
-            for file in files:
+            self._report(Started(EXPORT_ID, len(files), Unit.ITEMS))
+            for done, file in enumerate(files):
                 exporter.export(file, *self._find(file, ObjectKind.FILE))
+                if not done % _REPORT_EVERY:
+                    self._report(Advanced(EXPORT_ID, done, len(files)))
+            self._report(Done(EXPORT_ID, len(files)))
             for checksum, kind in metadata.items():
                 self._write_object(checksum, kind.suffix, self._stream.get_metadata(checksum, kind))
             self._sync()

@@ -23,6 +23,7 @@ from cfsctl.ostree.objects import (
     format_regular_header,
     format_zlib_header,
 )
+from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.tree.bulk import paused_collector
 from cfsctl.tree.model import Directory, ExternalFile, InlineFile, SparseFile, Symlink
 
@@ -31,8 +32,12 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import ObjectID
     from cfsctl.ostree.objects import Xattrs
+    from cfsctl.progress import Reporter
     from cfsctl.repository.objects import ObjectStore
     from cfsctl.tree.model import FileSystem, Leaf
+
+TREE_ID: Final = "tree"
+"""What progress of making objects goes by."""
 
 READ_BYTES: Final = 1 << 20
 """Bytes of an object that are read at a time to compute a checksum."""
@@ -75,7 +80,10 @@ class TreeObjects(NamedTuple):
 
 
 def make_objects(
-    filesystem: FileSystem, objects: ObjectStore, options: TreeOptions = AS_IT_IS
+    filesystem: FileSystem,
+    objects: ObjectStore,
+    options: TreeOptions = AS_IT_IS,
+    reporter: Reporter = silent,
 ) -> TreeObjects:
     """Return the objects of a tree; large content must be stored already, or is stored now.
 
@@ -83,6 +91,7 @@ def make_objects(
         filesystem: The tree.
         objects: Has the content of files that are not in the tree itself.
         options: What is changed.
+        reporter: Hears how many directories have been read.
 
     Raises:
         OstreeObjectError: A name, target, attribute or file that no commit can hold; the path is named.
@@ -90,7 +99,7 @@ def make_objects(
         IntegrityError: An object is missing, or damaged.
     """
     with paused_collector():
-        return _Maker(objects, options).make(filesystem)
+        return _Maker(objects, options).make(filesystem, reporter)
 
 
 class _Maker:
@@ -104,7 +113,7 @@ class _Maker:
         self._files: dict[int, Checksum] = {}
         self._left_out: list[bytes] = []
 
-    def make(self, filesystem: FileSystem) -> TreeObjects:
+    def make(self, filesystem: FileSystem, reporter: Reporter) -> TreeObjects:
         order = [(b"/", filesystem.root)]
         for path, directory in order:  # Grows while it is read: parents come before their children.
             order += [
@@ -113,11 +122,14 @@ class _Maker:
                 if isinstance(node, Directory)
             ]
         made: dict[int, tuple[Checksum, Checksum]] = {}
+        reporter(Started(TREE_ID, len(order), Unit.ITEMS))
         for path, directory in reversed(order):
+            reporter(Advanced(TREE_ID, len(made), len(order)))
             try:
                 made[id(directory)] = self._make_directory(path, directory, made)
             except OstreeObjectError as error:
                 raise error.about(os.fsdecode(path)) from error
+        reporter(Done(TREE_ID, len(made)))
         root = made[id(filesystem.root)]
         return TreeObjects(*root, self._objects, sorted(self._left_out))
 

@@ -50,12 +50,11 @@ def format_entry(entry: LogEntry) -> list[str]:
     lines = [f"commit {checksum.hex()}"]
     if commit.parent is not None:
         lines.append(f"Parent:  {commit.parent.hex()}")
-    content = hashlib.sha256(commit.root_dirtree + commit.root_dirmeta).hexdigest()
-    lines.append(f"ContentChecksum:  {content}")
+    lines.append(f"ContentChecksum:  {_content_checksum(commit)}")
     lines.append(f"Date:  {_format_time(commit.timestamp_s)}")
-    version = next((value for key, value in commit.metadata if key == "version"), None)
-    if version is not None and isinstance(version.value, str):
-        lines.append(f"Version: {version.value}")
+    version = _version(commit)
+    if version is not None:
+        lines.append(f"Version: {version}")
     if commit.subject:
         lines += ["", *_indented(commit.subject)]
     else:
@@ -64,6 +63,32 @@ def format_entry(entry: LogEntry) -> list[str]:
         lines += ["", *_indented(commit.body)]
     lines.append("")
     return lines
+
+
+def entry_document(entry: LogEntry) -> dict[str, object]:
+    """Return the same for a JSON document; of a commit that is not stored, there is only the ID."""
+    checksum, commit = entry
+    if commit is None:
+        return {"commit": checksum.hex(), "stored": False}
+    return {
+        "commit": checksum.hex(),
+        "stored": True,
+        "parent": None if commit.parent is None else commit.parent.hex(),
+        "content_checksum": _content_checksum(commit),
+        "timestamp": commit.timestamp_s,
+        "version": _version(commit),
+        "subject": commit.subject,
+        "body": commit.body,
+    }
+
+
+def _content_checksum(commit: Commit) -> str:
+    return hashlib.sha256(commit.root_dirtree + commit.root_dirmeta).hexdigest()
+
+
+def _version(commit: Commit) -> str | None:
+    version = next((value.value for key, value in commit.metadata if key == "version"), None)
+    return version if isinstance(version, str) else None
 
 
 def _indented(text: str) -> list[str]:

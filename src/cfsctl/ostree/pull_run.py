@@ -322,6 +322,7 @@ class PullRun:
 
     def _fetch_all(self, workers: FileWorkers, journal: PullJournal) -> None:
         detached = self._find_detached()
+        self._report(Started(FILES_ID, None, Unit.ITEMS))  # some arrive while metadata does
         self._fetch_metadata(workers, journal)
         if self._gate is not None and self._gate.detached is not None:
             detached = self._gate.detached
@@ -329,7 +330,6 @@ class PullRun:
             check_detached(self._checksum, detached)
             self._detached = store_detached(self._repository, detached)
         self._plan.check_tree()
-        self._report(Started(FILES_ID, self._plan.counts.wanted_files, Unit.ITEMS))
         while not workers.is_idle:
             self._take(workers.poll())
         self._report(Done(FILES_ID, self._plan.counts.files))
@@ -357,7 +357,7 @@ class PullRun:
             self._stored_bytes += batch.stored_bytes
         if batches:
             counts = self._plan.counts
-            self._report(Advanced(FILES_ID, counts.files, counts.wanted_files))
+            self._report(Advanced(FILES_ID, counts.files, counts.wanted_files, self._received_bytes))
 
     # Storing
 

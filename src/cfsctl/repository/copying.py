@@ -20,6 +20,7 @@ from cfsctl.digest import qualified
 from cfsctl.errors import DigestMismatchError, RepositoryError
 from cfsctl.fsverity.merkle import compute_file_digest
 from cfsctl.linux.ioctls import clone_file
+from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.mark import Marker
 from cfsctl.repository.names import check_ref
 
@@ -27,8 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from cfsctl.digest import ObjectID
+    from cfsctl.progress import Reporter
     from cfsctl.repository.objects import ObjectStore, StoredObject
     from cfsctl.repository.repository import Repository
+
+COPY_ID: Final = "copy"
+"""What progress of copying objects goes by."""
 
 _COPY_BYTES: Final = 1 << 20
 _WORTH_WORKERS: Final = 500
@@ -190,7 +195,11 @@ def _check(object_id: ObjectID, digest: ObjectID) -> None:
 
 
 def copy_objects(
-    source: ObjectStore, target: ObjectStore, object_ids: Collection[ObjectID], counts: CopyCounts
+    source: ObjectStore,
+    target: ObjectStore,
+    object_ids: Collection[ObjectID],
+    counts: CopyCounts,
+    reporter: Reporter = silent,
 ) -> dict[ObjectID, ObjectID]:
     """Copy many objects, in several processes where that pays.
 
@@ -199,6 +208,7 @@ def copy_objects(
         target: Where they go.
         object_ids: Their IDs in the source.
         counts: What was done is added to this.
+        reporter: Hears how many objects, and bytes of new ones, have been copied.
 
     Returns:
         The ID in the target, by the ID in the source.
@@ -210,9 +220,14 @@ def copy_objects(
     ordered = sorted(object_ids)
     batches = [ordered[place : place + _BATCH] for place in range(0, len(ordered), _BATCH)]
     found: dict[ObjectID, ObjectID] = {}
+    reporter(Started(COPY_ID, len(ordered), Unit.ITEMS))
+    copied_bytes = 0
     for pairs, batch_counts in _run_batches(source, target, batches):
         found.update(pairs)
         counts.add(batch_counts)
+        copied_bytes += batch_counts.copied_bytes
+        reporter(Advanced(COPY_ID, len(found), len(ordered), copied_bytes))
+    reporter(Done(COPY_ID, len(found)))
     return found
 
 
@@ -241,7 +256,11 @@ def _run_batches(
 
 
 def copy_image(
-    source: Repository, target: Repository, image_id: ObjectID, ref: str | None = None
+    source: Repository,
+    target: Repository,
+    image_id: ObjectID,
+    ref: str | None = None,
+    reporter: Reporter = silent,
 ) -> CopyResult:
     """Copy an image with its objects, and name it.
 
@@ -250,6 +269,7 @@ def copy_image(
         target: Where it goes; may be of the other hash algorithm.
         image_id: The image.
         ref: A ref of the target to move to it, or None.
+        reporter: Hears how many objects have been copied.
 
     Raises:
         InvalidNameError: The ref cannot be one; nothing was stored.
@@ -265,10 +285,10 @@ def copy_image(
     _check(image_id, _compute_digest(source.objects, image_id))
     if source.algorithm is target.algorithm:
         files = set(source.images.objects(image_id.hex()))
-        copy_objects(source.objects, target.objects, files | {image_id}, counts)
+        copy_objects(source.objects, target.objects, files | {image_id}, counts, reporter)
         new_id = image_id
     else:
-        new_id, files = _convert_image(source, target, image_id, counts)
+        new_id, files = _convert_image(source, target, image_id, counts, reporter)
     target.sync(files)
     target.images.link(new_id, ref)
     target.remember((new_id,))
@@ -285,7 +305,7 @@ def _compute_digest(store: ObjectStore, object_id: ObjectID) -> ObjectID:
 
 
 def _convert_image(
-    source: Repository, target: Repository, image_id: ObjectID, counts: CopyCounts
+    source: Repository, target: Repository, image_id: ObjectID, counts: CopyCounts, reporter: Reporter
 ) -> tuple[ObjectID, set[ObjectID]]:
     """Store an image of the same tree with IDs of the other hash; return its ID and those of its files."""
     from cfsctl.erofs.reader import read_image  # noqa: PLC0415 - see `Images.objects`
@@ -298,7 +318,8 @@ def _convert_image(
         version = read_superblock(data).version
         filesystem = read_image(data, source.algorithm)
     files = [node for node in iter_nodes(filesystem) if isinstance(node, ExternalFile)]
-    found = copy_objects(source.objects, target.objects, {file.object_id for file in files}, counts)
+    wanted = {file.object_id for file in files}
+    found = copy_objects(source.objects, target.objects, wanted, counts, reporter)
     for file in files:
         file.object_id = found[file.object_id]
     stored = target.objects.ensure_bytes(build_image(filesystem, version))
@@ -306,7 +327,9 @@ def _convert_image(
     return stored.object_id, set(found.values())
 
 
-def copy_stream(source: Repository, target: Repository, name: str, ref: str | None = None) -> CopyResult:
+def copy_stream(
+    source: Repository, target: Repository, name: str, ref: str | None = None, reporter: Reporter = silent
+) -> CopyResult:
     """Copy a stream with all that it refers to, and name it as in the source.
 
     Images and streams among that which have a name in the source get it in the target as well.
@@ -316,6 +339,7 @@ def copy_stream(source: Repository, target: Repository, name: str, ref: str | No
         target: Where it goes; of the same hash algorithm.
         name: The content identifier.
         ref: A ref of the target to move to it, or None.
+        reporter: Hears how many objects have been copied.
 
     Raises:
         OtherAlgorithmError: The target has another hash algorithm.
@@ -339,7 +363,7 @@ def copy_stream(source: Repository, target: Repository, name: str, ref: str | No
     for image_id in images:
         needed.update(source.images.objects(image_id.hex()))
     counts = CopyCounts()
-    copy_objects(source.objects, target.objects, needed, counts)
+    copy_objects(source.objects, target.objects, needed, counts, reporter)
     target.sync(needed)
     for image_id in images:
         target.images.link(image_id)

@@ -171,6 +171,7 @@ class _Repair:
             deep=True,
             workers=self._workers,
             content_checks=self._content_checks,
+            reporter=self._report,
         )
 
     def _repair(self, tally: Tally) -> None:

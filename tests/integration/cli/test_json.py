@@ -51,9 +51,18 @@ CASES: dict[str, list[tuple[list[str], int]]] = {
 
 
 OSTREE: dict[str, list[list[str]]] = {
+    "ostree-commit": [
+        ["ostree", "commit", "web"],
+        ["ostree", "commit", "web", "--reference=made/here", "--timestamp=@0"],
+    ],
     "ostree-compute-id": [["ostree", "compute-id", "test"]],
+    "ostree-export": [
+        ["ostree", "export", "test", "ostree-repo"],
+        ["ostree", "export", "test", "ostree-repo", "--reference=x"],
+    ],
     "ostree-images": [["ostree", "images"]],
     "ostree-inspect": [["ostree", "inspect", "test"]],
+    "ostree-log": [["ostree", "log", "test"]],
     "ostree-list-refs": [["ostree", "list-refs", "URL"]],
     "ostree-pull": [
         ["ostree", "pull-local", "ostree-repo", "test"],
@@ -182,7 +191,7 @@ def test_every_command_with_json_is_in_the_table() -> None:
 
 def test_every_schema_is_tested() -> None:
     names = {path.stem for path in schemas.DIRECTORY.glob("*.json")}
-    assert names == {*CASES, *OSTREE, *SIGNED.values(), "error"}
+    assert names == {*CASES, *OSTREE, *SIGNED.values(), "error", "progress"}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in schemas.DIRECTORY.glob("*.json")))

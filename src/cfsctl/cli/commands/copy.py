@@ -56,7 +56,7 @@ def _copy(
         from cfsctl.repository.copying import copy_image  # noqa: PLC0415 - keeps --help quick
 
         ref = _choose_ref(session, new_name or ref)
-        image = copy_image(source, target, image_id, ref)
+        image = copy_image(source, target, image_id, ref, session.progress)
         return {"image": image.object_id.hex(), "tagged": ref, "objects": _counts(image.counts)}
     from cfsctl.ostree.copying import copy_commit  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.refs import CommitNotFoundError, find_tag, resolve_source  # noqa: PLC0415 - the same
@@ -68,7 +68,7 @@ def _copy(
             raise
         return _copy_stream(session, source, target, name, new_name)
     tag = _choose_ref(session, new_name or (name if find_tag(source, name) == commit else None))
-    copied = copy_commit(source, target, commit, tag, session.reporter)
+    copied = copy_commit(source, target, commit, tag, session.progress)
     return {
         "commit": commit.hex(),
         "stream": copied.stream_id.hex(),
@@ -92,7 +92,7 @@ def _copy_stream(
     else:
         ref = None
     ref = _choose_ref(session, new_name or ref)
-    copied = copy_stream(source, target, entry, ref)
+    copied = copy_stream(source, target, entry, ref, session.progress)
     return {"stream": copied.object_id.hex(), "tagged": ref, "objects": _counts(copied.counts)}
 
 
@@ -111,7 +111,7 @@ def _find_image(repository: Repository, name: str) -> tuple[ObjectID | None, str
 
 def _choose_ref(session: Session, ref: str | None) -> str | None:
     if ref is None:
-        session.reporter(Message("without a ref (--as) the next gc of the target removes the copy"))
+        session.progress(Message("without a ref (--as) the next gc of the target removes the copy"))
     return ref
 
 

@@ -40,7 +40,7 @@ def command(
             propagate_usr=not arguments["no_propagate_usr_to_root"],
             use_cache=not arguments["no_cache"],
             verify_cache=arguments["verify_cache"],
-            reporter=session.reporter,
+            reporter=session.progress,
         )
     if as_json:
         click.echo(format_json({"image": qualified(image_id), "name": image_name}))

@@ -60,7 +60,13 @@ def command(
 
     with session.open_repository() as repository:
         checks = commit_checks(repository) if deep else None
-        report = check_repository(repository, metadata_only=metadata_only, deep=deep, content_checks=checks)
+        report = check_repository(
+            repository,
+            metadata_only=metadata_only,
+            deep=deep,
+            content_checks=checks,
+            reporter=session.progress,
+        )
         parts = find_partial_commits(repository)
     if as_json:
         click.echo(format_json(report.as_dict() | partial_json(parts)))
@@ -82,7 +88,7 @@ def _repair(session: Session, places: tuple[str, ...], *, as_json: bool) -> int:
             [_open_source(stack, repository, place) for place in places],
             lock_timeout_s=session.lock_timeout_s,
             content_checks=commit_checks(repository),
-            reporter=session.reporter,
+            reporter=session.progress,
         )
     if as_json:
         click.echo(format_json(report.as_dict()))

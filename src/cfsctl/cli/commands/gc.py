@@ -96,6 +96,7 @@ def command(
             lock_timeout_s=session.lock_timeout_s,
             grace_s=grace or 0,
             limit=limit,
+            reporter=session.progress,
         )
         parts = find_partial_commits(repository)
     _show(result, parts, as_json=as_json)

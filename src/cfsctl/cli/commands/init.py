@@ -57,7 +57,7 @@ def command(
         ensure=ensure,
         reset_metadata=reset_metadata,
         lock_timeout_s=session.lock_timeout_s,
-        reporter=session.reporter,
+        reporter=session.progress,
     )
     if as_json:
         click.echo(format_json({"path": where, "status": status.name.lower()}))

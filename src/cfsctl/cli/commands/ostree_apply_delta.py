@@ -45,7 +45,7 @@ def command(
         result = apply_delta(
             repository,
             file,
-            reporter=session.reporter,
+            reporter=session.progress,
             xattr_names=XattrNames(ostree_xattr_names),
             trust=trust,
         )

@@ -9,6 +9,9 @@ import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.outcome import printable
+from cfsctl.cli.parameters import json_option
+from cfsctl.cli.render import format_json
+from cfsctl.digest import qualified
 from cfsctl.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ class CommitArguments(TypedDict):
     owner_uid: int | None
     owner_gid: int | None
     no_xattrs: bool
+    as_json: bool
 
 
 if TYPE_CHECKING:
@@ -84,7 +88,9 @@ class _KeyValue(_PairType):
 @click.option("--body", "-m", default="", help="More about it.")
 @click.option("--parent", metavar="SOURCE", help="The commit before: a tag, an ID, or the beginning of one.")
 @click.option(
-    "--timestamp", type=_Timestamp(), help="Time of the commit, @SECONDS or ISO 8601; default: now."
+    "--timestamp",
+    type=_Timestamp(),
+    help="Time of the commit, @SECONDS or ISO 8601; default: SOURCE_DATE_EPOCH of the environment, or now.",
 )
 @click.option(
     "--add-metadata-string",
@@ -96,6 +102,7 @@ class _KeyValue(_PairType):
 @click.option("--owner-uid", type=click.IntRange(0, _MAX_ID), help="Owner of everything.")
 @click.option("--owner-gid", type=click.IntRange(0, _MAX_ID), help="Group of everything.")
 @click.option("--no-xattrs", is_flag=True, help="Leave extended attributes out.")
+@json_option()
 @pass_session
 def command(
     session: Session, *, image: str, reference: str | None, **arguments: Unpack[CommitArguments]
@@ -117,16 +124,35 @@ def command(
         text = CommitText(
             arguments["subject"],
             arguments["body"],
-            arguments["timestamp"],
+            _source_date() if arguments["timestamp"] is None else arguments["timestamp"],
             None if parent is None else resolve_source(repository, parent),
             arguments["metadata"],
         )
-        result = commit_image_tree(repository, image, text, reference, options)
+        result = commit_image_tree(repository, image, text, reference, options, session.progress)
+    if arguments["as_json"]:
+        document = {
+            "commit": result.commit.hex(),
+            "stream": qualified(result.stream_id),
+            "tag": reference,
+            "left_out": [os.fsencode(path).decode(errors="backslashreplace") for path in result.left_out],
+        }
+        click.echo(format_json(document))
+        return ExitCode.PARTIAL if result.left_out else ExitCode.OK
     click.echo(f"commit  {result.commit.hex()}")
     click.echo(f"verity  {result.stream_id.hex()}")
     if reference is not None:
         click.echo(f"tagged  {reference}")
     return _report_left_out(result.left_out)
+
+
+def _source_date() -> int | None:
+    """Return the time that builds which are to be repeatable have in their environment."""
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) < 1 << 64):
+        raise click.UsageError(f"SOURCE_DATE_EPOCH: expected seconds since 1970, found {text!r}")
+    return int(text)
 
 
 def _report_left_out(paths: list[bytes]) -> int:

@@ -30,6 +30,6 @@ def command(session: Session, *, source: str, ostree_xattr_names: str, as_json: 
             source,
             session.format_version,
             xattr_names=XattrNames(ostree_xattr_names),
-            reporter=session.reporter,
+            reporter=session.progress,
         )
     click.echo(format_json({"image": qualified(image_id)}) if as_json else image_id.hex())

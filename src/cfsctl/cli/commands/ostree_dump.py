@@ -27,5 +27,5 @@ def command(session: Session, source: str, ostree_xattr_names: str) -> None:
     with session.open_repository() as repository:
         commit = open_source(repository, source)
     if commit.is_partial:
-        session.reporter(Message(describe_part(commit)))
+        session.progress(Message(describe_part(commit)))
     write_lines(iter_dump(commit_to_filesystem(commit, XattrNames(ostree_xattr_names))))

@@ -5,14 +5,17 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.parameters import json_option
+from cfsctl.cli.render import format_json
 
 
 @click.command("export")
 @click.argument("source")
 @click.argument("path")
 @click.option("--reference", metavar="REF", help="Branch to move to the commit, once it is whole.")
+@json_option()
 @pass_session
-def command(session: Session, source: str, path: str, reference: str | None) -> None:
+def command(session: Session, *, source: str, path: str, reference: str | None, as_json: bool) -> None:
     """Write the commit SOURCE to the OSTree repository in the directory PATH.
 
     The repository may be in mode archive, bare, bare-user or bare-user-only. Every object is verified while
@@ -25,7 +28,10 @@ def command(session: Session, source: str, path: str, reference: str | None) -> 
     with session.open_repository() as repository:
         check_whole(repository, source)
         checksum = resolve_source(repository, source)
-        export_commit(repository, checksum, path, reference)
+        export_commit(repository, checksum, path, reference, session.progress)
+    if as_json:
+        click.echo(format_json({"commit": checksum.hex(), "repository": path, "reference": reference}))
+        return
     click.echo(f"commit  {checksum.hex()}")
     if reference is not None:
         click.echo(f"tagged  {reference}")

@@ -44,7 +44,7 @@ def command(session: Session, *, source: str, metadata: bool, as_json: bool) -> 
         verified = read_record(repository, stream)
         digest = None if metadata or stream.is_partial else check_composefs_digest(stream, repository.objects)
     if stream.is_partial:
-        session.reporter(Message(describe_part(stream)))
+        session.progress(Message(describe_part(stream)))
     if as_json:
         document = _document(stream.checksum, stream.commit)
         document["signatures"] = [one.describe() for one in verified]

@@ -6,22 +6,30 @@ import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.outcome import printable
+from cfsctl.cli.parameters import json_option
 
 
 @click.command("log")
 @click.argument("source")
+@json_option()
 @pass_session
-def command(session: Session, source: str) -> None:
+def command(session: Session, *, source: str, as_json: bool) -> None:
     """Print the commit SOURCE and those before it, as `ostree log` does.
 
     SOURCE is a tag, a commit ID, or the unique beginning of one.
     """
-    from cfsctl.ostree.history import format_entry, iter_history  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.history import entry_document, format_entry, iter_history  # noqa: PLC0415 - quick --help
     from cfsctl.ostree.partial import check_whole  # noqa: PLC0415 - the same
     from cfsctl.ostree.refs import resolve_source  # noqa: PLC0415 - the same
 
     with session.open_repository() as repository:
         check_whole(repository, source)
-        for entry in iter_history(repository, resolve_source(repository, source)):
+        entries = iter_history(repository, resolve_source(repository, source))
+        if as_json:
+            from cfsctl.cli.render import format_json  # noqa: PLC0415 - only here
+
+            click.echo(format_json({"commits": [entry_document(entry) for entry in entries]}))
+            return
+        for entry in entries:
             for line in format_entry(entry):
                 click.echo(printable(line))

@@ -29,5 +29,5 @@ def command(session: Session, *, source: str, mountpoint: str, **arguments: Unpa
 
     check_mount_options(arguments["upperdir"], arguments["workdir"], read_write=arguments["read_write"])
     with session.open_repository() as repository:
-        image_id = source_image(repository, source, session.format_version, reporter=session.reporter)
+        image_id = source_image(repository, source, session.format_version, reporter=session.progress)
         mount_image_of(repository, image_id.hex(), mountpoint, **arguments)

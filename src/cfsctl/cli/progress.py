@@ -1,0 +1,109 @@
+"""What becomes of events: messages and progress of one run of a command.
+
+Nothing that draws is imported before there is something to draw: most commands end long before that.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import click
+
+from cfsctl.cli.outcome import STYLE
+from cfsctl.progress import Message
+
+if TYPE_CHECKING:
+    from cfsctl.progress import Event, Reporter
+
+
+class ProgressMode(Enum):
+    """How progress is shown on standard error."""
+
+    AUTO = "auto"
+    """Bars on a terminal, otherwise a line every few seconds; nothing with ``--json``."""
+
+    PLAIN = "plain"
+    """A line every few seconds."""
+
+    JSON = "json"
+    """One JSON object in a line for each event."""
+
+    NONE = "none"
+    """Not at all."""
+
+
+class Progress:
+    """Where the events of one run go; call it with each."""
+
+    def __init__(
+        self, mode: ProgressMode = ProgressMode.NONE, fd: int | None = None, *, is_quiet: bool = False
+    ) -> None:
+        """Show nothing yet.
+
+        Args:
+            mode: What to do on standard error.
+            fd: Descriptor that gets each event as a line of JSON, or None; borrowed.
+            is_quiet: Nothing goes to standard error.
+        """
+        self._mode = ProgressMode.NONE if is_quiet else mode
+        self._fd = fd
+        self._is_quiet = is_quiet
+        self._watchers: list[Reporter] | None = None
+
+    def __call__(self, event: Event, /) -> None:
+        """Show an event, or do not."""
+        if self._watchers is None:
+            if isinstance(event, Message) and self._fd is None and self._mode is not ProgressMode.JSON:
+                self._print(event.text)
+                return
+            self._watchers = self._start()
+        for watch in self._watchers:
+            watch(event)
+
+    def close(self) -> None:
+        """Take away what is drawn; what is printed next begins on a line of its own."""
+        for watch in self._watchers or ():
+            end = getattr(watch, "close", None)
+            if end is not None:
+                end()
+
+    def _start(self) -> list[Reporter]:
+        from cfsctl.cli import progress_views as views  # noqa: PLC0415 - see above
+
+        watchers: list[Reporter] = []
+        match _choose(self._mode):
+            case ProgressMode.AUTO:
+                watchers.append(views.Bars())
+            case ProgressMode.PLAIN:
+                watchers.append(views.Lines(self._print))
+            case ProgressMode.JSON:
+                watchers.append(views.JsonLines(sys.stderr.fileno()))
+            case ProgressMode.NONE:
+                watchers.append(self._print_message)
+        if self._fd is not None:
+            watchers.append(views.JsonLines(self._fd))
+        return watchers
+
+    def _print_message(self, event: Event, /) -> None:
+        if isinstance(event, Message):
+            self._print(event.text)
+
+    def _print(self, text: str) -> None:
+        if not self._is_quiet:
+            click.echo(f"cfsctl: {text}", err=True)
+
+
+def _choose(mode: ProgressMode) -> ProgressMode:
+    """Decide what `auto` is here."""
+    if mode is not ProgressMode.AUTO:
+        return mode
+    if STYLE.as_json:
+        return ProgressMode.NONE
+    try:
+        is_terminal = sys.stderr.isatty()
+    except ValueError:  # closed
+        return ProgressMode.NONE
+    return mode if is_terminal and os.environ.get("TERM", "dumb") != "dumb" else ProgressMode.PLAIN
