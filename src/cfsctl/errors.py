@@ -92,6 +92,12 @@ class DigestMismatchError(IntegrityError):
         self.actual = actual
 
 
+class ReceivedDigestError(DigestMismatchError):
+    """Content from the other side whose digest is not the one that it goes by; nothing here is damaged."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.INVALID_DATA
+
+
 class RepositoryError(CfsError):
     """A repository that is not in the state an operation needs."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
-from cfsctl.errors import DigestMismatchError
+from cfsctl.errors import ReceivedDigestError
 from cfsctl.ostree.objects import OstreeObjectError
 from cfsctl.workers import BackgroundWriter
 
@@ -91,7 +91,7 @@ class ContentStream:
 
         Raises:
             OstreeObjectError: The content is not whole.
-            DigestMismatchError: Another file than the checksum says.
+            ReceivedDigestError: Another file than the checksum says.
         """
         try:
             return self._finish()
@@ -130,10 +130,10 @@ def check_content(checksum: Checksum, actual: bytes) -> None:
     """Compare the SHA-256 of header and content with a file's name.
 
     Raises:
-        DigestMismatchError: It is another one.
+        ReceivedDigestError: It is another one.
     """
     if actual != checksum:
-        raise DigestMismatchError(file_name(checksum), expected=checksum.hex(), actual=actual.hex())
+        raise ReceivedDigestError(file_name(checksum), expected=checksum.hex(), actual=actual.hex())
 
 
 def fail(checksum: Checksum, expected: str, found: str, *, cause: Exception | None = None) -> NoReturn:

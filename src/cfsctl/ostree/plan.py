@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
-from cfsctl.errors import DigestMismatchError
+from cfsctl.errors import ReceivedDigestError
 from cfsctl.ostree.collected import IncompleteError
 from cfsctl.ostree.graph import TreeGraph
 from cfsctl.ostree.limits import LimitError, PlanLimits
@@ -164,7 +164,7 @@ class PullPlan:
         """Take a metadata object that `next_request` asked for.
 
         Raises:
-            DigestMismatchError: It is not the object it should be.
+            ReceivedDigestError: It is not the object it should be.
             OstreeObjectError: Its structure is not valid.
             LimitError: The commit exceeds the plan's limits.
         """
@@ -173,7 +173,7 @@ class PullPlan:
         actual = hashlib.sha256(data).digest()
         if actual != checksum:
             what = f"{kind.label} object {checksum.hex()}"
-            raise DigestMismatchError(what, expected=checksum.hex(), actual=actual.hex())
+            raise ReceivedDigestError(what, expected=checksum.hex(), actual=actual.hex())
         self._metadata_fetched += 1
         self._accept(checksum, kind, data)
 

@@ -14,7 +14,7 @@ import zlib
 from typing import TYPE_CHECKING, Final, cast
 
 from cfsctl import gvariant
-from cfsctl.errors import DigestMismatchError, ExitCode
+from cfsctl.errors import ExitCode, ReceivedDigestError
 from cfsctl.ostree.objects import CHECKSUM_SIZE
 from cfsctl.ostree.source import SourceError
 from cfsctl.ostree.summary import MAX_SUMMARY_SIZE, SummaryError
@@ -84,7 +84,7 @@ def unpack_subsummary(data: bytes, checksum: bytes) -> bytes:
 
     Raises:
         SummaryError: No gzip data, more than one summary may have, or something after it.
-        DigestMismatchError: It is another one.
+        ReceivedDigestError: It is another one.
     """
     decompressor = zlib.decompressobj(_GZIP)
     pieces = []
@@ -108,5 +108,5 @@ def unpack_subsummary(data: bytes, checksum: bytes) -> bytes:
     text = b"".join(pieces)
     actual = hashlib.sha256(text).digest()
     if actual != checksum:
-        raise DigestMismatchError("subsummary", expected=checksum.hex(), actual=actual.hex())
+        raise ReceivedDigestError("subsummary", expected=checksum.hex(), actual=actual.hex())
     return text

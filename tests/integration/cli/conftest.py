@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import os
 import shutil
 import subprocess
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cfsctl import gvariant
+from cfsctl.gvariant import Variant
 from tests.support.ostree_client import run_ostree
 from tests.support.programs import CFSCTL
 
@@ -46,6 +50,22 @@ def run(place: Path, *arguments: str, **options: object) -> subprocess.Completed
     return done
 
 
+KEY: Final = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+"""Signs the commit of the place."""
+
+_PUBLIC: Final = base64.b64encode(KEY.public_key().public_bytes_raw()).decode()
+TRUSTED: Final = f"--verify-key=ed25519=inline:{_PUBLIC}"
+"""The option that demands its signature."""
+
+
+def sign(repository: Path) -> None:
+    """Sign the commit of the branch `test`, as a libostree with ed25519 does."""
+    checksum = (repository / "refs" / "heads" / "test").read_text().strip()
+    path = repository / "objects" / checksum[:2] / f"{checksum[2:]}.commit"
+    signatures = [("ostree.sign.ed25519", Variant("aay", [KEY.sign(path.read_bytes())]))]
+    path.with_suffix(".commitmeta").write_bytes(gvariant.encode("a{sv}", signatures))
+
+
 @contextmanager
 def locked(place: Path) -> Iterator[None]:
     """Hold the repository as a collector does."""
@@ -74,6 +94,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (place / "ostree-repo").mkdir()
         run_ostree(place / "ostree-repo", "init", "--mode=archive")
         run_ostree(place / "ostree-repo", "commit", "--branch=test", f"--tree=dir={place / 'tree'}")
+        sign(place / "ostree-repo")
+        run_ostree(place / "ostree-repo", "summary", "-u")
+        delta = ["generate", "--empty", "--inline", f"--filename={place / 'delta'}", "test"]
+        run_ostree(place / "ostree-repo", "static-delta", *delta)
         pulled = run(place, "--repo", "repo", "ostree", "pull-local", "ostree-repo", "test")
         assert pulled.returncode == 0
     return place

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,14 +16,14 @@ import click
 import pytest
 
 from cfsctl.cli.app import cfsctl
-from tests.integration.cli.conftest import environment, locked, run
+from tests.integration.cli.conftest import TRUSTED, environment, locked, run
 from tests.support import schemas
 from tests.support.programs import CFSCTL
 from tests.support.repositories import flip_bit, view
 from tools.man_pages import subcommands
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -57,26 +59,46 @@ VERBS = {
     "import-image": Verb(("import-image", "imported")),
     "init": Verb(("init", "--insecure"), opens=False),
     "mount": Verb(("mount", "web", "mountpoint"), prints=False, named="web"),
+    "ostree apply-delta": Verb(("ostree", "apply-delta", "delta")),
     "ostree commit": Verb(("ostree", "commit", "web"), named="web"),
     "ostree compute-id": Verb(("ostree", "compute-id", "test"), named="test"),
     "ostree dump": Verb(("ostree", "dump", "test"), named="test"),
     "ostree export": Verb(("ostree", "export", "test", "ostree-repo"), named="test"),
     "ostree images": Verb(("ostree", "images")),
     "ostree inspect": Verb(("ostree", "inspect", "test"), named="test"),
+    "ostree list-refs": Verb(("ostree", "list-refs", "URL"), opens=False),
     "ostree log": Verb(("ostree", "log", "test"), named="test"),
     "ostree mount": Verb(("ostree", "mount", "test", "mountpoint"), prints=False, named="test"),
+    "ostree pull": Verb(("ostree", "pull", "URL", "test")),
     "ostree pull-local": Verb(("ostree", "pull-local", "ostree-repo", "test")),
     "ostree tag": Verb(("ostree", "tag", "test", "other"), named="test"),
     "ostree untag": Verb(("ostree", "untag", "test"), prints=False, named="test"),
+    "ostree verify": Verb(("ostree", "verify", "test", TRUSTED), named="test"),
     "stats": Verb(("stats",)),
     "transaction": Verb(("transaction", "true"), prints=False),
 }
 
-ELSEWHERE = {"ostree apply-delta", "ostree list-refs", "ostree pull", "ostree verify"}
-"""Commands that need a delta, a server or keys; the tests of those have them."""
-
 MOUNTING = {"mount", "ostree mount"}
 READS_IMAGES = [name for name, verb in VERBS.items() if verb.named in {"web", "image:web"}]
+
+
+class Server:
+    """A web server for all that is on this machine; a process, since these tests fork."""
+
+    port = 0
+
+
+SERVER = Server()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server() -> Iterator[None]:
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind=127.0.0.1", "--directory=/"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        SERVER.port = int(process.stdout.readline().split(" port ")[1].split()[0])
+        yield
+        process.kill()
 
 
 def needs(name: str, *, mounts: bool = True) -> None:
@@ -88,9 +110,10 @@ def needs(name: str, *, mounts: bool = True) -> None:
 
 
 def arguments_of(name: str, place: Path) -> list[str]:
-    """Return the arguments with the ID of the image put in."""
-    target = os.readlink(place / "repo" / "images" / "refs" / "web")
-    return [os.path.basename(target) if word == "ID" else word for word in VERBS[name].arguments]
+    """Return the arguments with the ID of the image and the address of the OSTree repository put in."""
+    image_id = os.path.basename(os.readlink(place / "repo" / "images" / "refs" / "web"))
+    words = {"ID": image_id, "URL": f"http://127.0.0.1:{SERVER.port}{place}/ostree-repo"}
+    return [words.get(word, word) for word in VERBS[name].arguments]
 
 
 def status_of(name: str, place: Path, *options: str, **how: object) -> subprocess.CompletedProcess[str]:
@@ -115,7 +138,7 @@ def test_every_command_is_in_the_table() -> None:
             names |= {f"{name} {below}" for below, _ in subcommands(context)}
         else:
             names.add(name)
-    assert names == VERBS.keys() | ELSEWHERE
+    assert names == VERBS.keys()
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -419,3 +442,72 @@ def test_full_disk_leaves_nothing_behind(name: str, place: Path) -> None:
 
 def with_path() -> dict[str, str]:
     return {**environment(), "PATH": f"{CFSCTL.parent}:{os.environ['PATH']}"}
+
+
+# The other side
+
+
+TALKING = ["ostree pull", "ostree list-refs"]
+
+
+@pytest.mark.parametrize("name", TALKING)
+def test_server_that_is_not_there(name: str, place: Path) -> None:
+    needs(name)
+    before = view(place / "repo")
+    arguments = [word.replace(f":{SERVER.port}", ":1") for word in arguments_of(name, place)]
+    done = run(place, "--repo", "repo", "--json", *arguments)
+    assert (done.returncode, done.stdout) == (13, "")
+    assert json.loads(done.stderr)["kind"] == "network"
+    assert view(place / "repo") == before
+
+
+@pytest.mark.parametrize("name", TALKING)
+def test_server_without_a_repository(name: str, place: Path) -> None:
+    needs(name)
+    arguments = [word.replace("ostree-repo", "tree") for word in arguments_of(name, place)]
+    done = run(place, "--repo", "repo", "--json", *arguments)
+    assert (done.returncode, done.stdout) == (17, "")
+    schemas.check(json.loads(done.stderr), "error")
+
+
+WITH_KEYS: dict[str, list[str]] = {
+    "ostree pull": [],
+    "ostree pull-local": [],
+    "ostree apply-delta": [],
+    "ostree verify": [],
+}
+OTHER_KEY = "--verify-key=ed25519=inline:" + base64.b64encode(bytes(range(32))).decode()
+
+
+@pytest.mark.parametrize("name", WITH_KEYS)
+def test_signature_of_somebody_else(name: str, place: Path) -> None:
+    needs(name)
+    before = view(place / "repo")
+    arguments = [word for word in arguments_of(name, place) if word != TRUSTED]
+    done = run(place, "--repo", "repo", "--json", *arguments, OTHER_KEY)
+    assert (done.returncode, done.stdout) == (14, "")
+    assert json.loads(done.stderr)["kind"] == "policy"
+    assert view(place / "repo") == before
+
+
+@pytest.mark.parametrize("name", WITH_KEYS)
+def test_signature_that_is_demanded_and_there(name: str, place: Path) -> None:
+    needs(name)
+    arguments = [word for word in arguments_of(name, place) if word != TRUSTED]
+    done = run(place, "--repo", "repo", *arguments, TRUSTED)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "signed" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["ostree pull", "ostree pull-local", "ostree apply-delta"])
+def test_objects_that_are_not_what_they_are_called(name: str, place: Path) -> None:
+    needs(name)
+    arguments = arguments_of(name, place)
+    assert run(place, "init", "--insecure", "new").returncode == 0
+    before = view(place / "new")
+    for path in [*(place / "ostree-repo" / "objects").glob("*/*.commit"), place / "delta"]:
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+    done = run(place, "--repo", "new", "--json", *arguments)
+    assert (done.returncode, done.stdout) == (16, "")
+    assert json.loads(done.stderr)["kind"] == "invalid-data"
+    assert view(place / "new") == before

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.errors import DigestMismatchError
+from cfsctl.errors import ReceivedDigestError
 from cfsctl.ostree.content_stream import ImportedFile
 from cfsctl.ostree.delta.format import fail
 from cfsctl.ostree.file_import import inline_limit
@@ -87,7 +87,7 @@ class FileOutput:
 
         Raises:
             DeltaError: Less than announced.
-            DigestMismatchError: Another file than it should be.
+            ReceivedDigestError: Another file than it should be.
             OSError: It could not be stored.
         """
         name = f"file object {self._checksum.hex()}"
@@ -95,7 +95,7 @@ class FileOutput:
             fail(name, f"{self.size_bytes} bytes of content", self.size_bytes - self._left)
         actual = self._hash.digest()
         if actual != self._checksum:
-            raise DigestMismatchError(name, expected=self._checksum.hex(), actual=actual.hex())
+            raise ReceivedDigestError(name, expected=self._checksum.hex(), actual=actual.hex())
         if self._writer is not None:
             stored = self._writer.commit()
             return ImportedFile(self._checksum, self._header, stored.object_id)

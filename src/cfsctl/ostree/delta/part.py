@@ -14,7 +14,7 @@ import struct
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from cfsctl import gvariant
-from cfsctl.errors import DigestMismatchError
+from cfsctl.errors import ReceivedDigestError
 from cfsctl.ostree.delta.format import (
     MAX_PART_PLAIN_BYTES,
     MAX_TABLE_BYTES,
@@ -59,13 +59,13 @@ def check_digest(view: ByteView, expected: bytes, what: str) -> None:
     """Check that bytes have the SHA-256 that they should have.
 
     Raises:
-        DigestMismatchError: They have another one.
+        ReceivedDigestError: They have another one.
     """
     digest = hashlib.sha256()
     for piece in view.iter_pieces():
         digest.update(piece)
     if digest.digest() != expected:
-        raise DigestMismatchError(what, expected=expected.hex(), actual=digest.hexdigest())
+        raise ReceivedDigestError(what, expected=expected.hex(), actual=digest.hexdigest())
 
 
 def open_part(view: ByteView, part: Part, scratch: Scratch) -> PartContent:
@@ -77,7 +77,7 @@ def open_part(view: ByteView, part: Part, scratch: Scratch) -> PartContent:
         scratch: Takes the part where it has to be decompressed; to be closed by the caller, later.
 
     Raises:
-        DigestMismatchError: It is another part.
+        ReceivedDigestError: It is another part.
         DeltaError: It is broken, or has more bytes than it may.
     """
     check_digest(view, part.checksum, "part as stored")

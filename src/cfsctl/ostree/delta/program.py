@@ -20,7 +20,7 @@ import stat
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cfsctl.digest import Checksum
-from cfsctl.errors import DigestMismatchError
+from cfsctl.errors import ReceivedDigestError
 from cfsctl.ostree.delta.format import DeltaError, fail
 from cfsctl.ostree.delta.output import FileOutput
 from cfsctl.ostree.delta.patch import apply_patch
@@ -105,7 +105,7 @@ class PartProgram:
 
         Raises:
             DeltaError: The program is not valid, or does not make what it should.
-            DigestMismatchError: An object is not what its checksum says.
+            ReceivedDigestError: An object is not what its checksum says.
             OSError: Something could not be stored.
         """
         operations: dict[int, Callable[[], None]] = {
@@ -213,7 +213,7 @@ class PartProgram:
         data = self._payload(offset, size).read(0, size)
         actual = hashlib.sha256(data).digest()
         if actual != checksum:
-            raise DigestMismatchError(self._name(), expected=checksum.hex(), actual=actual.hex())
+            raise ReceivedDigestError(self._name(), expected=checksum.hex(), actual=actual.hex())
         self._add((checksum, data, None))
 
     def _splice_file(self, checksum: Checksum) -> None:

@@ -142,7 +142,7 @@ def _about(error: CfsError | OSError, where: str) -> CfsError | OSError:
     if isinstance(error, DeltaError):
         return error.about(where)
     if isinstance(error, DigestMismatchError):
-        return DigestMismatchError(f"{where}: {error.what}", expected=error.expected, actual=error.actual)
+        return type(error)(f"{where}: {error.what}", expected=error.expected, actual=error.actual)
     return error
 
 

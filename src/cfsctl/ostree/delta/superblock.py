@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
 from cfsctl import gvariant
 from cfsctl.digest import Checksum
-from cfsctl.errors import DigestMismatchError
+from cfsctl.errors import ReceivedDigestError
 from cfsctl.ostree.delta.format import (
     MAX_SUPERBLOCK_BYTES,
     MAX_SUPERBLOCK_FILE_BYTES,
@@ -157,7 +157,7 @@ def parse_superblock(view: ByteView) -> Superblock:
 
     Raises:
         DeltaError: Not a superblock, or one that contradicts itself.
-        DigestMismatchError: The commit in it is another one than it says.
+        ReceivedDigestError: The commit in it is another one than it says.
         OstreeObjectError: The commit in it is not valid.
     """
     if view.size > MAX_SUPERBLOCK_FILE_BYTES:
@@ -314,7 +314,7 @@ def _check_commit(target: Checksum, data: bytes) -> Commit:
     """Return the commit in a superblock, which must be the one that the superblock leads to."""
     actual = hashlib.sha256(data).digest()
     if actual != target:
-        raise DigestMismatchError(
+        raise ReceivedDigestError(
             "commit object in the superblock", expected=target.hex(), actual=actual.hex()
         )
     try:
