@@ -35,6 +35,21 @@ class ConnectionArguments(TypedDict):
     subset: str | None
 
 
+DEFAULT_CONNECTION: ConnectionArguments = {
+    "fallback_url": (),
+    "content_url": (),
+    "header": (),
+    "auth_file": None,
+    "proxy": None,
+    "ca_file": None,
+    "client_certificate": None,
+    "client_key": None,
+    "summary_cache": "",
+    "subset": None,
+}
+"""Where no options say how a server is reached: the proxy is that of the environment."""
+
+
 def connection_options(function: F) -> F:
     """Add the options of every command that fetches."""
     for decorate in (

@@ -11,10 +11,12 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.digest import ObjectID
+from cfsctl.errors import CfsError
 from cfsctl.repository.gc import collect_garbage
 from cfsctl.repository.mark import Marker
 from cfsctl.repository.quarantine import QUARANTINE
 from cfsctl.repository.sweep import FAN_OUT, open_directory
+from cfsctl.splitstream.reader import Inline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,6 +60,9 @@ class Stats(NamedTuple):
             share count for each.
         images: Entries below ``images``.
         streams: Entries below ``streams``.
+        stream_bytes: Sizes of the streams that entries name, as they are stored.
+        stream_inline_bytes: The data in them, when it is not compressed any more; what they refer to does not
+            count.
         garbage_objects: Objects that a collection would remove.
         garbage_bytes: Their sizes.
         quarantined: Things that repairs put into quarantine.
@@ -70,6 +75,8 @@ class Stats(NamedTuple):
     allocated_bytes: int
     images: int
     streams: int
+    stream_bytes: int
+    stream_inline_bytes: int
     garbage_objects: int
     garbage_bytes: int
     quarantined: int
@@ -107,6 +114,7 @@ def measure_repository(repository: Repository) -> Stats:
         sizes.allocated_bytes,
         len(marker.images.entries),
         len(marker.streams.entries),
+        *_measure_streams(marker, repository, sizes.by_id),
         garbage.objects_removed,
         garbage.bytes_removed,
         _count_quarantined(repository.dirfd),
@@ -134,6 +142,20 @@ def _measure_objects(repository: Repository) -> _Sizes:
 
 _SHARED = ""
 """In place of the one ref that an object is needed by."""
+
+
+def _measure_streams(marker: Marker, repository: Repository, sizes: dict[ObjectID, int]) -> tuple[int, int]:
+    """Return how large the streams are that can be read, as stored and when decompressed."""
+    stored = inline = 0
+    for object_id in set(marker.streams.entries.values()) & sizes.keys():
+        try:
+            with repository.streams.open_object(object_id) as reader:
+                data = sum(len(chunk.data) for chunk in reader.iter_chunks() if isinstance(chunk, Inline))
+        except (CfsError, OSError):
+            continue  # the collection says what is wrong
+        stored += sizes[object_id]
+        inline += data
+    return stored, inline
 
 
 def _measure_refs(marker: Marker, sizes: dict[ObjectID, int]) -> list[RefStats]:

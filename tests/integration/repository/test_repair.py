@@ -24,6 +24,7 @@ from cfsctl.repository.quarantine import QUARANTINE
 from cfsctl.repository.repair import RepairReport, repair_repository
 from cfsctl.repository.repair_sources import RepairSource, RepositorySource, TreeSource
 from tests.fakes.ostree_repository import FakeOstreeRepository
+from tests.support.nginx import run_nginx
 from tests.support.repositories import flip_bit, make_image, make_repository, object_file, view, write_stream
 
 if TYPE_CHECKING:
@@ -244,6 +245,52 @@ def test_repair_from_an_archive_repository(store: Store, remote: Path) -> None:
     store.path_of(victims[1]).unlink()
     assert run(store, "--repair", "--from", str(remote)) == 0
     assert check_repository(store.repository, deep=True).is_ok
+
+
+def damage(store: Store, remote: Path) -> list[ObjectID]:
+    """Pull, damage two contents of the commit, and return their IDs."""
+    commit = pull(store.repository, LocalSource(str(remote)), "main", workers=0).commit
+    victims = list(open_commit(store.repository, commit).object_refs)[:2]
+    flip_bit(store.path_of(victims[0]), 5)
+    store.path_of(victims[1]).unlink()
+    return victims
+
+
+def test_repair_from_a_server(store: Store, remote: Path, tmp_path: Path) -> None:
+    """Only what is missing is asked for."""
+    victims = damage(store, remote)
+    (tmp_path / "nginx").mkdir()
+    with run_nginx(remote, tmp_path / "nginx") as nginx:
+        assert run(store, "--repair", "--from", nginx.url) == 0
+        assert len(nginx.read_requests()) == len(victims)
+    assert check_repository(store.repository, deep=True).is_ok
+
+
+def test_repair_from_a_server_that_lacks_something(store: Store, remote: Path, tmp_path: Path) -> None:
+    """What it has is taken, wherever in the order that comes which it lacks, or has in a wrong form."""
+    commit = pull(store.repository, LocalSource(str(remote)), "main", workers=0).commit
+    stream = open_commit(store.repository, commit)
+    files = {found[1]: file for file in stream if (found := stream.find(file)) and found[1] is not None}
+    victims = sorted(files)
+    assert len(victims) > 1
+    for victim in victims:
+        store.path_of(victim).unlink()
+    name = files[victims[0]].hex()
+    (remote / "objects" / name[:2] / f"{name[2:]}.filez").write_bytes(b"not this")
+    (tmp_path / "nginx").mkdir()
+    with run_nginx(remote, tmp_path / "nginx") as nginx:
+        assert run(store, "--repair", "--from", nginx.url) == ExitCode.CORRUPTION
+    assert [store.repository.objects.contains(victim) for victim in victims] == [
+        victim != victims[0] for victim in victims
+    ]
+
+
+def test_repair_goes_on_without_a_server(
+    store: Store, remote: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(store, remote)
+    assert run(store, "--repair", "--from", "http://127.0.0.1:1/x", "--from", str(remote)) == 0
+    assert "cfsctl: http://127.0.0.1:1/x/ is of no use: " in capsys.readouterr().err
 
 
 def test_content_of_commits_is_checked(store: Store, remote: Path) -> None:

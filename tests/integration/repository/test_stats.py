@@ -12,6 +12,7 @@ from cfsctl.digest import Algorithm
 from cfsctl.repository.gc import collect_garbage
 from cfsctl.repository.quarantine import QUARANTINE
 from cfsctl.repository.stats import measure_repository
+from cfsctl.splitstream import SplitstreamWriter
 from tests.support.repositories import make_image, make_repository, object_file, write_stream
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def put(repository: Repository, text: str, size: int) -> ObjectID:
 
 def test_nothing(repository: Repository) -> None:
     stats = measure_repository(repository)
-    assert stats == (0, 0, 0, 0, 0, 0, 0, 0, [], [])
+    assert tuple(stats) == (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, [], [])
 
 
 def test_numbers(repository: Repository) -> None:
@@ -62,6 +63,21 @@ def test_numbers(repository: Repository) -> None:
             0,
         ),
     ]
+
+
+def test_compression(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a stream's own data; what it refers to does not count."""
+    file = put(repository, "file", 5000)
+    with SplitstreamWriter(repository.objects, repository.algorithm, 1) as writer:
+        writer.write_inline(b"the same again and again " * 1000)
+        writer.write_external(file, 5000)
+        stream_id = writer.finish()
+    repository.streams.link("s", stream_id, "r")
+    size = object_file(repository, stream_id).stat().st_size
+    stats = measure_repository(repository)
+    assert (stats.stream_bytes, stats.stream_inline_bytes) == (size, 25_000)
+    assert main(["--repo", repository.path, "stats"]) == 0
+    assert f"streams: 1 ({size} bytes, 25000 uncompressed: 99 % saved)" in capsys.readouterr().out
 
 
 def test_exclusive_is_what_is_freed(repository: Repository) -> None:
@@ -101,7 +117,12 @@ def test_command(repository: Repository, tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "r" / QUARANTINE / "bad").touch()
     assert main(["--repo", repository.path, "stats"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1:5] == ["images:  1", "streams: 0", "garbage: 0 objects (0 bytes)", "quarantined: 1"]
+    assert lines[1:5] == [
+        "images:  1",
+        "streams: 0 (0 bytes)",
+        "garbage: 0 objects (0 bytes)",
+        "quarantined: 1",
+    ]
     assert "│ images/refs/im ┆ 2" in "\n".join(lines)
     assert main(["--repo", repository.path, "stats", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)

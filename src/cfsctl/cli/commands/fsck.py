@@ -14,6 +14,7 @@ from cfsctl.cli.render import format_json
 from cfsctl.errors import ExitCode, IntegrityError
 
 if TYPE_CHECKING:
+    from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
     from cfsctl.repository.repair_sources import RepairSource
 
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     "places",
     metavar="SOURCE",
     multiple=True,
-    help="With --repair: where to look for objects: another composefs repository, an OSTree repository, "
-    "or any directory. Repeatable.",
+    help="With --repair: where to look for objects: another composefs repository, an OSTree repository, also "
+    "by its URL, or any directory. Repeatable.",
 )
 @pass_session
 def command(
@@ -85,7 +86,7 @@ def _repair(session: Session, places: tuple[str, ...], *, as_json: bool) -> int:
     with session.open_repository() as repository, contextlib.ExitStack() as stack:
         report = repair_repository(
             repository,
-            [_open_source(stack, repository, place) for place in places],
+            [_open_source(stack, repository, place, session.progress) for place in places],
             lock_timeout_s=session.lock_timeout_s,
             content_checks=commit_checks(repository),
             reporter=session.progress,
@@ -100,8 +101,12 @@ def _repair(session: Session, places: tuple[str, ...], *, as_json: bool) -> int:
     return ExitCode.OK
 
 
-def _open_source(stack: contextlib.ExitStack, repository: Repository, place: str) -> RepairSource:
+def _open_source(
+    stack: contextlib.ExitStack, repository: Repository, place: str, reporter: Reporter
+) -> RepairSource:
     """Open a source as what it is: a repository of either kind, or just a directory."""
+    if "://" in place:
+        return _open_remote(stack, repository, place, reporter)
     from cfsctl.ostree.local import LocalSource  # noqa: PLC0415 - only here
     from cfsctl.ostree.local_repository import NotAnOstreeRepositoryError  # noqa: PLC0415 - the same
     from cfsctl.ostree.verify import OstreeRepairSource  # noqa: PLC0415 - the same
@@ -118,5 +123,17 @@ def _open_source(stack: contextlib.ExitStack, repository: Repository, place: str
             source = TreeSource(place)
     else:
         source = RepositorySource(place, repository.objects) if is_alike else TreeSource(place)
+    stack.callback(source.close)
+    return source
+
+
+def _open_remote(
+    stack: contextlib.ExitStack, repository: Repository, url: str, reporter: Reporter
+) -> RepairSource:
+    """Open an OSTree repository on a server; it is asked for objects by their names, and each is verified."""
+    from cfsctl.cli.connecting import DEFAULT_CONNECTION, open_source  # noqa: PLC0415 - only here
+    from cfsctl.ostree.verify import OstreeRepairSource  # noqa: PLC0415 - the same
+
+    source = OstreeRepairSource(repository, open_source(url, DEFAULT_CONNECTION), reporter)
     stack.callback(source.close)
     return source

@@ -37,7 +37,11 @@ def command(session: Session, *, as_json: bool) -> None:
 def _show(stats: Stats) -> None:
     click.echo(f"objects: {stats.objects} ({stats.bytes} bytes, {stats.allocated_bytes} allocated)")
     click.echo(f"images:  {stats.images}")
-    click.echo(f"streams: {stats.streams}")
+    compression = ""
+    if stats.stream_bytes and stats.stream_inline_bytes:
+        saved = 100 * (stats.stream_inline_bytes - stats.stream_bytes) // stats.stream_inline_bytes
+        compression = f", {stats.stream_inline_bytes} uncompressed: {saved} % saved"
+    click.echo(f"streams: {stats.streams} ({stats.stream_bytes} bytes{compression})")
     click.echo(f"garbage: {stats.garbage_objects} objects ({stats.garbage_bytes} bytes)")
     if stats.quarantined:
         click.echo(f"quarantined: {stats.quarantined}")
