@@ -8,6 +8,7 @@ nobody else uses it, checks first what it is going to write, and removes last.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +25,8 @@ from cfsctl.repository.names import REFS
 from cfsctl.repository.upgrade import CannotInferError, has_objects_directory, infer, upgrade
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cfsctl.progress import Reporter
 
 _DIRECTORY_MODE = 0o700
@@ -97,31 +100,55 @@ def init_repository(
         LockedError: Others use the repository and did not stop in time.
     """
     request = InitRequest(algorithm, erofs_version, insecure, ensure, reset_metadata)
-    _make_directory(path)
-    dirfd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with _made_directory(path) as dirfd:
         lock = RepositoryLock(dirfd, path, reporter)
         lock.share(lock_timeout_s)
         if reset_metadata:
             with lock.exclusive(lock_timeout_s):
                 return _reset(dirfd, request)
         return _ensure(dirfd, request) if ensure else _init(dirfd, request)
-    finally:
-        os.close(dirfd)
 
 
-def _make_directory(path: str) -> None:
-    parent = os.path.dirname(path.rstrip("/")) or ("/" if path.startswith("/") else ".")
-    os.makedirs(parent, exist_ok=True)
+@contextlib.contextmanager
+def _made_directory(path: str) -> Iterator[int]:
+    """Open a directory for the block, made with its parents where missing.
+
+    What was made and is empty goes again if the block fails.
+    """
+    made: list[str] = []
     try:
-        os.mkdir(path, _DIRECTORY_MODE)
-    except FileExistsError:
-        return
-    fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        _make_directories(path, made)
+        dirfd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield dirfd
+        finally:
+            os.close(dirfd)
+    except BaseException:
+        for directory in reversed(made):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
+        raise
+
+
+def _make_directories(path: str, made: list[str]) -> None:
+    """Make a directory and its parents, and note those that were missing, outermost first."""
+    missing = []
+    place = path.rstrip("/") or "/"
+    while not os.path.lexists(place):
+        missing.append(place)
+        place = os.path.dirname(place) or "."
+    for directory in reversed(missing):
+        try:
+            os.mkdir(directory, _DIRECTORY_MODE if directory == missing[0] else 0o777)
+        except FileExistsError:  # somebody else was faster
+            continue
+        made.append(directory)
+    for directory in missing:
+        fd = os.open(os.path.dirname(directory) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def _init(dirfd: int, request: InitRequest) -> InitStatus:

@@ -511,3 +511,18 @@ def test_objects_that_are_not_what_they_are_called(name: str, place: Path) -> No
     assert (done.returncode, done.stdout) == (16, "")
     assert json.loads(done.stderr)["kind"] == "invalid-data"
     assert view(place / "new") == before
+
+
+def init_without_room(place: Path, path: str) -> int:
+    command = ["prlimit", "--fsize=0", str(CFSCTL), "init", "--insecure", path]
+    done = subprocess.run(command, cwd=place, capture_output=True, check=False, env=environment())
+    return done.returncode
+
+
+def test_failed_init_leaves_no_directory(place: Path) -> None:
+    """Neither the repository's nor those above it, unless they were there or something is in them."""
+    (place / "there").mkdir()
+    before = view(place)
+    for path in ("new", "new/below/it/", "there", "there/new", "new/../other"):
+        assert init_without_room(place, path) == 1
+        assert view(place) == before
