@@ -28,7 +28,7 @@ from cfsctl.http.fetcher import (
     find_ca_file,
 )
 from cfsctl.http.process import ProcessLocal
-from cfsctl.http.retry import Backlog, compute_pause, find_other, raise_explained
+from cfsctl.http.retry import Backlog, compute_pause, find_other, may_resume, raise_explained
 from cfsctl.http.slot import DocumentSlot, Slot
 from cfsctl.http.window import Window
 
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from cfsctl.http.fetcher import Job, Limits, Options, Response
+    from cfsctl.http.slot import Partial
+
+    _Again = tuple[Job[Any], int, Partial | None]
+    """A job, the number of its next attempt, and what there is of its body."""
 
 T = TypeVar("T")
 
@@ -59,7 +63,7 @@ class _Line:
         self._window = Window(limits.connections, limits.connections_max)
         self._free: list[Slot] = []
         self._active: dict[object, Slot] = {}
-        self._backlog: Backlog[tuple[Job[Any], int]] = Backlog()
+        self._backlog: Backlog[_Again] = Backlog()
         self._is_protocol_known = False
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
@@ -110,9 +114,9 @@ class _Line:
             self._start(job, 1)
         return bool(active or backlog)
 
-    def _start(self, job: Job[Any], attempt: int) -> None:
+    def _start(self, job: Job[Any], attempt: int, partial: Partial | None = None) -> None:
         slot = self._free.pop() if self._free else self._make_slot()
-        slot.begin(job, attempt)
+        slot.begin(job, attempt, partial)
         self._active[slot.handle] = slot
         self._multi.add_handle(slot.handle)
         self._statistics.requests += 1
@@ -122,7 +126,7 @@ class _Line:
         handle = slot.handle
         self._multi.remove_handle(handle)
         del self._active[handle]
-        self._statistics.received_bytes += slot.received
+        self._statistics.received_bytes += slot.received - slot.offset
         slot.release()
         self._free.append(slot)
         if not self._is_protocol_known:
@@ -133,6 +137,7 @@ class _Line:
     def _settle(self, slot: Slot, error: BaseException) -> None:
         """Put a failed transfer into the backlog, or raise."""
         job, attempt = cast("Job[Any]", slot.job), slot.attempt
+        partial = slot.break_off() if isinstance(error, TransferError) and may_resume(error) else None
         self._retire(slot)
         if not isinstance(error, TransferError):
             raise error
@@ -141,13 +146,15 @@ class _Line:
             self._window.throttle(now_s)
         pause_s = compute_pause(error, attempt, self._limits)
         if pause_s is None:
+            if partial is not None:
+                partial.sink.abort()
             other = find_other(job, error)
             if other is None:
                 raise_explained(job, error)
-            self._backlog.add(now_s, (other, 1))
+            self._backlog.add(now_s, (other, 1, None))
             return
         self._statistics.retries += 1
-        self._backlog.add(now_s + pause_s, (job, attempt + 1))
+        self._backlog.add(now_s + pause_s, (job, attempt + 1, partial))
 
     def _wait(self) -> None:
         """Sleep until a socket is ready, libcurl has a timer, or something is to be tried again."""
@@ -170,7 +177,9 @@ class _Line:
     def _cancel(self) -> None:
         for slot in list(self._active.values()):
             self._retire(slot)
-        self._backlog = Backlog()
+        for _, _, partial in self._backlog.drain():
+            if partial is not None:
+                partial.sink.abort()
 
     def close(self) -> None:
         """Close all connections."""

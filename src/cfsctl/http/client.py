@@ -25,6 +25,7 @@ from cfsctl.http.fetcher import (
     HTTPStatusError,
     InvalidURLError,
     RedirectError,
+    ResumeError,
     TLSError,
     TooLargeError,
     TransferError,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from cfsctl.http.fetcher import Job, Limits, Options, Statistics
 
 _READ_BYTES: Final = 64 << 10
+_PARTIAL_CONTENT: Final = 206
+_ABOUT_RANGES: Final = frozenset({OK, _PARTIAL_CONTENT, 416})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _SENSITIVE_HEADERS: Final = frozenset({"authorization", "cookie"})
 """Header fields that are meant for one server."""
@@ -64,25 +67,41 @@ class Client:
         """Close all connections."""
         self._adapter.close()
 
-    def open(self, job: Job[Any]) -> requests.Response:
-        """Send the request and follow redirects; return an answer whose status is one the job wants."""
+    def open(self, job: Job[Any], offset: int = 0) -> requests.Response:
+        """Send the request and follow redirects; return an answer whose status is one the job wants.
+
+        Args:
+            job: What is wanted.
+            offset: Bytes of the body that are there already.
+
+        Raises:
+            ResumeError: The server does not send the rest.
+        """
         url = job.url
         document = job if isinstance(job, Document) else None
+        headers = document.headers if document else {"Range": f"bytes={offset}-"} if offset else None
         for _ in range(self._limits.redirects + 1):
-            response = self._send(url, job, document.headers if document else None)
+            response = self._send(url, job, headers)
             target = response.headers.get("location") if response.status_code in _REDIRECTS else None
             if target is None:
-                self._check_status(response, job, document)
+                self._check_status(response, job, document, offset)
                 return response
             response.close()
             url = _follow(url, target, job)
         raise RedirectError(f"more than {self._limits.redirects} redirects", job.url)
 
-    def _check_status(self, response: requests.Response, job: Job[Any], document: Document | None) -> None:
+    def _check_status(
+        self, response: requests.Response, job: Job[Any], document: Document | None, offset: int
+    ) -> None:
         status = response.status_code
         if document is not None and document.accepts(status):
             document.status = status
             document.answered.update((name.lower(), value) for name, value in response.headers.items())
+        elif offset and status in _ABOUT_RANGES:
+            start = response.headers.get("content-range", "").startswith(f"bytes {offset}-")
+            if status != _PARTIAL_CONTENT or not start:
+                response.close()
+                raise ResumeError("the server does not send the rest", job.url)
         elif status != OK:
             response.close()
             raise HTTPStatusError(job.url, status, parse_retry_after(response.headers.get("retry-after")))
@@ -145,10 +164,16 @@ class Client:
         certificate, key = self._options.client_certificate, self._options.client_key
         return certificate if certificate is None or key is None else (certificate, key)
 
-    def iter_body(self, response: requests.Response, job: Job[Any]) -> Iterator[bytes]:
-        """Yield the body as it comes, counted, timed and compared with the length that was announced."""
+    def iter_body(self, response: requests.Response, job: Job[Any], offset: int = 0) -> Iterator[bytes]:
+        """Yield the body as it comes, counted, timed and compared with the length that was announced.
+
+        Args:
+            response: The answer.
+            job: What is wanted; the limit is its own.
+            offset: Bytes of the body that were there already.
+        """
         expected = _find_length(response)
-        limit = job.limit_bytes
+        limit = None if job.limit_bytes is None else job.limit_bytes - offset
         if limit is not None and expected is not None and expected > limit:
             raise TooLargeError(job.url, limit)
         received = 0

@@ -92,6 +92,12 @@ class TruncatedBodyError(TransferError):
         super().__init__(f"the body is shorter than announced: {detail}", url)
 
 
+class ResumeError(TransferError):
+    """A transfer that could not go on where it had broken off, and has to begin anew."""
+
+    is_transient = True
+
+
 class TooLargeError(TransferError):
     """A body beyond the limit for what was asked for."""
 

@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar, cast
 
-from cfsctl.http.fetcher import FetchTimeoutError
+from cfsctl.http.fetcher import FetchTimeoutError, ResumeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cfsctl.errors import CfsError
     from cfsctl.http.fetcher import Job, Limits, TransferError
 
 T = TypeVar("T")
@@ -47,6 +48,18 @@ def find_other(job: Job[object], error: TransferError) -> Job[object] | None:
     """Return a job for the same thing from elsewhere, if the one that failed for good knows of one."""
     find = getattr(job, "find_other", None)
     return None if find is None else cast("Job[object] | None", find(error))
+
+
+def may_resume(error: TransferError) -> bool:
+    """Tell whether what has arrived before an error is worth keeping for the next attempt."""
+    return error.is_transient and not isinstance(error, ResumeError)
+
+
+def doubt(error: CfsError, url: str) -> ResumeError:
+    """Return the error for a body in two pieces that is refused: it may be those of two bodies."""
+    resumed = ResumeError(f"refused after it was put together from two answers: {error}", url)
+    resumed.__cause__ = error
+    return resumed
 
 
 def raise_explained(job: Job[object], error: TransferError) -> NoReturn:
@@ -97,6 +110,12 @@ class Backlog(Generic[T]):
         if not self._heap or self._heap[0][0] > now_s:
             return None
         return heapq.heappop(self._heap)[2]
+
+    def drain(self) -> list[T]:
+        """Return all things that wait, in no particular order, and keep none."""
+        things = [thing for _, _, thing in self._heap]
+        self._heap.clear()
+        return things
 
     def compute_wait(self, now_s: float) -> float | None:
         """Return the seconds until the next thing is due; None if nothing waits."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import errno
 import math
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import pycurl
 
+from cfsctl.errors import CfsError
 from cfsctl.http.document import Document
 from cfsctl.http.fetcher import (
     OK,
@@ -19,11 +20,13 @@ from cfsctl.http.fetcher import (
     FetchTimeoutError,
     HTTPStatusError,
     RedirectError,
+    ResumeError,
     TLSError,
     TooLargeError,
     TransferError,
     TruncatedBodyError,
 )
+from cfsctl.http.retry import doubt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +40,10 @@ _HTTP_SCHEMES: Final = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 
 # Numbers of libcurl that not every version of pycurl names.
 _E_HTTP2_STREAM: Final = 92
+_E_RANGE: Final = 33
+
+_PARTIAL_CONTENT: Final = 206
+_RANGE_NOT_SATISFIABLE: Final = 416
 
 _ERROR_TYPES: Final[dict[int, type[TransferError]]] = {
     pycurl.E_UNSUPPORTED_PROTOCOL: RedirectError,
@@ -51,6 +58,7 @@ _ERROR_TYPES: Final[dict[int, type[TransferError]]] = {
     pycurl.E_SEND_ERROR: ConnectFailedError,
     pycurl.E_RECV_ERROR: ConnectFailedError,
     _E_HTTP2_STREAM: ConnectFailedError,
+    _E_RANGE: ResumeError,
 }
 """What libcurl's errors are to us; `TransferError` for those that are not here."""
 
@@ -67,13 +75,26 @@ def _set_headers(handle: Any, headers: Mapping[str, str]) -> None:  # noqa: ANN4
     handle.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in headers.items()])
 
 
+class Partial(NamedTuple):
+    """The first part of a body that is too large to be fetched again for nothing.
+
+    Attributes:
+        sink: Has taken it.
+        received: Its size in bytes.
+    """
+
+    sink: BodySink[Any]
+    received: int
+
+
 class Slot:
     """One easy handle and the transfer on it.
 
     Attributes:
         job: What is being transferred; None when the slot is free.
         attempt: Which attempt this is, from 1.
-        received: Bytes of the body that were passed on, or refused.
+        offset: Bytes of the body that an earlier attempt has passed on.
+        received: Bytes of the body that were passed on, those included, or refused.
         failure: What a sink raised, or what we found wrong, during the transfer.
     """
 
@@ -90,6 +111,7 @@ class Slot:
         "failure",
         "handle",
         "job",
+        "offset",
         "received",
     )
 
@@ -105,6 +127,7 @@ class Slot:
         self._sink: BodySink[Any] | None = None
         self.job: Job[Any] | None = None
         self.attempt = 0
+        self.offset = 0
         self.received = 0
         self.failure: BaseException | None = None
         self.handle = self._make_handle()
@@ -149,8 +172,8 @@ class Slot:
             # Wait for the first connection to say whether it takes many requests at once.
             set_option(pycurl.PIPEWAIT, 1)
 
-    def begin(self, job: Job[Any], attempt: int) -> None:
-        """Make the handle ready for a transfer."""
+    def begin(self, job: Job[Any], attempt: int, partial: Partial | None = None) -> None:
+        """Make the handle ready for a transfer, or for the rest of one."""
         url = job.url
         handle = self.handle
         scheme = url[: url.index(":")].lower()
@@ -165,6 +188,27 @@ class Slot:
         self.job = job
         self.attempt = attempt
         self.received = 0
+        if partial is not None:
+            self._sink, self.received = partial
+            self.offset = self.received
+            handle.setopt(pycurl.RESUME_FROM_LARGE, self.offset)
+
+    def break_off(self) -> Partial | None:
+        """Return what has arrived of a large body, for the next attempt to go on from; the sink is its own.
+
+        Raises:
+            OSError: The sink cannot keep it.
+        """
+        sink = self._sink
+        if sink is None or self.failure is not None:
+            return None
+        if self._chunks:
+            try:
+                sink.write(self._take_held())
+            except CfsError:
+                return None
+        self._sink = None
+        return Partial(sink, self.received)
 
     def _write(self, chunk: bytes) -> int | None:
         """Take bytes from libcurl; returning 0 makes it stop."""
@@ -199,29 +243,40 @@ class Slot:
         return data
 
     def _accepts(self, status: int) -> bool:
-        return status == OK
+        return status == (_PARTIAL_CONTENT if self.offset else OK)
 
-    def _find_status_error(self) -> HTTPStatusError | None:
+    def _find_status_error(self) -> TransferError | None:
         status: int = self.handle.getinfo(pycurl.RESPONSE_CODE)
         if self._accepts(status):
             return None
+        if self.offset and status in {OK, _RANGE_NOT_SATISFIABLE}:
+            return ResumeError("the server does not send the rest", cast("Job[Any]", self.job).url)
         # Older pycurl does not pass on what the server asks for; then our own waits have to do.
         option: int | None = getattr(pycurl, "RETRY_AFTER", None)
         retry_after_s: int = 0 if option is None else self.handle.getinfo(option)
         return HTTPStatusError(cast("Job[Any]", self.job).url, status, float(retry_after_s) or None)
 
     def complete(self) -> Any:  # noqa: ANN401 - whatever the job's sink returns
-        """Return what the sink makes of the whole body."""
+        """Return what the sink makes of the whole body.
+
+        Raises:
+            ResumeError: It refuses a body that has come in two pieces.
+        """
         error = self._find_status_error()
         if error is not None:
             raise error
         sink = self._sink
         if sink is None:
             sink = self._sink = cast("Job[Any]", self.job).make_sink()
-        if self._chunks:
-            sink.write(self._take_held())
-        self._sink = None
-        return sink.finish()
+        try:
+            if self._chunks:
+                sink.write(self._take_held())
+            self._sink = None
+            return sink.finish()
+        except CfsError as refusal:
+            if not self.offset:
+                raise
+            raise doubt(refusal, cast("Job[Any]", self.job).url) from refusal
 
     def explain(self, code: int, message: str) -> BaseException:
         """Return the error for a failed transfer.
@@ -230,9 +285,11 @@ class Slot:
             code: libcurl's CURLE_* number.
             message: What libcurl says about it.
         """
-        if self.failure is not None:
-            return self.failure
         url = cast("Job[Any]", self.job).url
+        failure = self.failure
+        if failure is not None:
+            is_refused = isinstance(failure, CfsError) and not isinstance(failure, TransferError)
+            return doubt(cast("CfsError", failure), url) if self.offset and is_refused else failure
         if code in _SIZE_OR_STATUS_CODES:
             return self._find_status_error() or TooLargeError(url, self._limit or 0)
         if code in _TLS_CODES:
@@ -248,6 +305,9 @@ class Slot:
         self._chunks.clear()
         self.failure = None
         self.job = None
+        if self.offset:
+            self.offset = 0
+            self.handle.setopt(pycurl.RESUME_FROM_LARGE, 0)
 
 
 class DocumentSlot(Slot):
@@ -263,12 +323,17 @@ class DocumentSlot(Slot):
         self.handle.setopt(pycurl.HEADERFUNCTION, self._take_header)
         self.handle.setopt(pycurl.FAILONERROR, 0)  # would cost the connection
 
-    def begin(self, job: Job[Any], attempt: int) -> None:
+    def begin(self, job: Job[Any], attempt: int, partial: Partial | None = None) -> None:
         """Make the handle ready for a document."""
+        assert partial is None
         super().begin(job, attempt)
         assert isinstance(job, Document)
         self._document = job
         _set_headers(self.handle, {**self._options.headers, **job.headers})
+
+    def break_off(self) -> Partial | None:
+        """Return None: documents may change from one moment to the next, so they come whole."""
+        return None
 
     def _take_header(self, line: bytes) -> None:
         document = self._document

@@ -15,11 +15,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
+from cfsctl.errors import CfsError
 from cfsctl.http.client import Client
 from cfsctl.http.document import Document
 from cfsctl.http.fetcher import THROTTLING_STATUSES, HTTPStatusError, Statistics, TransferError
 from cfsctl.http.process import ProcessLocal
-from cfsctl.http.retry import Backlog, compute_pause, find_other, raise_explained
+from cfsctl.http.retry import Backlog, compute_pause, doubt, find_other, may_resume, raise_explained
 from cfsctl.http.window import Window
 
 if TYPE_CHECKING:
@@ -42,15 +43,26 @@ class _Attempt:
     Attributes:
         job: What is transferred.
         number: Which attempt this is, from 1.
+        offset: Bytes of the body that an earlier attempt has brought.
+        received: Bytes that the sink has taken, those included.
         sink: Where its body goes, once it has begun to stream; only the calling thread looks at it.
     """
 
-    __slots__ = ("job", "number", "sink")
+    __slots__ = ("job", "number", "offset", "received", "sink")
 
     def __init__(self, job: Job[Any], number: int) -> None:
         self.job = job
         self.number = number
+        self.offset = self.received = 0
         self.sink: BodySink[Any] | None = None
+
+    def again(self, *, resumes: bool) -> _Attempt:
+        """Return the next attempt, which takes over what there is if it resumes this one."""
+        following = _Attempt(self.job, self.number + 1)
+        if resumes and self.sink is not None:
+            following.offset = following.received = self.received
+            following.sink, self.sink = self.sink, None
+        return following
 
 
 class _Event(NamedTuple):
@@ -87,12 +99,20 @@ class _Run:
                 if event.failure is not None:
                     self._settle(event.attempt, event.failure)
                     continue
-                self._feed(event)
-                if event.is_last:
-                    self._window.count(1)
-                    self._active.discard(event.attempt)
+                try:
+                    self._feed(event)
+                    if not event.is_last:
+                        continue
                     sink, event.attempt.sink = event.attempt.sink, None
-                    yield cast("BodySink[T]", sink).finish()
+                    result = cast("BodySink[T]", sink).finish()
+                except CfsError as error:
+                    if not event.attempt.offset:
+                        raise
+                    self._settle(event.attempt, doubt(error, event.attempt.job.url))
+                    continue
+                self._window.count(1)
+                self._active.discard(event.attempt)
+                yield result
         finally:
             self._window.pause(time.monotonic())
             self._stop()
@@ -141,30 +161,33 @@ class _Run:
             attempt.sink = attempt.job.make_sink()
         if event.data:
             attempt.sink.write(event.data)
+            attempt.received += len(event.data)
 
     def _settle(self, attempt: _Attempt, error: BaseException) -> None:
         """Put a failed attempt into the backlog, or raise."""
         self._active.discard(attempt)
-        _abort(attempt)
         if not isinstance(error, TransferError):
+            _abort(attempt)
             raise error
         now_s = time.monotonic()
         if isinstance(error, HTTPStatusError) and error.status in THROTTLING_STATUSES:
             self._window.throttle(now_s)
         pause_s = compute_pause(error, attempt.number, self._limits)
         if pause_s is None:
+            _abort(attempt)
             other = find_other(attempt.job, error)
             if other is None:
                 raise_explained(attempt.job, error)
             self._backlog.add(now_s, _Attempt(other, 1))
             return
         self._statistics.retries += 1
-        self._backlog.add(now_s + pause_s, _Attempt(attempt.job, attempt.number + 1))
+        self._backlog.add(now_s + pause_s, attempt.again(resumes=may_resume(error)))
+        _abort(attempt)
 
     def _stop(self) -> None:
         """End the threads; what they are still reading is of no use to anyone."""
         self._stopped.set()
-        for attempt in self._active:
+        for attempt in (*self._active, *self._backlog.drain()):
             _abort(attempt)
         for _ in self._threads:
             self._tasks.put(None)
@@ -184,8 +207,8 @@ class _Run:
         job = attempt.job
         held: list[bytes] = []
         size = 0
-        with self._client.open(job) as response:
-            for chunk in self._client.iter_body(response, job):
+        with self._client.open(job, attempt.offset) as response:
+            for chunk in self._client.iter_body(response, job, attempt.offset):
                 if self._stopped.is_set():
                     return
                 held.append(chunk)
