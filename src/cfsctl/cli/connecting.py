@@ -10,12 +10,13 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from cfsctl.http.fetcher import Fetcher
+    from cfsctl.http.fetcher import Fetcher, Limits
     from cfsctl.ostree.remote import RemoteSource
     from cfsctl.ostree.summary_cache import SummaryCache
     from cfsctl.ostree.trust.policy import TrustPolicy
 
 _MAX_AUTH_BYTES = 4096
+_MAX_CONNECTIONS = 256
 
 F = TypeVar("F", bound="Callable[..., object]")
 
@@ -33,6 +34,7 @@ class ConnectionArguments(TypedDict):
     client_key: str | None
     summary_cache: str | None
     subset: str | None
+    connections: int | None
 
 
 DEFAULT_CONNECTION: ConnectionArguments = {
@@ -46,6 +48,7 @@ DEFAULT_CONNECTION: ConnectionArguments = {
     "client_key": None,
     "summary_cache": "",
     "subset": None,
+    "connections": None,
 }
 """Where no options say how a server is reached: the proxy is that of the environment."""
 
@@ -53,6 +56,13 @@ DEFAULT_CONNECTION: ConnectionArguments = {
 def connection_options(function: F) -> F:
     """Add the options of every command that fetches."""
     for decorate in (
+        click.option(
+            "--connections",
+            metavar="N",
+            type=click.IntRange(1, _MAX_CONNECTIONS),
+            help="Most connections to the server at the same time, but at least one for each process that "
+            "fetches. Default: each begins with 8, and uses up to 24 if the server is far away.",
+        ),
         click.option(
             "--subset",
             metavar="KEY",
@@ -154,15 +164,27 @@ def make_fetcher(arguments: ConnectionArguments, defaults: Mapping[str, str] | N
     headers = dict(_parse_header(text) for text in arguments["header"])
     proxy = arguments["proxy"] if arguments["proxy"] is not None else configured.get("proxy")
     return open_fetcher(
-        options=Options(
+        _bound(arguments["connections"]),
+        Options(
             headers=headers,
             proxies=environment_proxies() if proxy is None else _proxies(proxy),
             no_proxy="" if proxy is not None else read_variable("no_proxy"),
             ca_file=arguments["ca_file"] or configured.get("tls-ca-path"),
             client_certificate=arguments["client_certificate"] or configured.get("tls-client-cert-path"),
             client_key=arguments["client_key"] or configured.get("tls-client-key-path"),
-        )
+        ),
     )
+
+
+def _bound(connections: int | None) -> Limits | None:
+    """Return limits that keep all processes together within a number of connections."""
+    if connections is None:
+        return None
+    from cfsctl.http.fetcher import Limits  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.workers import default_worker_count  # noqa: PLC0415 - the same
+
+    each = max(1, connections // default_worker_count())
+    return Limits(connections=min(each, Limits().connections), connections_max=each)
 
 
 def _proxies(url: str) -> dict[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from cfsctl.workers import default_worker_count
 from tests.fakes.faulty_server import FaultyServer
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.certificates import make_certificate
@@ -98,3 +100,25 @@ def test_what_is_no_option(root: Path, options: tuple[str, ...], text: str) -> N
     done = pull(root, "http://127.0.0.1:1/", "x", *options)
     assert done.returncode == 2
     assert text in done.stderr
+
+
+def test_connections_are_bounded(tmp_path: Path) -> None:
+    origin = FakeOstreeRepository()
+    origin.commit({f"file-{number}": b"%d" % number for number in range(200)}, "x")
+    origin.write(tmp_path / "site")
+    used = {}
+    for options in ((), ("--connections=1",)):
+        shutil.rmtree(tmp_path / "store", ignore_errors=True)
+        make_repository(tmp_path / "store").close()
+        with FaultyServer(tmp_path / "site") as server:
+            done = pull(tmp_path / "site", server.url, "x", *options)
+            used[options] = {peer for path, peer in server.peers.items() if path.endswith(".filez")}
+        assert done.returncode == 0, done.stderr
+    assert len(used["--connections=1",]) <= default_worker_count() < len(used[()])
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "257", "many"])
+def test_numbers_of_connections_that_make_no_sense(number: str, root: Path) -> None:
+    done = pull(root, "http://127.0.0.1:1/r", "x", f"--connections={number}")
+    assert done.returncode == 2
+    assert "--connections" in done.stderr
