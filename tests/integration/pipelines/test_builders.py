@@ -60,6 +60,17 @@ def test_mkosi_script_makes_an_image(tree: Path, tmp_path: Path) -> None:
         assert sorted(repository.images()) == ["mkosi/image", "mkosi/system"]
 
 
+def test_mkosi_script_sets_times_as_mkosi_will(tree: Path, tmp_path: Path) -> None:
+    """mkosi does so after the script; what is older stays as old as it is."""
+    old, new = tree / "usr" / "lib" / "library.so", tree / "usr" / "link"
+    new.symlink_to("nowhere")
+    os.utime(old, (1000, 1000))
+    finalize("final", BUILDROOT=str(tree), OUTPUTDIR=str(tmp_path), SOURCE_DATE_EPOCH="86400")
+    assert (old.stat().st_mtime, new.lstat().st_mtime, tree.stat().st_mtime) == (1000, 86400, 86400)
+    with cfsctl.Repository.open(tmp_path / "composefs") as repository:
+        assert list(repository.diff("mkosi/image", f"dir:{tree}")) == []
+
+
 def test_mkosi_script_does_nothing_before_the_build(tree: Path, tmp_path: Path) -> None:
     finalize("build", BUILDROOT=str(tree), OUTPUTDIR=str(tmp_path))
     assert list(tmp_path.iterdir()) == [tree]
