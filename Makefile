@@ -43,7 +43,7 @@ tests: env
 
 # Build, install and use the packages; this needs a registry, and for the Debian package root.
 test-packages: env
-	tools/setup-debian.sh build-essential debhelper dh-python lintian debootstrap
+	tools/setup-debian.sh build-essential debhelper dh-python lintian debootstrap systemd systemd-container
 	$(PY) -m pytest -n 0 -m packages tests/packages
 
 # dist/cfsctl.pyz: one file that needs nothing but Python.
