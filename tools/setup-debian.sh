@@ -15,6 +15,8 @@ else
     want nginx nginx
     want erofs-utils fsck.erofs
     want fsverity fsverity
+    want flatpak flatpak
+    want gnupg gpg
     want attr setfattr
     want util-linux unshare
     want qemu-system-x86 qemu-system-x86_64

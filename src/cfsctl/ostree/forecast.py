@@ -96,8 +96,9 @@ class ForecastRun(PullRun):
         """Find out what `run` would do."""
         if self._find_here() is not None:
             return self._make_forecast(Estimate(0, 0), is_here=True)
-        if self._options.deltas is not None:
-            with contextlib.closing(self._make_delta_pull(self._options.deltas)) as delta:
+        deltas = self._usable_deltas
+        if deltas is not None:
+            with contextlib.closing(self._make_delta_pull(deltas)) as delta:
                 candidate = self._choose_delta(delta)
                 if candidate is not None:
                     what = candidate.superblock.description

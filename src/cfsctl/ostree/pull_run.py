@@ -259,9 +259,10 @@ class PullRun:
 
     def _use_delta(self, journal: PullJournal) -> None:
         """Let a delta make as many objects as it can, if there is one that costs less than they do."""
-        if self._options.deltas is None:
+        deltas = self._usable_deltas
+        if deltas is None:
             return
-        with contextlib.closing(self._make_delta_pull(self._options.deltas)) as delta:
+        with contextlib.closing(self._make_delta_pull(deltas)) as delta:
             self._delta_objects = delta.made.objects
             candidate = self._choose_delta(delta)
             for checksum, entry in delta.made.objects.items():
@@ -269,6 +270,11 @@ class PullRun:
             if candidate is not None:
                 workers = self._options.workers
                 self._delta_use = delta.run(self._plan, candidate, workers, journal.append)
+
+    @property
+    def _usable_deltas(self) -> DeltaStore | None:
+        """Where to look for deltas; for a part of a commit nowhere, since a delta makes all of it."""
+        return self._options.deltas if self._options.part is None else None
 
     def _make_delta_pull(self, deltas: DeltaStore) -> DeltaPull:
         from cfsctl.ostree.delta.apply import DeltaPull  # noqa: PLC0415 - many pulls have no delta
