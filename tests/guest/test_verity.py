@@ -14,6 +14,7 @@ import pytest
 
 from cfsctl.digest import Algorithm, object_path
 from cfsctl.fsverity.merkle import compute_digest
+from tests.support.archives import unpack_archive
 from tests.support.guest import Guest, require_guest
 from tests.support.programs import cfsctl
 
@@ -56,7 +57,7 @@ def steps(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Steps:
     guest = Guest(tmp_path_factory.mktemp("machine"))
     shutil.copytree(tree, guest.root / "tree", symlinks=True)
     with tarfile.open(PROJECT / "demo/repo.tar.xz") as archive:
-        archive.extractall(guest.root / "ostree", filter="data")
+        unpack_archive(archive, guest.root / "ostree")
     shutil.copy(Path(__file__).with_name("inside.py"), guest.root / "inside.py")
     damaged = compute_digest(LARGE, Algorithm.SHA512).hex()
     status, output = guest.run(f"python3 /inside.py {REF} {damaged}")

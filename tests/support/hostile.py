@@ -6,6 +6,8 @@ import csv
 import tarfile
 from pathlib import Path
 
+from tests.support.archives import unpack_archive
+
 HOSTILE = Path(__file__).parents[1] / "vectors/ostree/hostile"
 
 
@@ -18,5 +20,5 @@ def read_verdicts(name: str) -> dict[str, str]:
 def unpack_repositories(target: Path) -> Path:
     """Unpack the repositories into a directory, and return the one that holds them."""
     with tarfile.open(HOSTILE / "repos.tar.xz") as archive:
-        archive.extractall(target, filter="tar")
+        unpack_archive(archive, target)
     return target / "repos"

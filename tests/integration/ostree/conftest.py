@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.archives import unpack_archive
 from tests.support.repositories import make_repository
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ VECTORS = Path(__file__).parents[2] / "vectors"
 
 def unpack(archive: Path, target: Path) -> Path:
     with tarfile.open(archive) as tar:
-        tar.extractall(target, filter="tar")
+        unpack_archive(tar, target)
     return target
 
 
