@@ -25,15 +25,19 @@ class TrustArguments(TypedDict):
     remotes: str | None
 
 
+remotes_option = click.option(
+    "--remotes",
+    metavar="DIR",
+    help="Directory of *.conf files and keyrings of remotes, or an OSTree repository; the default is "
+    "/etc/ostree/remotes.d.",
+)
+"""Says where remotes are configured."""
+
+
 def trust_options(function: F) -> F:
     """Add the options that say which keys count, and which remote's configuration."""
     for decorate in (
-        click.option(
-            "--remotes",
-            metavar="DIR",
-            help="Directory of *.conf files and keyrings of remotes, or an OSTree repository; the default is "
-            "/etc/ostree/remotes.d.",
-        ),
+        remotes_option,
         click.option("--remote", metavar="NAME", help="Demand what this remote's configuration demands."),
         click.option("--collection-id", metavar="ID", help="Collection that the commit must be bound to."),
         click.option(
@@ -67,7 +71,7 @@ def load_policy(
     name = arguments["remote"]
     has_keys = bool(arguments["gpg_key"] or arguments["verify_key"])
     if remote is None and name is not None:
-        remote = find_remote(arguments, name)
+        remote = find_remote(name, arguments["remotes"])
     if remote is not None:
         if has_keys or arguments["collection_id"] is not None:
             raise click.UsageError("a remote's configuration and keys on the command line exclude each other")
@@ -91,8 +95,8 @@ def load_policy(
         raise click.UsageError(str(error)) from error
 
 
-def find_remote(arguments: TrustArguments, name: str) -> Remote:
-    """Return a configured remote."""
+def find_remote(name: str, directory: str | None) -> Remote:
+    """Return a configured remote, from a directory or where the system has them."""
     from cfsctl.ostree.trust.remotes import DEFAULT_DIRECTORY, load_remote  # noqa: PLC0415 - keeps --help quick
 
-    return load_remote(name, arguments["remotes"] or DEFAULT_DIRECTORY)
+    return load_remote(name, directory or DEFAULT_DIRECTORY)

@@ -59,6 +59,7 @@ def pull(
     also_bases: Sequence[Checksum] = (),
     requires_composefs_digest: bool = False,
     trust: TrustPolicy | None = None,
+    from_scratch: bool = False,
 ) -> PullResult:
     """Bring a commit into the repository, and make the tag of its ref name it.
 
@@ -78,6 +79,7 @@ def pull(
         also_bases: Further commits whose objects need not be fetched, asked from the last one on.
         subpaths: Pull only what is at these paths; what was pulled of the commit before stays.
         trust: What the commit has to prove; what a summary has to, its source sees to.
+        from_scratch: Take nothing from stored streams, so that one that is wrong is replaced.
 
     Returns:
         What was done. If a ref was given, its tag names the commit now, also if all was there before.
@@ -104,6 +106,7 @@ def pull(
         also_bases,
         requires_composefs_digest,
         trust,
+        from_scratch,
     )
     return PullRun(repository, source, *_resolve(source, ref_or_commit), options, reporter).run()
 

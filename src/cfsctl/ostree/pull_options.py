@@ -64,3 +64,4 @@ class PullOptions(NamedTuple):
     also_bases: Sequence[Checksum]
     requires_composefs_digest: bool
     trust: TrustPolicy | None
+    from_scratch: bool = False

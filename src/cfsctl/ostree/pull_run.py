@@ -100,6 +100,8 @@ class PullRun:
 
     def _find_here(self) -> CommitStream | None:
         """Return the commit if it is here as a whole; else take all that is here of it as bases."""
+        if self._options.from_scratch:
+            return None
         base = self._open_named_base()
         stored = self._stored.open(self._checksum)
         if stored is not None:
@@ -300,6 +302,8 @@ class PullRun:
 
     def _add_other(self, stream: CommitStream) -> None:
         """Take objects from another commit as well."""
+        if self._options.from_scratch:
+            return
         self._has_other = True
         self._plan.add_base(self._stored.as_base(stream))
 

@@ -12,7 +12,13 @@ from cfsctl.errors import CfsError, FormatError
 from cfsctl.repository.fsck_objects import CheckFailedError, describe_errno
 from cfsctl.repository.fsck_report import Tally
 from cfsctl.repository.images import map_file
-from cfsctl.repository.names import find_object_in, object_link_text, parse_object_link, ref_link_text
+from cfsctl.repository.names import (
+    find_entry_in,
+    find_object_in,
+    object_link_text,
+    parse_object_link,
+    ref_link_text,
+)
 from cfsctl.repository.refs import BlockedNameError
 
 if TYPE_CHECKING:
@@ -90,6 +96,7 @@ class LinkChecker:
         except FileNotFoundError:
             tally.broken_links += 1
             tally.find(f"broken-symlink: {path}", corrupts=kind)
+            self._note_unreadable(found.path, tally)
             object_id = find_object_in(found.text, self._algorithm)
             if object_id is not None and not self._objects.contains(object_id):
                 tally.missing.add(object_id)
@@ -97,6 +104,10 @@ class LinkChecker:
             self._note_unopened(path, error, tally)
         if self._is_deep:
             self._check_entry_text(found.path, found.text, tally)
+
+    def _note_unreadable(self, entry: str | None, tally: Tally) -> None:
+        if entry is not None and self._category.name == "streams":
+            tally.unreadable_streams.add(entry)
 
     def _note_unopened(self, path: str, error: OSError, tally: Tally) -> None:
         if error.errno == errno.ELOOP:
@@ -125,6 +136,7 @@ class LinkChecker:
         except FileNotFoundError:
             tally.broken_links += 1
             tally.find(f"broken-symlink: {path}")
+            self._note_unreadable(find_entry_in(found.text), tally)
             return
         except OSError as error:
             tally.find(f"stat-failed: {path}: {describe_errno(error)}")
@@ -162,6 +174,7 @@ class StreamInspector:
         except (CfsError, OSError) as error:
             text = f"stream-open-failed: {path}: Opening stream '{name}': {error}"
             tally.find(text, corrupts="streams")
+            tally.unreadable_streams.add(name)
             return
         with reader:
             for object_id in self._objects.find_missing(reader.object_refs):
@@ -180,6 +193,7 @@ class StreamInspector:
             return  # reported above
         except (CfsError, OSError) as error:
             tally.find(f"stream-read-failed: {path}: {error}", corrupts="streams")
+            tally.unreadable_streams.add(path.partition("/")[2])
         else:
             self._check_meaning(reader, path, tally)
         for oddity in reader.find_irregularities():
@@ -192,6 +206,7 @@ class StreamInspector:
             tally.find(f"stream-content-invalid: {path}: {problem}")
         if problems:
             tally.corrupted["streams"] = tally.corrupted.get("streams", 0) + 1
+            tally.unreadable_streams.add(path.partition("/")[2])
 
     def _size_of(self, object_id: ObjectID) -> int:
         status = self._objects.stat(object_id)

@@ -21,6 +21,7 @@ class Tally:
         findings: One line each, without the leading ``fsck: ``.
         damaged: Paths below ``objects`` of what is not what its name says, ``xx/name``.
         missing: Objects that something needs and that are not there.
+        unreadable_streams: Names of streams that something names and that cannot be read.
     """
 
     checked: dict[str, int] = field(default_factory=dict)
@@ -30,6 +31,7 @@ class Tally:
     findings: list[str] = field(default_factory=list)
     damaged: set[str] = field(default_factory=set)
     missing: set[ObjectID] = field(default_factory=set)
+    unreadable_streams: set[str] = field(default_factory=set)
 
     def count(self, kind: str, number: int = 1) -> None:
         """Count things that are looked at."""
@@ -58,6 +60,7 @@ class Tally:
         self.findings += other.findings
         self.damaged |= other.damaged
         self.missing |= other.missing
+        self.unreadable_streams |= other.unreadable_streams
 
 
 @dataclass(frozen=True, slots=True)

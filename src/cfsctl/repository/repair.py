@@ -3,7 +3,8 @@
     check ─▶ damaged objects go into quarantine ┐
       ▲      missing and damaged ones are       │ each verified by its digest, replaced by one rename
       │      restored from the sources          ┘
-      └───── links are set right ◀── a restored image or stream may show that more is missing
+      │      links are set right ◀── a restored image or stream may show that more is missing
+      └───── streams that still cannot be read are put in anew, as far as a source has them
 
 What is promised: nothing is deleted (see `cfsctl.repository.quarantine`), nothing is changed that is sound,
 and a repair that is killed leaves no more wrong than it found. It is alone in the repository.
@@ -48,6 +49,7 @@ class RepairReport(NamedTuple):
         quarantined: Paths below ``objects`` of what was put into quarantine.
         relinked: Links that were set right.
         lost: Objects that are missing, and that no source has.
+        streams: Names of streams that were put in anew, each with the place it came from.
     """
 
     before: FsckReport
@@ -56,6 +58,7 @@ class RepairReport(NamedTuple):
     quarantined: list[str]
     relinked: list[str]
     lost: list[ObjectID]
+    streams: dict[str, str]
 
     def lines(self) -> list[str]:
         """Return what was done and what is left as text."""
@@ -64,6 +67,7 @@ class RepairReport(NamedTuple):
             f"restored: objects/{object_path(object_id)} from {place}"
             for object_id, place in sorted(self.restored.items())
         ]
+        lines += [f"restored: streams/{name} from {place}" for name, place in sorted(self.streams.items())]
         lines += [f"relinked: {path}" for path in self.relinked]
         lines += [f"lost: objects/{object_path(object_id)}" for object_id in self.lost]
         return [*lines, *self.after.lines()]
@@ -75,6 +79,7 @@ class RepairReport(NamedTuple):
             "errors_before": self.before.findings,
             "quarantined": self.quarantined,
             "restored": {object_id.hex(): place for object_id, place in sorted(self.restored.items())},
+            "streams_restored": dict(sorted(self.streams.items())),
             "relinked": self.relinked,
             "lost": [object_id.hex() for object_id in self.lost],
         }
@@ -142,16 +147,20 @@ class _Repair:
         self._quarantined: list[str] = []
         self._relinked: list[str] = []
         self._lost: set[ObjectID] = set()
+        self._streams: dict[str, str] = {}
+        self._asked: set[str] = set()
 
     def run(self) -> RepairReport:
         before = self._check(metadata_only=False)
         if before.is_ok:
-            return RepairReport(before, before, {}, [], [], [])
+            return RepairReport(before, before, {}, [], [], [], {})
         # It may have said of the damaged ones that they were sound.
         forget_verified(self._repository.dirfd)
         trusting, self._objects.verifier = self._objects.verifier, _Distrust()
         try:
             self._repair(before.tally)
+            while self._restore_streams():
+                self._repair_missing()
         finally:
             self._objects.verifier = trusting
         self._repository.sync()
@@ -161,7 +170,8 @@ class _Repair:
             self._restored,
             self._quarantined,
             sorted(set(self._relinked)),
-            sorted(self._lost),
+            sorted(object_id for object_id in self._lost if not self._objects.contains(object_id)),
+            self._streams,
         )
 
     def _check(self, *, metadata_only: bool) -> FsckReport:
@@ -178,6 +188,10 @@ class _Repair:
         damaged = self._quarantine(sorted(tally.damaged))
         self._restore(tally.missing | damaged)
         self._remove_unrestored(damaged)
+        self._repair_missing()
+
+    def _repair_missing(self) -> None:
+        """Set links right and restore what is missing, until nothing more can be."""
         for _ in range(_MAX_ROUNDS):
             missing = set(self._relink())
             missing |= self._check(metadata_only=True).tally.missing
@@ -221,6 +235,30 @@ class _Repair:
                 left.discard(object_id)
         self._lost |= left
         self._repository.sync()
+
+    def _restore_streams(self) -> bool:
+        """Put in streams that cannot be read, asking the sources once for each; return whether any was."""
+        unreadable = self._check(metadata_only=True).tally.unreadable_streams
+        names = sorted(unreadable - self._asked)
+        self._asked.update(names)
+        restored = [name for name in names if self._restore_stream(name)]
+        return bool(restored)
+
+    def _restore_stream(self, name: str) -> bool:
+        old = self._find_object_of(name)
+        for source in self._sources:
+            if source.restore_stream(name, self._repository):
+                self._streams[name] = source.description
+                if old is not None and self._find_object_of(name) != old:
+                    self._lost.discard(old)  # nothing names it any more
+                return True
+        return False
+
+    def _find_object_of(self, name: str) -> ObjectID | None:
+        try:
+            return self._repository.streams.find(name)
+        except CfsError:
+            return None
 
     def _all_sources(self) -> Iterator[RepairSource]:
         yield from self._sources

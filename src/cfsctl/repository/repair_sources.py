@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cfsctl.digest import ObjectID
+    from cfsctl.repository.repository import Repository
 
 _COPY_BYTES: Final = 1 << 20
 _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -38,6 +39,17 @@ class RepairSource(Protocol):
         """Store what is here of the objects that are wanted; yield the ID of each that was stored.
 
         What cannot be read is left out.
+        """
+
+    def restore_stream(self, name: str, repository: Repository) -> bool:
+        """Put a stream into a repository anew, with all that it needs, if it is here.
+
+        Args:
+            name: Its content identifier. What the repository has of it cannot be read, or is nothing.
+            repository: The repository that is repaired, of which the caller has the lock.
+
+        Returns:
+            Whether the stream is there now.
         """
 
     def close(self) -> None:
@@ -100,6 +112,18 @@ class RepositorySource:
                     yield object_id
             finally:
                 os.close(fd)
+
+    def restore_stream(self, name: str, repository: Repository) -> bool:
+        """Copy the stream that is under this name there; see `RepairSource.restore_stream`."""
+        from cfsctl.repository.copying import copy_stream  # noqa: PLC0415 - few repairs come so far
+        from cfsctl.repository.repository import Repository as Opened  # noqa: PLC0415 - the same
+
+        try:
+            with Opened.open(self.description) as source:
+                copy_stream(source, repository, name)
+        except (CfsError, FileNotFoundError):
+            return False
+        return True
 
     def close(self) -> None:
         """Release all descriptors."""
@@ -165,6 +189,10 @@ class TreeSource:
                             yield from _open_for_a_while(directory, entry.name)
             finally:
                 os.close(directory)
+
+    def restore_stream(self, _name: str, _repository: Repository) -> bool:
+        """Have none: in a directory nothing says which stream a file is."""
+        return False
 
     def close(self) -> None:
         """Release all descriptors."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,9 +14,11 @@ import pytest
 from cfsctl.cli.app import main
 from cfsctl.digest import Algorithm, ObjectID, object_path
 from cfsctl.errors import ExitCode, IntegrityError
+from cfsctl.ostree.images import name_commit, store_images
 from cfsctl.ostree.local import LocalSource
 from cfsctl.ostree.pull import pull
 from cfsctl.ostree.refs import open_commit
+from cfsctl.ostree.trust.remotes import RemoteNotConfiguredError
 from cfsctl.ostree.verify import commit_checks
 from cfsctl.repository import LockedError, Repository
 from cfsctl.repository.fsck import check_repository
@@ -299,19 +302,148 @@ def test_content_of_commits_is_checked(store: Store, remote: Path) -> None:
     checks = commit_checks(store.repository)
     assert check_repository(store.repository, deep=True, content_checks=checks).findings == []
     name = f"ostree-commit-{commit.hex()}"
-    stream_id = store.repository.streams.find(name)
-    assert stream_id is not None
-    data = bytearray(store.path_of(stream_id).read_bytes())
-    refs = list(open_commit(store.repository, commit).object_refs)
-    one, two = (data.index(bytes(object_id)) for object_id in refs[:2])
-    size = len(refs[0])
-    data[one : one + size], data[two : two + size] = data[two : two + size], data[one : one + size]
-    store.repository.streams.link(name, store.repository.objects.ensure_bytes(bytes(data)).object_id)
+    swap_contents(store, name, list(open_commit(store.repository, commit).object_refs))
     assert check_repository(store.repository, deep=True).findings == []
     findings = check_repository(store.repository, deep=True, content_checks=checks).findings
     assert len(findings) == 2
     assert all(f"stream-content-invalid: streams/{name}: file object" in finding for finding in findings)
     assert run(store, "--deep") == ExitCode.CORRUPTION
+
+
+# Streams of commits, and their images
+
+
+def spoil_stream_object(store: Store, name: str, _refs: list[ObjectID]) -> None:
+    stream_id = store.repository.streams.find(name)
+    assert stream_id is not None
+    flip_bit(store.path_of(stream_id), 100)
+
+
+def remove_stream_object(store: Store, name: str, _refs: list[ObjectID]) -> None:
+    stream_id = store.repository.streams.find(name)
+    assert stream_id is not None
+    store.path_of(stream_id).unlink()
+
+
+def remove_entry(store: Store, name: str, _refs: list[ObjectID]) -> None:
+    (store.path / "streams" / name).unlink()
+
+
+def remove_everything(store: Store, name: str, refs: list[ObjectID]) -> None:
+    remove_stream_object(store, name, refs)
+    for object_id in refs:
+        store.path_of(object_id).unlink()
+
+
+def swap_contents(store: Store, name: str, refs: list[ObjectID]) -> None:
+    """Put a stream there that is sound as a stream, and whose table gives a file the content of another."""
+    stream_id = store.repository.streams.find(name)
+    assert stream_id is not None
+    data = bytearray(store.path_of(stream_id).read_bytes())
+    one, two = (data.index(bytes(object_id)) for object_id in refs[:2])
+    size = len(refs[0])
+    data[one : one + size], data[two : two + size] = data[two : two + size], data[one : one + size]
+    store.repository.streams.link(name, store.repository.objects.ensure_bytes(bytes(data)).object_id)
+
+
+STREAM_DAMAGE = {
+    "flipped byte": spoil_stream_object,
+    "missing object": remove_stream_object,
+    "missing entry": remove_entry,
+    "missing with all contents": remove_everything,
+    "wrong content under the right name": swap_contents,
+}
+
+
+@pytest.mark.parametrize("damage_stream", STREAM_DAMAGE.values(), ids=STREAM_DAMAGE)
+@pytest.mark.parametrize("kind", ["directory", "server", "configured"])
+def test_stream_of_a_commit_is_pulled_again(
+    store: Store,
+    remote: Path,
+    tmp_path: Path,
+    kind: str,
+    damage_stream: Callable[[Store, str, list[ObjectID]], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pulled = pull(store.repository, LocalSource(str(remote)), "main", workers=0)
+    name = f"ostree-commit-{pulled.commit.hex()}"
+    damage_stream(store, name, list(open_commit(store.repository, pulled.commit).object_refs))
+    assert run(store, "--deep") == ExitCode.CORRUPTION
+    capsys.readouterr()
+    (tmp_path / "nginx").mkdir()
+    with contextlib.ExitStack() as stack:
+        place = [str(remote)]
+        if kind != "directory":
+            place = [stack.enter_context(run_nginx(remote, tmp_path / "nginx")).url]
+        if kind == "configured":
+            (tmp_path / "o.conf").write_text(f'[remote "origin"]\nurl={place[0]}\ngpg-verify=false\n')
+            place = ["origin", "--remotes", str(tmp_path)]
+        assert run(store, "--repair", "--json", "--from", *place) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert list(document["streams_restored"]) == [name]
+    assert document["lost"] == []
+    checks = commit_checks(store.repository)
+    assert check_repository(store.repository, deep=True, content_checks=checks).findings == []
+    assert store.repository.streams.find("ostree/main") == pulled.stream_id
+
+
+def test_stream_that_no_source_has_stays_lost(
+    store: Store, remote: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server that answers with 404, one that does not answer, and another repository without the commit."""
+    pulled = pull(store.repository, LocalSource(str(remote)), "main", workers=0)
+    name = f"ostree-commit-{pulled.commit.hex()}"
+    remove_stream_object(store, name, [])
+    for place in (remote / "objects").rglob("*.commit"):
+        place.unlink()
+    (tmp_path / "nginx").mkdir()
+    with run_nginx(remote, tmp_path / "nginx") as nginx:
+        assert run(store, "--repair", "--from", nginx.url) == ExitCode.CORRUPTION
+        said = capsys.readouterr()
+        assert f"lost: objects/{object_path(pulled.stream_id)}" in said.out
+        assert f"cfsctl: {name} cannot be had from {nginx.url}/: " in said.err
+    assert run(store, "--repair", "--from", "http://127.0.0.1:1/x") == ExitCode.CORRUPTION
+    assert run(store, "--repair", "--from", str(store.copy)) == ExitCode.CORRUPTION
+    assert run(store, "--repair", "--from", str(store.files)) == ExitCode.CORRUPTION
+
+
+def test_stream_that_another_repository_has_in_another_form(
+    store: Store, remote: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There a record stands beside the commit, so its stream is another object."""
+    pulled = pull(store.repository, LocalSource(str(remote)), "main", workers=0)
+    name = f"ostree-commit-{pulled.commit.hex()}"
+    with make_repository(tmp_path / "other", store.repository.algorithm) as other:
+        twin = pull(other, LocalSource(str(remote)), "main", workers=0)
+        stream = open_commit(other, twin.commit)
+        objects = {checksum: found for checksum in stream if (found := stream.find(checksum))}
+        record = other.objects.ensure_bytes(b"record " * 20).object_id
+        images = store_images(other, stream)
+        name_commit(other, twin.commit, objects, images, record=record)
+        assert other.streams.find(name) != pulled.stream_id
+        object_file(other, pulled.stream_id).unlink()
+    remove_stream_object(store, name, [])
+    assert run(store, "--repair", "--from", str(tmp_path / "other")) == 0
+    assert f"restored: streams/{name} from {tmp_path / 'other'}\n" in capsys.readouterr().out
+    assert check_repository(store.repository, deep=True).findings == []
+
+
+def test_image_of_a_commit_is_made_again(
+    store: Store, remote: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the stream alone, without any source."""
+    pulled = pull(store.repository, LocalSource(str(remote)), "main", workers=0)
+    before = store.path_of(pulled.image_id).read_bytes()
+    flip_bit(store.path_of(pulled.image_id), 1100)
+    assert run(store, "--repair") == 0
+    path = object_path(pulled.image_id)
+    assert f"restored: objects/{path} from the commit that it is of\n" in capsys.readouterr().out
+    assert store.path_of(pulled.image_id).read_bytes() == before
+
+
+def test_remote_that_is_not_configured(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(RemoteNotConfiguredError, match="'nowhere' is not configured"):
+        run(store, "--repair", "--from", "nowhere", "--remotes", str(tmp_path))
 
 
 # The command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -11,12 +12,17 @@ from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.parameters import json_option
 from cfsctl.cli.partial_commits import find_partial_commits, partial_json, partial_lines
 from cfsctl.cli.render import format_json
+from cfsctl.cli.trusting import find_remote, remotes_option
 from cfsctl.errors import ExitCode, IntegrityError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
     from cfsctl.repository.repair_sources import RepairSource
+
+_REPAIR_HINT = "fsck --repair --from SOURCE restores what a source has; pulling again heals commits"
 
 
 @click.command("fsck")
@@ -33,9 +39,10 @@ if TYPE_CHECKING:
     "places",
     metavar="SOURCE",
     multiple=True,
-    help="With --repair: where to look for objects: another composefs repository, an OSTree repository, also "
-    "by its URL, or any directory. Repeatable.",
+    help="With --repair: where to look for what is lost: another composefs repository, an OSTree repository, "
+    "also by its URL or as the name of a configured remote, or any directory. Repeatable.",
 )
+@remotes_option
 @pass_session
 def command(
     session: Session,
@@ -45,17 +52,20 @@ def command(
     deep: bool,
     repair: bool,
     places: tuple[str, ...],
+    remotes: str | None,
 ) -> int:
     """Check that everything in the repository is there and is what its name says.
 
-    With --repair the exit status is 0 if nothing is wrong afterwards.
+    Objects that the kernel vouches for by fs-verity are read with --deep only, as are the contents of
+    streams, and of images more than the objects that they name. With --repair the exit status is 0 if nothing
+    is wrong afterwards.
     """
     if places and not repair:
         raise click.UsageError("--from needs --repair")
     if repair and metadata_only:
         raise click.UsageError("--repair reads the content of objects: it excludes --metadata-only")
     if repair:
-        return _repair(session, places, as_json=as_json)
+        return _repair(session, places, remotes, as_json=as_json)
     from cfsctl.ostree.verify import commit_checks  # noqa: PLC0415 - keeps --help quick
     from cfsctl.repository.fsck import check_repository  # noqa: PLC0415 - the same
 
@@ -75,18 +85,20 @@ def command(
     for line in (*report.lines(), *partial_lines(parts)):
         click.echo(line)
     if not report.is_ok:
-        raise IntegrityError("repository integrity check failed")
+        raise IntegrityError("repository integrity check failed", hint=_REPAIR_HINT)
     return ExitCode.OK
 
 
-def _repair(session: Session, places: tuple[str, ...], *, as_json: bool) -> int:
-    from cfsctl.ostree.verify import commit_checks  # noqa: PLC0415 - keeps --help quick
+def _repair(session: Session, places: tuple[str, ...], remotes: str | None, *, as_json: bool) -> int:
+    from cfsctl.ostree.repair_sources import CommitImageSource  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.verify import commit_checks  # noqa: PLC0415 - the same
     from cfsctl.repository.repair import repair_repository  # noqa: PLC0415 - the same
 
     with session.open_repository() as repository, contextlib.ExitStack() as stack:
+        sources = [_open_source(stack, repository, place, remotes, session.progress) for place in places]
         report = repair_repository(
             repository,
-            [_open_source(stack, repository, place, session.progress) for place in places],
+            [*sources, CommitImageSource(repository)],
             lock_timeout_s=session.lock_timeout_s,
             content_checks=commit_checks(repository),
             reporter=session.progress,
@@ -102,38 +114,45 @@ def _repair(session: Session, places: tuple[str, ...], *, as_json: bool) -> int:
 
 
 def _open_source(
-    stack: contextlib.ExitStack, repository: Repository, place: str, reporter: Reporter
+    stack: contextlib.ExitStack, repository: Repository, place: str, remotes: str | None, reporter: Reporter
 ) -> RepairSource:
-    """Open a source as what it is: a repository of either kind, or just a directory."""
+    """Open a source as what it is; a name is that of a directory if there is one, else that of a remote."""
     if "://" in place:
-        return _open_remote(stack, repository, place, reporter)
+        source = _open_url(repository, place, reporter)
+    elif "/" in place or os.path.lexists(place):
+        source = _open_directory(repository, place, reporter)
+    else:
+        remote = find_remote(place, remotes)
+        source = _open_url(repository, remote.url, reporter, remote.options)
+    stack.callback(source.close)
+    return source
+
+
+def _open_directory(repository: Repository, place: str, reporter: Reporter) -> RepairSource:
+    """Open a repository of either kind, or just a directory."""
     from cfsctl.ostree.local import LocalSource  # noqa: PLC0415 - only here
     from cfsctl.ostree.local_repository import NotAnOstreeRepositoryError  # noqa: PLC0415 - the same
-    from cfsctl.ostree.verify import OstreeRepairSource  # noqa: PLC0415 - the same
+    from cfsctl.ostree.repair_sources import OstreeRepairSource  # noqa: PLC0415 - the same
     from cfsctl.repository import NotARepositoryError, read_config  # noqa: PLC0415 - the same
     from cfsctl.repository.repair_sources import RepositorySource, TreeSource  # noqa: PLC0415 - the same
 
-    source: RepairSource
     try:
         is_alike = read_config(place, may_infer=False).algorithm is repository.algorithm
     except NotARepositoryError:
         try:
-            source = OstreeRepairSource(repository, LocalSource(place))
+            return OstreeRepairSource(repository, LocalSource(place), reporter)
         except NotAnOstreeRepositoryError:
-            source = TreeSource(place)
-    else:
-        source = RepositorySource(place, repository.objects) if is_alike else TreeSource(place)
-    stack.callback(source.close)
-    return source
+            return TreeSource(place)
+    return RepositorySource(place, repository.objects) if is_alike else TreeSource(place)
 
 
-def _open_remote(
-    stack: contextlib.ExitStack, repository: Repository, url: str, reporter: Reporter
+def _open_url(
+    repository: Repository, url: str, reporter: Reporter, configured: Mapping[str, str] | None = None
 ) -> RepairSource:
     """Open an OSTree repository on a server; it is asked for objects by their names, and each is verified."""
     from cfsctl.cli.connecting import DEFAULT_CONNECTION, open_source  # noqa: PLC0415 - only here
-    from cfsctl.ostree.verify import OstreeRepairSource  # noqa: PLC0415 - the same
+    from cfsctl.ostree.repair_sources import OstreeRepairSource  # noqa: PLC0415 - the same
 
-    source = OstreeRepairSource(repository, open_source(url, DEFAULT_CONNECTION), reporter)
-    stack.callback(source.close)
-    return source
+    return OstreeRepairSource(
+        repository, open_source(url, DEFAULT_CONNECTION, configured=configured), reporter
+    )

@@ -39,7 +39,7 @@ def command(
     from cfsctl.ostree.delta.remote import RemoteDeltas  # noqa: PLC0415 - keeps --help quick
 
     about_trust: TrustArguments = pick(TrustArguments.__annotations__, arguments)
-    remote = None if "://" in url else find_remote(about_trust, url)
+    remote = None if "://" in url else find_remote(url, about_trust["remotes"])
     trust = load_policy(about_trust, remote=remote, summary=verify_summary)
     source = open_source(
         url if remote is None else remote.url,
