@@ -81,5 +81,5 @@ def test_everything_comes_back(tmp_path: Path, transport: str) -> None:
     assert len(report["streams_restored"]) == 2
     assert report["lost"] == []
     assert objects_of(store) == before
-    with Repository.open(store) as repository:
+    with Repository.open(str(store)) as repository:
         assert check_repository(repository, deep=True).findings == []

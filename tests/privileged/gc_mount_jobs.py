@@ -139,19 +139,23 @@ def unknown_image() -> dict[str, object]:
     return {**result, "removed_afterwards": place.collect().objects_removed}
 
 
+def mount_erofs(source: str) -> None:
+    context = mountapi.fsopen("erofs")
+    mountapi.fsconfig_string(context, "source", source)
+    mountapi.fsconfig_create(context)
+    mount = mountapi.fsmount(context)
+    mountapi.move_mount(mount, "mnt")
+    os.close(mount)
+    os.close(context)
+
+
 def erofs(*, loop: bool) -> dict[str, object]:
     place = Place()
     source = str(object_file(place.repository, place.old).resolve())
     if loop:
         subprocess.run(["mount", "-t", "erofs", "-o", "ro,loop", source, "mnt"], check=True)
     else:
-        context = mountapi.fsopen("erofs")
-        mountapi.fsconfig_string(context, "source", source)
-        mountapi.fsconfig_create(context)
-        mount = mountapi.fsmount(context)
-        mountapi.move_mount(mount, "mnt")
-        os.close(mount)
-        os.close(context)
+        mount_erofs(source)
     result = place.summary(place.collect())
     mountapi.umount("mnt", mountapi.MNT_DETACH)
     return {**result, "removed_afterwards": place.collect().objects_removed}
@@ -200,7 +204,43 @@ def covered() -> dict[str, object]:
     return {**result, "removed_afterwards": place.collect().objects_removed}
 
 
+def detached(*, held: str, options: MountOptions | None = None) -> dict[str, object]:
+    """Only something that is open leads into the mount still."""
+    place = Place()
+    with place.mounted("im", options):
+        fd = os.open(f"mnt/{held}", os.O_RDONLY)
+    result = place.summary(place.collect())
+    if os.path.isdir(f"/proc/self/fd/{fd}"):
+        result["readable"] = read(f"/proc/self/fd/{fd}/file0")
+    else:
+        result["readable"] = os.read(fd, 3).decode()
+    os.close(fd)
+    return {**result, "removed_afterwards": place.collect().objects_removed}
+
+
+def detached_below_upper_layer() -> dict[str, object]:
+    os.mkdir("upper")
+    os.mkdir("work")
+    return detached(held="usr", options=MountOptions("im", writable_layer=WritableLayer("upper", "work")))
+
+
+def detached_from_elsewhere() -> dict[str, object]:
+    """A detached EROFS that is like no image is none of ours."""
+    place = Place()
+    Path("image").write_bytes(image_of(place.file, place.file, size=SIZE))
+    mount_erofs("image")
+    fd = os.open("mnt", os.O_RDONLY)
+    mountapi.umount("mnt", mountapi.MNT_DETACH)
+    result = place.collect()
+    os.close(fd)
+    return {"removed": result.objects_removed, "mounts": len(result.mounts)}
+
+
 JOBS = {
+    "detached": lambda: detached(held="usr"),
+    "detached_file": lambda: detached(held="usr/file0"),
+    "detached_below_upper_layer": detached_below_upper_layer,
+    "detached_from_elsewhere": detached_from_elsewhere,
     "by_moved_ref": by_moved_ref,
     "by_id": by_id,
     "writable": writable,

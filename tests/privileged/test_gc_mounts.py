@@ -55,6 +55,8 @@ def run(job: str, path: Path) -> dict[str, Any]:
         ("by_id", [[1, True]]),
         ("writable", [[2, False]]),
         ("covered", [[2, False]]),
+        ("detached", [[2, False]]),
+        ("detached_below_upper_layer", [[2, False]]),
     ],
 )
 def test_mounted_image_is_kept_until_it_is_unmounted(
@@ -93,3 +95,13 @@ def test_the_chain_begins_at_the_mount(tmp_path: Path) -> None:
     assert answer["steps"][0] == f"mount at {tmp_path}/mnt"
     assert answer["steps"][-1].startswith("objects/")
     assert answer["kept"] is False
+
+
+def test_open_file_of_a_detached_mount_stays_readable_without_its_object(tmp_path: Path) -> None:
+    answer = run("detached_file", tmp_path)
+    assert answer["readable"] == "old"
+    assert (answer["mounts"], answer["removed"]) == ([], 2)
+
+
+def test_detached_mount_from_elsewhere_is_none_of_ours(tmp_path: Path) -> None:
+    assert run("detached_from_elsewhere", tmp_path) == {"removed": 2, "mounts": 0}

@@ -1,13 +1,16 @@
 """What is mounted, in every mount namespace that this process may look into.
 
 Format: ``/proc/PID/mountinfo``, see proc_pid_mountinfo(5). It shows the mounts that are reachable from the
-process's root directory, so a namespace with processes in a chroot is read once for each root.
+process's root directory, so a namespace with processes in a chroot is read once for each root. A mount
+that was taken off its place while it was in use (``umount --lazy``), or has not been put in one, is in
+nobody's list: there the directories that processes have open must tell.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -72,23 +75,60 @@ def parse_mount(line: bytes, pid: int) -> Mount | None:
     )
 
 
-def iter_mounts(kinds: Collection[bytes]) -> Iterator[Mount]:
-    """Yield all mounts of some types of file system that can be seen, those of this process first.
+def iter_mounts() -> Iterator[Mount]:
+    """Yield all mounts that can be seen, those of this process first.
 
     A mount occurs once for each namespace and root directory that it is in. What vanishes meanwhile, and
     what this process may not look into, is left out.
     """
-    needles = [b"%b%b " % (_SEPARATOR, kind) for kind in kinds]
     for pid in _one_of_each_view():
         try:
             with open(f"/proc/{pid}/mountinfo", "rb") as stream:
                 while line := stream.readline(_MAX_LINE_BYTES):
-                    if any(needle in line for needle in needles):
-                        mount = parse_mount(line, pid)
-                        if mount is not None and mount.kind in kinds:
-                            yield mount
+                    mount = parse_mount(line, pid)
+                    if mount is not None:
+                        yield mount
         except OSError:  # the process has ended, or is none of ours
             continue
+
+
+class OpenDirectory(NamedTuple):
+    """A directory that a process works in or has open.
+
+    Attributes:
+        pid: The process.
+        path: What leads there from any namespace, as long as the process keeps it.
+        device: Device number of the file system it is on.
+    """
+
+    pid: int
+    path: str
+    device: int
+
+
+def iter_unlisted(listed: Collection[int]) -> Iterator[OpenDirectory]:
+    """Yield an open directory on each file system that is not listed, as far as this process may look.
+
+    Files alone do not count: what is open stays readable, whatever becomes of the names behind it.
+
+    Args:
+        listed: Device numbers of file systems that are known.
+    """
+    seen = set(listed)
+    for pid in [os.getpid(), *_other_processes(os.getpid())]:
+        try:
+            numbers = os.listdir(f"/proc/{pid}/fd")
+        except OSError:
+            continue
+        for name in ("root", "cwd", *[f"fd/{number}" for number in numbers]):
+            path = f"/proc/{pid}/{name}"
+            try:
+                status = os.stat(path)
+            except OSError:
+                continue
+            if status.st_dev not in seen and stat.S_ISDIR(status.st_mode):
+                seen.add(status.st_dev)
+                yield OpenDirectory(pid, path, status.st_dev)
 
 
 def _one_of_each_view() -> Iterator[int]:

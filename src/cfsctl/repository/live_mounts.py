@@ -12,6 +12,9 @@ So an overlay is asked for what the kernel passes on from the image below: its n
 inodes, and mode and mtime of its root. Every image of the repository that agrees in all four counts as
 mounted: perhaps one too many, never one too few. Where even that is not to be had, because changes go to
 an upper layer or the mount cannot be reached, every image may be the one.
+
+Of a mount that was detached while in use nothing is listed, and of its root nothing can be asked; there
+the numbers of blocks and inodes have to do.
 """
 
 from __future__ import annotations
@@ -23,18 +26,23 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import DigestFormatError, parse_object_id, parse_object_path
 from cfsctl.errors import CfsError
-from cfsctl.linux.mountinfo import Mount, find_mount_id, iter_mounts, split_options
-from cfsctl.linux.syscalls import RESOLVE_IN_ROOT, openat2
+from cfsctl.linux.mountinfo import Mount, find_mount_id, iter_mounts, iter_unlisted, split_options
+from cfsctl.linux.syscalls import RESOLVE_IN_ROOT, file_system_type, openat2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from cfsctl.digest import ObjectID
+    from cfsctl.linux.mountinfo import OpenDirectory
     from cfsctl.repository.objects import ObjectStore
 
 _EROFS: Final = b"erofs"
 _OVERLAY: Final = b"overlay"
 _LABEL: Final = "composefs:"
+_EROFS_MAGIC: Final = 0xE0F5E1E2
+_OVERLAY_MAGIC: Final = 0x794C7630
+"""Types of file systems to statfs(2), from linux/magic.h."""
+_DETACHED: Final = "(detached)"
 _COUNT_MASK: Final = (1 << 64) - 1
 
 
@@ -42,8 +50,8 @@ class LiveMount(NamedTuple):
     """A mount that uses the repository, or may do so.
 
     Attributes:
-        mountpoint: Where it is, in its namespace.
-        pid: A process of that namespace.
+        mountpoint: Where it is, in its namespace; ``(detached)`` if nowhere.
+        pid: A process of that namespace, or one that uses the detached mount.
         image_ids: The images that it may be of; empty if it is of none that is known, so that its files may
             be any objects.
         is_certain: Whether the kernel tells which image it is.
@@ -57,6 +65,8 @@ class LiveMount(NamedTuple):
     @property
     def where(self) -> str:
         """The mount point, with a process of its namespace if that is another one."""
+        if self.mountpoint == _DETACHED:
+            return f"{_DETACHED}, in use by process {self.pid}"
         here = os.stat("/proc/self/ns/mnt").st_ino
         try:
             is_here = os.stat(f"/proc/{self.pid}/ns/mnt").st_ino == here
@@ -82,15 +92,20 @@ def find_live_mounts(store: ObjectStore, image_ids: Iterable[ObjectID]) -> list[
         image_ids: All images of the repository.
     """
     found: dict[int, list[Mount]] = {}
-    for mount in iter_mounts((_EROFS, _OVERLAY)):
-        found.setdefault(mount.device, []).append(mount)
-    if not found:
+    listed: set[int] = set()
+    for mount in iter_mounts():
+        listed.add(mount.device)
+        if mount.kind in (_EROFS, _OVERLAY):
+            found.setdefault(mount.device, []).append(mount)
+    detached = list(iter_unlisted(listed))
+    if not found and not detached:
         return []
     try:
         finder = _Finder(store, image_ids)
     except FileNotFoundError:  # no objects, so nothing is mounted from here
         return []
     results = [finder.find(views) for views in found.values()]
+    results += [finder.find_detached(directory) for directory in detached]
     return sorted((live for live in results if live is not None), key=lambda live: live.mountpoint)
 
 
@@ -130,6 +145,28 @@ class _Finder:
         if is_ours or _hides_its_image(first):
             return LiveMount(mountpoint, first.pid, tuple(sorted(self._files.values())), is_certain=False)
         return None
+
+    def find_detached(self, directory: OpenDirectory) -> LiveMount | None:
+        """Return what is known about a file system of which only a directory that is open can be seen."""
+        try:
+            fd = os.open(directory.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:  # closed meanwhile
+            return None
+        try:
+            if os.fstat(fd).st_dev != directory.device:
+                return None
+            kind, counts = file_system_type(fd), _count(fd)
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+        if kind not in (_EROFS_MAGIC, _OVERLAY_MAGIC):
+            return None
+        alike = [image_id for image_id in self._files.values() if self._has(image_id, *counts)]
+        if kind == _OVERLAY_MAGIC and not alike:
+            # It may have an upper layer, of which the numbers are then.
+            alike = list(self._files.values())
+        return LiveMount(_DETACHED, directory.pid, tuple(sorted(alike)), is_certain=False) if alike else None
 
     # EROFS
 
@@ -190,9 +227,16 @@ class _Finder:
     # Images
 
     def _is(self, image_id: ObjectID, traits: _Traits) -> bool:
+        return self._find_traits_of(image_id) == traits
+
+    def _has(self, image_id: ObjectID, blocks: int, inodes: int) -> bool:
+        traits = self._find_traits_of(image_id)
+        return traits is not None and (traits.blocks, traits.inodes) == (blocks, inodes)
+
+    def _find_traits_of(self, image_id: ObjectID) -> _Traits | None:
         if image_id not in self._traits:
             self._traits[image_id] = self._read_traits(image_id)
-        return self._traits[image_id] == traits
+        return self._traits[image_id]
 
     def _read_traits(self, image_id: ObjectID) -> _Traits | None:
         """Return what an image would show of itself; None if it cannot be read, and so not be mounted."""
@@ -281,7 +325,12 @@ def _find_traits(views: list[Mount]) -> _Traits | None:
 
 
 def _measure(fd: int) -> _Traits:
-    sizes, root = os.statvfs(b"/proc/self/fd/%d" % fd), os.fstat(fd)
+    root = os.fstat(fd)
+    return _Traits(*_count(fd), stat.S_IMODE(root.st_mode), root.st_mtime_ns // 10**9)
+
+
+def _count(fd: int) -> tuple[int, int]:
+    """Return the numbers of blocks and of inodes of a file system, given any file of it."""
+    sizes = os.statvfs(b"/proc/self/fd/%d" % fd)
     # The kernel gives the most that there could be, and that less the inodes there are, as free ones.
-    inodes = (sizes.f_files - sizes.f_ffree) & _COUNT_MASK
-    return _Traits(sizes.f_blocks, inodes, stat.S_IMODE(root.st_mode), root.st_mtime_ns // 10**9)
+    return sizes.f_blocks, (sizes.f_files - sizes.f_ffree) & _COUNT_MASK

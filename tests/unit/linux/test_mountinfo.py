@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.linux.mountinfo import find_mount_id, iter_mounts, parse_mount, split_options, unescape
+from cfsctl.linux.mountinfo import (
+    find_mount_id,
+    iter_mounts,
+    iter_unlisted,
+    parse_mount,
+    split_options,
+    unescape,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LINE = rb"68 44 0:40 / /tmp/a\040b ro,relatime shared:1 - overlay composefs:x\134y ro,lowerdir+=/,datadir+=/o"
 
@@ -68,11 +79,21 @@ def test_options() -> None:
 
 
 def test_mounts_of_this_process() -> None:
-    mounts = list(iter_mounts((b"proc",)))
+    mounts = list(iter_mounts())
     assert any(mount.mountpoint == b"/proc" and mount.pid == os.getpid() for mount in mounts)
-    assert {mount.kind for mount in mounts} == {b"proc"}
     fd = os.open("/proc/self", os.O_PATH)
     assert find_mount_id(fd) in {mount.mount_id for mount in mounts}
     os.close(fd)
     assert find_mount_id(10**6) is None
-    assert list(iter_mounts(())) == []
+
+
+def test_open_directories_on_file_systems_that_are_not_listed(tmp_path: Path) -> None:
+    listed = {mount.device for mount in iter_mounts()} | {os.stat(tmp_path).st_dev}
+    fd = os.open(tmp_path, os.O_PATH)
+    try:
+        assert os.fstat(fd).st_dev not in {found.device for found in iter_unlisted(listed)}
+        found = [each for each in iter_unlisted(listed - {os.fstat(fd).st_dev}) if each.pid == os.getpid()]
+        assert [each.device for each in found] == [os.fstat(fd).st_dev]
+        assert os.stat(found[0].path).st_dev == os.fstat(fd).st_dev
+    finally:
+        os.close(fd)
