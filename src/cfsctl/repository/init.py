@@ -9,6 +9,7 @@ nobody else uses it, checks first what it is going to write, and removes last.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from cfsctl.progress import Reporter
 
 _DIRECTORY_MODE = 0o700
+_MAX_REMOVALS = 20
+"""How often the directory may vanish while it becomes a repository."""
+
 _CATEGORIES = ("streams", "images")
 
 
@@ -100,13 +104,29 @@ def init_repository(
         LockedError: Others use the repository and did not stop in time.
     """
     request = InitRequest(algorithm, erofs_version, insecure, ensure, reset_metadata)
+    for _ in range(_MAX_REMOVALS):
+        # Another one that fails at the same time takes the directory away that it has made, perhaps from us.
+        with contextlib.suppress(FileNotFoundError):
+            return _init_once(path, request, lock_timeout_s, reporter)
+    return _init_once(path, request, lock_timeout_s, reporter)
+
+
+def _init_once(
+    path: str, request: InitRequest, lock_timeout_s: float | None, reporter: Reporter
+) -> InitStatus:
     with _made_directory(path) as dirfd:
         lock = RepositoryLock(dirfd, path, reporter)
         lock.share(lock_timeout_s)
-        if reset_metadata:
-            with lock.exclusive(lock_timeout_s):
-                return _reset(dirfd, request)
-        return _ensure(dirfd, request) if ensure else _init(dirfd, request)
+        try:
+            if request.reset_metadata:
+                with lock.exclusive(lock_timeout_s):
+                    return _reset(dirfd, request)
+            return _ensure(dirfd, request) if request.ensure else _init(dirfd, request)
+        except OSError as error:
+            # What a file system says of a directory that is no more differs from one to the other.
+            if os.fstat(dirfd).st_nlink == 0:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+            raise
 
 
 @contextlib.contextmanager

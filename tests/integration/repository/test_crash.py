@@ -250,6 +250,8 @@ def test_interrupted_anywhere(place: Path, name: str, number: int | None) -> Non
             break
         assert code in {0, KILLED if number is None else FAILED}
         check_sound(path, may_have_leftovers=may_have_leftovers)
+        if make is make_nothing and code == FAILED:
+            assert not (path / "a").exists() or (find_repository(path) / "meta.json").exists()
         for ref, text in names(path).items():
             assert text in {before.get(ref), after.get(ref)}
         operation(path)

@@ -191,6 +191,27 @@ def test_two_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert view(tmp_path) == {"meta.json": "219"}
 
 
+def test_directory_that_another_one_removes_as_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It made the directory, which is empty still when it gives up."""
+    path, removals = tmp_path / "a" / "r", 3
+    read = metafile.read_metadata
+
+    def remove_first(dirfd: int) -> metafile.Metadata | None:
+        nonlocal removals
+        if removals:
+            removals -= 1
+            path.rmdir()
+            path.parent.rmdir()
+        return read(dirfd)
+
+    monkeypatch.setattr("cfsctl.repository.init.read_metadata", remove_first)
+    assert init(path) is InitStatus.CREATED
+    assert removals == 0
+    assert list(view(path)) == ["meta.json"]
+
+
 # Old repositories
 
 
