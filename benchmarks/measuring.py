@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -48,17 +49,22 @@ def measure(command: str, niceness: int) -> Run:
         stdout=subprocess.DEVNULL,
         env=environment,
         start_new_session=True,
-        preexec_fn=lambda: set_niceness(niceness),  # noqa: PLW1509 - there are no threads
+        preexec_fn=lambda: set_niceness(niceness),  # noqa: PLW1509 - the sampler of the run before has ended
     )
-    peak = 0.0
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            break
-        peak = max(peak, memory_of_session(process.pid))
-        time.sleep(SAMPLE_PAUSE_S)
+    samples = [0.0]
+    has_ended = threading.Event()
+
+    def sample() -> None:
+        while not has_ended.wait(SAMPLE_PAUSE_S):
+            samples.append(memory_of_session(process.pid))
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - start
+    has_ended.set()
+    sampler.join()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"failed with {process.returncode}: {command}")
-    return Run(wall, usage.ru_utime + usage.ru_stime, peak)
+    return Run(wall, usage.ru_utime + usage.ru_stime, max(samples))

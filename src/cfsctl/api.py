@@ -498,12 +498,13 @@ def _open_source(
             check_local_refs(trust, [ref])
         return LocalSource(where), None
     from cfsctl.http import open_fetcher  # noqa: PLC0415 - brings a client along
-    from cfsctl.http.fetcher import Options  # noqa: PLC0415 - the same
+    from cfsctl.http.fetcher import Limits, Options  # noqa: PLC0415 - the same
     from cfsctl.http.proxies import environment_proxies, read_variable  # noqa: PLC0415 - the same
     from cfsctl.ostree.delta.remote import RemoteDeltas  # noqa: PLC0415 - the same
     from cfsctl.ostree.remote import RemoteSource  # noqa: PLC0415 - the same
+    from cfsctl.workers import default_worker_count  # noqa: PLC0415 - the same
 
     if connection is None:
         connection = Options(proxies=environment_proxies(), no_proxy=read_variable("no_proxy"))
-    source = RemoteSource(where, open_fetcher(options=connection), trust)
+    source = RemoteSource(where, open_fetcher(Limits.shared(default_worker_count()), connection), trust)
     return source, RemoteDeltas(source)

@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from cfsctl.http.fetcher import Fetcher, Limits
+    from cfsctl.http.fetcher import Fetcher
     from cfsctl.ostree.remote import RemoteSource
     from cfsctl.ostree.summary_cache import SummaryCache
     from cfsctl.ostree.trust.policy import TrustPolicy
@@ -61,7 +61,7 @@ def connection_options(function: F) -> F:
             metavar="N",
             type=click.IntRange(1, _MAX_CONNECTIONS),
             help="Most connections to the server at the same time, but at least one for each process that "
-            "fetches. Default: each begins with 8, and uses up to 24 if the server is far away.",
+            "fetches. Default: each begins with 8, and all together use up to 64 if the server is far away.",
         ),
         click.option(
             "--subset",
@@ -157,14 +157,15 @@ def make_fetcher(arguments: ConnectionArguments, defaults: Mapping[str, str] | N
         defaults: Options of a configured remote, which those of the command line go before.
     """
     from cfsctl.http import open_fetcher  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.http.fetcher import Options  # noqa: PLC0415 - the same
+    from cfsctl.http.fetcher import MAX_CONNECTIONS, Limits, Options  # noqa: PLC0415 - the same
     from cfsctl.http.proxies import environment_proxies, read_variable  # noqa: PLC0415 - the same
+    from cfsctl.workers import default_worker_count  # noqa: PLC0415 - the same
 
     configured = defaults or {}
     headers = dict(_parse_header(text) for text in arguments["header"])
     proxy = arguments["proxy"] if arguments["proxy"] is not None else configured.get("proxy")
     return open_fetcher(
-        _bound(arguments["connections"]),
+        Limits.shared(default_worker_count(), arguments["connections"] or MAX_CONNECTIONS),
         Options(
             headers=headers,
             proxies=environment_proxies() if proxy is None else _proxies(proxy),
@@ -174,17 +175,6 @@ def make_fetcher(arguments: ConnectionArguments, defaults: Mapping[str, str] | N
             client_key=arguments["client_key"] or configured.get("tls-client-key-path"),
         ),
     )
-
-
-def _bound(connections: int | None) -> Limits | None:
-    """Return limits that keep all processes together within a number of connections."""
-    if connections is None:
-        return None
-    from cfsctl.http.fetcher import Limits  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.workers import default_worker_count  # noqa: PLC0415 - the same
-
-    each = max(1, connections // default_worker_count())
-    return Limits(connections=min(each, Limits().connections), connections_max=each)
 
 
 def _proxies(url: str) -> dict[str, str]:

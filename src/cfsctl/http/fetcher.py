@@ -123,6 +123,10 @@ class InvalidURLError(FetchError):
     exit_code = ExitCode.USAGE
 
 
+MAX_CONNECTIONS = 64
+"""Connections that all processes of a pull have at most, unless the user says otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How far a fetcher goes; the defaults are those of libostree where it has one.
@@ -159,6 +163,17 @@ class Limits:
     backoff_max_s: float = 15.0
     retry_after_max_s: float = 60.0
     hold_bytes: int = 256 << 10
+
+    @classmethod
+    def shared(cls, processes: int, connections: int = MAX_CONNECTIONS) -> Limits:
+        """Return limits for each of several processes that fetch at the same time.
+
+        Args:
+            processes: How many they are, at least 1.
+            connections: What they may have together; each may have one in any case.
+        """
+        each = max(1, connections // processes)
+        return cls(connections=min(each, cls().connections), connections_max=each)
 
 
 @dataclass(frozen=True, slots=True)

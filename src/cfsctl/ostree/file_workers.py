@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Note: TypeAlias = Callable[[Checksum, bytes, ObjectID | None], None]
 
 MIN_BATCH: Final = 16
-MAX_BATCH: Final = 256
+MAX_BATCH: Final = 512
 """Files of a batch. A transfer of many small objects needs many of them in flight."""
 
 _SHARES: Final = 4

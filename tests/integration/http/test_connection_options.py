@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cfsctl.http.fetcher import Limits
 from cfsctl.workers import default_worker_count
 from tests.fakes.faulty_server import FaultyServer
 from tests.fakes.ostree_repository import FakeOstreeRepository
@@ -115,6 +116,12 @@ def test_connections_are_bounded(tmp_path: Path) -> None:
             used[options] = {peer for path, peer in server.peers.items() if path.endswith(".filez")}
         assert done.returncode == 0, done.stderr
     assert len(used["--connections=1",]) <= default_worker_count() < len(used[()])
+
+
+def test_processes_share_what_they_may_have() -> None:
+    assert [Limits.shared(count).connections_max for count in (1, 2, 8, 100)] == [64, 32, 8, 1]
+    assert Limits.shared(2, 6) == Limits(connections=3, connections_max=3)
+    assert Limits.shared(2, 100) == Limits(connections=8, connections_max=50)
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "257", "many"])
