@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cfsctl.digest import Algorithm, Checksum, ObjectID
 from cfsctl.errors import DigestMismatchError, FormatError
-from cfsctl.ostree.commit_stream import CommitStream, write_commit_stream
+from cfsctl.ostree.commit_stream import IMAGE_REF, CommitStream, write_commit_stream
 from cfsctl.ostree.to_tree import commit_to_filesystem
 from cfsctl.splitstream import SplitstreamReader
 from tests.fakes.object_store import MemoryStore
@@ -32,14 +32,16 @@ def test_what_is_written_is_read(
     checksum = checksum_of(commit)
     objects[checksum] = (commit, None)
     store = MemoryStore(Algorithm.SHA256)
-    object_id = write_commit_stream(store, Algorithm.SHA256, checksum, objects, image)
+    refs = {} if image is None else {IMAGE_REF: image}
+    object_id = write_commit_stream(store, Algorithm.SHA256, checksum, objects, lambda: refs)
     reader = SplitstreamReader(store.objects[object_id], Algorithm.SHA256)
     stream = CommitStream.read(reader)
     assert stream.checksum == checksum
     assert stream.image == image
     assert {name: stream.find(name) for name in stream} == objects
     assert list(stream) == sorted(objects)
-    again = write_commit_stream(store, Algorithm.SHA256, checksum, dict(reversed(objects.items())), image)
+    turned = dict(reversed(objects.items()))
+    again = write_commit_stream(store, Algorithm.SHA256, checksum, turned, lambda: refs)
     assert again == object_id
 
 

@@ -103,7 +103,7 @@ def commit_image_tree(
         images = store_images_of(repository, filesystem)
     else:
         images = store_images(repository, CollectedCommit(checksum, commit, tree.objects))
-    stream_id = name_commit(repository, checksum, tree.objects, images, tag)
+    stream_id = name_commit(repository, checksum, tree.objects, lambda: images, tag)
     return CommitResult(checksum, stream_id, tree.left_out)
 
 

@@ -34,7 +34,7 @@ from cfsctl.ostree.objects import CHECKSUM_SIZE, Commit, ObjectKind, OstreeObjec
 from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from cfsctl.digest import Algorithm, ObjectID
     from cfsctl.splitstream import ObjectSink, SplitstreamReader
@@ -285,8 +285,7 @@ def write_commit_stream(
     algorithm: Algorithm,
     commit: Checksum,
     objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
-    image: ObjectID | None = None,
-    named_refs: Mapping[str, ObjectID] | None = None,
+    find_refs: Callable[[], Mapping[str, ObjectID]] = dict,
     content_type: ContentType = ContentType.OSTREE_COMMIT,
 ) -> ObjectID:
     """Store a commit.
@@ -298,8 +297,8 @@ def write_commit_stream(
         algorithm: The repository's algorithm.
         commit: Name of the commit, one of `objects`.
         objects: What the commit needs and nothing else: data, and the ID of content that is an object.
-        image: The commit's image, or None.
-        named_refs: Further objects to keep alive, by name.
+        find_refs: Called when all else has been compressed: returns the objects to keep alive, by name; the
+            commit's image is `IMAGE_REF`.
         content_type: Tells a whole commit from a partial one, of which `objects` lacks something.
 
     Returns:
@@ -317,10 +316,6 @@ def write_commit_stream(
         raise ValueError(f"commit {commit.hex()} is not among its objects")
     checksums = sorted(objects)
     with SplitstreamWriter(sink, algorithm, content_type) as writer:
-        for name, kept in (named_refs or {}).items():
-            writer.add_named_ref(name, kept)
-        if image is not None:
-            writer.add_named_ref(IMAGE_REF, image)
         numbers = [
             NO_OBJECT if (object_id := objects[checksum][1]) is None else writer.add_object_ref(object_id)
             for checksum in checksums
@@ -333,6 +328,8 @@ def write_commit_stream(
         writer.write_inline(places)
         for batch in _iter_data(checksums, objects):
             writer.write_inline(batch)
+        for name, object_id in find_refs().items():
+            writer.add_named_ref(name, object_id)
         return writer.finish()
 
 

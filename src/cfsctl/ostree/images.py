@@ -193,7 +193,9 @@ def _replace_image(
     if image == old:
         return image
     objects = stream.as_dict()
-    name_commit(repository, stream.checksum, objects, images, detached=stream.detached, record=stream.record)
+    name_commit(
+        repository, stream.checksum, objects, lambda: images, detached=stream.detached, record=stream.record
+    )
     if old is not None:
         reporter(
             Message(
@@ -208,7 +210,7 @@ def name_commit(
     repository: Repository,
     checksum: Checksum,
     objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
-    images: Mapping[FormatVersion, ObjectID],
+    images: Callable[[], Mapping[FormatVersion, ObjectID]],
     tag: str | None = None,
     sync: Callable[[], None] | None = None,
     detached: ObjectID | None = None,
@@ -217,10 +219,10 @@ def name_commit(
     """Store a commit's stream, make everything durable, and only then name images, stream and tag.
 
     Args:
-        repository: Where; contents and images are stored there already.
+        repository: Where; contents are stored there already.
         checksum: The commit.
         objects: All of its objects, as `write_commit_stream` takes them.
-        images: Its images by format.
+        images: Called once, when the rest of the stream is there; returns its images by format.
         tag: The stream ref to move to it, or None.
         sync: Makes everything durable; None is the repository's barrier.
         detached: The object that is its detached metadata, or None.
@@ -238,7 +240,7 @@ def store_stream(
     repository: Repository,
     checksum: Checksum,
     objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
-    images: Mapping[FormatVersion, ObjectID],
+    images: Callable[[], Mapping[FormatVersion, ObjectID]],
     detached: ObjectID | None,
     record: ObjectID | None,
     *,
@@ -251,7 +253,7 @@ def store_stream(
         repository: See there, as for the others.
         checksum: The commit.
         objects: Its objects.
-        images: Its images by format.
+        images: Returns its images by format.
         detached: Its detached metadata, or None.
         record: What is known of its signatures, or None.
         sync: Makes everything durable; None is the repository's barrier.
@@ -261,18 +263,27 @@ def store_stream(
         The ID of the splitstream object.
     """
     default = repository.erofs_versions[0]
-    named = {
-        named_ref_of(version, default): image for version, image in images.items() if version is not default
-    }
-    if detached is not None:
-        named[DETACHED_REF] = detached
-    if record is not None:
-        named[RECORD_REF] = record
+
+    def find_refs() -> dict[str, ObjectID]:
+        made = images()
+        # The order of the original, which is that of the references in the stream.
+        refs = {
+            named_ref_of(version, default): image for version, image in made.items() if version is not default
+        }
+        if detached is not None:
+            refs[DETACHED_REF] = detached
+        if record is not None:
+            refs[RECORD_REF] = record
+        refs[IMAGE_REF] = made[default]
+        linked.extend(made.values())
+        return refs
+
+    linked: list[ObjectID] = []
     stream_id = write_commit_stream(
-        repository.objects, repository.algorithm, checksum, objects, images[default], named, content_type
+        repository.objects, repository.algorithm, checksum, objects, find_refs, content_type
     )
     (sync or repository.sync)()
-    for image in images.values():
+    for image in linked:
         repository.images.link(image)
     return stream_id
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cfsctl.errors import CfsError
-from cfsctl.ostree.commit_stream import CommitStream, write_commit_stream
+from cfsctl.ostree.commit_stream import IMAGE_REF, CommitStream, write_commit_stream
 from cfsctl.ostree.images import store_stream
 from cfsctl.ostree.part_tags import PART_DIRECTORY, list_parts, partial_name
 from cfsctl.ostree.refs import (
@@ -60,8 +60,8 @@ def save_partial(
         repository.algorithm,
         checksum,
         objects,
-        image,
-        content_type=ContentType.OSTREE_PARTIAL,
+        lambda: {} if image is None else {IMAGE_REF: image},
+        ContentType.OSTREE_PARTIAL,
     )
     repository.sync()
     repository.streams.link(partial_name(checksum), stream_id)
@@ -91,7 +91,13 @@ def store_part(
         The ID of the splitstream object.
     """
     stream_id = store_stream(
-        repository, checksum, objects, images, detached, record, content_type=ContentType.OSTREE_PARTIAL
+        repository,
+        checksum,
+        objects,
+        lambda: images,
+        detached,
+        record,
+        content_type=ContentType.OSTREE_PARTIAL,
     )
     name = escape_tag(checksum.hex() if tag is None else tag)
     repository.streams.link(partial_name(checksum), stream_id, f"{PART_DIRECTORY}/{name}")

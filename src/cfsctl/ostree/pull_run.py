@@ -11,6 +11,7 @@ from cfsctl.ostree.collected import CollectedCommit
 from cfsctl.ostree.delta.use import DeltaUse
 from cfsctl.ostree.detached import check_detached, read_detached, store_detached
 from cfsctl.ostree.file_workers import FileWorkers
+from cfsctl.ostree.image_maker import ImageMaker
 from cfsctl.ostree.images import ensure_image, name_commit, store_images
 from cfsctl.ostree.journal import PullJournal
 from cfsctl.ostree.objects import parse_commit
@@ -32,6 +33,7 @@ from cfsctl.progress import Advanced, Done, Message, Started, Unit
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.erofs.format import FormatVersion
     from cfsctl.ostree.commit_stream import CommitStream
     from cfsctl.ostree.delta.apply import Candidate, DeltaPull
     from cfsctl.ostree.delta.store import DeltaStore
@@ -204,7 +206,9 @@ class PullRun:
         if (detached, record) != (stored.detached, stored.record):
             objects = {checksum: found for checksum in stored if (found := stored.find(checksum))}
             images = store_images(self._repository, stored, self._options.xattr_names)
-            name_commit(self._repository, self._checksum, objects, images, detached=detached, record=record)
+            name_commit(
+                self._repository, self._checksum, objects, lambda: images, detached=detached, record=record
+            )
 
     @property
     def _tag_ref(self) -> str | None:
@@ -390,33 +394,41 @@ class PullRun:
 
     def _store(self) -> PullResult:
         """Make the images, and name everything."""
-        plan = self._plan
-        # What the workers stored is on its way to the disk while the images are made.
-        flush = self._repository.begin_flush()
+        repository, plan = self._repository, self._plan
+        assert plan.commit is not None
+        collected = CollectedCommit(self._checksum, plan.commit, plan.objects)
+        self._check_composefs_digest(collected)
+        made: dict[FormatVersion, ObjectID] = {}
+        stored = {found[1] for found in plan.objects.values() if found[1] is not None}
+
+        def images() -> dict[FormatVersion, ObjectID]:
+            nonlocal stored
+            stored = set(repository.note(stored))  # the maker is busy still
+            made.update(maker.result())
+            return made
 
         def sync() -> None:
             flush.finish()
-            self._repository.sync({found[1] for found in plan.objects.values() if found[1] is not None})
+            repository.sync(stored)
 
-        try:
-            assert plan.commit is not None
-            collected = CollectedCommit(self._checksum, plan.commit, plan.objects)
-            self._check_composefs_digest(collected)
-            images = store_images(self._repository, collected, self._options.xattr_names)
-            stream_id = name_commit(
-                self._repository,
-                self._checksum,
-                plan.objects,
-                images,
-                self._tag_ref,
-                sync,
-                self._detached,
-                self._store_record(),
-            )
-        finally:
-            flush.finish()
-        self._repository.remember((*images.values(), stream_id))
-        return self._result(stream_id, images[self._repository.erofs_versions[0]])
+        with ImageMaker(repository, collected, self._options.xattr_names, self._options.workers) as maker:
+            # What the workers stored is on its way to the disk meanwhile.
+            flush = repository.begin_flush()
+            try:
+                stream_id = name_commit(
+                    repository,
+                    self._checksum,
+                    plan.objects,
+                    images,
+                    self._tag_ref,
+                    sync,
+                    self._detached,
+                    self._store_record(),
+                )
+            finally:
+                flush.finish()
+        repository.remember((*made.values(), stream_id))
+        return self._result(stream_id, made[repository.erofs_versions[0]])
 
     def _result(self, stream_id: ObjectID, image_id: ObjectID) -> PullResult:
         counts = self._plan.counts

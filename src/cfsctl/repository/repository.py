@@ -245,6 +245,12 @@ class Repository:
 
         return BackgroundCall(self.sync)
 
+    def note(self, object_ids: Iterable[ObjectID]) -> list[ObjectID]:
+        """Look at objects for `remember` when there is time for it; return those that it is too early for."""
+        if self.durability is Durability.NONE:
+            return []
+        return self.verified.confirm_all(object_ids, self.objects.stat)
+
     def remember(self, object_ids: Iterable[ObjectID]) -> None:
         """Note that objects need not be read again, as long as nobody touches them.
 

@@ -109,20 +109,30 @@ class VerifiedObjects:
 
     def confirm_all(
         self, object_ids: Iterable[ObjectID], stat: Callable[[ObjectID], os.stat_result | None]
-    ) -> None:
-        """Note objects that this process, or one that it waited for, has just written or verified."""
+    ) -> list[ObjectID]:
+        """Note objects that this process, or one that it waited for, has just written or verified.
+
+        Returns:
+            Those that were written so lately that they cannot be noted yet.
+        """
         if self._marks is None:
             self._marks = _load(self._root, self._algorithm)
         marks, added = self._marks, self._added
+        young: list[ObjectID] = []
         latest_ns = self._now_ns() - _QUIET_NS
         for object_id in object_ids:
             status = stat(object_id)
             if status is None:
                 continue
             mark = mark_of(object_id, status)
-            if mark not in marks and _is_quiet(status.st_ctime_ns, latest_ns):
+            if mark in marks:
+                continue
+            if _is_quiet(status.st_ctime_ns, latest_ns):
                 marks.add(mark)
                 added.add(mark)
+            else:
+                young.append(object_id)
+        return young
 
     @property
     def has_news(self) -> bool:

@@ -61,7 +61,8 @@ def test_stored_stream_has_the_commit_and_is_written_the_same(name: str, hash_na
     assert stream.image == reader.named_refs[IMAGE_REF]
     store = MemoryStore(algorithm)
     objects = {checksum: _found(stream, checksum) for checksum in stream}
-    object_id = write_commit_stream(store, algorithm, stream.checksum, objects, stream.image)
+    image = stream.image
+    object_id = write_commit_stream(store, algorithm, stream.checksum, objects, lambda: {IMAGE_REF: image})
     again = SplitstreamReader(store.objects[object_id], algorithm, ContentType.OSTREE_COMMIT)
     limit = module.MAX_CONTENT_BYTES
     assert again.read_inline(limit) == reader.read_inline(limit)
@@ -143,8 +144,8 @@ def test_names_besides_the_image_are_kept() -> None:
     maker = CommitMaker()
     commit = maker.commit(maker.dirtree())
     store = MemoryStore(SHA256)
-    named = {"other": ObjectID(b"o" * 32)}
-    object_id = write_commit_stream(store, SHA256, commit, maker.objects, ObjectID(b"i" * 32), named)
+    named = {"other": ObjectID(b"o" * 32), IMAGE_REF: ObjectID(b"i" * 32)}
+    object_id = write_commit_stream(store, SHA256, commit, maker.objects, lambda: named)
     reader = SplitstreamReader(store.objects[object_id], SHA256)
     assert reader.named_refs == {"composefs.image": b"i" * 32, "other": b"o" * 32}
     assert CommitStream.read(reader, commit).image == b"i" * 32
