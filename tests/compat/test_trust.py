@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import pytest
@@ -227,6 +228,29 @@ def test_summary(site: Site, store: Path, nginx: tuple[Nginx, Path], damage: str
     assert "summary" in done.stderr
     assert tags(store) == []
     assert not [path for _, _, path in server.read_requests() if path.startswith(("/objects", "/refs"))]
+
+
+def test_a_summary_of_yesterday(
+    site: Site, store: Path, nginx: tuple[Nginx, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is signed by the right key, and hides what came after it."""
+    server, root = nginx
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    demand = ("--gpg-key", site.keys / "good", "--verify-summary")
+    old = {name: (root / name).read_bytes() for name in ("summary", "summary.sig")}
+    time.sleep(1.1)  # the summary has whole seconds
+    run_ostree(root, "summary", "-u")
+    gpg(site.home, "--detach-sign", "-u", "good@x", "-o", tmp_path / "signature", root / "summary")
+    write_summary_signature(site._replace(path=root), (tmp_path / "signature").read_bytes())
+    assert run(store, "pull", server.url, "main", *demand).returncode == 0
+    for name, data in old.items():
+        (root / name).write_bytes(data)
+    refused = run(store, "pull", server.url, "two", *demand)
+    assert refused.returncode == 14
+    assert "or later, found one of " in refused.stderr
+    assert tags(store) == ["streams/refs/ostree/main"]
+    allowed = run(store, "pull", server.url, "two", *demand, "--allow-downgrade")
+    assert allowed.returncode == 0, allowed.stderr
 
 
 @pytest.mark.parametrize("keyring", ["good", "other", None])

@@ -115,6 +115,7 @@ def open_source(
     *,
     trust: TrustPolicy | None = None,
     configured: Mapping[str, str] | None = None,
+    allow_older_summary: bool = False,
 ) -> RemoteSource:
     """Return the repository at a URL.
 
@@ -123,6 +124,7 @@ def open_source(
         arguments: How to reach it, and where else it is.
         trust: What its summary has to prove.
         configured: Options of the configured remote that it is, if it is one.
+        allow_older_summary: Take a verified summary that is older than the latest one that was seen.
     """
     from cfsctl.ostree.remote import RemoteSource  # noqa: PLC0415 - brings the HTTP client along
 
@@ -135,6 +137,7 @@ def open_source(
         subset=arguments["subset"],
         mirrors=arguments["fallback_url"],
         content_urls=arguments["content_url"] or ((own,) if own else ()),
+        allow_older_summary=allow_older_summary,
     )
 
 

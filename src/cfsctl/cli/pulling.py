@@ -58,7 +58,11 @@ def pull_options(function: F) -> F:
             help="Only say what would be fetched, and whether there is room; exits with 12 if there is not.",
         ),
         xattr_names_option,
-        click.option("--allow-downgrade", is_flag=True, help="Let the tag go back to an older commit."),
+        click.option(
+            "--allow-downgrade",
+            is_flag=True,
+            help="Let the tag go back to an older commit, and take a signed summary older than the last one.",
+        ),
         click.option(
             "--base-name",
             metavar="TAG",

@@ -89,6 +89,7 @@ class RemoteSource:
         subset: str | None = None,
         mirrors: Sequence[str] = (),
         content_urls: Sequence[str] = (),
+        allow_older_summary: bool = False,
     ) -> None:
         """Check the URL; nothing is asked of the server yet.
 
@@ -100,6 +101,7 @@ class RemoteSource:
             subset: Take names from the summary of this subset, as ``summary.idx`` lists it.
             mirrors: Further roots of the same repository, asked for what the first one does not give.
             content_urls: Roots to ask for objects and deltas, in place of all of these.
+            allow_older_summary: Take a verified summary that is older than the latest one in the cache.
 
         Any URL may also be that of a list of roots, ``mirrorlist=URL``.
 
@@ -115,6 +117,7 @@ class RemoteSource:
         self._trust = trust
         self._cache = cache
         self._subset = subset
+        self._allow_older_summary = allow_older_summary
         self._summary: Summary | None = None
         self._is_summary_known = False
         self._commit_sizes: dict[Checksum, int] = {}
@@ -169,9 +172,20 @@ class RemoteSource:
             TransferError: The server did not answer as it should.
         """
         if not self._is_summary_known:
-            self._summary = self._read_summary()
+            summary = self._read_summary()
+            if summary is not None and self.must_verify_summary:
+                self._check_age(summary)
+            self._summary = summary
             self._is_summary_known = True
         return self._summary
+
+    def _check_age(self, summary: Summary) -> None:
+        from cfsctl.ostree.trust.summary_age import check_summary_age  # noqa: PLC0415 - see `_verify_bytes`
+
+        what, where = f"summary of {self.description}", self._urls[0]
+        if self._subset is not None:
+            what, where = f"{what}, subset '{self._subset}'", f"{where}#{self._subset}"
+        check_summary_age(what, summary, self._cache, where, allow_older=self._allow_older_summary)
 
     def _read_summary(self) -> Summary | None:
         """Return the summary, verified; one from the cache that is not good any more is fetched again."""

@@ -1,6 +1,7 @@
 """Summaries that were fetched before, so that a server need only say that nothing has changed.
 
     DIRECTORY/<SHA-256 of the URL>    one line of JSON (URL, ETag, Last-Modified, SHA-256), then the summary
+    DIRECTORY/<SHA-256 of the URL>.time    JSON: URL, and when the latest verified summary was made, seconds
 
 An entry counts only for the URL that it names, user name and port included, and only while its checksum is
 right: nothing of one server is ever taken for another's. A cache that cannot be written is no error.
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _MAX_HEAD_BYTES: Final = 16 << 10
 """Bytes of an entry before the summary; longer header fields are not kept."""
+
+_TIME_SUFFIX: Final = ".time"
 
 
 class CachedSummary(NamedTuple):
@@ -83,8 +86,30 @@ class SummaryCache:
                 "sha256": hashlib.sha256(response.body).hexdigest(),
             }
         ).encode()
-        if len(head) >= _MAX_HEAD_BYTES:
-            return
+        if len(head) < _MAX_HEAD_BYTES:
+            self._write(_file_name(url), head + b"\n" + response.body)
+
+    def find_time(self, url: str) -> int | None:
+        """Return when the latest verified summary of a URL was made, in seconds since 1970, or None."""
+        try:
+            fd = open_regular(-100, os.path.join(self._directory, _file_name(url) + _TIME_SUFFIX))
+        except OSError:
+            return None
+        try:
+            entry = json.loads(read_all(fd, _MAX_HEAD_BYTES))
+            made_s = entry["made_s"] if entry["url"] == _identify(url) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        finally:
+            os.close(fd)
+        return made_s if isinstance(made_s, int) and made_s >= 0 else None
+
+    def save_time(self, url: str, made_s: int) -> None:
+        """Keep when a verified summary was made, in place of what was kept before."""
+        entry = {"url": _identify(url), "made_s": made_s}
+        self._write(_file_name(url) + _TIME_SUFFIX, json.dumps(entry).encode())
+
+    def _write(self, name: str, data: bytes) -> None:
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             dirfd = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -92,8 +117,8 @@ class SummaryCache:
             return
         try:
             with AnonymousFile(dirfd, 0o600) as file:
-                write_all(file.fd, head + b"\n" + response.body)
-                file.replace(dirfd, _file_name(url))
+                write_all(file.fd, data)
+                file.replace(dirfd, name)
         except OSError:
             return
         finally:

@@ -46,6 +46,7 @@ def command(
         pick(ConnectionArguments.__annotations__, arguments),
         trust=trust,
         configured=None if remote is None else remote.options,
+        allow_older_summary=arguments["allow_downgrade"],
     )
     deltas = None if no_delta else RemoteDeltas(source)
     return pull_from(source, session, deltas, trust, **pick(PullArguments.__annotations__, arguments))

@@ -1,0 +1,67 @@
+"""How old a verified summary is: an old one, signed as well, hides what came after it.
+
+Format: libostree's metadata of a summary, ``ostree.summary.last-modified`` and ``ostree.summary.expires``,
+seconds since 1970 as 64 bits, big-endian whatever the rest is.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.ostree.policy import PolicyError, format_time
+
+if TYPE_CHECKING:
+    from cfsctl.ostree.summary import Summary
+    from cfsctl.ostree.summary_cache import SummaryCache
+
+_LAST_MODIFIED: Final = "ostree.summary.last-modified"
+_EXPIRES: Final = "ostree.summary.expires"
+
+
+class SummaryAgeError(PolicyError):
+    """A summary that was good once, and is not the latest."""
+
+
+def check_summary_age(
+    what: str, summary: Summary, cache: SummaryCache | None, url: str, *, allow_older: bool
+) -> None:
+    """Check that a verified summary has not expired and is not older than one that was seen before.
+
+    The latest time is kept in the cache; where there is none, only the expiry is looked at.
+
+    Args:
+        what: What messages call it.
+        summary: The summary.
+        cache: Where the time of the latest one is.
+        url: What it is the summary of.
+        allow_older: Take an older one, and count from its time.
+
+    Raises:
+        SummaryAgeError: It has expired, or is older.
+    """
+    expires_s = _read_time(summary, _EXPIRES)
+    if expires_s is not None and expires_s < time.time():
+        raise SummaryAgeError(
+            f"{what}: expected one that is valid now, found one that expired at {format_time(expires_s)}",
+            hint="the server has to make a new one; compare the clocks, too",
+        )
+    if cache is None:
+        return
+    made_s, latest_s = _read_time(summary, _LAST_MODIFIED), cache.find_time(url)
+    if latest_s is not None and (made_s is None or made_s < latest_s) and not allow_older:
+        found = "one that does not say" if made_s is None else f"one of {format_time(made_s)}"
+        raise SummaryAgeError(
+            f"{what}: expected one made at {format_time(latest_s)} or later, found {found}",
+            hint="somebody may be hiding updates; --allow-downgrade takes it if the server was set back",
+        )
+    if made_s is not None and made_s != latest_s:
+        cache.save_time(url, made_s)
+
+
+def _read_time(summary: Summary, name: str) -> int | None:
+    """Return a time in seconds, or None if there is none of the right type."""
+    variant = dict(summary.metadata).get(name)
+    if variant is None or variant.type != "t" or not isinstance(variant.value, int):
+        return None
+    return int.from_bytes(variant.value.to_bytes(8, "little"), "big")
