@@ -1,4 +1,4 @@
-"""Copies between repositories on a file system that shares blocks between files."""
+"""Copies and local pulls on a file system that shares blocks between files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cfsctl.digest import Algorithm
+from tests.support.ostree_client import require_ostree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,26 +71,96 @@ subprocess.run(["umount", target], check=True)
 
 @pytest.mark.parametrize("target", list(Algorithm))
 def test_copies_take_no_space(tmp_path: Path, target: Algorithm) -> None:
-    image = tmp_path / "xfs"
-    with image.open("wb") as file:
-        file.truncate(400 << 20)
-    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", image], check=True)
-    (tmp_path / "mnt").mkdir()
-    command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", _JOB]
-    arguments = [str(image), str(tmp_path / "mnt"), "sha256", target.hash_name]
-    done = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, timeout=120, check=False, env=_environment()
-    )
-    if done.returncode == 77:
-        pytest.skip("mounting XFS is not possible here")
-    assert done.returncode == 0, done.stderr
-    answer: list[Any] = json.loads(done.stdout)
+    answer = run_on_xfs(tmp_path, _JOB, "sha256", target.hash_name)
     copied_bytes, shared_bytes, shared_of_commit, used_bytes, findings = answer
     assert copied_bytes > 8 << 20
     assert shared_bytes >= 8 << 20
     assert shared_of_commit >= 4 << 20
     assert used_bytes < 2 << 20
     assert findings == []
+
+
+_PULL_JOB = """
+import json, os, subprocess, sys
+from pathlib import Path
+image, target, mode, hash_name = sys.argv[1:]
+if subprocess.run(["mount", "-o", "loop", image, target]).returncode:
+    sys.exit(77)
+os.chdir(target)
+from cfsctl.digest import Algorithm
+from cfsctl.errors import CfsError
+from cfsctl.ostree.local import LocalSource
+from cfsctl.ostree.pull import pull
+from cfsctl.repository import Repository, init_repository
+from cfsctl.repository.fsck import check_repository
+sizes = [100, 5000, 40000, (1 << 20) + 1, 9 << 20]
+os.mkdir("tree")
+for number, size in enumerate(sizes):
+    Path(f"tree/f{number}").write_bytes(os.urandom(size))
+def ostree(*arguments):
+    subprocess.run(["ostree", "--repo=source", *arguments], check=True, capture_output=True)
+ostree("init", f"--mode={mode}")
+# Fixed owners, as the links of bare-user-only have none.
+for branch in ("main", "broken"):
+    ostree("commit", f"--branch={branch}", "--tree=dir=tree", "--owner-uid=0", "--owner-gid=0", "--no-xattrs")
+    if branch == "main":
+        Path("tree/f3").write_bytes(os.urandom(sizes[3]))
+init_repository("r", algorithm=Algorithm.from_hash_name(hash_name), insecure=True)
+with Repository.open("r") as r:
+    os.sync()
+    free = os.statvfs(".").f_bfree
+    pull(r, LocalSource("source"), "main", workers=0)
+    os.sync()
+    statistics = os.statvfs(".")
+    used = (free - statistics.f_bfree) * statistics.f_frsize
+    newest = max(Path("source/objects").glob("*/*.file"), key=lambda path: path.stat().st_ctime_ns)
+    with newest.open("r+b") as file:
+        file.seek(70000)
+        file.write(b"changed")
+    try:
+        pull(r, LocalSource("source"), "broken", workers=0)
+        refusal = "none"
+    except CfsError as error:
+        refusal = str(error)
+    objects = [path for path in Path("r/objects").glob("*/*")]
+    findings = check_repository(r, deep=True).findings
+print(json.dumps([used, refusal, len(objects), findings]))
+os.chdir("/")
+subprocess.run(["umount", target], check=True)
+"""
+
+
+@pytest.mark.parametrize(("mode", "target"), [("bare", "sha256"), ("bare-user", "sha512")])
+def test_what_is_pulled_from_a_bare_repository_takes_no_space(tmp_path: Path, mode: str, target: str) -> None:
+    require_ostree()
+    used_bytes, refusal, object_count, findings = run_on_xfs(tmp_path, _PULL_JOB, mode, target)
+    assert used_bytes < 2 << 20
+    assert "expected digest" in refusal
+    assert object_count >= 5 + 2  # contents, stream and image
+    assert findings == []
+
+
+def run_on_xfs(tmp_path: Path, job: str, *arguments: str) -> list[Any]:
+    """Run a program on a new file system in its own mount namespace; return what it prints as JSON."""
+    image = tmp_path / "xfs"
+    with image.open("wb") as file:
+        file.truncate(400 << 20)
+    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", image], check=True)
+    (tmp_path / "mnt").mkdir()
+    command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", job]
+    done = subprocess.run(
+        [*command, str(image), str(tmp_path / "mnt"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=_environment(),
+    )
+    if done.returncode == 77:
+        pytest.skip("mounting XFS is not possible here")
+    assert done.returncode == 0, done.stderr
+    answer: list[Any] = json.loads(done.stdout)
+    return answer
 
 
 def _environment() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -20,6 +21,19 @@ def _number(kind: str, nr: int, size: int, *, write: bool, read: bool) -> int:
 FS_IOC_ENABLE_VERITY = _number("f", 133, 128, write=True, read=False)
 FS_IOC_MEASURE_VERITY = _number("f", 134, 4, write=True, read=True)
 FICLONE = _number("\x94", 9, 4, write=True, read=False)
+
+_NO_CLONE = frozenset(
+    {
+        errno.EOPNOTSUPP,
+        errno.ENOTTY,
+        errno.EINVAL,
+        errno.EXDEV,
+        errno.ENOSYS,
+        errno.EPERM,
+        errno.ETXTBSY,
+    }
+)
+"""What the kernel answers where files cannot share blocks."""
 
 VERITY_BLOCK_SIZE = 4096
 """Merkle tree block size in bytes; the only one in use here."""
@@ -63,10 +77,16 @@ def measure_verity(fd: int) -> tuple[int, bytes]:
     return algorithm, bytes(argument[_DIGEST_HEADER.size : _DIGEST_HEADER.size + size])
 
 
-def clone_file(dst_fd: int, src_fd: int) -> None:
-    """Make `dst_fd` share all data blocks with `src_fd` (a reflink).
+def try_clone(dst_fd: int, src_fd: int) -> bool:
+    """Make `dst_fd` share all data blocks with `src_fd` (a reflink); return whether that was possible.
 
     Raises:
-        OSError: EOPNOTSUPP, ENOTTY, EINVAL or EXDEV where that is not possible.
+        OSError: It might have been possible: ENOSPC and EIO, among others.
     """
-    fcntl.ioctl(dst_fd, FICLONE, src_fd)
+    try:
+        fcntl.ioctl(dst_fd, FICLONE, src_fd)
+    except OSError as error:
+        if error.errno not in _NO_CLONE:
+            raise
+        return False
+    return True

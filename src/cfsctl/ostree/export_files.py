@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import DigestMismatchError
 from cfsctl.linux.files import AnonymousFile, random_name, write_all
-from cfsctl.linux.ioctls import clone_file
+from cfsctl.linux.ioctls import try_clone
 from cfsctl.ostree.local_files import USER_META
 from cfsctl.ostree.local_repository import RepositoryMode, make_fan_out
 from cfsctl.ostree.objects import OstreeObjectError, format_file_meta, parse_zlib_file_header
@@ -211,10 +211,9 @@ def _iter_content(source: int, content: bytes) -> Iterator[bytes]:
 def _share(fd: int, source: int) -> bool:
     """Have a new file share the blocks of another one, and return whether that was possible."""
     try:
-        clone_file(fd, source)
-    except OSError:
+        return try_clone(fd, source)
+    except OSError:  # what is wrong, the copy will tell
         return False
-    return True
 
 
 def _verify(checksum: Checksum, digest: hashlib._Hash) -> None:

@@ -89,6 +89,7 @@ class FileImporter:
     """Imports the files of one worker.
 
     Attributes:
+        may_share: Whether files are not known to be unable to share blocks with where they come from.
         received_bytes: Stored form of all files taken so far.
         stored_bytes: Content of new objects.
         stored_objects: Number of new objects.
@@ -99,6 +100,7 @@ class FileImporter:
         self.objects = objects
         self.inflate = inflate or load_inflate()
         self.inline_limit = inline_limit(objects.algorithm)
+        self.may_share = True
         self.received_bytes = 0
         self.stored_bytes = 0
         self.stored_objects = 0
@@ -186,7 +188,7 @@ class FileImporter:
 class FileImportSink:
     """Takes one file in pieces; see `cfsctl.ostree.source.FileSink`."""
 
-    __slots__ = ("_checksum", "_chunks", "_held", "_importer", "_plain_header", "_stream")
+    __slots__ = ("_checksum", "_chunks", "_held", "_importer", "_plain_header", "_shared", "_stream")
 
     def __init__(self, importer: FileImporter, checksum: Checksum) -> None:
         """Hold nothing yet."""
@@ -195,11 +197,28 @@ class FileImportSink:
         self._chunks: list[bytes] = []
         self._held = 0
         self._plain_header: bytes | None = None
+        self._shared: ImportedFile | None = None
         self._stream: ContentStream | InflatingStream | None = None
 
     def begin_plain(self, header: bytes, /) -> None:
         """Take plain content from now on instead of the stored form."""
         self._plain_header = header
+
+    def share(self, fd: int, /) -> bool:
+        """Take all content from an open file by sharing its blocks; see `cfsctl.ostree.source.ContentSink`.
+
+        Raises:
+            OstreeObjectError, DigestMismatchError: As `finish`.
+        """
+        assert self._plain_header is not None
+        if not self._importer.may_share:
+            return False
+        from cfsctl.ostree.shared_content import import_clone  # noqa: PLC0415 - for local repositories only
+
+        header = _parse_header(self._checksum, self._plain_header)
+        self._shared = import_clone(self._importer, self._checksum, self._plain_header, header, fd)
+        self._importer.may_share = self._shared is not None
+        return self._importer.may_share
 
     def write(self, chunk: bytes, /) -> None:
         """Take the next bytes.
@@ -245,6 +264,8 @@ class FileImportSink:
             OstreeObjectError: Not a valid file object.
             DigestMismatchError: Another file than the checksum says.
         """
+        if self._shared is not None:
+            return self._shared
         if self._stream is not None:
             return self._stream.finish()
         if self._plain_header is not None:

@@ -131,6 +131,16 @@ class ContentSink(FileSink[Imported_co], Protocol[Imported_co]):
             header: What an archive repository has in front of the deflated content.
         """
 
+    def share(self, fd: int, /) -> bool:
+        """Take all plain content from an open file by sharing its blocks, in place of `write`.
+
+        Args:
+            fd: The file, borrowed.
+
+        Returns:
+            False where that is not possible; the content is to be written then.
+        """
+
 
 class Source(Protocol):
     """A repository to pull from.

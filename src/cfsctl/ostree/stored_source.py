@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cfsctl.ostree.objects import ObjectKind, parse_zlib_file_header
+from cfsctl.ostree.shared_content import SHARED_BYTES
 from cfsctl.ostree.source import ObjectMissingError, RefNotFoundError
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class StoredCommitSource:
             return
         fd = self._objects.open(object_id)
         try:
+            if os.fstat(fd).st_size >= SHARED_BYTES and sink.share(fd):
+                return
             while chunk := os.read(fd, _READ_BYTES):
                 sink.write(chunk)
         finally:

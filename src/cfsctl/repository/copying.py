@@ -11,7 +11,6 @@ copied where IDs stay the same.
 
 from __future__ import annotations
 
-import errno
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cfsctl.digest import qualified
 from cfsctl.errors import DigestMismatchError, RepositoryError
 from cfsctl.fsverity.merkle import compute_file_digest
-from cfsctl.linux.ioctls import clone_file
+from cfsctl.linux.ioctls import try_clone
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.mark import Marker
 from cfsctl.repository.names import check_ref
@@ -41,17 +40,6 @@ _WORTH_WORKERS: Final = 500
 
 _BATCH: Final = 64
 """Objects that a worker copies at a time."""
-
-_NO_CLONE: Final = {
-    errno.EOPNOTSUPP,
-    errno.ENOTTY,
-    errno.EINVAL,
-    errno.EXDEV,
-    errno.ENOSYS,
-    errno.EPERM,
-    errno.ETXTBSY,
-}
-"""What the kernel answers where files cannot share blocks."""
 
 
 class OtherAlgorithmError(RepositoryError):
@@ -146,11 +134,7 @@ class ObjectCopier:
     def _share(self, fd: int, object_id: ObjectID) -> StoredObject | None:
         """Make the object share its blocks with the source; None where that is not possible."""
         with self._target.begin() as file:
-            try:
-                clone_file(file.fd, fd)
-            except OSError as error:
-                if error.errno not in _NO_CLONE:
-                    raise
+            if not try_clone(file.fd, fd):
                 self.may_share = False
                 return None
             # Of the clone: the source may be changed by whoever writes to it in spite of all.

@@ -58,4 +58,19 @@ def test_refusals_are_system_errors(tmp_path: Path) -> None:
         with pytest.raises(OSError, match=answers):
             ioctls.measure_verity(source.fileno())
         with pytest.raises(OSError, match="Bad file descriptor"):
-            ioctls.clone_file(source.fileno(), source.fileno())
+            ioctls.try_clone(source.fileno(), source.fileno())
+
+
+@pytest.mark.parametrize(("number", "is_refusal"), [(errno.EXDEV, True), (errno.ENOSPC, False)])
+def test_only_what_cannot_be_is_a_refusal_to_clone(
+    monkeypatch: pytest.MonkeyPatch, number: int, *, is_refusal: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    if is_refusal:
+        assert not ioctls.try_clone(7, 8)
+    else:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            ioctls.try_clone(7, 8)

@@ -35,6 +35,9 @@ class CollectingSink:
     def begin_plain(self, header: bytes, /) -> None:
         self.header = header
 
+    def share(self, _fd: int, /) -> bool:
+        return False
+
     def write(self, chunk: bytes, /) -> None:
         self.chunks.append(chunk)
 
