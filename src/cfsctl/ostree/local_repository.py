@@ -1,6 +1,7 @@
 """One OSTree repository in a directory: its configuration, and its files opened safely.
 
     config                          [core] mode=..., parent=PATH
+    .lock                           see `cfsctl.ostree.local_lock`
     objects/xx/rest.KIND            an object
     state/<commit>.commitpartial    the commit is known not to be whole
 
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.errors import ExitCode
 from cfsctl.linux.files import open_regular, read_all
 from cfsctl.ostree.key_file import parse_key_file
+from cfsctl.ostree.local_lock import lock_for_use
 from cfsctl.ostree.source import SourceError
 
 if TYPE_CHECKING:
@@ -103,13 +105,15 @@ class LocalRepository:
         Raises:
             NotAnOstreeRepositoryError: There is none.
             UnsupportedModeError: Its mode is not known.
+            RepositoryInUseError: It is being pruned, and that does not end.
         """
         self.path = path
         self._fan_out: dict[str, int] = {}
-        self._dirfd = -1
-        self._objects = -1
+        self._dirfd = self._lock = self._objects = -1
+        self.config: Mapping[str, Mapping[str, str]] = {}
         try:
             self.config = _read_config(self.root(), path)
+            self._take_lock()
             self.mode = _find_mode(self.config, path)
             self.objects()
         except BaseException:
@@ -131,7 +135,12 @@ class LocalRepository:
         if self._dirfd < 0:
             message = f"Cannot open ostree repository at {self.path}"
             self._dirfd = _open_directory(self.path, None, message)
+            if self.config:  # opened again
+                self._take_lock()
         return self._dirfd
+
+    def _take_lock(self) -> None:
+        self._lock = lock_for_use(self.root(), self.path, self.config.get("core", {}))
 
     def objects(self) -> int:
         """Return an O_PATH descriptor of ``objects``, borrowed."""
@@ -141,10 +150,10 @@ class LocalRepository:
         return self._objects
 
     def close(self) -> None:
-        """Close all directories; they are opened again when needed."""
-        descriptors = [*self._fan_out.values(), self._objects, self._dirfd]
+        """Close all directories and let the lock go; they are opened again when needed."""
+        descriptors = [*self._fan_out.values(), self._objects, self._lock, self._dirfd]
         self._fan_out.clear()
-        self._objects = self._dirfd = -1
+        self._objects = self._lock = self._dirfd = -1
         for fd in descriptors:
             if fd >= 0:
                 os.close(fd)

@@ -1,0 +1,93 @@
+"""The lock of an OSTree repository: with it in hand nobody prunes what we read or write.
+
+Format: ``.lock`` in the repository, an open file description lock over the whole file (fcntl(2)): shared
+for those who read and write, exclusive for `ostree prune` and the like. ``[core] locking=false`` does
+without, and ``lock-timeout-secs`` says how long to wait, -1 for ever.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import time
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.errors import ExitCode
+from cfsctl.linux.files import open_regular
+from cfsctl.ostree.source import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NAME: Final = ".lock"
+_DEFAULT_TIMEOUT_S: Final = 300
+_PAUSE_S: Final = 0.1
+_FLOCK: Final = struct.Struct("hhqqi")
+"""struct flock: type, whence, start, length (0 is to the end), process, which must be 0."""
+
+
+class RepositoryInUseError(SourceError):
+    """An OSTree repository that somebody else holds for themselves."""
+
+    exit_code = ExitCode.LOCKED
+
+
+def lock_for_use(dirfd: int, path: str, core: Mapping[str, str]) -> int:
+    """Share the lock of a repository with others.
+
+    Args:
+        dirfd: The repository's directory, borrowed.
+        path: The repository, for messages.
+        core: The group ``core`` of its configuration.
+
+    Returns:
+        A descriptor that holds the lock until it is closed, here and in every forked process; -1 if there is
+        no lock to be had, as in a repository that nobody has ever written to, or that is not ours to open.
+
+    Raises:
+        RepositoryInUseError: The time is up.
+    """
+    if core.get("locking", "").strip() in {"false", "0"}:
+        return -1
+    try:
+        fd = open_regular(dirfd, _NAME)
+    except OSError:
+        return -1
+    try:
+        if _wait(fd, path, _parse_timeout(core.get("lock-timeout-secs", ""))):
+            return fd
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return -1
+
+
+def _parse_timeout(text: str) -> float:
+    try:
+        seconds = int(text)
+    except ValueError:
+        return _DEFAULT_TIMEOUT_S
+    return float("inf") if seconds < 0 else seconds
+
+
+def _wait(fd: int, path: str, timeout_s: float) -> bool:
+    """Take the lock; return whether the file system has such locks."""
+    deadline_s = time.monotonic() + timeout_s
+    request = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+    while True:
+        try:
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, request)
+        except OSError as error:
+            if error.errno not in {errno.EAGAIN, errno.EACCES}:
+                return False
+        else:
+            return True
+        if time.monotonic() >= deadline_s:
+            raise RepositoryInUseError(
+                f"{path}: expected to share its lock, found it held by another process for {timeout_s:g} s",
+                hint="wait for `ostree prune`, or whatever runs there, to end",
+            )
+        time.sleep(_PAUSE_S)
