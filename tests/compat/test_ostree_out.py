@@ -11,8 +11,9 @@ from click.testing import CliRunner
 
 from cfsctl.cli.app import cfsctl
 from cfsctl.errors import DigestMismatchError, ExitCode
-from cfsctl.ostree.export import RepositoryLockedError, export_commit
+from cfsctl.ostree.export import export_commit
 from cfsctl.ostree.local import LocalSource
+from cfsctl.ostree.local_lock import RepositoryInUseError
 from cfsctl.ostree.local_repository import UnsupportedModeError
 from cfsctl.ostree.objects import OstreeObjectError
 from cfsctl.ostree.pull import pull
@@ -250,6 +251,7 @@ def test_a_repository_that_is_being_pruned(tmp_path: Path, tree: Path) -> None:
     make_source(tmp_path / "source", "archive", tree)
     target = tmp_path / "target"
     run_ostree(target, "init", "--mode=archive")
+    run_ostree(target, "config", "set", "core.lock-timeout-secs", "1")
     program = (
         "import fcntl, os, struct, sys; fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT);"
         "fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, struct.pack('@hhqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0));"
@@ -265,7 +267,7 @@ def test_a_repository_that_is_being_pruned(tmp_path: Path, tree: Path) -> None:
         assert holder.stdout
         holder.stdout.readline()
         try:
-            with pytest.raises(RepositoryLockedError) as caught:
+            with pytest.raises(RepositoryInUseError) as caught:
                 export_commit(repository, checksum, str(target))
         finally:
             holder.communicate(b"")

@@ -15,12 +15,9 @@ that nothing is pruned meanwhile.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import struct
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.errors import ExitCode
 from cfsctl.linux.files import AnonymousFile, fsync_directory, write_all
 from cfsctl.linux.syscalls import syncfs
 from cfsctl.ostree.detached import read_detached
@@ -34,12 +31,10 @@ from cfsctl.ostree.local_repository import (
 )
 from cfsctl.ostree.objects import ObjectKind, parse_dirtree
 from cfsctl.ostree.refs import open_commit
-from cfsctl.ostree.source import SourceError, check_ref_name
+from cfsctl.ostree.source import check_ref_name
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.commit_stream import CommitStream
     from cfsctl.progress import Reporter
@@ -48,18 +43,9 @@ if TYPE_CHECKING:
 EXPORT_ID: Final = "export"
 """What progress of an export goes by."""
 
-_FLOCK: Final = struct.Struct("@hhqqi4x")
-"""struct flock: type, whence, start, length, process; native."""
-
 _FILE_MODE: Final = 0o644
 _REPORT_EVERY: Final = 64
 """Files between two events of progress."""
-
-
-class RepositoryLockedError(SourceError):
-    """A repository that somebody has for himself, to prune it."""
-
-    exit_code = ExitCode.LOCKED
 
 
 def export_commit(
@@ -84,18 +70,17 @@ def export_commit(
         NotAnOstreeRepositoryError: There is none at the path.
         UnsupportedModeError: It has a mode that nothing can be written in.
         OstreeObjectError: An object that the mode cannot hold; nothing was written.
-        RepositoryLockedError: It is being pruned.
+        RepositoryInUseError: It is being pruned, and that does not end.
         FormatError, IntegrityError: What is stored is damaged.
     """
     if reference is not None:
         check_ref_name(reference)
     stream = open_commit(repository, checksum)
-    target = LocalRepository(path)
+    target = LocalRepository(path, is_written=True)
     try:
         if target.mode is RepositoryMode.BARE_SPLIT_XATTRS:
             raise UnsupportedModeError(target.mode.value, path)
-        with _locked(target):
-            _Export(repository, stream, target, reporter).run(reference)
+        _Export(repository, stream, target, reporter).run(reference)
     finally:
         target.close()
 
@@ -210,25 +195,3 @@ class _Export:
 
     def _sync(self) -> None:
         syncfs(self._temporary)
-
-
-@contextlib.contextmanager
-def _locked(target: LocalRepository) -> Iterator[None]:
-    """Hold the lock that `ostree` takes for writing, which several writers can hold.
-
-    Raises:
-        RepositoryLockedError: Somebody has the repository for himself.
-    """
-    fd = os.open(".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660, dir_fd=target.root())
-    try:
-        try:
-            # Belongs to the open file and goes with it; several threads of a program stay apart.
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
-        except (BlockingIOError, PermissionError) as error:
-            raise RepositoryLockedError(
-                f"{target.path}: somebody else has locked the repository",
-                hint="wait for `ostree prune` to end",
-            ) from error
-        yield
-    finally:
-        os.close(fd)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _NAME: Final = ".lock"
 _DEFAULT_TIMEOUT_S: Final = 300
 _PAUSE_S: Final = 0.1
+_MODE: Final = 0o660
 _FLOCK: Final = struct.Struct("hhqqi")
 """struct flock: type, whence, start, length (0 is to the end), process, which must be 0."""
 
@@ -34,13 +35,14 @@ class RepositoryInUseError(SourceError):
     exit_code = ExitCode.LOCKED
 
 
-def lock_for_use(dirfd: int, path: str, core: Mapping[str, str]) -> int:
+def lock_for_use(dirfd: int, path: str, core: Mapping[str, str], *, create: bool = False) -> int:
     """Share the lock of a repository with others.
 
     Args:
         dirfd: The repository's directory, borrowed.
         path: The repository, for messages.
         core: The group ``core`` of its configuration.
+        create: Make the file if there is none, as those do who write.
 
     Returns:
         A descriptor that holds the lock until it is closed, here and in every forked process; -1 if there is
@@ -48,9 +50,13 @@ def lock_for_use(dirfd: int, path: str, core: Mapping[str, str]) -> int:
 
     Raises:
         RepositoryInUseError: The time is up.
+        OSError: The file could not be made.
     """
     if core.get("locking", "").strip() in {"false", "0"}:
         return -1
+    if create:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        os.close(os.open(_NAME, flags, _MODE, dir_fd=dirfd))
     try:
         fd = open_regular(dirfd, _NAME)
     except OSError:

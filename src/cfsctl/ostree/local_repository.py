@@ -99,8 +99,12 @@ class LocalRepository:
         config: Its configuration by group.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, is_written: bool = False) -> None:
         """Open it and read its configuration.
+
+        Args:
+            path: Where it is.
+            is_written: Make the file of its lock if there is none.
 
         Raises:
             NotAnOstreeRepositoryError: There is none.
@@ -108,6 +112,7 @@ class LocalRepository:
             RepositoryInUseError: It is being pruned, and that does not end.
         """
         self.path = path
+        self._is_written = is_written
         self._fan_out: dict[str, int] = {}
         self._dirfd = self._lock = self._objects = -1
         self.config: Mapping[str, Mapping[str, str]] = {}
@@ -140,7 +145,9 @@ class LocalRepository:
         return self._dirfd
 
     def _take_lock(self) -> None:
-        self._lock = lock_for_use(self.root(), self.path, self.config.get("core", {}))
+        self._lock = lock_for_use(
+            self.root(), self.path, self.config.get("core", {}), create=self._is_written
+        )
 
     def objects(self) -> int:
         """Return an O_PATH descriptor of ``objects``, borrowed."""
