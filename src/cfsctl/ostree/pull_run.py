@@ -107,8 +107,9 @@ class PullRun:
         base = self._open_named_base()
         stored = self._stored.open(self._checksum)
         if stored is not None:
-            self._accept(stored.commit, stored.commit_data, stored)
-            if self._stored.is_whole(stored):
+            is_whole = self._stored.is_whole(stored)
+            self._accept(stored.commit, stored.commit_data, stored, needs_bases=not is_whole)
+            if is_whole:
                 return stored
             if stored.detached is not None and self._repository.objects.is_sound(stored.detached):
                 self._detached = stored.detached
@@ -222,6 +223,8 @@ class PullRun:
         data: bytes,
         stored: CommitStream | None = None,
         embedded: bytes | None = None,
+        *,
+        needs_bases: bool = True,
     ) -> None:
         """Look at the commit before anything of its tree is asked for; find bases that it suggests."""
         self._is_accepted = True
@@ -230,7 +233,7 @@ class PullRun:
         if self._tag is not None:
             check_binding(self._checksum, commit, self._tag)
             previous = find_tag(self._repository, self._tag) or find_part_tag(self._repository, self._tag)
-        for checksum in dict.fromkeys((previous, commit.parent)):
+        for checksum in dict.fromkeys((previous, commit.parent if needs_bases else None)):
             if checksum in {None, self._checksum}:
                 continue
             stream = self._stored.open(checksum) or find_partial(self._repository, checksum)
