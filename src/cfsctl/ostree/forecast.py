@@ -141,5 +141,5 @@ class ForecastRun(PullRun):
             estimate.size_bytes if is_known else None,
             estimate.plain_bytes if is_known else None,
             count_free_bytes(self._repository),
-            self._verified,
+            self._admission.verified,
         )

@@ -7,9 +7,10 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError
+from cfsctl.ostree.admission import Admission
 from cfsctl.ostree.collected import CollectedCommit
 from cfsctl.ostree.delta.use import DeltaUse
-from cfsctl.ostree.detached import check_detached, read_detached, store_detached
+from cfsctl.ostree.detached import check_detached, store_detached
 from cfsctl.ostree.file_workers import FileWorkers
 from cfsctl.ostree.image_maker import ImageMaker
 from cfsctl.ostree.images import ensure_image, name_commit, store_images
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from cfsctl.ostree.objects import Commit, ObjectKind
     from cfsctl.ostree.source import Source
     from cfsctl.ostree.to_tree import CommitObjects
-    from cfsctl.ostree.trust.gate import Gate
-    from cfsctl.ostree.trust.verdict import Verified
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
 
@@ -81,9 +80,7 @@ class PullRun:
         self._journal: PullJournal | None = None
         self._is_accepted = False
         self._has_other = False
-        self._gate: Gate | None = None
-        self._is_detached_known = False
-        self._found_detached: bytes | None = None
+        self._admission = Admission(repository, source, checksum, options.trust)
         self._delta_use: DeltaUse | None = None
         self._delta_objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
         self._detached: ObjectID | None = None
@@ -197,13 +194,14 @@ class PullRun:
         if self._repository.verified.has_news:
             self._repository.sync()
             self._repository.remember(())
-        return PullResult(self._checksum, stream_id, image, self._tag, verified=self._verified)
+        return PullResult(self._checksum, stream_id, image, self._tag, verified=self._admission.verified)
 
     def _update_record(self, stored: CommitStream) -> None:
         """Keep signatures that were found good with a commit that was stored without, or with other ones."""
-        if self._gate is None or self._gate.detached is None:
+        proof = self._admission.proof
+        if proof is None:
             return
-        detached, record = store_detached(self._repository, self._gate.detached), self._store_record()
+        detached, record = store_detached(self._repository, proof), self._admission.store_record()
         if (detached, record) != (stored.detached, stored.record):
             objects = {checksum: found for checksum in stored if (found := stored.find(checksum))}
             images = store_images(self._repository, stored, self._options.xattr_names)
@@ -228,7 +226,7 @@ class PullRun:
     ) -> None:
         """Look at the commit before anything of its tree is asked for; find bases that it suggests."""
         self._is_accepted = True
-        self._check_signatures(commit, data, stored, embedded)
+        self._admission.check(commit, data, stored, embedded)
         previous = None
         if self._tag is not None:
             check_binding(self._checksum, commit, self._tag)
@@ -242,27 +240,6 @@ class PullRun:
             if self._tag is not None and checksum == previous and not self._options.allow_downgrade:
                 check_not_older(self._tag, (checksum, stream.commit), (self._checksum, commit))
             self._add_other(stream)
-
-    def _check_signatures(
-        self, commit: Commit, data: bytes, stored: CommitStream | None, embedded: bytes | None
-    ) -> None:
-        """Check that the commit may come in; signatures are looked for where it comes from, and then here."""
-        if self._options.trust is None:
-            return
-        from cfsctl.ostree.trust.gate import Gate  # noqa: PLC0415 - many pulls verify nothing
-
-        self._gate = Gate(self._options.trust)
-        found = [self._find_detached, lambda: embedded]
-        if stored is not None:
-            found.append(lambda: read_detached(self._repository, stored))
-        self._gate.check(self._checksum, commit, data, found)
-
-    def _find_detached(self) -> bytes | None:
-        """Return the detached metadata as the source has it, which is asked for once."""
-        if not self._is_detached_known:
-            self._found_detached = self._source.find_detached(self._checksum)
-            self._is_detached_known = True
-        return self._found_detached
 
     # Deltas
 
@@ -338,11 +315,11 @@ class PullRun:
         self._plan.check_complete()
 
     def _fetch_all(self, workers: FileWorkers, journal: PullJournal) -> None:
-        detached = self._find_detached()
+        detached = self._admission.find_detached()
         self._report(Started(FILES_ID, None, Unit.ITEMS))  # some arrive while metadata does
         self._fetch_metadata(workers, journal)
-        if self._gate is not None and self._gate.detached is not None:
-            detached = self._gate.detached
+        if self._admission.proof is not None:
+            detached = self._admission.proof
         if detached is not None:
             check_detached(self._checksum, detached)
             self._detached = store_detached(self._repository, detached)
@@ -391,7 +368,13 @@ class PullRun:
         collected = CollectedCommit(self._checksum, self._plan.commit, objects, is_partial=True)
         images = store_images(self._repository, collected, self._options.xattr_names)
         stream_id = store_part(
-            self._repository, self._checksum, objects, images, self._tag, self._detached, self._store_record()
+            self._repository,
+            self._checksum,
+            objects,
+            images,
+            self._tag,
+            self._detached,
+            self._admission.store_record(),
         )
         return self._result(stream_id, images[self._repository.erofs_versions[0]])
 
@@ -426,7 +409,7 @@ class PullRun:
                     self._tag_ref,
                     sync,
                     self._detached,
-                    self._store_record(),
+                    self._admission.store_record(),
                 )
             finally:
                 flush.finish()
@@ -448,17 +431,5 @@ class PullRun:
             self._stored_bytes,
             use.parts,
             is_partial=self._options.part is not None,
-            verified=self._verified,
+            verified=self._admission.verified,
         )
-
-    @property
-    def _verified(self) -> tuple[Verified, ...]:
-        return () if self._gate is None else tuple(self._gate.verified)
-
-    def _store_record(self) -> ObjectID | None:
-        """Store which signatures were found good, if any were looked at."""
-        if not self._verified:
-            return None
-        from cfsctl.ostree.trust.gate import store_record  # noqa: PLC0415 - many pulls verify nothing
-
-        return store_record(self._repository, self._verified)
