@@ -53,7 +53,7 @@ def objects_of(store: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("transport", ["URL", "configured remote", "directory"])
+@pytest.mark.parametrize("transport", ["URL", "configured remote", "directory", "file URL"])
 def test_everything_comes_back(tmp_path: Path, transport: str) -> None:
     require_ostree()
     source, tree, store = tmp_path / "source", tmp_path / "tree", tmp_path / "store"
@@ -74,7 +74,12 @@ def test_everything_comes_back(tmp_path: Path, transport: str) -> None:
         (tmp_path / "remotes/there.conf").write_text(
             f'[remote "there"]\nurl={server.url}\ngpg-verify=false\n'
         )
-        place = {"URL": server.url, "configured remote": "there", "directory": str(source)}[transport]
+        place = {
+            "URL": server.url,
+            "configured remote": "there",
+            "directory": str(source),
+            "file URL": f"file://{source}",
+        }[transport]
         arguments = ("fsck", "--repair", "--json", "--remotes", str(tmp_path / "remotes"), "--from", place)
         report = json.loads(run(store, *arguments))
 

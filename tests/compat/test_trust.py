@@ -269,6 +269,24 @@ def test_a_configured_remote(
     assert verified.returncode == {"good": 0, "other": 17, None: 14}[keyring]
 
 
+@pytest.mark.parametrize("needs_summary", [False, True])
+def test_a_configured_remote_on_this_machine(
+    site: Site, store: Path, tmp_path: Path, *, needs_summary: bool
+) -> None:
+    remotes = tmp_path / "remotes.d"
+    remotes.mkdir()
+    demand = f"gpg-verify-summary={str(needs_summary).lower()}"
+    (remotes / "x.conf").write_text(f'[remote "x"]\nurl=file://{site.path}\n{demand}\n')
+    shutil.copy(site.keys / "good", remotes / "x.trustedkeys.gpg")
+    done = run(store, "pull", "x", "main", "--remotes", remotes)
+    assert done.returncode == (14 if needs_summary else 0), done.stderr
+    assert ("signed  gpg key" in done.stdout) is not needs_summary
+    assert run(store, "pull", "x", "wrong", "--remotes", remotes).returncode == 14
+    listed = run(store, "list-refs", f"file://{site.path}")
+    assert "│ main " in listed.stdout, listed.stderr
+    assert run(store, "pull", f"file://{site.path}", "two").returncode == 0
+
+
 def test_nothing_of_a_tree_is_fetched_before_the_signature(
     site: Site, store: Path, nginx: tuple[Nginx, Path]
 ) -> None:

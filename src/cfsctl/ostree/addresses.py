@@ -6,11 +6,12 @@ object; one that fails for another reason than not having something is not the f
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final, NamedTuple
-from urllib.parse import quote, urlunsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
 from cfsctl.errors import FetchError
-from cfsctl.http.fetcher import MISSING_STATUSES, HTTPStatusError, check_url, redact_url
+from cfsctl.http.fetcher import MISSING_STATUSES, HTTPStatusError, InvalidURLError, check_url, redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,24 @@ class Address(NamedTuple):
     def url(self, path: str) -> str:
         """Return the URL of something in the repository."""
         return f"{self.base}{path}{self.query}"
+
+
+def parse_file_url(url: str) -> str | None:
+    """Return the directory that a URL of this machine stands for, or None for another URL.
+
+    Only for what the user, or the configuration of a remote, says: no server may name one.
+
+    Raises:
+        InvalidURLError: It names a host, or no absolute path.
+    """
+    if not url.lower().startswith("file:"):
+        return None
+    parts = urlsplit(url)
+    path = os.fsdecode(unquote_to_bytes(parts.path))
+    is_bare = not (parts.query or parts.fragment or "\0" in path)
+    if parts.netloc.lower() not in {"", "localhost"} or not path.startswith("/") or not is_bare:
+        raise InvalidURLError(f"'{redact_url(url)}' is no URL of a directory: expected file:///PATH")
+    return path
 
 
 def parse_address(url: str) -> Address:

@@ -151,8 +151,11 @@ def _open_url(
 ) -> RepairSource:
     """Open an OSTree repository on a server; it is asked for objects by their names, and each is verified."""
     from cfsctl.cli.connecting import DEFAULT_CONNECTION, open_source  # noqa: PLC0415 - only here
+    from cfsctl.ostree.addresses import parse_file_url  # noqa: PLC0415 - the same
     from cfsctl.ostree.repair_sources import OstreeRepairSource  # noqa: PLC0415 - the same
 
+    if (path := parse_file_url(url)) is not None:
+        return _open_directory(repository, path, reporter)
     return OstreeRepairSource(
         repository, open_source(url, DEFAULT_CONNECTION, configured=configured), reporter
     )

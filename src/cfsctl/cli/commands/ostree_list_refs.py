@@ -19,16 +19,35 @@ if TYPE_CHECKING:
 @connection_options
 @json_option()
 def command(*, url: str, as_json: bool, **arguments: Unpack[ConnectionArguments]) -> None:
-    """List the refs that the summary of the repository at URL names."""
-    source = open_source(url, arguments)
-    try:
-        refs = source.list_refs()
-    finally:
-        source.close()
-    rows = [(ref.name, ref.checksum.hex()) for ref in refs]
+    """List the refs that the summary of the repository at URL names.
+
+    Of a repository on this machine, file:///PATH, they are its branches.
+    """
+    from cfsctl.ostree.addresses import parse_file_url  # noqa: PLC0415 - keeps --help quick
+
+    path = parse_file_url(url)
+    rows = _list_summary(url, arguments) if path is None else _list_branches(path)
     if as_json:
         click.echo(format_json({"refs": [{"name": name, "commit": commit} for name, commit in rows]}))
     elif rows:
         click.echo(format_table(["REF", "COMMIT"], rows))
     else:
         click.echo("No refs found")
+
+
+def _list_summary(url: str, arguments: ConnectionArguments) -> list[tuple[str, str]]:
+    source = open_source(url, arguments)
+    try:
+        return [(ref.name, ref.checksum.hex()) for ref in source.list_refs()]
+    finally:
+        source.close()
+
+
+def _list_branches(path: str) -> list[tuple[str, str]]:
+    from cfsctl.ostree.local import LocalSource  # noqa: PLC0415 - few lists are of this machine
+
+    source = LocalSource(path)
+    try:
+        return [(name, checksum.hex()) for name, checksum in source.list_refs().items()]
+    finally:
+        source.close()

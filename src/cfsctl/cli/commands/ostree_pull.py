@@ -8,7 +8,7 @@ import click
 
 from cfsctl.cli.connecting import ConnectionArguments, connection_options, open_source
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.pulling import PullArguments, pick, pull_from, pull_options
+from cfsctl.cli.pulling import PullArguments, open_local, pick, pull_from, pull_options
 from cfsctl.cli.trusting import TrustArguments, find_remote, load_policy, trust_options
 
 if TYPE_CHECKING:
@@ -33,20 +33,26 @@ def command(
     """Pull each REF..., a ref or a commit ID, from the archive repository at URL.
 
     URL may also be the name of a configured remote; what its configuration demands is demanded then. A URL
-    mirrorlist=URL stands for the roots that are listed there. A ref becomes a tag of the same name. Static
+    mirrorlist=URL stands for the roots that are listed there, and file:///PATH for a repository on this
+    machine, as for pull-local. A ref becomes a tag of the same name. Static
     deltas are used where they cost less than objects.
     """
-    from cfsctl.ostree.delta.remote import RemoteDeltas  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.addresses import parse_file_url  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.delta.remote import RemoteDeltas  # noqa: PLC0415 - the same
 
     about_trust: TrustArguments = pick(TrustArguments.__annotations__, arguments)
     remote = None if "://" in url else find_remote(url, about_trust["remotes"])
     trust = load_policy(about_trust, remote=remote, summary=verify_summary)
+    where = url if remote is None else remote.url
+    pulling: PullArguments = pick(PullArguments.__annotations__, arguments)
+    if (path := parse_file_url(where)) is not None:
+        return pull_from(open_local(path, trust, arguments["refs"]), session, None, trust, **pulling)
     source = open_source(
-        url if remote is None else remote.url,
+        where,
         pick(ConnectionArguments.__annotations__, arguments),
         trust=trust,
         configured=None if remote is None else remote.options,
         allow_older_summary=arguments["allow_downgrade"],
     )
     deltas = None if no_delta else RemoteDeltas(source)
-    return pull_from(source, session, deltas, trust, **pick(PullArguments.__annotations__, arguments))
+    return pull_from(source, session, deltas, trust, **pulling)

@@ -8,7 +8,7 @@ import click
 
 from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.pulling import PullArguments, pick, pull_from, pull_options
+from cfsctl.cli.pulling import PullArguments, open_local, pick, pull_from, pull_options
 from cfsctl.cli.trusting import TrustArguments, load_policy, trust_options
 
 if TYPE_CHECKING:
@@ -32,12 +32,8 @@ def command(session: Session, *, path: str, delta: bool, **arguments: Unpack[_Ar
     COLLECTION:NAME, or a path as remotes/REMOTE/NAME. A ref becomes a tag of the same name.
     """
     from cfsctl.ostree.delta.store import LocalDeltas  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.local import LocalSource  # noqa: PLC0415 - the same
-    from cfsctl.ostree.trust.gate import check_local_refs  # noqa: PLC0415 - the same
 
     trust = load_policy(pick(TrustArguments.__annotations__, arguments))
-    source = LocalSource(path)
-    if trust is not None:
-        check_local_refs(trust, arguments["refs"])
+    source = open_local(path, trust, arguments["refs"])
     deltas = LocalDeltas(path) if delta else None
     return pull_from(source, session, deltas, trust, **pick(PullArguments.__annotations__, arguments))

@@ -72,7 +72,8 @@ class Remote:
         """
         url = self.options.get("url")
         if not url:
-            raise RemoteConfigError(f"remote '{self.name}': expected a url, found none")
+            hint = "metalink is not read: url=mirrorlist=URL is" if "metalink" in self.options else None
+            raise RemoteConfigError(f"remote '{self.name}': expected a url, found none", hint=hint)
         return url
 
 
