@@ -14,6 +14,8 @@ from cfsctl.progress import Message
 from cfsctl.repository.objects import ObjectDamagedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.commit_stream import CommitStream
     from cfsctl.ostree.plan import Base
@@ -25,10 +27,18 @@ if TYPE_CHECKING:
 class StoredBase:
     """What is stored as a base: content that is not in the repository any more is as good as absent."""
 
-    def __init__(self, stream: Base, objects: ObjectStore) -> None:
-        """Offer the objects of a stream, or of a journal."""
+    def __init__(self, stream: Base, objects: ObjectStore, object_ids: Iterable[ObjectID] = ()) -> None:
+        """Offer the objects of a stream, or of a journal.
+
+        Args:
+            stream: What is stored.
+            objects: Where the contents are.
+            object_ids: Contents that are looked at all together when the first is asked for.
+        """
         self._stream = stream
         self._objects = objects
+        self._object_ids = object_ids
+        self._verified: dict[ObjectID, int] | None = None
 
     def find(self, checksum: Checksum) -> tuple[bytes, ObjectID | None] | None:
         """Return the object's data and the ID of content that is an object; see `plan.Base`."""
@@ -36,7 +46,16 @@ class StoredBase:
         if found is None or found[1] is None:
             return found
         size_bytes = int.from_bytes(found[0][8:16], "big")  # As the header says, which is checked later.
+        if self._verified is None:
+            self._verified = self._look_at_all()
+        if self._verified.get(found[1]) == size_bytes:
+            return found
         return found if self._objects.is_sound(found[1], size_bytes) else None
+
+    def _look_at_all(self) -> dict[ObjectID, int]:
+        """Return the sizes of the contents that need no closer look."""
+        ids = sorted(self._object_ids)
+        return dict(zip(ids, self._objects.find_verified_sizes(ids), strict=True))
 
 
 class StoredCommits:
@@ -49,7 +68,7 @@ class StoredCommits:
 
     def as_base(self, stream: CommitStream) -> StoredBase:
         """Return a stored commit as a base of a pull."""
-        return StoredBase(stream, self._repository.objects)
+        return StoredBase(stream, self._repository.objects, stream.object_refs)
 
     def open(self, checksum: Checksum) -> CommitStream | None:
         """Return a stored commit; one that cannot be read counts as absent, and that is reported."""

@@ -13,6 +13,7 @@ and a repair that is killed leaves no more wrong than it found. It is alone in t
 from __future__ import annotations
 
 import os
+from array import array
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import DigestFormatError, object_path, parse_object_id, parse_object_path
@@ -25,7 +26,7 @@ from cfsctl.repository.repair_sources import TreeSource
 from cfsctl.repository.verified import forget_verified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cfsctl.digest import ObjectID
     from cfsctl.progress import Reporter
@@ -121,6 +122,9 @@ class _Distrust:
 
     def needs_reading(self, _object_id: ObjectID, _status: os.stat_result, /) -> bool:
         return True
+
+    def find_verified_sizes(self, found: Iterable[tuple[ObjectID, os.stat_result | None]], /) -> array[int]:
+        return array("q", [-1 for _ in found])
 
     def confirm(self, _object_id: ObjectID, _status: os.stat_result, /) -> None:
         pass

@@ -186,3 +186,22 @@ def test_many_objects_are_looked_at_as_one_is(path: Path, fake: FakeOstreeReposi
         expected = {object_id: found for object_id, found in one_by_one.items() if found != ""}
         assert repository.objects.find_all_damage(ids) == expected
         assert len(expected) == 1
+
+
+@pytest.mark.forks
+def test_half_of_very_many_objects_is_looked_at_beside(
+    path: Path, fake: FakeOstreeRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(path, fake)
+    monkeypatch.setattr("cfsctl.repository.object_reader._WORTH_A_PROCESS", 2)
+    with Repository.open(str(path)) as repository:
+        (stream,) = (entry.object_id for entry in repository.streams.list_streams())
+        with repository.streams.open_object(stream) as reader:
+            ids = sorted(reader.object_refs)
+        sizes = [os.stat(path / "objects" / i.hex()[:2] / i.hex()[2:]).st_size for i in ids]
+        assert list(repository.objects.find_verified_sizes(ids)) == sizes
+        for number in (0, -1):
+            flip_bit(path / "objects" / ids[number].hex()[:2] / ids[number].hex()[2:], 7)
+            sizes[number] = -1
+        assert list(repository.objects.find_verified_sizes(ids)) == sizes
+        assert set(repository.objects.find_all_damage(ids)) == {ids[0], ids[-1]}

@@ -23,7 +23,8 @@ from cfsctl.repository.objects import ObjectDamagedError, ObjectMissingError, Ob
 from cfsctl.workers import WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from array import array
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 DATA = b"content of an object" * 100
@@ -267,6 +268,11 @@ def test_verifier_finds_what_has_the_right_size(store: ObjectStore, tmp_path: Pa
         def needs_reading(self, object_id: ObjectID, status: os.stat_result, /) -> bool:
             asked.append(object_id)
             return status.st_size == len(DATA)
+
+        def find_verified_sizes(
+            self, found: Iterable[tuple[ObjectID, os.stat_result | None]], /
+        ) -> array[int]:
+            raise NotImplementedError
 
         def confirm(self, object_id: ObjectID, status: os.stat_result, /) -> None:
             assert status.st_size == len(DATA)
