@@ -12,7 +12,6 @@ from cfsctl.ostree.collected import CollectedCommit
 from cfsctl.ostree.delta.use import DeltaUse
 from cfsctl.ostree.detached import check_detached, store_detached
 from cfsctl.ostree.file_workers import FileWorkers
-from cfsctl.ostree.image_maker import ImageMaker
 from cfsctl.ostree.images import ensure_image, name_commit, store_images
 from cfsctl.ostree.journal import PullJournal
 from cfsctl.ostree.objects import parse_commit
@@ -31,6 +30,7 @@ from cfsctl.ostree.refs import (
 from cfsctl.ostree.source import ObjectMissingError
 from cfsctl.ostree.stored import StoredBase, StoredCommits
 from cfsctl.progress import Advanced, Done, Message, Started, Unit
+from cfsctl.workers import call_beside
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID
@@ -53,6 +53,9 @@ FILES_ID: Final = "files"
 
 RESCUE_TIMEOUT_S: Final = 5.0
 """After an error: how long to wait for content that is in work, so that it need not be fetched again."""
+
+WORTH_A_PROCESS: Final = 4000
+"""Objects of a commit from which on a process of its own makes its images; smaller ones are made sooner."""
 
 
 class PullRun:
@@ -203,10 +206,14 @@ class PullRun:
             return
         detached, record = store_detached(self._repository, proof), self._admission.store_record()
         if (detached, record) != (stored.detached, stored.record):
-            objects = {checksum: found for checksum in stored if (found := stored.find(checksum))}
             images = store_images(self._repository, stored, self._options.xattr_names)
             name_commit(
-                self._repository, self._checksum, objects, lambda: images, detached=detached, record=record
+                self._repository,
+                self._checksum,
+                stored.as_dict(),
+                lambda: images,
+                detached=detached,
+                record=record,
             )
 
     @property
@@ -384,20 +391,24 @@ class PullRun:
         assert plan.commit is not None
         collected = CollectedCommit(self._checksum, plan.commit, plan.objects)
         self._check_composefs_digest(collected)
-        made: dict[FormatVersion, ObjectID] = {}
         stored = {found[1] for found in plan.objects.values() if found[1] is not None}
+        made: dict[FormatVersion, ObjectID] = {}
+        too_young: list[ObjectID] = []
 
-        def images() -> dict[FormatVersion, ObjectID]:
-            nonlocal stored
-            stored = set(repository.note(stored))  # the maker is busy still
-            made.update(maker.result())
+        def make_images() -> dict[FormatVersion, ObjectID]:
+            return store_images(repository, collected, self._options.xattr_names)
+
+        def take_images() -> dict[FormatVersion, ObjectID]:
+            too_young.extend(repository.note(stored))  # while they are in the making
+            made.update(wait_for_images())
             return made
 
         def sync() -> None:
             flush.finish()
-            repository.sync(stored)
+            repository.sync(too_young)
 
-        with ImageMaker(repository, collected, self._options.xattr_names, self._options.workers) as maker:
+        forks = self._options.workers != 0 and len(plan.objects) >= WORTH_A_PROCESS
+        with call_beside(make_images, forks=forks) as wait_for_images:
             # What the workers stored is on its way to the disk meanwhile.
             flush = repository.begin_flush()
             try:
@@ -405,7 +416,7 @@ class PullRun:
                     repository,
                     self._checksum,
                     plan.objects,
-                    images,
+                    take_images,
                     self._tag_ref,
                     sync,
                     self._detached,

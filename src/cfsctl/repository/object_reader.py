@@ -26,7 +26,6 @@ from cfsctl.fsverity.kernel import (
 from cfsctl.fsverity.merkle import compute_file_digest
 from cfsctl.linux.files import open_regular
 from cfsctl.repository.fan_out import OBJECTS, FanOut
-from cfsctl.workers import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -250,15 +249,10 @@ class ObjectReader:
         if count < _WORTH_A_PROCESS:
             return look(self._iter_status(object_ids))
         look(())  # has the verifier read what both need
-        beside: WorkerPool[int, array[int]] = WorkerPool(
-            lambda: lambda start: look(self._iter_status(object_ids[start:])), 1
-        )
-        with beside:
-            beside.submit(half)
-            sizes = look(self._iter_status(object_ids[:half]))
-            for rest in beside.iter_results():
-                sizes += rest
-        return sizes
+        from cfsctl.workers import call_beside  # noqa: PLC0415 - few commands look at so many
+
+        with call_beside(lambda: look(self._iter_status(object_ids[half:]))) as rest:
+            return look(self._iter_status(object_ids[:half])) + rest()
 
     def _iter_status(
         self, object_ids: Iterable[ObjectID]

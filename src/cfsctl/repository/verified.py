@@ -42,7 +42,6 @@ _MAX_MARKS: Final = 1 << 21
 """Two million, 16 MiB; a list that would grow beyond holds only the latest objects afterwards."""
 
 _MASK: Final = (1 << 64) - 1
-_FIRST_BYTES = struct.Struct("<Q")
 # Odd numbers, so that two states that differ in one field never have the same mark.
 _INODE_FACTOR: Final = 0x9E3779B97F4A7C15
 _SIZE_FACTOR: Final = 0xC2B2AE3D27D4EB4F
@@ -103,21 +102,9 @@ class VerifiedObjects:
         """Return the size of each of many objects that was verified in this state, -1 for any other one."""
         if self._marks is None:
             self._marks = _load(self._root, self._algorithm)
-        marks, first_bytes = self._marks, _FIRST_BYTES.unpack_from
-        # What `mark_of` does, without a call for each.
+        marks = self._marks
         sizes = [
-            status.st_size
-            if status is not None
-            and (
-                first_bytes(object_id)[0]
-                ^ status.st_ino * _INODE_FACTOR
-                ^ status.st_size * _SIZE_FACTOR
-                ^ status.st_mtime_ns * _MTIME_FACTOR
-                ^ status.st_ctime_ns * _CTIME_FACTOR
-            )
-            & _MASK
-            in marks
-            else -1
+            status.st_size if status is not None and mark_of(object_id, status) in marks else -1
             for object_id, status in found
         ]
         return array("q", sizes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cfsctl.workers.background import BackgroundCall, BackgroundWriter
+from cfsctl.workers.beside import call_beside
 from cfsctl.workers.failures import WorkerDiedError, WorkerFailedError
 from cfsctl.workers.pool import WorkerPool, default_worker_count, is_fork_safe
 
@@ -12,6 +13,7 @@ __all__ = [
     "WorkerDiedError",
     "WorkerFailedError",
     "WorkerPool",
+    "call_beside",
     "default_worker_count",
     "is_fork_safe",
 ]
