@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 from cfsctl import gvariant
 from cfsctl.digest import Checksum
 from cfsctl.errors import ReceivedDigestError
+from cfsctl.ostree.byte_order import swap32, swap64
 from cfsctl.ostree.delta.format import (
     MAX_SUPERBLOCK_BYTES,
     MAX_SUPERBLOCK_FILE_BYTES,
@@ -259,7 +260,7 @@ class _Parser:
         for number, (version, checksum, size, content, objects) in enumerate(raw):
             where = f"part {number}"
             if version:
-                fail(where, "version 0", _swap32(version) if self._swap else version)
+                fail(where, "version 0", swap32(version) if self._swap else version)
             if len(checksum) != CHECKSUM_SIZE:
                 fail(where, f"a checksum of {CHECKSUM_SIZE} bytes", len(checksum))
             inline = self._inline.get(number)
@@ -284,7 +285,7 @@ class _Parser:
         Where the delta does not say which one it has, the reading counts that agrees with what is there, or
         else the smaller one of the first size: real parts have far less than 2^56 bytes.
         """
-        swapped = _swap64(size), _swap64(content)
+        swapped = swap64(size), swap64(content)
         if self._swap is None:
             use_swapped = swapped[0] == actual if actual is not None else swapped[0] < size
             return swapped if use_swapped else (size, content)
@@ -352,11 +353,3 @@ def _parse_objects(data: bytes, where: str, seen: set[Checksum]) -> tuple[Entry,
         seen.add(checksum)
         entries.append((kind, checksum))
     return tuple(entries)
-
-
-def _swap64(value: int) -> int:
-    return int.from_bytes(value.to_bytes(8, "little"), "big")
-
-
-def _swap32(value: int) -> int:
-    return int.from_bytes(value.to_bytes(4, "little"), "big")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
 from cfsctl import gvariant
 from cfsctl.digest import Checksum
+from cfsctl.ostree.byte_order import swap64
 from cfsctl.ostree.objects._base import CHECKSUM_SIZE, OstreeObjectError, check_range, fail
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def parse_commit(data: bytes | memoryview) -> Commit:
         Checksum(parent) if parent else None,
         subject,
         body,
-        _swap64(timestamp),
+        swap64(timestamp),  # big-endian, whatever the rest is
         Checksum(dirtree),
         Checksum(dirmeta),
         tuple(related),
@@ -89,7 +90,7 @@ def format_commit(commit: Commit) -> bytes:
         commit.related,
         commit.subject,
         commit.body,
-        _swap64(commit.timestamp_s),
+        swap64(commit.timestamp_s),
         commit.root_dirtree,
         commit.root_dirmeta,
     )
@@ -104,8 +105,3 @@ def _check_commit(keys: Iterable[str], parent: bytes, dirtree: bytes, dirmeta: b
     for field, checksum in (("root dirtree", dirtree), ("root dirmeta", dirmeta)):
         if len(checksum) != CHECKSUM_SIZE:
             fail(field, f"{CHECKSUM_SIZE} bytes", len(checksum))
-
-
-def _swap64(value: int) -> int:
-    """Return a 64-bit number with its bytes reversed: the codec reads little-endian, commits are big."""
-    return int.from_bytes(value.to_bytes(8, "little"), "big")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from cfsctl.ostree.byte_order import swap64
 from cfsctl.ostree.policy import PolicyError, format_time
 
 if TYPE_CHECKING:
@@ -64,4 +65,4 @@ def _read_time(summary: Summary, name: str) -> int | None:
     variant = dict(summary.metadata).get(name)
     if variant is None or variant.type != "t" or not isinstance(variant.value, int):
         return None
-    return int.from_bytes(variant.value.to_bytes(8, "little"), "big")
+    return swap64(variant.value)
