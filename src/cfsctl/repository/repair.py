@@ -162,9 +162,9 @@ class _Repair:
         forget_verified(self._repository.dirfd)
         trusting, self._objects.verifier = self._objects.verifier, _Distrust()
         try:
-            self._repair(before.tally)
-            while self._restore_streams():
-                self._repair_missing()
+            left = self._repair(before.tally)
+            while self._restore_streams(left.unreadable_streams):
+                left = self._repair_missing()
         finally:
             self._objects.verifier = trusting
         self._repository.sync()
@@ -188,20 +188,22 @@ class _Repair:
             reporter=self._report,
         )
 
-    def _repair(self, tally: Tally) -> None:
+    def _repair(self, tally: Tally) -> Tally:
         damaged = self._quarantine(sorted(tally.damaged))
         self._restore(tally.missing | damaged)
         self._remove_unrestored(damaged)
-        self._repair_missing()
+        return self._repair_missing()
 
-    def _repair_missing(self) -> None:
-        """Set links right and restore what is missing, until nothing more can be."""
+    def _repair_missing(self) -> Tally:
+        """Set links right and restore what is missing, until nothing more can be; return what is left."""
         for _ in range(_MAX_ROUNDS):
             missing = set(self._relink())
-            missing |= self._check(metadata_only=True).tally.missing
+            left = self._check(metadata_only=True).tally
+            missing |= left.missing
             if not missing - self._lost:
-                return
+                return left
             self._restore(missing - self._lost)
+        return self._check(metadata_only=True).tally
 
     def _quarantine(self, paths: list[str]) -> set[ObjectID]:
         """Put all damaged things into quarantine; return the objects of which the file is still there."""
@@ -240,9 +242,8 @@ class _Repair:
         self._lost |= left
         self._repository.sync()
 
-    def _restore_streams(self) -> bool:
+    def _restore_streams(self, unreadable: set[str]) -> bool:
         """Put in streams that cannot be read, asking the sources once for each; return whether any was."""
-        unreadable = self._check(metadata_only=True).tally.unreadable_streams
         names = sorted(unreadable - self._asked)
         self._asked.update(names)
         restored = [name for name in names if self._restore_stream(name)]
