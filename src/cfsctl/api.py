@@ -491,12 +491,9 @@ def _open_source(
 ) -> tuple[Source, DeltaStore | None]:
     """Return what a URL or a directory stands for, and where its deltas are."""
     if "://" not in where:
-        from cfsctl.ostree.local import LocalSource  # noqa: PLC0415 - only where it is needed
-        from cfsctl.ostree.trust.gate import check_local_refs  # noqa: PLC0415 - the same
+        from cfsctl.ostree.local import open_local  # noqa: PLC0415 - only where it is needed
 
-        if trust is not None:
-            check_local_refs(trust, [ref])
-        return LocalSource(where), None
+        return open_local(where, trust, [ref]), None
     from cfsctl.http import open_fetcher  # noqa: PLC0415 - brings a client along
     from cfsctl.http.fetcher import Limits, Options  # noqa: PLC0415 - the same
     from cfsctl.http.proxies import environment_proxies, read_variable  # noqa: PLC0415 - the same

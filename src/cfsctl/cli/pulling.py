@@ -9,7 +9,7 @@ import click
 from cfsctl.cli.outcome import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import TypeVar, Unpack
 
     from cfsctl.cli.context import Session
@@ -87,20 +87,6 @@ def pull_options(function: F) -> F:
     ):
         function = decorate(function)
     return function
-
-
-def open_local(path: str, trust: TrustPolicy | None, refs: Sequence[str]) -> Source:
-    """Return the repository in a directory, if refs may be taken from it.
-
-    Raises:
-        SignatureError: Only a signed summary may say what they mean.
-    """
-    from cfsctl.ostree.local import LocalSource  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.trust.gate import check_local_refs  # noqa: PLC0415 - the same
-
-    if trust is not None:
-        check_local_refs(trust, refs)
-    return LocalSource(path)
 
 
 def pull_from(

@@ -18,10 +18,11 @@ from cfsctl.ostree.objects import MAX_METADATA_SIZE, ObjectKind, OstreeObjectErr
 from cfsctl.ostree.source import ObjectMissingError, RefNotFoundError, SourceError, check_ref_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cfsctl.digest import Checksum
     from cfsctl.ostree.source import ContentSink
+    from cfsctl.ostree.trust.policy import TrustPolicy
 
 T = TypeVar("T")
 
@@ -192,3 +193,17 @@ class LocalSource:
         if any(repository.has_partial_commits() for repository in self.repositories):
             return "the repository has partial commits; pull what it lacks into it first"
         return None
+
+
+def open_local(path: str, trust: TrustPolicy | None, refs: Sequence[str]) -> LocalSource:
+    """Return the repository in a directory, if refs may be taken from it; none are all of them.
+
+    Raises:
+        SignatureError: Only a signed summary may say what they mean.
+        NotAnOstreeRepositoryError, UnsupportedModeError, RepositoryInUseError: As `LocalSource`.
+    """
+    if trust is not None:
+        from cfsctl.ostree.trust.gate import check_local_refs  # noqa: PLC0415 - many pulls verify nothing
+
+        check_local_refs(trust, refs)
+    return LocalSource(path)

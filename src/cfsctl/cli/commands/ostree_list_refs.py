@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import click
@@ -36,18 +37,12 @@ def command(*, url: str, as_json: bool, **arguments: Unpack[ConnectionArguments]
 
 
 def _list_summary(url: str, arguments: ConnectionArguments) -> list[tuple[str, str]]:
-    source = open_source(url, arguments)
-    try:
+    with contextlib.closing(open_source(url, arguments)) as source:
         return [(ref.name, ref.checksum.hex()) for ref in source.list_refs()]
-    finally:
-        source.close()
 
 
 def _list_branches(path: str) -> list[tuple[str, str]]:
     from cfsctl.ostree.local import LocalSource  # noqa: PLC0415 - few lists are of this machine
 
-    source = LocalSource(path)
-    try:
+    with contextlib.closing(LocalSource(path)) as source:
         return [(name, checksum.hex()) for name, checksum in source.list_refs().items()]
-    finally:
-        source.close()

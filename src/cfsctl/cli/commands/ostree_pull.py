@@ -8,7 +8,7 @@ import click
 
 from cfsctl.cli.connecting import ConnectionArguments, connection_options, open_source
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.pulling import PullArguments, open_local, pick, pull_from, pull_options
+from cfsctl.cli.pulling import PullArguments, pick, pull_from, pull_options
 from cfsctl.cli.trusting import TrustArguments, find_remote, load_policy, trust_options
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def command(
     where = url if remote is None else remote.url
     pulling: PullArguments = pick(PullArguments.__annotations__, arguments)
     if (path := parse_file_url(where)) is not None:
+        from cfsctl.ostree.local import open_local  # noqa: PLC0415 - the same
+
         return pull_from(open_local(path, trust, arguments["refs"]), session, None, trust, **pulling)
     source = open_source(
         where,

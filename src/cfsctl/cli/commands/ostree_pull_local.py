@@ -8,7 +8,7 @@ import click
 
 from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.pulling import PullArguments, open_local, pick, pull_from, pull_options
+from cfsctl.cli.pulling import PullArguments, pick, pull_from, pull_options
 from cfsctl.cli.trusting import TrustArguments, load_policy, trust_options
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def command(session: Session, *, path: str, delta: bool, **arguments: Unpack[_Ar
     COLLECTION:NAME, or a path as remotes/REMOTE/NAME. A ref becomes a tag of the same name.
     """
     from cfsctl.ostree.delta.store import LocalDeltas  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.local import open_local  # noqa: PLC0415 - the same
 
     trust = load_policy(pick(TrustArguments.__annotations__, arguments))
     source = open_local(path, trust, arguments["refs"])
