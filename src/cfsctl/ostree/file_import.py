@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 ONE_SHOT_BYTES: Final = 1 << 20
 """Files up to this size, stored and plain, are handled in memory in one go."""
 
+_SHARED_BYTES: Final = 32 << 10
+"""Plain files from this size on are worth the calls that sharing their blocks takes."""
+
 INFLATE_STEP_BYTES: Final = 1 << 18
 """Plain bytes inflated at a time; much larger pieces leave the fast caches."""
 
@@ -204,14 +207,14 @@ class FileImportSink:
         """Take plain content from now on instead of the stored form."""
         self._plain_header = header
 
-    def share(self, fd: int, /) -> bool:
+    def share(self, fd: int, size_bytes: int, /) -> bool:
         """Take all content from an open file by sharing its blocks; see `cfsctl.ostree.source.ContentSink`.
 
         Raises:
             OstreeObjectError, DigestMismatchError: As `finish`.
         """
         assert self._plain_header is not None
-        if not self._importer.may_share:
+        if size_bytes < _SHARED_BYTES or not self._importer.may_share:
             return False
         from cfsctl.ostree.shared_content import import_clone  # noqa: PLC0415 - for local repositories only
 

@@ -27,7 +27,6 @@ from cfsctl.ostree.objects import (
     format_zlib_header,
     parse_xattrs,
 )
-from cfsctl.ostree.shared_content import SHARED_BYTES
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum
@@ -105,7 +104,7 @@ def _send_bare(repository: LocalRepository, checksum: Checksum, sink: ContentSin
             sink.write(b"")
             return
         sink.begin_plain(_format_header(attributes, status.st_size))
-        if status.st_size >= SHARED_BYTES and sink.share(fd):
+        if sink.share(fd, status.st_size):
             os.close(fd)
             return
     except BaseException:

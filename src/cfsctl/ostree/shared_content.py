@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from cfsctl.ostree.file_import import FileImporter
     from cfsctl.ostree.objects import FileHeader
 
-SHARED_BYTES: Final = 32 << 10
-"""Files from this size on are worth the calls that it takes."""
-
 _READ_BYTES: Final = 1 << 17
 
 

@@ -131,14 +131,15 @@ class ContentSink(FileSink[Imported_co], Protocol[Imported_co]):
             header: What an archive repository has in front of the deflated content.
         """
 
-    def share(self, fd: int, /) -> bool:
+    def share(self, fd: int, size_bytes: int, /) -> bool:
         """Take all plain content from an open file by sharing its blocks, in place of `write`.
 
         Args:
             fd: The file, borrowed.
+            size_bytes: Its size.
 
         Returns:
-            False where that is not possible; the content is to be written then.
+            False where that is not possible, or not worth it; the content is to be written then.
         """
 
 

@@ -11,7 +11,6 @@ import os
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cfsctl.ostree.objects import ObjectKind, parse_zlib_file_header
-from cfsctl.ostree.shared_content import SHARED_BYTES
 from cfsctl.ostree.source import ObjectMissingError, RefNotFoundError
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ class StoredCommitSource:
             return
         fd = self._objects.open(object_id)
         try:
-            if os.fstat(fd).st_size >= SHARED_BYTES and sink.share(fd):
+            if sink.share(fd, os.fstat(fd).st_size):
                 return
             while chunk := os.read(fd, _READ_BYTES):
                 sink.write(chunk)

@@ -35,7 +35,7 @@ class CollectingSink:
     def begin_plain(self, header: bytes, /) -> None:
         self.header = header
 
-    def share(self, _fd: int, /) -> bool:
+    def share(self, _fd: int, _size_bytes: int, /) -> bool:
         return False
 
     def write(self, chunk: bytes, /) -> None:
