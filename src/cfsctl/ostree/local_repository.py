@@ -118,8 +118,8 @@ class LocalRepository:
         self.config: Mapping[str, Mapping[str, str]] = {}
         try:
             self.config = _read_config(self.root(), path)
-            self._take_lock()
             self.mode = _find_mode(self.config, path)
+            self._take_lock()
             self.objects()
         except BaseException:
             self.close()
@@ -145,9 +145,7 @@ class LocalRepository:
         return self._dirfd
 
     def _take_lock(self) -> None:
-        self._lock = lock_for_use(
-            self.root(), self.path, self.config.get("core", {}), create=self._is_written
-        )
+        self._lock = lock_for_use(self.root(), self.path, self.config["core"], create=self._is_written)
 
     def objects(self) -> int:
         """Return an O_PATH descriptor of ``objects``, borrowed."""

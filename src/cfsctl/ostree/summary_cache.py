@@ -26,6 +26,9 @@ _MAX_HEAD_BYTES: Final = 16 << 10
 
 _TIME_SUFFIX: Final = ".time"
 
+_DAMAGE: Final = (OSError, ValueError, KeyError, TypeError)
+"""What reading an entry that is missing or damaged raises."""
+
 
 class CachedSummary(NamedTuple):
     """A summary that was fetched before.
@@ -57,19 +60,14 @@ class SummaryCache:
     def find(self, url: str) -> CachedSummary | None:
         """Return the summary that a URL had, or None; what is damaged counts as absent."""
         try:
-            fd = open_regular(-100, os.path.join(self._directory, _file_name(url)))
-        except OSError:
-            return None
-        try:
-            head, _, body = read_all(fd, MAX_SUMMARY_SIZE + _MAX_HEAD_BYTES).partition(b"\n")
+            data = self._read(_file_name(url), MAX_SUMMARY_SIZE + _MAX_HEAD_BYTES)
+            head, _, body = data.partition(b"\n")
             entry = json.loads(head)
             if (entry["url"], entry["sha256"]) != (_identify(url), hashlib.sha256(body).hexdigest()):
                 return None
             fields = [entry[name] for name in ("etag", "last_modified")]
-        except (OSError, ValueError, KeyError, TypeError):
+        except _DAMAGE:
             return None
-        finally:
-            os.close(fd)
         if not all(field is None or (isinstance(field, str) and field.isprintable()) for field in fields):
             return None
         return CachedSummary(body, *fields)
@@ -92,22 +90,23 @@ class SummaryCache:
     def find_time(self, url: str) -> int | None:
         """Return when the latest verified summary of a URL was made, in seconds since 1970, or None."""
         try:
-            fd = open_regular(-100, os.path.join(self._directory, _file_name(url) + _TIME_SUFFIX))
-        except OSError:
-            return None
-        try:
-            entry = json.loads(read_all(fd, _MAX_HEAD_BYTES))
+            entry = json.loads(self._read(_file_name(url) + _TIME_SUFFIX, _MAX_HEAD_BYTES))
             made_s = entry["made_s"] if entry["url"] == _identify(url) else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except _DAMAGE:
             return None
-        finally:
-            os.close(fd)
         return made_s if isinstance(made_s, int) and made_s >= 0 else None
 
     def save_time(self, url: str, made_s: int) -> None:
         """Keep when a verified summary was made, in place of what was kept before."""
         entry = {"url": _identify(url), "made_s": made_s}
         self._write(_file_name(url) + _TIME_SUFFIX, json.dumps(entry).encode())
+
+    def _read(self, name: str, limit_bytes: int) -> bytes:
+        fd = open_regular(-100, os.path.join(self._directory, name))
+        try:
+            return read_all(fd, limit_bytes)
+        finally:
+            os.close(fd)
 
     def _write(self, name: str, data: bytes) -> None:
         try:
