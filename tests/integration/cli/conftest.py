@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cfsctl import gvariant
-from cfsctl.gvariant import Variant
 from tests.support.ostree_client import run_ostree
 from tests.support.programs import CFSCTL
+from tests.support.signatures import sign_detached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,8 +61,7 @@ def sign(repository: Path) -> None:
     """Sign the commit of the branch `test`, as a libostree with ed25519 does."""
     checksum = (repository / "refs" / "heads" / "test").read_text().strip()
     path = repository / "objects" / checksum[:2] / f"{checksum[2:]}.commit"
-    signatures = [("ostree.sign.ed25519", Variant("aay", [KEY.sign(path.read_bytes())]))]
-    path.with_suffix(".commitmeta").write_bytes(gvariant.encode("a{sv}", signatures))
+    path.with_suffix(".commitmeta").write_bytes(sign_detached(KEY, path.read_bytes()))
 
 
 @contextmanager

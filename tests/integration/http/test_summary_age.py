@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cfsctl import gvariant
 from cfsctl.digest import Checksum
 from cfsctl.gvariant import Variant
 from cfsctl.http import Transport, open_fetcher
@@ -22,6 +21,7 @@ from cfsctl.ostree.trust.summary_age import SummaryAgeError
 from cfsctl.ostree.trust.verdict import SignatureError
 from tests.fakes.faulty_server import FaultyServer, respond
 from tests.integration.http.jobs import QUICK
+from tests.support.signatures import sign_detached
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,9 +40,8 @@ def big_endian(seconds: int) -> Variant:
 
 def serve(server: FaultyServer, metadata: dict[str, Variant], key: Ed25519PrivateKey = KEY) -> None:
     body = format_summary(Summary({"x": SummaryRef("x", COMMIT, 100, ())}, list(metadata.items())))
-    signatures = [("ostree.sign.ed25519", Variant("aay", [key.sign(body)]))]
     server.on("/summary", respond(body))
-    server.on("/summary.sig", respond(gvariant.encode("a{sv}", signatures)))
+    server.on("/summary.sig", respond(sign_detached(key, body)))
 
 
 def resolve(

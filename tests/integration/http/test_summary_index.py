@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cfsctl import gvariant
 from cfsctl.digest import Checksum
 from cfsctl.errors import CfsError
-from cfsctl.gvariant import Variant
 from cfsctl.http import Transport, open_fetcher
 from cfsctl.ostree.remote import RemoteSource
 from cfsctl.ostree.summary import Summary, SummaryRef, format_summary
@@ -20,6 +19,7 @@ from cfsctl.ostree.trust.keys import SignKey
 from cfsctl.ostree.trust.policy import Demand, TrustPolicy
 from tests.fakes.faulty_server import FaultyServer, respond
 from tests.integration.http.jobs import QUICK
+from tests.support.signatures import sign_detached
 
 COMMIT = Checksum(b"c" * 32)
 SUMMARY = format_summary(Summary({"app/x": SummaryRef("app/x", COMMIT, 100, ())}, ()))
@@ -112,11 +112,8 @@ def test_the_index_is_verified(site: FaultyServer, name: str) -> None:
     with pytest.raises(CfsError, match=r"summary\.idx of .*: expected a valid ed25519 signature"):
         resolve(site, trust=TRUST)
 
-    def signature(data: bytes) -> bytes:
-        return gvariant.encode("a{sv}", [("ostree.sign.ed25519", Variant("aay", [KEY.sign(data)]))])
-
-    site.on(f"/{name}", respond(signature(INDEX + b".")))
+    site.on(f"/{name}", respond(sign_detached(KEY, INDEX + b".")))
     with pytest.raises(CfsError, match="found 1 by other keys, or over other bytes"):
         resolve(site, trust=TRUST)
-    site.on(f"/{name}", respond(signature(INDEX)))
+    site.on(f"/{name}", respond(sign_detached(KEY, INDEX)))
     assert resolve(site, trust=TRUST) == COMMIT
