@@ -37,9 +37,9 @@ layers: env
 
 tests: env
 	tools/setup-debian.sh
-	# Forking needs a process without other threads, which a worker of xdist is not.
-	$(PY) -m pytest -n 0 -m forks
-	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not forks and not packages"
+	# Some fork, which a worker of xdist with its threads may not, or change what the others see.
+	$(PY) -m pytest -n 0 -m alone
+	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not alone and not packages"
 
 # Build, install and use the packages; this needs a registry, and for the Debian package root.
 test-packages: env

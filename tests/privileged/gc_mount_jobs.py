@@ -21,7 +21,7 @@ from cfsctl.erofs.writer import build_image
 from cfsctl.linux import mountapi
 from cfsctl.linux.syscalls import CLONE_NEWNS, check, libc
 from cfsctl.mount import MountOptions, WritableLayer, mount_image
-from cfsctl.repository import Repository, init_repository
+from cfsctl.repository import Repository, init_repository, live_mounts
 from cfsctl.repository.gc import GcResult, collect_garbage, explain_object
 from cfsctl.tree.model import Directory, ExternalFile, FileSystem
 from tests.support.repositories import object_file
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cfsctl.digest import ObjectID
+    from cfsctl.linux.mountinfo import Mount
+    from cfsctl.repository.live_mounts import LiveMount
 
 SIZE = 3000
 _MS_REC_PRIVATE = 1 << 18 | 1 << 14
@@ -236,11 +238,46 @@ def detached_from_elsewhere() -> dict[str, object]:
     return {"removed": result.objects_removed, "mounts": len(result.mounts)}
 
 
+def detached_overlay_from_elsewhere() -> dict[str, object]:
+    """Nor is a detached overlay without an upper layer."""
+    place = Place()
+    os.mkdir("elsewhere")
+    with contextlib.chdir("elsewhere"):
+        other = Place()
+        other.old = other.repository.images.write(image_of(other.file, other.file, size=SIZE)).object_id
+        with other.mounted("im"):
+            fd = os.open("mnt", os.O_RDONLY)
+    result = place.collect()
+    os.close(fd)
+    return {"removed": result.objects_removed, "mounts": len(result.mounts)}
+
+
+def gone_meanwhile() -> dict[str, object]:
+    """A mount that ends while it is looked at keeps nothing, however little it shows of itself."""
+    place = Place()
+    find = live_mounts._Finder.find
+    ends = [lambda: mountapi.umount("mnt")]
+
+    def find_late(finder: live_mounts._Finder, views: list[Mount]) -> LiveMount | None:
+        if ends and views[0].kind == b"overlay":
+            ends.pop()()
+        return find(finder, views)
+
+    live_mounts._Finder.find = find_late  # type: ignore[method-assign,assignment]  # others may do so
+    fd = place.repository.objects.open(place.old)
+    mount_image(fd, [place.repository.objects.objects_fd()], "mnt", MountOptions("im"))
+    os.close(fd)
+    result = place.collect()
+    return {"removed": result.objects_removed, "mounts": len(result.mounts)}
+
+
 JOBS = {
     "detached": lambda: detached(held="usr"),
     "detached_file": lambda: detached(held="usr/file0"),
     "detached_below_upper_layer": detached_below_upper_layer,
     "detached_from_elsewhere": detached_from_elsewhere,
+    "detached_overlay_from_elsewhere": detached_overlay_from_elsewhere,
+    "gone_meanwhile": gone_meanwhile,
     "by_moved_ref": by_moved_ref,
     "by_id": by_id,
     "writable": writable,

@@ -20,7 +20,7 @@ from cfsctl.workers import WorkerDiedError, WorkerFailedError, WorkerPool, defau
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.forks
+pytestmark = pytest.mark.alone
 
 T = TypeVar("T")
 R = TypeVar("R")

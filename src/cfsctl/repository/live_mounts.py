@@ -30,7 +30,7 @@ from cfsctl.linux.mountinfo import Mount, find_mount_id, iter_mounts, iter_unlis
 from cfsctl.linux.syscalls import RESOLVE_IN_ROOT, file_system_type, openat2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterator
 
     from cfsctl.digest import ObjectID
     from cfsctl.linux.mountinfo import OpenDirectory
@@ -43,7 +43,8 @@ _EROFS_MAGIC: Final = 0xE0F5E1E2
 _OVERLAY_MAGIC: Final = 0x794C7630
 """Types of file systems to statfs(2), from linux/magic.h."""
 _DETACHED: Final = "(detached)"
-_COUNT_MASK: Final = (1 << 64) - 1
+_ANY_NUMBER: Final = (1 << 64) - 1
+"""The most files that there could be, as an EROFS has it."""
 
 
 class LiveMount(NamedTuple):
@@ -84,13 +85,25 @@ class _Traits(NamedTuple):
     mtime_s: int
 
 
-def find_live_mounts(store: ObjectStore, image_ids: Iterable[ObjectID]) -> list[LiveMount]:
+def find_live_mounts(store: ObjectStore, image_ids: Collection[ObjectID]) -> list[LiveMount]:
     """Return all mounts that can be seen and that need objects of a repository.
 
     Args:
         store: The repository's objects.
         image_ids: All images of the repository.
     """
+    first = _look_around(store, image_ids)
+    if all(live.is_certain for live in first.values()):
+        found = first
+    else:
+        # A mount that came or went while it was looked at shows little of itself, and would keep everything.
+        again = _look_around(store, image_ids)
+        found = {device: live for device, live in again.items() if device in first}
+    return sorted(found.values(), key=lambda live: live.mountpoint)
+
+
+def _look_around(store: ObjectStore, image_ids: Collection[ObjectID]) -> dict[int, LiveMount]:
+    """Return what is mounted at this moment, by device number."""
     found: dict[int, list[Mount]] = {}
     listed: set[int] = set()
     for mount in iter_mounts():
@@ -99,20 +112,20 @@ def find_live_mounts(store: ObjectStore, image_ids: Iterable[ObjectID]) -> list[
             found.setdefault(mount.device, []).append(mount)
     detached = list(iter_unlisted(listed))
     if not found and not detached:
-        return []
+        return {}
     try:
         finder = _Finder(store, image_ids)
     except FileNotFoundError:  # no objects, so nothing is mounted from here
-        return []
-    results = [finder.find(views) for views in found.values()]
-    results += [finder.find_detached(directory) for directory in detached]
-    return sorted((live for live in results if live is not None), key=lambda live: live.mountpoint)
+        return {}
+    results = {device: finder.find(views) for device, views in found.items()}
+    results |= {directory.device: finder.find_detached(directory) for directory in detached}
+    return {device: live for device, live in results.items() if live is not None}
 
 
 class _Finder:
     """Compares mounts with the images of one repository."""
 
-    def __init__(self, store: ObjectStore, image_ids: Iterable[ObjectID]) -> None:
+    def __init__(self, store: ObjectStore, image_ids: Collection[ObjectID]) -> None:
         self._store = store
         self._objects = _identity(os.fstat(store.objects_fd()))
         self._files: dict[tuple[int, int], ObjectID] = {}
@@ -155,16 +168,16 @@ class _Finder:
         try:
             if os.fstat(fd).st_dev != directory.device:
                 return None
-            kind, counts = file_system_type(fd), _count(fd)
+            kind, sizes = file_system_type(fd), _ask_sizes(fd)
         except OSError:
             return None
         finally:
             os.close(fd)
         if kind not in (_EROFS_MAGIC, _OVERLAY_MAGIC):
             return None
-        alike = [image_id for image_id in self._files.values() if self._has(image_id, *counts)]
-        if kind == _OVERLAY_MAGIC and not alike:
-            # It may have an upper layer, of which the numbers are then.
+        alike = [image_id for image_id in self._files.values() if self._has(image_id, *_count(sizes))]
+        if kind == _OVERLAY_MAGIC and not alike and sizes.f_files & _ANY_NUMBER != _ANY_NUMBER:
+            # The numbers are those of an upper layer.
             alike = list(self._files.values())
         return LiveMount(_DETACHED, directory.pid, tuple(sorted(alike)), is_certain=False) if alike else None
 
@@ -326,11 +339,14 @@ def _find_traits(views: list[Mount]) -> _Traits | None:
 
 def _measure(fd: int) -> _Traits:
     root = os.fstat(fd)
-    return _Traits(*_count(fd), stat.S_IMODE(root.st_mode), root.st_mtime_ns // 10**9)
+    return _Traits(*_count(_ask_sizes(fd)), stat.S_IMODE(root.st_mode), root.st_mtime_ns // 10**9)
 
 
-def _count(fd: int) -> tuple[int, int]:
-    """Return the numbers of blocks and of inodes of a file system, given any file of it."""
-    sizes = os.statvfs(b"/proc/self/fd/%d" % fd)
+def _ask_sizes(fd: int) -> os.statvfs_result:
+    return os.statvfs(b"/proc/self/fd/%d" % fd)
+
+
+def _count(sizes: os.statvfs_result) -> tuple[int, int]:
+    """Return the numbers of blocks and of inodes of an EROFS, given its sizes."""
     # The kernel gives the most that there could be, and that less the inodes there are, as free ones.
-    return sizes.f_blocks, (sizes.f_files - sizes.f_ffree) & _COUNT_MASK
+    return sizes.f_blocks, (sizes.f_files - sizes.f_ffree) & _ANY_NUMBER

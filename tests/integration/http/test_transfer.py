@@ -122,7 +122,7 @@ def test_closed_is_not_the_end(fetcher: Fetcher, server: FaultyServer) -> None:
     assert fetcher.get(url, limit_bytes=4).body == b"body"
 
 
-@pytest.mark.forks
+@pytest.mark.alone
 def test_workers_open_connections_of_their_own(transport: Transport) -> None:
     # The workers are forked before the server has threads, and after the fetcher was used.
     fetcher = open_fetcher(QUICK, transport=transport)

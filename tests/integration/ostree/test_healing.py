@@ -188,7 +188,7 @@ def test_many_objects_are_looked_at_as_one_is(path: Path, fake: FakeOstreeReposi
         assert len(expected) == 1
 
 
-@pytest.mark.forks
+@pytest.mark.alone
 def test_half_of_very_many_objects_is_looked_at_beside(
     path: Path, fake: FakeOstreeRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
