@@ -99,6 +99,11 @@ class PullJournal:
             object_id = ObjectID(bytes(body[CHECKSUM_SIZE + 1 : rest])) if id_size else None
             yield Checksum(bytes(body[:CHECKSUM_SIZE])), (bytes(body[rest:]), object_id), start
 
+    @property
+    def object_refs(self) -> set[ObjectID]:
+        """Contents that earlier pulls had stored as objects."""
+        return {object_id for _, object_id in self.objects.values() if object_id is not None}
+
     def find(self, checksum: Checksum) -> Entry | None:
         """Return an object that an earlier pull had verified; see `plan.Base`."""
         return self.objects.get(checksum)

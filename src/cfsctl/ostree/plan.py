@@ -8,8 +8,8 @@ hands in what arrived, and calls `check_complete` at the end. Rules:
 2. Every object is asked for at most once, and every dirtree is expanded once, however often the tree
    names it. A name that stands for objects of two kinds is refused.
 3. What a base has is not asked for. Metadata and inline content from a base are hashed again; content
-   that is an object of the repository carries its own fs-verity digest. A base that does not agree
-   counts as not having the object.
+   that is an object of the repository carries its own fs-verity digest, against which whoever offers the
+   base may still check it (`take_back`). A base that does not agree counts as not having the object.
 4. Bases may be added until the commit has been handed in and `next_request` is called again: the tree
    is expanded there and in `deliver` of a dirtree, not when the commit arrives. So the caller can look at the
    commit, refuse it or find its parent, before anything of its tree is asked for.
@@ -117,6 +117,7 @@ class PullPlan:
         self._in_flight: dict[Checksum, ObjectKind] = {}
         self._objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
         self._graph = TreeGraph(limits, f"commit {commit_checksum.hex()}")
+        self._is_tree_checked = False
         self._metadata_bytes = 0
         self._metadata_fetched = 0
         self._files_fetched = 0
@@ -221,6 +222,7 @@ class PullPlan:
         if self._part is not None:
             tree = self._select(checksum, tree)
         self._graph.add(checksum, tree)
+        self._is_tree_checked = False
         self._want_files([entry[1] for entry in tree.files])
         for name, dirtree, dirmeta in tree.dirs:
             self._want(dirmeta, _DIRMETA)
@@ -287,6 +289,17 @@ class PullPlan:
                 return True
         return False
 
+    def take_back(self, checksums: Iterable[Checksum]) -> None:
+        """Want content objects anew that a base seemed to have.
+
+        Args:
+            checksums: Such objects; what is none that was taken from a base is ignored.
+        """
+        for checksum in checksums:
+            if self._kinds.get(checksum) is _FILE and self._objects.pop(checksum, None) is not None:
+                self._from_base -= 1
+                self._wanted_files.append(checksum)
+
     def take_files(self) -> list[Checksum]:
         """Return the content objects that became known as wanted since the last call."""
         files, self._wanted_files = self._wanted_files, []
@@ -316,7 +329,9 @@ class PullPlan:
         """
         if self._wanted or self._widened or self._in_flight or self.commit is None:
             raise RuntimeError("the metadata is not complete yet")
-        self._graph.check(self.commit.root_dirtree)
+        if not self._is_tree_checked:
+            self._graph.check(self.commit.root_dirtree)
+            self._is_tree_checked = True
 
     def iter_missing(self) -> Iterator[tuple[Checksum, ObjectKind]]:
         """Yield what is known to be part of the commit and is not there."""

@@ -28,7 +28,7 @@ from cfsctl.ostree.refs import (
     tag_ref,
 )
 from cfsctl.ostree.source import ObjectMissingError
-from cfsctl.ostree.stored import StoredBase, StoredCommits
+from cfsctl.ostree.stored import StoredCommits
 from cfsctl.progress import Advanced, Done, Message, Started, Unit
 from cfsctl.workers import call_beside
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from cfsctl.ostree.objects import Commit, ObjectKind
     from cfsctl.ostree.source import Source
     from cfsctl.ostree.to_tree import CommitObjects
-    from cfsctl.progress import Reporter
+    from cfsctl.progress import Event, Reporter
     from cfsctl.repository import Repository
 
 METADATA_ID: Final = "metadata"
@@ -151,7 +151,7 @@ class PullRun:
             return
         if not self._is_accepted and hashlib.sha256(commit[0]).digest() == self._checksum:
             self._accept(parse_commit(commit[0]), commit[0])
-        self._plan.add_base(StoredBase(journal, self._repository.objects))
+        self._plan.add_base(self._stored.as_base(journal))
 
     def _known_objects(self) -> dict[Checksum, tuple[bytes, ObjectID | None]]:
         """Return all that is here of the commit, whoever brought it."""
@@ -331,9 +331,22 @@ class PullRun:
             check_detached(self._checksum, detached)
             self._detached = store_detached(self._repository, detached)
         self._plan.check_tree()
+        self._replace_damaged(workers)
         while not workers.is_idle:
             self._take(workers.poll())
         self._report(Done(FILES_ID, self._plan.counts.files))
+
+    def _replace_damaged(self, workers: FileWorkers) -> None:
+        """Read what bases had and nobody has verified lately; want files anew of which that is damaged."""
+
+        def report(event: Event) -> None:
+            self._report(event)
+            self._take(workers.poll(0))
+
+        damaged = self._stored.find_damaged(report)
+        if damaged:
+            self._plan.take_back(damaged)
+            workers.add(self._plan.take_files())
 
     def _fetch_metadata(self, workers: FileWorkers, journal: PullJournal) -> None:
         def deliver(checksum: Checksum, kind: ObjectKind, data: bytes) -> None:
@@ -391,7 +404,8 @@ class PullRun:
         assert plan.commit is not None
         collected = CollectedCommit(self._checksum, plan.commit, plan.objects)
         self._check_composefs_digest(collected)
-        stored = {found[1] for found in plan.objects.values() if found[1] is not None}
+        new = {found[1] for found in plan.objects.values() if found[1] is not None}
+        new -= self._stored.find_verified()
         made: dict[FormatVersion, ObjectID] = {}
         too_young: list[ObjectID] = []
 
@@ -399,7 +413,7 @@ class PullRun:
             return store_images(repository, collected, self._options.xattr_names)
 
         def take_images() -> dict[FormatVersion, ObjectID]:
-            too_young.extend(repository.note(stored))  # while they are in the making
+            too_young.extend(repository.note(new))  # while they are in the making
             made.update(wait_for_images())
             return made
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from typing import TYPE_CHECKING, Protocol
 
 from cfsctl.errors import FormatError, IntegrityError
 from cfsctl.ostree.images import find_image
@@ -11,67 +12,118 @@ from cfsctl.ostree.refs import (
     stream_name,
 )
 from cfsctl.progress import Message
-from cfsctl.repository.objects import ObjectDamagedError
+from cfsctl.repository.object_reader import ObjectDamagedError, to_doubtful
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterator
 
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.commit_stream import CommitStream
-    from cfsctl.ostree.plan import Base
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
     from cfsctl.repository.objects import ObjectStore
 
 
+class Stored(Protocol):
+    """What was stored of a commit: a stream, or a journal."""
+
+    @property
+    def object_refs(self) -> Collection[ObjectID]:
+        """Contents that are objects of the repository."""
+
+    def find(self, checksum: Checksum) -> tuple[bytes, ObjectID | None] | None:
+        """Return an object's data, and the ID of content that is an object, or None."""
+
+
 class StoredBase:
-    """What is stored as a base: content that is not in the repository any more is as good as absent."""
+    """What is stored as a base: content that is not in the repository any more is as good as absent.
 
-    def __init__(self, stream: Base, objects: ObjectStore, object_ids: Iterable[ObjectID] = ()) -> None:
-        """Offer the objects of a stream, or of a journal.
+    Attributes:
+        doubtful: Content that was found and that needs a closer look, and the objects that it is of.
+    """
 
-        Args:
-            stream: What is stored.
-            objects: Where the contents are.
-            object_ids: Contents that are looked at all together when the first is asked for.
-        """
-        self._stream = stream
+    def __init__(self, stored: Stored, objects: ObjectStore) -> None:
+        """Offer what is stored; where the contents are they are looked at when the first is asked for."""
+        self.doubtful: dict[ObjectID, set[Checksum]] = {}
+        self._stored = stored
         self._objects = objects
-        self._object_ids = object_ids
-        self._verified: dict[ObjectID, int] | None = None
+        self._sizes: dict[ObjectID, int] | None = None
 
     def find(self, checksum: Checksum) -> tuple[bytes, ObjectID | None] | None:
         """Return the object's data and the ID of content that is an object; see `plan.Base`."""
-        found = self._stream.find(checksum)
+        found = self._stored.find(checksum)
         if found is None or found[1] is None:
             return found
         size_bytes = int.from_bytes(found[0][8:16], "big")  # As the header says, which is checked later.
-        if self._verified is None:
-            self._verified = self._look_at_all()
-        if self._verified.get(found[1]) == size_bytes:
+        sizes = self._sizes if self._sizes is not None else self._look_at_all()
+        known_bytes = sizes.get(found[1], -1)
+        if known_bytes == size_bytes:
             return found
-        return found if self._objects.is_sound(found[1], size_bytes) else None
+        if known_bytes != to_doubtful(size_bytes) and (
+            known_bytes != -1 or not self._objects.contains(found[1], size_bytes)
+        ):
+            return None
+        self.doubtful.setdefault(found[1], set()).add(checksum)
+        return found
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all contents are there; they may be damaged."""
+        sizes = self._sizes if self._sizes is not None else self._look_at_all()
+        unknown = [object_id for object_id, size_bytes in sizes.items() if size_bytes == -1]
+        return not self._objects.find_missing(unknown)
+
+    def iter_verified(self) -> Iterator[ObjectID]:
+        """Yield contents that needed no closer look; none if no content was asked for."""
+        return (object_id for object_id, size_bytes in (self._sizes or {}).items() if size_bytes >= 0)
 
     def _look_at_all(self) -> dict[ObjectID, int]:
-        """Return the sizes of the contents that need no closer look."""
-        ids = sorted(self._object_ids)
-        return dict(zip(ids, self._objects.find_verified_sizes(ids), strict=True))
+        ids = sorted(self._stored.object_refs)
+        self._sizes = dict(zip(ids, self._objects.find_sizes(ids), strict=True))
+        return self._sizes
 
 
 class StoredCommits:
-    """The stored commits of a repository; what is damaged about them is reported, and not used."""
+    """The stored commits of a repository; what is damaged about them is reported, and not used.
+
+    Of each that is opened there is one stream and one base, however often it is asked for.
+    """
 
     def __init__(self, repository: Repository, reporter: Reporter) -> None:
         """Read nothing yet."""
         self._repository = repository
         self._report = reporter
+        self._opened: dict[Checksum, CommitStream | None] = {}
+        self._bases: dict[Stored, StoredBase] = {}
 
-    def as_base(self, stream: CommitStream) -> StoredBase:
-        """Return a stored commit as a base of a pull."""
-        return StoredBase(stream, self._repository.objects, stream.object_refs)
+    def as_base(self, stored: Stored) -> StoredBase:
+        """Return a stored commit, or a part of one, as a base of a pull."""
+        base = self._bases.get(stored)
+        if base is None:
+            base = self._bases[stored] = StoredBase(stored, self._repository.objects)
+        return base
+
+    def find_damaged(self, reporter: Reporter) -> set[Checksum]:
+        """Look closer at what bases have offered; return the files whose content is damaged."""
+        doubtful: defaultdict[ObjectID, set[Checksum]] = defaultdict(set)
+        for base in self._bases.values():
+            for object_id, checksums in base.doubtful.items():
+                doubtful[object_id] |= checksums
+            base.doubtful.clear()
+        damaged = self._repository.objects.find_all_damage(doubtful, reporter)
+        return set().union(*(doubtful[object_id] for object_id in damaged))
+
+    def find_verified(self) -> set[ObjectID]:
+        """Return contents of bases that the repository has noted as verified."""
+        return {object_id for base in self._bases.values() for object_id in base.iter_verified()}
 
     def open(self, checksum: Checksum) -> CommitStream | None:
         """Return a stored commit; one that cannot be read counts as absent, and that is reported."""
+        if checksum not in self._opened:
+            self._opened[checksum] = self._open(checksum)
+        return self._opened[checksum]
+
+    def _open(self, checksum: Checksum) -> CommitStream | None:
         try:
             object_id = self._repository.streams.find(stream_name(checksum))
             if object_id is None:
@@ -95,7 +147,8 @@ class StoredCommits:
         if image is None or find_damage(image[0]) != "":
             return False
         beside = [object_id for object_id in (stored.detached, stored.record) if object_id is not None]
-        found = list(self._repository.objects.find_all_damage((*stored.object_refs, *beside)).values())
+        objects = self._repository.objects
+        found = list(objects.find_all_damage((*stored.object_refs, *beside), self._report).values())
         if found:
             what = f"{len(found)} of its objects are" if len(found) > 1 else "one of its objects is"
             how = "missing or damaged" if any(found) else "missing"
@@ -105,6 +158,4 @@ class StoredCommits:
     def open_whole(self, checksum: Checksum) -> CommitStream | None:
         """Return a stored commit of which everything is here, or None."""
         stream = self.open(checksum)
-        if stream is None or self._repository.objects.find_missing(stream.object_refs):
-            return None
-        return stream
+        return stream if stream is not None and self.as_base(stream).is_whole else None

@@ -25,17 +25,28 @@ from cfsctl.fsverity.kernel import (
 )
 from cfsctl.fsverity.merkle import compute_file_digest
 from cfsctl.linux.files import open_regular
+from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.fan_out import OBJECTS, FanOut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from cfsctl.digest import Algorithm
+    from cfsctl.progress import Reporter
 
 _FIRST_BYTE = operator.itemgetter(0)
 
+VERIFY_ID: Final = "verify"
+"""Names the progress of reading many objects that were not verified in the state they are in."""
+
 _WORTH_A_PROCESS: Final = 16384
 """Objects from which on it pays to look at half of them in another process."""
+
+_WORTH_WORKERS: Final = 256
+"""Objects to be read from which on several processes do that."""
+
+_VERIFY_BATCH: Final = 64
+"""Objects that a process reads at a time."""
 
 
 class ObjectMissingError(IntegrityError, FileNotFoundError):
@@ -60,17 +71,28 @@ class ObjectDamagedError(IntegrityError):
     """What stands under the name of an object is not that object."""
 
 
+def to_doubtful(size_bytes: int) -> int:
+    """Return what `ObjectReader.find_sizes` says of an object of this size that needs a closer look."""
+    return -2 - size_bytes
+
+
 class Verifier(Protocol):
     """Decides whether an object that is there already needs to be read before it counts."""
 
     def needs_reading(self, object_id: ObjectID, status: os.stat_result, /) -> bool:
         """Return whether to compute the digest of the object with this ID and file status."""
 
-    def find_verified_sizes(self, found: Iterable[tuple[ObjectID, os.stat_result | None]], /) -> array[int]:
-        """Return the size of each of many objects that does not need reading, -1 for one that does."""
+    def find_sizes(self, found: Iterable[tuple[ObjectID, os.stat_result | None]], /) -> array[int]:
+        """Return the size of each of many objects, as `ObjectReader.find_sizes` does."""
 
     def confirm(self, object_id: ObjectID, status: os.stat_result, /) -> None:
         """Take note that the digest was computed, and is right."""
+
+    def take_news(self) -> array[int]:
+        """Return what was confirmed since the last call; in a worker, for `add_news` of its parent."""
+
+    def add_news(self, news: Iterable[int], /) -> None:
+        """Take note of what a worker has confirmed."""
 
 
 class ObjectReader:
@@ -217,35 +239,66 @@ class ObjectReader:
                 return ""
         return self._find_inner_damage(object_id, status)
 
-    def find_all_damage(self, object_ids: Iterable[ObjectID]) -> dict[ObjectID, str | None]:
+    def find_all_damage(
+        self, object_ids: Iterable[ObjectID], reporter: Reporter = silent
+    ) -> dict[ObjectID, str | None]:
         """Look at many objects as `find_damage` does, in less time; return those that are not sound.
+
+        Args:
+            object_ids: Their IDs.
+            reporter: Told how far that is, where many have to be read; what it raises ends it.
 
         Returns:
             What is wrong with an object, or None if it is not there, by ID.
         """
         ids = sorted(object_ids)
-        found = (
-            (object_id, self.find_damage(object_id))
-            for object_id, size in zip(ids, self.find_verified_sizes(ids), strict=True)
-            if size < 0
-        )
-        return {object_id: damage for object_id, damage in found if damage != ""}
+        sizes = self.find_sizes(ids)
+        suspects = [object_id for object_id, size in zip(ids, sizes, strict=True) if size < 0]
+        if len(suspects) < _WORTH_WORKERS:
+            return dict(self._look_at(suspects))
+        return self._verify(suspects, reporter)
 
-    def find_verified_sizes(self, object_ids: Sequence[ObjectID]) -> Sequence[int]:
-        """Return the size of each of many objects that was verified and not touched since.
+    def _look_at(self, object_ids: Iterable[ObjectID]) -> list[tuple[ObjectID, str | None]]:
+        found = ((object_id, self.find_damage(object_id)) for object_id in object_ids)
+        return [(object_id, damage) for object_id, damage in found if damage != ""]
 
-        Of very many another process looks at half.
+    def _verify(self, object_ids: Sequence[ObjectID], reporter: Reporter) -> dict[ObjectID, str | None]:
+        """Do what `find_all_damage` promises for objects that need a closer look, in several processes."""
+        from cfsctl.workers import WorkerPool  # noqa: PLC0415 - few commands read so many
+
+        verifier, count = self.verifier, len(object_ids)
+
+        def look(batch: Sequence[ObjectID]) -> tuple[int, list[tuple[ObjectID, str | None]], array[int]]:
+            found = self._look_at(batch)
+            return len(batch), found, array("Q") if verifier is None else verifier.take_news()
+
+        batches = (object_ids[start : start + _VERIFY_BATCH] for start in range(0, count, _VERIFY_BATCH))
+        damaged: dict[ObjectID, str | None] = {}
+        done = 0
+        reporter(Started(VERIFY_ID, count, Unit.ITEMS))
+        with WorkerPool(lambda: look) as pool:
+            for size, found, news in pool.map_unordered(batches):
+                damaged.update(found)
+                if verifier is not None:
+                    verifier.add_news(news)
+                done += size
+                reporter(Advanced(VERIFY_ID, done, count))
+        reporter(Done(VERIFY_ID, done))
+        return damaged
+
+    def find_sizes(self, object_ids: Sequence[ObjectID]) -> Sequence[int]:
+        """Return the size in bytes of each of many objects; below 0 for one that needs a closer look.
+
+        That is `to_doubtful` of its size, or -1 if that is not known either. Of very many another process
+        looks at half.
 
         Args:
             object_ids: Their IDs, ascending.
-
-        Returns:
-            Size in bytes for each ID, -1 for an object that needs a closer look.
         """
         verifier, count = self.verifier, len(object_ids)
         if self.is_secure or verifier is None:
             return array("q", (-1,)) * count
-        look, half = verifier.find_verified_sizes, count // 2
+        look, half = verifier.find_sizes, count // 2
         if count < _WORTH_A_PROCESS:
             return look(self._iter_status(object_ids))
         look(())  # has the verifier read what both need

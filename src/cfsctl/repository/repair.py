@@ -123,10 +123,16 @@ class _Distrust:
     def needs_reading(self, _object_id: ObjectID, _status: os.stat_result, /) -> bool:
         return True
 
-    def find_verified_sizes(self, found: Iterable[tuple[ObjectID, os.stat_result | None]], /) -> array[int]:
+    def find_sizes(self, found: Iterable[tuple[ObjectID, os.stat_result | None]], /) -> array[int]:
         return array("q", [-1 for _ in found])
 
     def confirm(self, _object_id: ObjectID, _status: os.stat_result, /) -> None:
+        pass
+
+    def take_news(self) -> array[int]:
+        return array("Q")
+
+    def add_news(self, _news: Iterable[int], /) -> None:
         pass
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import FormatError
 from cfsctl.linux.files import AnonymousFile, open_regular, read_all, write_all
+from cfsctl.repository.object_reader import to_doubtful
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -98,13 +99,17 @@ class VerifiedObjects:
             self._marks = _load(self._root, self._algorithm)
         return mark_of(object_id, status) not in self._marks
 
-    def find_verified_sizes(self, found: Iterable[tuple[ObjectID, os.stat_result | None]]) -> array[int]:
-        """Return the size of each of many objects that was verified in this state, -1 for any other one."""
+    def find_sizes(self, found: Iterable[tuple[ObjectID, os.stat_result | None]]) -> array[int]:
+        """Return the size of each of many objects; see `cfsctl.repository.object_reader.Verifier`."""
         if self._marks is None:
             self._marks = _load(self._root, self._algorithm)
         marks = self._marks
         sizes = [
-            status.st_size if status is not None and mark_of(object_id, status) in marks else -1
+            -1
+            if status is None
+            else status.st_size
+            if mark_of(object_id, status) in marks
+            else to_doubtful(status.st_size)
             for object_id, status in found
         ]
         return array("q", sizes)
@@ -117,6 +122,17 @@ class VerifiedObjects:
         if self._marks is not None and mark not in self._marks:
             self._marks.add(mark)
             self._added.add(mark)
+
+    def take_news(self) -> array[int]:
+        """Return what was noted since the last call; it is not saved from here any more."""
+        news, self._added = array("Q", self._added), set()
+        return news
+
+    def add_news(self, news: Iterable[int]) -> None:
+        """Note what a worker has taken with `take_news`."""
+        if self._marks is not None:
+            self._added.update(news)
+            self._marks.update(news)
 
     def confirm_all(
         self, object_ids: Iterable[ObjectID], stat: Callable[[ObjectID], os.stat_result | None]

@@ -10,8 +10,10 @@ import pytest
 from cfsctl.fsverity.merkle import compute_file_digest
 from cfsctl.ostree.pull import PullResult, pull
 from cfsctl.ostree.refs import open_commit
+from cfsctl.progress import Done, Started, Unit, silent
 from cfsctl.repository import Repository
 from cfsctl.repository.fsck import check_repository
+from cfsctl.repository.object_reader import to_doubtful
 from cfsctl.repository.verified import VERIFIED_NAME
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.repositories import flip_bit, object_file
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cfsctl.digest import ObjectID
+    from cfsctl.progress import Event, Reporter
 
 FILES = 30
 FILES_IN_USR = {f"f{number}": f"file {number} ".encode() * 100 for number in range(FILES)}
@@ -63,13 +66,15 @@ def path(tmp_path: Path, repository: Repository) -> Path:
     return tmp_path / "store"
 
 
-def run(path: Path, fake: FakeOstreeRepository, *, is_later: bool = True) -> PullResult:
+def run(
+    path: Path, fake: FakeOstreeRepository, *, is_later: bool = True, reporter: Reporter = silent
+) -> PullResult:
     """Pull in a process that knows nothing, when everything has been left alone for a while."""
     with Repository.open(str(path)) as repository:
         if is_later:
             now = repository.verified._now_ns
             repository.verified._now_ns = lambda: now() + 10**10
-        return pull(repository, fake, "main", workers=0)
+        return pull(repository, fake, "main", workers=0, reporter=reporter)
 
 
 def check(path: Path) -> list[str]:
@@ -77,13 +82,13 @@ def check(path: Path) -> list[str]:
         return check_repository(repository, deep=True).findings
 
 
-def one_of(path: Path, kind: str) -> Path:
+def one_of(path: Path, kind: str, number: int = 3) -> Path:
     with Repository.open(str(path)) as repository:
         result = {stream.name: stream.object_id for stream in repository.streams.list_streams()}
         (stream_id,) = result.values()
         with repository.streams.open_object(stream_id) as stream:
             found: dict[str, ObjectID] = {
-                "file": sorted(stream.object_refs)[3],
+                "file": sorted(stream.object_refs)[number],
                 "image": stream.named_refs["composefs.image"],
                 "stream": stream_id,
             }
@@ -199,9 +204,37 @@ def test_half_of_very_many_objects_is_looked_at_beside(
         with repository.streams.open_object(stream) as reader:
             ids = sorted(reader.object_refs)
         sizes = [os.stat(path / "objects" / i.hex()[:2] / i.hex()[2:]).st_size for i in ids]
-        assert list(repository.objects.find_verified_sizes(ids)) == sizes
+        assert list(repository.objects.find_sizes(ids)) == sizes
         for number in (0, -1):
             flip_bit(path / "objects" / ids[number].hex()[:2] / ids[number].hex()[2:], 7)
-            sizes[number] = -1
-        assert list(repository.objects.find_verified_sizes(ids)) == sizes
+            sizes[number] = to_doubtful(sizes[number])
+        assert list(repository.objects.find_sizes(ids)) == sizes
         assert set(repository.objects.find_all_damage(ids)) == {ids[0], ids[-1]}
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("is_base", [False, True])
+def test_many_objects_are_read_by_several_processes(
+    path: Path, fake: FakeOstreeRepository, reads: Reads, monkeypatch: pytest.MonkeyPatch, *, is_base: bool
+) -> None:
+    """What is damaged is fetched again, what is not is remembered, and how far it is gets said."""
+    monkeypatch.setattr("cfsctl.repository.object_reader._WORTH_WORKERS", 2)
+    monkeypatch.setattr("cfsctl.repository.object_reader._VERIFY_BATCH", 7)
+    run(path, fake)
+    (path / VERIFIED_NAME).unlink()
+    targets = [one_of(path, "file", number) for number in (3, 4)]
+    flip_bit(targets[0], 5)
+    targets[1].unlink()
+    if is_base:
+        fake.commit({"usr": {**FILES_IN_USR, "new": b"new " * 100}}, "main", timestamp_s=1_700_000_000)
+    reads.take()
+    events: list[Event] = []
+    assert run(path, fake, reporter=events.append).files_fetched == (3 if is_base else 2)
+    # Stream and image, and the damaged object before it is replaced, if not once before that as well.
+    assert reads.take() <= 4
+    assert check(path) == []
+    verified = [event for event in events if getattr(event, "id", "") == "verify"]
+    assert verified[0] == Started("verify", FILES - 1 if is_base else FILES, Unit.ITEMS)
+    assert isinstance(verified[-1], Done)
+    assert run(path, fake).files_fetched == 0
+    assert reads.take() <= 4  # what the pull before has written

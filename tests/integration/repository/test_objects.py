@@ -269,14 +269,18 @@ def test_verifier_finds_what_has_the_right_size(store: ObjectStore, tmp_path: Pa
             asked.append(object_id)
             return status.st_size == len(DATA)
 
-        def find_verified_sizes(
-            self, found: Iterable[tuple[ObjectID, os.stat_result | None]], /
-        ) -> array[int]:
+        def find_sizes(self, found: Iterable[tuple[ObjectID, os.stat_result | None]], /) -> array[int]:
             raise NotImplementedError
 
         def confirm(self, object_id: ObjectID, status: os.stat_result, /) -> None:
             assert status.st_size == len(DATA)
             confirmed.append(object_id)
+
+        def take_news(self) -> array[int]:
+            raise NotImplementedError
+
+        def add_news(self, news: Iterable[int], /) -> None:
+            raise NotImplementedError
 
     confirmed: list[ObjectID] = []
     store.verifier = Doubter()

@@ -168,6 +168,26 @@ def test_content_that_is_an_object_is_taken_from_a_base_by_its_id() -> None:
     assert plan.objects[file] == (header, b"\1" * 32)
 
 
+def test_content_that_proves_damaged_is_wanted_after_all() -> None:
+    repository = FakeOstreeRepository()
+    commit = repository.commit({"a": bytes(1000), "b": b"inline"})
+    file = repository.add_file(bytes(1000))
+    base = StoredBase({file: (format_zlib_header(1000, 0, 0, stat.S_IFREG | 0o644), ObjectID(b"\1" * 32))})
+    plan = PullPlan(commit)
+    plan.add_base(base)
+    repository.fetch_metadata(plan.next_request, plan.deliver)
+    fetched = plan.take_files()
+    assert fetched == [repository.add_file(b"inline")]
+    tree = repository.add_tree({"a": bytes(1000), "b": b"inline"})[0]
+    # What is on its way, is metadata, or is of another commit is none that can be damaged there.
+    plan.take_back([file, fetched[0], tree, Checksum(bytes(32))])
+    assert plan.take_files() == [file]
+    assert plan.counts.from_base == 0
+    assert tree in plan.objects
+    plan.deliver_files([(file, b"header", ObjectID(b"\1" * 32)), (fetched[0], b"header", None)])
+    plan.check_complete()
+
+
 def test_a_symbolic_link_is_never_an_object() -> None:
     repository = FakeOstreeRepository()
     commit = repository.commit({"a": "target"})

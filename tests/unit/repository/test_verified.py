@@ -117,6 +117,22 @@ def test_what_has_just_been_changed_is_not_noted(root: int, status: os.stat_resu
     assert not verified.has_news
 
 
+def test_news_of_a_worker_are_saved_by_its_parent(root: int, status: os.stat_result) -> None:
+    parent, worker = open_list(root), open_list(root)
+    for verified in (parent, worker):
+        verified.needs_reading(ID, status)
+    worker.confirm(ID, status)
+    news = worker.take_news()
+    assert len(news) == 1
+    assert not worker.has_news
+    assert not worker.take_news()
+    assert parent.needs_reading(ID, status)
+    parent.add_news(news)
+    assert not parent.needs_reading(ID, status)
+    parent.save()
+    assert not open_list(root).needs_reading(ID, status)
+
+
 def test_whole_seconds_take_longer(root: int) -> None:
     status = State(st_ctime_ns=1000 * SECOND).as_status()
     verified = VerifiedObjects(root, Algorithm.SHA256)

@@ -25,6 +25,9 @@ _SIGN: Final = 1 << 63
 _STEP_BYTES: Final = 1 << 16
 """Bytes read and written at a time."""
 
+_WINDOW_BYTES: Final = 1 << 14
+"""Bytes read ahead."""
+
 _LIMB_BYTES: Final = 4096
 """Bytes added as one number; longer numbers are slower."""
 
@@ -39,20 +42,28 @@ def apply_patch(patch: ByteView, old: ByteView, size: int, write: Callable[[byte
     Raises:
         DeltaError: The patch is not one, or makes another size.
     """
+    output = _Output(write)
+    read_patch, read_old = _Window(patch).read, _Window(old).read_padded
     place = produced = old_place = 0
     while produced < size:
         if patch.size - place < _BLOCK.size:
             fail("patch", f"{size} bytes of content", f"the end of the patch after {produced}")
-        added, literal, seek = map(_signed, _BLOCK.unpack(patch.read(place, _BLOCK.size)))
+        added, literal, seek = map(_signed, _BLOCK.unpack(read_patch(place, _BLOCK.size)))
         place += _BLOCK.size
         if added < 0 or literal < 0 or added + literal > size - produced:
             fail("patch", f"at most {size - produced} more bytes", f"{added} and {literal}")
-        _add(patch, place, old, old_place, added, write)
+        for done in range(0, added, _STEP_BYTES):
+            step = min(_STEP_BYTES, added - done)
+            difference = read_patch(place + done, step)
+            before = read_old(old_place + done, step)
+            output.take(before if difference == _ZEROS[:step] else add_bytes(difference, before))
         place += added
         old_place += added + seek
-        _copy(patch, place, literal, write)
+        for done in range(0, literal, _STEP_BYTES):
+            output.take(read_patch(place + done, min(_STEP_BYTES, literal - done)))
         place += literal
         produced += added + literal
+    output.flush()
     if place != patch.size:
         fail("patch", f"its end after {size} bytes of content", f"{patch.size - place} bytes more")
 
@@ -61,30 +72,58 @@ def _signed(value: int) -> int:
     return _SIGN - value if value & _SIGN else value
 
 
-def _copy(patch: ByteView, place: int, size: int, write: Callable[[bytes], object]) -> None:
-    for done in range(0, size, _STEP_BYTES):
-        write(patch.read(place + done, min(_STEP_BYTES, size - done)))
+class _Window:
+    """Reads a view where most pieces are short and follow each other."""
+
+    __slots__ = ("_data", "_end", "_start", "_view")
+
+    def __init__(self, view: ByteView) -> None:
+        self._view = view
+        self._data = b""
+        self._start = self._end = 0
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return bytes of the view, as `ByteView.read` does."""
+        if start < self._start or start + size > self._end:
+            ahead = max(size, min(_WINDOW_BYTES, self._view.size - start))
+            self._data = self._view.read(start, ahead)
+            self._start, self._end = start, start + ahead
+        offset = start - self._start
+        return self._data[offset : offset + size]
+
+    def read_padded(self, start: int, size: int) -> bytes:
+        """Return bytes of the view, zeros where it has none."""
+        view_size = self._view.size
+        first = min(max(start, 0), view_size)
+        last = min(max(start + size, 0), view_size)
+        if last - first == size:
+            return self.read(first, size)
+        if first == last:
+            return bytes(size)
+        return bytes(first - start) + self.read(first, last - first) + bytes(start + size - last)
 
 
-def _add(
-    patch: ByteView, place: int, old: ByteView, old_place: int, size: int, write: Callable[[bytes], object]
-) -> None:
-    for done in range(0, size, _STEP_BYTES):
-        step = min(_STEP_BYTES, size - done)
-        difference = patch.read(place + done, step)
-        before = _read_padded(old, old_place + done, step)
-        write(before if difference == _ZEROS[:step] else add_bytes(difference, before))
+class _Output:
+    """Joins short pieces before they are written."""
 
+    __slots__ = ("_pieces", "_size", "_write")
 
-def _read_padded(old: ByteView, start: int, size: int) -> bytes:
-    """Return bytes of the old file, zeros where it has none."""
-    first = min(max(start, 0), old.size)
-    last = min(max(start + size, 0), old.size)
-    if last - first == size:
-        return old.read(first, size)
-    if first == last:
-        return bytes(size)
-    return bytes(first - start) + old.read(first, last - first) + bytes(start + size - last)
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write = write
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def take(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size >= _STEP_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._pieces:
+            self._write(b"".join(self._pieces))
+            self._pieces.clear()
+            self._size = 0
 
 
 def add_bytes(one: bytes, other: bytes) -> bytes:

@@ -59,6 +59,22 @@ def test_large_files_are_patched_in_steps() -> None:
     assert patched(block(difference, b"end"), old, 300_003) == new + b"end"
 
 
+def test_many_short_pieces_from_anywhere() -> None:
+    """Pieces are read ahead and joined, which must not show."""
+    chance = random.Random(3)
+    old = chance.randbytes(100_000)
+    patch, new, place = b"", b"", 0
+    for _ in range(2000):
+        size, literal = chance.randrange(300), chance.randbytes(chance.randrange(3) * 40)
+        before = bytes(old[at] if 0 <= at < len(old) else 0 for at in range(place, place + size))
+        difference = chance.randbytes(size) if chance.random() < 0.3 else bytes(size)
+        goal = chance.choice([place + size, place + size, chance.randrange(-500, len(old) + 500)])
+        patch += block(difference, literal, goal - place - size)
+        new += bytes((a + b) & 0xFF for a, b in zip(before, difference, strict=True)) + literal
+        place = goal
+    assert patched(patch, old, len(new)) == new
+
+
 @pytest.mark.parametrize(
     ("patch", "size", "text"),
     [
