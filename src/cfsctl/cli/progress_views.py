@@ -52,6 +52,7 @@ _LABELS: Final = {
     "scan": "scanning",
     "sweep": "removing objects",
     "tree": "reading the tree",
+    "verify": "verifying what is here",
 }
 """What work is called where people read it."""
 

@@ -29,12 +29,11 @@ from cfsctl.ostree.refs import (
 )
 from cfsctl.ostree.source import ObjectMissingError
 from cfsctl.ostree.stored import StoredCommits
+from cfsctl.ostree.storing import store_collected
 from cfsctl.progress import Advanced, Done, Message, Started, Unit
-from cfsctl.workers import call_beside
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID
-    from cfsctl.erofs.format import FormatVersion
     from cfsctl.ostree.commit_stream import CommitStream
     from cfsctl.ostree.delta.apply import Candidate, DeltaPull
     from cfsctl.ostree.delta.store import DeltaStore
@@ -53,9 +52,6 @@ FILES_ID: Final = "files"
 
 RESCUE_TIMEOUT_S: Final = 5.0
 """After an error: how long to wait for content that is in work, so that it need not be fetched again."""
-
-WORTH_A_PROCESS: Final = 4000
-"""Objects of a commit from which on a process of its own makes its images; smaller ones are made sooner."""
 
 
 class PullRun:
@@ -400,46 +396,20 @@ class PullRun:
 
     def _store(self) -> PullResult:
         """Make the images, and name everything."""
-        repository, plan = self._repository, self._plan
-        assert plan.commit is not None
-        collected = CollectedCommit(self._checksum, plan.commit, plan.objects)
+        assert self._plan.commit is not None
+        collected = CollectedCommit(self._checksum, self._plan.commit, self._plan.objects)
         self._check_composefs_digest(collected)
-        new = {found[1] for found in plan.objects.values() if found[1] is not None}
-        new -= self._stored.find_verified()
-        made: dict[FormatVersion, ObjectID] = {}
-        too_young: list[ObjectID] = []
-
-        def make_images() -> dict[FormatVersion, ObjectID]:
-            return store_images(repository, collected, self._options.xattr_names)
-
-        def take_images() -> dict[FormatVersion, ObjectID]:
-            too_young.extend(repository.note(new))  # while they are in the making
-            made.update(wait_for_images())
-            return made
-
-        def sync() -> None:
-            flush.finish()
-            repository.sync(too_young)
-
-        forks = self._options.workers != 0 and len(plan.objects) >= WORTH_A_PROCESS
-        with call_beside(make_images, forks=forks) as wait_for_images:
-            # What the workers stored is on its way to the disk meanwhile.
-            flush = repository.begin_flush()
-            try:
-                stream_id = name_commit(
-                    repository,
-                    self._checksum,
-                    plan.objects,
-                    take_images,
-                    self._tag_ref,
-                    sync,
-                    self._detached,
-                    self._admission.store_record(),
-                )
-            finally:
-                flush.finish()
-        repository.remember((*made.values(), stream_id))
-        return self._result(stream_id, made[repository.erofs_versions[0]])
+        stream_id, image_id = store_collected(
+            self._repository,
+            collected,
+            xattr_names=self._options.xattr_names,
+            verified=self._stored.find_verified(),
+            tag_ref=self._tag_ref,
+            detached=self._detached,
+            record=self._admission.store_record(),
+            may_fork=self._options.workers != 0,
+        )
+        return self._result(stream_id, image_id)
 
     def _result(self, stream_id: ObjectID, image_id: ObjectID) -> PullResult:
         counts = self._plan.counts

@@ -8,13 +8,11 @@ Only repositories in archive mode can be pulled over HTTP. What is asked for, re
     objects/xx/rest.KIND     an object
 
 A server answers 403, 404 or 410 for what it does not have; anything else that is no success is an error
-that names what was wanted. Signatures are not looked at here.
+that names what was wanted. Of signatures only those of the summary are looked at, by `summary_reader`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote
 
@@ -35,18 +33,10 @@ from cfsctl.ostree.source import (
     METADATA_IN_FLIGHT,
     ObjectMissingError,
     RefNotFoundError,
-    SourceError,
     check_ref_name,
     parse_ref_file,
 )
-from cfsctl.ostree.summary import MAX_SUMMARY_SIZE, Summary, SummaryError, SummaryRef, parse_summary
-from cfsctl.ostree.summary_index import (
-    INDEX_PATH,
-    MAX_INDEX_BYTES,
-    find_subset,
-    parse_index,
-    unpack_subsummary,
-)
+from cfsctl.ostree.summary_reader import NoSummaryError, SummaryReader, explain_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,21 +45,13 @@ if TYPE_CHECKING:
     from cfsctl.http.fetcher import BodySink, Fetcher
     from cfsctl.ostree.remote_jobs import Place
     from cfsctl.ostree.source import FileSink
+    from cfsctl.ostree.summary import Summary, SummaryRef
     from cfsctl.ostree.summary_cache import SummaryCache
     from cfsctl.ostree.trust.policy import TrustPolicy
 
 T = TypeVar("T")
 
-_HTML: Final = re.compile(rb"\s*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE)
-_HTML_HINT: Final = "the server answered with a web page: log in to the network, or check the URL"
-
 _ARCHIVE_HINT: Final = "only repositories in archive mode can be pulled over HTTP"
-
-
-class NoSummaryError(SourceError):
-    """A server without a summary, where only that can answer."""
-
-    exit_code = RefNotFoundError.exit_code
 
 
 class RemoteSource:
@@ -114,10 +96,15 @@ class RemoteSource:
         self._content_urls = tuple(content_urls) or self._urls
         self._names: Addresses | None = None
         self._contents: Addresses | None = None
-        self._trust = trust
-        self._cache = cache
-        self._subset = subset
-        self._allow_older_summary = allow_older_summary
+        self._reader = SummaryReader(
+            self.find_document,
+            self.description,
+            url,
+            trust=trust,
+            cache=cache,
+            subset=subset,
+            allow_older=allow_older_summary,
+        )
         self._summary: Summary | None = None
         self._is_summary_known = False
         self._commit_sizes: dict[Checksum, int] = {}
@@ -172,102 +159,21 @@ class RemoteSource:
             TransferError: The server did not answer as it should.
         """
         if not self._is_summary_known:
-            summary = self._read_summary()
-            if summary is not None and self.must_verify_summary:
-                self._check_age(summary)
-            self._summary = summary
+            self._summary = self._reader.read()
             self._is_summary_known = True
         return self._summary
-
-    def _check_age(self, summary: Summary) -> None:
-        from cfsctl.ostree.trust.summary_age import check_summary_age  # noqa: PLC0415 - see `_verify_bytes`
-
-        what, where = f"summary of {self.description}", self._urls[0]
-        if self._subset is not None:
-            what, where = f"{what}, subset '{self._subset}'", f"{where}#{self._subset}"
-        check_summary_age(what, summary, self._cache, where, allow_older=self._allow_older_summary)
-
-    def _read_summary(self) -> Summary | None:
-        """Return the summary, verified; one from the cache that is not good any more is fetched again."""
-        if self._subset is not None:
-            return self._read_subsummary(self._subset)
-        cached: list[bytes] = []
-        data = self.find_document("summary", "summary", MAX_SUMMARY_SIZE, self._cache, cached)
-        try:
-            return self._check_summary(data)
-        except CfsError:
-            if not cached:
-                raise
-        return self._check_summary(self.find_document("summary", "summary", MAX_SUMMARY_SIZE))
-
-    def _read_subsummary(self, subset: str) -> Summary:
-        """Return the summary of a subset: the index is verified, and names its checksum."""
-        index = self.find_document(INDEX_PATH, INDEX_PATH, MAX_INDEX_BYTES)
-        what = f"{INDEX_PATH} of {self.description}"
-        if index is None:
-            raise NoSummaryError(f"no {INDEX_PATH} available from remote {self.description}")
-        if self.must_verify_summary:
-            path = f"summaries/{hashlib.sha256(index).hexdigest()}.idx.sig"
-            signatures = self.find_document(path, path, MAX_INDEX_BYTES)
-            if signatures is None:
-                signatures = self.find_document(f"{INDEX_PATH}.sig", f"{INDEX_PATH}.sig", MAX_INDEX_BYTES)
-            self._verify_bytes(what, index, signatures)
-        try:
-            checksum = find_subset(parse_index(index), subset, what)
-            path = f"summaries/{checksum.hex()}.gz"
-            data = self.find_document(path, path, MAX_SUMMARY_SIZE)
-            if data is None:
-                raise NoSummaryError(f"summary of subset '{subset}' is missing from {self.description}")
-            return self._parse_summary(unpack_subsummary(data, checksum))
-        except SummaryError as error:
-            hint = _HTML_HINT if _HTML.match(index) else error.hint
-            raise SummaryError(
-                f"{what}: {error}", offset=error.offset, field=error.field, hint=hint
-            ) from error
-
-    def _verify_bytes(self, what: str, data: bytes, signatures: bytes | None) -> None:
-        """Check signatures over the bytes of a summary or an index."""
-        from cfsctl.ostree.trust.policy import verify  # noqa: PLC0415 - most pulls verify none
-
-        assert self._trust is not None
-        verify(what, data, signatures, self._trust, self._trust.summaries)
-
-    def _check_summary(self, data: bytes | None) -> Summary | None:
-        if self.must_verify_summary:
-            self._verify_summary(data)
-        return None if data is None else self._parse_summary(data)
 
     @property
     def must_verify_summary(self) -> bool:
         """Whether the summary is the only place for names, and must be signed."""
-        return self._trust is not None and bool(self._trust.summaries)
-
-    def _verify_summary(self, data: bytes | None) -> None:
-        """Check the signatures of the summary, byte by byte as it came."""
-        from cfsctl.ostree.trust.verdict import SignatureError  # noqa: PLC0415 - most pulls verify none
-
-        what = f"summary of {self.description}"
-        if data is None:
-            raise SignatureError(f"{what}: expected a signed one, found none")
-        signatures = self.find_document("summary.sig", "summary.sig", MAX_SUMMARY_SIZE)
-        self._verify_bytes(what, data, signatures)
-
-    def _parse_summary(self, data: bytes) -> Summary:
-        try:
-            return parse_summary(data)
-        except SummaryError as error:
-            hint = _HTML_HINT if _HTML.match(data) else None
-            raise SummaryError(
-                f"summary of {self.description}: {error}", offset=error.offset, field=error.field, hint=hint
-            ) from error
+        return self._reader.must_verify
 
     def _read_ref_file(self, name: str) -> Checksum:
         path = f"refs/heads/{quote(name, safe='/')}"
         data = self.find_document(path, f"ref '{name}'", MAX_REF_FILE_BYTES)
         if data is None:
             raise RefNotFoundError(name, self.description)
-        hint = _HTML_HINT if _HTML.match(data) else None
-        return parse_ref_file(data, f"ref '{name}' of {self.description}", hint=hint)
+        return parse_ref_file(data, f"ref '{name}' of {self.description}", hint=explain_page(data))
 
     @property
     def _name_addresses(self) -> Addresses:
@@ -383,8 +289,7 @@ class RemoteSource:
             try:
                 deliver(job.checksum, job.kind, data)
             except CfsError as error:
-                if error.hint is None and _HTML.match(data):
-                    error.hint = _HTML_HINT
+                error.hint = error.hint or explain_page(data)
                 raise
 
     def _make_metadata_job(self, checksum: Checksum, kind: ObjectKind, held: Held) -> MetadataJob:

@@ -67,7 +67,7 @@ class StoredBase:
         return found
 
     @property
-    def is_whole(self) -> bool:
+    def has_all(self) -> bool:
         """Whether all contents are there; they may be damaged."""
         sizes = self._sizes if self._sizes is not None else self._look_at_all()
         unknown = [object_id for object_id, size_bytes in sizes.items() if size_bytes == -1]
@@ -158,4 +158,4 @@ class StoredCommits:
     def open_whole(self, checksum: Checksum) -> CommitStream | None:
         """Return a stored commit of which everything is here, or None."""
         stream = self.open(checksum)
-        return stream if stream is not None and self.as_base(stream).is_whole else None
+        return stream if stream is not None and self.as_base(stream).has_all else None

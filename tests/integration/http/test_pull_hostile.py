@@ -212,7 +212,7 @@ FAULTS = sorted(faults(b"12"))
 def site(hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A site whose delta is good; what is endless ends earlier than for users."""
     monkeypatch.setattr("cfsctl.ostree.delta.remote.MAX_SUPERBLOCK_BYTES", 1 << 20)
-    monkeypatch.setattr("cfsctl.ostree.remote.MAX_SUMMARY_SIZE", 1 << 20)
+    monkeypatch.setattr("cfsctl.ostree.summary_reader.MAX_SUMMARY_SIZE", 1 << 20)
     site = Site(hostile, tmp_path / "store", is_update=False)
     superblock = (HOSTILE / "deltas/good").read_bytes()
     site.server.on(site.path, respond(superblock))

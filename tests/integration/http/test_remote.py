@@ -21,9 +21,10 @@ from cfsctl.http.fetcher import (
 )
 from cfsctl.ostree.limits import LimitError
 from cfsctl.ostree.objects import ObjectKind, loose_path
-from cfsctl.ostree.remote import NoSummaryError, RemoteSource
+from cfsctl.ostree.remote import RemoteSource
 from cfsctl.ostree.source import InvalidRefError, ObjectMissingError, RefNotFoundError
 from cfsctl.ostree.summary import SummaryError
+from cfsctl.ostree.summary_reader import NoSummaryError
 from tests.fakes.faulty_server import FaultyServer, announce, endless, respond
 from tests.integration.http.jobs import QUICK
 from tests.support.nginx import find_free_port
