@@ -9,6 +9,7 @@ end, so that they end together. Only as many are handed out as keep the workers 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from cfsctl.ostree.source import Source
     from cfsctl.repository.objects import ObjectStore
 
-    Note: TypeAlias = Callable[[Checksum, bytes, ObjectID | None], None]
+    File: TypeAlias = tuple[Checksum, bytes, ObjectID | None]
+    Note: TypeAlias = Callable[[Sequence[File]], None]
 
 MIN_BATCH: Final = 16
 MAX_BATCH: Final = 512
@@ -41,6 +43,11 @@ _BATCHES_HELD: Final = 2
 
 _CHECKSUM_SIZE: Final = 32
 
+_NOTED_AT_ONCE: Final = 8
+_NOTED_AT_ONCE_BYTES: Final = 1 << 16
+"""Files that are written down together, at most, and what was received for them: as much is lost if a worker
+is killed."""
+
 
 class Batch(NamedTuple):
     """What a worker did.
@@ -52,7 +59,7 @@ class Batch(NamedTuple):
         stored_bytes: Content of these.
     """
 
-    files: list[tuple[Checksum, bytes, ObjectID | None]]
+    files: list[File]
     received_bytes: int
     stored_objects: int
     stored_bytes: int
@@ -69,7 +76,7 @@ class _BatchFailedError(Exception):
 class _FileWorker:
     """One worker's side: takes the checksums of a batch joined together."""
 
-    def __init__(self, source: Source, objects: ObjectStore, inflate: Inflate, note: Note | None) -> None:
+    def __init__(self, source: Source, objects: ObjectStore, inflate: Inflate, note: Note) -> None:
         self._source = source
         self._note = note
         self._objects = objects
@@ -81,15 +88,23 @@ class _FileWorker:
             Checksum(task[place : place + _CHECKSUM_SIZE]) for place in range(0, len(task), _CHECKSUM_SIZE)
         ]
         # Plain tuples: half the time of pickling named ones.
-        files: list[tuple[Checksum, bytes, ObjectID | None]] = []
+        files: list[File] = []
+        noted = noted_bytes = 0
         append = files.append
         note = self._note
         try:
             for checksum, data, object_id in self._fetch(checksums, importer):
                 append((checksum, data, object_id))
-                if note is not None:
-                    note(checksum, data, object_id)
+                if (
+                    len(files) - noted >= _NOTED_AT_ONCE
+                    or importer.received_bytes - noted_bytes >= _NOTED_AT_ONCE_BYTES
+                ):
+                    note(files[noted:])
+                    noted, noted_bytes = len(files), importer.received_bytes
+            note(files[noted:])
         except Exception as error:
+            with contextlib.suppress(OSError):  # the first error matters more
+                note(files[noted:])
             raise _BatchFailedError(_batch(files, importer)) from error
         return _batch(files, importer)
 
@@ -100,8 +115,12 @@ class _FileWorker:
         self._source.close()
 
 
-def _batch(files: list[tuple[Checksum, bytes, ObjectID | None]], importer: FileImporter) -> Batch:
+def _batch(files: list[File], importer: FileImporter) -> Batch:
     return Batch(files, importer.received_bytes, importer.stored_objects, importer.stored_bytes)
+
+
+def _note_nowhere(_files: Sequence[File]) -> None:
+    pass
 
 
 class FileWorkers:
@@ -111,7 +130,7 @@ class FileWorkers:
     """
 
     def __init__(
-        self, source: Source, objects: ObjectStore, count: int | None = None, note: Note | None = None
+        self, source: Source, objects: ObjectStore, count: int | None = None, note: Note = _note_nowhere
     ) -> None:
         """Start the workers; the source must have no connection open.
 
@@ -119,7 +138,7 @@ class FileWorkers:
             source: Where content comes from.
             objects: Where it goes.
             count: Number of processes; 0 works in this one, None uses all processors.
-            note: Called in the worker with every file that is verified and stored.
+            note: Called in the worker with the files that are verified and stored, some at a time.
         """
         inflate = load_inflate()
         make: Callable[[], _FileWorker] = lambda: _FileWorker(source, objects, inflate, note)  # noqa: E731

@@ -6,7 +6,7 @@
     records   size of what follows the checksum, CRC-32 of that; then the object's checksum, size of its ID
               (0 for none), the ID, and its data as the plan holds it
 
-Every process of a pull appends to it, each record in one write, which the kernel does not mix with another.
+Every process of a pull appends to it, whole records in one write, which the kernel does not mix with another.
 The end of the file may be torn; what is before it counts. Nothing is synced: after a power failure the file
 has what reached the disk. As with any other base, metadata and inline content are hashed again, and content
 that is an object is looked at, before anything from here is believed.
@@ -28,7 +28,7 @@ from cfsctl.ostree.objects import CHECKSUM_SIZE
 from cfsctl.repository.sweep import JOURNAL_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from cfsctl.repository import Repository
 
@@ -114,10 +114,20 @@ class PullJournal:
         Raises:
             OSError: It cannot be written.
         """
-        content_id = object_id or b""
-        body = b"".join((checksum, bytes((len(content_id),)), content_id, data))
-        record = _RECORD.pack(len(body), zlib.crc32(body)) + body
-        write_all(self._fd, record)
+        self.extend([(checksum, data, object_id)])
+
+    def extend(self, objects: Iterable[tuple[Checksum, bytes, ObjectID | None]]) -> None:
+        """Write down several objects at once, as `append` does one.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        pieces: list[bytes] = []
+        for checksum, data, object_id in objects:
+            content_id = object_id or b""
+            body = b"".join((checksum, bytes((len(content_id),)), content_id, data))
+            pieces += (_RECORD.pack(len(body), zlib.crc32(body)), body)
+        write_all(self._fd, b"".join(pieces))
 
     def close(self) -> None:
         """Stop appending; the file stays if anything is in it. Harmless when repeated."""

@@ -307,7 +307,7 @@ class PullRun:
         """Bring the plan to its end."""
         self._source.close()  # Nothing of this process' connections may be shared with the workers.
         objects, count = self._repository.objects, self._options.workers
-        with FileWorkers(self._source, objects, count, journal.append) as workers:
+        with FileWorkers(self._source, objects, count, journal.extend) as workers:
             try:
                 self._fetch_all(workers, journal)
             except BaseException as error:
