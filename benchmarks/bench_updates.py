@@ -6,7 +6,7 @@
 The real `ostree` client makes a repository of generated files, changes some of them, and makes a delta
 between the two commits; nginx serves it, behind `benchmarks.delay_proxy` if a delay is asked for. `ostree` is
 also one of the programs that are measured, another cfsctl is if it is given. They take turns, each with new
-stores on the file system of --work, which are removed at the end. Medians count, and the ratio of ours to each.
+stores on the file system of --work, which are removed at the end. Medians count, and ratios of ours.
 """
 
 from __future__ import annotations

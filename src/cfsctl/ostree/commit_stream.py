@@ -11,9 +11,9 @@ object itself; that of a file its header as an archive repository has it, follow
 is an object of the repository, which then is named by its number among the splitstream's object
 references. The named reference ``composefs.image`` is the EROFS image of the commit, if there is one.
 
-A stream in the store may come from anybody: `CommitStream` checks the whole table when it is made, and that
-the commit is what its checksum says. What a caller takes out by checksum is for the caller to verify,
-except through `CommitStream.get_metadata`.
+A stream in the store may come from anybody: `CommitStream` checks when it is made that the commit is what
+its checksum says, and the whole table, unless the caller knows that this has been done before. What a caller
+takes out by checksum is for the caller to verify, except through `CommitStream.get_metadata`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ MAX_CONTENT_BYTES: Final = 1 << 30
 14 MB."""
 
 _HEAD: Final = struct.Struct("<II256I")
-_PLACE_SIZE: Final = 12
+_PLACE: Final = struct.Struct("<III")
 _ALIGNMENT: Final = 8
 _PADDING: Final = tuple(bytes(-size % _ALIGNMENT) for size in range(_ALIGNMENT))
 """What follows data whose size modulo 8 is the index."""
@@ -97,8 +97,9 @@ class CommitStream:
         image: ObjectID | None = None,
         detached: ObjectID | None = None,
         record: ObjectID | None = None,
+        checks_table: bool = True,
     ) -> None:
-        """Check the table and the commit.
+        """Check the commit and the table.
 
         Args:
             content: The rebuilt stream.
@@ -107,6 +108,7 @@ class CommitStream:
             image: The commit's image, or None.
             detached: Its detached metadata, or None.
             record: The record of its signatures, or None.
+            checks_table: Whether to check the table now; otherwise that is left until it is used.
 
         Raises:
             CommitStreamError: No commit stream.
@@ -116,21 +118,20 @@ class CommitStream:
         self.image = image
         self.detached = detached
         self.record = record
-        position, ends = _read_head(content)
-        count = ends[-1]
-        places_start = _HEAD.size + count * CHECKSUM_SIZE
-        self._data_start = places_start + count * _PLACE_SIZE
+        position, self._ends = _read_head(content)
+        count = self._ends[-1]
+        self._places_start = _HEAD.size + count * CHECKSUM_SIZE
+        self._data_start = self._places_start + count * _PLACE.size
         if len(content) < self._data_start:
             _fail("table", f"{count} objects", f"{len(content) - _HEAD.size} bytes")
-        checksums = _read_checksums(content[_HEAD.size : places_start], ends)
         if position >= count:
             _fail("commit", f"the number of one of {count} objects", position)
         self._content = content
-        # A dictionary finds an object in a third of the time of a search in its bucket.
-        self._positions = dict(zip(checksums, range(count), strict=True))
-        self._read_places(content[places_start : self._data_start])
-        self.checksum = checksums[position]
-        self.commit_data = self._get_commit(checksum)
+        if checks_table:
+            _ = self._positions
+        place = _HEAD.size + position * CHECKSUM_SIZE
+        self.checksum = Checksum(content[place : place + CHECKSUM_SIZE])
+        self.commit_data = self._read_commit(position, checksum)
 
     @classmethod
     def read(
@@ -138,6 +139,8 @@ class CommitStream:
         reader: SplitstreamReader,
         checksum: Checksum | None = None,
         content_type: ContentType = ContentType.OSTREE_COMMIT,
+        *,
+        checks_table: bool = True,
     ) -> CommitStream:
         """Read the commit that a splitstream holds; the reader is not needed afterwards.
 
@@ -145,6 +148,7 @@ class CommitStream:
             reader: An open splitstream, borrowed.
             checksum: What the commit must be, or None to take what is found.
             content_type: What the splitstream must be; of a partial commit objects may be missing.
+            checks_table: As for `CommitStream`.
 
         Raises:
             SplitstreamError: A damaged stream, or one with objects between the data.
@@ -162,9 +166,19 @@ class CommitStream:
             image=named.get(IMAGE_REF),
             detached=named.get(DETACHED_REF),
             record=named.get(RECORD_REF),
+            checks_table=checks_table,
         )
         stream.is_partial = content_type is ContentType.OSTREE_PARTIAL
         return stream
+
+    @cached_property
+    def _positions(self) -> dict[Checksum, int]:
+        """Numbers of the objects, by name; reads and checks the whole table."""
+        content = self._content
+        checksums = _read_checksums(content[_HEAD.size : self._places_start], self._ends)
+        self._read_places(content[self._places_start : self._data_start])
+        # A dictionary finds an object in a third of the time of a search in its bucket.
+        return dict(zip(checksums, range(len(checksums)), strict=True))
 
     def _read_places(self, table: bytes) -> None:
         """Read where the data of each object is, and check all of it at once."""
@@ -181,11 +195,17 @@ class CommitStream:
         if number >= len(self.object_refs):
             _fail("place", f"the number of one of {len(self.object_refs)} objects", number)
 
-    def _get_commit(self, expected: Checksum | None) -> bytes:
+    def _read_commit(self, position: int, expected: Checksum | None) -> bytes:
         """Return the commit's data, verified."""
         if expected is not None and self.checksum != expected:
             raise DigestMismatchError("commit stream", expected=expected.hex(), actual=self.checksum.hex())
-        return self.get_metadata(self.checksum, ObjectKind.COMMIT)
+        start, size, number = _PLACE.unpack_from(self._content, self._places_start + position * _PLACE.size)
+        if number != NO_OBJECT:
+            _fail(f"object {self.checksum.hex()}", "a commit", "a file")
+        start = self._data_start + start * _ALIGNMENT
+        data = self._content[start : start + size]
+        _verify(self.checksum, data, ObjectKind.COMMIT)
+        return data
 
     @cached_property
     def commit(self) -> Commit:
@@ -201,7 +221,7 @@ class CommitStream:
 
     def __len__(self) -> int:
         """Return the number of objects."""
-        return len(self._positions)
+        return self._ends[-1]
 
     def __iter__(self) -> Iterator[Checksum]:
         """Yield the checksums of all objects, ascending."""
@@ -343,7 +363,7 @@ def _format_places(sizes: Sequence[int], numbers: Iterable[int]) -> tuple[bytes,
     largest = max(sizes)
     if largest >= 1 << 32:
         raise LimitError(f"commit stream: expected objects of less than 4 GiB, found {largest} bytes")
-    table = array("I", bytes(_PLACE_SIZE * len(sizes)))
+    table = array("I", bytes(_PLACE.size * len(sizes)))
     start = 0
     starts = []
     for size in sizes:

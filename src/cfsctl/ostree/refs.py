@@ -223,11 +223,13 @@ def open_commit(repository: Repository, checksum: Checksum) -> CommitStream:
     return open_commit_object(repository, object_id, checksum)
 
 
-def open_commit_object(repository: Repository, object_id: ObjectID, checksum: Checksum) -> CommitStream:
-    """Return the commit that a splitstream object holds; see `open_commit`."""
+def open_commit_object(
+    repository: Repository, object_id: ObjectID, checksum: Checksum, *, checks_table: bool = True
+) -> CommitStream:
+    """Return the commit that a splitstream object holds; see `open_commit` and `CommitStream`."""
     # Imported here, since commands that only name commits start in two thirds of the time without.
     from cfsctl.ostree.commit_stream import CommitStream  # noqa: PLC0415
     from cfsctl.splitstream.format import ContentType  # noqa: PLC0415
 
     with repository.streams.open_object(object_id, ContentType.OSTREE_COMMIT) as reader:
-        return CommitStream.read(reader, checksum)
+        return CommitStream.read(reader, checksum, checks_table=checks_table)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 
+from cfsctl.digest import ObjectID
 from cfsctl.errors import FormatError, IntegrityError
 from cfsctl.ostree.images import find_image
 from cfsctl.ostree.refs import (
@@ -17,7 +19,7 @@ from cfsctl.repository.object_reader import ObjectDamagedError, to_doubtful
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.digest import Checksum
     from cfsctl.ostree.commit_stream import CommitStream
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
@@ -130,11 +132,26 @@ class StoredCommits:
                 return None
             if damage := self._repository.objects.find_damage(object_id):
                 raise ObjectDamagedError(f"its stream: {damage}")
-            stream = open_commit_object(self._repository, object_id, checksum)
+            stream = self._open_object(object_id, checksum)
             _ = stream.commit
         except (FormatError, IntegrityError) as error:
             self._report(Message(f"stored commit {checksum.hex()} is damaged and not used: {error}"))
             return None
+        return stream
+
+    def _open_object(self, object_id: ObjectID, checksum: Checksum) -> CommitStream:
+        """Open a stream; that its table is right is remembered with the state of its file.
+
+        In a pull of what is here only looking at the objects takes longer than checking it.
+        """
+        verified, status = self._repository.verified, self._repository.objects.stat(object_id)
+        question = ObjectID(hashlib.sha512(b"table of the commit" + checksum + object_id).digest())
+        if status is None or self._repository.objects.is_secure:
+            return open_commit_object(self._repository, object_id, checksum)
+        is_new = verified.needs_reading(question, status)
+        stream = open_commit_object(self._repository, object_id, checksum, checks_table=is_new)
+        if is_new:
+            verified.confirm(question, status)
         return stream
 
     def is_whole(self, stored: CommitStream) -> bool:
