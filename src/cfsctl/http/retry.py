@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import random
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar, cast
 
 from cfsctl.http.fetcher import FetchTimeoutError, ResumeError
@@ -82,6 +81,8 @@ def parse_retry_after(
     text = text.strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - few servers send dates
+
     try:
         return max(0.0, (parsedate_to_datetime(text) - now()).total_seconds())
     except (ValueError, TypeError):
