@@ -15,14 +15,13 @@ import argparse
 import os
 import shlex
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.measuring import Run, measure
+from benchmarks.measuring import Run, measure, print_head, report
 
 
 class Job(NamedTuple):
@@ -75,19 +74,6 @@ class Bench:
         report(job.name, results)
 
 
-def report(job: str, results: dict[str, list[Run]]) -> None:
-    walls = {name: statistics.median(run.wall_s for run in runs) for name, runs in results.items()}
-    for name, runs in results.items():
-        spread = f"{min(run.wall_s for run in runs):.2f} to {max(run.wall_s for run in runs):.2f}"
-        cpu = statistics.median(run.cpu_s for run in runs)
-        peak = max(run.peak_mb for run in runs)
-        ratio = walls["ours"] / walls[name]
-        print(
-            f"{job:20} {name:8} {walls[name]:8.2f} {spread:>18} {cpu:8.2f} {peak:8.0f} {ratio:8.2f}",
-            flush=True,
-        )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--peer", help="another cfsctl")
@@ -105,7 +91,7 @@ def main() -> None:
     if arguments.peer:
         programs["peer"] = arguments.peer
     work = Path(tempfile.mkdtemp(prefix="bench-commands-", dir=arguments.work))
-    print(f"{'command':20} {'program':8} {'wall s':>8} {'from, to':>18} {'cpu s':>8} {'MB':>8} {'ratio':>8}")
+    print_head()
     try:
         bench = Bench(work, arguments.rounds, arguments.nice)
         for job in find_jobs(arguments):

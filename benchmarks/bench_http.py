@@ -56,6 +56,11 @@ class _Sink:
         pass
 
 
+def draw_size(chance: random.Random) -> int:
+    """Return the size of a file in bytes."""
+    return min(int(chance.lognormvariate(0, _SPREAD) * _MEDIAN_BYTES), _LARGEST_BYTES)
+
+
 def make_objects(root: Path, count: int) -> list[Checksum]:
     chance = random.Random(1)
     checksums = []
@@ -63,8 +68,7 @@ def make_objects(root: Path, count: int) -> list[Checksum]:
         checksum = Checksum(chance.randbytes(32))
         path = root / loose_path(checksum, ObjectKind.FILE)
         path.parent.mkdir(parents=True, exist_ok=True)
-        size = min(int(chance.lognormvariate(0, _SPREAD) * _MEDIAN_BYTES), _LARGEST_BYTES)
-        path.write_bytes(bytes(size))
+        path.write_bytes(bytes(draw_size(chance)))
         checksums.append(checksum)
     return checksums
 

@@ -15,23 +15,21 @@ import argparse
 import random
 import shlex
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.bench_http import delayed
-from benchmarks.measuring import Run, measure
+from benchmarks.bench_http import delayed, draw_size
+from benchmarks.measuring import Run, measure, print_head, report
 from tests.support.nginx import run_nginx
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _WORDS = 4000
-_MEDIAN_BYTES = 1500
-_SPREAD = 1.2
-_LARGEST_BYTES = 500_000
-"""Sizes are log-normal, as those of the files of a root file system are."""
 
 _QUIET_S = 0.3
 """After which objects that were just written count as left alone."""
@@ -85,9 +83,8 @@ def make_repository(work: Path, count: int, changed: float) -> Path:
     tree, repository = work / "tree", work / "served" / "repo"
     paths = [tree / f"d{number // 200}" / f"f{number}" for number in range(count)]
     for path in paths:
-        size = min(int(chance.lognormvariate(0, _SPREAD) * _MEDIAN_BYTES), _LARGEST_BYTES)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b" ".join(chance.choices(words, k=size // 11 + 1)))
+        path.write_bytes(b" ".join(chance.choices(words, k=draw_size(chance) // 11 + 1)))
     repository.parent.mkdir()
     ostree = ["ostree", f"--repo={repository}"]
     subprocess.run([*ostree, "init", "--mode=archive"], check=True)
@@ -103,36 +100,17 @@ def make_repository(work: Path, count: int, changed: float) -> Path:
     return repository.parent
 
 
-def run_round(program: Program, url: str, work: Path, niceness: int) -> dict[str, Run]:
-    """Measure each job once, in two new stores."""
-    found = {}
+def run_round(program: Program, url: str, work: Path, niceness: int) -> Iterator[tuple[str, Run]]:
+    """Measure each job, in two new stores; yield its name with each run."""
     for job, update in (("update, objects", program.objects), ("update, delta", program.delta)):
         store = tempfile.mkdtemp(prefix=f"{program.name}-", dir=work) + "/store"
         names = {"store": shlex.quote(store), "url": shlex.quote(url)}
         subprocess.run(program.init.format(**names), shell=True, check=True, stdout=subprocess.DEVNULL)
-        found["first pull"] = measure(program.first.format(**names), niceness)
+        yield "first pull", measure(program.first.format(**names), niceness)
         time.sleep(_QUIET_S)
         measure(program.first.format(**names), niceness)
-        found["pull of nothing"] = measure(program.first.format(**names), niceness)
-        found[job] = measure(update.format(**names), niceness)
-    return found
-
-
-def report(results: dict[str, list[dict[str, Run]]]) -> None:
-    print(f"{'job':16} {'program':8} {'wall s':>8} {'from, to':>16} {'cpu s':>8} {'MB':>6} {'ratio':>6}")
-    for job in JOBS:
-        ours_s = statistics.median(found[job].wall_s for found in results["ours"])
-        for name, rounds in results.items():
-            runs = [found[job] for found in rounds]
-            walls = [run.wall_s for run in runs]
-            wall_s = statistics.median(walls)
-            cpu_s = statistics.median(run.cpu_s for run in runs)
-            spread = f"{min(walls):.2f} to {max(walls):.2f}"
-            peak_mb = max(run.peak_mb for run in runs)
-            print(
-                f"{job:16} {name:8} {wall_s:8.2f} {spread:>16} {cpu_s:8.2f} {peak_mb:6.0f}"
-                f" {ours_s / wall_s:6.2f}"
-            )
+        yield "pull of nothing", measure(program.first.format(**names), niceness)
+        yield job, measure(update.format(**names), niceness)
 
 
 def main() -> None:
@@ -152,15 +130,20 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="bench-updates-", dir=arguments.work))
     try:
         root = make_repository(work, arguments.files, arguments.changed)
-        results: dict[str, list[dict[str, Run]]] = {program.name: [] for program in programs}
+        results: dict[str, dict[str, list[Run]]] = {
+            job: {program.name: [] for program in programs} for job in JOBS
+        }
         with run_nginx(root, work, extra="access_log off;") as server:
             port = int(server.url.rpartition(":")[2])
             with delayed(port, arguments.delay_ms) as reached:
                 url = f"http://127.0.0.1:{reached}/repo"
                 for number in range(arguments.rounds):
                     for program in programs if number % 2 == 0 else reversed(programs):
-                        results[program.name].append(run_round(program, url, work, arguments.nice))
-        report(results)
+                        for job, run in run_round(program, url, work, arguments.nice):
+                            results[job][program.name].append(run)
+        print_head()
+        for job, runs in results.items():
+            report(job, runs)
     finally:
         shutil.rmtree(work)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import statistics
 import subprocess
 import threading
 import time
@@ -68,3 +69,22 @@ def measure(command: str, niceness: int) -> Run:
     if process.returncode:
         raise SystemExit(f"failed with {process.returncode}: {command}")
     return Run(wall, usage.ru_utime + usage.ru_stime, max(samples))
+
+
+def print_head() -> None:
+    """Print what stands over the lines of `report`."""
+    print(f"{'command':20} {'program':8} {'wall s':>8} {'from, to':>18} {'cpu s':>8} {'MB':>8} {'ratio':>8}")
+
+
+def report(job: str, results: dict[str, list[Run]]) -> None:
+    """Print the medians of each program, and the ratio of ours to each."""
+    walls = {name: statistics.median(run.wall_s for run in runs) for name, runs in results.items()}
+    for name, runs in results.items():
+        spread = f"{min(run.wall_s for run in runs):.2f} to {max(run.wall_s for run in runs):.2f}"
+        cpu = statistics.median(run.cpu_s for run in runs)
+        peak = max(run.peak_mb for run in runs)
+        ratio = walls["ours"] / walls[name]
+        print(
+            f"{job:20} {name:8} {walls[name]:8.2f} {spread:>18} {cpu:8.2f} {peak:8.0f} {ratio:8.2f}",
+            flush=True,
+        )
