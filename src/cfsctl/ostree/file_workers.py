@@ -119,19 +119,13 @@ def _batch(files: list[File], importer: FileImporter) -> Batch:
     return Batch(files, importer.received_bytes, importer.stored_objects, importer.stored_bytes)
 
 
-def _note_nowhere(_files: Sequence[File]) -> None:
-    pass
-
-
 class FileWorkers:
     """Workers that fetch and import content objects.
 
     A context manager: leaving it ends the workers, at once if an exception is on its way.
     """
 
-    def __init__(
-        self, source: Source, objects: ObjectStore, count: int | None = None, note: Note = _note_nowhere
-    ) -> None:
+    def __init__(self, source: Source, objects: ObjectStore, count: int | None, note: Note) -> None:
         """Start the workers; the source must have no connection open.
 
         Args:

@@ -8,11 +8,9 @@ attribute of the right name, SELinux labels among them. Such an image is recogni
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.digest import ObjectID
 from cfsctl.erofs.format import XATTR_OVERLAY_PREFIX, XATTR_PREFIXES, ErofsError, FormatVersion
 from cfsctl.erofs.superblock import read_superblock
 from cfsctl.errors import IntegrityError
@@ -22,12 +20,13 @@ from cfsctl.ostree.objects import OstreeObjectError, parse_dirmeta, parse_zlib_f
 from cfsctl.ostree.refs import open_commit, stream_name
 from cfsctl.ostree.to_tree import XattrNames, commit_to_filesystem
 from cfsctl.progress import Message, silent
+from cfsctl.repository.verified import Fact
 from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from cfsctl.digest import Checksum
+    from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.commit_stream import CommitStream
     from cfsctl.ostree.to_tree import CommitObjects
     from cfsctl.progress import Reporter
@@ -296,13 +295,13 @@ def _has_nul_names(repository: Repository, stream: CommitStream, image: ObjectID
 
     Looking at every header of a large commit takes longer than all else that a pull of what is here does.
     """
-    status = repository.objects.stat(image)
-    question = ObjectID(hashlib.sha512(b"names of attributes" + stream.checksum + image).digest())
-    if status is not None and not repository.verified.needs_reading(question, status):
+    what = b"names of attributes" + stream.checksum + image
+    fact = Fact(repository.verified, what, repository.objects.stat(image))
+    if fact.is_known:
         return False
     answer = has_nul_names(repository, stream, image)
-    if status is not None and not answer:
-        repository.verified.confirm(question, status)
+    if not answer:
+        fact.remember()
     return answer
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 
-from cfsctl.digest import ObjectID
 from cfsctl.errors import FormatError, IntegrityError
 from cfsctl.ostree.images import find_image
 from cfsctl.ostree.refs import (
@@ -15,11 +13,12 @@ from cfsctl.ostree.refs import (
 )
 from cfsctl.progress import Message
 from cfsctl.repository.object_reader import ObjectDamagedError, to_doubtful
+from cfsctl.repository.verified import Fact
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from cfsctl.digest import Checksum
+    from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.commit_stream import CommitStream
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
@@ -61,9 +60,11 @@ class StoredBase:
         known_bytes = sizes.get(found[1], -1)
         if known_bytes == size_bytes:
             return found
-        if known_bytes != to_doubtful(size_bytes) and (
-            known_bytes != -1 or not self._objects.contains(found[1], size_bytes)
-        ):
+        if known_bytes == -1:
+            is_there = self._objects.contains(found[1], size_bytes)
+        else:
+            is_there = known_bytes == to_doubtful(size_bytes)
+        if not is_there:
             return None
         self.doubtful.setdefault(found[1], set()).add(checksum)
         return found
@@ -144,14 +145,13 @@ class StoredCommits:
 
         In a pull of what is here only looking at the objects takes longer than checking it.
         """
-        verified, status = self._repository.verified, self._repository.objects.stat(object_id)
-        question = ObjectID(hashlib.sha512(b"table of the commit" + checksum + object_id).digest())
-        if status is None or self._repository.objects.is_secure:
-            return open_commit_object(self._repository, object_id, checksum)
-        is_new = verified.needs_reading(question, status)
-        stream = open_commit_object(self._repository, object_id, checksum, checks_table=is_new)
-        if is_new:
-            verified.confirm(question, status)
+        repository = self._repository
+        if repository.objects.is_secure:
+            return open_commit_object(repository, object_id, checksum)
+        what = b"table of the commit" + checksum + object_id
+        fact = Fact(repository.verified, what, repository.objects.stat(object_id))
+        stream = open_commit_object(repository, object_id, checksum, checks_table=not fact.is_known)
+        fact.remember()
         return stream
 
     def is_whole(self, stored: CommitStream) -> bool:

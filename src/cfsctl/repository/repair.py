@@ -21,6 +21,7 @@ from cfsctl.errors import CfsError
 from cfsctl.progress import Message, silent
 from cfsctl.repository.fsck import check_repository
 from cfsctl.repository.names import find_entry_in, find_object_in, object_link_text, ref_link_text
+from cfsctl.repository.object_reader import to_doubtful
 from cfsctl.repository.quarantine import QUARANTINE, Quarantine
 from cfsctl.repository.repair_sources import TreeSource
 from cfsctl.repository.verified import forget_verified
@@ -124,7 +125,7 @@ class _Distrust:
         return True
 
     def find_sizes(self, found: Iterable[tuple[ObjectID, os.stat_result | None]], /) -> array[int]:
-        return array("q", [-1 for _ in found])
+        return array("q", [-1 if status is None else to_doubtful(status.st_size) for _, status in found])
 
     def confirm(self, _object_id: ObjectID, _status: os.stat_result, /) -> None:
         pass

@@ -21,6 +21,7 @@ import time
 from array import array
 from typing import TYPE_CHECKING, Final
 
+from cfsctl.digest import ObjectID
 from cfsctl.errors import FormatError
 from cfsctl.linux.files import AnonymousFile, open_regular, read_all, write_all
 from cfsctl.repository.object_reader import to_doubtful
@@ -28,7 +29,7 @@ from cfsctl.repository.object_reader import to_doubtful
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from cfsctl.digest import Algorithm, ObjectID
+    from cfsctl.digest import Algorithm
 
 VERIFIED_NAME: Final = ".cfsctl-verified"
 
@@ -177,6 +178,36 @@ class VerifiedObjects:
         with contextlib.suppress(OSError):
             _write(self._root, self._algorithm, marks)
         self._added = set()
+
+
+class Fact:
+    """Something about an object that depends on its bytes alone, remembered with the state of its file.
+
+    The mark is that of an object whose ID is the SHA-512 of what the fact is.
+
+    Attributes:
+        is_known: Whether it was found to be so, and the file was not touched since.
+    """
+
+    def __init__(self, verified: VerifiedObjects, fact: bytes, status: os.stat_result | None) -> None:
+        """Look whether it is known.
+
+        Args:
+            verified: Where it is remembered.
+            fact: What it is, with all that it is about.
+            status: State of the object's file, from before anything is found out; None if there is none.
+        """
+        import hashlib  # noqa: PLC0415 - see `_compute_checksum`
+
+        self._verified = verified
+        self._status = status
+        self._question = ObjectID(hashlib.sha512(fact).digest())
+        self.is_known = status is not None and not verified.needs_reading(self._question, status)
+
+    def remember(self) -> None:
+        """Note that it was found to be so."""
+        if self._status is not None and not self.is_known:
+            self._verified.confirm(self._question, self._status)
 
 
 def _is_quiet(ctime_ns: int, latest_ns: int) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from cfsctl.digest import Algorithm, ObjectID
 from cfsctl.repository.verified import (
     VERIFIED_NAME,
+    Fact,
     VerifiedListError,
     VerifiedObjects,
     _format,
@@ -131,6 +132,19 @@ def test_news_of_a_worker_are_saved_by_its_parent(root: int, status: os.stat_res
     assert not parent.needs_reading(ID, status)
     parent.save()
     assert not open_list(root).needs_reading(ID, status)
+
+
+def test_fact_about_an_object_is_known_until_its_file_is_touched(root: int, status: os.stat_result) -> None:
+    verified = open_list(root)
+    fact = Fact(verified, b"it is so", status)
+    assert not fact.is_known
+    fact.remember()
+    assert Fact(verified, b"it is so", status).is_known
+    assert not Fact(verified, b"it is otherwise", status).is_known
+    assert not Fact(verified, b"it is so", State(st_ctime_ns=status.st_ctime_ns + 1).as_status()).is_known
+    missing = Fact(verified, b"of nothing", None)
+    missing.remember()
+    assert not missing.is_known
 
 
 def test_whole_seconds_take_longer(root: int) -> None:
