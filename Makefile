@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST_WORKERS ?= 2
 
-.PHONY: all demo test test-packages zipapp deb lint types layers tests env man lock clean
+.PHONY: all demo test test-deep test-packages zipapp deb lint types layers tests env man lock clean
 
 all: env
 
@@ -38,8 +38,15 @@ layers: env
 tests: env
 	tools/setup-debian.sh
 	# Some fork, which a worker of xdist with its threads may not, or change what the others see.
-	$(PY) -m pytest -n 0 -m alone
-	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not alone and not packages"
+	$(PY) -m pytest -n 0 -m "alone and not deep"
+	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not alone and not packages and not deep"
+
+# The long forms of tests that `make test` runs in part: every combination, more mutations.
+test-deep: env
+	tools/setup-debian.sh
+	# pytest exits with 5 where nothing bears both markers.
+	$(PY) -m pytest -n 0 -m "alone and deep" || [ $$? = 5 ]
+	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "deep and not alone" || [ $$? = 5 ]
 
 # Build, install and use the packages; this needs a registry, and for the Debian package root.
 test-packages: env
