@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
 from cfsctl.errors import FetchError
 from cfsctl.http.fetcher import MISSING_STATUSES, HTTPStatusError, InvalidURLError, check_url, redact_url
+from cfsctl.ostree.key_file import split_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +133,7 @@ def _read_mirrorlist(url: str, fetcher: Fetcher) -> list[Address]:
     """Return the addresses of a list, one a line; comments (``#``) and other schemes are skipped."""
     check_url(url)
     text = fetcher.get(url, limit_bytes=MAX_MIRRORLIST_BYTES).body.decode("utf-8", "replace")
-    lines = [line.strip() for line in text.splitlines()]
+    lines = split_lines(text)
     addresses = [parse_address(line) for line in lines if line.startswith(("http://", "https://"))]
     if not addresses:
         raise MirrorlistError(

@@ -1,6 +1,20 @@
-"""Key files, as GLib's GKeyFile reads the parts of them that OSTree uses."""
+"""Key files, as GLib's GKeyFile reads the parts of them that OSTree uses.
+
+Lines end at newlines and nowhere else, and blanks are those of ASCII. Python's own idea of both is wider: a
+title with U+2028 in it, as a server may send it, would begin a group.
+"""
 
 from __future__ import annotations
+
+from typing import Final
+
+BLANKS: Final = " \t\n\r\f"
+"""What GLib takes for blanks (g_ascii_isspace)."""
+
+
+def split_lines(text: str) -> list[str]:
+    """Return the lines of a text, which end at newlines only, without blanks around them."""
+    return [line.strip(BLANKS) for line in text.split("\n")]
 
 
 def parse_key_file(text: str) -> dict[str, dict[str, str]]:
@@ -11,11 +25,13 @@ def parse_key_file(text: str) -> dict[str, dict[str, str]]:
     """
     groups: dict[str, dict[str, str]] = {}
     group: dict[str, str] = {}
-    for raw in text.splitlines():
-        line = raw.strip()
+    for line in split_lines(text):
         key, equals, value = line.partition("=")
-        if line.startswith("[") and line.endswith("]"):
-            group = groups.setdefault(line[1:-1], {})
-        elif equals and not line.startswith("#"):
-            group[key.rstrip()] = value.lstrip()
+        name, bracket, rest = line[1:].partition("]")
+        if line.startswith("#"):
+            continue
+        if line.startswith("[") and bracket and not rest:
+            group = groups.setdefault(name, {})
+        elif equals:
+            group[key.rstrip(BLANKS)] = value.lstrip(BLANKS)
     return groups

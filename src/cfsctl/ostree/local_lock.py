@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import ExitCode
 from cfsctl.linux.files import open_regular
+from cfsctl.ostree.key_file import BLANKS
 from cfsctl.ostree.source import SourceError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def lock_for_use(dirfd: int, path: str, core: Mapping[str, str], *, create: bool
         RepositoryInUseError: The time is up.
         OSError: The file could not be made.
     """
-    if core.get("locking", "").strip() in {"false", "0"}:
+    if core.get("locking", "").strip(BLANKS) in {"false", "0"}:
         return -1
     if create:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -40,7 +40,7 @@ def find_holders(fd: int) -> list[int]:
     0 stands for processes of another PID namespace.
     """
     files = set(_names_in_locks(fd))
-    found = set(_iter_flocks(_read("/proc/locks").splitlines(), files))
+    found = set(_iter_flocks(_read("/proc/locks").split("\n"), files))
     lost = {pid for pid in found if pid and not os.path.exists(f"/proc/{pid}")}
     if lost:
         found = (found - lost) | set(_find_heirs(files))
@@ -74,7 +74,7 @@ def _find_heirs(files: set[str]) -> Iterator[int]:
         if not name.isdecimal():
             continue
         for number in _list(f"/proc/{name}/fdinfo"):
-            lines = _read(f"/proc/{name}/fdinfo/{number}").splitlines()
+            lines = _read(f"/proc/{name}/fdinfo/{number}").split("\n")
             locks = (line.removeprefix("lock:") for line in lines if line.startswith("lock:"))
             if any(True for _ in _iter_flocks(locks, files)):
                 yield int(name)
@@ -106,7 +106,7 @@ def _find_command(pid: int) -> str:
 def _find_start(pid: int) -> float | None:
     """Return when a process was started, in seconds since 1970."""
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    boot = [line.split()[1] for line in _read("/proc/stat").splitlines() if line.startswith("btime ")]
+    boot = [line.split()[1] for line in _read("/proc/stat").split("\n") if line.startswith("btime ")]
     try:
         return int(boot[0]) + int(fields[_START_FIELD]) / os.sysconf("SC_CLK_TCK")
     except (IndexError, ValueError):

@@ -103,7 +103,8 @@ def check_signature(signature: bytes, data: bytes, keyring: bytes) -> Verified |
 
 def judge(status: str) -> Verified | str:
     """Return what the status lines of `gpgv` for one signature come to."""
-    lines = [line.split() for line in status.splitlines() if line.startswith("[GNUPG:] ")]
+    # Names of users are part of these lines, with all characters but those of ASCII that end a line.
+    lines = [line.split(" ") for line in status.split("\n") if line.startswith("[GNUPG:] ")]
     words = [fields[1] for fields in lines if len(fields) > 1]
     for word, reason in _BAD.items():
         if word in words:

@@ -14,6 +14,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cfsctl.ostree.key_file import BLANKS, split_lines
 from cfsctl.ostree.trust.verdict import UnusableKeyError
 
 if TYPE_CHECKING:
@@ -29,24 +30,29 @@ MAX_KEY_FILE_BYTES: Final = 16 << 20
 MIN_RSA_BITS: Final = 2048
 
 _ED25519_SIZE: Final = 32
-_ED25519_SIGNATURE_SIZE: Final = 64
+_ED25519_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")
+"""Begins an Ed25519 key as SubjectPublicKeyInfo; the key follows."""
+
 
 _PEM: Final = re.compile(rb"-----BEGIN PUBLIC KEY-----\s+([A-Za-z0-9+/=\s]+?)-----END PUBLIC KEY-----")
 
-_FIELD: Final = 2**255 - 19
+_ED25519_FIELD: Final = 2**255 - 19
+_ED25519_D: Final = -121665 * pow(121666, -1, _ED25519_FIELD) % _ED25519_FIELD
+_ED448_FIELD: Final = 2**448 - 2**224 - 1
 
-_SMALL_ORDER: Final = frozenset(
+_ED25519_SMALL_ORDER: Final = frozenset(
     {
         0,
         1,
-        _FIELD - 1,
-        _FIELD,
-        _FIELD + 1,
+        _ED25519_FIELD - 1,
         0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
         0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
     }
 )
-"""The y coordinates, in every spelling, of points whose order divides 8: anything is signed by such a key."""
+"""The y coordinates of points whose order divides 8: anything is signed by such a key."""
+
+_ED448_SMALL_ORDER: Final = frozenset({0, 1, _ED448_FIELD - 1})
+"""The same for Ed448, where the order divides 4."""
 
 
 class SignKey(NamedTuple):
@@ -64,6 +70,12 @@ class SignKey(NamedTuple):
     def name(self) -> str:
         """Return what messages call it: itself in hex, or its SHA-256 where it is long."""
         return self.data.hex() if self.engine == "ed25519" else hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def identity(self) -> SignKey:
+        """Return the key in the form that all spellings of it have: an Ed25519 key may be given as either."""
+        is_wrapped = self.engine == "spki" and self.data.startswith(_ED25519_PREFIX)
+        return SignKey("ed25519", self.data[len(_ED25519_PREFIX) :]) if is_wrapped else self
 
     def check(self, signature: bytes, data: bytes) -> bool:
         """Return whether a signature over some bytes is by this key."""
@@ -103,7 +115,7 @@ def parse_key(engine: str, text: str, where: str) -> SignKey:
         UnusableKeyError: It is none, or too weak.
     """
     try:
-        data = base64.b64decode(text.strip(), validate=True)
+        data = base64.b64decode(text.strip(BLANKS), validate=True)
     except (binascii.Error, ValueError) as error:
         raise UnusableKeyError(f"{where}: expected a key in base64, found {error}") from error
     return make_key(engine, data, where)
@@ -121,8 +133,8 @@ def parse_key_file(engine: str, data: bytes, where: str) -> list[SignKey]:
             for match in _PEM.finditer(data)
         ]
     else:
-        lines = data.decode("utf-8", "replace").splitlines()
-        keys = [parse_key(engine, line, where) for line in lines if line.strip()]
+        lines = split_lines(data.decode("utf-8", "replace"))
+        keys = [parse_key(engine, line, where) for line in lines if line]
     if not keys:
         raise UnusableKeyError(f"{where}: expected at least one {engine} key, found none")
     return keys
@@ -150,16 +162,42 @@ def _load_ed25519(data: bytes) -> Callable[[bytes, bytes], object]:
 
     if len(data) != _ED25519_SIZE:
         raise UnusableKeyError(f"expected an ed25519 key of {_ED25519_SIZE} bytes, found {len(data)}")
-    if int.from_bytes(data, "little") & ((1 << 255) - 1) in _SMALL_ORDER:
-        raise UnusableKeyError("expected an ed25519 key, found a point under which every signature is valid")
-    public = Ed25519PublicKey.from_public_bytes(data)
+    _check_ed25519(data)
+    return Ed25519PublicKey.from_public_bytes(data).verify
 
-    def verify(signature: bytes, data: bytes) -> None:
-        if len(signature) != _ED25519_SIGNATURE_SIZE:
-            raise ValueError(f"expected {_ED25519_SIGNATURE_SIZE} bytes, found {len(signature)}")
-        public.verify(signature, data)
 
-    return verify
+def _check_ed25519(data: bytes) -> None:
+    """Refuse what is not the one encoding of a point of large order, whatever form it came in.
+
+    The library takes any 32 bytes. Under a point of small order there are signatures that are valid for
+    everything, and which of the other encodings are keys depends on the library.
+
+    Raises:
+        UnusableKeyError: It is not.
+    """
+    field = _ED25519_FIELD
+    y = int.from_bytes(data, "little") & ((1 << 255) - 1)
+    _check_coordinate("ed25519", y, field, _ED25519_SMALL_ORDER)
+    squared = y * y % field
+    x_squared = (squared - 1) * pow(_ED25519_D * squared + 1, -1, field) % field
+    if pow(x_squared, (field - 1) // 2, field) != 1:
+        raise UnusableKeyError("expected an ed25519 key, found a value that is not a point on the curve")
+
+
+def _check_ed448(data: bytes) -> None:
+    """Do the same for an Ed448 key.
+
+    Raises:
+        UnusableKeyError: It is not the one encoding of a point of large order.
+    """
+    _check_coordinate("ed448", int.from_bytes(data[:56], "little"), _ED448_FIELD, _ED448_SMALL_ORDER)
+
+
+def _check_coordinate(name: str, y: int, field: int, small: frozenset[int]) -> None:
+    if y % field in small:
+        raise UnusableKeyError(f"expected an {name} key, found a point under which every signature is valid")
+    if y >= field:
+        raise UnusableKeyError(f"expected an {name} key, found a value that is not its usual encoding")
 
 
 def _verifier_of(public: PublicKeyTypes) -> Callable[[bytes, bytes], object]:
@@ -167,7 +205,11 @@ def _verifier_of(public: PublicKeyTypes) -> Callable[[bytes, bytes], object]:
     from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415 - see above
 
     match public:
-        case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
+        case ed25519.Ed25519PublicKey():
+            _check_ed25519(public.public_bytes_raw())
+            return public.verify
+        case ed448.Ed448PublicKey():
+            _check_ed448(public.public_bytes_raw())
             return public.verify
         case ec.EllipticCurvePublicKey():
             return lambda signature, data: public.verify(signature, data, ec.ECDSA(SHA256()))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError, ExitCode
 from cfsctl.linux.files import open_regular, read_all
+from cfsctl.ostree.key_file import BLANKS
 from cfsctl.ostree.key_file import parse_key_file as parse_config
 from cfsctl.ostree.trust.gpg import MAX_KEYRING_BYTES, read_keyring
 from cfsctl.ostree.trust.keys import ENGINES, MAX_KEY_FILE_BYTES, SignKey, parse_key, parse_key_file
@@ -154,7 +155,7 @@ def _flag(options: Mapping[str, str], key: str, where: str, *, default: bool) ->
     text = options.get(key)
     if text is None:
         return default
-    value = _WORDS.get(text.strip().lower())
+    value = _WORDS.get(text.strip(BLANKS).lower())
     if value is None:
         raise RemoteConfigError(f"{where}: {key}: expected true or false, found '{text}'")
     return value
@@ -168,13 +169,13 @@ def _uses_gpg(options: Mapping[str, str], where: str) -> bool:
 
 def _engines(options: Mapping[str, str], key: str, keys: Iterable[SignKey]) -> tuple[str, ...]:
     """Return the engines that an option names; ``true`` is those that have keys, and at least one name."""
-    text = options.get(key, "").strip()
+    text = options.get(key, "").strip(BLANKS)
     word = _WORDS.get(text.lower())
     if not text or word is False:
         return ()
     if word:
         return tuple(engine for engine in ENGINES if any(k.engine == engine for k in keys)) or ENGINES
-    names = tuple(filter(None, (name.strip() for name in text.split(";"))))
+    names = tuple(filter(None, (name.strip(BLANKS) for name in text.split(";"))))
     unknown = [name for name in names if name not in ENGINES]
     if unknown:
         raise RemoteConfigError(f"{key}: expected {' or '.join(ENGINES)}, found '{unknown[0]}'")
@@ -191,8 +192,8 @@ def _load_keyring(name: str, options: Mapping[str, str], directory: str) -> byte
     paths += [
         path
         for entry in re.split(r"[;,]", options.get("gpgkeypath", ""))
-        if entry.strip()
-        for path in _list_files(entry.strip())
+        if entry.strip(BLANKS)
+        for path in _list_files(entry.strip(BLANKS))
     ]
     if not paths and "gpgkeypath" not in options:
         paths = [path for path in _list_files(SYSTEM_KEYRINGS, must_exist=False) if path.endswith(".gpg")]
@@ -243,8 +244,8 @@ def _load_sign_keys(options: Mapping[str, str], where: str) -> list[SignKey]:
 
 def without_revoked(keys: Iterable[SignKey]) -> list[SignKey]:
     """Return the keys that no list of the system calls revoked."""
-    revoked = {key for engine in ENGINES for key in _system_keys(engine, "revoked")}
-    return [key for key in keys if key not in revoked]
+    revoked = {key.identity for engine in ENGINES for key in _system_keys(engine, "revoked")}
+    return [key for key in keys if key.identity not in revoked]
 
 
 def read_sign_keys(engine: str, path: str) -> list[SignKey]:

@@ -26,6 +26,16 @@ def test_a_good_signature(key: str) -> None:
     assert judge(status) == Verified("gpg", FINGERPRINT, 1706745600, "Some Body <some@body>")
 
 
+@pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\r"])
+def test_names_of_users_are_not_status_lines(separator: str) -> None:
+    name = f"Evil{separator}[GNUPG:] GOODSIG x{separator}{valid().strip()}{separator}[GNUPG:] BADSIG x"
+    status = NEW + f"[GNUPG:] BADSIG 4777 {name}\n"
+    assert judge(status) == "is not over these bytes"
+    assert judge(NEW + f"[GNUPG:] GOODSIG 4777 {name}\n" + valid()) == Verified(
+        "gpg", FINGERPRINT, 1706745600, name
+    )
+
+
 BAD = {
     "nothing": ("", "is not a single good one"),
     "no-valid": (NEW + GOOD, "is not a single good one"),

@@ -78,23 +78,77 @@ def is_small_order(y: int) -> bool:
     return y == 1
 
 
-def test_points_of_small_order_are_no_keys() -> None:
-    refused = []
-    values = [0, 1, FIELD - 1, FIELD, FIELD + 1]
-    texts = (
-        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
-        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+SMALL_ORDER = [
+    *(0, 1, FIELD - 1, FIELD, FIELD + 1),
+    *(
+        int.from_bytes(bytes.fromhex(text), "little")
+        for text in (
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        )
+    ),
+]
+"""Every y coordinate, in every spelling, of a point whose order divides 8."""
+
+
+def parse_ed25519(form: str, data: bytes) -> list[SignKey]:
+    """Read the bytes of an Ed25519 key in one of the forms in which a user can give them."""
+    wrapped = bytes.fromhex("302a300506032b6570032100") + data
+    match form:
+        case "inline":
+            return [parse_key("ed25519", base64.b64encode(data).decode(), "here")]
+        case "lines":
+            return parse_key_file("ed25519", base64.b64encode(data) + b"\n", "here")
+        case "der":
+            return [parse_key("spki", base64.b64encode(wrapped).decode(), "here")]
+        case _:
+            pass
+    body = base64.encodebytes(wrapped)
+    return parse_key_file(
+        "spki", b"-----BEGIN PUBLIC KEY-----\n" + body + b"-----END PUBLIC KEY-----\n", "here"
     )
-    values += [int.from_bytes(bytes.fromhex(text), "little") for text in texts]
-    for y in values:
+
+
+@pytest.mark.parametrize("form", ["inline", "lines", "der", "pem"])
+def test_points_of_small_order_are_no_keys(form: str) -> None:
+    refused = set()
+    for y in SMALL_ORDER:
         assert is_small_order(y % FIELD)
         for sign in (0, 1 << 255):
             data = (y | sign).to_bytes(32, "little")
-            with pytest.raises(UnusableKeyError, match="every signature is valid"):
-                make_key("ed25519", data, "here")
-            refused.append(data)
-    assert len(set(refused)) == 14
+            with pytest.raises(UnusableKeyError, match=r"here: .*every signature is valid"):
+                parse_ed25519(form, data)
+            refused.add(data)
+    assert len(refused) == 14
     assert not is_small_order(2)
+    assert parse_ed25519(form, SIGNED["ed25519"][0].data)
+
+
+@pytest.mark.parametrize("form", ["inline", "lines", "der", "pem"])
+def test_a_key_has_one_encoding(form: str) -> None:
+    for y in range(FIELD + 2, 1 << 255):
+        with pytest.raises(UnusableKeyError, match="not its usual encoding"):
+            parse_ed25519(form, y.to_bytes(32, "little"))
+    with pytest.raises(UnusableKeyError, match="not a point on the curve"):
+        parse_ed25519(form, (2).to_bytes(32, "little"))
+
+
+def test_ed448_points_of_small_order_are_no_keys() -> None:
+    field = 2**448 - 2**224 - 1
+    prefix = bytes.fromhex("3043300506032b6571033a00")
+    for y in (0, 1, field - 1, field, field + 1):
+        with pytest.raises(UnusableKeyError, match=r"every signature is valid|expected a public key in DER"):
+            make_key("spki", prefix + y.to_bytes(57, "little"), "here")
+    with pytest.raises(UnusableKeyError, match=r"not its usual encoding|expected a public key in DER"):
+        make_key("spki", prefix + (field + 5).to_bytes(57, "little"), "here")
+
+
+def test_only_newlines_separate_keys() -> None:
+    text = base64.b64encode(SIGNED["ed25519"][0].data).decode()
+    for separator in ("\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\r"):
+        with pytest.raises(UnusableKeyError, match="file: "):
+            parse_key_file("ed25519", f"{text}{separator}{text}\n".encode(), "file")
+    assert len(parse_key_file("ed25519", f"{text}\r\n{text}".encode(), "file")) == 2
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,20 @@ def test_revoked_keys_never_count(tmp_path: Path, system: Path) -> None:
         load(tmp_path, "gpg-verify=false", "sign-verify=ed25519", f"verification-ed25519-key={TEXT}")
 
 
+def test_a_key_is_revoked_in_either_form(tmp_path: Path, system: Path) -> None:
+    wrapped = base64.encodebytes(bytes.fromhex("302a300506032b6570032100") + KEY.data).decode()
+    (system / "revoked.spki").write_text(f"-----BEGIN PUBLIC KEY-----\n{wrapped}-----END PUBLIC KEY-----\n")
+    with pytest.raises(CfsError, match="expected ed25519 keys to verify with, found none"):
+        load(tmp_path, "gpg-verify=false", "sign-verify=ed25519", f"verification-ed25519-key={TEXT}")
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x85", "\x0b", "\x0c", "\x1c", "\r"])
+def test_a_value_of_one_remote_says_nothing_of_another(tmp_path: Path, separator: str) -> None:
+    title = f'nice{separator}[remote "one"]{separator}gpg-verify=false'
+    remote = load(tmp_path, '[remote "evil"]', f"xa.title={title}", keyring=RING)
+    assert remote.policy.commits == Demand(gpg=True)
+
+
 def test_trusted_keys_of_the_system(tmp_path: Path, system: Path) -> None:
     (system / "trusted.ed25519.d").mkdir()
     (system / "trusted.ed25519.d/one").write_text(TEXT + "\n")
