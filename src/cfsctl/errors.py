@@ -6,6 +6,7 @@ raises it. The kernel's refusals stay `OSError`, wrong use of an interface stays
 
     CfsError                     one root; the command line catches this and OSError
     ├─ FormatError (ValueError)  hostile or broken bytes from outside
+    │  └─ LimitError             more than any format here can hold, see `cfsctl.limits`
     ├─ IntegrityError            well formed and wrong
     ├─ RepositoryError           state of a store
     └─ FetchError                the other side of a socket
@@ -67,6 +68,10 @@ class FormatError(CfsError, ValueError):
         super().__init__(message, hint=hint)
         self.offset = offset
         self.field = field
+
+
+class LimitError(FormatError):
+    """Something that is larger, longer or nested deeper than what can be stored and read again."""
 
 
 class IntegrityError(CfsError):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from cfsctl import limits
 from cfsctl.errors import FormatError
 
 
@@ -52,11 +53,14 @@ XATTRS_FIELD: Final = "KEY=VALUE"
 MAX_LINE: Final = 4 << 20
 """Bytes of a line. All that an inode can hold, each byte escaped, is far less."""
 
-MAX_PATH: Final = 4096
-"""Bytes of an unescaped path; the kernel's limit with the NUL, which the original counts generously."""
+MAX_DEPTH: Final = limits.MAX_DEPTH
 
-MAX_NAME: Final = 255
-MAX_TARGET: Final = 4095
+MAX_PATH: Final = limits.MAX_PATH_BYTES
+"""Bytes of an unescaped path. The original writes longer ones than the 4096 that it reads; deep trees of
+directories that are opened one below the other do have them."""
+
+MAX_NAME: Final = limits.MAX_NAME_BYTES
+MAX_TARGET: Final = limits.MAX_TARGET_BYTES
 """Bytes of a link target. The original refuses more than 1024 in a dump, though it writes them."""
 
 MAX_CONTENT: Final = 512
@@ -65,12 +69,13 @@ MAX_CONTENT: Final = 512
 MAX_CONTENT_C: Final = 5000
 """The same of the C tools."""
 
-MAX_PAYLOAD_C: Final = 4095
-MAX_FILE_SIZE: Final = 1 << 53
-"""Bytes of a file; no image holds a larger one."""
+MAX_PAYLOAD: Final = 4096
+"""Bytes of the path to an object."""
 
-MAX_XATTR_NAME: Final = 255
-MAX_XATTR_VALUE: Final = 65535
+MAX_PAYLOAD_C: Final = 4095
+MAX_FILE_SIZE: Final = limits.MAX_FILE_BYTES
+MAX_XATTR_NAME: Final = limits.MAX_XATTR_NAME_BYTES
+MAX_XATTR_VALUE: Final = limits.MAX_XATTR_VALUE_BYTES
 MAX_XATTR_NAMES: Final = 65535
 """Bytes of all attribute names of a line together."""
 

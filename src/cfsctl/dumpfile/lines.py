@@ -121,6 +121,8 @@ class LineParser(FieldParser):
         for name in names[1:]:
             if name in {b"", b".", b".."}:
                 self._fail(f"{printable(text)} has an empty name in it, or a '.' or '..'", field)
+        if len(names) - 2 > limits.MAX_DEPTH:
+            self._fail(f"{len(names) - 2} directories deep, more than {limits.MAX_DEPTH}", field)
         if len(names[-1]) > limits.MAX_NAME:
             self._fail(f"a name of {len(names[-1])} bytes, more than {limits.MAX_NAME}", field)
         return b"/".join(names)
@@ -132,6 +134,8 @@ class LineParser(FieldParser):
         directory, name = self._place(path)
         directory.entries[name] = node
         if isinstance(node, Directory):
+            if path.count(b"/") > limits.MAX_DEPTH:
+                self._fail(f"nested deeper than {limits.MAX_DEPTH} directories below the root", "PATH")
             self.directories[path] = node
 
     def _insert_root(self, node: Directory | Leaf) -> None:
@@ -200,7 +204,7 @@ class LineParser(FieldParser):
             return self._regular_c(fields, size, info)
         digest = self._digest(fields[10])
         if fields[8] != b"-":
-            payload = self._payload(fields[8], limits.MAX_PATH)
+            payload = self._payload(fields[8], limits.MAX_PAYLOAD)
             if digest is not None:
                 return ExternalFile(digest, size, *info)
             return self._undigested(payload, size, info)

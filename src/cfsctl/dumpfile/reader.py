@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.dumpfile.format import (
     MAX_CONTENT,
     MAX_CONTENT_C,
+    MAX_DEPTH,
     MAX_LINE,
     MAX_NAME,
     MAX_PATH,
@@ -240,7 +241,7 @@ class _Reader:
                     )
                     continue
             elif content == b"-" == digest:
-                if kind == S_IFDIR and payload == b"-":
+                if kind == S_IFDIR and payload == b"-" and path.count(b"/") <= MAX_DEPTH:
                     node = Directory(mode, uid, gid, seconds, nanoseconds, xattrs)
                     entries[name] = directories[path] = node
                     continue

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cfsctl.erofs.format import ErofsError
 from cfsctl.tree.model import Directory
+
+_SHOWN_PATH: Final = 500
+"""Bytes of a path that a message quotes: of a deep one the beginning and the end."""
 
 if TYPE_CHECKING:
     from cfsctl.tree.model import FileSystem, Leaf, Node
@@ -34,6 +37,8 @@ class NodeFault(Exception):  # noqa: N818 - never leaves the writer; it becomes 
 def explain(fault: NodeFault, filesystem: FileSystem) -> ErofsError:
     """Return the error for the user, which names the path."""
     path = find_path(filesystem, fault.node)
+    if len(path) > _SHOWN_PATH:
+        path = path[: _SHOWN_PATH // 2] + b"..." + path[-_SHOWN_PATH // 2 :]
     return ErofsError(f"{printable(path)}: {fault.message}", field=fault.field)
 
 

@@ -18,6 +18,7 @@ from enum import IntEnum
 from mmap import mmap
 from typing import Final, TypeAlias
 
+from cfsctl import limits
 from cfsctl.errors import FormatError
 
 Buffer: TypeAlias = bytes | mmap
@@ -66,8 +67,7 @@ FEATURE_COMPAT_MTIME: Final = 2
 FEATURE_COMPAT_XATTR_FILTER: Final = 4
 
 INODE_AREA_OFFSET: Final = SUPERBLOCK_OFFSET + SUPERBLOCK.size
-MAX_IMAGE_SIZE: Final = 1 << 30
-"""Bytes; the original reads no larger image."""
+MAX_IMAGE_SIZE: Final = limits.MAX_IMAGE_BYTES
 
 # Inodes
 
@@ -159,20 +159,13 @@ METACOPY_HEADER: Final = struct.Struct("<BBBB")
 
 # Limits
 
-MAX_NAME_LENGTH: Final = 255
-"""Bytes; the kernel's limit."""
+MAX_NAME_LENGTH: Final = limits.MAX_NAME_BYTES
+MAX_SYMLINK_LENGTH: Final = limits.MAX_TARGET_BYTES
+MAX_XATTR_VALUE: Final = limits.MAX_XATTR_VALUE_BYTES
+MAX_FILE_SIZE: Final = limits.MAX_FILE_BYTES
 
-MAX_SYMLINK_LENGTH: Final = 4095
-"""Bytes; the kernel's limit."""
-
-MAX_XATTR_VALUE: Final = 65535
-"""Bytes; the length field has two."""
-
-MAX_DEPTH: Final = 2048
-"""Directory levels that are read; the original's limit."""
-
-MAX_FILE_SIZE: Final = 1 << 53
-"""Bytes that 1024 chunks of 2**43 hold."""
+MAX_DEPTH: Final = limits.MAX_DEPTH + 1
+"""Directory levels, root among them."""
 
 STUB_MODE: Final = 0o644
 STUB_NAMES: Final = tuple(b"%02x" % number for number in range(256))

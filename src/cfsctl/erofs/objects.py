@@ -17,7 +17,6 @@ from cfsctl.erofs.attributes import (
 )
 from cfsctl.erofs.directories import read_listing
 from cfsctl.erofs.format import (
-    MAX_DEPTH,
     SLOT_SIZE,
     XATTR_BODY_HEADER,
     XATTR_METACOPY,
@@ -93,17 +92,16 @@ def iter_directories(image: Image) -> Iterator[tuple[Inode, Listing, bool]]:
     directory that waits.
 
     Raises:
-        ErofsError: A directory is malformed, named twice, or too deep.
+        ErofsError: A directory is malformed, or named twice.
     """
     root = image.root()
-    # Inode, parent and depth in one number: 25, 25 and 12 bits for an image of 1 GiB.
-    stack = array("Q", [_pack(root.nid, root.nid, 0)])
-    inode = root
+    # Inode and parent in one number. How deep a directory is does not matter here: each is entered once, and
+    # images that are too deep to be read as trees must not keep a collection from knowing what they need.
+    stack = array("Q", [_pack(root.nid, root.nid)])
+    is_root = True
     while stack:
-        nid, parent_nid, depth = _unpack(stack.pop())
-        if depth >= MAX_DEPTH:
-            raise ErofsError(f"Maximum directory depth exceeded ({MAX_DEPTH})", field="depth")
-        inode = root if depth == 0 else image.inode(nid)
+        nid, parent_nid = _unpack(stack.pop())
+        inode = root if is_root else image.inode(nid)
         if inode.kind != DirentType.DIRECTORY:
             raise kind_mismatch(inode.nid, DirentType.DIRECTORY, inode.kind)
         listing = read_listing(image, inode, parent_nid)
@@ -111,8 +109,9 @@ def iter_directories(image: Image) -> Iterator[tuple[Inode, Listing, bool]]:
             if image.seen[child]:
                 raise ErofsError(f"directory inode {child} is named more than once", field="nid")
             image.seen[child] = 1
-            stack.append(_pack(child, nid, depth + 1))
-        yield inode, listing, depth == 0
+            stack.append(_pack(child, nid))
+        yield inode, listing, is_root
+        is_root = False
 
 
 def kind_mismatch(nid: int, expected: int, found: int) -> ErofsError:
@@ -124,12 +123,12 @@ def kind_mismatch(nid: int, expected: int, found: int) -> ErofsError:
     )
 
 
-def _pack(nid: int, parent_nid: int, depth: int) -> int:
-    return depth << 50 | parent_nid << 25 | nid
+def _pack(nid: int, parent_nid: int) -> int:
+    return parent_nid << 32 | nid
 
 
-def _unpack(packed: int) -> tuple[int, int, int]:
-    return packed & 0x1FFFFFF, packed >> 25 & 0x1FFFFFF, packed >> 50
+def _unpack(packed: int) -> tuple[int, int]:
+    return packed & 0xFFFFFFFF, packed >> 32
 
 
 class _Collector:

@@ -14,7 +14,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from cfsctl.erofs.faults import NodeFault
-from cfsctl.erofs.format import DIRENT, MAX_NAME_LENGTH
+from cfsctl.erofs.format import DIRENT, MAX_DEPTH, MAX_NAME_LENGTH
 from cfsctl.tree.model import Directory
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class TreeListing:
             root_entries: What root holds in the image, which may be more than in the tree.
 
         Raises:
-            NodeFault: A name that no directory can hold.
+            NodeFault: A name that no directory can hold, or directories nested too deep to be read again.
             ValueError: A directory is entered in more than one place.
         """
         self.root = root
@@ -180,7 +180,15 @@ class TreeListing:
         self.nodes: list[Node] = [root]
         nodes = self.nodes
         queue: list[tuple[Directory, int, int]] = [(root, 0, 0)]
-        for directory, index, parent in queue:
+        depth, level_end = 0, 1
+        for position, (directory, index, parent) in enumerate(queue):
+            if position == level_end:
+                # Breadth-first: everything behind is one level deeper.
+                depth, level_end = depth + 1, len(queue)
+                if depth >= MAX_DEPTH:
+                    raise NodeFault(
+                        directory, f"nested deeper than {MAX_DEPTH - 1} directories below the root", "depth"
+                    )
             if directory in self.plans:
                 raise ValueError("a directory occurs twice in the tree")
             first = len(nodes)
@@ -188,7 +196,7 @@ class TreeListing:
             plan = self.plans[directory] = DirectoryPlan(directory, entries, index, parent, first)
             nodes += plan.nodes
             if plan.subdirectories:
-                queue += [(child, first + position, index) for position, child in plan.subdirectories]
+                queue += [(child, first + place, index) for place, child in plan.subdirectories]
         self.link_counts: dict[Node, int] = {}
         if len(set(nodes)) != len(nodes):
             self.link_counts = {leaf: count for leaf, count in Counter(nodes).items() if count > 1}

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from cfsctl.digest import Checksum
 from cfsctl.errors import DigestMismatchError, FormatError
+from cfsctl.limits import MAX_COMMIT_STREAM_BYTES
 from cfsctl.ostree.limits import LimitError
 from cfsctl.ostree.objects import CHECKSUM_SIZE, Commit, ObjectKind, OstreeObjectError, parse_commit
 from cfsctl.splitstream.format import ContentType
@@ -51,9 +52,8 @@ RECORD_REF: Final = "cfsctl.signatures"
 NO_OBJECT: Final = 0xFFFFFFFF
 """Instead of an object's number: the data is all there is."""
 
-MAX_CONTENT_BYTES: Final = 1 << 30
-"""Bytes of a whole commit stream without large contents, which a reader holds in memory. 63,000 files make
-14 MB."""
+MAX_CONTENT_BYTES: Final = MAX_COMMIT_STREAM_BYTES
+"""63,000 files make 14 MB."""
 
 _HEAD: Final = struct.Struct("<II256I")
 _PLACE: Final = struct.Struct("<III")
@@ -325,7 +325,7 @@ def write_commit_stream(
         The ID of the splitstream object.
 
     Raises:
-        LimitError: An object above 4 GiB, or more than 32 GiB of data.
+        LimitError: More data than a reader takes.
         ValueError: The commit is not among the objects.
         OSError: Nothing is stored then.
     """
@@ -342,7 +342,12 @@ def write_commit_stream(
         ]
         places, data_size = _format_places([len(objects[checksum][0]) for checksum in checksums], numbers)
         head = _format_head(checksums, bisect_left(checksums, commit))
-        writer.begin_inline(len(head) + len(checksums) * CHECKSUM_SIZE + len(places) + data_size)
+        size = len(head) + len(checksums) * CHECKSUM_SIZE + len(places) + data_size
+        if size > MAX_CONTENT_BYTES:
+            raise LimitError(
+                f"commit {commit.hex()}: its stream has {size} bytes; expected at most {MAX_CONTENT_BYTES}"
+            )
+        writer.begin_inline(size)
         writer.write_inline(head)
         writer.write_inline(b"".join(checksums))
         writer.write_inline(places)

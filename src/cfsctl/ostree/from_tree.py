@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import Checksum
 from cfsctl.errors import DigestMismatchError
+from cfsctl.limits import MAX_DEPTH
 from cfsctl.ostree.file_import import inline_limit
 from cfsctl.ostree.objects import (
+    MAX_METADATA_SIZE,
     Dirmeta,
     OstreeObjectError,
     format_dirmeta,
@@ -116,6 +118,11 @@ class _Maker:
     def make(self, filesystem: FileSystem, reporter: Reporter) -> TreeObjects:
         order = [(b"/", filesystem.root)]
         for path, directory in order:  # Grows while it is read: parents come before their children.
+            if path.count(b"/") > MAX_DEPTH:
+                raise OstreeObjectError(
+                    f"{os.fsdecode(path[:250])}...: nested deeper than {MAX_DEPTH} directories",
+                    field="dirtree",
+                )
             order += [
                 (os.path.join(path, name), node)
                 for name, node in directory.entries.items()
@@ -152,6 +159,10 @@ class _Maker:
         return self._add(format_dirtree(files, dirs)), self._add(format_dirmeta(meta))
 
     def _add(self, data: bytes) -> Checksum:
+        if len(data) > MAX_METADATA_SIZE:
+            raise OstreeObjectError(
+                f"directory of {len(data)} bytes; expected at most {MAX_METADATA_SIZE}", field="dirtree"
+            )
         checksum = Checksum(hashlib.sha256(data).digest())
         self._objects[checksum] = (data, None)
         return checksum

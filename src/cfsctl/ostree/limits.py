@@ -7,22 +7,11 @@ commit as a whole. A caller may pass stricter ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
-from cfsctl.errors import FormatError
+from cfsctl.errors import LimitError
+from cfsctl.limits import MAX_DEPTH, MAX_ENTRIES, MAX_METADATA_TOTAL_BYTES
 
-MAX_ENTRIES: Final = 10_000_000
-"""Entries of a whole tree, shared subtrees counted wherever they occur."""
-
-MAX_DEPTH: Final = 1024
-"""Nested directories below the root."""
-
-MAX_METADATA_TOTAL_BYTES: Final = 1 << 30
-"""Bytes of commit, dirtrees and dirmetas of one commit, which are all held in memory."""
-
-
-class LimitError(FormatError):
-    """A commit that is larger, or nested deeper, than anything sensible."""
+__all__ = ["MAX_DEPTH", "MAX_ENTRIES", "MAX_METADATA_TOTAL_BYTES", "LimitError", "PlanLimits"]
 
 
 @dataclass(frozen=True, slots=True)

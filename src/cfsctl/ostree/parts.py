@@ -6,13 +6,14 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import CfsError, ExitCode
+from cfsctl.limits import MAX_DEPTH
 from cfsctl.ostree.objects import Dirtree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-MAX_COMPONENTS: Final = 1024
-"""Components of one path, as many as directories may be nested."""
+MAX_COMPONENTS: Final = MAX_DEPTH + 1
+"""Components of one path: as many as directories may be nested, and a file."""
 
 
 class SubpathNotFoundError(CfsError):

@@ -19,6 +19,8 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import ObjectID
+from cfsctl.errors import LimitError
+from cfsctl.limits import MAX_ENTRIES
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.scan.directories import DIRECTORY_FLAGS
 from cfsctl.scan.files import ChangedError, ContentReader
@@ -281,6 +283,9 @@ class _Assembly:
         self._directories.append(directory)
         self._names.append((parent, listed.name))
         self.seen += 1 + len(listed.entries)
+        if self.seen > MAX_ENTRIES:
+            base = os.fsdecode(self._base)
+            raise LimitError(f"{base}: expected at most {MAX_ENTRIES} entries in the whole tree, found more")
         self._add_entries(directory.entries, listed.entries)
         for file in listed.unread:
             self._request(file, directory.entries[file.name])

@@ -12,7 +12,8 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import ObjectID
-from cfsctl.errors import CfsError
+from cfsctl.errors import CfsError, LimitError
+from cfsctl.limits import MAX_DEPTH
 from cfsctl.scan.directories import Directories
 from cfsctl.scan.files import (
     FILE_FLAGS,
@@ -163,6 +164,9 @@ class Walker:
 
     def _list(self, place: Place, number: int) -> tuple[ListedDirectory, list[Place]]:
         """Return a directory with its entries, and its subdirectories with this number for a parent."""
+        if place.path and place.path.count(b"/") >= MAX_DEPTH:
+            shown = os.fsdecode(_join(self._base, place.path[:250]))
+            raise LimitError(f"{shown}...: nested deeper than {MAX_DEPTH} directories below the top")
         try:
             fd = self._directories.enter(place.path, place.identity)
             status, found = self._read_names(fd, place.path)

@@ -12,7 +12,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.splitstream._spool import ObjectSink, ObjectWriter, Spool
-from cfsctl.splitstream.format import CHUNK, COMPRESSION_LEVEL, format_head
+from cfsctl.splitstream.format import (
+    CHUNK,
+    COMPRESSION_LEVEL,
+    MAX_NAMED_REFS_BYTES,
+    MAX_REFERENCES_BYTES,
+    fail,
+    format_head,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -162,6 +169,7 @@ class SplitstreamWriter:
 
         Raises:
             RuntimeError: Inline data that `begin_inline` announced is missing.
+            SplitstreamError: More references than a reader takes; nothing is stored then.
             OSError: The splitstream is not in the store then.
         """
         with self:
@@ -172,6 +180,9 @@ class SplitstreamWriter:
     def _assemble(self) -> ObjectID:
         stream_refs = b"".join(self._stream_refs)
         object_refs = b"".join(self._object_refs)
+        for name, section in (("stream references", stream_refs), ("object references", object_refs)):
+            if len(section) > MAX_REFERENCES_BYTES:
+                fail(name, f"at most {MAX_REFERENCES_BYTES} bytes", len(section))
         named_refs = self._compress_names()
         stream = self._frame.spool
         sizes = (len(stream_refs), len(object_refs), len(named_refs), stream.size)
@@ -187,9 +198,12 @@ class SplitstreamWriter:
 
     def _compress_names(self) -> bytes:
         records = sorted((name.encode(), index) for name, index in self._named_refs.items())
+        text = b"".join(b"%d:%s\0" % (index, name) for name, index in records)
+        if len(text) > MAX_NAMED_REFS_BYTES:
+            fail("named references", f"at most {MAX_NAMED_REFS_BYTES} bytes", len(text))
         frame = _Frame(self._sink)
         try:
-            frame.write(b"".join(b"%d:%s\0" % (index, name) for name, index in records))
+            frame.write(text)
             frame.finish()
             return b"".join(frame.spool.iter_pieces())
         finally:

@@ -185,7 +185,11 @@ REFUSED = {
     "dots": (BOTH, f"{ROOT}/.. 0 {REG} - - -\n", r'PATH: "/\.\." has an empty name in it, or a'),
     "dots above": (BOTH, f"{ROOT}/../f 0 {REG} - - -\n", "line 2, PATH: "),
     "long name": (BOTH, f"{ROOT}/{LONG} 0 {REG} - - -\n", "PATH: a name of 300 bytes, more than 255"),
-    "long path": ((RUST,), f"{ROOT}{'/n' * 2049} 0 {REG} - - -\n", "PATH: 4098 bytes, more than 4096"),
+    "long path": (
+        (RUST,),
+        f"{ROOT}{'/n' * 2049} 0 {REG} - - -\n",
+        "PATH: 2048 directories deep, more than 2047",
+    ),
     "escaped NUL in a path": (BOTH, f"{ROOT}/a\\x00b 0 {REG} - - -\n", "PATH: .* has a NUL in it"),
     "NUL": (BOTH, f"{ROOT}/f 1 {REG} - \0 -\n", "line 2: a NUL; it has to be written as an escape"),
     "bad escape in a path": (BOTH, f"{ROOT}/\\q 0 {REG} - - -\n", "line 2, PATH: invalid escape"),

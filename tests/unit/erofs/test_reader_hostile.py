@@ -187,12 +187,12 @@ def test_depth(depth: int, *, is_read: bool) -> None:
         below = [(b"d", nids[level + 1], DirentType.DIRECTORY)] if level < depth else []
         craft.directory(nid, nids[max(level - 1, 0)], below)
     data = craft.build(nids[0])
-    for read in (read_image, collect_objects):
-        if is_read:
-            read(data, SHA256)
-        else:
-            with pytest.raises(ErofsError, match="Maximum directory depth exceeded"):
-                read(data, SHA256)
+    collect_objects(data, SHA256)  # a collection must know what even such an image needs
+    if is_read:
+        read_image(data, SHA256)
+    else:
+        with pytest.raises(ErofsError, match="Maximum directory depth exceeded"):
+            read_image(data, SHA256)
 
 
 def one_file(attributes: bytes, mode: int = FILE, tail: bytes = b"", **fields: int) -> bytes:

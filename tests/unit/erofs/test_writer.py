@@ -10,6 +10,7 @@ from cfsctl.digest import Algorithm, ObjectID
 from cfsctl.erofs.format import ErofsError, FormatVersion
 from cfsctl.erofs.reader import check_image, read_image
 from cfsctl.erofs.writer import build_image
+from cfsctl.limits import MAX_DEPTH
 from cfsctl.tree.model import (
     CharDevice,
     Directory,
@@ -223,7 +224,7 @@ def test_equal_attributes_need_not_be_the_same_object() -> None:
 
 def test_a_deep_tree_needs_no_recursion() -> None:
     root = directory = Directory(0o755)
-    for _ in range(5000):
+    for _ in range(MAX_DEPTH):
         directory.entries[b"d"] = directory = Directory(0o755)
     directory.entries[b"x"] = leaf = InlineFile(b"", 0o644)
     root.entries[b"y"] = leaf

@@ -11,7 +11,7 @@ import pytest
 from cfsctl.digest import Checksum, ObjectID
 from cfsctl.errors import DigestMismatchError
 from cfsctl.ostree.collected import IncompleteError
-from cfsctl.ostree.limits import LimitError, PlanLimits
+from cfsctl.ostree.limits import MAX_DEPTH, LimitError, PlanLimits
 from cfsctl.ostree.objects import (
     ObjectKind,
     OstreeObjectError,
@@ -253,9 +253,9 @@ def test_a_directory_that_holds_one_subtree_very_often_is_counted_quickly() -> N
 
 def test_depth_is_limited() -> None:
     repository = FakeOstreeRepository()
-    run(PullPlan(chain(repository, 1024, 1)), repository).check_complete()
-    with pytest.raises(LimitError, match="at most 1024 nested directories"):
-        run(PullPlan(chain(repository, 1025, 1)), repository)
+    run(PullPlan(chain(repository, MAX_DEPTH, 1)), repository).check_complete()
+    with pytest.raises(LimitError, match=f"at most {MAX_DEPTH} nested directories"):
+        run(PullPlan(chain(repository, MAX_DEPTH + 1, 1)), repository)
 
 
 def test_distinct_entries_are_limited_while_they_arrive() -> None:

@@ -6,6 +6,7 @@ from enum import Enum
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from cfsctl import limits
 from cfsctl.errors import FormatError
 from cfsctl.gvariant.framing import format_offsets, is_minimal, read_offsets
 
@@ -23,17 +24,12 @@ MAX_METADATA_SIZE: Final = 128 * 1024 * 1024
 MAX_FILE_HEADER_SIZE: Final = 16 * 1024 * 1024
 """Bytes of a file header's variant. The length word could ask for 4 GiB."""
 
-MAX_NAME_SIZE: Final = 255
-"""Bytes of one path component, as in the kernel."""
+MAX_NAME_SIZE: Final = limits.MAX_NAME_BYTES
+MAX_TARGET_SIZE: Final = limits.MAX_TARGET_BYTES
+MAX_XATTR_NAME_SIZE: Final = limits.MAX_XATTR_NAME_BYTES
+"""Without the NUL that ends a name."""
 
-MAX_TARGET_SIZE: Final = 4095
-"""Bytes of a symbolic link's target: PATH_MAX without the NUL."""
-
-MAX_XATTR_NAME_SIZE: Final = 255
-"""Bytes of an extended attribute's name without its NUL, as in the kernel."""
-
-MAX_XATTR_VALUE_SIZE: Final = 65536
-"""Bytes of an extended attribute's value, as in the kernel."""
+MAX_XATTR_VALUE_SIZE: Final = limits.MAX_XATTR_VALUE_BYTES
 
 
 class OstreeObjectError(FormatError):
