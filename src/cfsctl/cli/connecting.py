@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import click
 
+from cfsctl.progress import silent
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from cfsctl.ostree.remote import RemoteSource
     from cfsctl.ostree.summary_cache import SummaryCache
     from cfsctl.ostree.trust.policy import TrustPolicy
+    from cfsctl.progress import Reporter
 
 _MAX_AUTH_BYTES = 4096
 _MAX_CONNECTIONS = 256
@@ -116,6 +119,7 @@ def open_source(
     trust: TrustPolicy | None = None,
     configured: Mapping[str, str] | None = None,
     allow_older_summary: bool = False,
+    reporter: Reporter = silent,
 ) -> RemoteSource:
     """Return the repository at a URL.
 
@@ -125,6 +129,7 @@ def open_source(
         trust: What its summary has to prove.
         configured: Options of the configured remote that it is, if it is one.
         allow_older_summary: Take a verified summary that is older than the latest one that was seen.
+        reporter: Told if the cache of summaries cannot be used.
     """
     from cfsctl.ostree.remote import RemoteSource  # noqa: PLC0415 - brings the HTTP client along
 
@@ -133,7 +138,7 @@ def open_source(
         with_credentials(url, arguments),
         make_fetcher(arguments, configured),
         trust,
-        cache=_open_cache(arguments["summary_cache"]),
+        cache=_open_cache(arguments["summary_cache"], reporter),
         subset=arguments["subset"],
         mirrors=arguments["fallback_url"],
         content_urls=arguments["content_url"] or ((own,) if own else ()),
@@ -141,7 +146,7 @@ def open_source(
     )
 
 
-def _open_cache(directory: str | None) -> SummaryCache | None:
+def _open_cache(directory: str | None, reporter: Reporter) -> SummaryCache | None:
     """Return the cache of summaries in a directory, or the user's; None if there is no such place."""
     from cfsctl.ostree.summary_cache import SummaryCache  # noqa: PLC0415 - keeps --help quick
 
@@ -149,7 +154,7 @@ def _open_cache(directory: str | None) -> SummaryCache | None:
         home = os.environ.get("HOME")
         base = os.environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home else "")
         directory = os.path.join(base, "cfsctl/summaries") if base else ""
-    return SummaryCache(directory) if directory else None
+    return SummaryCache(directory, reporter) if directory else None
 
 
 def make_fetcher(arguments: ConnectionArguments, defaults: Mapping[str, str] | None = None) -> Fetcher:

@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import struct
 import zlib
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import Checksum, ObjectID
 from cfsctl.linux.files import write_all
+from cfsctl.linux.private_files import NotPrivateError, check_private_file, is_private_directory
 from cfsctl.ostree.objects import CHECKSUM_SIZE
 from cfsctl.repository.sweep import JOURNAL_PREFIX
 
@@ -47,6 +49,7 @@ class PullJournal:
 
     Attributes:
         objects: What earlier pulls had written down.
+        is_proven: Whether only this program can have written that.
     """
 
     def __init__(self, repository: Repository, commit: Checksum) -> None:
@@ -59,8 +62,8 @@ class PullJournal:
         self._name = f"{JOURNAL_PREFIX}{commit.hex()}"
         self._header = _HEADER.pack(_MAGIC, repository.algorithm.value)
         self._id_size = repository.algorithm.digest_size
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._fd = os.open(self._name, flags, 0o600, dir_fd=self._root)
+        self.is_proven = is_private_directory(self._root)
+        self._fd = _open_own(self._root, self._name)
         try:
             self.objects = self._load()
         except BaseException:
@@ -144,3 +147,30 @@ class PullJournal:
         self.close()
         with contextlib.suppress(OSError):
             os.unlink(self._name, dir_fd=self._root)
+
+
+_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def _is_own(fd: int) -> bool:
+    try:
+        check_private_file(fd, "journal")
+    except NotPrivateError:
+        return False
+    return stat.S_ISREG(os.fstat(fd).st_mode)
+
+
+def _open_own(dirfd: int, name: str) -> int:
+    """Open a journal that nobody else can have written; make a new one in place of any other thing.
+
+    Raises:
+        OSError: There is a directory of that name, or the file cannot be made.
+    """
+    with contextlib.suppress(OSError):
+        fd = os.open(name, _FLAGS, dir_fd=dirfd)
+        if _is_own(fd):
+            return fd
+        os.close(fd)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=dirfd)
+    return os.open(name, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=dirfd)

@@ -4,7 +4,8 @@
     DIRECTORY/<SHA-256 of the URL>.time    JSON: URL, and when the latest verified summary was made, seconds
 
 An entry counts only for the URL that it names, user name and port included, and only while its checksum is
-right: nothing of one server is ever taken for another's. A cache that cannot be written is no error.
+right: nothing of one server is ever taken for another's. It is believed only where nobody else can have
+written it (`cfsctl.linux.private_files`). A cache that cannot be written is no error.
 """
 
 from __future__ import annotations
@@ -15,18 +16,23 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from cfsctl.linux.files import AnonymousFile, open_regular, read_all, write_all
+from cfsctl.linux.files import AnonymousFile, write_all
+from cfsctl.linux.private_files import NotPrivateError, check_private_directory, read_private
 from cfsctl.ostree.summary import MAX_SUMMARY_SIZE
+from cfsctl.progress import Message, silent
 
 if TYPE_CHECKING:
     from cfsctl.http.fetcher import Response
+    from cfsctl.progress import Reporter
 
 _MAX_HEAD_BYTES: Final = 16 << 10
 """Bytes of an entry before the summary; longer header fields are not kept."""
 
+_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
 _TIME_SUFFIX: Final = ".time"
 
-_DAMAGE: Final = (OSError, ValueError, KeyError, TypeError)
+_DAMAGE: Final = (OSError, ValueError, KeyError, TypeError, RecursionError)
 """What reading an entry that is missing or damaged raises."""
 
 
@@ -53,9 +59,16 @@ class CachedSummary(NamedTuple):
 class SummaryCache:
     """Summaries in a directory, which is made when it is first needed."""
 
-    def __init__(self, directory: str) -> None:
-        """Name the directory."""
+    def __init__(self, directory: str, reporter: Reporter = silent) -> None:
+        """Name the directory.
+
+        Args:
+            directory: Where the summaries are.
+            reporter: Told if somebody else can write there, so that nothing from there is believed.
+        """
         self._directory = directory
+        self._report = reporter
+        self._is_explained = False
 
     def find(self, url: str) -> CachedSummary | None:
         """Return the summary that a URL had, or None; what is damaged counts as absent."""
@@ -102,26 +115,38 @@ class SummaryCache:
         self._write(_file_name(url) + _TIME_SUFFIX, json.dumps(entry).encode())
 
     def _read(self, name: str, limit_bytes: int) -> bytes:
-        fd = open_regular(-100, os.path.join(self._directory, name))
+        dirfd = os.open(self._directory, _DIRECTORY_FLAGS)
         try:
-            return read_all(fd, limit_bytes)
+            return read_private(dirfd, name, limit_bytes)
+        except NotPrivateError as error:
+            self._explain(error)
+            raise
         finally:
-            os.close(fd)
+            os.close(dirfd)
 
     def _write(self, name: str, data: bytes) -> None:
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
-            dirfd = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            dirfd = os.open(self._directory, _DIRECTORY_FLAGS)
         except OSError:
             return
         try:
+            check_private_directory(dirfd, self._directory)
             with AnonymousFile(dirfd, 0o600) as file:
                 write_all(file.fd, data)
                 file.replace(dirfd, name)
+        except NotPrivateError as error:
+            self._explain(error)
         except OSError:
             return
         finally:
             os.close(dirfd)
+
+    def _explain(self, error: NotPrivateError) -> None:
+        """Say once why the cache is not used: without it an old summary is not recognised as old."""
+        if not self._is_explained:
+            self._is_explained = True
+            self._report(Message(f"the summary cache {self._directory} is not used: {error}"))
 
 
 def _identify(url: str) -> str:

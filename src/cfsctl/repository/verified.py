@@ -8,7 +8,8 @@ One file, ``.cfsctl-verified`` in the repository's directory, replaced as a whol
 A mark is made of an object's ID and of the state of its file: inode, size, mtime, ctime. Whoever changes an
 object through the kernel gives it another ctime, and so another mark; the object then counts as
 unverified and is read before it is relied on. What it does and does not protect from is written down
-in docs/explanation/healing.md. Nothing depends on the file: without it more is read.
+in docs/explanation/healing.md. Nothing depends on the file: without it more is read. It is believed only
+where nobody else can have written it (`cfsctl.linux.private_files`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import ObjectID
 from cfsctl.errors import FormatError
-from cfsctl.linux.files import AnonymousFile, open_regular, read_all, write_all
+from cfsctl.linux.files import AnonymousFile, write_all
+from cfsctl.linux.private_files import check_private_directory, read_private
 from cfsctl.repository.object_reader import to_doubtful
 
 if TYPE_CHECKING:
@@ -124,6 +126,15 @@ class VerifiedObjects:
             self._marks.add(mark)
             self._added.add(mark)
 
+    def note(self, object_id: ObjectID, status: os.stat_result) -> None:
+        """Note a mark without asking how young the file is."""
+        if self._marks is None:
+            self._marks = _load(self._root, self._algorithm)
+        mark = mark_of(object_id, status)
+        if mark not in self._marks:
+            self._marks.add(mark)
+            self._added.add(mark)
+
     def take_news(self) -> array[int]:
         """Return what was noted since the last call; it is not saved from here any more."""
         news, self._added = array("Q", self._added), set()
@@ -209,6 +220,15 @@ class Fact:
         if self._status is not None and not self.is_known:
             self._verified.confirm(self._question, self._status)
 
+    def remember_of_id(self) -> None:
+        """Note the same of a fact that is about an object's ID, however young the file is.
+
+        Whoever asks for it later has to look whether the file still is that object; the state of the file
+        only ties the mark to this repository, so that a list from elsewhere says nothing here.
+        """
+        if self._status is not None and not self.is_known:
+            self._verified.note(self._question, self._status)
+
 
 def _is_quiet(ctime_ns: int, latest_ns: int) -> bool:
     """Return whether a file was changed so long ago that another change would show."""
@@ -225,18 +245,10 @@ def forget_verified(dirfd: int) -> None:
 
 def _load(dirfd: int, algorithm: Algorithm) -> set[int]:
     try:
-        fd = open_regular(dirfd, VERIFIED_NAME)
-    except OSError:
-        return set()
-    try:
-        status = os.fstat(fd)
-        if status.st_uid not in {0, os.geteuid()} or status.st_mode & 0o022:
-            return set()  # somebody else could have made it
-        return _parse(read_all(fd, _HEADER.size + _MARK_SIZE * _MAX_MARKS), algorithm)
+        data = read_private(dirfd, VERIFIED_NAME, _HEADER.size + _MARK_SIZE * _MAX_MARKS)
+        return _parse(data, algorithm)
     except (VerifiedListError, OSError):
         return set()
-    finally:
-        os.close(fd)
 
 
 def _parse(data: bytes, algorithm: Algorithm) -> set[int]:
@@ -274,6 +286,7 @@ def _swapped(marks: array[int]) -> array[int]:
 def _write(dirfd: int, algorithm: Algorithm, marks: Iterable[int]) -> None:
     if os.fstatvfs(dirfd).f_flag & os.ST_RDONLY:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), VERIFIED_NAME)
+    check_private_directory(dirfd)  # it would not be believed there
     with AnonymousFile(dirfd) as file:
         write_all(file.fd, _format(marks, algorithm))
         file.replace(dirfd, VERIFIED_NAME)

@@ -17,7 +17,8 @@ gaps, which are closed as follows (docs/explanation/scan-cache.md has the reason
 * A crash may lose content and keep the metadata, or lose the ctime and keep the content: no record
   outlives the boot it was made in.
 * The file itself may be damaged, or made by somebody else: it counts only with the right checksum,
-  repository, hash algorithm and size.
+  repository, hash algorithm and size, and where nobody else can have written it
+  (`cfsctl.linux.private_files`).
 
 An object ID from here is used only if the store has an object of that name and size.
 """
@@ -32,7 +33,8 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import FormatError
-from cfsctl.linux.files import AnonymousFile, open_regular, read_all, write_all
+from cfsctl.linux.files import AnonymousFile, write_all
+from cfsctl.linux.private_files import is_private_directory, read_private
 from cfsctl.progress import Message, silent
 
 if TYPE_CHECKING:
@@ -134,21 +136,13 @@ class FileCache:
             reporter: Hears of a cache file that is damaged.
         """
         cache = cls(dirfd, algorithm, verify=verify)
+        largest = _HEADER.size + _MAX_RECORDS * cache._record.size + _CHECKSUM_SIZE
         try:
-            fd = open_regular(dirfd, CACHE_NAME)
+            cache._parse(read_private(dirfd, CACHE_NAME, largest))
         except FileNotFoundError:
             return cache
-        except OSError as error:
-            reporter(Message(f"the scan cache is not used: {error}"))
-            return cache
-        try:
-            if os.fstat(fd).st_uid in {os.geteuid(), 0}:
-                largest = _HEADER.size + _MAX_RECORDS * cache._record.size + _CHECKSUM_SIZE
-                cache._parse(read_all(fd, largest))
         except (ScanCacheError, OSError) as error:
             reporter(Message(f"the scan cache is not used: {error}"))
-        finally:
-            os.close(fd)
         return cache
 
     def needs_refresh(self, value: bytes) -> bool:
@@ -214,8 +208,8 @@ class FileCache:
         Returns:
             Whether it was written.
         """
-        if not self._news:
-            return False
+        if not self._news or not is_private_directory(self._dirfd):
+            return False  # In a directory that others can write to it would not be believed.
         now = _look_around(self._dirfd)
         if now.boot_id == _NO_BOOT or now.offset_ns < self._started.offset_ns - _CLOCK_TOLERANCE_NS:
             return False

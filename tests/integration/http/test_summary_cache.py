@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from tests.integration.http.jobs import QUICK
 from tests.support.programs import CFSCTL
 
 if TYPE_CHECKING:
+    from cfsctl.progress import Event
     from tests.fakes.faulty_server import Exchange
 
 ONE, TWO = (Checksum(name * 32) for name in (b"1", b"2"))
@@ -81,7 +83,7 @@ def test_two_servers_with_the_same_version_do_not_mix(tmp_path: Path, transport:
             assert resolve(two.url, tmp_path, transport) == TWO
 
 
-@pytest.mark.parametrize("damage", ["body", "head", "empty", "other", "directory"])
+@pytest.mark.parametrize("damage", ["body", "head", "empty", "other", "deep", "directory"])
 def test_a_damaged_entry_is_none(
     server: FaultyServer, tmp_path: Path, transport: Transport, damage: str
 ) -> None:
@@ -99,6 +101,7 @@ def test_a_damaged_entry_is_none(
                 "body": data[:-1] + bytes([data[-1] ^ 1]),
                 "head": b"[]\n" + body,
                 "empty": b"",
+                "deep": b"[" * 10_000 + b"\n" + body,
                 "other": head.replace(b"127.0.0.1", b"127.0.0.2") + b"\n" + body,
             }[damage]
         )
@@ -114,6 +117,34 @@ def test_a_kept_summary_that_is_none_is_asked_for_again(
     versions = Versions(server)
     assert resolve(server.url, tmp_path, transport) == ONE
     assert versions.statuses == [304, 200]
+
+
+@pytest.mark.parametrize("who", ["others", "the group", "somebody else"])
+def test_what_somebody_else_can_have_written_is_not_believed(
+    server: FaultyServer, tmp_path: Path, transport: Transport, who: str
+) -> None:
+    if who == "somebody else" and os.geteuid() != 0:
+        pytest.skip("needs root to give a directory away")
+    versions = Versions(server)
+    cache = tmp_path / "cache"
+    assert resolve(server.url, cache, transport) == ONE
+    match who:
+        case "others":
+            cache.chmod(0o1777)
+        case "the group":
+            cache.chmod(0o770)
+        case _:
+            os.chown(cache, 65534, 65534)
+    assert resolve(server.url, cache, transport) == ONE
+    assert versions.statuses == [200, 200]
+    messages: list[Event] = []
+    shared = SummaryCache(str(cache), messages.append)
+    url = f"{server.url}/summary"
+    assert (shared.find(url), shared.find_time(url)) == (None, None)
+    shared.save_time(url, 5)
+    assert len(messages) == 1
+    assert f"the summary cache {cache} is not used" in str(messages[0])
+    assert len(os.listdir(cache)) == 1
 
 
 def test_what_cannot_be_kept_is_no_error(server: FaultyServer, transport: Transport) -> None:

@@ -15,7 +15,7 @@ from cfsctl.repository.gc import collect_garbage
 from tests.support.repositories import make_repository
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cfsctl.repository import Repository
 
@@ -103,11 +103,68 @@ def test_a_journal_of_another_hash_is_not_read(tmp_path: Path, repository: Repos
 
 
 def test_a_link_is_not_followed(tmp_path: Path, repository: Repository) -> None:
-    (tmp_path / "outside").write_bytes(b"keep")
+    (tmp_path / "outside").write_bytes(write(repository))
+    file_of(repository).unlink()
     file_of(repository).symlink_to(tmp_path / "outside")
-    with pytest.raises(OSError, match="symbolic link"):
-        PullJournal(repository, COMMIT)
-    assert (tmp_path / "outside").read_bytes() == b"keep"
+    before = (tmp_path / "outside").read_bytes()
+    journal = PullJournal(repository, COMMIT)
+    assert journal.objects == {}
+    journal.append(*RECORDS[0])
+    journal.close()
+    assert (tmp_path / "outside").read_bytes() == before
+    assert not file_of(repository).is_symlink()
+
+
+def give_away(path: Path) -> None:
+    os.chown(path, 65534, 65534)
+
+
+def let_others_write(path: Path) -> None:
+    path.chmod(0o666)
+
+
+def let_the_group_write(path: Path) -> None:
+    path.chmod(0o620)
+
+
+def name_twice(path: Path) -> None:
+    os.link(path, path.with_name("second"))
+
+
+def make_a_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+
+STRANGERS = [give_away, let_others_write, let_the_group_write, name_twice, make_a_fifo]
+
+
+@pytest.mark.parametrize("make_strange", STRANGERS)
+def test_one_that_somebody_else_can_have_written_is_replaced(
+    repository: Repository, make_strange: Callable[[Path], None]
+) -> None:
+    if make_strange is give_away and os.geteuid() != 0:
+        pytest.skip("needs root to give a file away")
+    write(repository)
+    make_strange(file_of(repository))
+    journal = PullJournal(repository, COMMIT)
+    assert journal.objects == {}
+    assert journal.is_proven
+    journal.append(*RECORDS[0])
+    journal.close()
+    status = file_of(repository).stat()
+    assert (status.st_uid, status.st_mode & 0o777, status.st_nlink) == (os.geteuid(), 0o600, 1)
+    assert read(repository) == RECORDS[:1]
+
+
+def test_where_others_can_write_nothing_is_believed_unproven(repository: Repository) -> None:
+    """They can give the journal's name to any file of this user's, such as an object of the store."""
+    write(repository)
+    Path(repository.path).chmod(0o777)
+    journal = PullJournal(repository, COMMIT)
+    assert not journal.is_proven
+    assert len(journal.objects) == len(RECORDS)
+    journal.close()
 
 
 def test_a_collection_removes_it(repository: Repository) -> None:

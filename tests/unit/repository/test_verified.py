@@ -176,7 +176,10 @@ def test_damaged_lists() -> None:
         _parse(data, Algorithm.SHA512)
 
 
-@pytest.mark.parametrize("kind", ["damaged", "link", "fifo", "directory", "writable for others"])
+@pytest.mark.parametrize(
+    "kind",
+    ["damaged", "link", "fifo", "directory", "writable for others", "second name", "in a shared directory"],
+)
 def test_lists_that_are_not_believed(root: int, tmp_path: Path, status: os.stat_result, kind: str) -> None:
     verified = open_list(root)
     verified.needs_reading(ID, status)
@@ -195,10 +198,14 @@ def test_lists_that_are_not_believed(root: int, tmp_path: Path, status: os.stat_
         case "directory":
             path.unlink()
             path.mkdir()
+        case "second name":
+            os.link(path, tmp_path / "second")
+        case "in a shared directory":
+            tmp_path.chmod(0o777)
         case _:
             path.chmod(0o666)
     again = open_list(root)
     assert again.needs_reading(ID, status)
     again.confirm(ID, status)
     again.save()
-    assert open_list(root).needs_reading(ID, status) is (kind == "directory")
+    assert open_list(root).needs_reading(ID, status) is (kind in {"directory", "in a shared directory"})

@@ -199,13 +199,32 @@ def test_oversized_file_is_not_read(dirfd: int, tmp_path: Path) -> None:
     assert "more than" in _load(dirfd)[1][0]
 
 
-@pytest.mark.parametrize("kind", ["fifo", "symlink", "directory"])
+def test_in_a_directory_that_others_write_to_it_is_neither_believed_nor_written(
+    dirfd: int, tmp_path: Path
+) -> None:
+    """They could give its name to an object with content of their choosing that belongs to this user."""
+    _save(dirfd, _record(1))
+    tmp_path.chmod(0o770)
+    records, messages = _load(dirfd)
+    assert records == {}
+    assert "write permission" in messages[0]
+    (tmp_path / CACHE_NAME).unlink()
+    cache = FileCache(dirfd, ALGORITHM)
+    cache.absorb(_record(1))
+    assert not cache.save()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["fifo", "symlink", "directory", "second name"])
 def test_what_is_no_file_is_not_opened(dirfd: int, tmp_path: Path, kind: str) -> None:
     path = tmp_path / CACHE_NAME
     if kind == "fifo":
         os.mkfifo(path)
     elif kind == "symlink":
         path.symlink_to("/etc/passwd")
+    elif kind == "second name":
+        _save(dirfd, _record(1))
+        os.link(path, tmp_path / "second")
     else:
         path.mkdir()
     records, messages = _load(dirfd)

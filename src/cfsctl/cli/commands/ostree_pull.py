@@ -55,6 +55,7 @@ def command(
         trust=trust,
         configured=None if remote is None else remote.options,
         allow_older_summary=arguments["allow_downgrade"],
+        reporter=session.progress,
     )
     deltas = None if no_delta else RemoteDeltas(source)
     return pull_from(source, session, deltas, trust, **pulling)
