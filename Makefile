@@ -50,14 +50,14 @@ test-deep: env
 
 # Build, install and use the packages; this needs a registry, and for the Debian package root.
 test-packages: env
-	tools/setup-debian.sh build-essential debhelper dh-python lintian debootstrap systemd systemd-container
+	tools/setup-debian.sh build-essential debhelper dh-python python3-dev lintian debootstrap systemd systemd-container
 	$(PY) -m pytest -n 0 -m packages tests/packages
 
 # dist/cfsctl.pyz: one file that needs nothing but Python.
 zipapp: env
 	tools/build-zipapp.sh
 
-# dist/cfsctl_VERSION_all.deb; needs build-essential, debhelper and dh-python.
+# dist/cfsctl_VERSION_ARCHITECTURE.deb; needs build-essential, debhelper, dh-python and python3-dev.
 deb:
 	tools/build-deb.sh
 

@@ -7,7 +7,8 @@ bin=$PWD/.venv/bin
 parts=$(mktemp -d)
 trap 'rm -rf "$parts"' EXIT
 
-"$bin/hatchling" build -t wheel -d "$parts/wheel"
+# Without our own extension: the file is the same wherever it is built.
+CFSCTL_NO_EXTENSION=1 "$bin/hatchling" build -t wheel -d "$parts/wheel"
 "$bin/uv" pip install -q --no-build --require-hashes --target "$parts/site" --python "$bin/python" \
     -r requirements/app.txt
 "$bin/uv" pip install -q --offline --no-deps --target "$parts/site" --python "$bin/python" "$parts"/wheel/*.whl

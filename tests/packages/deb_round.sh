@@ -39,6 +39,7 @@ inside sh /tmp/try/round.sh python3 /tmp/try/demo cfsctl
 inside mkcomposefs --help >/dev/null
 inside composefs-info --help >/dev/null
 inside python3 -c 'import cfsctl; print(cfsctl.__file__)'
+inside python3 -c 'import cfsctl.fsverity._lanes as lanes; print(lanes.NAMES)'
 [ -e "$root/lib/systemd/system/cfsctl-gc.timer" ]
 [ -z "$(find "$root/etc/systemd/system" -name 'cfsctl*')" ] # nothing is enabled unasked
 inside dpkg --purge cfsctl

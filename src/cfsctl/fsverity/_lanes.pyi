@@ -1,0 +1,4 @@
+NAMES: tuple[str | None, ...]
+HAS_SHA256_INSTRUCTIONS: bool
+
+def hash_blocks(instruction_set: int, algorithm: int, data: bytes | bytearray | memoryview, /) -> bytes: ...

@@ -1,0 +1,104 @@
+"""Several blocks hashed at once by vector instructions, where the optional extension is there and faster.
+
+fs-verity hashes each block of 4096 bytes by itself, so eight or sixteen of them can share the lanes of vector
+registers. The extension is ``_lanes.c``; an installation without it computes the same digests with OpenSSL,
+one block after the other. docs/adr/0008-hashing-in-lanes.md has the figures.
+
+The extension is checked against `hashlib` before it is used. If a digest differs, it is not used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.digest import Algorithm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+BLOCK_SIZE: Final = 4096
+
+_MIN_BLOCKS: Final[dict[tuple[str, Algorithm], int]] = {
+    ("avx512", Algorithm.SHA256): 9,
+    ("avx512", Algorithm.SHA512): 3,
+    ("avx2", Algorithm.SHA256): 3,
+    ("avx2", Algorithm.SHA512): 3,
+}
+"""Number of blocks from which the lanes beat OpenSSL, measured; sets that are not named here never do.
+
+The lanes are filled up whatever the number of blocks, so a few blocks cost as much as a whole set of lanes.
+"""
+
+_LANES: Final[dict[tuple[str, Algorithm], int]] = {
+    ("avx512", Algorithm.SHA256): 16,
+    ("avx512", Algorithm.SHA512): 8,
+    ("avx2", Algorithm.SHA256): 8,
+    ("avx2", Algorithm.SHA512): 4,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """How to hash several blocks at once.
+
+    Attributes:
+        name: The instruction set, as users know it: "avx512" or "avx2".
+        width: Blocks that are hashed together.
+        min_blocks: Number of blocks from which this is worth it.
+        hash_blocks: Takes whole blocks and returns their digests, one after the other. Releases the
+            interpreter lock.
+    """
+
+    name: str
+    width: int
+    min_blocks: int
+    hash_blocks: Callable[[bytes | bytearray | memoryview], bytes]
+
+
+def find_lanes(algorithm: Algorithm) -> Lanes | None:
+    """Return the fastest way for an algorithm; None where OpenSSL is as fast, or all there is."""
+    extension = _load()
+    if extension is None:
+        return None
+    for index, name in enumerate(extension.NAMES):
+        if name is not None and _is_worth_it(extension, name, algorithm):
+            lanes = make_lanes(extension, index, algorithm)
+            return lanes if is_right(lanes, algorithm) else None
+    return None
+
+
+def _load() -> ModuleType | None:
+    try:
+        from cfsctl.fsverity import _lanes  # noqa: PLC0415 - optional
+    except ImportError:
+        return None
+    return _lanes
+
+
+def _is_worth_it(extension: ModuleType, name: str, algorithm: Algorithm) -> bool:
+    # Eight lanes of AVX2 are no faster than the processor's own instructions for SHA-256.
+    if name == "avx2" and algorithm is Algorithm.SHA256 and extension.HAS_SHA256_INSTRUCTIONS:
+        return False
+    return (name, algorithm) in _MIN_BLOCKS
+
+
+def make_lanes(extension: ModuleType, index: int, algorithm: Algorithm) -> Lanes:
+    """Return the lanes of one instruction set, by its index in the extension's ``NAMES``."""
+    run, number = extension.hash_blocks, algorithm.value
+    name = extension.NAMES[index]
+    key = (name, algorithm)
+    return Lanes(name, _LANES.get(key, 1), _MIN_BLOCKS.get(key, 1), lambda data: run(index, number, data))
+
+
+def is_right(lanes: Lanes, algorithm: Algorithm) -> bool:
+    """Return whether these lanes compute what `hashlib` computes, for one block more than fit the lanes."""
+    import hashlib  # noqa: PLC0415 - loading OpenSSL takes milliseconds
+
+    function = hashlib.sha256 if algorithm is Algorithm.SHA256 else hashlib.sha512
+    count = lanes.width + 1
+    # Each block has other bytes, so that lanes that are mixed up show.
+    blocks = [bytes((7 * number + at) & 0xFF for at in range(256)) * 16 for number in range(count)]
+    expected = b"".join([function(block).digest() for block in blocks])
+    return lanes.hash_blocks(b"".join(blocks)) == expected
