@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -27,9 +33,10 @@ COMPLETIONS = {
 }
 
 
-def run(*command: str | Path, timeout_s: float = 900) -> str:
+def run(*command: str | Path, timeout_s: float = 900, more: Mapping[str, str] | None = None) -> str:
     """Run a program, which must succeed, and return what it prints."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CFSCTL_")}
+    environment.update(more or {})
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=timeout_s
     )
@@ -58,6 +65,28 @@ def test_wheel_has_manuals_completions_and_units(wheel: Path) -> None:
         assert {name for name in names if ".data/" in name} == {f"{data}/data/{t}" for t in expected.values()}
         assert "cfsctl/py.typed" in names
         assert not [name for name in names if name.startswith(("tests", "docs", "src"))]
+
+
+@pytest.mark.parametrize(
+    "environment", [{"CFSCTL_NO_EXTENSION": "1"}, {"CC": "/nonexistent/cc"}, {"CC": "false"}]
+)
+def test_wheel_is_pure_where_nothing_can_be_compiled(environment: dict[str, str], tmp_path: Path) -> None:
+    run(BIN / "hatchling", "build", "-t", "wheel", "-d", tmp_path, more=environment)
+    (wheel,) = tmp_path.iterdir()
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert not [name for name in archive.namelist() if name.endswith((".so", ".c", ".h"))]
+
+
+def test_wheel_has_the_extension_where_it_can_be_compiled(wheel: Path) -> None:
+    include = Path(sysconfig.get_paths()["include"])
+    if shutil.which("cc") is None or not (include / "Python.h").exists():
+        pytest.skip("no C compiler, or Python's headers are missing")
+    assert "-cp311-abi3-linux_" in wheel.name
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert "cfsctl/fsverity/_lanes.abi3.so" in names
+    assert not [name for name in names if name.endswith((".c", ".h"))]
 
 
 def dependencies() -> dict[str, str]:
