@@ -4,7 +4,10 @@ Roots are refs, what is mounted, and what the caller names. From there:
 
     ref ─▶ images/<entry>  ─▶ image object  ─▶ every object that the image names
     ref ─▶ streams/<entry> ─▶ splitstream   ─▶ its object references
-                                            ─▶ its named references, and on, if they are streams
+                                            ─▶ its named references, and on, if they are streams or images
+
+An image or stream that stays for any reason stays with all that it needs: one that is in use only as the
+content of a file has a name that stays too, and whoever follows that name must find everything.
 
 What cannot be understood is never taken for garbage. A link that leads elsewhere than it should is
 followed by its name as far as that goes; a stream or image that cannot be read could name anything, so
@@ -14,7 +17,6 @@ then nothing is garbage. All of that is noted, none of it is an error.
 from __future__ import annotations
 
 import copy
-import os
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import DigestFormatError, parse_object_id
@@ -28,12 +30,13 @@ from cfsctl.repository.names import (
     parse_stream_name,
     ref_link_text,
 )
+from cfsctl.repository.object_kinds import ObjectRole, find_role
 from cfsctl.repository.refs import Ref, RefNotFoundError
 from cfsctl.repository.streams import read_ref_entry
 from cfsctl.tree.bulk import paused_collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from cfsctl.digest import ObjectID
     from cfsctl.repository.live_mounts import LiveMount
@@ -41,11 +44,6 @@ if TYPE_CHECKING:
     from cfsctl.repository.refs import Category
     from cfsctl.repository.repository import Repository
     from cfsctl.repository.trail import Trail
-
-_SPLITSTREAM_MAGIC: Final = b"SplitStream"
-_MAGIC_OFFSETS: Final = (0, 18)
-"""Where the magic stands in the two header layouts."""
-
 
 YOUNG: Final = "younger than the grace period"
 
@@ -180,7 +178,9 @@ class Marker:
         self.images = CategoryMarks(repository, repository.images.links, self.marks)
         self.streams = CategoryMarks(repository, repository.streams.links, self.marks)
         self._by_object = {object_id: entry for entry, object_id in self.streams.entries.items()}
+        self._images = set(self.images.entries.values())
         self._seen_streams: set[ObjectID] = set()
+        self._seen_images: set[ObjectID] = set()
         self._mounted: dict[ObjectID, str] = {}
         self._trail = trail
 
@@ -240,6 +240,7 @@ class Marker:
                 if self._trail is not None:
                     self._trail.start(object_id, self.streams.roots[entry], f"streams/{entry}")
                 self._mark_streams(object_id, f"stream streams/{entry}")
+            self._complete()
         for ref in self.streams.lost:
             self.marks.note(f"streams/refs/{ref.name}: names {ref.text!r}, which is not there; left alone")
         return self.marks
@@ -253,13 +254,15 @@ class Marker:
         """
         alone = copy.copy(self)
         alone.marks = Marks()
-        alone._seen_streams = set()  # noqa: SLF001 - of the copy
+        alone._seen_streams, alone._seen_images = set(), set()  # noqa: SLF001 - of the copy
         object_id = links.entries[entry]
-        if links is self.streams:
-            alone._mark_streams(object_id, f"stream streams/{entry}")  # noqa: SLF001 - the same
-            return alone.marks.live
-        (image,) = read_images(self._objects, [object_id])
-        return {object_id, *image.object_ids}
+        with paused_collector():
+            if links is self.streams:
+                alone._mark_streams(object_id, f"stream streams/{entry}")  # noqa: SLF001 - the same
+            else:
+                alone._mark_objects_of({object_id: f"image images/{entry}"})  # noqa: SLF001 - the same
+            alone._complete()  # noqa: SLF001 - the same
+        return alone.marks.live
 
     @property
     def has_lost_streams(self) -> bool:
@@ -278,14 +281,42 @@ class Marker:
                 images.setdefault(object_id, f"image of images/refs/{ref.name}")
                 if self._trail is not None:
                     self._trail.start(object_id, f"images/refs/{ref.name}")
+        self._mark_objects_of(images)
+
+    def _mark_objects_of(self, images: Mapping[ObjectID, str]) -> None:
+        """Mark images and the objects that they name; `images` says what each is called."""
+        self._seen_images.update(images)
         live = self.marks.live
         live.update(images)
         for image in read_images(self._objects, list(images)):
             live |= image.object_ids
-            if self._trail is not None:
-                self._trail.look(image.image_id, image.object_ids)
+            self._look_at(image.image_id, image.object_ids)
             if image.problem:
                 self.marks.note_unreadable(images[image.image_id], image.problem)
+
+    def _complete(self) -> None:
+        """Mark what is needed by images and streams that are marked as something else."""
+        while True:
+            images = (self._images & self.marks.live) - self._seen_images
+            streams = (self._by_object.keys() & self.marks.live) - self._seen_streams
+            if not images and not streams:
+                return
+            self._seen_images |= images
+            # One that is missing needs nothing: whoever names it makes it anew, or cannot use it.
+            names = {image: f"image {image.hex()}" for image in images if self._objects.contains(image)}
+            self._mark_objects_of(names)
+            for stream_id in sorted(streams):
+                self._mark_streams(stream_id, f"stream streams/{self._by_object[stream_id]}")
+
+    def _look_at(self, container: ObjectID, object_ids: Collection[ObjectID]) -> None:
+        """Let the trail know what an image or stream has as files, images and streams among it."""
+        if self._trail is None:
+            return
+        self._trail.look(container, object_ids)
+        for object_id in (self._images | self._by_object.keys()).intersection(object_ids):
+            entry = self._by_object.get(object_id)
+            step = f"images/{object_id.hex()}" if entry is None else f"streams/{entry}"
+            self._trail.follow(container, object_id, [f"content of a file, {step}"])
 
     def _start_trail(self, trail: Trail) -> None:
         for entry, reason in self.images.roots.items():
@@ -306,11 +337,12 @@ class Marker:
 
     def mark_stream_object(self, object_id: ObjectID) -> bool:
         """Mark an object that no entry names, if it is a splitstream; return whether it is."""
-        if not self._is_splitstream(object_id):
+        if find_role(self._objects, object_id) is not ObjectRole.STREAM:
             return False
         if self._trail is not None:
             self._trail.start(object_id, "a lost ref may mean this stream")
         self._mark_streams(object_id, f"stream {object_id.hex()}")
+        self._complete()
         return True
 
     def _mark_streams(self, object_id: ObjectID, what: str) -> None:
@@ -328,33 +360,25 @@ class Marker:
                     entry = self._by_object.get(inner)
                     steps = [f"named reference {ref_name!r}"] + ([f"streams/{entry}"] if entry else [])
                     self._trail.follow(stream_id, inner, steps)
-                if inner not in self._seen_streams and (
-                    inner in self._by_object or self._is_splitstream(inner)
-                ):
+                if inner not in self._seen_streams and self._is_stream(inner):
                     pending.append((inner, f"{name}, named reference {ref_name!r}"))
+
+    def _is_stream(self, object_id: ObjectID) -> bool:
+        """Return whether a named reference is a stream; if it is an image, keep that in mind."""
+        if object_id in self._by_object or object_id in self._images:
+            return object_id in self._by_object
+        role = find_role(self._objects, object_id)
+        if role is ObjectRole.IMAGE:
+            self._images.add(object_id)
+        return role is ObjectRole.STREAM
 
     def _mark_one_stream(self, object_id: ObjectID, what: str) -> list[tuple[str, ObjectID]]:
         """Mark the objects of one stream; return its named references."""
         try:
             with self._repository.streams.open_object(object_id) as stream:
                 self.marks.live.update(stream.object_refs)
-                if self._trail is not None:
-                    self._trail.look(object_id, stream.object_refs)
+                self._look_at(object_id, stream.object_refs)
                 return sorted(stream.named_refs.items())
         except (CfsError, OSError) as error:
             self.marks.note_unreadable(what, error)
             return []
-
-    def _is_splitstream(self, object_id: ObjectID) -> bool:
-        """Return whether an object looks like a splitstream; one that cannot be read does not."""
-        try:
-            fd = self._objects.open(object_id)
-        except (CfsError, OSError):
-            return False
-        try:
-            start = os.pread(fd, _MAGIC_OFFSETS[-1] + len(_SPLITSTREAM_MAGIC), 0)
-        except OSError:
-            return False
-        finally:
-            os.close(fd)
-        return any(start[at : at + len(_SPLITSTREAM_MAGIC)] == _SPLITSTREAM_MAGIC for at in _MAGIC_OFFSETS)

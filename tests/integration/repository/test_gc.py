@@ -96,10 +96,9 @@ def test_streams_keep_what_they_name(repository: Repository, path: Path) -> None
     manifest = write_stream(repository, "manifest", [], {"config": config}, ref="oci/tag")
     lost = write_stream(repository, "lost", [put(repository, "lost")])
     result = collect(repository)
-    assert kept(repository, leaf, config_blob, image, layer, config, manifest) == [True] * 6
-    # As with the original, an image that only a stream names is kept for itself, not for its files.
-    assert kept(repository, image_file, lost) == [False, False]
-    assert (result.objects_removed, result.images_pruned, result.streams_pruned) == (3, 0, 1)
+    assert kept(repository, leaf, config_blob, image, image_file, layer, config, manifest) == [True] * 7
+    assert kept(repository, lost) == [False]
+    assert (result.objects_removed, result.images_pruned, result.streams_pruned) == (2, 0, 1)
     assert repository.images.find(image.hex()) == image
     assert [stream.name for stream in repository.streams.list_streams()] == ["config", "layer", "manifest"]
     repository.streams.remove_ref("oci/tag")

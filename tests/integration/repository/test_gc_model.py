@@ -37,20 +37,24 @@ class Model:
     def live(self, roots: list[str]) -> set[ObjectID]:
         images = {*self.image_refs.values(), *(i for i in self.images if i.hex() in roots), *self.mounted}
         names = {*self.stream_refs.values(), *(name for name in self.streams if name in roots)}
-        found: set[ObjectID] = set(images)
-        for image in images:
-            found.update(self.images[image])
-        seen: set[ObjectID] = set()
-        pending = [self.streams[name] for name in names]
+        found: set[ObjectID] = set()
+        pending = [*images, *(self.streams[name] for name in names)]
         while pending:
-            stream = pending.pop()
-            found.add(stream)
-            if stream in seen or stream not in self.stream_objects:
+            found_id = pending.pop()
+            if found_id in found:
                 continue
-            seen.add(stream)
-            found.update(self.stream_objects[stream])
-            pending.extend(self.stream_names[stream])
+            found.add(found_id)
+            # Whatever it is kept as, an image or a stream is kept with all that it needs.
+            pending += self.images.get(found_id, [])
+            if found_id in self.streams.values() or found_id in self.named:
+                pending += self.stream_objects.get(found_id, [])
+                pending += self.stream_names.get(found_id, [])
         return found
+
+    @property
+    def named(self) -> set[ObjectID]:
+        """What streams name, which may be streams that lost their own name."""
+        return {inner for others in self.stream_names.values() for inner in others}
 
     def collect(self, roots: list[str]) -> int:
         live = self.live(roots)
@@ -75,7 +79,8 @@ class Player:
         return f"n{self.count}"
 
     def _pick(self, limit: int) -> list[ObjectID]:
-        known = sorted(self.model.files & self.model.objects)
+        # Images and streams can be the content of a file as well: an image of a repository has them as files.
+        known = sorted((self.model.files | self.model.images.keys()) & self.model.objects)
         return self.random.sample(known, min(len(known), self.random.randrange(limit)))
 
     def store(self) -> None:
@@ -96,10 +101,8 @@ class Player:
     def write_stream(self) -> None:
         files = self._pick(6)
         others = self.random.sample(sorted(self.model.streams.values()), min(2, len(self.model.streams)))
-        for image in self.random.sample(sorted(self.model.images), min(1, len(self.model.images))):
-            # As every stream that names an image does; the collector looks into images with a ref only.
-            others.append(image)
-            files += self.model.images[image]
+        # Nor has a stream the objects of its image: what is inline in the one may be an object of the other.
+        others += self.random.sample(sorted(self.model.images), min(1, len(self.model.images)))
         name = self.random.choice([self._label(), *self.model.streams])
         ref = self.random.choice([None, None, "x", "y/z"])
         named = {f"r{index}": other for index, other in enumerate(others)}
