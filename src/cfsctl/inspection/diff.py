@@ -224,8 +224,15 @@ def iter_changes(old: Entry, new: Entry) -> Iterator[Change]:
 def _xattr_changes(old: Node, new: Node) -> Iterator[Change]:
     for name in sorted(old.xattrs.keys() | new.xattrs.keys()):
         before, after = old.xattrs.get(name), new.xattrs.get(name)
-        if before != after:
+        if before != after and not _is_same_label(name, before, after):
             yield Change(Attribute.XATTR, _quote_optional(before), _quote_optional(after), name)
+
+
+def _is_same_label(name: bytes, before: bytes | None, after: bytes | None) -> bool:
+    """Return whether these are one label, which the kernel shows with a NUL whether or not it is stored."""
+    if name != _SELINUX or before is None or after is None:
+        return False
+    return before.removesuffix(b"\0") == after.removesuffix(b"\0")
 
 
 def _content_changes(old: Entry, new: Entry) -> Iterator[Change]:
@@ -334,6 +341,8 @@ def format_storage(file: File) -> str:
         case ExternalFile():
             return "object" if file.has_digest else "object without digest"
 
+
+_SELINUX: Final = b"security.selinux"
 
 _SHOWN_VALUE: Final = 64
 """Bytes of a value that a text quotes."""

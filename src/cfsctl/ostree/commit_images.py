@@ -1,7 +1,8 @@
 """Commits of what is in the repository already: an image becomes an OSTree commit.
 
-The image of such a commit is the one that it was made of, with times and all, as the original has it; only
-where the commit was told to differ from the image is one made of the commit, as for a commit that was pulled.
+The image of such a commit is the one that it was made of, with times and all, as the original has it. Where
+the commit differs from that image, because it was told to or because it cannot hold all of it, an image is
+made of the commit, as for a commit that was pulled: what is mounted is what the commit has.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from cfsctl.ostree.policy import REF_BINDING
 from cfsctl.ostree.refs import tag_ref
 from cfsctl.ostree.source import check_ref_name
 from cfsctl.progress import silent
+from cfsctl.tree.model import ExternalFile
+from cfsctl.tree.walk import iter_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
+    from cfsctl.tree.model import FileSystem
 
 
 class CommitText(NamedTuple):
@@ -99,12 +103,20 @@ def commit_image_tree(
     data = format_commit(commit)
     checksum = Checksum(hashlib.sha256(data).digest())
     tree.objects[checksum] = (data, None)
-    if options == AS_IT_IS:
+    if tree.is_exact:
         images = store_images_of(repository, filesystem)
     else:
         images = store_images(repository, CollectedCommit(checksum, commit, tree.objects))
-    stream_id = name_commit(repository, checksum, tree.objects, lambda: images, tag)
+    files = _find_objects(filesystem) if tree.is_exact else set()
+    stream_id = name_commit(
+        repository, checksum, tree.objects, lambda: images, tag, image_objects=sorted(files)
+    )
     return CommitResult(checksum, stream_id, tree.left_out)
+
+
+def _find_objects(filesystem: FileSystem) -> set[ObjectID]:
+    """Return the objects that an image of a tree needs."""
+    return {node.object_id for node in iter_nodes(filesystem) if isinstance(node, ExternalFile)}
 
 
 def _make_commit(text: CommitText, reference: str | None, dirtree: Checksum, dirmeta: Checksum) -> Commit:

@@ -84,9 +84,11 @@ class CommitStream:
         detached: The object that is the commit's detached metadata, or None if there is none.
         is_partial: Whether this is not all of the commit.
         record: The object that says which signatures were found good, or None if none were looked at.
+        named_refs: All objects that the stream keeps alive under a name, the three above among them.
     """
 
     is_partial = False
+    named_refs: Mapping[str, ObjectID] = {}
 
     def __init__(
         self,
@@ -169,6 +171,7 @@ class CommitStream:
             checks_table=checks_table,
         )
         stream.is_partial = content_type is ContentType.OSTREE_PARTIAL
+        stream.named_refs = named
         return stream
 
     @cached_property
@@ -206,6 +209,15 @@ class CommitStream:
         data = self._content[start : start + size]
         _verify(self.checksum, data, ObjectKind.COMMIT)
         return data
+
+    @property
+    def images(self) -> set[ObjectID]:
+        """The commit's images, in all formats that it was stored with."""
+        return {
+            object_id
+            for name, object_id in self.named_refs.items()
+            if name == IMAGE_REF or name.startswith(f"{IMAGE_REF}.")
+        }
 
     @cached_property
     def commit(self) -> Commit:
@@ -307,6 +319,7 @@ def write_commit_stream(
     objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
     find_refs: Callable[[], Mapping[str, ObjectID]] = dict,
     content_type: ContentType = ContentType.OSTREE_COMMIT,
+    image_objects: Iterable[ObjectID] = (),
 ) -> ObjectID:
     """Store a commit.
 
@@ -320,6 +333,8 @@ def write_commit_stream(
         find_refs: Called when all else has been compressed: returns the objects to keep alive, by name; the
             commit's image is `IMAGE_REF`.
         content_type: Tells a whole commit from a partial one, of which `objects` lacks something.
+        image_objects: Objects that the commit's image needs, also those that the commit has inline: the
+            original keeps an image that a stream names without its objects, unless the stream lists them.
 
     Returns:
         The ID of the splitstream object.
@@ -340,6 +355,8 @@ def write_commit_stream(
             NO_OBJECT if (object_id := objects[checksum][1]) is None else writer.add_object_ref(object_id)
             for checksum in checksums
         ]
+        for object_id in image_objects:
+            writer.add_object_ref(object_id)
         places, data_size = _format_places([len(objects[checksum][0]) for checksum in checksums], numbers)
         head = _format_head(checksums, bisect_left(checksums, commit))
         size = len(head) + len(checksums) * CHECKSUM_SIZE + len(places) + data_size

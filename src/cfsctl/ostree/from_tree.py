@@ -73,12 +73,14 @@ class TreeObjects(NamedTuple):
         root_dirmeta: Checksum of the root's dirmeta.
         objects: All of them: data, and the ID of content that is an object.
         left_out: Paths of what no commit can hold.
+        is_exact: Whether the commit says of the tree all but times and hard links.
     """
 
     root_dirtree: Checksum
     root_dirmeta: Checksum
     objects: dict[Checksum, tuple[bytes, ObjectID | None]]
     left_out: list[bytes]
+    is_exact: bool
 
 
 def make_objects(
@@ -114,6 +116,7 @@ class _Maker:
         self._objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
         self._files: dict[int, Checksum] = {}
         self._left_out: list[bytes] = []
+        self._is_exact = options == AS_IT_IS
 
     def make(self, filesystem: FileSystem, reporter: Reporter) -> TreeObjects:
         order = [(b"/", filesystem.root)]
@@ -138,7 +141,8 @@ class _Maker:
                 raise error.about(os.fsdecode(path)) from error
         reporter(Done(TREE_ID, len(made)))
         root = made[id(filesystem.root)]
-        return TreeObjects(*root, self._objects, sorted(self._left_out))
+        is_exact = self._is_exact and not self._left_out
+        return TreeObjects(*root, self._objects, sorted(self._left_out), is_exact)
 
     def _make_directory(
         self, path: bytes, directory: Directory, made: Mapping[int, tuple[Checksum, Checksum]]
@@ -179,9 +183,12 @@ class _Maker:
             value = found
             if name == _SELINUX and value and not value.endswith(b"\0"):
                 value += b"\0"
+            # Images of the original's making have the NUL already.
+            has_nul = name.endswith(b"\0")
+            if has_nul or not value:
+                self._is_exact = False
             if value:
-                # Images of the original's making have the NUL already.
-                pairs.append((name if name.endswith(b"\0") else name + b"\0", value))
+                pairs.append((name if has_nul else name + b"\0", value))
         return tuple(sorted(pairs))
 
     def _make_file(self, name: bytes, node: Leaf) -> Checksum | None:

@@ -24,7 +24,7 @@ from cfsctl.repository.verified import Fact
 from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.commit_stream import CommitStream
@@ -214,6 +214,7 @@ def name_commit(
     sync: Callable[[], None] | None = None,
     detached: ObjectID | None = None,
     record: ObjectID | None = None,
+    image_objects: Iterable[ObjectID] = (),
 ) -> ObjectID:
     """Store a commit's stream, make everything durable, and only then name images, stream and tag.
 
@@ -226,11 +227,15 @@ def name_commit(
         sync: Makes everything durable; None is the repository's barrier.
         detached: The object that is its detached metadata, or None.
         record: The object that says which signatures were found good, or None.
+        image_objects: As for `write_commit_stream`. Images that are made of the commit need no objects but
+            the commit's, and their streams are those of the original byte for byte.
 
     Returns:
         The ID of the splitstream object.
     """
-    stream_id = store_stream(repository, checksum, objects, images, detached, record, sync=sync)
+    stream_id = store_stream(
+        repository, checksum, objects, images, detached, record, sync=sync, image_objects=image_objects
+    )
     repository.streams.link(stream_name(checksum), stream_id, tag)
     return stream_id
 
@@ -245,6 +250,7 @@ def store_stream(
     *,
     sync: Callable[[], None] | None = None,
     content_type: ContentType = ContentType.OSTREE_COMMIT,
+    image_objects: Iterable[ObjectID] = (),
 ) -> ObjectID:
     """Do what `name_commit` does before the stream has a name; that is the caller's.
 
@@ -257,6 +263,7 @@ def store_stream(
         record: What is known of its signatures, or None.
         sync: Makes everything durable; None is the repository's barrier.
         content_type: Tells a whole commit from a partial one.
+        image_objects: See `name_commit`.
 
     Returns:
         The ID of the splitstream object.
@@ -279,11 +286,46 @@ def store_stream(
 
     linked: list[ObjectID] = []
     stream_id = write_commit_stream(
-        repository.objects, repository.algorithm, checksum, objects, find_refs, content_type
+        repository.objects, repository.algorithm, checksum, objects, find_refs, content_type, image_objects
     )
     (sync or repository.sync)()
     for image in linked:
         repository.images.link(image)
+    return stream_id
+
+
+def restate_commit(
+    repository: Repository, checksum: Checksum, detached: ObjectID | None, record: ObjectID | None
+) -> ObjectID:
+    """Store a whole commit's stream with other things beside it; its images, and all else, stay as they are.
+
+    Args:
+        repository: Where the commit is.
+        checksum: The commit.
+        detached: The object that is its detached metadata now, or None.
+        record: The object that says which signatures were found good, or None.
+
+    Returns:
+        The ID of the splitstream object.
+    """
+    stream = open_commit(repository, checksum)
+    refs = {name: ref for name, ref in stream.named_refs.items() if name != IMAGE_REF}
+    for name, object_id in ((DETACHED_REF, detached), (RECORD_REF, record)):
+        refs.pop(name, None)
+        if object_id is not None:
+            refs[name] = object_id
+    if stream.image is not None:
+        refs[IMAGE_REF] = stream.image
+    stream_id = write_commit_stream(
+        repository.objects,
+        repository.algorithm,
+        checksum,
+        stream.as_dict(),
+        lambda: refs,
+        image_objects=stream.object_refs,
+    )
+    repository.sync()
+    repository.streams.link(stream_name(checksum), stream_id)
     return stream_id
 
 

@@ -37,7 +37,7 @@ def list_parts(repository: Repository) -> list[Part]:
     """Return the parts of commits that were asked for, sorted by name."""
     parts = []
     for ref in repository.streams.list_refs(PART_DIRECTORY):
-        commit = _parse_entry(ref.entry)
+        commit = parse_partial_name(ref.entry)
         if commit is not None:
             parts.append(Part(unescape_tag(ref.name), commit))
     return sorted(parts)
@@ -47,7 +47,9 @@ def find_part_tag(repository: Repository, name: str) -> Checksum | None:
     """Return the commit of which a tag names a part, or None."""
     if name in {"", ".", ".."}:
         return None
-    return _parse_entry(read_ref_entry(repository.streams.links, f"{PART_DIRECTORY}/{escape_tag(name)}"))
+    return parse_partial_name(
+        read_ref_entry(repository.streams.links, f"{PART_DIRECTORY}/{escape_tag(name)}")
+    )
 
 
 def remove_part_tag(repository: Repository, name: str) -> bool:
@@ -58,7 +60,8 @@ def remove_part_tag(repository: Repository, name: str) -> bool:
     return True
 
 
-def _parse_entry(entry: str | None) -> Checksum | None:
+def parse_partial_name(entry: str | None) -> Checksum | None:
+    """Return the commit of which this content identifier names a part, or None for any other stream."""
     if entry is None or not entry.startswith(_PREFIX):
         return None
     try:

@@ -12,7 +12,7 @@ from cfsctl.ostree.collected import CollectedCommit
 from cfsctl.ostree.delta.use import DeltaUse
 from cfsctl.ostree.detached import check_detached, store_detached
 from cfsctl.ostree.file_workers import FileWorkers
-from cfsctl.ostree.images import ensure_image, name_commit, store_images
+from cfsctl.ostree.images import ensure_image, restate_commit, store_images
 from cfsctl.ostree.journal import PullJournal
 from cfsctl.ostree.objects import parse_commit
 from cfsctl.ostree.part_tags import find_part_tag
@@ -185,8 +185,9 @@ class PullRun:
     def _keep(self, stored: CommitStream) -> PullResult:
         """Finish where nothing had to be fetched: the image and the tag may still be wrong."""
         self._check_composefs_digest(stored)
+        self._stored.restore_lost()
         image = ensure_image(self._repository, stored, None, self._options.xattr_names, self._report)
-        self._update_record(stored)
+        self._update_detached(stored)
         stream_id = self._repository.streams.find(stream_name(self._checksum))
         assert stream_id is not None
         self._repository.streams.link(stream_name(self._checksum), stream_id, self._tag_ref)
@@ -195,22 +196,23 @@ class PullRun:
             self._repository.remember(())
         return PullResult(self._checksum, stream_id, image, self._tag, verified=self._admission.verified)
 
-    def _update_record(self, stored: CommitStream) -> None:
-        """Keep signatures that were found good with a commit that was stored without, or with other ones."""
+    def _update_detached(self, stored: CommitStream) -> None:
+        """Keep what the source says about a commit beside it, where that is more than was stored.
+
+        The original does not store it, and signatures may have come since. What is not verified only takes an
+        empty place: it must not push signatures out that were found good.
+        """
         proof = self._admission.proof
-        if proof is None:
+        if proof is None and stored.detached is not None:
             return
-        detached, record = store_detached(self._repository, proof), self._admission.store_record()
+        found = self._admission.find_detached() if proof is None else proof
+        if found is None:
+            return
+        check_detached(self._checksum, found)
+        detached = store_detached(self._repository, found)
+        record = stored.record if proof is None else self._admission.store_record()
         if (detached, record) != (stored.detached, stored.record):
-            images = store_images(self._repository, stored, self._options.xattr_names)
-            name_commit(
-                self._repository,
-                self._checksum,
-                stored.as_dict(),
-                lambda: images,
-                detached=detached,
-                record=record,
-            )
+            restate_commit(self._repository, self._checksum, detached, record)
 
     @property
     def _tag_ref(self) -> str | None:

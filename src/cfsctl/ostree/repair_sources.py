@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cfsctl.erofs.format import FormatVersion
 from cfsctl.errors import CfsError, FetchError
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.ostree.file_import import FileImporter
+from cfsctl.ostree.inline_objects import find_inline
+from cfsctl.ostree.part_tags import parse_partial_name
+from cfsctl.ostree.partial import find_partial
 from cfsctl.ostree.pull import pull
 from cfsctl.ostree.refs import iter_commits, open_commit, parse_commit_name
 from cfsctl.ostree.to_tree import XattrNames, commit_to_filesystem
@@ -113,7 +117,7 @@ class OstreeRepairSource:
 
 
 class CommitImageSource:
-    """The stored commits as a source of their images, which are made from nothing else.
+    """The stored commits as a source of their images, made from nothing else, and of files they have inline.
 
     Attributes:
         description: What they are.
@@ -126,18 +130,23 @@ class CommitImageSource:
         self._repository = repository
 
     def restore(self, wanted: frozenset[ObjectID], store: ObjectStore) -> Iterator[ObjectID]:
-        """Make the images that are wanted; see `RepairSource.restore`."""
+        """Make the images that are wanted, and store inline files; see `RepairSource.restore`."""
         left = set(wanted)
-        for stream in _iter_readable(self._repository):
-            if stream.image not in left:
-                continue
-            try:
-                made = self._make(stream, stream.image, store)
-            except CfsError:
-                continue  # the check tells what is wrong with the commit
-            if made:
-                left.discard(stream.image)
-                yield stream.image
+        for stream in (*_iter_readable(self._repository), *_iter_parts(self._repository)):
+            restored = [image for image in stream.images & left if self._try_to_make(stream, image, store)]
+            for object_id, content in find_inline(stream, left, store.algorithm).items():
+                store.ensure_bytes(content)
+                restored.append(object_id)
+            left.difference_update(restored)
+            yield from restored
+            if not left:
+                return
+
+    def _try_to_make(self, stream: CommitStream, wanted: ObjectID, store: ObjectStore) -> bool:
+        try:
+            return self._make(stream, wanted, store)
+        except CfsError:
+            return False  # the check tells what is wrong with the commit
 
     def _make(self, stream: CommitStream, wanted: ObjectID, store: ObjectStore) -> bool:
         """Store the image of a commit if it is the one that is wanted, in whatever form that was made."""
@@ -145,7 +154,7 @@ class CommitImageSource:
 
         for names in XattrNames:
             tree = commit_to_filesystem(stream, names)
-            for version in self._repository.erofs_versions:
+            for version in FormatVersion:
                 image = build_image(tree, version)
                 if compute_digest(image, store.algorithm) == wanted:
                     store.ensure_bytes(image)
@@ -166,6 +175,15 @@ def _iter_readable(repository: Repository) -> Iterator[CommitStream]:
         stream = _find_readable(repository, commit)
         if stream is not None:
             yield stream
+
+
+def _iter_parts(repository: Repository) -> Iterator[CommitStream]:
+    """Yield the parts of commits that can be read."""
+    for stream in repository.streams.list_streams():
+        checksum = parse_partial_name(stream.name)
+        part = None if checksum is None else find_partial(repository, checksum)
+        if part is not None:
+            yield part
 
 
 def _find_readable(repository: Repository, commit: Checksum) -> CommitStream | None:

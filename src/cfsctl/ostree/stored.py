@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from cfsctl.errors import FormatError, IntegrityError
 from cfsctl.ostree.images import find_image
-from cfsctl.ostree.refs import (
-    open_commit_object,
-    stream_name,
-)
+from cfsctl.ostree.inline_objects import find_inline
+from cfsctl.ostree.refs import open_commit_object, stream_name
 from cfsctl.progress import Message
 from cfsctl.repository.object_reader import ObjectDamagedError, to_doubtful
 from cfsctl.repository.verified import Fact
@@ -96,6 +94,7 @@ class StoredCommits:
         """Read nothing yet."""
         self._repository = repository
         self._report = reporter
+        self._lost: dict[ObjectID, bytes] = {}
         self._opened: dict[Checksum, CommitStream | None] = {}
         self._bases: dict[Stored, StoredBase] = {}
 
@@ -155,22 +154,62 @@ class StoredCommits:
         return stream
 
     def is_whole(self, stored: CommitStream) -> bool:
-        """Return whether all that a stored commit needs is here and is sound.
+        """Return whether all that a stored commit needs is here and is sound, or inline in the commit.
 
-        An image is only ever made of a whole commit, so a stream with an image lacks no entry.
+        What is inline only is for `restore_lost` to store. An image is only ever made of a whole commit, so a
+        stream with an image lacks no entry.
         """
         image = find_image(self._repository, stored)
         find_damage = self._repository.objects.find_damage
         if image is None or find_damage(image[0]) != "":
             return False
         beside = [object_id for object_id in (stored.detached, stored.record) if object_id is not None]
+        try:
+            beside += self._find_more_of_image(stored, image[0])
+        except FormatError:
+            return False
         objects = self._repository.objects
-        found = list(objects.find_all_damage((*stored.object_refs, *beside), self._report).values())
+        damage = objects.find_all_damage((*stored.object_refs, *beside), self._report)
+        self._lost = find_inline(stored, damage, objects.algorithm)
+        found = [text for object_id, text in damage.items() if object_id not in self._lost]
         if found:
             what = f"{len(found)} of its objects are" if len(found) > 1 else "one of its objects is"
             how = "missing or damaged" if any(found) else "missing"
             self._report(Message(f"stored commit {stored.checksum.hex()}: {what} {how}; fetched again"))
         return not found
+
+    def _find_more_of_image(self, stored: CommitStream, image_id: ObjectID) -> list[ObjectID]:
+        """Return objects that a commit's image needs and its stream does not name.
+
+        An image that is made of the commit needs none; that is remembered with the state of its file.
+
+        Raises:
+            ErofsError: It is no image.
+        """
+        from cfsctl.erofs.attributes import WrongAlgorithmError  # noqa: PLC0415 - most pulls know the fact
+
+        repository = self._repository
+        stream_id = repository.streams.find(stream_name(stored.checksum)) or b""
+        what = b"objects of the image" + stored.checksum + image_id + stream_id
+        fact = Fact(repository.verified, what, repository.objects.stat(image_id))
+        if fact.is_known:
+            return []
+        try:
+            more = set(repository.images.objects(image_id.hex())).difference(stored.object_refs)
+        except WrongAlgorithmError:
+            return []  # as of an image that was imported; no file of it can be here
+        if not more:
+            fact.remember()
+        return sorted(more)
+
+    def restore_lost(self) -> None:
+        """Store what `is_whole` found missing, or damaged, and inline in the commit."""
+        for content in self._lost.values():
+            self._repository.objects.ensure_bytes(content)
+        if self._lost:
+            self._repository.sync()
+            self._report(Message(f"{len(self._lost)} small objects were missing; restored from the commit"))
+        self._lost = {}
 
     def open_whole(self, checksum: Checksum) -> CommitStream | None:
         """Return a stored commit of which everything is here, or None."""

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from cfsctl.repository import Repository
     from cfsctl.repository.repair_sources import RepairSource
 
-_REPAIR_HINT = "fsck --repair --from SOURCE restores what a source has; pulling again heals commits"
+_REPAIR_HINT = (
+    "fsck --repair restores what can be made of what is here, with --from SOURCE also what a source has; "
+    "pulling a commit again heals it"
+)
 
 
 @click.command("fsck")
