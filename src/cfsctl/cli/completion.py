@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from typing import TYPE_CHECKING, Final
 
 from click.shell_completion import CompletionItem, ShellComplete
 
 from cfsctl.cli.app import cfsctl
+from cfsctl.cli.output import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -42,7 +42,11 @@ def main(shell: str, arguments: Sequence[str]) -> int:
     lines = (
         bash_lines(complete(before, word), word) if shell == "bash" else item_lines(complete(before, word))
     )
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    write_bytes(
+        f"{line}\n".encode(errors="surrogateescape")
+        for line in lines
+        if line[1:].replace("\t", " ", 1).isprintable()
+    )
     return 0
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import getopt
 import os
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from cfsctl import __version__
+from cfsctl.cli.output import print_line, print_lines, tell, tell_lines, write_bytes
 from cfsctl.digest import Algorithm
 from cfsctl.errors import ExitCode
 
@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
         with paused_collector():
             return _dispatch(argv)
     except (_UsageError, getopt.GetoptError) as error:
-        sys.stderr.write(f"error: {error}\n\n{USAGE}")
+        tell_lines((f"error: {error}", *f"\n{USAGE}".splitlines()))
         return ExitCode.USAGE
 
 
@@ -87,10 +87,10 @@ def _dispatch(argv: Sequence[str]) -> int:
     pairs, arguments = getopt.gnu_getopt(list(argv), SHORT_OPTIONS, LONG_OPTIONS)
     given = dict(pairs)
     if given.keys() & {"-h", "--help"} or arguments[:1] == ["help"]:
-        sys.stdout.write(USAGE)
+        print_lines(USAGE.splitlines())
         return ExitCode.OK
     if given.keys() & {"-V", "--version"}:
-        sys.stdout.write(f"composefs-info {__version__}\n")
+        print_line(f"composefs-info {__version__}")
         return ExitCode.OK
     if not arguments:
         raise _UsageError("no command specified")
@@ -115,7 +115,7 @@ def _list(options: _Options, paths: Iterable[str]) -> None:
     from cfsctl.erofs.inspect import iter_listing, select_entries  # noqa: PLC0415 - only what the command needs
 
     for path in paths:
-        _write(iter_listing(select_entries(_read_tree(path, options), options.names)))
+        write_bytes(iter_listing(select_entries(_read_tree(path, options), options.names)))
 
 
 def _dump(options: _Options, paths: Iterable[str]) -> None:
@@ -126,7 +126,7 @@ def _dump(options: _Options, paths: Iterable[str]) -> None:
         filesystem = _read_tree(path, options)
         # The writer is given the whole tree, so that link counts do not depend on the filter.
         selected = select_entries(filesystem, options.names)
-        _write(DumpWriter(filesystem).iter_node(selected.root, b"/"))
+        write_bytes(DumpWriter(filesystem).iter_node(selected.root, b"/"))
 
 
 def _objects(options: _Options, paths: Iterable[str]) -> None:
@@ -148,7 +148,7 @@ def _missing_objects(options: _Options, paths: Iterable[str]) -> None:
         dirfd = os.open(options.basedir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         # As in the original a directory that is not there misses everything.
-        sys.stderr.write(f"composefs-info: {options.basedir}: {error.strerror}\n")
+        tell(f"composefs-info: {options.basedir}: {error.strerror}")
         _write_lines(format_objects(objects))
         return
     try:
@@ -203,7 +203,7 @@ def _measure_file(options: _Options, paths: Iterable[str]) -> None:
                 raise OSError(
                     error.errno, f'Failed to measure verity for "{path}": {error.strerror}'
                 ) from error
-        _write([f"{digest.hex()}\n".encode()])
+        print_line(digest.hex())
 
 
 def _compute(fd: int, path: str, algorithm: Algorithm) -> ObjectID:
@@ -233,12 +233,7 @@ def _opened(path: str, what: str) -> Iterator[int]:
 
 
 def _write_lines(lines: Iterable[str]) -> None:
-    _write(f"{line}\n".encode() for line in lines)
-
-
-def _write(lines: Iterable[bytes]) -> None:
-    sys.stdout.flush()
-    sys.stdout.buffer.writelines(lines)
+    write_bytes(f"{line}\n".encode() for line in lines)
 
 
 COMMANDS: Final[dict[str, Callable[[_Options, Sequence[str]], None]]] = {

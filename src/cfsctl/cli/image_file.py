@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from cfsctl.cli.output import write_chunk
 from cfsctl.errors import CfsError
 
 if TYPE_CHECKING:
@@ -40,11 +40,8 @@ def write_image(image: bytearray, path: str) -> None:
     Raises:
         MakeError: The file cannot be written.
     """
-    from cfsctl.linux.files import write_all  # noqa: PLC0415 - not every program run writes
-
     if path == "-":
-        sys.stdout.flush()
-        write_all(sys.stdout.fileno(), image)
+        write_chunk(image)
         return
     with about(f'Failed to create image file: "{path}"'):
         target = os.path.realpath(path)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.outcome import STYLE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -72,4 +74,5 @@ class LazyGroup(click.Group):
         name = args[0]
         if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
             raise UnknownCommandError(name, [*self._modules, *self.commands], ctx)
+        STYLE.command = name
         return super().resolve_command(ctx, args)

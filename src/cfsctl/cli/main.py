@@ -21,19 +21,37 @@ def main() -> int:
     Returns:
         The exit status.
     """
+    # Imported here, to keep the import of this module free.
+    from cfsctl.cli.encoding import restart_in_utf8_mode  # noqa: PLC0415
+    from cfsctl.cli.streams import prepare_streams  # noqa: PLC0415
+
+    prepare_streams()
+    restart_in_utf8_mode()
+    from cfsctl.cli.interruption import end_at_once  # noqa: PLC0415
+    from cfsctl.cli.outcome import STYLE, run_guarded  # noqa: PLC0415
+
+    status = run_guarded(_run)
+    if STYLE.ended_by is not None:
+        # The interpreter would wait for threads, which may wait for a server.
+        end_at_once(STYLE.ended_by)
+    return status
+
+
+def _run() -> int:
+    """Run the program that was asked for."""
     name = os.path.basename(sys.argv[0])
     arguments = sys.argv[1:]
     if name not in TOOLS and arguments and arguments[0] in TOOLS:
         name, arguments = arguments[0], arguments[1:]
-    from cfsctl.cli.outcome import run_guarded, run_tool  # noqa: PLC0415 - keeps the import of this module free
-
     if shell := os.environ.get("_CFSCTL_COMPLETE"):
         from cfsctl.cli import completion  # noqa: PLC0415 - only when a key is pressed in a shell
 
-        return run_guarded(lambda: completion.main(shell, arguments))
+        return completion.main(shell, arguments)
     if name in TOOLS:
-        return run_guarded(lambda: run_tool(_program(name), arguments))
-    return run_guarded(lambda: _program(name)(arguments))
+        from cfsctl.cli.outcome import run_tool  # noqa: PLC0415 - as in `main`
+
+        return run_tool(_program(name), arguments)
+    return _program(name)(arguments)
 
 
 def _program(name: str) -> Program:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl import __version__
 from cfsctl.cli.image_file import MakeError, about, write_image
+from cfsctl.cli.output import print_line, print_lines, tell, tell_lines
+from cfsctl.cli.streams import stdin_bytes
 from cfsctl.digest import Algorithm
 from cfsctl.errors import ExitCode
 from cfsctl.tree.bulk import paused_collector
@@ -108,15 +110,15 @@ def main(argv: Sequence[str]) -> int:
         pairs, arguments = getopt.gnu_getopt(list(argv), SHORT_OPTIONS, LONG_OPTIONS)
         given = {option.lstrip("-"): value for option, value in pairs}
         if given.keys() & {"h", "help"}:
-            sys.stdout.write(USAGE)
+            print_lines(USAGE.splitlines())
             return ExitCode.OK
         if given.keys() & {"V", "version"}:
-            sys.stdout.write(f"mkcomposefs {__version__}\n")
+            print_line(f"mkcomposefs {__version__}")
             return ExitCode.OK
         with paused_collector():
             _run(_parse_options(given, arguments))
     except (_UsageError, getopt.GetoptError) as error:
-        sys.stderr.write(f"error: {error}\n\n{USAGE}")
+        tell_lines((f"error: {error}", *f"\n{USAGE}".splitlines()))
         return ExitCode.USAGE
     return ExitCode.OK
 
@@ -226,7 +228,7 @@ def _run(options: _Options) -> None:
     if options.flags & {"print-digest", "print-digest-only"}:
         from cfsctl.fsverity.merkle import compute_digest  # noqa: PLC0415 - only where it is asked for
 
-        sys.stdout.write(f"{compute_digest(image, options.algorithm).hex()}\n")
+        print_line(compute_digest(image, options.algorithm).hex())
 
 
 def _read_source(options: _Options) -> FileSystem:
@@ -235,7 +237,7 @@ def _read_source(options: _Options) -> FileSystem:
     keep_xattr = _xattr_filter(flags)
     if "from-file" in flags:
         if options.digest_store is not None:
-            sys.stderr.write("warning: --digest-store is ignored when --from-file is specified\n")
+            tell("warning: --digest-store is ignored when --from-file is specified")
         filesystem = _read_dump(options)
         if keep_xattr is not None:
             _filter_xattrs(filesystem, keep_xattr)
@@ -261,7 +263,7 @@ def _read_dump(options: _Options) -> FileSystem:
 
     strict = "CFS_PARSE_STRICT" in os.environ
     if options.source == "-":
-        return parse_dump(sys.stdin.buffer, options.algorithm, Dialect.C, strict=strict)
+        return parse_dump(stdin_bytes(), options.algorithm, Dialect.C, strict=strict)
     with (
         about(f'Failed to open dumpfile: "{options.source}"'),
         open(options.source, "rb", buffering=0) as stream,
@@ -329,9 +331,9 @@ def _warn_of_unreadable(filesystem: FileSystem, version: FormatVersion) -> None:
         for directory in _directories(filesystem):
             for leaf in directory.entries.values():
                 if is_unreadable_in_v2(leaf):
-                    sys.stderr.write(
+                    tell(
                         "warning: there are files without digest, or of more than 8 TiB, which cannot be "
-                        "read from an image of format 2 itself\n"
+                        "read from an image of format 2 itself"
                     )
                     return
 

@@ -10,12 +10,12 @@ import errno
 import getopt
 import os
 import re
-import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cfsctl import __version__
+from cfsctl.cli.output import print_line, print_lines, tell_lines
 from cfsctl.digest import Algorithm, ObjectID
 from cfsctl.errors import CfsError, DigestMismatchError, ExitCode
 from cfsctl.mount import MountOptions, Verity, WritableLayer, mount_image
@@ -196,14 +196,14 @@ def main(argv: Sequence[str]) -> int:
         options, operands = getopt.gnu_getopt(list(argv), SHORT_OPTIONS, LONG_OPTIONS)
         given = {name for name, _ in options}
         if given & {"-h", "--help"}:
-            sys.stdout.write(USAGE)
+            print_lines(USAGE.splitlines())
             return ExitCode.OK
         if given & {"-V", "--version"}:
-            sys.stdout.write(f"mount.composefs {__version__}\n")
+            print_line(f"mount.composefs {__version__}")
             return ExitCode.OK
         invocation = _parse_invocation(options, operands)
     except (getopt.GetoptError, MountUsageError) as error:
-        sys.stderr.write(f"Error: {error}\nTry 'mount.composefs --help'.\n")
+        tell_lines((f"Error: {error}", "Try 'mount.composefs --help'."))
         return ExitCode.ERROR
     if invocation.is_verbose:
         import logging  # noqa: PLC0415 - seldom asked for

@@ -6,15 +6,16 @@ import errno
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
+from cfsctl.cli.interruption import SIGNAL_BASE, Interruption, TerminatedError, closing_line
+from cfsctl.cli.output import tell_document, tell_lines
+from cfsctl.cli.streams import StandardStreamError, silence_stdout
 from cfsctl.errors import CfsError, ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from types import FrameType
+    from collections.abc import Callable, Sequence
 
-_SIGNAL_BASE = 128
 _OS_ERROR_CODES = {
     errno.ENOSPC: ExitCode.NO_SPACE,
     errno.EDQUOT: ExitCode.NO_SPACE,
@@ -28,9 +29,11 @@ class ErrorStyle:
     Attributes:
         as_json: One JSON object instead of lines.
         with_traceback: Show where in the program the error came from.
+        command: Name of the command that runs, once that is known.
+        ended_by: Number of the signal that has ended the program, or None.
     """
 
-    __slots__ = ("as_json", "with_traceback")
+    __slots__ = ("as_json", "command", "ended_by", "with_traceback")
 
     def __init__(self) -> None:
         """Begin as the environment says."""
@@ -39,41 +42,40 @@ class ErrorStyle:
     def reset(self) -> None:
         """Forget what a command line has said."""
         self.as_json = False
+        self.command: str | None = None
+        self.ended_by: int | None = None
         self.with_traceback = bool(os.environ.get("CFSCTL_DEBUG"))
 
 
 STYLE: Final = ErrorStyle()
 
 
-class TerminatedError(BaseException):
-    """A signal asked the program to end; raised so that everything unwinds and cleans up."""
-
-    def __init__(self, signal_number: int) -> None:
-        """Keep the number of the signal."""
-        super().__init__(signal_number)
-        self.signal_number = signal_number
-
-
 def run_guarded(program: Callable[[], int]) -> int:
     """Run `program` and turn every way out of it into an exit status.
 
     Errors that are meant for the user become one line on standard error, a closed standard output
-    ends quietly, and SIGTERM and SIGHUP unwind the program before it ends. Any other exception is a
+    ends quietly, and SIGINT, SIGTERM and SIGHUP unwind the program before it ends. Any other exception is a
     fault of the program and said to be so; see `ErrorStyle` for tracebacks.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _raise_terminated)
+    interruption = Interruption(report_interruption)
+    try:
+        return _run(program)
+    except (TerminatedError, KeyboardInterrupt) as ended:
+        number = ended.signal_number if isinstance(ended, TerminatedError) else signal.SIGINT
+        report_interruption(number)
+        STYLE.ended_by = number
+        return SIGNAL_BASE + number
+    finally:
+        interruption.close()
+
+
+def _run(program: Callable[[], int]) -> int:
     try:
         status = program()
         sys.stdout.flush()
     except BrokenPipeError:
-        _silence_stdout()
-        return _SIGNAL_BASE + signal.SIGPIPE
-    except TerminatedError as ended:
-        return _SIGNAL_BASE + ended.signal_number
-    except KeyboardInterrupt:
-        return _SIGNAL_BASE + signal.SIGINT
+        silence_stdout()
+        return SIGNAL_BASE + signal.SIGPIPE
     except (CfsError, OSError) as error:
         return report_error(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the user is told in one line
@@ -97,12 +99,14 @@ def run_tool(program: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
 def report_error(error: CfsError | OSError) -> int:
     """Tell the error on standard error and return the exit status of its kind."""
     status = exit_status(error)
+    if isinstance(error, StandardStreamError):
+        silence_stdout()  # what is left in the buffer has nowhere to go
     if STYLE.with_traceback:
         _print_traceback(error)
     if STYLE.as_json:
-        _print_document(error_document(error))
+        tell_document(error_document(error))
     else:
-        _print_lines(error_lines(error))
+        tell_lines(error_lines(error))
     return status
 
 
@@ -115,10 +119,10 @@ def report_usage(message: str, usage: str = "", hint: str | None = None) -> int:
         hint: What to do about it.
     """
     if STYLE.as_json:
-        _print_document(_document(ExitCode.USAGE, message, hint))
+        tell_document(_document(ExitCode.USAGE, message, hint))
     else:
-        lines = [f"Error: {printable(message)}", *([f"Hint: {printable(hint)}"] if hint else [])]
-        _print_lines([usage, *lines] if usage else lines)
+        lines = [f"Error: {message}", *([f"Hint: {hint}"] if hint else [])]
+        tell_lines([*usage.splitlines(), *lines])
     return ExitCode.USAGE
 
 
@@ -129,10 +133,19 @@ def report_fault(error: Exception) -> int:
     message = f"internal error: {type(error).__name__}: {error}"
     hint = "run it again with CFSCTL_DEBUG=1 in the environment, and report what that prints"
     if STYLE.as_json:
-        _print_document(_document(ExitCode.ERROR, message, hint))
+        tell_document(_document(ExitCode.ERROR, message, hint))
     else:
-        _print_lines([f"Error: {printable(message)}", f"Hint: {hint}"])
+        tell_lines([f"Error: {message}", f"Hint: {hint}"])
     return ExitCode.ERROR
+
+
+def report_interruption(number: int) -> None:
+    """Tell on standard error what is left of a program that a signal ended."""
+    message = closing_line(number, STYLE.command)
+    if STYLE.as_json:
+        tell_document(_document(SIGNAL_BASE + number, message, None) | {"kind": "interrupted"})
+    else:
+        tell_lines([f"cfsctl: {message}"])
 
 
 def error_document(error: CfsError | OSError) -> dict[str, object]:
@@ -149,9 +162,9 @@ def error_document(error: CfsError | OSError) -> dict[str, object]:
 
 
 def _document(status: int, message: str, hint: str | None) -> dict[str, object]:
-    kind = ExitCode(status).name.lower().replace("_", "-")
+    known = status in ExitCode.__members__.values()
     return {
-        "kind": kind,
+        "kind": ExitCode(status).name.lower().replace("_", "-") if known else "other",
         "message": message,
         "hint": hint,
         "exit_code": int(status),
@@ -160,31 +173,21 @@ def _document(status: int, message: str, hint: str | None) -> dict[str, object]:
     }
 
 
-def _print_document(document: dict[str, object]) -> None:
-    import json  # noqa: PLC0415 - most runs print none
-
-    _print_lines([json.dumps(document)])
-
-
 def _print_traceback(error: BaseException) -> None:
     import traceback  # noqa: PLC0415 - seldom asked for
 
-    traceback.print_exception(error)
-
-
-def _print_lines(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line, file=sys.stderr)  # noqa: T201 - this is where errors are printed
+    text = "".join(traceback.format_exception(error))
+    tell_lines(text.rstrip("\n").split("\n"))
 
 
 def error_lines(error: CfsError | OSError) -> list[str]:
     """Return the lines that tell a person about the error."""
     if isinstance(error, CfsError):
-        lines = [f"Error: {printable(str(error))}"]
+        lines = [f"Error: {error}"]
         if error.hint:
-            lines.append(f"Hint: {printable(error.hint)}")
+            lines.append(f"Hint: {error.hint}")
         return lines
-    return [f"Error: {printable(_os_error_text(error))}"]
+    return [f"Error: {_os_error_text(error)}"]
 
 
 def exit_status(error: CfsError | OSError) -> int:
@@ -194,31 +197,7 @@ def exit_status(error: CfsError | OSError) -> int:
     return _OS_ERROR_CODES.get(error.errno or 0, ExitCode.ERROR)
 
 
-def escape_controls(text: str) -> str:
-    """Return `text` with control characters but newline escaped, so that no name can steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-
-
-def printable(text: str) -> str:
-    """Return `text` on one line, with control characters escaped."""
-    return escape_controls(text).replace("\n", "\\n")
-
-
 def _os_error_text(error: OSError) -> str:
     reason = error.strerror or str(error)
     names = [os.fsdecode(n) for n in (error.filename, error.filename2) if isinstance(n, (str, bytes))]
     return f"{' -> '.join(names)}: {reason}" if names else reason
-
-
-def _raise_terminated(number: int, _frame: FrameType | None) -> NoReturn:
-    raise TerminatedError(number)
-
-
-def _silence_stdout() -> None:
-    """Point standard output at nothing, so that the interpreter's last flush cannot fail."""
-    try:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.close(null)
-    except OSError:  # nothing is left to write to, and nothing more to do about it
-        return

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cfsctl.cli.outcome import printable
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -24,7 +22,7 @@ def find_partial_commits(repository: Repository) -> dict[str, str]:
 def partial_lines(commits: Mapping[str, str]) -> Iterator[str]:
     """Yield a line for each of them."""
     for name, commit in commits.items():
-        yield f"partial commit: {commit} ({printable(name)})"
+        yield f"partial commit: {commit} ({name})"
 
 
 def partial_json(commits: Mapping[str, str]) -> dict[str, object]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
-from cfsctl.cli.outcome import printable
-from cfsctl.cli.render import format_json
+from cfsctl.cli.output import print_document, print_line
 from cfsctl.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -57,15 +54,15 @@ def plan_from(
     finally:
         source.close()
     if arguments["as_json"]:
-        click.echo(format_json({"plans": [one.as_dict() for one in found]}))
+        print_document({"plans": [one.as_dict() for one in found]})
     return ExitCode.NO_SPACE if any(one.has_room is False for one in found) else ExitCode.OK
 
 
 def _show(found: Forecast, *, is_first: bool) -> None:
     if not is_first:
-        click.echo()
+        print_line()
     for line in _lines(found):
-        click.echo(line)
+        print_line(line)
 
 
 def _lines(found: Forecast) -> Iterator[str]:
@@ -73,7 +70,7 @@ def _lines(found: Forecast) -> Iterator[str]:
     if found.tag is not None:
         yield f"ref     {found.tag}"
     for one in found.verified:
-        yield f"signed  {printable(one.describe())}"
+        yield f"signed  {one.describe()}"
     if found.is_here:
         yield "fetch   nothing: the commit is here"
         return

@@ -10,9 +10,8 @@ import sys
 from enum import Enum
 from typing import TYPE_CHECKING
 
-import click
-
 from cfsctl.cli.outcome import STYLE
+from cfsctl.cli.output import tell
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ class Progress:
 
     def _print(self, text: str) -> None:
         if not self._is_quiet:
-            click.echo(f"cfsctl: {text}", err=True)
+            tell(f"cfsctl: {text}")
 
 
 def _choose(mode: ProgressMode) -> ProgressMode:

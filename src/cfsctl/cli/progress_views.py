@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from cfsctl.cli.outcome import printable
+from cfsctl.cli.output import printable, shorten, tell
 from cfsctl.progress import Advanced, Done, Message, Skipped, Started, Unit
 
 if TYPE_CHECKING:
@@ -217,11 +217,10 @@ class Bars:
         return bar
 
     def _print(self, text: str) -> None:
-        line = printable(text)
         if not self._bars:
-            print(line, file=sys.stderr)  # noqa: T201 - messages belong there
+            tell(text)
             return
-        next(iter(self._bars.values())).write(line, file=sys.stderr)
+        next(iter(self._bars.values())).write(printable(shorten(text)), file=sys.stderr)
 
 
 class JsonLines:

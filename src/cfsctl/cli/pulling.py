@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
-from cfsctl.cli.outcome import printable
+from cfsctl.cli.output import print_document, print_line, print_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -153,21 +153,18 @@ def commit_lines(result: PullResult) -> Iterator[str]:
     if result.tag is not None:
         yield f"tagged  {result.tag}"
     for one in result.verified:
-        yield f"signed  {printable(one.describe())}"
+        yield f"signed  {one.describe()}"
 
 
 def _show(result: PullResult, *, is_first: bool) -> None:
     if not is_first:
-        click.echo()
-    for line in _lines(result):
-        click.echo(line)
+        print_line()
+    print_lines(_lines(result))
 
 
 def show_documents(documents: list[dict[str, object]]) -> None:
     """Print results as one JSON document."""
-    from cfsctl.cli.render import format_json  # noqa: PLC0415 - keeps --help quick
-
-    click.echo(format_json({"commits": documents}))
+    print_document({"commits": documents})
 
 
 def result_document(result: PullResult) -> dict[str, object]:

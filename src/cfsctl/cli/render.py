@@ -1,48 +1,54 @@
-"""Results as text: box tables and JSON documents."""
+"""Results as text: box tables."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from cfsctl.cli.outcome import escape_controls
+from cfsctl.cli.output import escape_controls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-
-def write_lines(lines: Iterable[bytes]) -> None:
-    """Write chunks of raw bytes to standard output as they come."""
-    sys.stdout.flush()
-    sys.stdout.buffer.writelines(lines)
-
-
-def format_json(document: Mapping[str, object]) -> str:
-    """Return a document as the original prints it: two spaces of indent, keys in their given order."""
-    import json  # noqa: PLC0415 - most results are text
-
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    from collections.abc import Sequence
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in the box style of the original.
 
     Cells are padded by one blank on each side and never cut; a newline in a cell continues it on
-    the next line.
+    the next line. A very long cell sticks out of its column, for the others would be padded to its width. The
+    frame is of ASCII where standard output has nothing better.
 
     Args:
         header: One title per column.
         rows: Cells as text, as many per row as there are titles.
     """
     split = [[escape_controls(cell).split("\n") for cell in row] for row in (header, *rows)]
-    widths = [max(_width(line) for row in split for line in row[column]) for column in range(len(header))]
+    widths = [
+        min(_MAX_WIDTH, max(_width(line) for row in split for line in row[column]))
+        for column in range(len(header))
+    ]
     rules = {name: _rule(widths, marks) for name, marks in _RULES.items()}
     lines = [rules["top"], *_row_lines(split[0], widths), rules["header"]]
     for index, row in enumerate(split[1:]):
         if index:
             lines.append(rules["between"])
         lines.extend(_row_lines(row, widths))
-    return "\n".join([*lines, rules["bottom"]])
+    table = "\n".join([*lines, rules["bottom"]])
+    return table if _has_frames(sys.stdout.encoding) else table.translate(_PLAIN_FRAME)
+
+
+def _has_frames(encoding: str | None) -> bool:
+    try:
+        "".join("".join(marks) for marks in _RULES.values()).encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+_MAX_WIDTH = 300
+"""Columns that cells are padded to at most."""
+
+_PLAIN_FRAME = str.maketrans("┌─┬┐╞═╪╡├╌┼┤└┴┘│┆", "+-+++=+++-+++++||")
 
 
 _RULES = {

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cfsctl.cli.outcome import error_lines, exit_status
+from cfsctl.cli.outcome import error_lines, exit_status, report_error
 from cfsctl.errors import CfsError, DigestMismatchError, ExitCode, FetchError, FormatError
 
 
@@ -38,8 +38,9 @@ def test_operating_system_errors_name_the_file() -> None:
     ]
 
 
-def test_control_characters_are_escaped() -> None:
-    assert error_lines(CfsError("a\x1b[31m\nb")) == ["Error: a\\x1b[31m\\nb"]
+def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report_error(CfsError("a\x1b[31m\nb", hint="\x9bc\u202e")) == ExitCode.ERROR
+    assert capsys.readouterr().err == "Error: a\\x1b[31m\\nb\nHint: \\x9bc\\u202e\n"
 
 
 RUN = "import sys; from cfsctl.cli.outcome import run_guarded; sys.exit(run_guarded(lambda: ({body})))"
@@ -54,7 +55,24 @@ def run(body: str) -> subprocess.CompletedProcess[bytes]:
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
 def test_signals_end_with_their_number(name: str, status: int) -> None:
     done = run(f"__import__('os').kill(__import__('os').getpid(), __import__('signal').{name})")
-    assert (done.returncode, done.stderr) == (status, b"")
+    assert done.returncode == status
+    assert done.stderr.endswith(b": no work is half done; run the same command again\n")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_unwinding_that_takes_too_long_is_cut_short() -> None:
+    body = "stubborn()"
+    program = f"""
+import os, signal, time
+def stubborn():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        time.sleep(60)
+{RUN.format(body=body)}"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=30)
+    assert done.returncode == 143
+    assert done.stderr.startswith(b"cfsctl: ended by SIGTERM: ")
 
 
 def test_closed_standard_output_ends_quietly() -> None:

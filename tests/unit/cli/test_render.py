@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from cfsctl.cli.render import format_json, format_table
+from cfsctl.cli.output import format_json
+from cfsctl.cli.render import format_table
 
 
 def test_table_is_drawn_like_the_original() -> None:

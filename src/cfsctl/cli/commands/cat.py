@@ -6,6 +6,7 @@ import click
 
 from cfsctl.cli.completers import complete_streams
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import write_chunk
 
 
 @click.command("cat")
@@ -16,7 +17,5 @@ def command(session: Session, name: str) -> None:
 
     NAME is a content identifier such as ostree-commit-<checksum>, or refs/<ref>.
     """
-    import sys  # noqa: PLC0415 - only for the buffer below
-
     with session.open_repository() as repository:
-        repository.streams.cat(name, sys.stdout.buffer.write)
+        repository.streams.cat(name, write_chunk)

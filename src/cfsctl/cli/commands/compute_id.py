@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import print_document, print_line
 from cfsctl.cli.parameters import json_option, scan_options
-from cfsctl.cli.render import format_json
 from cfsctl.cli.scanning import ScanArguments, scan
 from cfsctl.digest import qualified
 
@@ -31,6 +31,6 @@ def command(session: Session, *, as_json: bool, **arguments: Unpack[ScanArgument
     filesystem = scan(session, algorithm, **arguments)
     image_id = compute_image_id(filesystem, version, algorithm)
     if as_json:
-        click.echo(format_json({"image": qualified(image_id), "erofs_version": version.value}))
+        print_document({"image": qualified(image_id), "erofs_version": version.value})
     else:
-        click.echo(image_id.hex())
+        print_line(image_id.hex())

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import print_document, print_line
 from cfsctl.cli.parameters import json_option
-from cfsctl.cli.render import format_json
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
@@ -34,14 +34,14 @@ def command(session: Session, *, name: str, target: str, new_name: str | None, a
     with session.open_repository() as source, session.open_other(target) as other:
         document = _copy(session, source, other, name, new_name)
     if as_json:
-        click.echo(format_json(document))
+        print_document(document)
         return
     counts = document["objects"]
     assert isinstance(counts, dict)
     for key in ("commit", "stream", "image", "tagged"):
         if document.get(key) is not None:
-            click.echo(f"{key:7} {document[key]}")
-    click.echo(
+            print_line(f"{key:7} {document[key]}")
+    print_line(
         f"objects {counts['copied']} copied ({counts['copied_bytes']} bytes,"
         f" {counts['shared_bytes']} shared), {counts['present']} present"
     )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import write_bytes
 from cfsctl.cli.parameters import scan_options
-from cfsctl.cli.render import write_lines
 from cfsctl.cli.scanning import ScanArguments, scan
 
 if TYPE_CHECKING:
@@ -22,4 +22,4 @@ def command(session: Session, **arguments: Unpack[ScanArguments]) -> None:
     """Print the directory PATH as a composefs dump. Nothing is stored."""
     from cfsctl.dumpfile import iter_dump  # noqa: PLC0415 - keeps --help quick
 
-    write_lines(iter_dump(scan(session, session.computation().algorithm, **arguments)))
+    write_bytes(iter_dump(scan(session, session.computation().algorithm, **arguments)))

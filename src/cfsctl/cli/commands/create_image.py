@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import print_document, print_line
 from cfsctl.cli.parameters import json_option, scan_options
-from cfsctl.cli.render import format_json
 from cfsctl.digest import qualified
 
 if TYPE_CHECKING:
@@ -43,6 +43,6 @@ def command(
             reporter=session.progress,
         )
     if as_json:
-        click.echo(format_json({"image": qualified(image_id), "name": image_name}))
+        print_document({"image": qualified(image_id), "name": image_name})
     else:
-        click.echo(qualified(image_id))
+        print_line(qualified(image_id))

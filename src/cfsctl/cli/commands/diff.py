@@ -17,8 +17,8 @@ from cfsctl.cli.comparing import (
 )
 from cfsctl.cli.completers import complete_sources
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import print_document, print_line, print_lines
 from cfsctl.cli.parameters import json_option
-from cfsctl.cli.render import format_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,9 +90,14 @@ def _print_text(differences: Iterator[Difference]) -> int:
     from cfsctl.inspection.report import iter_text  # noqa: PLC0415 - keeps --help quick
 
     status = SAME
-    for line in iter_text(differences):
-        click.echo(line)
-        status = DIFFERENT
+
+    def lines() -> Iterator[str]:
+        nonlocal status
+        for line in iter_text(differences):
+            status = DIFFERENT
+            yield line
+
+    print_lines(lines())
     return status
 
 
@@ -100,12 +105,12 @@ def _print_json(differences: Iterator[Difference]) -> int:
     from cfsctl.inspection.report import to_document  # noqa: PLC0415 - keeps --help quick
 
     document = to_document(differences)
-    click.echo(format_json(document))
+    print_document(document)
     return SAME if document["same"] else DIFFERENT
 
 
 def _print_brief(differences: Iterator[Difference], names: tuple[str, str]) -> int:
     if next(differences, None) is None:
         return SAME
-    click.echo(f"{names[0]} and {names[1]} are different")
+    print_line(f"{names[0]} and {names[1]} are different")
     return DIFFERENT

@@ -8,7 +8,7 @@ import click
 
 from cfsctl.cli.completers import complete_images
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.render import write_lines
+from cfsctl.cli.output import write_bytes
 
 
 @click.command("dump-files")
@@ -31,9 +31,9 @@ def command(session: Session, *, image_name: str, files: tuple[str, ...], backin
         filesystem = read_image(image, repository.algorithm)
     paths = [os.fsencode(name) for name in files]
     if backing_path_only:
-        write_lines([format_backing_path(filesystem, path) for path in paths])
+        write_bytes([format_backing_path(filesystem, path) for path in paths])
         return
     writer = DumpWriter(filesystem)
     found = [(find_entry(filesystem, path), path) for path in paths]
     for node, path in found:
-        write_lines(writer.iter_node(node, path))
+        write_bytes(writer.iter_node(node, path))

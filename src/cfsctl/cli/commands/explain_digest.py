@@ -9,8 +9,8 @@ import click
 from cfsctl.cli.comparing import DIFFERENT, SAME, SourceOpener, with_trouble_as_2
 from cfsctl.cli.completers import complete_images, complete_sources
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import print_document, print_lines
 from cfsctl.cli.parameters import json_option
-from cfsctl.cli.render import format_json
 
 if TYPE_CHECKING:
     from cfsctl.digest import Algorithm, ObjectID
@@ -65,10 +65,9 @@ def _explain(
     if explanation is None and target is not None:
         nearest = find_nearest(bases, target.read(algorithm))
     if as_json:
-        click.echo(format_json(explanation_document(expected, explanation, nearest)))
+        print_document(explanation_document(expected, explanation, nearest))
     else:
-        for line in iter_explanation(source, expected, explanation, nearest):
-            click.echo(line)
+        print_lines(iter_explanation(source, expected, explanation, nearest))
     return SAME if explanation else DIFFERENT
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import print_document, print_lines
 from cfsctl.cli.parameters import json_option
 from cfsctl.cli.partial_commits import find_partial_commits, partial_json, partial_lines
-from cfsctl.cli.render import format_json
 from cfsctl.cli.trusting import find_remote, remotes_option
 from cfsctl.errors import ExitCode, IntegrityError
 
@@ -83,10 +83,9 @@ def command(
         )
         parts = find_partial_commits(repository)
     if as_json:
-        click.echo(format_json(report.as_dict() | partial_json(parts)))
+        print_document(report.as_dict() | partial_json(parts))
         return ExitCode.OK
-    for line in (*report.lines(), *partial_lines(parts)):
-        click.echo(line)
+    print_lines((*report.lines(), *partial_lines(parts)))
     if not report.is_ok:
         raise IntegrityError("repository integrity check failed", hint=_REPAIR_HINT)
     return ExitCode.OK
@@ -107,10 +106,9 @@ def _repair(session: Session, places: tuple[str, ...], remotes: str | None, *, a
             reporter=session.progress,
         )
     if as_json:
-        click.echo(format_json(report.as_dict()))
+        print_document(report.as_dict())
         return ExitCode.OK if report.after.is_ok else ExitCode.CORRUPTION
-    for line in report.lines():
-        click.echo(line)
+    print_lines(report.lines())
     if not report.after.is_ok:
         raise IntegrityError("some of the damage could not be repaired", hint="name more sources with --from")
     return ExitCode.OK

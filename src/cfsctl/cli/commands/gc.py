@@ -8,9 +8,9 @@ import click
 
 from cfsctl.cli.completers import complete_roots
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import print_document, print_line, print_lines, tell_lines
 from cfsctl.cli.parameters import json_option, parse_duration
 from cfsctl.cli.partial_commits import find_partial_commits, partial_json, partial_lines
-from cfsctl.cli.render import format_json
 from cfsctl.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -105,12 +105,10 @@ def command(
 
 def _show(result: GcResult, parts: dict[str, str], *, as_json: bool) -> None:
     if as_json:
-        click.echo(format_json(result.as_dict() | partial_json(parts)))
+        print_document(result.as_dict() | partial_json(parts))
         return
-    for problem in result.problems:
-        click.echo(f"Warning: {problem}", err=True)
-    for line in (*result.lines(), *partial_lines(parts)):
-        click.echo(line)
+    tell_lines(f"Warning: {problem}" for problem in result.problems)
+    print_lines((*result.lines(), *partial_lines(parts)))
 
 
 def _explain(session: Session, text: str, roots: tuple[str, ...], grace: float, *, as_json: bool) -> int:
@@ -121,9 +119,9 @@ def _explain(session: Session, text: str, roots: tuple[str, ...], grace: float, 
         object_id = parse_object_name(text, repository.algorithm)
         answer = explain_object(repository, object_id, extra_roots=roots, grace_s=grace)
     if as_json:
-        click.echo(format_json(answer.as_dict()))
+        print_document(answer.as_dict())
     elif answer.steps:
-        click.echo("\n".join([answer.steps[0], *(f"-> {step}" for step in answer.steps[1:])]))
+        print_lines([answer.steps[0], *(f"-> {step}" for step in answer.steps[1:])])
     else:
-        click.echo(f"kept: {answer.doubt}" if answer.doubt else "nothing keeps it")
+        print_line(f"kept: {answer.doubt}" if answer.doubt else "nothing keeps it")
     return ExitCode.OK if answer.is_kept else GARBAGE

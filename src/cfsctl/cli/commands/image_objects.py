@@ -6,8 +6,8 @@ import click
 
 from cfsctl.cli.completers import complete_images
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import print_document, write_chunk
 from cfsctl.cli.parameters import json_option
-from cfsctl.cli.render import format_json
 from cfsctl.digest import qualified
 
 
@@ -23,7 +23,7 @@ def command(session: Session, *, name: str, as_json: bool) -> None:
     with session.open_repository() as repository:
         objects = repository.images.objects(name)
     if as_json:
-        click.echo(format_json({"objects": [qualified(object_id) for object_id in objects]}))
+        print_document({"objects": [qualified(object_id) for object_id in objects]})
         return
     # In one write: by the line, printing took longer than reading the image.
-    click.echo("".join(f"{qualified(object_id)}\n" for object_id in objects), nl=False)
+    write_chunk("".join(f"{qualified(object_id)}\n" for object_id in objects).encode())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import print_block, print_document, print_line
 from cfsctl.cli.parameters import json_option
-from cfsctl.cli.render import format_json, format_table
+from cfsctl.cli.render import format_table
 
 _SHORT_DIGEST = 12
 
@@ -20,9 +21,9 @@ def command(session: Session, *, as_json: bool, no_trunc: bool) -> None:
     with session.open_repository() as repository:
         refs = [(ref.name, ref.entry or "") for ref in repository.images.list_refs()]
     if as_json:
-        click.echo(format_json({"images": [{"name": name, "digest": digest} for name, digest in refs]}))
+        print_document({"images": [{"name": name, "digest": digest} for name, digest in refs]})
     elif not refs:
-        click.echo("No images found")
+        print_line("No images found")
     else:
         rows = [(name, digest if no_trunc else digest[:_SHORT_DIGEST]) for name, digest in refs]
-        click.echo(format_table(["NAME", "DIGEST"], rows))
+        print_block(format_table(["NAME", "DIGEST"], rows))

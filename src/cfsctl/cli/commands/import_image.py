@@ -5,11 +5,10 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import print_document, print_line
 from cfsctl.cli.parameters import json_option
-from cfsctl.cli.render import format_json
+from cfsctl.cli.streams import iter_stdin
 from cfsctl.digest import qualified
-
-_CHUNK_BYTES = 1 << 20
 
 
 @click.command("import-image")
@@ -21,10 +20,10 @@ def command(session: Session, *, reference: str, as_json: bool) -> None:
 
     What is no composefs image is refused.
     """
-    import sys  # noqa: PLC0415 - only for the buffer below
-
     with session.open_repository() as repository:
-        chunks = iter(lambda: sys.stdin.buffer.read(_CHUNK_BYTES), b"")
-        stored = repository.images.import_image(chunks, reference)
+        stored = repository.images.import_image(iter_stdin(), reference)
     image_id = qualified(stored.object_id)
-    click.echo(format_json({"image": image_id, "name": reference}) if as_json else image_id)
+    if as_json:
+        print_document({"image": image_id, "name": reference})
+    else:
+        print_line(image_id)

@@ -8,8 +8,8 @@ import click
 
 from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import print_document, print_line
 from cfsctl.cli.parameters import algorithm_option, erofs_version_option, json_option
-from cfsctl.cli.render import format_json
 from cfsctl.erofs.format import FormatVersion
 
 if TYPE_CHECKING:
@@ -60,16 +60,16 @@ def command(
         reporter=session.progress,
     )
     if as_json:
-        click.echo(format_json({"path": where, "status": status.name.lower()}))
+        print_document({"path": where, "status": status.name.lower()})
         return
     match status:
         case InitStatus.CREATED:
-            click.echo(f"Initialized composefs repository at {where}")
-            click.echo(f"  algorithm: {algorithm.label}")
-            click.echo(f"  verity:    {'not required (insecure)' if insecure else 'required'}")
+            print_line(f"Initialized composefs repository at {where}")
+            print_line(f"  algorithm: {algorithm.label}")
+            print_line(f"  verity:    {'not required (insecure)' if insecure else 'required'}")
         case InitStatus.EXISTED:
-            click.echo(f"Repository already initialized at {where}")
+            print_line(f"Repository already initialized at {where}")
         case InitStatus.PRESERVED:
-            click.echo(f"Repository already initialized at {where} (existing configuration preserved)")
+            print_line(f"Repository already initialized at {where} (existing configuration preserved)")
         case InitStatus.UPGRADED:
-            click.echo(f"Upgraded legacy repository at {where}")
+            print_line(f"Upgraded legacy repository at {where}")

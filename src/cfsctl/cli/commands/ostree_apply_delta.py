@@ -8,6 +8,7 @@ import click
 
 from cfsctl.cli.completers import complete_files
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import print_line, print_lines
 from cfsctl.cli.parameters import json_option, xattr_names_option
 from cfsctl.cli.trusting import TrustArguments, load_policy, trust_options
 
@@ -52,6 +53,5 @@ def command(
     if as_json:
         show_documents([result_document(result)])
         return
-    for line in commit_lines(result):
-        click.echo(line)
-    click.echo(f"objects {result.metadata_fetched} metadata + {result.files_fetched} files applied")
+    print_lines(commit_lines(result))
+    print_line(f"objects {result.metadata_fetched} metadata + {result.files_fetched} files applied")

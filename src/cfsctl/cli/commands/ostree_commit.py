@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, TypedDict
 import click
 
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.outcome import printable
+from cfsctl.cli.output import print_document, print_line, tell
 from cfsctl.cli.parameters import json_option
-from cfsctl.cli.render import format_json
 from cfsctl.digest import qualified
 from cfsctl.errors import ExitCode
 
@@ -136,12 +135,12 @@ def command(
             "tag": reference,
             "left_out": [os.fsencode(path).decode(errors="backslashreplace") for path in result.left_out],
         }
-        click.echo(format_json(document))
+        print_document(document)
         return ExitCode.PARTIAL if result.left_out else ExitCode.OK
-    click.echo(f"commit  {result.commit.hex()}")
-    click.echo(f"verity  {result.stream_id.hex()}")
+    print_line(f"commit  {result.commit.hex()}")
+    print_line(f"verity  {result.stream_id.hex()}")
     if reference is not None:
-        click.echo(f"tagged  {reference}")
+        print_line(f"tagged  {reference}")
     return _report_left_out(result.left_out)
 
 
@@ -157,8 +156,7 @@ def _source_date() -> int | None:
 
 def _report_left_out(paths: list[bytes]) -> int:
     for path in paths[:_SHOWN]:
-        shown = printable(os.fsdecode(path))
-        click.echo(f"cfsctl: {shown}: left out, OSTree holds files, links and directories only", err=True)
+        tell(f"cfsctl: {os.fsdecode(path)}: left out, OSTree holds files, links and directories only")
     if len(paths) > _SHOWN:
-        click.echo(f"cfsctl: {len(paths) - _SHOWN} more left out", err=True)
+        tell(f"cfsctl: {len(paths) - _SHOWN} more left out")
     return ExitCode.PARTIAL if paths else ExitCode.OK

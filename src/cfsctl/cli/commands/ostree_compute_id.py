@@ -6,8 +6,8 @@ import click
 
 from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import print_document, print_line
 from cfsctl.cli.parameters import json_option, xattr_names_option
-from cfsctl.cli.render import format_json
 from cfsctl.digest import qualified
 
 
@@ -32,4 +32,7 @@ def command(session: Session, *, source: str, ostree_xattr_names: str, as_json: 
             xattr_names=XattrNames(ostree_xattr_names),
             reporter=session.progress,
         )
-    click.echo(format_json({"image": qualified(image_id)}) if as_json else image_id.hex())
+    if as_json:
+        print_document({"image": qualified(image_id)})
+    else:
+        print_line(image_id.hex())

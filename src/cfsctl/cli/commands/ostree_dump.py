@@ -6,8 +6,8 @@ import click
 
 from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import write_bytes
 from cfsctl.cli.parameters import xattr_names_option
-from cfsctl.cli.render import write_lines
 from cfsctl.progress import Message
 
 
@@ -28,4 +28,4 @@ def command(session: Session, source: str, ostree_xattr_names: str) -> None:
         commit = open_source(repository, source)
     if commit.is_partial:
         session.progress(Message(describe_part(commit)))
-    write_lines(iter_dump(commit_to_filesystem(commit, XattrNames(ostree_xattr_names))))
+    write_bytes(iter_dump(commit_to_filesystem(commit, XattrNames(ostree_xattr_names))))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import print_document, print_line
 from cfsctl.cli.parameters import json_option
-from cfsctl.cli.render import format_json
 
 
 @click.command("export")
@@ -30,8 +30,8 @@ def command(session: Session, *, source: str, path: str, reference: str | None, 
         checksum = resolve_source(repository, source)
         export_commit(repository, checksum, path, reference, session.progress)
     if as_json:
-        click.echo(format_json({"commit": checksum.hex(), "repository": path, "reference": reference}))
+        print_document({"commit": checksum.hex(), "repository": path, "reference": reference})
         return
-    click.echo(f"commit  {checksum.hex()}")
+    print_line(f"commit  {checksum.hex()}")
     if reference is not None:
-        click.echo(f"tagged  {reference}")
+        print_line(f"tagged  {reference}")

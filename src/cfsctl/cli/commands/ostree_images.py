@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import print_block, print_document
 from cfsctl.cli.parameters import json_option
-from cfsctl.cli.render import format_json, format_table
+from cfsctl.cli.render import format_table
 
 
 @click.command("images")
@@ -22,7 +23,7 @@ def command(session: Session, *, as_json: bool) -> None:
         found += [(part.name, part.commit.hex(), True) for part in list_parts(repository)]
     if as_json:
         keys = ("name", "commit", "partial")
-        click.echo(format_json({"images": [dict(zip(keys, row, strict=True)) for row in found]}))
+        print_document({"images": [dict(zip(keys, row, strict=True)) for row in found]})
         return
     rows = [(f"{name} (partial)" if is_partial else name, commit) for name, commit, is_partial in found]
-    click.echo(format_table(["NAME", "COMMIT"], rows) if rows else "No ostree commits found")
+    print_block(format_table(["NAME", "COMMIT"], rows) if rows else "No ostree commits found")

@@ -8,9 +8,8 @@ import click
 
 from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.outcome import printable
+from cfsctl.cli.output import print_document, print_lines
 from cfsctl.cli.parameters import json_option
-from cfsctl.cli.render import format_json
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
@@ -50,14 +49,12 @@ def command(session: Session, *, source: str, metadata: bool, as_json: bool) -> 
         document["signatures"] = [one.describe() for one in verified]
         document["partial"] = stream.is_partial
         document["composefs_digest"] = None if digest is None else digest.as_dict()
-        click.echo(format_json(document))
+        print_document(document)
         return
     if metadata:
-        for line in iter_metadata_lines(stream.commit.metadata):
-            click.echo(printable(line))
+        print_lines(iter_metadata_lines(stream.commit.metadata))
         return
-    for line in _lines(stream.checksum, stream.commit, verified, digest):
-        click.echo(line)
+    print_lines(_lines(stream.checksum, stream.commit, verified, digest))
 
 
 def _document(checksum: Checksum, commit: Commit) -> dict[str, object]:
@@ -85,13 +82,13 @@ def _lines(
     yield f"tree    {commit.root_dirtree.hex()}"
     yield f"dirmeta {commit.root_dirmeta.hex()}"
     for one in verified:
-        yield f"signed  {printable(one.describe())}"
+        yield f"signed  {one.describe()}"
     if digest is not None:
-        yield f"digest  {printable(digest.describe())}"
+        yield f"digest  {digest.describe()}"
     for text in (commit.subject, commit.body):
         if text:
             yield ""
-            yield "\n".join(printable(line) for line in text.split("\n"))
+            yield from text.split("\n")
 
 
 def _format_time(seconds: int) -> str:

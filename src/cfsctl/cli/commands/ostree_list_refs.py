@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.connecting import ConnectionArguments, connection_options, open_source
+from cfsctl.cli.output import print_block, print_document, print_line
 from cfsctl.cli.parameters import json_option
-from cfsctl.cli.render import format_json, format_table
+from cfsctl.cli.render import format_table
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -29,11 +30,11 @@ def command(*, url: str, as_json: bool, **arguments: Unpack[ConnectionArguments]
     path = parse_file_url(url)
     rows = _list_summary(url, arguments) if path is None else _list_branches(path)
     if as_json:
-        click.echo(format_json({"refs": [{"name": name, "commit": commit} for name, commit in rows]}))
+        print_document({"refs": [{"name": name, "commit": commit} for name, commit in rows]})
     elif rows:
-        click.echo(format_table(["REF", "COMMIT"], rows))
+        print_block(format_table(["REF", "COMMIT"], rows))
     else:
-        click.echo("No refs found")
+        print_line("No refs found")
 
 
 def _list_summary(url: str, arguments: ConnectionArguments) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.outcome import printable
+from cfsctl.cli.output import print_document, print_lines
 from cfsctl.cli.parameters import json_option
 
 
@@ -26,10 +26,7 @@ def command(session: Session, *, source: str, as_json: bool) -> None:
         check_whole(repository, source)
         entries = iter_history(repository, resolve_source(repository, source))
         if as_json:
-            from cfsctl.cli.render import format_json  # noqa: PLC0415 - only here
-
-            click.echo(format_json({"commits": [entry_document(entry) for entry in entries]}))
+            print_document({"commits": [entry_document(entry) for entry in entries]})
             return
         for entry in entries:
-            for line in format_entry(entry):
-                click.echo(printable(line))
+            print_lines(format_entry(entry))

@@ -6,8 +6,8 @@ import click
 
 from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import print_document, print_line
 from cfsctl.cli.parameters import json_option
-from cfsctl.cli.render import format_json
 
 
 @click.command("tag")
@@ -27,6 +27,6 @@ def command(session: Session, *, source: str, name: str, as_json: bool) -> None:
         check_whole(repository, source)
         commit = set_tag(repository, source, name)
     if as_json:
-        click.echo(format_json({"commit": commit.hex(), "tag": name}))
+        print_document({"commit": commit.hex(), "tag": name})
     else:
-        click.echo(f"Tagged {source} as {name}")
+        print_line(f"Tagged {source} as {name}")

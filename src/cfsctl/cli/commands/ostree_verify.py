@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.outcome import printable
+from cfsctl.cli.output import print_document, print_line, print_lines
 from cfsctl.cli.parameters import json_option
-from cfsctl.cli.render import format_json
 from cfsctl.cli.trusting import TrustArguments, load_policy, trust_options
 
 if TYPE_CHECKING:
@@ -38,8 +37,7 @@ def command(session: Session, *, source: str, as_json: bool, **arguments: Unpack
         verified = verify_stored(repository, stream, policy)
     if as_json:
         document = {"commit": stream.checksum.hex(), "verified": [one._asdict() for one in verified]}
-        click.echo(format_json(document))
+        print_document(document)
         return
-    click.echo(f"commit  {stream.checksum.hex()}")
-    for one in verified:
-        click.echo(f"signed  {printable(one.describe())}")
+    print_line(f"commit  {stream.checksum.hex()}")
+    print_lines(f"signed  {one.describe()}" for one in verified)

@@ -1,0 +1,106 @@
+"""How a program ends that is told to: within a second, and with a word on what it leaves behind.
+
+The first SIGINT, SIGTERM or SIGHUP unwinds the program, so that temporary files go and workers end. What
+takes too long for that, a thread that waits for a server or a disk, is left alone: when the time is up the
+process just ends, which every operation is made for, as it is for a loss of power.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Final, NoReturn
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from types import FrameType
+
+SIGNAL_BASE: Final = 128
+"""Added to the number of a signal, this is the exit status of a program that it ended."""
+
+_PATIENCE_S: Final = 0.7
+"""Time to unwind."""
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_REASONS: Final = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "ended by SIGTERM",
+    signal.SIGHUP: "ended by SIGHUP",
+}
+
+_KEPT: Final = {
+    "pull": "what was fetched and verified is kept; run the same command again to go on from there",
+    "pull-local": "what was copied and verified is kept; run the same command again to go on from there",
+    "apply-delta": "objects that were made are kept; run the same command again to go on from there",
+    "create-image": "files that were stored are kept; run the same command again, which stores the others",
+    "copy": "objects that were copied are kept; run the same command again to go on from there",
+    "export": "objects that were written are kept; run the same command again to go on from there",
+    "gc": "only garbage was removed; run it again to remove the rest",
+    "fsck": "what was found so far is not shown; run it again",
+}
+"""What remains of a command that was cut short, and how to go on."""
+
+_NOTHING_KEPT: Final = "no work is half done; run the same command again"
+
+
+class TerminatedError(BaseException):
+    """A signal asked the program to end; raised so that everything unwinds and cleans up."""
+
+    def __init__(self, signal_number: int) -> None:
+        """Keep the number of the signal."""
+        super().__init__(signal_number)
+        self.signal_number = signal_number
+
+
+class Interruption:
+    """Waits for the signals that end a program, from when it is made until `close`."""
+
+    def __init__(self, tell_last: Callable[[int], None]) -> None:
+        """Catch the signals, but those that whoever started the program has it ignore.
+
+        Args:
+            tell_last: Called with the number of the signal when the time to unwind is up.
+        """
+        self._tell_last = tell_last
+        self._closed: threading.Event | None = None
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._begin)
+
+    def close(self) -> None:
+        """Stop the clock, if it runs."""
+        if self._closed is not None:
+            self._closed.set()
+
+    def _begin(self, number: int, _frame: FrameType | None) -> None:
+        if self._closed is not None:
+            return  # told before: the clock runs
+        import threading  # noqa: PLC0415 - costs milliseconds at start-up
+
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, args=(number, os.getpid()), daemon=True).start()
+        raise TerminatedError(number)
+
+    def _watch(self, number: int, pid: int) -> None:
+        assert self._closed is not None
+        if not self._closed.wait(_PATIENCE_S) and os.getpid() == pid:
+            self._tell_last(number)
+            end_at_once(number)
+
+
+def end_at_once(number: int) -> NoReturn:
+    """End the process, without waiting for any thread."""
+    os._exit(SIGNAL_BASE + number)
+
+
+def closing_line(number: int, command: str | None) -> str:
+    """Return what is said last: what was kept, and how to go on.
+
+    Args:
+        number: The signal.
+        command: Name of the command that ran, if it got that far.
+    """
+    reason = _REASONS.get(signal.Signals(number), f"ended by signal {number}")
+    return f"{reason}: {_KEPT.get(command or '', _NOTHING_KEPT)}"

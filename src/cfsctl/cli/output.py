@@ -1,0 +1,136 @@
+r"""Everything that the programs print: the only way to standard output and standard error.
+
+Whatever a line is made of, names of files, answers of servers, messages of other programs, it reaches a
+terminal with everything escaped that could steer it: control characters (C0, C1), characters that change the
+direction of text or are not to be seen, line separators, and bytes that are no text (``\xNN``). JSON has the
+same escaped in its own way, ``\uNNNN``, so that it means what it meant. Only results that are bytes, dumps,
+images and streams, go as they are.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import TextIO
+
+_MAX_MESSAGE: Final = 2000
+"""Characters of a message; what is longer has too much of somebody else's text in it."""
+
+_MESSAGE_END: Final = 500
+"""Of those, how many are from its end, where the reason often is."""
+
+
+def print_line(text: str = "") -> None:
+    """Print a line of a result."""
+    print_lines((text,))
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines of a result; what is no text, and a newline in a line, is escaped."""
+    write = sys.stdout.write
+    for line in lines:
+        write(f"{printable(line)}\n")
+    sys.stdout.flush()
+
+
+def print_block(text: str) -> None:
+    """Print lines of a result as one text."""
+    print_lines(text.split("\n"))
+
+
+def print_document(document: Mapping[str, object]) -> None:
+    """Print a result as JSON, which is always UTF-8."""
+    write_bytes((format_json(document).encode(), b"\n"))
+    sys.stdout.flush()
+
+
+def write_bytes(chunks: Iterable[bytes | bytearray | memoryview]) -> None:
+    """Write a result that is bytes to standard output, as they come."""
+    for chunk in chunks:
+        write_chunk(chunk)
+
+
+def write_chunk(chunk: bytes | bytearray | memoryview) -> None:
+    """Write a part of a result that is bytes to standard output."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(chunk)
+
+
+def tell(text: str) -> None:
+    """Print a message on standard error, in one line; of a very long one, its beginning and its end."""
+    tell_lines((text,))
+
+
+def tell_lines(lines: Iterable[str]) -> None:
+    """Print messages on standard error, a line each."""
+    _write_error("".join(f"{printable(shorten(line))}\n" for line in lines))
+
+
+def tell_document(document: Mapping[str, object]) -> None:
+    """Print a message for programs on standard error, as JSON in one line."""
+    cut = {key: shorten(value) if isinstance(value, str) else value for key, value in document.items()}
+    _write_error(format_json_line(cut) + "\n")
+
+
+def _write_error(text: str) -> None:
+    stream: TextIO = sys.stderr
+    stream.write(text)  # at once, so that lines of several processes do not mix
+    stream.flush()
+
+
+def shorten(text: str) -> str:
+    """Return a message, its middle left out if it is very long."""
+    if len(text) <= _MAX_MESSAGE:
+        return text
+    begin = text[: _MAX_MESSAGE - _MESSAGE_END]
+    return f"{begin} ... ({len(text) - _MAX_MESSAGE} characters left out) ... {text[-_MESSAGE_END:]}"
+
+
+def escape_controls(text: str) -> str:
+    """Return `text` with all but newlines escaped that could steer a terminal or is not to be seen."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else _escape(c) for c in text)
+
+
+def printable(text: str) -> str:
+    """Return `text` on one line, with everything escaped that could steer a terminal or is not to be seen."""
+    return text if text.isprintable() else escape_controls(text).replace("\n", "\\n")
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no text, as Python has it in names
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+def format_json(document: Mapping[str, object]) -> str:
+    """Return a document as the original prints it: two spaces of indent, keys in their given order."""
+    import json  # noqa: PLC0415 - most results are text
+
+    return _escape_json(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def format_json_line(document: Mapping[str, object]) -> str:
+    """Return a document in one line of ASCII."""
+    import json  # noqa: PLC0415 - as above
+
+    return _escape_json(json.dumps(document))
+
+
+def _escape_json(text: str) -> str:
+    """Escape what JSON allows as it is and a terminal might act upon."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else _escape_in_json(ord(c)) for c in text)
+
+
+def _escape_in_json(code: int) -> str:
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    high, low = divmod(code - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
