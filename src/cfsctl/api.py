@@ -230,9 +230,9 @@ class Repository:
         Raises:
             RepositoryError: There is no such commit, or more than one, or the name cannot be a tag.
         """
-        from cfsctl.ostree.refs import set_tag  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.part_tags import tag_commit  # noqa: PLC0415 - only where it is needed
 
-        return set_tag(self._store, source, name)
+        return tag_commit(self._store, source, name)
 
     def untag(self, name: str) -> None:
         """Take a tag away; the commit stays until garbage is collected.
@@ -240,9 +240,9 @@ class Repository:
         Raises:
             RepositoryError: There is no such tag.
         """
-        from cfsctl.ostree.refs import remove_tag  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.part_tags import untag  # noqa: PLC0415 - only where it is needed
 
-        remove_tag(self._store, name)
+        untag(self._store, name)
 
     def remove_image(self, ref: str) -> None:
         """Take the ref of an image away; the image stays until garbage is collected.
@@ -410,7 +410,8 @@ class Repository:
             RepositoryError: Too much is garbage, or nothing may be written.
             LockedError: The time is up.
         """
-        from cfsctl.repository.gc import DeleteLimit, collect_garbage  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.part_tags import drop_superseded  # noqa: PLC0415 - only where it is needed
+        from cfsctl.repository.gc import DeleteLimit, collect_garbage  # noqa: PLC0415 - the same
 
         return collect_garbage(
             self._store,
@@ -419,6 +420,7 @@ class Repository:
             grace_s=grace_s,
             limit=None if max_delete is None else DeleteLimit(max_delete, is_percentage=False),
             lock_timeout_s=lock_timeout_s,
+            prepare=drop_superseded,
             reporter=_reporter(progress),
         )
 

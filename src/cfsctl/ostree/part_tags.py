@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import parse_checksum
-from cfsctl.ostree.refs import escape_tag, unescape_tag
+from cfsctl.ostree.refs import escape_tag, find_tag, remove_tag, set_tag, stream_name, unescape_tag
 from cfsctl.repository.streams import read_ref_entry
 
 if TYPE_CHECKING:
@@ -34,7 +34,24 @@ def partial_name(checksum: Checksum) -> str:
 
 
 def list_parts(repository: Repository) -> list[Part]:
-    """Return the parts of commits that were asked for, sorted by name."""
+    """Return the parts of commits that were asked for and are all there is of that name, sorted by name."""
+    return [part for part in list_part_tags(repository) if not is_superseded(repository, part)]
+
+
+def is_superseded(repository: Repository, part: Part) -> bool:
+    """Return whether the whole commit is here, or a whole commit has the tag.
+
+    The original, which knows nothing of parts, completes and tags commits beside them.
+    """
+    exists = repository.streams.links.read_entry
+    tagged = find_tag(repository, part.name)
+    return any(
+        commit is not None and exists(stream_name(commit)) is not None for commit in (part.commit, tagged)
+    )
+
+
+def list_part_tags(repository: Repository) -> list[Part]:
+    """Return all tags of parts, also those that whole commits have superseded, sorted by name."""
     parts = []
     for ref in repository.streams.list_refs(PART_DIRECTORY):
         commit = parse_partial_name(ref.entry)
@@ -58,6 +75,35 @@ def remove_part_tag(repository: Repository, name: str) -> bool:
         return False
     repository.streams.remove_ref(f"{PART_DIRECTORY}/{escape_tag(name)}")
     return True
+
+
+def tag_commit(repository: Repository, source: str, name: str) -> Checksum:
+    """Make a tag name a whole commit, in place of what it named before; see `cfsctl.ostree.refs.set_tag`."""
+    commit = set_tag(repository, source, name)
+    remove_part_tag(repository, name)
+    return commit
+
+
+def untag(repository: Repository, name: str) -> None:
+    """Remove a tag, of a whole commit, of a part of one, or of both.
+
+    Raises:
+        CommitNotFoundError: There is no such tag.
+    """
+    was_part = remove_part_tag(repository, name)
+    if not was_part or find_tag(repository, name) is not None:
+        remove_tag(repository, name)
+
+
+def drop_superseded(repository: Repository) -> None:
+    """Remove the tags of parts that whole commits have superseded; a collection then removes the parts.
+
+    Whoever moves a tag to a part sets that first and removes the other one then, so this is only for whoever
+    is alone in the repository.
+    """
+    for part in list_part_tags(repository):
+        if is_superseded(repository, part):
+            remove_part_tag(repository, part.name)
 
 
 def parse_partial_name(entry: str | None) -> Checksum | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cfsctl.errors import CfsError
 from cfsctl.ostree.commit_stream import IMAGE_REF, CommitStream, write_commit_stream
 from cfsctl.ostree.images import store_stream
-from cfsctl.ostree.part_tags import PART_DIRECTORY, list_parts, partial_name
+from cfsctl.ostree.part_tags import PART_DIRECTORY, list_part_tags, list_parts, partial_name
 from cfsctl.ostree.refs import (
     TAG_DIRECTORY,
     CommitNotFoundError,
@@ -126,7 +126,7 @@ def drop_partial(repository: Repository, checksum: Checksum, tag: str | None = N
         checksum: The commit.
         tag: A tag that names a whole commit now, so no part of any other one.
     """
-    for part in list_parts(repository):
+    for part in list_part_tags(repository):
         if part.commit == checksum or part.name == tag:
             _remove_ref(repository, f"{PART_DIRECTORY}/{escape_tag(part.name)}")
     if repository.streams.links.read_entry(partial_name(checksum)) is not None:

@@ -188,6 +188,7 @@ class PullRun:
         self._stored.restore_lost()
         image = ensure_image(self._repository, stored, None, self._options.xattr_names, self._report)
         self._update_detached(stored)
+        drop_partial(self._repository, self._checksum, self._tag)
         stream_id = self._repository.streams.find(stream_name(self._checksum))
         assert stream_id is not None
         self._repository.streams.link(stream_name(self._checksum), stream_id, self._tag_ref)

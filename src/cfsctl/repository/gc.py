@@ -30,7 +30,7 @@ from cfsctl.repository.sweep import find_dead_objects, find_journals, find_lefto
 from cfsctl.repository.trail import Trail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from cfsctl.digest import ObjectID
     from cfsctl.progress import Reporter
@@ -177,6 +177,7 @@ def collect_garbage(
     lock_timeout_s: float | None = None,
     grace_s: float = 0,
     limit: DeleteLimit | None = None,
+    prepare: Callable[[Repository], None] = lambda _: None,
     reporter: Reporter = silent,
 ) -> GcResult:
     """Remove what no ref, no mount and no extra root leads to.
@@ -189,6 +190,8 @@ def collect_garbage(
             ever.
         grace_s: Keep garbage that is younger than this, in seconds, and what young images and streams need.
         limit: The most that may be removed, or None for anything.
+        prepare: Called when nobody else has the repository open; removes refs that are of no use any more.
+            Not called in a dry run.
         reporter: Hears what is looked through and removed; if it raises, the collection ends there, and what
             was garbage and is left is garbage still.
 
@@ -204,6 +207,7 @@ def collect_garbage(
         return _Collection(repository, grace_s, limit, is_dry_run=True, reporter=reporter).run(roots)
     repository.check_writable()
     with repository.lock.exclusive(lock_timeout_s):
+        prepare(repository)
         return _Collection(repository, grace_s, limit, is_dry_run=False, reporter=reporter).run(roots)
 
 

@@ -119,11 +119,31 @@ class Category:
     def read_ref(self, ref: str) -> str | None:
         """Return the text of a ref's link, or None if there is no such ref.
 
+        A directory of refs is no ref, and nothing is below a ref: the name may be one of another kind then.
+
         Raises:
-            BlockedNameError: It is no link.
+            BlockedNameError: It is neither a link nor a directory.
         """
         *parents, last = check_ref(ref).split("/")
-        return self._read_link([self.name, REFS, *parents], last)
+        path = [self.name, REFS, *parents]
+        try:
+            return self._read_link(path, last)
+        except BlockedNameError:
+            if self._is_of_another_kind([*parents, last]):
+                return None
+            raise
+
+    def _is_of_another_kind(self, parts: list[str]) -> bool:
+        """Return whether a directory stands where the ref would be, or a ref where a directory would be."""
+        try:
+            with self._open_directory([self.name, REFS]) as refs:
+                for length in range(1, len(parts) + 1):
+                    mode = os.stat("/".join(parts[:length]), dir_fd=refs, follow_symlinks=False).st_mode
+                    if not stat.S_ISDIR(mode):
+                        return stat.S_ISLNK(mode)
+        except FileNotFoundError:  # removed meanwhile
+            return True
+        return True
 
     def _read_link(self, parents: list[str], last: str) -> str | None:
         try:

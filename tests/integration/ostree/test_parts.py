@@ -13,12 +13,20 @@ from cfsctl.errors import ExitCode
 from cfsctl.ostree.export import export_commit
 from cfsctl.ostree.images import commit_tree
 from cfsctl.ostree.objects import ObjectKind
-from cfsctl.ostree.part_tags import find_part_tag, list_parts
+from cfsctl.ostree.part_tags import (
+    PART_DIRECTORY,
+    drop_superseded,
+    find_part_tag,
+    list_parts,
+    partial_name,
+    tag_commit,
+    untag,
+)
 from cfsctl.ostree.partial import PartialCommitError, find_partial, open_source
 from cfsctl.ostree.parts import InvalidSubpathError, SubpathNotFoundError, TreePart, parse_subpaths
 from cfsctl.ostree.policy import DowngradeError
 from cfsctl.ostree.pull import PullResult, pull
-from cfsctl.ostree.refs import find_tag
+from cfsctl.ostree.refs import CommitNotFoundError, find_tag
 from cfsctl.ostree.source import ObjectMissingError
 from cfsctl.ostree.to_tree import commit_to_filesystem
 from cfsctl.repository.fsck import check_repository
@@ -304,3 +312,63 @@ def test_refs_or_a_mirror(repository: Repository, arguments: list[str], tmp_path
         cfsctl, ["--repo", repository.path, "ostree", "pull-local", str(tmp_path / "source"), *arguments]
     )
     assert outcome.exit_code == ExitCode.USAGE
+
+
+def complete_beside(repository: Repository, fake: FakeOstreeRepository, ref: str = "main") -> None:
+    """Pull a commit whole as the original does, which leaves the record of the part as it is."""
+    part = find_part_tag(repository, "main")
+    assert part is not None
+    record = repository.streams.find(partial_name(part))
+    assert record is not None
+    pull(repository, fake, ref, workers=0)
+    repository.streams.link(partial_name(part), record, f"{PART_DIRECTORY}/main")
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_part_that_another_program_completed(
+    repository: Repository, fake: FakeOstreeRepository, *, newer: bool
+) -> None:
+    """The same commit, or another one under the same tag."""
+    pull_part(repository, fake, "/a")
+    if newer:
+        fake.commit({"new": b"n" * 300}, "main", timestamp_s=9_000_000_000)
+    complete_beside(repository, fake)
+    assert list_parts(repository) == []
+    assert not open_source(repository, "main").is_partial
+    collect_garbage(repository, prepare=drop_superseded)
+    assert repository.streams.list_refs(PART_DIRECTORY) == []
+    assert len(repository.streams.list_streams()) == 1
+    assert check_repository(repository, deep=True).findings == []
+
+
+def test_pull_of_what_is_here_forgets_the_part(repository: Repository, fake: FakeOstreeRepository) -> None:
+    pull_part(repository, fake, "/a")
+    complete_beside(repository, fake)
+    pull(repository, fake, "main", workers=0)
+    assert repository.streams.list_refs(PART_DIRECTORY) == []
+
+
+def test_untag_removes_both(repository: Repository, fake: FakeOstreeRepository) -> None:
+    pull_part(repository, fake, "/a")
+    complete_beside(repository, fake)
+    untag(repository, "main")
+    assert repository.streams.list_refs() == []
+    with pytest.raises(CommitNotFoundError):
+        untag(repository, "main")
+
+
+def test_tag_takes_the_place_of_a_part(repository: Repository, fake: FakeOstreeRepository) -> None:
+    whole = fake.commit({"other": b"o" * 300}, "other")
+    pull(repository, fake, "other", workers=0)
+    pull_part(repository, fake, "/a")
+    tag_commit(repository, "other", "main")
+    assert repository.streams.list_refs(PART_DIRECTORY) == []
+    assert find_tag(repository, "main") == whole
+
+
+def test_part_that_is_all_there_is_stays(repository: Repository, fake: FakeOstreeRepository) -> None:
+    pull_part(repository, fake, "/a")
+    collect_garbage(repository, prepare=drop_superseded)
+    assert present(repository) >= ALL_OF_A
+    untag(repository, "main")
+    assert repository.streams.list_refs() == []

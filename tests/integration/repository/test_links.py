@@ -336,14 +336,26 @@ def test_link_in_the_place_of_a_directory(repository: Repository, path: Path, pl
     assert list(outside.iterdir()) == []
 
 
-@pytest.mark.parametrize("place", ["images/ENTRY", "images/refs/r"])
+@pytest.mark.parametrize("name", ["d", "a/b", "a/b/c", "d/e/f"])
+def test_name_beside_refs_is_no_ref(repository: Repository, name: str) -> None:
+    """A directory of refs, or what would be below a ref; a commit may have that name."""
+    repository.images.write(IMAGE, "a")
+    repository.images.write(IMAGE, "d/e")
+    assert repository.images.find(name) is None
+    assert repository.images.find(f"refs/{name}") is None
+    with pytest.raises(RefNotFoundError):
+        repository.images.open(name)
+
+
+@pytest.mark.parametrize("place", ["images/ENTRY", "images/refs/r", "images/refs/r/s"])
 def test_file_in_the_place_of_a_link(repository: Repository, path: Path, place: str) -> None:
     object_id = repository.objects.ensure_bytes(IMAGE).object_id
     file = path / place.replace("ENTRY", object_id.hex())
     file.parent.mkdir(parents=True)
     file.write_text("precious")
+    ref = "r/s" if place.endswith("s") else "r"
     with pytest.raises(BlockedNameError, match="in the way"):
-        repository.images.link(object_id, "r")
+        repository.images.link(object_id, ref)
     with pytest.raises(BlockedNameError, match="expected a symbolic link"):
-        repository.images.find("r" if "refs" in place else object_id.hex())
+        repository.images.find(ref if "refs" in place else object_id.hex())
     assert file.read_text() == "precious"

@@ -84,7 +84,8 @@ def command(
 
     Waits until nobody else uses the repository. What cannot be understood is reported and kept.
     """
-    from cfsctl.repository.gc import collect_garbage  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.part_tags import drop_superseded  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.repository.gc import collect_garbage  # noqa: PLC0415 - the same
 
     if why is not None:
         return _explain(session, why, roots, grace or 0, as_json=as_json)
@@ -96,6 +97,7 @@ def command(
             lock_timeout_s=session.lock_timeout_s,
             grace_s=grace or 0,
             limit=limit,
+            prepare=drop_superseded,
             reporter=session.progress,
         )
         parts = find_partial_commits(repository)

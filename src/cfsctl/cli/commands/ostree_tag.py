@@ -20,12 +20,12 @@ def command(session: Session, *, source: str, name: str, as_json: bool) -> None:
 
     SOURCE is a tag, a commit ID, or the unique beginning of one.
     """
-    from cfsctl.ostree.partial import check_whole  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.refs import set_tag  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.part_tags import tag_commit  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.partial import check_whole  # noqa: PLC0415 - the same
 
     with session.open_repository() as repository:
         check_whole(repository, source)
-        commit = set_tag(repository, source, name)
+        commit = tag_commit(repository, source, name)
     if as_json:
         print_document({"commit": commit.hex(), "tag": name})
     else:
