@@ -9,7 +9,7 @@ from cfsctl.ostree.detached import read_detached
 from cfsctl.ostree.policy import check_collection
 from cfsctl.ostree.refs import parse_commit_id
 from cfsctl.ostree.trust.policy import TrustPolicy, verify
-from cfsctl.ostree.trust.verdict import SignatureError, Verified
+from cfsctl.ostree.trust.verdict import Deadline, SignatureError, Verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -57,10 +57,11 @@ class Gate:
             return
         what = f"commit {checksum.hex()}"
         failure: SignatureError | None = None
+        deadline = Deadline()
         for get in found:
             detached = get()
             try:
-                self.verified = verify(what, data, detached, self._policy, self._policy.commits)
+                self.verified = verify(what, data, detached, self._policy, self._policy.commits, deadline)
             except SignatureError as error:
                 failure = failure if failure is not None and detached is None else error
                 continue

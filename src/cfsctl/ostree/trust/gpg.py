@@ -1,34 +1,38 @@
-"""OpenPGP: keyrings from files, and signatures as `gpgv` judges them.
+"""OpenPGP signatures as `gpgv` judges them, and keyrings from files.
 
 `gpgv` says by a line of status for each step what it found. Neither its exit code nor one line alone tells
 that a signature counts: it exits with 0 for a key that was revoked, and with 2 when another signature beside
-a good one is by a key it does not have. So each signature gets a call of its own, in a directory of its own
-with nothing else in it, and counts only if all lines together say so.
+a good one is by a key it does not have; and it stops at the first that is bad. So each signature gets a call
+of its own, in a directory with nothing else in it, and counts only if all lines together say so.
+
+Each call costs a hash of all that is signed, and anybody can write signatures. So `gpgv` only sees signature
+packets that name a key of the keyring, and a few of them, which have one deadline together.
 
 There is no web of trust: to be in the keyring is to be trusted.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
-import re
 import subprocess
 import tempfile
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from cfsctl.ostree.trust.openpgp import Keyring, OpenPGPError, list_key_ids, split_signatures
 from cfsctl.ostree.trust.verdict import SignatureError, UnusableKeyError, Verified
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from cfsctl.ostree.trust.verdict import Deadline
 
 MAX_KEYRING_BYTES: Final = 64 << 20
 """Bytes of all keyrings together."""
 
-TIMEOUT_S: Final = 60.0
-
-_ARMOUR: Final = re.compile(
-    rb"-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[^\r\n]*:[^\r\n]*\r?\n)*\r?\n"
-    rb"([A-Za-z0-9+/=\s]+?)(?:=[A-Za-z0-9+/]{4}\s*)?-----END PGP PUBLIC KEY BLOCK-----"
-)
+MAX_TRIED: Final = 8
+"""Signatures that `gpgv` looks at."""
 
 _BAD: Final = {
     "BADSIG": "is not over these bytes",
@@ -46,50 +50,131 @@ _WEAK_HASHES: Final = frozenset({"1", "2", "3"})
 _BINARY_CLASS: Final = "00"
 
 
-def read_keyring(data: bytes, where: str) -> bytes:
-    """Return the keys of a file in binary form, whichever form they are in there.
+def merge_keyrings(files: Iterable[tuple[str, bytes]]) -> bytes:
+    """Return the keys of several files as one binary keyring, each key once.
+
+    Args:
+        files: What messages call each, and its content, binary or armoured.
 
     Raises:
-        UnusableKeyError: There are none.
+        UnusableKeyError: One has no keys, or is damaged.
     """
-    if b"-----BEGIN PGP" not in data:
-        if not data or not data[0] & 0x80:
-            raise UnusableKeyError(f"{where}: expected an OpenPGP keyring, found something else")
-        return data
-    blocks = []
-    for match in _ARMOUR.finditer(data):
+    keyring = Keyring()
+    for where, data in files:
         try:
-            blocks.append(base64.b64decode(b"".join(match[1].split()), validate=True))
-        except (binascii.Error, ValueError) as error:
-            raise UnusableKeyError(f"{where}: expected armoured keys, found {error}") from error
-    if not blocks:
-        raise UnusableKeyError(f"{where}: expected public keys, found none")
-    return b"".join(blocks)
+            keyring.add(data)
+        except OpenPGPError as error:
+            raise UnusableKeyError(
+                f"{where}: {error}", hint="`gpg --export` writes what can be read, with or without --armor"
+            ) from error
+    return keyring.to_bytes()
 
 
-def check_signature(signature: bytes, data: bytes, keyring: bytes) -> Verified | str:
-    """Return what is known of a detached signature that counts, or why it does not.
+def find_valid(
+    blobs: Sequence[bytes], data: bytes, keyring: bytes, deadline: Deadline
+) -> Verified | list[str]:
+    """Return what is known of the first signature that counts, or why none does.
+
+    Args:
+        blobs: Signatures, each blob of one packet or several.
+        data: What they are over.
+        keyring: The keys that count, binary.
+        deadline: When there is no more time for it.
 
     Raises:
         SignatureError: `gpgv` cannot be run.
     """
-    with tempfile.TemporaryDirectory(prefix="cfsctl-gpg-") as home:
-        paths = []
-        for name, content in (("keyring.gpg", keyring), ("signature", signature), ("data", data)):
-            paths.append(os.path.join(home, name))
-            with open(paths[-1], "wb") as stream:
-                stream.write(content)
-        keyring_path, *operands = paths
-        command = ["gpgv", "--homedir", home, "--status-fd", "1", "--keyring", keyring_path, *operands]
+    reasons = _Reasons()
+    candidates = []
+    for number, found in _iter_candidates(blobs, list_key_ids(keyring)):
+        if isinstance(found, bytes):
+            candidates.append((number, found))
+        else:
+            reasons.add(number, found)
+    if candidates:
+        with _Verifier(data, keyring) as verifier:
+            for number, signature in candidates[:MAX_TRIED]:
+                result = verifier.check(signature, deadline)
+                if isinstance(result, Verified):
+                    return result
+                reasons.add(number, result)
+                if deadline.is_over:
+                    break
+    for number, _ in candidates[MAX_TRIED:]:
+        reasons.add(number, f"comes after the {MAX_TRIED} that are tried")
+    return reasons.describe()
+
+
+class _Reasons:
+    """Why signatures do not count: each reason with the first of them, and how many it is true of."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[int]] = {}
+
+    def add(self, number: int, reason: str) -> None:
+        first, count = self._found.get(reason, (number, 0))
+        self._found[reason] = [first, count + 1]
+
+    def describe(self) -> list[str]:
+        return [
+            f"signature {first} {reason}" + (f", and {count - 1} more like it" if count > 1 else "")
+            for reason, (first, count) in self._found.items()
+        ]
+
+
+def _iter_candidates(blobs: Sequence[bytes], key_ids: frozenset[bytes]) -> Iterator[tuple[int, bytes | str]]:
+    """Yield signature packets that name a key of the keyring, and for all others why they do not count.
+
+    Each comes with the number of its blob, from 1.
+    """
+    for number, blob in enumerate(blobs, 1):
+        try:
+            signatures = split_signatures(blob)
+        except OpenPGPError:
+            signatures = []
+        if not signatures:
+            yield number, _BAD["NODATA"]
+        for signature in signatures:
+            # Wherever the ID stands in the packet: without it, `gpgv` could not find the key either.
+            is_known = any(key_id in signature for key_id in key_ids)
+            yield number, signature if is_known else _BAD["ERRSIG"]
+
+
+class _Verifier:
+    """Runs `gpgv` over the same bytes, with the same keyring."""
+
+    def __init__(self, data: bytes, keyring: bytes) -> None:
+        self._data = data
+        self._directory = tempfile.TemporaryDirectory(prefix="cfsctl-gpg-")
+        self._keyring = self._write("keyring.gpg", keyring)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._directory.cleanup()
+
+    def _write(self, name: str, content: bytes) -> str:
+        path = os.path.join(self._directory.name, name)
+        with open(path, "wb") as stream:
+            stream.write(content)
+        return path
+
+    def check(self, signature: bytes, deadline: Deadline) -> Verified | str:
+        """Return what is known of a signature that counts, or why it does not."""
+        home = self._directory.name
+        command = ["gpgv", "--homedir", home, "--status-fd", "1", "--keyring", self._keyring]
         environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "HOME": home}
         try:
             done = subprocess.run(
-                command,
+                [*command, self._write("signature", signature), "-"],
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                input=self._data,
                 capture_output=True,
                 check=False,
-                timeout=TIMEOUT_S,
+                timeout=deadline.left_s,
             )
         except FileNotFoundError as error:
             raise SignatureError(
@@ -97,8 +182,8 @@ def check_signature(signature: bytes, data: bytes, keyring: bytes) -> Verified |
                 hint="install the package gpgv or gnupg",
             ) from error
         except subprocess.TimeoutExpired:
-            return f"could not be verified within {TIMEOUT_S:.0f} s"
-    return judge(done.stdout.decode("utf-8", "replace"))
+            return f"could not be verified within the {deadline.seconds:.0f} s that all of them have"
+        return judge(done.stdout.decode("utf-8", "replace"))
 
 
 def judge(status: str) -> Verified | str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -20,6 +21,8 @@ from cfsctl.ostree.trust.verdict import UnusableKeyError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 ENGINES: Final = ("ed25519", "spki")
@@ -55,6 +58,19 @@ _ED448_SMALL_ORDER: Final = frozenset({0, 1, _ED448_FIELD - 1})
 """The same for Ed448, where the order divides 4."""
 
 
+class Message:
+    """What signatures are over; hashed once, however many of them are tried."""
+
+    def __init__(self, data: bytes) -> None:
+        """Hash nothing yet."""
+        self.data = data
+
+    @functools.cached_property
+    def sha256(self) -> bytes:
+        """Return the SHA-256 of the bytes."""
+        return hashlib.sha256(self.data).digest()
+
+
 class SignKey(NamedTuple):
     """A public key.
 
@@ -77,11 +93,11 @@ class SignKey(NamedTuple):
         is_wrapped = self.engine == "spki" and self.data.startswith(_ED25519_PREFIX)
         return SignKey("ed25519", self.data[len(_ED25519_PREFIX) :]) if is_wrapped else self
 
-    def check(self, signature: bytes, data: bytes) -> bool:
+    def check(self, signature: bytes, message: Message) -> bool:
         """Return whether a signature over some bytes is by this key."""
         try:
             verify = _load(self)
-            verify(signature, data)
+            verify(signature, message)
         except Exception:  # noqa: BLE001 - only a normal return is a success
             return False
         return True
@@ -140,8 +156,8 @@ def parse_key_file(engine: str, data: bytes, where: str) -> list[SignKey]:
     return keys
 
 
-def _load(key: SignKey) -> Callable[[bytes, bytes], object]:
-    """Return the function that verifies (signature, data) with a key.
+def _load(key: SignKey) -> Callable[[bytes, Message], object]:
+    """Return the function that verifies (signature, message) with a key.
 
     Raises:
         UnusableKeyError: There is none.
@@ -157,13 +173,17 @@ def _load(key: SignKey) -> Callable[[bytes, bytes], object]:
     return _verifier_of(public)
 
 
-def _load_ed25519(data: bytes) -> Callable[[bytes, bytes], object]:
+def _load_ed25519(data: bytes) -> Callable[[bytes, Message], object]:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415 - 40 ms
 
     if len(data) != _ED25519_SIZE:
         raise UnusableKeyError(f"expected an ed25519 key of {_ED25519_SIZE} bytes, found {len(data)}")
     _check_ed25519(data)
-    return Ed25519PublicKey.from_public_bytes(data).verify
+    return _verify_whole(Ed25519PublicKey.from_public_bytes(data))
+
+
+def _verify_whole(public: Ed25519PublicKey | Ed448PublicKey) -> Callable[[bytes, Message], object]:
+    return lambda signature, message: public.verify(signature, message.data)
 
 
 def _check_ed25519(data: bytes) -> None:
@@ -200,25 +220,30 @@ def _check_coordinate(name: str, y: int, field: int, small: frozenset[int]) -> N
         raise UnusableKeyError(f"expected an {name} key, found a value that is not its usual encoding")
 
 
-def _verifier_of(public: PublicKeyTypes) -> Callable[[bytes, bytes], object]:
+def _verifier_of(public: PublicKeyTypes) -> Callable[[bytes, Message], object]:
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa  # noqa: PLC0415 - see above
+    from cryptography.hazmat.primitives.asymmetric.utils import Prehashed  # noqa: PLC0415 - see above
     from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415 - see above
 
     match public:
         case ed25519.Ed25519PublicKey():
             _check_ed25519(public.public_bytes_raw())
-            return public.verify
+            return _verify_whole(public)
         case ed448.Ed448PublicKey():
             _check_ed448(public.public_bytes_raw())
-            return public.verify
+            return _verify_whole(public)
         case ec.EllipticCurvePublicKey():
-            return lambda signature, data: public.verify(signature, data, ec.ECDSA(SHA256()))
+            return lambda signature, message: public.verify(
+                signature, message.sha256, ec.ECDSA(Prehashed(SHA256()))
+            )
         case rsa.RSAPublicKey():
             if public.key_size < MIN_RSA_BITS:
                 raise UnusableKeyError(
                     f"expected at least {MIN_RSA_BITS} bits of RSA, found {public.key_size}"
                 )
-            return lambda signature, data: public.verify(signature, data, padding.PKCS1v15(), SHA256())
+            return lambda signature, message: public.verify(
+                signature, message.sha256, padding.PKCS1v15(), Prehashed(SHA256())
+            )
         case _:
             raise UnusableKeyError(
                 f"expected an Ed25519, Ed448, EC or RSA key, found {type(public).__name__}"

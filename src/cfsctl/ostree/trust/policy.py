@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
 from cfsctl import gvariant
-from cfsctl.ostree.trust.gpg import check_signature
-from cfsctl.ostree.trust.verdict import SignatureError, Verified
+from cfsctl.ostree.trust.gpg import find_valid
+from cfsctl.ostree.trust.keys import Message
+from cfsctl.ostree.trust.verdict import Deadline, SignatureError, Verified
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +93,12 @@ class TrustPolicy:
 
 
 def verify(
-    what: str, data: bytes, signatures: bytes | None, policy: TrustPolicy, demand: Demand
+    what: str,
+    data: bytes,
+    signatures: bytes | None,
+    policy: TrustPolicy,
+    demand: Demand,
+    deadline: Deadline | None = None,
 ) -> list[Verified]:
     """Return the signatures by which some bytes are trusted.
 
@@ -102,16 +108,18 @@ def verify(
         signatures: Detached metadata, ``a{sv}``, or None where there is none.
         policy: The keys.
         demand: What is needed.
+        deadline: When there is no more time for it; None begins one.
 
     Raises:
         SignatureError: Something is missing; the message says what was wrong with each signature.
     """
     found = _parse(what, signatures)
+    deadline = deadline or Deadline()
     verified = []
     if demand.gpg:
-        verified.append(_verify_gpg(what, data, found.get(GPG_KEY, ()), policy))
+        verified.append(_verify_gpg(what, data, found.get(GPG_KEY, ()), policy, deadline))
     if demand.engines:
-        verified.append(_verify_sign(what, data, found, policy, demand.engines))
+        verified.append(_verify_sign(what, data, found, policy, demand.engines, deadline))
     return verified
 
 
@@ -131,28 +139,35 @@ def _parse(what: str, data: bytes | None) -> dict[str, list[bytes]]:
     return found
 
 
-def _verify_gpg(what: str, data: bytes, blobs: Sequence[bytes], policy: TrustPolicy) -> Verified:
-    reasons = []
-    for number, blob in enumerate(blobs[:MAX_SIGNATURES], 1):
-        result = check_signature(blob, data, policy.keyring)
-        if isinstance(result, Verified):
-            return result
-        reasons.append(f"signature {number} {result}")
-    found = "; ".join(reasons) or "no signature"
+def _verify_gpg(
+    what: str, data: bytes, blobs: Sequence[bytes], policy: TrustPolicy, deadline: Deadline
+) -> Verified:
+    result = find_valid(blobs[:MAX_SIGNATURES], data, policy.keyring, deadline)
+    if isinstance(result, Verified):
+        return result
+    found = "; ".join(result) or "no signature"
     raise SignatureError(f"{what}: expected a valid GPG signature by a trusted key, found {found}")
 
 
 def _verify_sign(
-    what: str, data: bytes, found: dict[str, list[bytes]], policy: TrustPolicy, engines: Sequence[str]
+    what: str,
+    data: bytes,
+    found: dict[str, list[bytes]],
+    policy: TrustPolicy,
+    engines: Sequence[str],
+    deadline: Deadline,
 ) -> Verified:
     tried = 0
+    message = Message(data)
     for engine in engines:
         keys = [key for key in policy.keys if key.engine == engine]
         for blob in found.get(f"ostree.sign.{engine}", [])[:MAX_SIGNATURES]:
             tried += 1
             for key in keys:
-                if key.check(blob, data):
+                if not deadline.is_over and key.check(blob, message):
                     return Verified(engine, key.name)
     names = " or ".join(engines)
     reason = f"{tried} by other keys, or over other bytes" if tried else "no signature"
+    if deadline.is_over:
+        reason += f", within the {deadline.seconds:.0f} s that all of them have"
     raise SignatureError(f"{what}: expected a valid {names} signature by a trusted key, found {reason}")

@@ -18,13 +18,13 @@ from cfsctl.errors import CfsError, ExitCode
 from cfsctl.linux.files import open_regular, read_all
 from cfsctl.ostree.key_file import BLANKS
 from cfsctl.ostree.key_file import parse_key_file as parse_config
-from cfsctl.ostree.trust.gpg import MAX_KEYRING_BYTES, read_keyring
+from cfsctl.ostree.trust.gpg import MAX_KEYRING_BYTES, merge_keyrings
 from cfsctl.ostree.trust.keys import ENGINES, MAX_KEY_FILE_BYTES, SignKey, parse_key, parse_key_file
 from cfsctl.ostree.trust.policy import Demand, TrustPolicy
 from cfsctl.ostree.trust.verdict import UnusableKeyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 DEFAULT_DIRECTORY: Final = "/etc/ostree/remotes.d"
 
@@ -201,18 +201,20 @@ def _load_keyring(name: str, options: Mapping[str, str], directory: str) -> byte
 
 
 def load_keyrings(paths: Iterable[str]) -> bytes:
-    """Return the keys of several files together.
+    """Return the keys of several files together, each with all that any of them has about it.
 
     Raises:
         UnusableKeyError: A file cannot be read, or has none.
     """
-    blocks = []
+    return merge_keyrings(_read_keyrings(paths))
+
+
+def _read_keyrings(paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     room = MAX_KEYRING_BYTES
     for path in paths:
-        data = read_keyring(_read_keys(path, room), path)
+        data = _read_keys(path, room)
         room -= len(data)
-        blocks.append(data)
-    return b"".join(blocks)
+        yield path, data
 
 
 def _read_keys(path: str, limit_bytes: int) -> bytes:

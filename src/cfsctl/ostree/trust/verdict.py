@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import time
+from typing import Final, NamedTuple
 
 from cfsctl.ostree.policy import PolicyError
+
+VERIFY_TIMEOUT_S: Final = 10.0
+"""Time for all signatures of one commit, or one summary, wherever they come from."""
+
+
+class Deadline:
+    """When there is no more time for the signatures of one thing.
+
+    Attributes:
+        seconds: How long there was from the beginning.
+    """
+
+    def __init__(self, seconds: float = VERIFY_TIMEOUT_S) -> None:
+        """Begin now."""
+        self.seconds = seconds
+        self._end_s = time.monotonic() + seconds
+
+    @property
+    def left_s(self) -> float:
+        """Return the seconds that are left, 0 if it is over."""
+        return max(0.0, self._end_s - time.monotonic())
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether there is no more time."""
+        return not self.left_s
 
 
 class SignatureError(PolicyError):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-
 import pytest
 
-from cfsctl.ostree.trust.gpg import judge, read_keyring
-from cfsctl.ostree.trust.verdict import UnusableKeyError, Verified
+from cfsctl.ostree.trust.gpg import judge
+from cfsctl.ostree.trust.verdict import Verified
 
 FINGERPRINT = "56D187E9329BD4C6E104B4924777BE838C9803E2"
 SUBKEY = "AA" * 20
@@ -64,20 +62,3 @@ def test_what_does_not_count(case: str) -> None:
     reason = judge(status)
     assert isinstance(reason, str)
     assert text in reason
-
-
-def test_keyrings_in_either_form() -> None:
-    binary = b"\x98\x33" + bytes(range(60))
-    body = base64.encodebytes(binary)
-    for extra in (b"\n", b"Version: 1\nComment: x\n\n"):
-        armoured = (
-            b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n"
-            + extra
-            + body
-            + b"=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n"
-        )
-        assert read_keyring(b"words\n" + armoured * 2, "file") == binary * 2
-    assert read_keyring(binary, "file") == binary
-    for data in (b"", b"words", b"-----BEGIN PGP SIGNATURE-----\n\nYWFh\n-----END PGP SIGNATURE-----\n"):
-        with pytest.raises(UnusableKeyError, match="file: expected "):
-            read_keyring(data, "file")

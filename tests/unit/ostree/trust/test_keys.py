@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, p
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cfsctl.ostree.trust.keys import SignKey, make_key, parse_key, parse_key_file
+from cfsctl.ostree.trust.keys import Message, SignKey, make_key, parse_key, parse_key_file
 from cfsctl.ostree.trust.verdict import UnusableKeyError
 
 DATA = b"a commit"
@@ -46,14 +46,14 @@ SIGNED = signed()
 def test_only_the_whole_signature_over_these_bytes_counts(kind: str) -> None:
     key, signature = SIGNED[kind]
     assert make_key(key.engine, key.data, "here") == key
-    assert key.check(signature, DATA)
-    assert not key.check(signature, DATA + b".")
-    assert not key.check(signature[:-1], DATA)
-    assert not key.check(signature + b"\0", DATA)
-    assert not key.check(b"", DATA)
-    assert not key.check(bytes(len(signature)), DATA)
+    assert key.check(signature, Message(DATA))
+    assert not key.check(signature, Message(DATA + b"."))
+    assert not key.check(signature[:-1], Message(DATA))
+    assert not key.check(signature + b"\0", Message(DATA))
+    assert not key.check(b"", Message(DATA))
+    assert not key.check(bytes(len(signature)), Message(DATA))
     for other in {*SIGNED} - {kind}:
-        assert not SIGNED[other][0].check(signature, DATA)
+        assert not SIGNED[other][0].check(signature, Message(DATA))
 
 
 def test_a_key_as_libostree_writes_it() -> None:

@@ -12,14 +12,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cfsctl.errors import CfsError
 from cfsctl.ostree.trust import remotes
 from cfsctl.ostree.trust.keys import SignKey
+from cfsctl.ostree.trust.openpgp import Packet, format_packet
 from cfsctl.ostree.trust.policy import Demand
 from cfsctl.ostree.trust.remotes import Remote, load_remote
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-RING = b"\x98\x33one"
-OTHER = b"\x98\x33two"
+RING = format_packet(Packet(6, b"\4one"))
+OTHER = format_packet(Packet(6, b"\4two"))
 KEY = SignKey(
     "ed25519", Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 )
