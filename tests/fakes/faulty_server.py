@@ -115,6 +115,30 @@ def drip(body: bytes, pause_s: float) -> Reaction:
     return react
 
 
+def send_raw(data: bytes) -> Reaction:
+    """Send bytes as they are, and hang up."""
+
+    def react(exchange: Exchange) -> bool:
+        exchange.send(data)
+        return False
+
+    return react
+
+
+def send_on_and_on(data: bytes, piece: bytes, pause_s: float = 0.02, times: int = 2000) -> Reaction:
+    """Send bytes as they are, and then the same piece again and again."""
+
+    def react(exchange: Exchange) -> bool:
+        exchange.send(data)
+        for _ in range(times):
+            exchange.send(piece)
+            if not exchange.wait(pause_s):
+                break
+        return False
+
+    return react
+
+
 def stall(body: bytes | None = None, length: int = 0) -> Reaction:
     """Fall silent after a part of the body, or before the header if there is none."""
 

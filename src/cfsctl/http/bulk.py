@@ -15,14 +15,16 @@ about that size. For a small object that leaves libcurl's own work and a handful
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import pycurl
 
+from cfsctl.http.attempt import Attempt, Redirected
 from cfsctl.http.document import Document
 from cfsctl.http.fetcher import (
     THROTTLING_STATUSES,
     HTTPStatusError,
+    RedirectError,
     Statistics,
     TransferError,
     find_ca_file,
@@ -36,15 +38,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from cfsctl.http.fetcher import Job, Limits, Options, Response
-    from cfsctl.http.slot import Partial
-
-    _Again = tuple[Job[Any], int, Partial | None]
-    """A job, the number of its next attempt, and what there is of its body."""
 
 T = TypeVar("T")
 
 _MAX_WAIT_S: Final = 1.0
 """Longest sleep in one go, so that signals are seen."""
+
+_LOOK_INTERVAL_S: Final = 0.25
+"""How often transfers are looked at that may be taking too long."""
 
 _NO_SOCKET_WAIT_S: Final = 0.01
 """Sleep where libcurl works but has no socket to wait for."""
@@ -63,7 +64,8 @@ class _Line:
         self._window = Window(limits.connections, limits.connections_max)
         self._free: list[Slot] = []
         self._active: dict[object, Slot] = {}
-        self._backlog: Backlog[_Again] = Backlog()
+        self._backlog: Backlog[Attempt] = Backlog()
+        self._looked_s = 0.0
         self._is_protocol_known = False
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
@@ -77,6 +79,7 @@ class _Line:
         try:
             while self._fill(next_job):
                 self._multi.perform()
+                self._end_delayed()
                 _, done, failed = self._multi.info_read()
                 if not done and not failed:
                     self._wait()
@@ -103,7 +106,7 @@ class _Line:
         while len(active) < size:
             again = backlog.pop_due(time.monotonic()) if backlog else None
             if again is not None:
-                self._start(*again)
+                self._start(again)
                 continue
             # What waits for its next attempt counts: a server in trouble is not asked for more.
             if len(active) + len(backlog) >= size:
@@ -111,15 +114,32 @@ class _Line:
             job = next_job()
             if job is None:
                 break
-            self._start(job, 1)
+            self._start(Attempt(job))
         return bool(active or backlog)
 
-    def _start(self, job: Job[Any], attempt: int, partial: Partial | None = None) -> None:
+    def _start(self, attempt: Attempt) -> None:
         slot = self._free.pop() if self._free else self._make_slot()
-        slot.begin(job, attempt, partial)
+        try:
+            slot.begin(attempt)
+        except BaseException:
+            self._free.append(slot)
+            if attempt.partial is not None:
+                attempt.partial.sink.abort()
+            raise
         self._active[slot.handle] = slot
         self._multi.add_handle(slot.handle)
         self._statistics.requests += 1
+
+    def _end_delayed(self) -> None:
+        """End transfers that take too long, now and then."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < _LOOK_INTERVAL_S:
+            return
+        self._looked_s = now_s
+        for slot in list(self._active.values()):
+            error = slot.find_delay(now_s)
+            if error is not None:
+                self._settle(slot, error)
 
     def _retire(self, slot: Slot) -> None:
         """Take a slot out of what is in flight."""
@@ -136,7 +156,12 @@ class _Line:
 
     def _settle(self, slot: Slot, error: BaseException) -> None:
         """Put a failed transfer into the backlog, or raise."""
-        job, attempt = cast("Job[Any]", slot.job), slot.attempt
+        attempt = cast("Attempt", slot.attempt)
+        if isinstance(error, Redirected):
+            if attempt.redirects < self._limits.redirects:
+                self._follow(slot, attempt, error.target)
+                return
+            error = RedirectError(f"more than {self._limits.redirects} redirects", attempt.job.url)
         partial = slot.break_off() if isinstance(error, TransferError) and may_resume(error) else None
         self._retire(slot)
         if not isinstance(error, TransferError):
@@ -144,17 +169,25 @@ class _Line:
         now_s = time.monotonic()
         if isinstance(error, HTTPStatusError) and error.status in THROTTLING_STATUSES:
             self._window.throttle(now_s)
-        pause_s = compute_pause(error, attempt, self._limits)
+        pause_s = compute_pause(error, attempt.number, self._limits)
         if pause_s is None:
             if partial is not None:
                 partial.sink.abort()
-            other = find_other(job, error)
+            other = find_other(attempt.job, error)
             if other is None:
-                raise_explained(job, error)
-            self._backlog.add(now_s, (other, 1, None))
+                raise_explained(attempt.job, error)
+            self._backlog.add(now_s, Attempt(other))
             return
         self._statistics.retries += 1
-        self._backlog.add(now_s + pause_s, (job, attempt + 1, partial))
+        self._backlog.add(now_s + pause_s, Attempt(attempt.job, attempt.number + 1, partial))
+
+    def _follow(self, slot: Slot, attempt: Attempt, target: str) -> None:
+        """Ask for the same thing where a redirect leads."""
+        following = attempt._replace(
+            url=target, redirects=attempt.redirects + 1, began_s=slot.began_s, partial=slot.keep()
+        )
+        self._retire(slot)
+        self._backlog.add(time.monotonic(), following)
 
     def _wait(self) -> None:
         """Sleep until a socket is ready, libcurl has a timer, or something is to be tried again."""
@@ -177,9 +210,9 @@ class _Line:
     def _cancel(self) -> None:
         for slot in list(self._active.values()):
             self._retire(slot)
-        for _, _, partial in self._backlog.drain():
-            if partial is not None:
-                partial.sink.abort()
+        for attempt in self._backlog.drain():
+            if attempt.partial is not None:
+                attempt.partial.sink.abort()
 
     def close(self) -> None:
         """Close all connections."""

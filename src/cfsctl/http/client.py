@@ -9,45 +9,76 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import unquote, urljoin
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from urllib.parse import unquote
 
 import requests
 import requests.adapters
 import requests.auth
 import urllib3.exceptions
 
+from cfsctl.http.answer import (
+    MAX_LENGTH,
+    Head,
+    Mark,
+    check_rest,
+    find_redirect,
+    mark_of,
+    parse_head,
+    parse_length,
+    status_error,
+)
 from cfsctl.http.document import Document
 from cfsctl.http.fetcher import (
     OK,
     ConnectFailedError,
     FetchTimeoutError,
-    HTTPStatusError,
-    InvalidURLError,
+    MalformedAnswerError,
     RedirectError,
-    ResumeError,
     TLSError,
     TooLargeError,
     TransferError,
     TruncatedBodyError,
-    check_url,
     find_ca_file,
     origin_of,
     split_credentials,
 )
-from cfsctl.http.retry import parse_retry_after
+from cfsctl.http.guard import GuardedResponse, MalformedHeadError, make_pools
+from cfsctl.http.proxies import choose_proxy
+from cfsctl.http.request import select_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from cfsctl.http.fetcher import Job, Limits, Options, Statistics
 
 _READ_BYTES: Final = 64 << 10
-_PARTIAL_CONTENT: Final = 206
-_ABOUT_RANGES: Final = frozenset({OK, _PARTIAL_CONTENT, 416})
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_SENSITIVE_HEADERS: Final = frozenset({"authorization", "cookie"})
-"""Header fields that are meant for one server."""
+
+_CONNECTION_ERRORS: Final = (
+    ConnectionError,
+    requests.ConnectionError,
+    http.client.HTTPException,
+    urllib3.exceptions.ProtocolError,
+    urllib3.exceptions.LocationParseError,  # a name that cannot be resolved
+)
+
+
+class Answer(NamedTuple):
+    """An answer that brings what was asked for; a context manager.
+
+    Attributes:
+        response: As the library has it.
+        head: Its head.
+        wire: The bytes it comes in.
+    """
+
+    response: requests.Response
+    head: Head
+
+    @property
+    def mark(self) -> Mark:
+        """Return what tells this body from another."""
+        return mark_of(self.head)
 
 
 class Client:
@@ -60,19 +91,21 @@ class Client:
         self._statistics = statistics
         self._ca_file = find_ca_file(options)
         self._templates: dict[object, requests.PreparedRequest] = {}
-        self._adapter = requests.adapters.HTTPAdapter(pool_maxsize=limits.connections_max, max_retries=0)
+        self._pools = make_pools(limits)
+        self._adapter = _Adapter(self._pools, limits.connections_max)
         self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close all connections."""
         self._adapter.close()
 
-    def open(self, job: Job[Any], offset: int = 0) -> requests.Response:
+    def open(self, job: Job[Any], offset: int = 0, before: Mark | None = None) -> Answer:
         """Send the request and follow redirects; return an answer whose status is one the job wants.
 
         Args:
             job: What is wanted.
             offset: Bytes of the body that are there already.
+            before: What was said about the body when it began.
 
         Raises:
             ResumeError: The server does not send the rest.
@@ -80,55 +113,61 @@ class Client:
         url = job.url
         document = job if isinstance(job, Document) else None
         headers = document.headers if document else {"Range": f"bytes={offset}-"} if offset else None
+        deadline_s = time.monotonic() + self._limits.answer_timeout_s
         for _ in range(self._limits.redirects + 1):
-            response = self._send(url, job, headers)
-            target = response.headers.get("location") if response.status_code in _REDIRECTS else None
-            if target is None:
-                self._check_status(response, job, document, offset)
-                return response
-            response.close()
-            url = _follow(url, target, job)
+            answer = self._send(url, job, headers, deadline_s)
+            try:
+                target = find_redirect(answer.head, url, job.url)
+                if target is None:
+                    self._check_status(answer.head, job, document, offset, before)
+                    return answer
+            except TransferError:
+                answer.response.close()
+                raise
+            answer.response.close()
+            url = target
         raise RedirectError(f"more than {self._limits.redirects} redirects", job.url)
 
     def _check_status(
-        self, response: requests.Response, job: Job[Any], document: Document | None, offset: int
+        self, head: Head, job: Job[Any], document: Document | None, offset: int, before: Mark | None
     ) -> None:
-        status = response.status_code
-        if document is not None and document.accepts(status):
-            document.status = status
-            document.answered.update((name.lower(), value) for name, value in response.headers.items())
-        elif offset and status in _ABOUT_RANGES:
-            start = response.headers.get("content-range", "").startswith(f"bytes {offset}-")
-            if status != _PARTIAL_CONTENT or not start:
-                response.close()
-                raise ResumeError("the server does not send the rest", job.url)
-        elif status != OK:
-            response.close()
-            raise HTTPStatusError(job.url, status, parse_retry_after(response.headers.get("retry-after")))
+        if document is not None and document.accepts(head.status):
+            document.answer(head.status, head.fields)
+        elif offset:
+            check_rest(head, offset, before, job.url)
+        elif head.status != OK:
+            raise status_error(head, job.url)
 
-    def _send(self, url: str, job: Job[Any], headers: Mapping[str, str] | None) -> requests.Response:
+    def _send(self, url: str, job: Job[Any], headers: Mapping[str, str] | None, deadline_s: float) -> Answer:
         bare, user, password = split_credentials(url)
         request = self._find_template(bare, job.url, user, password).copy()
         request.url = bare
         if headers:
             request.headers.update(headers)
-        proxy = self._find_proxy(bare)
+        proxy = choose_proxy(self._options, bare)
         if proxy is not None and bare.startswith("http:"):
             request.headers.update(self._adapter.proxy_headers(proxy))
         limits = self._limits
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise FetchTimeoutError(f"no answer after {limits.answer_timeout_s:.0f} s", job.url)
         with self._lock:
             self._statistics.requests += 1
         try:
-            return self._adapter.send(
+            response = self._adapter.send(
                 request,
                 stream=True,
-                timeout=(limits.connect_timeout_s, limits.stall_timeout_s),
+                timeout=(min(limits.connect_timeout_s, left_s), min(limits.stall_timeout_s, left_s)),
                 verify=self._ca_file or True,
                 cert=self._find_certificate(),
                 proxies={} if proxy is None else {"http": proxy, "https": proxy},
             )
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        except MalformedHeadError as error:
+            raise MalformedAnswerError(str(error), job.url) from error
+        except (OSError, ValueError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
+            # ValueError is what the libraries do not wrap, such as a name of a host that cannot be one.
             raise _translate(error, job.url) from error
+        return Answer(response, parse_head(_guarded(response).lines))
 
     def _find_template(
         self, bare: str, first: str, user: str | None, password: str | None
@@ -140,124 +179,107 @@ class Client:
         template = self._templates.get(key)
         if template is None:
             headers = {"User-Agent": self._options.user_agent, "Accept-Encoding": "identity", "Accept": "*/*"}
-            headers |= {
-                name: value
-                for name, value in self._options.headers.items()
-                if origin == home or name.lower() not in _SENSITIVE_HEADERS
-            }
+            headers |= select_headers(self._options, bare, first)
             request = requests.Request("GET", bare, headers=headers)
             if user is not None:
                 request.auth = requests.auth.HTTPBasicAuth(unquote(user), unquote(password or ""))
             template = self._templates[key] = request.prepare()
         return template
 
-    def _find_proxy(self, url: str) -> str | None:
-        scheme, host, _ = origin_of(url)
-        proxy = self._options.proxies.get(scheme)
-        for entry in self._options.no_proxy.split(","):
-            domain = entry.strip().lower().lstrip(".")
-            if domain == "*" or (domain and (host == domain or host.endswith("." + domain))):
-                return None
-        return proxy
-
     def _find_certificate(self) -> str | tuple[str, str] | None:
         certificate, key = self._options.client_certificate, self._options.client_key
         return certificate if certificate is None or key is None else (certificate, key)
 
-    def iter_body(self, response: requests.Response, job: Job[Any], offset: int = 0) -> Iterator[bytes]:
+    def iter_body(self, answer: Answer, job: Job[Any], offset: int = 0) -> Generator[bytes, None, None]:
         """Yield the body as it comes, counted, timed and compared with the length that was announced.
 
         Args:
-            response: The answer.
+            answer: Whose body; its connection is closed unless all of it was read.
             job: What is wanted; the limit is its own.
             offset: Bytes of the body that were there already.
         """
-        expected = _find_length(response)
+        response = answer.response
+        expected = _find_length(answer.head)
         limit = None if job.limit_bytes is None else job.limit_bytes - offset
-        if limit is not None and expected is not None and expected > limit:
-            raise TooLargeError(job.url, limit)
         received = 0
-        pace = _Pace(self._limits)
         try:
+            if limit is not None and expected is not None and expected > limit:
+                raise TooLargeError(job.url, job.limit_bytes or 0)
+            if expected is not None and expected > MAX_LENGTH:
+                expected = None
             for chunk in _iter_raw(response):
                 received += len(chunk)
                 if limit is not None and received > limit:
-                    raise TooLargeError(job.url, limit)
-                pace.check(received, job.url)
+                    raise TooLargeError(job.url, job.limit_bytes or 0)
                 yield chunk
-        except urllib3.exceptions.HTTPError as error:
+        except MalformedHeadError as error:
+            raise MalformedAnswerError(str(error), job.url) from error
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
             raise _translate(error, job.url) from error
         finally:
+            response.close()
             with self._lock:
                 self._statistics.received_bytes += received
         if expected is not None and received < expected:
             raise TruncatedBodyError(f"{received} of {expected} bytes", job.url)
 
 
-class _Pace:
-    """Refuses a body that comes too slowly for too long."""
+class _Adapter(requests.adapters.HTTPAdapter):
+    """The library's way to connections, with those that are guarded."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._since_s = time.monotonic()
-        self._received = 0
+    def __init__(self, pools: Mapping[str, type[urllib3.HTTPConnectionPool]], connections: int) -> None:
+        self._guarded_pools = dict(pools)
+        super().__init__(pool_maxsize=connections, max_retries=0)
+        self.poolmanager.pool_classes_by_scheme = self._guarded_pools
 
-    def check(self, received: int, url: str) -> None:
-        limits = self._limits
-        now_s = time.monotonic()
-        elapsed_s = now_s - self._since_s
-        if elapsed_s < limits.low_speed_time_s:
-            return
-        if received - self._received < limits.low_speed_bytes_per_s * elapsed_s:
-            raise FetchTimeoutError(
-                f"less than {limits.low_speed_bytes_per_s} bytes a second for {elapsed_s:.0f} s", url
-            )
-        self._since_s, self._received = now_s, received
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:  # noqa: ANN401 - as the library has it
+        """Return what connects by way of a proxy."""
+        manager = super().proxy_manager_for(proxy, **options)
+        if proxy.lower().startswith("http"):
+            manager.pool_classes_by_scheme = self._guarded_pools
+        return manager
+
+
+def _guarded(response: requests.Response) -> GuardedResponse:
+    found = response.raw._original_response  # noqa: SLF001 - the libraries have no other way to it
+    return cast("GuardedResponse", found)
 
 
 def _iter_raw(response: requests.Response) -> Iterator[bytes]:
     raw = response.raw
-    # read1 returns what there is; only old versions of urllib3 lack it, and there a drip goes unnoticed.
+    guarded = _guarded(response)
+    wire = guarded.wire
+    if guarded.chunked:
+        yield from guarded.iter_chunks(_READ_BYTES)
+        guarded.close()
+        raw.release_conn()
+        return
+    # read1 returns what there is; only old versions of urllib3 lack it, and there a slow body comes late.
     read = getattr(raw, "read1", raw.read)
     while chunk := cast("bytes", read(_READ_BYTES, decode_content=False)):
+        wire.count(len(chunk))
         yield chunk
 
 
-def _find_length(response: requests.Response) -> int | None:
-    text = response.headers.get("content-length", "")
-    if not (text.isascii() and text.isdigit()) or "transfer-encoding" in response.headers:
+def _find_length(head: Head) -> int | None:
+    if head.get("transfer-encoding") is not None:
         return None
-    return int(text)
-
-
-def _follow(url: str, target: str, job: Job[Any]) -> str:
-    """Return where a redirect leads; user name and password stay with the server they were given for."""
-    bare, _, _ = split_credentials(url)
-    joined = urljoin(bare, target)
-    try:
-        check_url(joined)
-    except InvalidURLError as error:
-        raise RedirectError(f"refused to follow a redirect: {error}", job.url) from error
-    if bare.startswith("https:") and not joined.startswith("https:"):
-        raise RedirectError(f"refused to follow a redirect from https to {joined}", job.url)
-    if origin_of(joined) == origin_of(bare) and bare != url:
-        authority = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
-        scheme, separator, rest = joined.partition("://")
-        return f"{scheme}{separator}{authority}@{rest}"
-    return joined
+    return parse_length(head.get("content-length"))
 
 
 def _translate(error: Exception, url: str) -> TransferError:
     """Return our error for one of `requests` or urllib3."""
     root = _find_root(error)
     message = f"{type(root).__name__}: {root}"
+    if isinstance(root, MalformedHeadError):
+        return MalformedAnswerError(str(root), url)
     if isinstance(root, http.client.IncompleteRead):
         return TruncatedBodyError(repr(root), url)
-    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
+    if isinstance(error, TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError):
         return FetchTimeoutError(message, url)
     if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
         return TLSError(message, url)
-    if isinstance(error, requests.ConnectionError | urllib3.exceptions.ProtocolError):
+    if isinstance(error, _CONNECTION_ERRORS):
         return ConnectFailedError(message, url)
     return TransferError(message, url)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.http.fetcher import NOT_MODIFIED, OK, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from cfsctl.errors import CfsError
     from cfsctl.http.fetcher import TransferError
@@ -58,6 +58,11 @@ class Document:
     def accepts(self, status: int) -> bool:
         """Return whether an answer with this status is one; 304 only answers a condition."""
         return status == OK or (status == NOT_MODIFIED and self._is_conditional)
+
+    def answer(self, status: int, fields: Iterable[tuple[str, str]]) -> None:
+        """Keep the status of the answer, and its header fields with their names in small letters."""
+        self.status = status
+        self.answered = dict(fields)
 
     def make_sink(self) -> Collector:
         """Return a sink that keeps the body."""

@@ -113,6 +113,10 @@ class RedirectError(TransferError):
     """Too many redirects, or one to where we do not go."""
 
 
+class MalformedAnswerError(TransferError):
+    """An answer that is not HTTP, or so large or contradictory in its head that it is not read on."""
+
+
 class TLSError(TransferError):
     """A server that could not prove who it is."""
 
@@ -133,8 +137,12 @@ class Limits:
 
     Attributes:
         connect_timeout_s: Time to a connection, TLS included.
-        stall_timeout_s: Time in which at least one byte must come.
-        low_speed_bytes_per_s: A transfer that stays below this for `low_speed_time_s` has failed.
+        stall_timeout_s: Time in which the head of an answer must be whole, and then at least one byte of the
+            body must come. What belongs to no body, such as interim answers, chunk extensions and trailers,
+            does not count.
+        answer_timeout_s: Time from a request to the first byte of the body, with all redirects.
+        exchange_timeout_s: Time for a whole exchange; a large body may be gone on with after it.
+        low_speed_bytes_per_s: A body that stays below this for `low_speed_time_s` has failed.
         low_speed_time_s: See above; whole seconds.
         redirects: Redirects followed for one request.
         connections: Connections to begin with.
@@ -151,6 +159,8 @@ class Limits:
 
     connect_timeout_s: float = 30.0
     stall_timeout_s: float = 30.0
+    answer_timeout_s: float = 90.0
+    exchange_timeout_s: float = 24 * 3600.0
     low_speed_bytes_per_s: int = 1000
     low_speed_time_s: float = 30.0
     redirects: int = 10

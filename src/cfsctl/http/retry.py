@@ -85,7 +85,7 @@ def parse_retry_after(
 
     try:
         return max(0.0, (parsedate_to_datetime(text) - now()).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

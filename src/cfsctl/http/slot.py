@@ -6,31 +6,40 @@ small object are counted here: the URL is set, the body is appended to a list, a
 
 from __future__ import annotations
 
-import errno
 import math
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+import time
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pycurl
 
 from cfsctl.errors import CfsError
-from cfsctl.http.document import Document
+from cfsctl.http.answer import (
+    PARTIAL_CONTENT,
+    check_rest,
+    find_redirect,
+    find_status,
+    mark_of,
+    parse_head,
+    status_error,
+)
+from cfsctl.http.attempt import Attempt, Partial, Redirected
+from cfsctl.http.curl_errors import translate
 from cfsctl.http.fetcher import (
     OK,
     ConnectFailedError,
     FetchTimeoutError,
-    HTTPStatusError,
-    RedirectError,
-    ResumeError,
-    TLSError,
+    MalformedAnswerError,
     TooLargeError,
     TransferError,
-    TruncatedBodyError,
 )
+from cfsctl.http.proxies import choose_proxy
+from cfsctl.http.request import select_headers
 from cfsctl.http.retry import doubt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cfsctl.http.document import Document
     from cfsctl.http.fetcher import BodySink, Job, Limits, Options
 
 _RECEIVE_BUFFER_BYTES: Final = 256 << 10
@@ -38,35 +47,11 @@ _RECEIVE_BUFFER_BYTES: Final = 256 << 10
 
 _HTTP_SCHEMES: Final = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 
-# Numbers of libcurl that not every version of pycurl names.
-_E_HTTP2_STREAM: Final = 92
-_E_RANGE: Final = 33
-
-_PARTIAL_CONTENT: Final = 206
-_RANGE_NOT_SATISFIABLE: Final = 416
-
-_ERROR_TYPES: Final[dict[int, type[TransferError]]] = {
-    pycurl.E_UNSUPPORTED_PROTOCOL: RedirectError,
-    pycurl.E_COULDNT_RESOLVE_PROXY: ConnectFailedError,
-    pycurl.E_COULDNT_RESOLVE_HOST: ConnectFailedError,
-    pycurl.E_COULDNT_CONNECT: ConnectFailedError,
-    pycurl.E_HTTP2: ConnectFailedError,
-    pycurl.E_PARTIAL_FILE: TruncatedBodyError,
-    pycurl.E_OPERATION_TIMEDOUT: FetchTimeoutError,
-    pycurl.E_TOO_MANY_REDIRECTS: RedirectError,
-    pycurl.E_GOT_NOTHING: ConnectFailedError,
-    pycurl.E_SEND_ERROR: ConnectFailedError,
-    pycurl.E_RECV_ERROR: ConnectFailedError,
-    _E_HTTP2_STREAM: ConnectFailedError,
-    _E_RANGE: ResumeError,
-}
-"""What libcurl's errors are to us; `TransferError` for those that are not here."""
+_MAX_HEAD_LINES: Final = 5000
+"""Of one answer, interim answers and trailers included; libcurl itself counts since 8.4 only."""
 
 _SIZE_OR_STATUS_CODES: Final = frozenset({pycurl.E_HTTP_RETURNED_ERROR, pycurl.E_FILESIZE_EXCEEDED})
 """What libcurl sees in the header of an answer; the page that comes with an error may be large, too."""
-
-_TLS_CODES: Final = frozenset({35, 51, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91})
-"""CURLE_SSL_* and CURLE_PEER_FAILED_VERIFICATION."""
 
 
 def _set_headers(handle: Any, headers: Mapping[str, str]) -> None:  # noqa: ANN401 - pycurl is untyped
@@ -75,42 +60,36 @@ def _set_headers(handle: Any, headers: Mapping[str, str]) -> None:  # noqa: ANN4
     handle.setopt(pycurl.HTTPHEADER, [f"{name}: {value}" for name, value in headers.items()])
 
 
-class Partial(NamedTuple):
-    """The first part of a body that is too large to be fetched again for nothing.
-
-    Attributes:
-        sink: Has taken it.
-        received: Its size in bytes.
-    """
-
-    sink: BodySink[Any]
-    received: int
-
-
 class Slot:
     """One easy handle and the transfer on it.
 
     Attributes:
         job: What is being transferred; None when the slot is free.
-        attempt: Which attempt this is, from 1.
+        attempt: What was asked for; meaningless when the slot is free.
+        began_s: When it was asked for, before all redirects.
+        lines: Heads of its answer, and trailers.
         offset: Bytes of the body that an earlier attempt has passed on.
         received: Bytes of the body that were passed on, those included, or refused.
         failure: What a sink raised, or what we found wrong, during the transfer.
     """
 
     __slots__ = (
+        "_asked",
         "_ca_file",
         "_chunks",
+        "_is_away",
         "_limit",
         "_limits",
         "_options",
+        "_place",
         "_room",
-        "_scheme",
         "_sink",
         "attempt",
+        "began_s",
         "failure",
         "handle",
         "job",
+        "lines",
         "offset",
         "received",
     )
@@ -120,13 +99,16 @@ class Slot:
         self._limits = limits
         self._options = options
         self._ca_file = ca_file
-        self._scheme = ""
+        self._place = self._asked = ""
+        self._is_away = False
         self._limit: int | None = None
         self._room = 0
         self._chunks: list[bytes] = []
         self._sink: BodySink[Any] | None = None
         self.job: Job[Any] | None = None
-        self.attempt = 0
+        self.attempt: Attempt | None = None
+        self.began_s = 0.0
+        self.lines: list[bytes] = []
         self.offset = 0
         self.received = 0
         self.failure: BaseException | None = None
@@ -138,14 +120,15 @@ class Slot:
         handle.slot = self
         set_option = handle.setopt
         set_option(pycurl.WRITEFUNCTION, self._write)
+        set_option(pycurl.HEADERFUNCTION, self.lines.append)  # cheap; few answers need more
         set_option(pycurl.NOSIGNAL, 1)
         set_option(pycurl.BUFFERSIZE, _RECEIVE_BUFFER_BYTES)
         set_option(pycurl.USERAGENT, options.user_agent)
         _set_headers(handle, options.headers)
         # The body of an error must not reach a sink, and the status cannot be asked for in a callback.
         set_option(pycurl.FAILONERROR, 1)
-        set_option(pycurl.FOLLOWLOCATION, 1)
-        set_option(pycurl.MAXREDIRS, limits.redirects)
+        # Where a redirect may lead, and what goes along, is decided in one place for all transports.
+        set_option(pycurl.FOLLOWLOCATION, 0)
         set_option(pycurl.CONNECTTIMEOUT_MS, max(1, round(limits.connect_timeout_s * 1000)))
         # A stall is the slowest of slow transfers; libcurl has one clock for both.
         low_speed_time_s = min(limits.low_speed_time_s, limits.stall_timeout_s)
@@ -153,16 +136,19 @@ class Slot:
         set_option(pycurl.LOW_SPEED_TIME, max(1, math.ceil(low_speed_time_s)))
         return handle
 
-    def _configure(self, scheme: str) -> None:
-        """Set what depends on the scheme: where redirects may go, the proxy, and TLS."""
-        self._scheme = scheme
+    def _configure(self, place: str) -> None:
+        """Set what depends on the server: the proxy, and TLS.
+
+        Args:
+            place: The URL up to its path.
+        """
         set_option = self.handle.setopt
-        is_secure = scheme == "https"
+        is_secure = place.lower().startswith("https:")
         set_option(pycurl.PROTOCOLS, _HTTP_SCHEMES)
-        set_option(pycurl.REDIR_PROTOCOLS, pycurl.PROTO_HTTPS if is_secure else _HTTP_SCHEMES)
-        # The empty string keeps libcurl from looking at the environment.
-        set_option(pycurl.PROXY, self._options.proxies.get(scheme, ""))
-        set_option(pycurl.NOPROXY, self._options.no_proxy)
+        # Empty strings keep libcurl from looking at the environment.
+        set_option(pycurl.PROXY, choose_proxy(self._options, place) or "")
+        set_option(pycurl.NOPROXY, "")
+        self._place = place
         if self._ca_file is not None:
             set_option(pycurl.CAINFO, self._ca_file)
         if self._options.client_certificate is not None:
@@ -172,13 +158,23 @@ class Slot:
             # Wait for the first connection to say whether it takes many requests at once.
             set_option(pycurl.PIPEWAIT, 1)
 
-    def begin(self, job: Job[Any], attempt: int, partial: Partial | None = None) -> None:
-        """Make the handle ready for a transfer, or for the rest of one."""
-        url = job.url
+    def begin(self, attempt: Attempt) -> None:
+        """Make the handle ready for a transfer, or for the rest of one.
+
+        Raises:
+            InvalidURLError: The configured proxy is none.
+        """
+        job = attempt.job
+        url = self._asked = attempt.url or job.url
         handle = self.handle
-        scheme = url[: url.index(":")].lower()
-        if scheme != self._scheme:
-            self._configure(scheme)
+        end = url.find("/", 9)
+        place = url if end < 0 else url[:end]
+        if place != self._place:
+            self._configure(place)
+        is_away = attempt.url is not None
+        if is_away or self._is_away:
+            self._is_away = is_away
+            _set_headers(handle, select_headers(self._options, url, job.url))
         handle.setopt(pycurl.URL, url)
         limit = job.limit_bytes
         if limit != self._limit:
@@ -187,11 +183,13 @@ class Slot:
         self._room = self._limits.hold_bytes if limit is None else min(limit, self._limits.hold_bytes)
         self.job = job
         self.attempt = attempt
+        self.began_s = time.monotonic() if attempt.began_s is None else attempt.began_s
         self.received = 0
-        if partial is not None:
-            self._sink, self.received = partial
+        if attempt.partial is not None:
+            self._sink, self.received, _ = attempt.partial
             self.offset = self.received
-            handle.setopt(pycurl.RESUME_FROM_LARGE, self.offset)
+            # RESUME_FROM would have libcurl look for the rest in redirects, too.
+            handle.setopt(pycurl.RANGE, f"{self.offset}-")
 
     def break_off(self) -> Partial | None:
         """Return what has arrived of a large body, for the next attempt to go on from; the sink is its own.
@@ -199,16 +197,34 @@ class Slot:
         Raises:
             OSError: The sink cannot keep it.
         """
-        sink = self._sink
-        if sink is None or self.failure is not None:
+        if self._sink is None or self.failure is not None:
             return None
         if self._chunks:
             try:
-                sink.write(self._take_held())
+                self._check_answer()
+                self._sink.write(self._take_held())
             except CfsError:
                 return None
-        self._sink = None
-        return Partial(sink, self.received)
+        return self.keep()
+
+    def keep(self) -> Partial | None:
+        """Return what had arrived of a body before this answer, or in pieces that were passed on."""
+        sink, self._sink = self._sink, None
+        if sink is None:
+            return None
+        before = cast("Attempt", self.attempt).partial
+        return Partial(sink, self.received, before.mark if before else mark_of(parse_head(self.lines)))
+
+    def find_delay(self, now_s: float) -> TransferError | None:
+        """Return what to end the transfer with if it has taken, or brought along, too much."""
+        limits, elapsed_s = self._limits, now_s - self.began_s
+        url = cast("Job[Any]", self.job).url
+        if len(self.lines) > _MAX_HEAD_LINES:
+            return MalformedAnswerError("the head of the answer is too large", url)
+        is_body_there = self._chunks or self.received > self.offset
+        if elapsed_s > (limits.exchange_timeout_s if is_body_there else limits.answer_timeout_s):
+            return FetchTimeoutError(f"not complete after {elapsed_s:.0f} s", url)
+        return None
 
     def _write(self, chunk: bytes) -> int | None:
         """Take bytes from libcurl; returning 0 makes it stop."""
@@ -226,6 +242,8 @@ class Slot:
     def _stream(self) -> None:
         """Pass on what is held of a body that is too large to be held as a whole."""
         job, limit = cast("Job[Any]", self.job), self._limit
+        if self.received == self.offset:
+            self._check_answer()
         data = self._take_held()
         if limit is not None and self.received > limit:
             raise TooLargeError(job.url, limit)
@@ -235,6 +253,16 @@ class Slot:
         hold = self._limits.hold_bytes
         self._room = hold if limit is None else min(limit - self.received, hold)
 
+    def _check_answer(self) -> None:
+        """Check, before anything is passed on, that what arrives is what was asked for.
+
+        Raises:
+            TransferError: It is something else, or a `Redirected`.
+        """
+        error = self._find_status_error(find_status(self.lines))
+        if error is not None:
+            raise error
+
     def _take_held(self) -> bytes:
         chunks = self._chunks
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -243,18 +271,24 @@ class Slot:
         return data
 
     def _accepts(self, status: int) -> bool:
-        return status == (_PARTIAL_CONTENT if self.offset else OK)
+        return status == (PARTIAL_CONTENT if self.offset else OK)
 
-    def _find_status_error(self) -> TransferError | None:
-        status: int = self.handle.getinfo(pycurl.RESPONSE_CODE)
-        if self._accepts(status):
+    def _find_status_error(self, status: int) -> TransferError | None:
+        url = cast("Job[Any]", self.job).url
+        if self._accepts(status) and not self.offset:
             return None
-        if self.offset and status in {OK, _RANGE_NOT_SATISFIABLE}:
-            return ResumeError("the server does not send the rest", cast("Job[Any]", self.job).url)
-        # Older pycurl does not pass on what the server asks for; then our own waits have to do.
-        option: int | None = getattr(pycurl, "RETRY_AFTER", None)
-        retry_after_s: int = 0 if option is None else self.handle.getinfo(option)
-        return HTTPStatusError(cast("Job[Any]", self.job).url, status, float(retry_after_s) or None)
+        head = parse_head(self.lines)
+        try:
+            target = find_redirect(head, self._asked, url)
+            if target is not None:
+                return Redirected(target, url)
+            if self.offset:
+                partial = cast("Attempt", self.attempt).partial
+                check_rest(head, self.offset, partial.mark if partial else None, url)
+                return None
+        except TransferError as error:
+            return error
+        return status_error(head, url)
 
     def complete(self) -> Any:  # noqa: ANN401 - whatever the job's sink returns
         """Return what the sink makes of the whole body.
@@ -262,9 +296,14 @@ class Slot:
         Raises:
             ResumeError: It refuses a body that has come in two pieces.
         """
-        error = self._find_status_error()
-        if error is not None:
-            raise error
+        if self.received == self.offset:
+            error = self._find_status_error(self.handle.getinfo(pycurl.RESPONSE_CODE))
+            if error is not None:
+                raise error
+            # libcurl takes a connection that ends in the head for the end of the head.
+            if b"\r\n" not in self.lines and b"\n" not in self.lines:
+                url = cast("Job[Any]", self.job).url
+                raise ConnectFailedError("the connection ended in the head of the answer", url)
         sink = self._sink
         if sink is None:
             sink = self._sink = cast("Job[Any]", self.job).make_sink()
@@ -291,11 +330,9 @@ class Slot:
             is_refused = isinstance(failure, CfsError) and not isinstance(failure, TransferError)
             return doubt(cast("CfsError", failure), url) if self.offset and is_refused else failure
         if code in _SIZE_OR_STATUS_CODES:
-            return self._find_status_error() or TooLargeError(url, self._limit or 0)
-        if code in _TLS_CODES:
-            was_reset = self.handle.getinfo(pycurl.OS_ERRNO) == errno.ECONNRESET
-            return (ConnectFailedError if was_reset else TLSError)(message, url)
-        return _ERROR_TYPES.get(code, TransferError)(f"{message} (libcurl error {code})", url)
+            error = self._find_status_error(self.handle.getinfo(pycurl.RESPONSE_CODE))
+            return error or TooLargeError(url, self._limit or 0)
+        return translate(self.handle, code, message, url)
 
     def release(self) -> None:
         """Forget the transfer; whatever its sink holds is given up."""
@@ -303,63 +340,41 @@ class Slot:
         if sink is not None:
             sink.abort()
         self._chunks.clear()
+        self.lines.clear()
         self.failure = None
-        self.job = None
+        self.job = self.attempt = None
         if self.offset:
             self.offset = 0
-            self.handle.setopt(pycurl.RESUME_FROM_LARGE, 0)
+            self.handle.unsetopt(pycurl.RANGE)
 
 
 class DocumentSlot(Slot):
     """A slot whose jobs are documents: it sends their headers and keeps those of the answer."""
 
-    __slots__ = ("_document", "_status")
+    __slots__ = ()
 
     def __init__(self, limits: Limits, options: Options, ca_file: str | None) -> None:
-        """Make a handle that also reports headers."""
-        self._document: Document | None = None
+        """Make a handle that also takes the pages of errors: not to would cost the connection."""
         super().__init__(limits, options, ca_file)
-        self._status = 0
-        self.handle.setopt(pycurl.HEADERFUNCTION, self._take_header)
-        self.handle.setopt(pycurl.FAILONERROR, 0)  # would cost the connection
+        self.handle.setopt(pycurl.FAILONERROR, 0)
 
-    def begin(self, job: Job[Any], attempt: int, partial: Partial | None = None) -> None:
+    def begin(self, attempt: Attempt) -> None:
         """Make the handle ready for a document."""
-        assert partial is None
-        super().begin(job, attempt)
-        assert isinstance(job, Document)
-        self._document = job
-        _set_headers(self.handle, {**self._options.headers, **job.headers})
+        super().begin(attempt)
+        chosen = select_headers(self._options, self._asked, attempt.job.url)
+        _set_headers(self.handle, {**chosen, **cast("Document", attempt.job).headers})
 
     def break_off(self) -> Partial | None:
         """Return None: documents may change from one moment to the next, so they come whole."""
         return None
 
-    def _take_header(self, line: bytes) -> None:
-        document = self._document
-        if document is None:
-            return
-        text = line.decode("latin-1")
-        name, colon, value = text.partition(":")
-        if text.startswith("HTTP/"):
-            document.answered.clear()  # those before came with a redirect
-            status = text.split(" ", 2)[1:2]
-            self._status = int(status[0]) if status and status[0].isdecimal() else 0
-        elif colon:
-            document.answered[name.strip().lower()] = value.strip()
-
-    def _stream(self) -> None:
-        if self._accepts(self._status):
-            super()._stream()
-            return
-        self._take_held()
-        self._room = self._limits.hold_bytes
-        if self.received > self._limits.hold_bytes:
-            raise HTTPStatusError(cast("Document", self._document).url, self._status)
+    def complete(self) -> Any:  # noqa: ANN401 - whatever the job's sink returns
+        """Return what the sink makes of the whole body, and note the head of the answer."""
+        document = cast("Document", self.job)
+        head = parse_head(self.lines)
+        body = super().complete()
+        document.answer(head.status, head.fields)
+        return body
 
     def _accepts(self, status: int) -> bool:
-        document = self._document
-        if document is None or not document.accepts(status):
-            return False
-        document.status = status
-        return True
+        return cast("Document", self.job).accepts(status)

@@ -10,6 +10,7 @@ thread that runs the transfer, which also decides what is asked for:
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -24,8 +25,9 @@ from cfsctl.http.retry import Backlog, compute_pause, doubt, find_other, may_res
 from cfsctl.http.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
+    from cfsctl.http.answer import Mark
     from cfsctl.http.fetcher import BodySink, Job, Limits, Options, Response
 
 T = TypeVar("T")
@@ -45,16 +47,18 @@ class _Attempt:
         number: Which attempt this is, from 1.
         offset: Bytes of the body that an earlier attempt has brought.
         received: Bytes that the sink has taken, those included.
+        mark: What was said about the body when it began.
         sink: Where its body goes, once it has begun to stream; only the calling thread looks at it.
     """
 
-    __slots__ = ("job", "number", "offset", "received", "sink")
+    __slots__ = ("job", "mark", "number", "offset", "received", "sink")
 
     def __init__(self, job: Job[Any], number: int) -> None:
         self.job = job
         self.number = number
         self.offset = self.received = 0
         self.sink: BodySink[Any] | None = None
+        self.mark: Mark | None = None
 
     def again(self, *, resumes: bool) -> _Attempt:
         """Return the next attempt, which takes over what there is if it resumes this one."""
@@ -62,6 +66,7 @@ class _Attempt:
         if resumes and self.sink is not None:
             following.offset = following.received = self.received
             following.sink, self.sink = self.sink, None
+            following.mark = self.mark
         return following
 
 
@@ -207,8 +212,11 @@ class _Run:
         job = attempt.job
         held: list[bytes] = []
         size = 0
-        with self._client.open(job, attempt.offset) as response:
-            for chunk in self._client.iter_body(response, job, attempt.offset):
+        answer = self._client.open(job, attempt.offset, attempt.mark)
+        if attempt.mark is None:
+            attempt.mark = answer.mark
+        with contextlib.closing(self._client.iter_body(answer, job, attempt.offset)) as chunks:
+            for chunk in chunks:
                 if self._stopped.is_set():
                     return
                 held.append(chunk)
@@ -232,6 +240,14 @@ def _abort(attempt: _Attempt) -> None:
     sink, attempt.sink = attempt.sink, None
     if sink is not None:
         sink.abort()
+
+
+def _join(chunks: Iterable[bytes]) -> bytes:
+    """Return all chunks as one; they may be many and tiny, so that none is kept."""
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+    return bytes(body)
 
 
 class RequestsFetcher:
@@ -258,8 +274,8 @@ class RequestsFetcher:
         while True:
             attempt += 1
             try:
-                with client.open(document) as response:
-                    return document.to_response(b"".join(client.iter_body(response, document)))
+                chunks = client.iter_body(client.open(document), document)
+                return document.to_response(_join(chunks))
             except TransferError as error:
                 pause_s = compute_pause(error, attempt, self._limits)
                 if pause_s is None:

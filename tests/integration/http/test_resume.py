@@ -33,7 +33,9 @@ def start_of(server: FaultyServer, number: int = -1) -> int:
     return int(text[6:-1])
 
 
-def rest(server: FaultyServer, shift: int = 0, until: int | None = None) -> Reaction:
+def rest(
+    server: FaultyServer, shift: int = 0, until: int | None = None, fields: dict[str, str] | None = None
+) -> Reaction:
     """Answer with what is asked for, or pretend to; hang up early if told so."""
 
     def react(exchange: Exchange) -> bool:
@@ -44,12 +46,38 @@ def rest(server: FaultyServer, shift: int = 0, until: int | None = None) -> Reac
             {
                 "Content-Length": str(len(BODY) - start),
                 "Content-Range": f"bytes {start}-{last}/{len(BODY)}",
+                **(fields or {}),
             },
         )
         exchange.send(BODY[start:until])
         return until is None
 
     return react
+
+
+def ranged(server: FaultyServer, content_range: str, **fields: str) -> Reaction:
+    """Answer with the rest, and say something else about it; {start} and {last} stand for what it is."""
+
+    def react(exchange: Exchange) -> bool:
+        start = start_of(server)
+        text = content_range.format(start=start, last=len(BODY) - 1, size=len(BODY))
+        named = {name.replace("_", "-"): value for name, value in fields.items()}
+        head = {"Content-Length": str(len(BODY) - start), "Content-Range": text, **named}
+        exchange.send_head(206, head)
+        exchange.send(BODY[start:])
+        return True
+
+    return react
+
+
+MARKED = {"ETag": '"one"', "Last-Modified": "Thu, 01 Jan 1970 00:00:00 GMT"}
+
+
+def broken(exchange: Exchange) -> bool:
+    """Send the first half of the body, and say what makes it known again."""
+    exchange.send_head(200, {"Content-Length": str(len(BODY)), **MARKED})
+    exchange.send(BODY[:HALF])
+    return False
 
 
 def test_the_rest_is_asked_for(fetcher: Fetcher, server: FaultyServer) -> None:
@@ -80,16 +108,64 @@ ANEW: dict[str, Callable[[FaultyServer], Reaction]] = {
     "another part": lambda server: rest(server, shift=7),
     "part without a range": lambda _: respond(BODY[HALF:], 206),
     "no such part": lambda _: respond(b"", 416),
+    "no such part, with a page": lambda _: respond(b"p" * 5000, 416, Content_Range=f"bytes */{len(BODY)}"),
+    "several parts": lambda server: rest(
+        server, fields={"Content-Range": "", "Content-Type": "multipart/byteranges; boundary=x"}
+    ),
+    "another unit": lambda server: ranged(server, "lines {start}-{last}/{size}"),
+    "not a range": lambda server: ranged(server, "bytes {start}-x/{size}"),
+    "a range of huge numbers": lambda server: ranged(server, "bytes {start}-" + "9" * 5000 + "/*"),
+    "a range backwards": lambda server: ranged(server, "bytes {start}-1/{size}"),
+    "more than there is": lambda server: ranged(server, "bytes {start}-{last}/300"),
+    "less than the rest": lambda server: ranged(server, "bytes {start}-220000/{size}"),
+    "another size": lambda server: ranged(server, "bytes {start}-251000/251001", Content_Length="51001"),
+    "another tag": lambda server: ranged(server, "bytes {start}-{last}/{size}", ETag='"two"'),
+    "another date": lambda server: ranged(
+        server, "bytes {start}-{last}/{size}", Last_Modified="Fri, 02 Jan 1970 00:00:00 GMT"
+    ),
 }
 
 
 @pytest.mark.parametrize("answer", ANEW)
 def test_it_begins_anew(answer: str, fetcher: Fetcher, server: FaultyServer) -> None:
-    job = Body(server.on("/x", BROKEN, ANEW[answer](server), respond(BODY)))
+    job = Body(server.on("/x", broken, ANEW[answer](server), respond(BODY)))
     assert transfer(fetcher, [job]) == {job.url: BODY}
     assert start_of(server, 1) > 0
     assert start_of(server, 2) == 0
     assert (len(job.chunks), job.aborted) == (2, 1)
+
+
+SAME: dict[str, Callable[[FaultyServer], Reaction]] = {
+    "the same marks": lambda server: rest(server, fields=MARKED),
+    "no marks": rest,
+    "a size that is not known": lambda server: ranged(server, "bytes {start}-{last}/*"),
+    "by way of a redirect": lambda _: respond(b"p" * 5000, 302, Location="/x"),
+}
+
+
+@pytest.mark.parametrize("answer", SAME)
+def test_it_goes_on(answer: str, fetcher: Fetcher, server: FaultyServer) -> None:
+    job = Body(server.on("/x", broken, SAME[answer](server), rest(server)))
+    assert transfer(fetcher, [job]) == {job.url: BODY}
+    assert (len(job.chunks), job.aborted) == (1, 0)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 500])
+def test_an_error_in_place_of_the_rest_is_delivered_to_nobody(
+    status: int, fetcher: Fetcher, server: FaultyServer
+) -> None:
+    job = Body(server.on("/x", broken, respond(b"p" * 5000, status)))
+    with pytest.raises(FetchError, match=f"HTTP status {status}"):
+        transfer(fetcher, [job])
+    assert sum(map(sum, job.chunks)) <= HALF
+    assert job.aborted == len(job.chunks)
+
+
+def test_a_whole_body_that_breaks_off_too_is_not_taken_for_the_rest(
+    fetcher: Fetcher, server: FaultyServer
+) -> None:
+    job = Body(server.on("/x", broken, announce(len(BODY), BODY[:900]), respond(BODY)))
+    assert transfer(fetcher, [job]) == {job.url: BODY}
 
 
 def refuse_wrong(data: bytes) -> None:

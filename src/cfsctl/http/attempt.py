@@ -1,0 +1,58 @@
+"""What is asked for on one libcurl handle, and the answer that leads elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cfsctl.http.fetcher import TransferError
+
+if TYPE_CHECKING:
+    from cfsctl.http.answer import Mark
+    from cfsctl.http.fetcher import BodySink, Job
+
+
+class Partial(NamedTuple):
+    """The first part of a body that is too large to be fetched again for nothing.
+
+    Attributes:
+        sink: Has taken it.
+        received: Its size in bytes.
+        mark: What was said about the body, to tell whether the rest belongs to it.
+    """
+
+    sink: BodySink[Any]
+    received: int
+    mark: Mark
+
+
+class Attempt(NamedTuple):
+    """What is to be asked for.
+
+    Attributes:
+        job: What is wanted.
+        number: Which attempt this is, from 1.
+        partial: What there is of it.
+        url: Where redirects have led; None is the job's own.
+        redirects: How many they were.
+        began_s: When the first request of the attempt was sent, if this is not it.
+    """
+
+    job: Job[Any]
+    number: int = 1
+    partial: Partial | None = None
+    url: str | None = None
+    redirects: int = 0
+    began_s: float | None = None
+
+
+class Redirected(TransferError):  # noqa: N818 - an answer, which is no error
+    """An answer that sends elsewhere.
+
+    Attributes:
+        target: URL to ask for.
+    """
+
+    def __init__(self, target: str, url: str) -> None:
+        """Keep the target."""
+        super().__init__("the server sends elsewhere", url)
+        self.target = target
