@@ -7,11 +7,26 @@ commit as a whole. A caller may pass stricter ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from cfsctl.errors import LimitError
 from cfsctl.limits import MAX_DEPTH, MAX_ENTRIES, MAX_METADATA_TOTAL_BYTES
 
-__all__ = ["MAX_DEPTH", "MAX_ENTRIES", "MAX_METADATA_TOTAL_BYTES", "LimitError", "PlanLimits"]
+MAX_SHARED_COST: Final = 1_000_000
+"""What a tree may come to however few dirtrees it is made of: entries, a directory counted as 8."""
+
+MAX_SHARING: Final = 16
+"""How many times its dirtrees a larger tree may come to."""
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_ENTRIES",
+    "MAX_METADATA_TOTAL_BYTES",
+    "MAX_SHARED_COST",
+    "MAX_SHARING",
+    "LimitError",
+    "PlanLimits",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +37,12 @@ class PlanLimits:
         max_entries: Entries of the whole tree, each occurrence of a shared subtree counted.
         max_depth: Nested directories below the root.
         max_metadata_bytes: Bytes of all metadata objects together.
+        max_shared_cost: What the tree may come to by repeating dirtrees, see `MAX_SHARED_COST`.
+        max_sharing: How many times its dirtrees it may come to beyond that.
     """
 
     max_entries: int = MAX_ENTRIES
     max_depth: int = MAX_DEPTH
     max_metadata_bytes: int = MAX_METADATA_TOTAL_BYTES
+    max_shared_cost: int = MAX_SHARED_COST
+    max_sharing: int = MAX_SHARING
