@@ -47,5 +47,8 @@ MAX_IMAGE_BYTES: Final = 1 << 30
 MAX_COMMIT_STREAM_BYTES: Final = 1 << 30
 """Bytes of a commit stream without large contents, which a reader holds in memory."""
 
-MAX_METADATA_TOTAL_BYTES: Final = 1 << 30
-"""Bytes of the metadata objects of one commit together, which are held in memory."""
+MAX_METADATA_TOTAL_BYTES: Final = 192 << 20
+"""Bytes of the metadata objects of one commit together, which are held in memory: two million entries."""
+
+MAX_REF_NAME_BYTES: Final = 4096
+"""Bytes of the name of a ref in another repository: a path, so no longer than PATH_MAX."""

@@ -350,7 +350,7 @@ def write_commit_stream(
     if commit not in objects:
         raise ValueError(f"commit {commit.hex()} is not among its objects")
     checksums = sorted(objects)
-    with SplitstreamWriter(sink, algorithm, content_type) as writer:
+    with SplitstreamWriter(sink, algorithm, content_type, is_held=True) as writer:
         numbers = [
             NO_OBJECT if (object_id := objects[checksum][1]) is None else writer.add_object_ref(object_id)
             for checksum in checksums

@@ -17,7 +17,6 @@ from cfsctl.errors import DigestMismatchError
 from cfsctl.limits import MAX_DEPTH
 from cfsctl.ostree.file_import import inline_limit
 from cfsctl.ostree.objects import (
-    MAX_METADATA_SIZE,
     Dirmeta,
     OstreeObjectError,
     format_dirmeta,
@@ -163,10 +162,6 @@ class _Maker:
         return self._add(format_dirtree(files, dirs)), self._add(format_dirmeta(meta))
 
     def _add(self, data: bytes) -> Checksum:
-        if len(data) > MAX_METADATA_SIZE:
-            raise OstreeObjectError(
-                f"directory of {len(data)} bytes; expected at most {MAX_METADATA_SIZE}", field="dirtree"
-            )
         checksum = Checksum(hashlib.sha256(data).digest())
         self._objects[checksum] = (data, None)
         return checksum

@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Final, cast
 from cfsctl import gvariant
 from cfsctl.digest import Checksum
 from cfsctl.errors import FormatError
-from cfsctl.ostree.objects import CHECKSUM_SIZE, MAX_METADATA_SIZE
+from cfsctl.limits import MAX_REF_NAME_BYTES
+from cfsctl.ostree.objects import CHECKSUM_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cfsctl.gvariant import Value, Variant
 
-MAX_SUMMARY_SIZE: Final = MAX_METADATA_SIZE
-"""Bytes of a summary."""
+MAX_SUMMARY_SIZE: Final = 64 << 20
+"""Bytes of a summary; Flathub's has 20 MB."""
 
-MAX_SUMMARY_VALUES: Final = 4_000_000
+MAX_SUMMARY_VALUES: Final = 1_500_000
 """Values in a summary; Flathub's has some fifteen for each of 10,000 refs."""
 
 _TYPE: Final = gvariant.parse_type("(a(s(taya{sv}))a{sv})")
@@ -94,6 +95,11 @@ def _parse_entry(entry: _Entry) -> SummaryRef:
     name, (commit_size, checksum, metadata) = entry
     if not name:
         raise SummaryError("name of a ref: expected at least one character, found none", field="refs")
+    if len(name) > MAX_REF_NAME_BYTES:
+        raise SummaryError(
+            f"name of a ref, '{name[:40]}...': expected at most {MAX_REF_NAME_BYTES} bytes, found more",
+            field="refs",
+        )
     if len(checksum) != CHECKSUM_SIZE:
         raise SummaryError(
             f"ref '{name}': expected a checksum of {CHECKSUM_SIZE} bytes, found {len(checksum)}", field="refs"

@@ -8,7 +8,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, Protocol
 
-from cfsctl.splitstream.format import MAX_WINDOW_BYTES, SplitstreamError, fail
+from cfsctl.splitstream.format import (
+    MAX_WINDOW_BYTES,
+    SplitstreamError,
+    fail,
+    streamed_limit,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,13 +122,15 @@ def iter_unpacked(source: Source, section: Range, name: str) -> Iterator[bytes]:
         name: What the section is called in messages.
 
     Raises:
-        SplitstreamError: Not zstd, damaged, cut short, or a window above 8 MiB; what came before has been
-            delivered by then.
+        SplitstreamError: Not zstd, damaged, cut short, a window above 8 MiB, or far more bytes than
+            such a section unpacks to; what came before has been delivered by then.
     """
     import zstandard  # noqa: PLC0415 - costs more than most commands that never unpack anything
 
     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
     unpacker = decompressor.decompressobj()
+    limit = streamed_limit(section.size_bytes)
+    total = 0
     for feed in _iter_feeds(source, section):
         rest = feed
         while rest:
@@ -135,6 +142,10 @@ def iter_unpacked(source: Source, section: Range, name: str) -> Iterator[bytes]:
                 message = f"splitstream {name}: expected zstd frames, found them damaged: {error}"
                 raise SplitstreamError(message, offset=section.start, field=name) from error
             rest = unpacker.unused_data if unpacker.eof else b""
+            total += len(data)
+            if total > limit:
+                expected = f"at most {limit} bytes in {section.size_bytes} compressed ones"
+                fail(name, expected, "more", section.start)
             if data:
                 yield data
     if not unpacker.eof:

@@ -40,8 +40,8 @@ INFO: Final = struct.Struct("<QQQQQQQQQQ")
 CHUNK: Final = struct.Struct("<q")
 """What each chunk starts with: minus the size of inline data, or the number of an object."""
 
-MAX_REFERENCES_BYTES: Final = 1 << 30
-"""Bytes of one reference array, which a reader holds in memory: 16 million SHA-512 IDs."""
+MAX_REFERENCES_BYTES: Final = 96 << 20
+"""Bytes of one reference array, which a reader holds in memory, three times as much: 1.5 million SHA-512 IDs."""
 
 MAX_NAMED_REFS_BYTES: Final = 1 << 22
 """Bytes of the named references, compressed or not, which a reader holds in memory: 50,000 names of layers;
@@ -54,6 +54,16 @@ small frame can unpack to thousands of millions of chunks."""
 MAX_WINDOW_BYTES: Final = 1 << 23
 """Largest window that a zstd frame may ask memory for. Writers use 2 MiB; RFC 8878 recommends that
 every decoder grants 8 MiB and none needs to grant more."""
+
+FREE_STREAMED_BYTES: Final = 1 << 30
+MAX_EXPANSION: Final = 1000
+"""A compressed section may unpack to that many times its size, and to the former besides. What is kept in
+streams (headers of archives, checksums) shrinks to a fiftieth at best, a crafted frame to a 30,000th."""
+
+FREE_HELD_BYTES: Final = 64 << 20
+MAX_HELD_EXPANSION: Final = 24
+"""The same where all of it is held in memory. The checksums in a commit stream do not shrink, and are a tenth
+of it or more."""
 
 COMPRESSION_LEVEL: Final = 3
 """zstd's default. The ID of a stream depends on it, and on the version of the library."""
@@ -170,6 +180,16 @@ def parse_info(data: bytes | memoryview) -> Info:
         Range(*numbers[place : place + 2]) for place in range(0, 8, 2)
     )
     return Info(stream_refs, object_refs, stream, named_refs, *numbers[8:])
+
+
+def streamed_limit(size_bytes: int) -> int:
+    """Return how many bytes a compressed section of this size may unpack to."""
+    return FREE_STREAMED_BYTES + MAX_EXPANSION * size_bytes
+
+
+def held_limit(size_bytes: int) -> int:
+    """Return the same for what is held in memory as a whole."""
+    return FREE_HELD_BYTES + MAX_HELD_EXPANSION * size_bytes
 
 
 def check_range(section: Range, name: str, file_size: int) -> None:

@@ -8,6 +8,7 @@ error they cause; the kernel's refusal to read them stays an `OSError`.
 
 from __future__ import annotations
 
+import io
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
@@ -25,6 +26,7 @@ from cfsctl.splitstream.format import (
     check_range,
     describe_content_type,
     fail,
+    held_limit,
     parse_header,
     parse_info,
 )
@@ -195,16 +197,18 @@ class SplitstreamReader:
 
         Raises:
             SplitstreamError: As `iter_chunks`; also if there is an object in the stream, if it is larger
-                than `limit_bytes`, or not as large as it claims.
+                than `limit_bytes` or than what its compressed form is likely to hold, or not as large as
+                it claims.
         """
+        limit_bytes = min(limit_bytes, held_limit(self._stream.size_bytes))
         if self.stream_size > limit_bytes:
             fail("stream size", f"at most {limit_bytes} bytes", self.stream_size)
-        pieces = []
+        pieces = io.BytesIO()  # Grows in place; joining a list would hold everything twice.
         for chunk in self.iter_chunks():
             if isinstance(chunk, External):
                 fail("chunk", "inline data only", f"object {chunk.object_id.hex()}")
-            pieces.append(chunk.data)
-        content = b"".join(pieces)
+            pieces.write(chunk.data)
+        content = pieces.getvalue()
         self._check_total(len(content))
         return content
 

@@ -19,6 +19,8 @@ from cfsctl.splitstream.format import (
     MAX_REFERENCES_BYTES,
     fail,
     format_head,
+    held_limit,
+    streamed_limit,
 )
 
 if TYPE_CHECKING:
@@ -43,13 +45,16 @@ class SplitstreamWriter:
         stream_size: Size in bytes of the stream so far, when rebuilt.
     """
 
-    def __init__(self, sink: ObjectSink, algorithm: Algorithm, content_type: int) -> None:
+    def __init__(
+        self, sink: ObjectSink, algorithm: Algorithm, content_type: int, *, is_held: bool = False
+    ) -> None:
         """Begin an empty stream.
 
         Args:
             sink: The repository's objects.
             algorithm: The repository's algorithm.
             content_type: Number of the kind of content, see `ContentType`.
+            is_held: Whether readers hold all of it in memory, and so take less of what is well compressed.
 
         Raises:
             ValueError: The content type does not fit into 64 bits.
@@ -57,7 +62,9 @@ class SplitstreamWriter:
         if not 0 <= content_type < 1 << 64:
             raise ValueError(f"content type: expected a number of 64 bits, found {content_type}")
         self.stream_size = 0
+        self._inline_size = 0
         self._sink = sink
+        self._is_held = is_held
         self._algorithm = algorithm
         self._content_type = content_type
         self._object_refs: dict[ObjectID, int] = {}
@@ -88,6 +95,7 @@ class SplitstreamWriter:
         else:
             self._run.append(data)
         self.stream_size += size
+        self._inline_size += size
 
     def begin_inline(self, size: int) -> None:
         """Announce the size of the whole run of inline data that follows, which then is not kept.
@@ -169,7 +177,8 @@ class SplitstreamWriter:
 
         Raises:
             RuntimeError: Inline data that `begin_inline` announced is missing.
-            SplitstreamError: More references than a reader takes; nothing is stored then.
+            SplitstreamError: More references than a reader takes, or more data that is repeated over and
+                over; nothing is stored then.
             OSError: The splitstream is not in the store then.
         """
         with self:
@@ -185,6 +194,10 @@ class SplitstreamWriter:
                 fail(name, f"at most {MAX_REFERENCES_BYTES} bytes", len(section))
         named_refs = self._compress_names()
         stream = self._frame.spool
+        limit = held_limit(stream.size) if self._is_held else streamed_limit(stream.size)
+        if self._inline_size > limit:
+            expected = f"at most {limit} bytes in {stream.size} compressed ones"
+            fail("stream", expected, self._inline_size)
         sizes = (len(stream_refs), len(object_refs), len(named_refs), stream.size)
         head = format_head(self._algorithm, self._content_type, self.stream_size, sizes)
         writer = self._sink.create()

@@ -10,6 +10,7 @@ from cfsctl.digest import Checksum
 from cfsctl.gvariant.framing import is_minimal
 from cfsctl.ostree.objects._base import (
     CHECKSUM_SIZE,
+    MAX_DIRTREE_SIZE,
     check_range,
     element_ends,
     fail,
@@ -90,8 +91,10 @@ def parse_dirtree(data: bytes | memoryview) -> Dirtree:
         OstreeObjectError: Not in normal form, an identifier that has not 32 bytes, a name that is no
             path component, or a name that occurs twice, be it as file or as directory.
     """
-    data = bytes(data)
     size = len(data)
+    if size > MAX_DIRTREE_SIZE:
+        fail("dirtree", f"at most {MAX_DIRTREE_SIZE} bytes", size)
+    data = bytes(data)
     width = offset_width(size)
     table = size - width
     middle = int.from_bytes(data[table:], "little") if table > 0 else 0
@@ -207,7 +210,10 @@ def format_dirtree(
     if names:
         check_names(names)
     parts = ([_join_entry(*entry) for entry in file_list], [_join_entry(*entry) for entry in dir_list])
-    return join_members([join_elements(part) for part in parts])
+    data = join_members([join_elements(part) for part in parts])
+    if len(data) > MAX_DIRTREE_SIZE:
+        fail("dirtree", f"at most {MAX_DIRTREE_SIZE} bytes", len(data))
+    return data
 
 
 def _join_entry(name: bytes, *checksums: bytes) -> bytes:
