@@ -41,7 +41,7 @@ CHUNK: Final = struct.Struct("<q")
 """What each chunk starts with: minus the size of inline data, or the number of an object."""
 
 MAX_REFERENCES_BYTES: Final = 96 << 20
-"""Bytes of one reference array, which a reader holds in memory, three times as much: 1.5 million SHA-512 IDs."""
+"""Bytes of one reference array: 1.5 million SHA-512 IDs. A reader holds three times as much in memory."""
 
 MAX_NAMED_REFS_BYTES: Final = 1 << 22
 """Bytes of the named references, compressed or not, which a reader holds in memory: 50,000 names of layers;
