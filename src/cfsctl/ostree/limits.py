@@ -12,6 +12,10 @@ from typing import Final
 from cfsctl.errors import LimitError
 from cfsctl.limits import MAX_DEPTH, MAX_ENTRIES, MAX_METADATA_TOTAL_BYTES
 
+MAX_HELD_FILE_BYTES: Final = 512 << 10
+"""Bytes of a file that a pull holds in memory: its header and what is inline of it. An image has room for 256 KiB
+of attributes."""
+
 MAX_SHARED_COST: Final = 1_000_000
 """What a tree may come to however few dirtrees it is made of: entries, a directory counted as 8."""
 
@@ -21,6 +25,7 @@ MAX_SHARING: Final = 16
 __all__ = [
     "MAX_DEPTH",
     "MAX_ENTRIES",
+    "MAX_HELD_FILE_BYTES",
     "MAX_METADATA_TOTAL_BYTES",
     "MAX_SHARED_COST",
     "MAX_SHARING",

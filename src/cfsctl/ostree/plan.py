@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 from cfsctl.errors import ReceivedDigestError
 from cfsctl.ostree.collected import IncompleteError
 from cfsctl.ostree.graph import TreeGraph
-from cfsctl.ostree.limits import LimitError, PlanLimits
+from cfsctl.ostree.limits import MAX_HELD_FILE_BYTES, LimitError, PlanLimits
 from cfsctl.ostree.objects import (
     Commit,
     ObjectKind,
@@ -311,11 +311,19 @@ class PullPlan:
 
         Args:
             files: (checksum, header and whatever content is inline, ID of content that is an object).
+
+        Raises:
+            LimitError: More attributes than an image has room for.
         """
         objects = self._objects
         for checksum, data, object_id in files:
             if self._kinds.get(checksum) is not _FILE or checksum in objects:
                 raise RuntimeError(f"file object {checksum.hex()} was not asked for")
+            if len(data) > MAX_HELD_FILE_BYTES:
+                raise LimitError(
+                    f"file object {checksum.hex()}: expected at most {MAX_HELD_FILE_BYTES} bytes of header and "
+                    f"attributes, found {len(data)}"
+                )
             objects[checksum] = (data, object_id)
             self._files_fetched += 1
 

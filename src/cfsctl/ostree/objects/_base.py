@@ -24,9 +24,8 @@ MAX_METADATA_SIZE: Final = 128 * 1024 * 1024
 MAX_DIRTREE_SIZE: Final = 40 * 1024 * 1024
 """Bytes of a dirtree: half a million entries. Its parsed form takes several times as much memory."""
 
-MAX_FILE_HEADER_SIZE: Final = 1024 * 1024
-"""Bytes of a file header's variant. The length word could ask for 4 GiB; an image has room for 256 KiB of
-attributes."""
+MAX_FILE_HEADER_SIZE: Final = 16 * 1024 * 1024
+"""Bytes of a file header's variant. The length word could ask for 4 GiB."""
 
 MAX_NAME_SIZE: Final = limits.MAX_NAME_BYTES
 MAX_TARGET_SIZE: Final = limits.MAX_TARGET_BYTES
