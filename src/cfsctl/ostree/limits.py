@@ -13,8 +13,8 @@ from cfsctl.errors import LimitError
 from cfsctl.limits import MAX_DEPTH, MAX_ENTRIES, MAX_METADATA_TOTAL_BYTES
 
 MAX_HELD_FILE_BYTES: Final = 512 << 10
-"""Bytes of a file that a pull holds in memory: its header and what is inline of it. An image has room for 256 KiB
-of attributes."""
+"""Bytes of a file that a pull holds in memory: header and inline content. An image has room for attributes of
+256 KiB."""
 
 MAX_SHARED_COST: Final = 1_000_000
 """What a tree may come to however few dirtrees it is made of: entries, a directory counted as 8."""

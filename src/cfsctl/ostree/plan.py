@@ -321,8 +321,8 @@ class PullPlan:
                 raise RuntimeError(f"file object {checksum.hex()} was not asked for")
             if len(data) > MAX_HELD_FILE_BYTES:
                 raise LimitError(
-                    f"file object {checksum.hex()}: expected at most {MAX_HELD_FILE_BYTES} bytes of header and "
-                    f"attributes, found {len(data)}"
+                    f"file object {checksum.hex()}: expected at most {MAX_HELD_FILE_BYTES} bytes of header, "
+                    f"found {len(data)}"
                 )
             objects[checksum] = (data, object_id)
             self._files_fetched += 1
