@@ -1,0 +1,1 @@
+"""Bootable trees: SELinux labels, boot entries, kernel arguments."""
