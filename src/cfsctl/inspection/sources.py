@@ -225,7 +225,7 @@ class CommitSource(Source):
         if algorithm is not self.repository.algorithm:
             raise _mismatch([self])
         stream = open_commit(self.repository, self.checksum)
-        return commit_to_filesystem(stream, self.reading.xattr_names)
+        return commit_to_filesystem(stream, self.reading.xattr_names, note=self.notes.append)
 
 
 class SourceFinder:

@@ -8,6 +8,7 @@ from cfsctl.ostree.images import find_image
 from cfsctl.ostree.pull import pull
 from cfsctl.ostree.refs import open_commit, set_tag, stream_name, tag_ref
 from cfsctl.ostree.stored_source import StoredCommitSource
+from cfsctl.ostree.upstream_made import require_ostree_form
 from cfsctl.progress import silent
 from cfsctl.repository.copying import CopyCounts, ObjectCopier, copy_objects, copy_stream
 
@@ -63,6 +64,7 @@ def copy_commit(
         stream_id, counts = copy_stream(source, target, stream_name(checksum), ref, reporter)
         found = find_image(target, stream)
         return CommitCopy(stream_id, None if found is None else found[0], counts)
+    require_ostree_form(stream)
     counts = CopyCounts()
     _share_contents(source, target, stream, counts, reporter)
     origin = StoredCommitSource(source.path, stream, source.objects)

@@ -32,6 +32,7 @@ from cfsctl.ostree.local_repository import (
 from cfsctl.ostree.objects import ObjectKind, parse_dirtree
 from cfsctl.ostree.refs import open_commit
 from cfsctl.ostree.source import check_ref_name
+from cfsctl.ostree.upstream_made import require_ostree_form
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 
 if TYPE_CHECKING:
@@ -69,13 +70,15 @@ def export_commit(
         InvalidRefError: The branch cannot be one; nothing was written.
         NotAnOstreeRepositoryError: There is none at the path.
         UnsupportedModeError: It has a mode that nothing can be written in.
-        OstreeObjectError: An object that the mode cannot hold; nothing was written.
+        OstreeObjectError: An object that the mode cannot hold, or no program of OSTree can read; nothing was
+            written.
         RepositoryInUseError: It is being pruned, and that does not end.
         FormatError, IntegrityError: What is stored is damaged.
     """
     if reference is not None:
         check_ref_name(reference)
     stream = open_commit(repository, checksum)
+    require_ostree_form(stream)
     target = LocalRepository(path, is_written=True)
     try:
         if target.mode is RepositoryMode.BARE_SPLIT_XATTRS:

@@ -130,7 +130,7 @@ def source_image(
     found = find_image(repository, stream)
     if found and version in {None, found[1]} and xattr_names is XattrNames.STRIPPED:
         return found[0]
-    return _store_beside(repository, stream, version or repository.erofs_versions[0], xattr_names)
+    return _store_beside(repository, stream, version or repository.erofs_versions[0], xattr_names, reporter)
 
 
 def ensure_image(
@@ -150,7 +150,7 @@ def ensure_image(
         image = _replace_image(repository, stream, stored[0] if stored else None, reporter)
         if version in {None, default}:
             return image
-    return _store_beside(repository, stream, version or default, xattr_names)
+    return _store_beside(repository, stream, version or default, xattr_names, reporter)
 
 
 def find_image(repository: Repository, stream: CommitStream) -> tuple[ObjectID, FormatVersion] | None:
@@ -169,12 +169,17 @@ def find_image(repository: Repository, stream: CommitStream) -> tuple[ObjectID, 
 
 
 def _store_beside(
-    repository: Repository, stream: CommitStream, version: FormatVersion, xattr_names: XattrNames
+    repository: Repository,
+    stream: CommitStream,
+    version: FormatVersion,
+    xattr_names: XattrNames,
+    reporter: Reporter,
 ) -> ObjectID:
     """Store an image that the commit's stream does not name."""
     from cfsctl.erofs.writer import build_image  # noqa: PLC0415 - see `store_images`
 
-    image = build_image(commit_to_filesystem(stream, xattr_names), version)
+    tree = commit_to_filesystem(stream, xattr_names, note=lambda text: reporter(Message(text)))
+    image = build_image(tree, version)
     object_id = compute_digest(image, repository.algorithm)
     if repository.images.find(object_id.hex()) is None or not repository.objects.contains(
         object_id, len(image)

@@ -11,6 +11,7 @@ ID, but the header that goes with it only by whoever stored the commit.
 from __future__ import annotations
 
 import hashlib
+import stat
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeAlias
 
@@ -21,20 +22,36 @@ from cfsctl.ostree.objects import (
     Dirtree,
     ObjectKind,
     OstreeObjectError,
-    parse_dirmeta,
     parse_dirtree,
-    parse_zlib_file_header,
+    parse_stored_dirmeta,
+    parse_stored_file_header,
 )
 from cfsctl.tree.bulk import paused_collector
-from cfsctl.tree.model import NO_XATTRS, Directory, ExternalFile, FileSystem, InlineFile, Leaf, Symlink
+from cfsctl.tree.model import (
+    NO_XATTRS,
+    BlockDevice,
+    CharDevice,
+    Directory,
+    ExternalFile,
+    Fifo,
+    FileSystem,
+    InlineFile,
+    Leaf,
+    Socket,
+    Symlink,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.objects import Commit, Dirmeta, FileHeader, Xattrs
 
 DEFAULT_LIMITS: Final = PlanLimits()
+
+UPSTREAM_MADE: Final = (
+    "made by composefs-rs, with names of attributes or devices in a form that OSTree does not have"
+)
 
 MAX_FILE_BYTES: Final = (1 << 63) - 1
 """Largest size that the kernel has for a file; a header has room for twice that."""
@@ -80,6 +97,7 @@ def commit_to_filesystem(
     stream: CommitObjects,
     xattr_names: XattrNames = XattrNames.STRIPPED,
     limits: PlanLimits = DEFAULT_LIMITS,
+    note: Callable[[str], object] = lambda _: None,
 ) -> FileSystem:
     """Return the tree of a commit; `/usr/etc`, whiteouts and labels stay what they are.
 
@@ -87,6 +105,7 @@ def commit_to_filesystem(
         stream: The commit.
         xattr_names: How names of extended attributes are taken over.
         limits: What the tree may ask for.
+        note: Told once if objects are of composefs-rs's making, and no program of OSTree would read them.
 
     Raises:
         CommitStreamError: An object is missing, or of the wrong kind.
@@ -95,7 +114,7 @@ def commit_to_filesystem(
         LimitError: The tree is too large or too deep.
     """
     with paused_collector():
-        return _Builder(stream, xattr_names, limits).build()
+        return _Builder(stream, xattr_names, limits, note).build()
 
 
 _Attributes: TypeAlias = "tuple[int, int, int, int, int, Mapping[bytes, bytes]]"
@@ -105,8 +124,16 @@ _Attributes: TypeAlias = "tuple[int, int, int, int, int, Mapping[bytes, bytes]]"
 class _Builder:
     """Makes one tree."""
 
-    def __init__(self, stream: CommitObjects, xattr_names: XattrNames, limits: PlanLimits) -> None:
+    def __init__(
+        self,
+        stream: CommitObjects,
+        xattr_names: XattrNames,
+        limits: PlanLimits,
+        note: Callable[[str], object],
+    ) -> None:
         self._stream = stream
+        self._note = note
+        self._is_noted = False
         self._limits = limits
         self._name_end = -1 if xattr_names is XattrNames.STRIPPED else None
         self._trees: dict[Checksum, Dirtree] = {}
@@ -169,7 +196,7 @@ class _Builder:
         if meta is None:
             data = self._stream.get_metadata(checksum, ObjectKind.DIRMETA)
             try:
-                meta = self._metas[checksum] = parse_dirmeta(data)
+                meta = self._metas[checksum] = parse_stored_dirmeta(data, self._note_upstream)
             except OstreeObjectError as error:
                 raise error.about(f"dirmeta object {checksum.hex()}") from error
         uid, gid, mode, xattrs = meta
@@ -182,6 +209,11 @@ class _Builder:
             mapping = {name[: self._name_end]: value for name, value in xattrs}
             self._xattrs[xattrs] = mapping
         return mapping
+
+    def _note_upstream(self) -> None:
+        if not self._is_noted:
+            self._is_noted = True
+            self._note(f"commit {self._stream.checksum.hex()}: {UPSTREAM_MADE}")
 
     def _make_leaf(self, checksum: Checksum) -> Leaf:
         found = self._stream.find(checksum)
@@ -199,20 +231,35 @@ class _Builder:
             raise error.about(f"file object {checksum.hex()}") from error
 
     def _parse_leaf(self, checksum: Checksum, data: bytes, object_id: ObjectID | None) -> Leaf:
-        header = parse_zlib_file_header(data)
+        header = parse_stored_file_header(data, self._note_upstream)
         content = data[header.length_bytes :]
         attributes = (header.mode & 0o7777, header.uid, header.gid, 0, 0, self._take_xattrs(header.xattrs))
         if object_id is None:
             _check_inline(checksum, header, content)
             if header.is_symlink:
                 return Symlink(header.target, *attributes)
+            if (kind := stat.S_IFMT(header.mode)) != stat.S_IFREG:
+                return _make_device(kind, attributes)
             return InlineFile(content, *attributes)
-        if content or header.is_symlink:
+        if content or stat.S_IFMT(header.mode) != stat.S_IFREG:
             _refuse_content("none in the stream", "some, and an object")
         if header.size_bytes > MAX_FILE_BYTES:
             _refuse_content(f"at most {MAX_FILE_BYTES} bytes", header.size_bytes)
         self._headers[data[:8], data[16:]] = attributes
         return ExternalFile(object_id, header.size_bytes, *attributes)
+
+
+def _make_device(kind: int, attributes: _Attributes) -> Leaf:
+    """Return what composefs-rs had in an image that it committed; it does not say which device that was."""
+    match kind:
+        case stat.S_IFCHR:
+            return CharDevice(0, *attributes)
+        case stat.S_IFBLK:
+            return BlockDevice(0, *attributes)
+        case stat.S_IFIFO:
+            return Fifo(*attributes)
+        case _:
+            return Socket(*attributes)
 
 
 def _check_inline(checksum: Checksum, header: FileHeader, content: bytes) -> None:

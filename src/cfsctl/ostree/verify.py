@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError
 from cfsctl.ostree.commit_stream import CommitStream
-from cfsctl.ostree.objects import OstreeObjectError, parse_zlib_file_header
+from cfsctl.ostree.objects import OstreeObjectError, parse_stored_file_header
 from cfsctl.ostree.refs import parse_commit_name
 from cfsctl.ostree.to_tree import commit_to_filesystem
 from cfsctl.splitstream.format import ContentType
@@ -64,7 +64,7 @@ def iter_problems(objects: ObjectStore, reader: SplitstreamReader, name: str) ->
 def _check_file(objects: ObjectStore, checksum: Checksum, data: bytes, object_id: ObjectID) -> str:
     """Return what is wrong with a file whose content is an object, or nothing."""
     try:
-        digest = hashlib.sha256(parse_zlib_file_header(data).regular_header)
+        digest = hashlib.sha256(parse_stored_file_header(data, lambda: None).regular_header)
         fd = objects.open(object_id)
         try:
             while chunk := os.read(fd, _READ_BYTES):

@@ -28,4 +28,6 @@ def command(session: Session, source: str, ostree_xattr_names: str) -> None:
         commit = open_source(repository, source)
     if commit.is_partial:
         session.progress(Message(describe_part(commit)))
-    write_bytes(iter_dump(commit_to_filesystem(commit, XattrNames(ostree_xattr_names))))
+    names = XattrNames(ostree_xattr_names)
+    tree = commit_to_filesystem(commit, names, note=lambda text: session.progress(Message(text)))
+    write_bytes(iter_dump(tree))

@@ -50,6 +50,7 @@ from cfsctl.ostree.objects._file import (
     parse_zlib_file_header,
 )
 from cfsctl.ostree.objects._names import Xattrs, check_name, format_xattrs, parse_xattrs
+from cfsctl.ostree.objects._upstream import parse_stored_dirmeta, parse_stored_file_header
 
 __all__ = [
     "CHECKSUM_SIZE",
@@ -82,6 +83,8 @@ __all__ = [
     "parse_dirmeta",
     "parse_dirtree",
     "parse_header_length",
+    "parse_stored_dirmeta",
+    "parse_stored_file_header",
     "parse_xattrs",
     "parse_zlib_file_header",
 ]

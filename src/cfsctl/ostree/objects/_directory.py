@@ -57,12 +57,22 @@ def parse_dirmeta(data: bytes | memoryview) -> Dirmeta:
         OstreeObjectError: Not in normal form, not the mode of a directory, bits outside type and
             07777, or broken extended attributes.
     """
+    uid, gid, mode, xattrs = unpack_dirmeta(data)
+    return Dirmeta(uid, gid, mode, parse_xattrs(xattrs) if xattrs else ())
+
+
+def unpack_dirmeta(data: bytes | memoryview) -> tuple[int, int, int, bytes]:
+    """Return owner, group and mode, which is checked, and extended attributes as they are.
+
+    Raises:
+        OstreeObjectError: Too short, or not the mode of a directory.
+    """
     data = bytes(data)
     if len(data) < 12:
         fail("dirmeta", "at least 12 bytes", len(data))
     uid, gid, mode = _DIRMETA.unpack_from(data)
     _check_directory_mode(mode)
-    return Dirmeta(uid, gid, mode, parse_xattrs(data[12:]) if len(data) > 12 else ())
+    return uid, gid, mode, data[12:]
 
 
 def format_dirmeta(meta: Dirmeta) -> bytes:

@@ -110,8 +110,16 @@ def parse_zlib_file_header(data: bytes | memoryview) -> FileHeader:
     return tuple.__new__(FileHeader, (size, length, *attributes))
 
 
-def _read_tail(tail: bytes) -> _Attributes:
-    """Decode what follows the size in a file header: ``uuuusa(ayay)`` and its offset."""
+def split_header(tail: bytes) -> tuple[int, int, int, int, bytes, bytes, bytes]:
+    """Split what follows the size in a file header: ``uuuusa(ayay)`` and its offset.
+
+    Returns:
+        Owner, group, mode, device number, target, extended attributes as they are, and what a checksum covers
+        of them. None of that is checked.
+
+    Raises:
+        OstreeObjectError: Its members do not fit.
+    """
     variant_size = len(tail) + 8
     width = offset_width(variant_size)
     table = len(tail) - width
@@ -122,16 +130,26 @@ def _read_tail(tail: bytes) -> _Attributes:
         fail("file header", "offsets of the smallest width", f"{width} bytes")
     uid, gid, mode, rdev = _OWNERSHIP.unpack_from(tail)
     target = tail[16 : target_end - 1]
-    _check_file(mode, rdev, target)
-    xattrs = parse_xattrs(tail[target_end:table])
     regular = _sized(_frame_header(tail[:table], target_end))
-    return _Attributes(uid, gid, mode, target, xattrs, regular)
+    return uid, gid, mode, rdev, target, tail[target_end:table], regular
+
+
+def _read_tail(tail: bytes) -> _Attributes:
+    """Decode what follows the size in a file header, and check it."""
+    uid, gid, mode, rdev, target, xattrs, regular = split_header(tail)
+    check_file(mode, rdev, target)
+    return _Attributes(uid, gid, mode, target, parse_xattrs(xattrs), regular)
 
 
 _read_common_tail = lru_cache(maxsize=1024)(_read_tail)
 
 
-def _check_file(mode: int, rdev: int, target: bytes) -> None:
+def check_file(mode: int, rdev: int, target: bytes) -> None:
+    """Check what a mode, a device number and a target say together.
+
+    Raises:
+        OstreeObjectError: Neither a regular file nor a symbolic link as they should be.
+    """
     kind = mode & ~0o7777
     if kind not in (stat.S_IFREG, stat.S_IFLNK):
         fail("mode", "a regular file or symbolic link and bits within 07777", f"{mode:#o}")
@@ -167,7 +185,7 @@ def _sized(variant: bytes) -> bytes:
 
 def _format_ownership(uid: int, gid: int, mode: int, target: bytes) -> bytes:
     """Serialise ``uuuus``, the members that both forms of a file header share."""
-    _check_file(mode, 0, target)
+    check_file(mode, 0, target)
     check_range("uid", uid, 32)
     check_range("gid", gid, 32)
     return _OWNERSHIP.pack(uid, gid, mode, 0) + target + b"\0"

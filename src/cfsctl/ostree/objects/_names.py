@@ -77,19 +77,31 @@ def is_utf8(data: bytes) -> bool:
     return True
 
 
-def _read_xattrs(data: bytes) -> Xattrs:
-    """Decode and check ``a(ayay)``; the order is kept as found."""
+def read_xattrs(data: bytes, *, may_lack_nul: bool = False) -> Xattrs:
+    """Decode and check ``a(ayay)``; the order is kept as found.
+
+    Args:
+        data: The serialised array.
+        may_lack_nul: Whether a name without its final NUL gets it here, instead of being refused.
+
+    Raises:
+        OstreeObjectError: See `parse_xattrs`.
+    """
     if not data:
         return ()
     ends = element_ends(data, "xattrs")
-    pairs = tuple(_read_xattr(element) for element in iter_elements(data, ends, "xattrs"))
+    pairs = tuple(
+        _read_xattr(element, may_lack_nul=may_lack_nul) for element in iter_elements(data, ends, "xattrs")
+    )
     if len(pairs) > 1 and len({name for name, _ in pairs}) != len(pairs):
         fail("xattrs", "each name once", "a name twice")
     return pairs
 
 
-def _read_xattr(element: bytes) -> tuple[bytes, bytes]:
+def _read_xattr(element: bytes, *, may_lack_nul: bool) -> tuple[bytes, bytes]:
     name, value = split_members(element, 1, "xattrs")
+    if may_lack_nul and not name.endswith(b"\0"):
+        name += b"\0"
     _check_xattr(name, value)
     return name, value
 
@@ -103,7 +115,7 @@ def _check_xattr(name: bytes, value: bytes) -> None:
         fail(f"xattr {shown(name[:-1])}", f"at most {MAX_XATTR_VALUE_SIZE} bytes", len(value))
 
 
-_read_common_xattrs = lru_cache(maxsize=256)(_read_xattrs)
+_read_common_xattrs = lru_cache(maxsize=256)(read_xattrs)
 COMMON_SIZE: Final = 1024
 """Bytes up to which decoded attributes and headers are remembered: labels repeat in nearly every file."""
 
@@ -119,7 +131,7 @@ def parse_xattrs(data: bytes | memoryview) -> Xattrs:
             name twice, or a name or value above the kernel's limits.
     """
     data = bytes(data)
-    return _read_common_xattrs(data) if len(data) <= COMMON_SIZE else _read_xattrs(data)
+    return _read_common_xattrs(data) if len(data) <= COMMON_SIZE else read_xattrs(data)
 
 
 def format_xattrs(xattrs: Iterable[tuple[bytes, bytes]]) -> bytes:
