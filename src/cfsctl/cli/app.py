@@ -249,7 +249,7 @@ def cfsctl(
     on; flags as 1 or 0. What the command line says counts more.
     """
     if quiet and verbose:
-        raise click.UsageError("--quiet and --verbose exclude each other")
+        quiet, verbose = _choose_loudness(context)
     place = choose_place(Place(repo, user=user, system=system))
     watcher = Progress(ProgressMode(progress), progress_fd, is_quiet=quiet)
     context.call_on_close(watcher.close)
@@ -269,6 +269,18 @@ def cfsctl(
         verbose=verbose,
         fsync=fsync,
     )
+
+
+def _choose_loudness(context: click.Context) -> tuple[bool, bool]:
+    """Return `quiet` and `verbose` where both are set: what the command line says counts."""
+    said = {
+        name
+        for name in ("quiet", "verbose")
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    if len(said) > 1:
+        raise click.UsageError("--quiet and --verbose exclude each other")
+    return ("verbose" not in said, "verbose" in said)
 
 
 for _name, _module in HIDDEN_TOOLS.items():

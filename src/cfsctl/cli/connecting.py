@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import click
 
+from cfsctl.cli.parameters import TEXT
 from cfsctl.progress import silent
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def connection_options(function: F) -> F:
         ),
         click.option(
             "--subset",
+            type=TEXT,
             metavar="KEY",
             help="Take names from the summary of this subset, in a repository with a summary.idx: an "
             "architecture, or SUBSET-ARCHITECTURE.",
@@ -87,6 +89,7 @@ def connection_options(function: F) -> F:
         click.option("--ca-file", metavar="FILE", help="Authorities to trust in place of the system's, PEM."),
         click.option(
             "--proxy",
+            type=TEXT,
             metavar="URL",
             help="Proxy for every request; the default is http_proxy, https_proxy and no_proxy in the "
             "environment. An empty URL is none.",
@@ -96,17 +99,21 @@ def connection_options(function: F) -> F:
         ),
         click.option(
             "--content-url",
+            type=TEXT,
             metavar="URL",
             multiple=True,
             help="Root to ask for objects and deltas, in place of URL and --fallback-url.",
         ),
         click.option(
             "--fallback-url",
+            type=TEXT,
             metavar="URL",
             multiple=True,
             help="Another root of the same repository, asked for what the ones before do not give.",
         ),
-        click.option("--header", metavar="NAME:VALUE", multiple=True, help="Header field of every request."),
+        click.option(
+            "--header", metavar="NAME:VALUE", type=TEXT, multiple=True, help="Header field of every request."
+        ),
     ):
         function = decorate(function)
     return function

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cfsctl.digest import object_path
 from cfsctl.fsverity.kernel import VerityError, enable
 from cfsctl.fsverity.merkle import Hasher, compute_digest
-from cfsctl.linux.files import AnonymousFile, write_all
+from cfsctl.linux.files import AnonymousFile, make_directory, write_all
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -84,7 +84,7 @@ class DigestStore:
             enable(file.fd, self.algorithm)
         path = object_path(object_id)
         with suppress(FileExistsError):
-            os.mkdir(path[:2], _DIRECTORY_MODE, dir_fd=self.dirfd)
+            make_directory(path[:2], _DIRECTORY_MODE, self.dirfd)
         try:
             file.link(self.dirfd, path)
         except FileExistsError:

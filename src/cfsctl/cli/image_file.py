@@ -68,9 +68,9 @@ def _write_in_place(image: bytearray, path: str) -> None:
 
 def _replace(image: bytearray, path: str, old: os.stat_result | None) -> None:
     """Write beside, then rename, so that there is the old file or the whole new one."""
-    from cfsctl.linux.files import AnonymousFile, write_all  # noqa: PLC0415 - as above
+    from cfsctl.linux.files import AnonymousFile, read_umask, write_all  # noqa: PLC0415 - as above
 
-    mode = stat.S_IMODE(old.st_mode) if old is not None else 0o666 & ~_umask()
+    mode = stat.S_IMODE(old.st_mode) if old is not None else 0o666 & ~read_umask()
     dirfd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with AnonymousFile(dirfd, mode) as file:
@@ -80,9 +80,3 @@ def _replace(image: bytearray, path: str, old: os.stat_result | None) -> None:
             file.replace(dirfd, os.path.basename(path))
     finally:
         os.close(dirfd)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -11,7 +11,7 @@ import getopt
 import os
 import stat
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl import __version__
@@ -20,6 +20,7 @@ from cfsctl.cli.output import print_line, print_lines, tell, tell_lines
 from cfsctl.cli.streams import stdin_bytes
 from cfsctl.digest import Algorithm
 from cfsctl.errors import ExitCode
+from cfsctl.linux.files import make_directory
 from cfsctl.tree.bulk import paused_collector
 from cfsctl.tree.dialect import Dialect
 from cfsctl.tree.model import NO_XATTRS, BlockDevice, CharDevice, Directory
@@ -300,13 +301,22 @@ def _opened_store(options: _Options) -> Iterator[DigestStore | None]:
     from cfsctl.linux.syscalls import syncfs  # noqa: PLC0415
 
     with about(f'Failed to create flat digest store: "{path}"'):
-        os.makedirs(path, 0o755, exist_ok=True)
+        _make_store(path)
         dirfd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield DigestStore(dirfd, options.algorithm)
         syncfs(dirfd)
     finally:
         os.close(dirfd)
+
+
+def _make_store(path: str) -> None:
+    """Make the directory and its parents, unless they are there."""
+    parent = os.path.dirname(path.rstrip("/"))
+    if parent:
+        os.makedirs(parent, 0o755, exist_ok=True)
+    with suppress(FileExistsError):
+        make_directory(path, 0o755)
 
 
 def _choose_version(filesystem: FileSystem, options: _Options) -> FormatVersion:

@@ -7,17 +7,17 @@ import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session
 from cfsctl.cli.outcome import STYLE
+from cfsctl.cli.output import printable
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from click.core import ParameterSource
 
 F = TypeVar("F", bound="Callable[..., object]")
 
@@ -102,6 +102,33 @@ def erofs_version_option(text: str, envvar: str | None = None) -> Callable[[F], 
     )
 
 
+if TYPE_CHECKING:
+    _TextType = click.ParamType[str]
+else:  # click has it generic only in newer releases than the oldest that we work with
+    _TextType = click.ParamType
+
+
+class Text(_TextType):
+    """Text, which is UTF-8 in any locale; other parameters are names or paths, and those are bytes."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text.
+
+        Raises:
+            click.BadParameter: It has bytes in it that are no UTF-8.
+        """
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.fail(f"expected UTF-8, found '{printable(value)}'", param, ctx)
+        return value
+
+
+TEXT = Text()
+
+
 class OnceOption(click.Option):
     """An option with a value that may be given once, since of two values one would be ignored."""
 
@@ -133,6 +160,12 @@ def keep_tracebacks(_context: click.Context, _parameter: click.Parameter, value:
 def json_option(text: str = "Print a JSON document.") -> Callable[[F], F]:
     """Add ``--json``, which before the command means the same."""
     return click.option("--json", "as_json", is_flag=True, is_eager=True, callback=_want_json, help=text)
+
+
+def asks_for_json(context: click.Context) -> bool:
+    """Return whether the command line asks for JSON; the environment does not count."""
+    chain = [context, *([] if context.parent is None else [context.parent])]
+    return any(one.get_parameter_source("as_json") is ParameterSource.COMMANDLINE for one in chain)
 
 
 def _want_json(context: click.Context, parameter: click.Parameter, value: bool) -> bool:  # noqa: FBT001 - click's

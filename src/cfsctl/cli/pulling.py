@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import click
 
 from cfsctl.cli.output import print_document, print_line, print_lines
+from cfsctl.cli.parameters import TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -83,7 +84,7 @@ def pull_options(function: F) -> F:
             multiple=True,
             help="Pull only this path. Repeatable. The commit is partial until it is pulled whole.",
         ),
-        click.argument("refs", metavar="REF...", nargs=-1),
+        click.argument("refs", metavar="REF...", type=TEXT, nargs=-1),
     ):
         function = decorate(function)
     return function

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import click
 
+from cfsctl.cli.parameters import TEXT
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,8 +40,12 @@ def trust_options(function: F) -> F:
     """Add the options that say which keys count, and which remote's configuration."""
     for decorate in (
         remotes_option,
-        click.option("--remote", metavar="NAME", help="Demand what this remote's configuration demands."),
-        click.option("--collection-id", metavar="ID", help="Collection that the commit must be bound to."),
+        click.option(
+            "--remote", metavar="NAME", type=TEXT, help="Demand what this remote's configuration demands."
+        ),
+        click.option(
+            "--collection-id", metavar="ID", type=TEXT, help="Collection that the commit must be bound to."
+        ),
         click.option(
             "--verify-key",
             metavar="TYPE=inline:KEY|file:PATH",

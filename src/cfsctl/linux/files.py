@@ -258,6 +258,49 @@ class AnonymousFile:
         self.close()
 
 
+def read_umask() -> int:
+    """Return the process' file mode mask; other threads may see another one for a moment."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def make_directory(name: str, mode: int, dirfd: int | None = None) -> None:
+    """Make a directory with exactly these permission bits, whatever the umask.
+
+    Args:
+        name: Its path.
+        mode: Its permission bits; it inherits others, the set-group-ID bit above all, as mkdir(2) has it.
+        dirfd: Directory that the path is relative to, borrowed.
+
+    Raises:
+        FileExistsError: The name is taken; nothing has changed.
+        OSError: As mkdir(2) and chmod(2).
+    """
+    os.mkdir(name, mode, dir_fd=dirfd)
+    found = os.stat(name, dir_fd=dirfd, follow_symlinks=False).st_mode
+    if found & 0o777 == mode:
+        return
+    # By a descriptor: chmod(2) on the name would follow a link that has taken its place.
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd)
+    try:
+        _change_mode(fd, mode | found & 0o7000)
+    finally:
+        os.close(fd)
+
+
+def _change_mode(fd: int, mode: int) -> None:
+    """Change the mode of a directory that may be open as a path only and have no permissions at all."""
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", mode)
+    except FileNotFoundError:  # no /proc
+        inner = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+        try:
+            os.fchmod(inner, mode)
+        finally:
+            os.close(inner)
+
+
 class FileFactory:
     """Makes files in one file system; what the first one showed spares looking at each of the others.
 

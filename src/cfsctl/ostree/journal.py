@@ -173,4 +173,6 @@ def _open_own(dirfd: int, name: str) -> int:
         os.close(fd)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=dirfd)
-    return os.open(name, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=dirfd)
+    fd = os.open(name, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=dirfd)
+    os.fchmod(fd, 0o600)  # whatever the umask: the next pull is to read it
+    return fd

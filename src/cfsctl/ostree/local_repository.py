@@ -19,7 +19,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import ExitCode
-from cfsctl.linux.files import open_regular, read_all
+from cfsctl.linux.files import make_directory, open_regular, read_all
 from cfsctl.ostree.key_file import parse_key_file
 from cfsctl.ostree.local_lock import lock_for_use
 from cfsctl.ostree.source import SourceError
@@ -263,7 +263,7 @@ def open_made(dirfd: int, name: str) -> int:
         A descriptor for reading that the caller owns.
     """
     with contextlib.suppress(FileExistsError):
-        os.mkdir(name, 0o755, dir_fd=dirfd)
+        make_directory(name, 0o755, dirfd)
     return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd)
 
 

@@ -6,6 +6,8 @@ import os
 import resource
 from typing import Final
 
+from cfsctl.linux.files import make_directory
+
 OBJECTS: Final = "objects"
 
 _FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -100,6 +102,6 @@ class FanOut:
 
 def _make(dirfd: int, name: str) -> None:
     try:
-        os.mkdir(name, _MODE, dir_fd=dirfd)
+        make_directory(name, _MODE, dirfd)
     except FileExistsError:
         return

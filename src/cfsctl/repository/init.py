@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.errors import RepositoryError
-from cfsctl.linux.files import fsync_directory
+from cfsctl.linux.files import fsync_directory, make_directory, read_umask
 from cfsctl.progress import silent
 from cfsctl.repository.config import AlgorithmMismatchError, Config, ConfigError
 from cfsctl.repository.lock import RepositoryLock
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from cfsctl.progress import Reporter
 
 _DIRECTORY_MODE = 0o700
+_PARENT_BITS = 0o300
+"""What the owner needs to make something in a directory, whatever the umask."""
 _MAX_REMOVALS = 20
 """How often the directory may vanish while it becomes a repository."""
 
@@ -159,7 +161,10 @@ def _make_directories(path: str, made: list[str]) -> None:
         place = os.path.dirname(place) or "."
     for directory in reversed(missing):
         try:
-            os.mkdir(directory, _DIRECTORY_MODE if directory == missing[0] else 0o777)
+            if directory == missing[0]:
+                make_directory(directory, _DIRECTORY_MODE)
+            else:  # as `mkdir -p` does
+                make_directory(directory, _PARENT_BITS | 0o777 & ~read_umask())
         except FileExistsError:  # somebody else was faster
             continue
         made.append(directory)

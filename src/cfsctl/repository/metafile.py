@@ -89,7 +89,7 @@ def write_metadata(dirfd: int, config: Config, *, is_secure: bool, replace: bool
         FileExistsError: There is one already, and `replace` is false.
         VerityRequiredError: The file system has no fs-verity; nothing has changed.
     """
-    with AnonymousFile(dirfd, _MODE & ~_umask()) as file:
+    with AnonymousFile(dirfd, _MODE) as file:
         write_all(file.fd, format_config(config))
         os.fsync(file.fd)
         if is_secure:
@@ -111,10 +111,3 @@ def _protect(fd: int, algorithm: Algorithm) -> None:
             f"cannot enable fs-verity ({algorithm.hash_name}) on {META_NAME}: {error}",
             hint="use a file system with fs-verity, or --insecure",
         ) from error
-
-
-def _umask() -> int:
-    """Return the process' file mode mask; other threads may see another one for a moment."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

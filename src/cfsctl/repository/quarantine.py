@@ -12,6 +12,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+from cfsctl.linux.files import make_directory
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -40,7 +42,7 @@ class Quarantine:
     def _open(self) -> int:
         if self._fd < 0:
             with contextlib.suppress(FileExistsError):
-                os.mkdir(QUARANTINE, _MODE, dir_fd=self._root)
+                make_directory(QUARANTINE, _MODE, self._root)
             self._fd = os.open(QUARANTINE, _DIRECTORY_FLAGS, dir_fd=self._root)
         return self._fd
 

@@ -24,7 +24,7 @@ import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import ExitCode, RepositoryError
-from cfsctl.linux.files import replace_symlink
+from cfsctl.linux.files import make_directory, replace_symlink
 from cfsctl.repository.names import (
     MAX_DEPTH,
     REFS,
@@ -188,7 +188,7 @@ class Category:
             if not create:
                 raise
         with contextlib.suppress(FileExistsError):
-            os.mkdir(part, _DIRECTORY_MODE, dir_fd=fd)
+            make_directory(part, _DIRECTORY_MODE, fd)
             self._sync(fd)
         return os.open(part, _DIRECTORY_FLAGS, dir_fd=fd)
 
@@ -259,10 +259,10 @@ class Category:
             prefix: Directory below ``refs``; names are relative to it.
 
         Returns:
-            Refs whose names are valid Unicode, whatever they point to.
+            Refs whatever they point to, their names as `os.fsdecode` has them.
         """
         refs = [Ref(item.path, item.text) for item in self.iter_refs_tree(prefix) if item.text is not None]
-        return sorted(ref for ref in refs if _is_unicode(ref.name) and _is_unicode(ref.text))
+        return sorted(refs)
 
     def follow_ref(self, ref: str) -> os.stat_result:
         """Return the status of what a ref leads to as a path, through every link on the way.
@@ -384,7 +384,3 @@ def _is_directory(directory: int, name: str) -> bool:
         return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return False
-
-
-def _is_unicode(text: str) -> bool:
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)

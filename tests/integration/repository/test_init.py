@@ -67,13 +67,16 @@ def test_directory_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     assert mode_of(path) == "0o750"
 
 
-def test_meta_json_follows_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0o077)
+@pytest.mark.parametrize("mask", [0o000, 0o077, 0o777])
+def test_modes_do_not_depend_on_the_umask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
     try:
-        init(tmp_path / "r")
+        init(tmp_path / "a" / "b" / "r")
     finally:
         os.umask(before)
-    assert mode_of(tmp_path / "r" / "meta.json") == "0o600"
+    assert mode_of(tmp_path / "a" / "b" / "r") == "0o700"
+    assert mode_of(tmp_path / "a" / "b" / "r" / "meta.json") == "0o644"
+    assert mode_of(tmp_path / "a") == oct(0o777 & ~mask | 0o300)
 
 
 def test_link_to_a_directory_is_followed(tmp_path: Path) -> None:

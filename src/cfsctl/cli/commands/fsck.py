@@ -10,7 +10,7 @@ import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.output import print_document, print_lines
-from cfsctl.cli.parameters import json_option
+from cfsctl.cli.parameters import asks_for_json, json_option
 from cfsctl.cli.partial_commits import find_partial_commits, partial_json, partial_lines
 from cfsctl.cli.trusting import find_remote, remotes_option
 from cfsctl.errors import ExitCode, IntegrityError
@@ -29,7 +29,10 @@ _REPAIR_HINT = (
 
 
 @click.command("fsck")
-@json_option("Print a JSON document; without --repair the exit status is then 0 whatever is found.")
+@json_option(
+    "Print a JSON document. Without --repair the exit status is then 0 whatever is found, unless only the "
+    "environment asks for JSON."
+)
 @click.option("--metadata-only", is_flag=True, help="Leave the content of objects alone.")
 @click.option("--deep", is_flag=True, help="Read and decode everything, also what the kernel vouches for.")
 @click.option(
@@ -47,7 +50,9 @@ _REPAIR_HINT = (
 )
 @remotes_option
 @pass_session
+@click.pass_context
 def command(
+    context: click.Context,
     session: Session,
     *,
     as_json: bool,
@@ -84,7 +89,8 @@ def command(
         parts = find_partial_commits(repository)
     if as_json:
         print_document(report.as_dict() | partial_json(parts))
-        return ExitCode.OK
+        # As the original has it; a variable that some script exported hides no damage from another.
+        return ExitCode.OK if report.is_ok or asks_for_json(context) else ExitCode.CORRUPTION
     print_lines((*report.lines(), *partial_lines(parts)))
     if not report.is_ok:
         raise IntegrityError("repository integrity check failed", hint=_REPAIR_HINT)

@@ -9,7 +9,7 @@ import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.output import print_document, print_line, tell
-from cfsctl.cli.parameters import json_option
+from cfsctl.cli.parameters import TEXT, json_option
 from cfsctl.digest import qualified
 from cfsctl.errors import ExitCode
 
@@ -74,7 +74,7 @@ class _KeyValue(_PairType):
     def convert(
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, str]:
-        key, equals, text = value.partition("=")
+        key, equals, text = TEXT.convert(value, param, ctx).partition("=")
         if not key or not equals:
             self.fail(f"expected KEY=VALUE, found {value!r}", param, ctx)
         return key, text
@@ -82,9 +82,11 @@ class _KeyValue(_PairType):
 
 @click.command("commit")
 @click.argument("image")
-@click.option("--reference", metavar="REF", help="Bind the commit to this ref, and make a tag of that name.")
-@click.option("--subject", "-s", default="", help="One line about the commit.")
-@click.option("--body", "-m", default="", help="More about it.")
+@click.option(
+    "--reference", metavar="REF", type=TEXT, help="Bind the commit to this ref, and make a tag of that name."
+)
+@click.option("--subject", "-s", type=TEXT, default="", help="One line about the commit.")
+@click.option("--body", "-m", type=TEXT, default="", help="More about it.")
 @click.option("--parent", metavar="SOURCE", help="The commit before: a tag, an ID, or the beginning of one.")
 @click.option(
     "--timestamp",

@@ -9,7 +9,7 @@ import click
 
 from cfsctl.cli.connecting import ConnectionArguments, connection_options, open_source
 from cfsctl.cli.output import print_block, print_document, print_line
-from cfsctl.cli.parameters import json_option
+from cfsctl.cli.parameters import TEXT, json_option
 from cfsctl.cli.render import format_table
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("list-refs")
-@click.argument("url")
+@click.argument("url", type=TEXT)
 @connection_options
 @json_option()
 def command(*, url: str, as_json: bool, **arguments: Unpack[ConnectionArguments]) -> None:

@@ -8,6 +8,7 @@ import click
 
 from cfsctl.cli.connecting import ConnectionArguments, connection_options, open_source
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.parameters import TEXT
 from cfsctl.cli.pulling import PullArguments, pick, pull_from, pull_options
 from cfsctl.cli.trusting import TrustArguments, find_remote, load_policy, trust_options
 
@@ -20,7 +21,7 @@ class _Arguments(PullArguments, TrustArguments, ConnectionArguments):
 
 
 @click.command("pull")
-@click.argument("url")
+@click.argument("url", type=TEXT)
 @pull_options
 @trust_options
 @connection_options
