@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,9 @@ from cfsctl.erofs.writer import build_image
 from cfsctl.linux import mountapi
 from cfsctl.linux.syscalls import CLONE_NEWNS, check, libc
 from cfsctl.mount import MountOptions, WritableLayer, mount_image
-from cfsctl.repository import Repository, init_repository, live_mounts
+from cfsctl.repository import Repository, init_repository
 from cfsctl.repository.gc import GcResult, collect_garbage, explain_object
+from cfsctl.repository.mount_finder import MountFinder
 from cfsctl.tree.model import Directory, ExternalFile, FileSystem
 from tests.support.repositories import object_file
 
@@ -31,10 +33,12 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import ObjectID
     from cfsctl.linux.mountinfo import Mount
-    from cfsctl.repository.live_mounts import LiveMount
+    from cfsctl.repository.mount_finder import LiveMount
 
 SIZE = 3000
 _MS_REC_PRIVATE = 1 << 18 | 1 << 14
+NOBODY = 65534
+CLONE_NEWPID = 0x20000000
 
 
 def image_of(*files: ObjectID, size: int) -> bytes:
@@ -255,15 +259,15 @@ def detached_overlay_from_elsewhere() -> dict[str, object]:
 def gone_meanwhile() -> dict[str, object]:
     """A mount that ends while it is looked at keeps nothing, however little it shows of itself."""
     place = Place()
-    find = live_mounts._Finder.find
+    find = MountFinder.find
     ends = [lambda: mountapi.umount("mnt")]
 
-    def find_late(finder: live_mounts._Finder, views: list[Mount]) -> LiveMount | None:
+    def find_late(finder: MountFinder, views: list[Mount]) -> LiveMount | None:
         if ends and views[0].kind == b"overlay":
             ends.pop()()
         return find(finder, views)
 
-    live_mounts._Finder.find = find_late  # type: ignore[method-assign,assignment]  # others may do so
+    MountFinder.find = find_late  # type: ignore[method-assign,assignment]  # others may do so
     fd = place.repository.objects.open(place.old)
     mount_image(fd, [place.repository.objects.objects_fd()], "mnt", MountOptions("im"))
     os.close(fd)
@@ -271,7 +275,173 @@ def gone_meanwhile() -> dict[str, object]:
     return {"removed": result.objects_removed, "mounts": len(result.mounts)}
 
 
+@contextlib.contextmanager
+def stranger(program: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """Run a program of a user without rights until it is ready; it ends with the block."""
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            if process.stdout.readline() != "ready\n":
+                raise PermissionError("Operation not permitted: user namespaces or FUSE")
+            yield process
+        finally:
+            process.stdin.close()
+
+
+@contextlib.contextmanager
+def public_directory() -> Iterator[str]:
+    """Make a directory that everybody may write to."""
+    with tempfile.TemporaryDirectory(prefix="cfsctl-test-", ignore_cleanup_errors=True) as path:
+        os.chmod(path, 0o777)
+        yield path
+
+
+@contextlib.contextmanager
+def silent_fuse(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """Let a stranger mount a file system that does not answer; nothing but `finish` reads what is said."""
+    with public_directory() as path:
+        program = str(Path(__file__).parents[1] / "support" / "silent_fuse.py")
+        os.mknod(f"{path}/device", 0o20666, os.stat("/dev/fuse").st_rdev)
+        os.chmod(f"{path}/device", 0o666)
+        os.mkdir(f"{path}/m", 0o777)
+        os.chmod(f"{path}/m", 0o777)
+        command = [sys.executable, program, str(NOBODY), f"{path}/device", f"{path}/m", *words]
+        with stranger(command) as process:
+            yield process
+
+
+def finish(process: subprocess.Popen[str]) -> list[str]:
+    """End a stranger's program; return what it has said since it was ready."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    return process.stdout.read().splitlines()
+
+
+def silent(*words: str) -> dict[str, object]:
+    """An image of ours is detached, so that everything there is has to be looked at."""
+    place = Place()
+    with place.mounted("im"):
+        fd = os.open("mnt/usr", os.O_RDONLY)
+    with silent_fuse(*words) as process:
+        result = place.collect()
+        said = finish(process)
+    os.close(fd)
+    kept = place.repository.objects.contains(place.old)
+    return {"said": said, "complete": result.is_complete, "old": kept}
+
+
+def silent_over_listed() -> dict[str, object]:
+    """The overlay of a stranger is named and made as ours are."""
+    place = Place()
+    with place.mounted("im"), silent_fuse() as process:
+        result = place.summary(place.collect())
+        return {**result, "said": finish(process)}
+
+
+def pinned() -> dict[str, object]:
+    """A stranger's detached overlay, which could have any image below its upper layer, pins none."""
+    place = Place()
+    garbage = place.put(b"garbage")
+    place.repository.images.write(image_of(garbage, garbage, garbage, size=SIZE))
+    mount = (
+        "mount -t tmpfs t $0 && mkdir $0/a $0/b $0/m && cd $0 &&"
+        " mount -t overlay -o lowerdir=a:b composefs:x m && cd m && umount -l $0/m && echo ready && exec cat"
+    )
+    become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    with (
+        public_directory() as path,
+        place.mounted(place.old.hex()),
+        stranger([*become, "unshare", "-Urm", "sh", "-c", mount, path]),
+    ):
+        result = place.summary(place.collect())
+    return {**result, "garbage": place.repository.objects.contains(garbage)}
+
+
+def blind(hide: Callable[[], None]) -> dict[str, object]:
+    """Collect in a child that cannot see the mount."""
+    place = Place()
+    collect_garbage(place.repository, dry_run=True)  # has everything imported, which a user may not read
+    place.repository.lock.release()
+    with place.mounted("im"):
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            hide()
+            result = collect_garbage(Repository.open("r"))
+            os.write(
+                writer, json.dumps([result.objects_removed, result.is_complete, result.problems]).encode()
+            )
+            os._exit(0)
+        os.close(writer)
+        with open(reader, encoding="utf-8") as stream:
+            answer = json.load(stream)
+        os.waitpid(child, 0)
+        return {"answer": answer, "readable": read("mnt/usr/file0")}
+
+
+def _unmount_proc() -> None:
+    mountapi.umount("/proc", mountapi.MNT_DETACH)
+
+
+def _cover_mountinfo() -> None:
+    """Hide one file of this process, as sandboxes do."""
+    mount = ["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", f"/proc/{os.getpid()}"]
+    subprocess.run(mount, check=True)
+
+
+def _hide_processes() -> None:
+    """Be a user from whom /proc hides the processes of others."""
+    # A new one: to remount would change that of the whole system.
+    subprocess.run(["mount", "-t", "proc", "-o", "hidepid=2", "proc", "/proc"], check=True)
+    _be_nobody()
+
+
+def _be_nobody() -> None:
+    _leave_the_mount()
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+
+
+def _leave_the_mount() -> None:
+    """See nothing of the mount in one's own namespace, and own the repository."""
+    check(libc().unshare(CLONE_NEWNS))
+    mountapi.umount("mnt", mountapi.MNT_DETACH)
+    for top, names, files in os.walk("r"):
+        for name in [".", *names, *files]:
+            os.chown(os.path.join(top, name), NOBODY, NOBODY, follow_symlinks=False)
+
+
+def _enter_pid_namespace() -> None:
+    """Go where the processes that see the mount have no number."""
+    _leave_the_mount()
+    check(libc().unshare(CLONE_NEWPID))
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        os._exit(0)
+    subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)
+
+
+def _see_another_pid_namespace() -> None:
+    """Have the /proc of a namespace that this process has no number in."""
+    command = ["unshare", "--pid", "--fork", "--", "mount", "-t", "proc", "proc", "/proc"]
+    subprocess.run(command, check=True)
+
+
 JOBS = {
+    "silent": silent,
+    "silent_detached": lambda: silent("detached"),
+    "silent_over_listed": silent_over_listed,
+    "pinned": pinned,
+    "no_proc": lambda: blind(_unmount_proc),
+    "no_mountinfo": lambda: blind(_cover_mountinfo),
+    "hidepid": lambda: blind(_hide_processes),
+    "not_root": lambda: blind(_be_nobody),
+    "pid_namespace": lambda: blind(_enter_pid_namespace),
+    "other_proc": lambda: blind(_see_another_pid_namespace),
     "detached": lambda: detached(held="usr"),
     "detached_file": lambda: detached(held="usr/file0"),
     "detached_below_upper_layer": detached_below_upper_layer,

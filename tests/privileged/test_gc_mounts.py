@@ -34,7 +34,7 @@ def run(job: str, path: Path) -> dict[str, Any]:
         command,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=60,
         check=False,
         env={**os.environ, "PYTHONPATH": str(_ROOT)},
     )
@@ -105,3 +105,56 @@ def test_open_file_of_a_detached_mount_stays_readable_without_its_object(tmp_pat
 )
 def test_mount_that_is_none_of_ours_keeps_nothing(tmp_path: Path, job: str) -> None:
     assert run(job, tmp_path) == {"removed": 2, "mounts": 0}
+
+
+@pytest.mark.parametrize("job", ["silent", "silent_detached"])
+def test_file_system_of_somebody_else_is_never_asked(tmp_path: Path, job: str) -> None:
+    if not Path("/dev/fuse").exists():
+        pytest.skip("the kernel has no FUSE")
+    assert run(job, tmp_path) == {"said": [], "complete": True, "old": True}
+
+
+def test_overlay_of_somebody_else_that_looks_like_ours_is_never_asked(tmp_path: Path) -> None:
+    if not Path("/dev/fuse").exists():
+        pytest.skip("the kernel has no FUSE")
+    answer = run("silent_over_listed", tmp_path)
+    assert answer == {**KEPT, "mounts": [[2, False]], "readable": "old", "said": []}
+
+
+@pytest.mark.alone  # a detached image of another test would be a reason to keep everything
+def test_overlay_of_somebody_else_keeps_nothing(tmp_path: Path) -> None:
+    answer = run("pinned", tmp_path)
+    assert answer == {**KEPT, "removed": 2, "mounts": [[1, True]], "readable": "old", "garbage": False}
+
+
+@pytest.mark.parametrize(
+    ("job", "gap"),
+    [
+        ("no_proc", "/proc/self/mountinfo: No such file or directory"),
+        ("no_mountinfo", "/proc/self/mountinfo: No such file or directory"),
+        ("hidepid", "processes of other users, which /proc hides"),
+        ("pid_namespace", "processes outside of this PID namespace"),
+        ("other_proc", "/proc/self/mountinfo: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_seen_may_be_mounted(tmp_path: Path, job: str, gap: str) -> None:
+    open_to_others(tmp_path)
+    answer = run(job, tmp_path)
+    removed, is_complete, problems = answer["answer"]
+    assert (removed, is_complete, answer["readable"]) == (0, False, "old")
+    assert any(
+        f"cannot tell what is mounted, so every object may be in use: {gap}" in each for each in problems
+    )
+
+
+def test_user_without_rights_sees_mounts_of_root_in_other_namespaces(tmp_path: Path) -> None:
+    open_to_others(tmp_path)
+    assert run("not_root", tmp_path) == {"answer": [0, True, []], "readable": "old"}
+
+
+def open_to_others(path: Path) -> None:
+    """Let other users into a directory of the tests."""
+    for each in (path, *path.parents):
+        if each.stat().st_mode & 0o005 == 0o005:
+            break
+        os.chmod(each, 0o755)

@@ -4,13 +4,18 @@ Format: ``/proc/PID/mountinfo``, see proc_pid_mountinfo(5). It shows the mounts 
 process's root directory, so a namespace with processes in a chroot is read once for each root. A mount
 that was taken off its place while it was in use (``umount --lazy``), or has not been put in one, is in
 nobody's list: there the directories that processes have open must tell.
+
+The processes belong to others, and so do the file systems that their links in ``/proc`` lead to: one that
+does not answer (FUSE, NFS) would have whoever looks at it wait for ever. Therefore no link is followed by
+stat(2), and nothing is opened but with O_PATH.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
-import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -22,32 +27,33 @@ _MIN_FIELDS: Final = 6
 _MAX_LINE_BYTES: Final = 1 << 20
 """A line holds options of at most a page and paths of at most 4096 bytes, escaped."""
 
+_CAP_SYS_PTRACE: Final = 19
+_INITIAL_PID_NAMESPACE: Final = f"pid:[{0xEFFFFFFC}]"
+"""PROC_PID_INIT_INO of linux/proc_ns.h."""
+
 
 class Mount(NamedTuple):
     """One mount, as one process sees it.
 
     Attributes:
-        pid: The process.
+        process: The process, by its number or as ``self``.
         mount_id: Number of the mount, unique among those that exist.
         device: Device number of the file system, the same for all mounts of it.
+        root: What of the file system is mounted.
         mountpoint: Where it is, below the root directory of the process.
         kind: Type of the file system.
         source: What it was made from.
         options: Options of the file system, not split and not unescaped.
     """
 
-    pid: int
+    process: str
     mount_id: int
     device: int
+    root: bytes
     mountpoint: bytes
     kind: bytes
     source: bytes
     options: bytes
-
-    @property
-    def path(self) -> bytes:
-        """Where it is, as a path that leads there from any namespace."""
-        return b"/proc/%d/root%b" % (self.pid, self.mountpoint)
 
 
 def unescape(text: bytes) -> bytes:
@@ -55,7 +61,7 @@ def unescape(text: bytes) -> bytes:
     return _ESCAPED.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), text) if b"\\" in text else text
 
 
-def parse_mount(line: bytes, pid: int) -> Mount | None:
+def parse_mount(line: bytes, process: str) -> Mount | None:
     """Return the mount that a line of mountinfo describes, or None for a line of another form."""
     head, separator, tail = line.rstrip(b"\n").partition(_SEPARATOR)
     fields, rest = head.split(b" "), tail.split(b" ")
@@ -65,9 +71,10 @@ def parse_mount(line: bytes, pid: int) -> Mount | None:
     if not colon or not (fields[0].isdigit() and major.isdigit() and minor.isdigit()):
         return None
     return Mount(
-        pid,
+        process,
         int(fields[0]),
         os.makedev(int(major), int(minor)),
+        unescape(fields[3]),
         unescape(fields[4]),
         rest[0],
         unescape(rest[1]),
@@ -75,90 +82,245 @@ def parse_mount(line: bytes, pid: int) -> Mount | None:
     )
 
 
-def iter_mounts() -> Iterator[Mount]:
-    """Yield all mounts that can be seen, those of this process first.
+class MountTable(NamedTuple):
+    """Everything that is mounted, as far as this process may look.
 
-    A mount occurs once for each namespace and root directory that it is in. What vanishes meanwhile, and
-    what this process may not look into, is left out.
+    Attributes:
+        mounts: The mounts, those of this process first. One occurs once for each namespace and root
+            directory that it is in.
+        gaps: What could not be looked at, one phrase each; if empty, every mount table was read.
     """
-    for pid in _one_of_each_view():
+
+    mounts: list[Mount]
+    gaps: list[str]
+
+
+def read_mount_table() -> MountTable:
+    """Return all mounts, and why there may be more than these.
+
+    Nothing but ``/proc`` is touched, so no file system of anybody else can make this wait. A process that
+    ends meanwhile is no gap.
+    """
+    mounts: list[Mount] = []
+    gaps: list[str] = []
+    try:
+        own = _read_mounts("self")
+    except OSError as error:
+        # Also where /proc belongs to another PID namespace: it has no process of this one.
+        return MountTable([], [f"/proc/self/mountinfo: {error.strerror}"])
+    mounts += own
+    try:
+        views = _Views(gaps)
+        for pid in list_processes():
+            mounts += views.read(pid)
+    except OSError as error:
+        return MountTable(mounts, [f"/proc: {error.strerror}"])
+    views.close()
+    gaps += _find_hidden_processes(own)
+    gaps += _find_empty_namespaces(mounts, views)
+    return MountTable(mounts, gaps)
+
+
+class _Views:
+    """Reads the mount table of one process for each pair of mount namespace and root directory."""
+
+    def __init__(self, gaps: list[str]) -> None:
+        self._gaps = gaps
+        self._denied = 0
+        self._first_denied: tuple[int, str] | None = None
+        self._seen: set[tuple[str, str]] = set()
+        self.namespaces: set[str] = set()
+        with contextlib.suppress(OSError):
+            self._note_view("self")
+
+    def _note_view(self, process: str) -> bool:
+        """Take note of what a process sees; return whether another one has shown that already."""
+        # The text of the link and not what it leads to: stat(2) would ask a file system of that process.
+        namespace, root = os.readlink(f"/proc/{process}/ns/mnt"), os.readlink(f"/proc/{process}/root")
+        self.namespaces.add(namespace)
+        is_known = (namespace, root) in self._seen
+        self._seen.add((namespace, root))
+        # Other roots may be called the same if a mount covers one of them.
+        return is_known and root == "/"
+
+    def read(self, pid: int) -> list[Mount]:
         try:
-            with open(f"/proc/{pid}/mountinfo", "rb") as stream:
-                while line := stream.readline(_MAX_LINE_BYTES):
-                    mount = parse_mount(line, pid)
-                    if mount is not None:
-                        yield mount
-        except OSError:  # the process has ended, or is none of ours
-            continue
+            if self._note_view(str(pid)):
+                return []
+        except PermissionError:
+            pass  # the table may be readable all the same
+        except OSError:
+            if has_ended(pid):
+                return []
+        try:
+            return _read_mounts(str(pid))
+        except OSError as error:
+            if not has_ended(pid):
+                self._denied += 1
+                self._first_denied = self._first_denied or (pid, os.strerror(error.errno or 0))
+            return []
+
+    def close(self) -> None:
+        """Sum up what could not be read."""
+        if self._first_denied is not None:
+            pid, reason = self._first_denied
+            more = f" and {self._denied - 1} more" if self._denied > 1 else ""
+            self._gaps.append(f"mounts of process {pid}{more}: {reason}")
+
+
+def _read_mounts(process: str) -> list[Mount]:
+    """Return the mounts that one process sees, whose lines name it by its number.
+
+    Raises:
+        OSError: They cannot be read; EBADMSG for a line of another form.
+    """
+    mounts = []
+    with open(f"/proc/{process}/mountinfo", "rb") as stream:
+        while line := stream.readline(_MAX_LINE_BYTES):
+            mount = parse_mount(line, process)
+            if mount is None:
+                raise OSError(errno.EBADMSG, "a line is not understood", f"/proc/{process}/mountinfo")
+            mounts.append(mount)
+    return mounts
+
+
+def list_processes() -> list[int]:
+    """Return the numbers of all processes that ``/proc`` shows.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
+
+
+def has_ended(pid: int) -> bool:
+    """Return whether a process is no more, or is only waited for by its parent."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            state = stream.read(_MAX_LINE_BYTES).rpartition(b")")[2].split()[:1]
+    except OSError as error:
+        return error.errno in {errno.ENOENT, errno.ESRCH}
+    return state in ([b"Z"], [b"X"], [b"x"])
+
+
+def is_trusted_process(pid: int) -> bool:
+    """Return whether a process belongs to root or to this process' user, in the same user namespace."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as stream:
+            (users,) = [line.split()[1:] for line in stream if line.startswith(b"Uid:")]
+        is_same = os.readlink(f"/proc/{pid}/ns/user") == os.readlink("/proc/self/ns/user")
+    except (OSError, ValueError):
+        return False
+    return is_same and {int(user) for user in users} <= {0, os.geteuid()}
+
+
+def _find_hidden_processes(own: list[Mount]) -> Iterator[str]:
+    """Yield why ``/proc`` may not show all processes."""
+    try:
+        with open("/proc/self/status", "rb") as stream:
+            fields = dict(line.rstrip(b"\n").split(b":\t", 1) for line in stream if b":\t" in line)
+        may_trace = bool(int(fields[b"CapEff"], 16) >> _CAP_SYS_PTRACE & 1)
+        sees_all = _is_initial_pid_namespace("self") or _is_initial_pid_namespace("1")
+    except (OSError, ValueError, KeyError) as error:
+        yield f"/proc/self/status: {error}"
+        return
+    if not sees_all:
+        yield "processes outside of this PID namespace"
+    shown = [mount for mount in own if mount.mountpoint == b"/proc" and mount.kind == b"proc"]
+    hide = [value for mount in shown for name, value in split_options(mount.options) if name == b"hidepid"]
+    if not may_trace and any(value not in {b"0", b"off"} for value in hide):
+        yield "processes of other users, which /proc hides (hidepid)"
+
+
+def _is_initial_pid_namespace(process: str) -> bool:
+    try:
+        return os.readlink(f"/proc/{process}/ns/pid") == _INITIAL_PID_NAMESPACE
+    except OSError:
+        return False
+
+
+def _find_empty_namespaces(mounts: list[Mount], views: _Views) -> Iterator[str]:
+    """Yield mount namespaces that are kept by a file and have no process to look through."""
+    seen = set()
+    for mount in mounts:
+        namespace = os.fsdecode(mount.root)
+        if mount.kind == b"nsfs" and namespace.startswith("mnt:") and namespace not in views.namespaces:
+            if namespace not in seen:
+                yield f"mount namespace without processes at {os.fsdecode(mount.mountpoint)}"
+            seen.add(namespace)
 
 
 class OpenDirectory(NamedTuple):
-    """A directory that a process works in or has open.
+    """A directory that a process works in or has open, in a mount that no table lists.
 
     Attributes:
         pid: The process.
-        path: What leads there from any namespace, as long as the process keeps it.
-        device: Device number of the file system it is on.
+        fd: O_PATH descriptor of it, owned by whoever iterates until the next one is asked for.
+        mount_id: Number of the mount.
     """
 
     pid: int
-    path: str
-    device: int
+    fd: int
+    mount_id: int
 
 
-def iter_unlisted(listed: Collection[int]) -> Iterator[OpenDirectory]:
-    """Yield an open directory on each file system that is not listed, as far as this process may look.
+def iter_unlisted(listed: Collection[int], gaps: list[str]) -> Iterator[OpenDirectory]:
+    """Yield open directories in mounts that are not listed, for each process the first of each mount.
 
     Files alone do not count: what is open stays readable, whatever becomes of the names behind it.
 
     Args:
-        listed: Device numbers of file systems that are known.
+        listed: Numbers of the mounts that are known.
+        gaps: Given a phrase if there are processes that this one may not look into.
+
+    Raises:
+        OSError: ``/proc`` cannot be read.
     """
-    seen = set(listed)
-    for pid in [os.getpid(), *_other_processes(os.getpid())]:
+    denied: list[int] = []
+    for pid in list_processes():
         try:
-            numbers = os.listdir(f"/proc/{pid}/fd")
+            names = ["root", "cwd", *[f"fd/{number}" for number in os.listdir(f"/proc/{pid}/fd")]]
         except OSError:
+            if not has_ended(pid):
+                denied.append(pid)
             continue
-        for name in ("root", "cwd", *[f"fd/{number}" for number in numbers]):
-            path = f"/proc/{pid}/{name}"
-            try:
-                status = os.stat(path)
-            except OSError:
+        yield from _iter_unlisted_of(pid, names, listed)
+    if denied:
+        more = f" and {len(denied) - 1} more" if len(denied) > 1 else ""
+        gaps.append(f"what process {denied[0]}{more} has open")
+
+
+def _iter_unlisted_of(pid: int, names: list[str], listed: Collection[int]) -> Iterator[OpenDirectory]:
+    seen: set[int] = set()
+    for name in names:
+        path = f"/proc/{pid}/{name}"
+        try:
+            # Pipes and sockets have no path; the others tell their mount without being asked themselves.
+            if not os.readlink(path).startswith("/"):
                 continue
-            if status.st_dev not in seen and stat.S_ISDIR(status.st_mode):
-                seen.add(status.st_dev)
-                yield OpenDirectory(pid, path, status.st_dev)
-
-
-def _one_of_each_view() -> Iterator[int]:
-    """Yield one process for each pair of mount namespace and root directory."""
-    own = os.getpid()
-    seen: set[tuple[str, int, int]] = set()
-    for pid in [own, *_other_processes(own)]:
-        try:
-            namespace = os.readlink(f"/proc/{pid}/ns/mnt")
-            root = os.stat(f"/proc/{pid}/root")
-        except OSError:
+            mount_id = None if name in {"root", "cwd"} else _find_mount_id(f"{pid}/fdinfo/{name[3:]}")
+            if mount_id in listed or mount_id in seen:
+                continue
+            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:  # closed meanwhile, or no directory
             continue
-        view = (namespace, root.st_dev, root.st_ino)
-        if view not in seen:
-            seen.add(view)
-            yield pid
-
-
-def _other_processes(own: int) -> list[int]:
-    try:
-        names = os.listdir("/proc")
-    except OSError:
-        return []
-    return sorted(pid for pid in (int(name) for name in names if name.isdecimal()) if pid != own)
+        try:
+            mount_id = find_mount_id(fd)
+            if mount_id is not None and mount_id not in listed and mount_id not in seen:
+                seen.add(mount_id)
+                yield OpenDirectory(pid, fd, mount_id)
+        finally:
+            os.close(fd)
 
 
 def find_mount_id(fd: int) -> int | None:
     """Return the number of the mount that an open file is in, or None where that cannot be told."""
+    return _find_mount_id(f"self/fdinfo/{fd}")
+
+
+def _find_mount_id(path: str) -> int | None:
     try:
-        with open(f"/proc/self/fdinfo/{fd}", "rb") as stream:
+        with open(f"/proc/{path}", "rb") as stream:
             for line in stream:
                 name, _, value = line.partition(b":")
                 if name == b"mnt_id":
@@ -173,7 +335,7 @@ def find_mount_device(mount_id: int) -> int | None:
     start = b"%d " % mount_id
     try:
         with open("/proc/self/mountinfo", "rb") as stream:
-            found = (parse_mount(line, os.getpid()) for line in stream if line.startswith(start))
+            found = (parse_mount(line, "self") for line in stream if line.startswith(start))
             return next((mount.device for mount in found if mount is not None), None)
     except OSError:
         return None

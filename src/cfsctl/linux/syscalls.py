@@ -12,7 +12,7 @@ import functools
 import os
 import stat
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from ctypes import CDLL
@@ -30,11 +30,20 @@ RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
+RESOLVE_CACHED = 0x20
 
 _NR_OPENAT2 = 437
 
 _OPEN_HOW = struct.Struct("=QQQ")
 """struct open_how: flags, mode, resolve; native endianness."""
+
+_AT_NO_AUTOMOUNT = 0x800
+_AT_STATX_DONT_SYNC = 0x4000
+_STATX_BASIC = 0x7FF
+_STATX_ATTR_MOUNT_ROOT = 0x2000
+_STATX_BYTES = 256
+_STATX = struct.Struct("=8xQ12xH2xQQ64xqI12xII")
+"""struct statx: attributes, mode, ino, size, mtime and device; native endianness."""
 
 _MAX_SYMLINKS = 40
 """Links followed in one path before ELOOP; the kernel's own limit (MAXSYMLINKS)."""
@@ -171,6 +180,80 @@ def openat2(
             if error.errno != errno.EAGAIN or attempt == _MAX_RACE_RETRIES - 1:
                 raise
     return open_beneath(dirfd, raw, flags, mode, follow=not resolve & RESOLVE_NO_SYMLINKS)
+
+
+def open_cached(dirfd: int, path: str | bytes, flags: int = 0, *, resolve: int = RESOLVE_IN_ROOT) -> int:
+    """Open a place with O_PATH, without asking any file system.
+
+    For paths that others chose: what leads there may belong to a file system that never answers.
+    A mount point can always be reached this way, since the kernel keeps the path to it.
+
+    Args:
+        dirfd: Directory, borrowed.
+        path: The path; links in it are followed.
+        flags: Further flags for open(2).
+        resolve: ``RESOLVE_`` bits; by default `dirfd` stands for the root directory.
+
+    Returns:
+        A descriptor that the caller owns.
+
+    Raises:
+        OSError: EAGAIN where a file system would have to be asked; ENOSYS, EPERM or EINVAL where the kernel
+            (before 5.12, or a filter) cannot do this.
+    """
+    raw = os.fsencode(path)
+    how = _OPEN_HOW.pack(flags | os.O_PATH | os.O_CLOEXEC, 0, resolve | RESOLVE_CACHED)
+    for attempt in range(_MAX_RACE_RETRIES):
+        try:
+            return syscall(_NR_OPENAT2, dirfd, raw, how, len(how), path=path)
+        except OSError as error:
+            # Also when something is renamed or mounted at the same moment.
+            if error.errno != errno.EAGAIN or attempt == _MAX_RACE_RETRIES - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+class CachedStatus(NamedTuple):
+    """What the kernel knows about a file.
+
+    Attributes:
+        mode: Type and permission bits.
+        size: Its size in bytes.
+        mtime_ns: When it was changed, in nanoseconds since 1970.
+        inode: Its number.
+        device: Device number of its file system.
+        is_mount_root: Whether it is the root directory of a mount; false on Linux before 5.8.
+    """
+
+    mode: int
+    size: int
+    mtime_ns: int
+    inode: int
+    device: int
+    is_mount_root: bool
+
+
+def stat_cached(fd: int) -> CachedStatus:
+    """Return the status of an open file as statx(2) with AT_STATX_DONT_SYNC gives it.
+
+    FUSE, NFS and other file systems that live elsewhere are not asked, so this never waits for them.
+    """
+    import ctypes  # noqa: PLC0415 - costs several ms, and most commands never come here
+
+    function = getattr(libc(), "statx", None)
+    if function is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    buffer = ctypes.create_string_buffer(_STATX_BYTES)
+    check(function(fd, b"", AT_EMPTY_PATH | _AT_NO_AUTOMOUNT | _AT_STATX_DONT_SYNC, _STATX_BASIC, buffer))
+    attributes, mode, inode, size, seconds, nanoseconds, major, minor = _STATX.unpack_from(buffer)
+    return CachedStatus(
+        mode,
+        size,
+        seconds * 10**9 + nanoseconds,
+        inode,
+        os.makedev(major, minor),
+        bool(attributes & _STATX_ATTR_MOUNT_ROOT),
+    )
 
 
 def open_beneath(dirfd: int, path: bytes, flags: int, mode: int = 0, *, follow: bool = True) -> int:

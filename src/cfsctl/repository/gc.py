@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import ObjectID
     from cfsctl.progress import Reporter
-    from cfsctl.repository.live_mounts import LiveMount
     from cfsctl.repository.mark import CategoryMarks, Marks
+    from cfsctl.repository.mount_finder import LiveMount
     from cfsctl.repository.repository import Repository
     from cfsctl.repository.sweep import DeadObject
 
@@ -206,6 +206,9 @@ def collect_garbage(
     if dry_run:
         return _Collection(repository, grace_s, limit, is_dry_run=True, reporter=reporter).run(roots)
     repository.check_writable()
+    # The mounts are looked at twice: should that take long in spite of all, nobody waits for the lock
+    # meanwhile; and while the lock was waited for, others may have mounted something.
+    find_live_mounts(repository.objects, repository.images.list_ids())
     with repository.lock.exclusive(lock_timeout_s):
         prepare(repository)
         return _Collection(repository, grace_s, limit, is_dry_run=False, reporter=reporter).run(roots)
@@ -279,9 +282,11 @@ class _Collection:
         marker = Marker(self._repository, self._trail)
         for name in extra_roots:
             marker.add_root(name)
-        mounts = find_live_mounts(self._repository.objects, marker.images.entries.values())
-        for mount in mounts:
+        look = find_live_mounts(self._repository.objects, marker.images.entries.values())
+        for mount in look.mounts:
             marker.add_mount(mount)
+        for gap in look.gaps:
+            marker.marks.note_unseen(gap)
         if self._cutoff_s is not None:
             marker.add_young(self._cutoff_s)
         marks = marker.run()
@@ -313,7 +318,7 @@ class _Collection:
             marks.is_complete,
             self._kept,
             len(self.young),
-            tuple(mounts),
+            tuple(look.mounts),
         )
 
     def _remove(self, dead: list[DeadObject]) -> None:

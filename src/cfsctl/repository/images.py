@@ -11,7 +11,7 @@ import mmap
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cfsctl.repository.names import check_entry, check_ref, parse_image_name, suggest
+from cfsctl.repository.names import check_entry, check_ref, find_object_in, parse_image_name, suggest
 from cfsctl.repository.refs import Category, Ref, RefNotFoundError
 from cfsctl.repository.streams import DamagedLinkError, read_object_link, read_ref_entry
 
@@ -128,6 +128,12 @@ class Images:
 
         with self.map(name) as data:
             return sorted(collect_objects(data, self._objects.algorithm))
+
+    def list_ids(self) -> list[ObjectID]:
+        """Return the IDs that entries name, whatever is there, sorted by entry."""
+        entries = self.links.iter_entries()
+        found = (find_object_in(found.text, self._objects.algorithm) for found in entries if found.text)
+        return [object_id for object_id in found if object_id is not None]
 
     def list_refs(self) -> list[Ref]:
         """Return all refs, sorted by name."""

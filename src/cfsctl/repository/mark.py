@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
     from cfsctl.digest import ObjectID
-    from cfsctl.repository.live_mounts import LiveMount
+    from cfsctl.repository.mount_finder import LiveMount
     from cfsctl.repository.names import Name
     from cfsctl.repository.refs import Category
     from cfsctl.repository.repository import Repository
@@ -67,6 +67,12 @@ class Marks:
     def note(self, problem: str) -> None:
         """Keep a problem that loses nothing."""
         self.problems.append(problem)
+
+    def note_unseen(self, gap: str) -> None:
+        """Keep the problem that there may be mounts that cannot be seen."""
+        hint = "mount /proc and /sys, and be root outside of containers"
+        self.problems.append(f"cannot tell what is mounted, so every object may be in use: {gap} ({hint})")
+        self.is_complete = False
 
     def note_unreadable(self, what: str, error: CfsError | OSError | str) -> None:
         """Keep the problem that something in use could not be read."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,8 @@ import pytest
 from cfsctl.digest import Algorithm, ObjectID, object_path
 from cfsctl.repository.fsck import check_repository
 from cfsctl.repository.gc import collect_garbage, explain_object
-from cfsctl.repository.live_mounts import LiveMount
+from cfsctl.repository.live_mounts import Look
+from cfsctl.repository.mount_finder import LiveMount
 from tests.support.repositories import make_image, make_repository, write_stream
 
 if TYPE_CHECKING:
@@ -177,7 +177,9 @@ def test_collection_agrees_with_the_model(tmp_path: Path, seed: int, monkeypatch
         # What the kernel says of mounts is tested with real ones.
         monkeypatch.setattr(
             "cfsctl.repository.gc.find_live_mounts",
-            lambda *_: [LiveMount("/m", os.getpid(), (i,), is_certain=True) for i in player.model.mounted],
+            lambda *_: Look(
+                [LiveMount("/m", "self", (i,), is_certain=True) for i in player.model.mounted], []
+            ),
         )
         steps = [player.store] * 6 + [player.write_image, player.write_stream] * 2
         steps += [player.drop_ref, player.drop_stream_ref, player.collect]
