@@ -290,7 +290,7 @@ class Repository:
         """
         from cfsctl.ostree.pull import pull  # noqa: PLC0415 - only where it is needed
 
-        opened, deltas = _open_source(_text(source), ref, trust, connection)
+        opened, deltas = _open_source(_text(source), trust, connection)
         with contextlib.closing(opened):
             return pull(
                 self._store,
@@ -489,13 +489,13 @@ class Repository:
 
 
 def _open_source(
-    where: str, ref: str, trust: TrustPolicy | None, connection: ConnectionOptions | None
+    where: str, trust: TrustPolicy | None, connection: ConnectionOptions | None
 ) -> tuple[Source, DeltaStore | None]:
     """Return what a URL or a directory stands for, and where its deltas are."""
     if "://" not in where:
         from cfsctl.ostree.local import open_local  # noqa: PLC0415 - only where it is needed
 
-        return open_local(where, trust, [ref]), None
+        return open_local(where, trust), None
     from cfsctl.http import open_fetcher  # noqa: PLC0415 - brings a client along
     from cfsctl.http.fetcher import Limits, Options  # noqa: PLC0415 - the same
     from cfsctl.http.proxies import environment_proxies, read_variable  # noqa: PLC0415 - the same

@@ -47,6 +47,7 @@ def plan_from(
                     deltas=deltas,
                     trust=trust,
                     subpaths=arguments["subpaths"],
+                    requires_composefs_digest=arguments["require_composefs_digest"],
                 )
                 if not arguments["as_json"]:
                     _show(one, is_first=not found)

@@ -74,14 +74,12 @@ def load_policy(
         summary: Whether the summary must be signed as commits must.
         delta: Whether a delta must be signed by one of the keys of an engine.
     """
-    name = arguments["remote"]
     has_keys = bool(arguments["gpg_key"] or arguments["verify_key"])
-    if remote is None and name is not None:
-        remote = find_remote(name, arguments["remotes"])
+    remote = _choose_remote(arguments, remote)
     if remote is not None:
         if has_keys or arguments["collection_id"] is not None:
             raise click.UsageError("a remote's configuration and keys on the command line exclude each other")
-        return remote.policy
+        return remote.policy.with_demands(f"remote '{remote.name}'", summaries=summary, deltas=delta)
     if (summary or delta) and not has_keys:
         raise click.UsageError("nothing can be verified without --gpg-key, --verify-key or --remote")
     if not has_keys and arguments["collection_id"] is None:
@@ -99,6 +97,18 @@ def load_policy(
         )
     except KeySpellingError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _choose_remote(arguments: TrustArguments, found: Remote | None) -> Remote | None:
+    """Return the remote whose configuration counts, of the one that is pulled from and what options say."""
+    name, directory = arguments["remote"], arguments["remotes"]
+    if found is not None and name not in {None, found.name}:
+        raise click.UsageError(
+            f"'{found.name}' is pulled from, and --remote names '{name}': name one of them"
+        )
+    if found is None and name is None and directory is not None:
+        raise click.UsageError("--remotes says where remotes are: name one with --remote, or in place of URL")
+    return find_remote(name, directory) if found is None and name is not None else found
 
 
 def find_remote(name: str, directory: str | None) -> Remote:

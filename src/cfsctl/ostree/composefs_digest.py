@@ -120,6 +120,18 @@ def require_composefs_digest(commit: CommitObjects, objects: ObjectStore) -> Non
         )
 
 
+def require_recorded(checksum: Checksum, commit: Commit) -> None:
+    """Check that a commit records a composefs digest, whether or not it is right.
+
+    Raises:
+        ComposefsDigestError: It does not.
+    """
+    found = find_recorded(commit)
+    if not isinstance(found, bytes):
+        shown = "none" if found is None else found
+        raise ComposefsDigestError(f"commit {checksum.hex()}: {DIGEST_KEY}: expected one, found {shown}")
+
+
 def find_recorded(commit: Commit) -> bytes | str | None:
     """Return the digest that a commit records; the type of a value that is none; or None."""
     for key, variant in commit.metadata:

@@ -12,7 +12,8 @@ from cfsctl.ostree.pull_run import PullRun
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum
-    from cfsctl.ostree.objects import ObjectKind
+    from cfsctl.ostree.commit_stream import CommitStream
+    from cfsctl.ostree.objects import Commit, ObjectKind
     from cfsctl.ostree.trust.verdict import Verified
     from cfsctl.repository import Repository
 
@@ -104,6 +105,22 @@ class ForecastRun(PullRun):
                     what = candidate.superblock.description
                     return self._make_forecast(candidate.estimate, what, len(candidate.parts))
         return self._make_forecast(self._count_objects())
+
+    def _accept(
+        self,
+        commit: Commit,
+        data: bytes,
+        stored: CommitStream | None = None,
+        embedded: bytes | None = None,
+        *,
+        needs_bases: bool = True,
+    ) -> None:
+        """Look at the commit as a pull does; whether its composefs digest is right, only its tree tells."""
+        super()._accept(commit, data, stored, embedded, needs_bases=needs_bases)
+        if self._options.requires_composefs_digest:
+            from cfsctl.ostree.composefs_digest import require_recorded  # noqa: PLC0415 - rare
+
+            require_recorded(self._checksum, commit)
 
     def _count_objects(self) -> Estimate:
         """Return what fetching objects costs; sizes below zero are not known."""

@@ -18,7 +18,7 @@ from cfsctl.ostree.objects import MAX_METADATA_SIZE, ObjectKind, OstreeObjectErr
 from cfsctl.ostree.source import ObjectMissingError, RefNotFoundError, SourceError, check_ref_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from cfsctl.digest import Checksum
     from cfsctl.ostree.source import ContentSink
@@ -195,15 +195,14 @@ class LocalSource:
         return None
 
 
-def open_local(path: str, trust: TrustPolicy | None, refs: Sequence[str]) -> LocalSource:
-    """Return the repository in a directory, if refs may be taken from it; none are all of them.
+def open_local(path: str, trust: TrustPolicy | None) -> LocalSource:
+    """Return the repository in a directory, read by its summary if that must be signed.
 
     Raises:
-        SignatureError: Only a signed summary may say what they mean.
         NotAnOstreeRepositoryError, UnsupportedModeError, RepositoryInUseError: As `LocalSource`.
     """
-    if trust is not None:
-        from cfsctl.ostree.trust.gate import check_local_refs  # noqa: PLC0415 - many pulls verify nothing
+    if trust is not None and trust.summaries:
+        from cfsctl.ostree.local_summary import SignedLocalSource  # noqa: PLC0415 - few pulls demand it
 
-        check_local_refs(trust, refs)
+        return SignedLocalSource(path, trust)
     return LocalSource(path)

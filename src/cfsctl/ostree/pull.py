@@ -122,6 +122,7 @@ def forecast(
     limits: PlanLimits = DEFAULT_LIMITS,
     deltas: DeltaStore | None = None,
     subpaths: Sequence[str] = (),
+    requires_composefs_digest: bool = False,
     trust: TrustPolicy | None = None,
 ) -> Forecast:
     """Find out what `pull` with the same arguments would do, and change nothing.
@@ -144,7 +145,7 @@ def forecast(
         only_delta=False,
         part=parse_subpaths(subpaths),
         also_bases=(),
-        requires_composefs_digest=False,
+        requires_composefs_digest=requires_composefs_digest,
         trust=trust,
     )
     return ForecastRun(repository, source, *_resolve(source, ref_or_commit), options, reporter).forecast()
@@ -154,6 +155,9 @@ def _resolve(source: Source, ref_or_commit: str) -> tuple[Checksum, str | None]:
     """Return the commit that a user names, and the tag that names it then."""
     checksum = parse_commit_id(ref_or_commit)
     if checksum is not None:
+        # Nothing is looked up in the summary then; if it must be signed, it must be all the same.
+        if check_summary := getattr(source, "check_summary", None):
+            check_summary()
         return checksum, None
     tag_ref(ref_or_commit)  # Refused before anything is asked for.
     return source.resolve_ref(ref_or_commit), ref_or_commit

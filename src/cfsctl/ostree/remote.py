@@ -168,6 +168,17 @@ class RemoteSource:
         """Whether the summary is the only place for names, and must be signed."""
         return self._reader.must_verify
 
+    def check_summary(self) -> None:
+        """Check the summary if it must be signed, also where no name is looked up in it.
+
+        Raises:
+            SignatureError: It is not by a key that counts, or there is none.
+            SummaryError: It is none, or an older one.
+            TransferError: The server did not answer as it should.
+        """
+        if self.must_verify_summary:
+            self.find_summary()
+
     def _read_ref_file(self, name: str) -> Checksum:
         path = f"refs/heads/{quote(name, safe='/')}"
         data = self.find_document(path, f"ref '{name}'", MAX_REF_FILE_BYTES)

@@ -49,7 +49,7 @@ def command(
     if (path := parse_file_url(where)) is not None:
         from cfsctl.ostree.local import open_local  # noqa: PLC0415 - the same
 
-        return pull_from(open_local(path, trust, arguments["refs"]), session, None, trust, **pulling)
+        return pull_from(open_local(path, trust), session, None, trust, **pulling)
     source = open_source(
         where,
         pick(ConnectionArguments.__annotations__, arguments),

@@ -35,6 +35,6 @@ def command(session: Session, *, path: str, delta: bool, **arguments: Unpack[_Ar
     from cfsctl.ostree.local import open_local  # noqa: PLC0415 - the same
 
     trust = load_policy(pick(TrustArguments.__annotations__, arguments))
-    source = open_local(path, trust, arguments["refs"])
+    source = open_local(path, trust)
     deltas = LocalDeltas(path) if delta else None
     return pull_from(source, session, deltas, trust, **pick(PullArguments.__annotations__, arguments))

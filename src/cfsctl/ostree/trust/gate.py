@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Final, cast
 
 from cfsctl.ostree.detached import read_detached
 from cfsctl.ostree.policy import check_collection
-from cfsctl.ostree.refs import parse_commit_id
 from cfsctl.ostree.trust.policy import TrustPolicy, verify
 from cfsctl.ostree.trust.verdict import Deadline, SignatureError, Verified
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.commit_stream import CommitStream
@@ -68,21 +67,6 @@ class Gate:
             self.detached = detached
             return
         raise failure or SignatureError(f"{what}: expected signatures, found no place where they may be")
-
-
-def check_local_refs(policy: TrustPolicy, names: Sequence[str]) -> None:
-    """Check that names may be taken from the files of a repository in a directory; none are all of them.
-
-    Raises:
-        SignatureError: Only a signed summary may say what a name means, and such a pull reads none.
-    """
-    refs = [name for name in names if parse_commit_id(name) is None]
-    if policy.summaries and (refs or not names):
-        what = f"ref '{refs[0]}'" if refs else "refs"
-        raise SignatureError(
-            f"{what}: expected in a signed summary, found only files",
-            hint="pull the commit by its ID, or over HTTP",
-        )
 
 
 def verify_stored(repository: Repository, stream: CommitStream, policy: TrustPolicy) -> list[Verified]:

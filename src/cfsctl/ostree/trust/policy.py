@@ -10,7 +10,7 @@ Rules, where they differ from libostree stricter:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, cast
 
 from cfsctl import gvariant
@@ -50,6 +50,10 @@ class Demand:
         """Return whether anything is needed."""
         return self.gpg or bool(self.engines)
 
+    def and_also(self, other: Demand) -> Demand:
+        """Return what is needed if another demand counts as well."""
+        return Demand(self.gpg or other.gpg, self.engines or other.engines)
+
 
 NOTHING: Final = Demand()
 
@@ -73,6 +77,30 @@ class TrustPolicy:
     keyring: bytes = b""
     keys: Sequence[SignKey] = field(default_factory=tuple)
     collection_id: str | None = None
+
+    def with_demands(self, where: str, *, summaries: bool, deltas: bool) -> TrustPolicy:
+        """Return the policy that demands the same signatures of more than commits.
+
+        Args:
+            where: What messages call the policy.
+            summaries: Summaries must be signed as commits must.
+            deltas: Static deltas must be.
+
+        Raises:
+            SignatureError: It demands no signatures that could be demanded of them.
+        """
+        base = self.commits or self.summaries
+        if (summaries or deltas) and not base:
+            what = "summaries" if summaries else "deltas"
+            raise SignatureError(
+                f"{where}: expected signatures to demand of {what}, found that it demands none",
+                hint="name the keys with --gpg-key or --verify-key in place of the remote",
+            )
+        return replace(
+            self,
+            summaries=self.summaries.and_also(base) if summaries else self.summaries,
+            deltas=self.deltas.and_also(base) if deltas else self.deltas,
+        )
 
     def check_keys(self, where: str) -> None:
         """Check that there is a key for everything that is asked for.
