@@ -1,20 +1,12 @@
-"""What becomes of a scanned tree that is the root of a container or of an operating system.
-
-Such trees are to have the same image whatever laid them out: the root directory, whose metadata
-extractors do not agree about, takes that of ``/usr``; ``/run`` is emptied; and of the extended
-attributes only those stay that do not depend on the host.
-"""
+"""Scan a directory that is the root of a container; `cfsctl.tree.transform` says what becomes of its tree."""
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from cfsctl.errors import CfsError, ExitCode
 from cfsctl.progress import silent
 from cfsctl.scan.scanner import scan_directory
-from cfsctl.tree.model import NO_XATTRS, Directory
-from cfsctl.tree.walk import iter_nodes
+from cfsctl.tree.transform import TransformError, XattrFilter, apply_oci_transform
 
 if TYPE_CHECKING:
     from cfsctl.digest import Algorithm
@@ -23,24 +15,7 @@ if TYPE_CHECKING:
     from cfsctl.scan.store import ObjectSink
     from cfsctl.tree.model import FileSystem
 
-_ALLOWED: Final = frozenset({b"security.capability"})
-
-
-class TransformError(CfsError):
-    """A tree that lacks what the root of a container has."""
-
-    exit_code = ExitCode.NOT_FOUND
-
-
-class XattrFilter(Enum):
-    """Which extended attributes stay."""
-
-    ALLOWLIST_ONLY = "allowlist-only"
-    KEEP_USER = "keep-user-xattrs"
-
-    def keeps(self, name: bytes) -> bool:
-        """Return whether an attribute of this name stays."""
-        return name in _ALLOWED or (self is XattrFilter.KEEP_USER and name.startswith(b"user."))
+__all__ = ["TransformError", "XattrFilter", "apply_oci_transform", "scan_container_root"]
 
 
 def scan_container_root(
@@ -84,36 +59,3 @@ def scan_container_root(
     if propagate_usr:
         apply_oci_transform(filesystem, xattr_filter)
     return filesystem
-
-
-def apply_oci_transform(filesystem: FileSystem, xattr_filter: XattrFilter) -> None:
-    """Change a tree as the original does with the roots of containers.
-
-    Raises:
-        TransformError: ``/usr`` is missing, or it or ``/run`` is no directory.
-    """
-    root = filesystem.root
-    usr = _directory(root, b"usr")
-    root.mode, root.uid, root.gid = usr.mode, usr.uid, usr.gid
-    root.mtime_s, root.mtime_ns = usr.mtime_s, usr.mtime_ns
-    root.xattrs = usr.xattrs
-    if b"run" in root.entries:
-        run = _directory(root, b"run")
-        run.entries.clear()
-        run.mtime_s, run.mtime_ns = usr.mtime_s, usr.mtime_ns
-    for node in iter_nodes(filesystem):
-        if node.xattrs:
-            kept = {name: value for name, value in node.xattrs.items() if xattr_filter.keeps(name)}
-            node.xattrs = kept or NO_XATTRS
-
-
-def _directory(parent: Directory, name: bytes) -> Directory:
-    node = parent.entries.get(name)
-    if node is None:
-        raise TransformError(
-            f'Directory entry "{name.decode()}" does not exist',
-            hint="--no-propagate-usr-to-root takes the tree as it is",
-        )
-    if not isinstance(node, Directory):
-        raise TransformError(f'Directory entry "{name.decode()}" is not a subdirectory')
-    return node

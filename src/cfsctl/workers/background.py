@@ -19,7 +19,11 @@ class BackgroundWriter:
     What the function raises is raised again by the next `write` or by `finish`.
     """
 
-    def __init__(self, write: Callable[[bytes], object], depth: int = QUEUE_DEPTH) -> None:
+    def __init__(
+        self,
+        write: Callable[[bytes], object],
+        depth: int = QUEUE_DEPTH,
+    ) -> None:
         """Start the thread."""
         import queue  # noqa: PLC0415 - few commands have a use for it
 
@@ -73,6 +77,11 @@ class BackgroundCall:
             self._function()
         except BaseException as error:  # noqa: BLE001 - raised again by `finish`
             self._failure = error
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the function has returned, so that `finish` does not wait."""
+        return not self._thread.is_alive()
 
     def finish(self) -> None:
         """Wait for the function to return, and raise what it raised."""

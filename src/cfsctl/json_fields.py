@@ -1,0 +1,180 @@
+"""Typed access to JSON documents that may be hostile; every error says which key is at fault.
+
+Documents are bounded in size, and in depth by the interpreter. Keys that nobody asks for are ignored. A key
+that occurs twice in one object is refused where the caller knows it: programs do not agree about which one
+counts.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from typing import NoReturn
+
+MAX_DOCUMENT_BYTES: Final = 4 << 20
+"""Most bytes of one document: what registries and other programs accept of a manifest."""
+
+_Pairs = list[tuple[str, object]]
+
+
+class JsonError(FormatError):
+    """A document that is no JSON, or does not have what it should have; `field` is the path of the key."""
+
+
+def parse_object(data: bytes, what: str, known_keys: Collection[str] = ()) -> JsonFields:
+    """Return the object that a document is.
+
+    Args:
+        data: The document, UTF-8.
+        what: What it is called in messages.
+        known_keys: Keys that may occur only once in any object.
+
+    Raises:
+        JsonError: It is none, or too large.
+    """
+    value = parse_value(data, what, known_keys)
+    if not isinstance(value, dict):
+        raise JsonError(f"{what}: expected a JSON object, found {_name_type(value)}")
+    return JsonFields(value, what)
+
+
+def parse_value(data: bytes, what: str, known_keys: Collection[str] = ()) -> object:
+    """Return the value that a document is; see `parse_object`."""
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise JsonError(f"{what}: expected at most {MAX_DOCUMENT_BYTES} bytes, found {len(data)}")
+
+    def take_pairs(pairs: _Pairs) -> dict[str, object]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            _check_once(pairs, what, known_keys)
+        return found
+
+    try:
+        return json.loads(data.decode(), object_pairs_hook=take_pairs, parse_constant=_refuse_constant)
+    except JsonError:
+        raise
+    except RecursionError as error:
+        raise JsonError(f"{what}: JSON nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise JsonError(f"{what}: expected UTF-8: {error.reason} at byte {error.start}") from error
+    except ValueError as error:  # also for numbers with thousands of digits
+        raise JsonError(f"{what}: expected JSON: {error}") from error
+
+
+def _check_once(pairs: _Pairs, what: str, known_keys: Collection[str]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen and key in known_keys:
+            raise JsonError(f"{what}: {key} occurs twice in one object", field=key)
+        seen.add(key)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _name_type(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+class JsonFields:
+    """The keys of one object.
+
+    ``get`` methods want the key to be there; ``find`` methods return None, or nothing at all, where it is
+    missing or null.
+    """
+
+    __slots__ = ("_path", "_value", "_what")
+
+    def __init__(self, value: Mapping[str, object], what: str, path: str = "") -> None:
+        """Look at an object of a parsed document.
+
+        Args:
+            value: The object.
+            what: What the document is called in messages.
+            path: Where the object is in it, with a dot at the end.
+        """
+        self._value = value
+        self._what = what
+        self._path = path
+
+    def fail(self, key: str, expected: str, found: object) -> NoReturn:
+        """Raise the error for a key of this object."""
+        path = self._path + key
+        raise JsonError(f"{self._what}: {path}: expected {expected}, found {found}", field=path)
+
+    def _get(self, key: str, expected: str) -> object:
+        value = self._value.get(key)
+        if value is None:
+            self.fail(key, expected, "nothing")
+        return value
+
+    def get_string(self, key: str) -> str:
+        """Return text that can be encoded."""
+        value = self._get(key, "a string")
+        return self._check_string(key, value)
+
+    def _check_string(self, key: str, value: object) -> str:
+        if not isinstance(value, str):
+            self.fail(key, "a string", _name_type(value))
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            self.fail(key, "text", "a lone surrogate")
+        return value
+
+    def find_string(self, key: str) -> str | None:
+        """Return text, or None."""
+        return None if self._value.get(key) is None else self.get_string(key)
+
+    def get_size(self, key: str) -> int:
+        """Return a number of bytes, or of anything else that is counted."""
+        value = self._get(key, "a number")
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+            found = value if isinstance(value, int) else _name_type(value)
+            self.fail(key, "a number from 0 to 2^63 - 1", found)
+        return value
+
+    def get_fields(self, key: str) -> JsonFields:
+        """Return the object that a key has."""
+        value = self._get(key, "an object")
+        if not isinstance(value, dict):
+            self.fail(key, "an object", _name_type(value))
+        return JsonFields(value, self._what, f"{self._path}{key}.")
+
+    def find_fields(self, key: str) -> JsonFields | None:
+        """Return the object that a key has, or None."""
+        return None if self._value.get(key) is None else self.get_fields(key)
+
+    def _get_list(self, key: str) -> list[object]:
+        value = self._get(key, "a list")
+        if not isinstance(value, list):
+            self.fail(key, "a list", _name_type(value))
+        return value
+
+    def find_list(self, key: str) -> list[object] | None:
+        """Return a list of anything, or None."""
+        return None if self._value.get(key) is None else self._get_list(key)
+
+    def get_list_of_fields(self, key: str) -> list[JsonFields]:
+        """Return the objects that a list has."""
+        found = []
+        for index, value in enumerate(self._get_list(key)):
+            place = f"{key}[{index}]"
+            if not isinstance(value, dict):
+                self.fail(place, "an object", _name_type(value))
+            found.append(JsonFields(value, self._what, f"{self._path}{place}."))
+        return found
+
+    def get_list_of_strings(self, key: str) -> list[str]:
+        """Return the strings that a list has."""
+        return [self._check_string(f"{key}[{n}]", value) for n, value in enumerate(self._get_list(key))]
+
+    def find_strings(self, key: str) -> dict[str, str]:
+        """Return an object of strings; an empty one where the key is missing."""
+        fields = self.find_fields(key)
+        return {} if fields is None else {name: fields.get_string(name) for name in fields._value}  # noqa: SLF001 - of this class

@@ -1,0 +1,57 @@
+"""Docker's manifests (image manifest version 2, schema 2) as OCI manifests.
+
+The two say the same in other words. An image that comes in Docker's words is stored in OCI's: the manifest is
+written anew, compact and in a fixed order, and goes by the digest of those bytes; config and layers stay as
+they are.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from cfsctl.oci.digest import compute_digest
+from cfsctl.oci.manifest import parse_manifest
+from cfsctl.oci.media_types import DOCKER_CONFIG, DOCKER_MANIFEST, FROM_DOCKER, MANIFEST
+from cfsctl.oci.sources.base import FoundManifest
+
+if TYPE_CHECKING:
+    from cfsctl.oci.manifest import Descriptor, Manifest
+
+
+def convert_manifest(descriptor: Descriptor, data: bytes) -> FoundManifest:
+    """Return a manifest as it is, or one of Docker's as OCI would have it.
+
+    Args:
+        descriptor: What refers to it; its digest has been checked.
+        data: The manifest.
+
+    Raises:
+        FormatError: It is none.
+    """
+    what = f"manifest {descriptor.digest}"
+    manifest = parse_manifest(data, what)
+    if manifest.config.media_type != DOCKER_CONFIG and descriptor.media_type != DOCKER_MANIFEST:
+        return FoundManifest(descriptor.digest, data)
+    converted = _convert(manifest)
+    return FoundManifest(compute_digest(converted), converted)
+
+
+def _convert(manifest: Manifest) -> bytes:
+    document: dict[str, object] = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": _convert_descriptor(manifest.config),
+        "layers": [_convert_descriptor(layer) for layer in manifest.layers],
+    }
+    if manifest.annotations:
+        document["annotations"] = dict(sorted(manifest.annotations.items()))
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _convert_descriptor(descriptor: Descriptor) -> dict[str, object]:
+    return {
+        "mediaType": FROM_DOCKER.get(descriptor.media_type, descriptor.media_type),
+        "digest": str(descriptor.digest),
+        "size": descriptor.size,
+    }

@@ -1,0 +1,314 @@
+"""Layers on their way into the repository, several at a time.
+
+    blob ─▶ digest and size as the manifest says ─▶ unpacked ─▶ digest as the config says
+                                                             └▶ cut into objects and a stream
+
+Every layer is one task of a forked worker, the largest first; a layer alone is one of this process, which
+then uses a second thread. What a worker has done of a layer it notes in shared memory, which is where
+progress comes from. A layer gets its name when both digests are right and its content is on the disk, while
+others are still under way: what was fetched before a kill is not fetched again.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cfsctl.compression import Compression, make_decoder
+from cfsctl.errors import CfsError, FormatError
+from cfsctl.oci.context import naming
+from cfsctl.oci.media_types import FROM_DOCKER, find_compression
+from cfsctl.oci.sources.base import SourceError
+from cfsctl.oci.store.documents import write_document
+from cfsctl.oci.store.layers import MAX_LAYER_BYTES, ImportCounts, ImportedLayer, LayerWriter
+from cfsctl.oci.store.names import LAYER
+from cfsctl.progress import Advanced, Done, Skipped, Started, Unit
+from cfsctl.repository.objects_ingest import ContentIngest
+from cfsctl.splitstream.format import ContentType, SplitstreamError
+from cfsctl.workers import BackgroundCall, WorkerPool, default_worker_count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from cfsctl.digest import ObjectID
+    from cfsctl.oci.digest import Hash, OciDigest
+    from cfsctl.oci.manifest import Descriptor
+    from cfsctl.oci.sources.base import BlobReader, ImageSource
+    from cfsctl.progress import Reporter
+    from cfsctl.repository import Repository
+
+_READ_BYTES: Final = 1 << 17
+_POLL_S: Final = 0.25
+"""How often progress is looked at."""
+
+_COUNTER: Final = struct.Struct("=Q")
+
+
+class WantedLayer(NamedTuple):
+    """A layer of an image.
+
+    Attributes:
+        descriptor: The blob.
+        digest: Digest of the unpacked layer, or of an artifact's blob: what its stream goes by.
+        is_tar: Whether it is an archive that is to be cut.
+    """
+
+    descriptor: Descriptor
+    digest: OciDigest
+    is_tar: bool
+
+
+def choose_compression(descriptor: Descriptor) -> Compression:
+    """Return how a tar layer is compressed.
+
+    Raises:
+        SourceError: It is no tar layer.
+    """
+    media_type = FROM_DOCKER.get(descriptor.media_type, descriptor.media_type)
+    compression = find_compression(media_type)
+    if compression is None:
+        raise SourceError(f"layer {descriptor.digest}: expected a tar layer, found {descriptor.media_type}")
+    return compression
+
+
+class LayerFetch:
+    """Fetches the layers of one image that are not stored yet.
+
+    Attributes:
+        streams: Stream by digest, of all layers that are stored.
+        counts: What became of the contents of those that were fetched.
+    """
+
+    def __init__(self, repository: Repository, source: ImageSource, reporter: Reporter) -> None:
+        """Fetch nothing yet."""
+        self.streams: dict[OciDigest, ObjectID] = {}
+        self.counts = ImportCounts()
+        self._repository = repository
+        self._source = source
+        self._report = reporter
+        self._unnamed: dict[OciDigest, ObjectID] = {}
+        self._flush: BackgroundCall | None = None
+        self._flushing: dict[OciDigest, ObjectID] = {}
+
+    def run(self, layers: Sequence[WantedLayer]) -> None:
+        """Fetch what is not stored.
+
+        Raises:
+            ReceivedDigestError: A layer is not what its digests say.
+            FormatError: A layer is not valid.
+            ImageNotFoundError: The source does not have it.
+            OSError: Something could not be read or stored.
+        """
+        missing: dict[OciDigest, WantedLayer] = {}
+        for layer in layers:
+            stored = find_layer(self._repository, layer)
+            if stored is None:
+                missing[layer.digest] = layer
+            else:
+                self.streams[layer.digest] = stored
+                self._report(Skipped(_progress_id(layer)))
+        tasks = sorted(missing.values(), key=lambda layer: -layer.descriptor.size)
+        if not tasks:
+            return
+        try:
+            self._fetch(tasks)
+        finally:
+            self._end_flush()
+
+    def _fetch(self, tasks: list[WantedLayer]) -> None:
+        count = min(len(tasks), default_worker_count())
+        progress = _Progress(tasks, self._report)
+        is_alone = count <= 1
+
+        def make_handler() -> Callable[[int], tuple[int, ImportedLayer]]:
+            importer = LayerImporter(self._repository, self._source, may_thread=is_alone)
+
+            def handle(index: int) -> tuple[int, ImportedLayer]:
+                return index, importer.run(tasks[index], progress.counter(index))
+
+            return handle
+
+        with WorkerPool(make_handler, 0 if is_alone else count, window=1) as pool:
+            for index in range(len(tasks)):
+                pool.submit(index)
+            while pool.pending:
+                for index, imported in pool.poll(_POLL_S):
+                    self._take(tasks[index], imported)
+                    progress.finish(index)
+                progress.tell()
+                self._name_flushed()
+
+    def _take(self, layer: WantedLayer, imported: ImportedLayer) -> None:
+        self.counts = self.counts.plus(imported.counts)
+        self.streams[layer.digest] = self._unnamed[layer.digest] = imported.stream_id
+
+    # Names for layers that are complete, while others are under way
+
+    def _name_flushed(self) -> None:
+        """Name the layers that are on the disk by now, and have the next ones written there."""
+        if self._flush is not None and not self._flush.is_done:
+            return
+        self._end_flush()
+        if self._unnamed:
+            self._flushing, self._unnamed = self._unnamed, {}
+            self._flush = BackgroundCall(self._repository.sync)
+
+    def _end_flush(self) -> None:
+        if self._flush is None:
+            return
+        flush, self._flush = self._flush, None
+        flush.finish()
+        for digest, stream_id in self._flushing.items():
+            self._repository.streams.link(f"{LAYER}{digest}", stream_id)
+        self._flushing = {}
+
+
+def find_layer(repository: Repository, layer: WantedLayer) -> ObjectID | None:
+    """Return the stream of a layer, or None if it, or an object of it, is not there."""
+    stream_id = repository.streams.find(f"{LAYER}{layer.digest}")
+    if stream_id is None:
+        return None
+    content_type = ContentType.OCI_LAYER if layer.is_tar else ContentType.OCI_BLOB
+    try:
+        with repository.streams.open_object(stream_id, content_type) as reader:
+            missing = repository.objects.find_missing(reader.object_refs)
+    except (SplitstreamError, CfsError):
+        return None  # fetched anew, which heals it
+    return None if missing else stream_id
+
+
+def _progress_id(layer: WantedLayer) -> str:
+    return f"layer {layer.descriptor.digest}"
+
+
+class _Progress:
+    """Bytes that workers have read of each layer."""
+
+    def __init__(self, tasks: Sequence[WantedLayer], report: Reporter) -> None:
+        self._tasks = tasks
+        self._report = report
+        self._memory = mmap.mmap(-1, max(1, len(tasks)) * _COUNTER.size)
+        self._told = [-1] * len(tasks)
+        self._is_finished = [False] * len(tasks)
+        for task in tasks:
+            report(Started(_progress_id(task), task.descriptor.size, Unit.BYTES))
+
+    def counter(self, index: int) -> Callable[[int], None]:
+        """Return what notes how many bytes of a layer were read; for workers."""
+        return lambda done: _COUNTER.pack_into(self._memory, index * _COUNTER.size, done)
+
+    def tell(self) -> None:
+        """Report what has changed."""
+        for index, task in enumerate(self._tasks):
+            (done,) = _COUNTER.unpack_from(self._memory, index * _COUNTER.size)
+            if done != self._told[index] and not self._is_finished[index]:
+                self._told[index] = done
+                self._report(Advanced(_progress_id(task), done, task.descriptor.size))
+
+    def finish(self, index: int) -> None:
+        """Report that a layer is complete."""
+        self._is_finished[index] = True
+        task = self._tasks[index]
+        self._report(Done(_progress_id(task), task.descriptor.size))
+
+
+class LayerImporter:
+    """Imports one layer after the other; lives in a worker."""
+
+    def __init__(self, repository: Repository, source: ImageSource, *, may_thread: bool) -> None:
+        """Open nothing yet."""
+        self._repository = repository
+        self._source = source
+        self._may_thread = may_thread
+
+    def run(self, layer: WantedLayer, note: Callable[[int], None]) -> ImportedLayer:
+        """Import a layer.
+
+        Args:
+            layer: The layer.
+            note: Takes the number of bytes that were read so far.
+
+        Returns:
+            The layer, which has no name yet.
+        """
+        with naming(f"layer {layer.descriptor.digest}"):
+            reader = self._source.open_blob(layer.descriptor)
+            try:
+                blob = _CheckedBlob(reader, layer.descriptor, note)
+                return self._import_tar(layer, blob) if layer.is_tar else self._import_blob(blob)
+            finally:
+                reader.close()
+
+    def _import_tar(self, layer: WantedLayer, blob: _CheckedBlob) -> ImportedLayer:
+        plain = layer.digest.new_hash()
+        decoder = make_decoder(choose_compression(layer.descriptor), MAX_LAYER_BYTES)
+        with LayerWriter(self._repository.objects, may_thread=self._may_thread) as writer:
+            try:
+                for data in blob:
+                    for piece in decoder.decode(data):
+                        plain.update(piece)
+                        writer.write(piece)
+                decoder.finish()
+                imported = writer.finish()
+            except FormatError:
+                blob.drain()  # raises if it is the blob that is wrong, which says more
+                raise
+        blob.check()
+        layer.digest.check(plain, "unpacked layer (diff_id)")
+        return imported
+
+    def _import_blob(self, blob: _CheckedBlob) -> ImportedLayer:
+        objects = self._repository.objects
+        content = ContentIngest(objects, blob.descriptor.size, may_thread=self._may_thread)
+        try:
+            for data in blob:
+                content.write(data)
+            blob.check()
+            stored = content.finish()
+        finally:
+            content.abort()
+        stream_id = write_document(self._repository, ContentType.OCI_BLOB, stored, {})
+        counts = ImportCounts(int(stored.is_new), int(not stored.is_new), stored.size if stored.is_new else 0)
+        return ImportedLayer(stream_id, stored.size, counts)
+
+
+class _CheckedBlob:
+    """A blob whose size and digest are checked while it is read.
+
+    Attributes:
+        descriptor: What it is to be.
+    """
+
+    def __init__(self, reader: BlobReader, descriptor: Descriptor, note: Callable[[int], None]) -> None:
+        self.descriptor = descriptor
+        self._reader = reader
+        self._note = note
+        self._hash: Hash = descriptor.digest.new_hash()
+        self._size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while data := self._reader.read(_READ_BYTES):
+            self._size += len(data)
+            if self._size > self.descriptor.size:
+                raise SourceError(f"Expected size {self.descriptor.size} but found more")
+            self._hash.update(data)
+            self._note(self._size)
+            yield data
+
+    def drain(self) -> None:
+        """Read the rest, and compare as `check` does."""
+        for _ in self:
+            pass
+        self.check()
+
+    def check(self) -> None:
+        """Compare size and digest, after the end.
+
+        Raises:
+            SourceError: It is too short.
+            ReceivedDigestError: It has another digest.
+        """
+        if self._size != self.descriptor.size:
+            raise SourceError(f"Expected size {self.descriptor.size} but found {self._size}")
+        self.descriptor.digest.check(self._hash, "blob")

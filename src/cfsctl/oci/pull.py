@@ -1,0 +1,175 @@
+"""Pull an image: verify everything, store it, make its file system images, and only then move the tag.
+
+Nothing is believed before its digest is: the manifest by its descriptor, or for what it is where nothing
+names it; the config by the manifest; each layer's blob by the manifest and its content by the config.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cfsctl.errors import CfsError
+from cfsctl.oci.context import naming
+from cfsctl.oci.fetch_layers import LayerFetch, WantedLayer, choose_compression
+from cfsctl.oci.manifest import ManifestError, parse_config, parse_manifest
+from cfsctl.oci.reference import host_platform
+from cfsctl.oci.sources.base import read_document
+from cfsctl.oci.sources.layout import check_not_delta
+from cfsctl.oci.store.documents import read_document as read_stored
+from cfsctl.oci.store.image_refs import plain_kind
+from cfsctl.oci.store.names import CONFIG, check_tag
+from cfsctl.oci.store.publish import ImageNames, has_all_images, keep_image_refs, store_images
+from cfsctl.oci.to_tree import image_tree
+from cfsctl.progress import silent
+from cfsctl.splitstream.format import ContentType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cfsctl.digest import ObjectID
+    from cfsctl.oci.digest import OciDigest
+    from cfsctl.oci.manifest import Manifest, Platform
+    from cfsctl.oci.sources.base import ImageSource
+    from cfsctl.oci.store.layers import ImportCounts
+    from cfsctl.progress import Reporter
+    from cfsctl.repository import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class PullResult:
+    """What a pull has done.
+
+    Attributes:
+        manifest_digest: The manifest.
+        config_digest: The config.
+        manifest_id: The manifest's splitstream object.
+        tag: The tag that names it, or None.
+        counts: What became of the contents of layers that were fetched.
+        image: The file system image in the default format, or None for an artifact.
+    """
+
+    manifest_digest: OciDigest
+    config_digest: OciDigest
+    manifest_id: ObjectID
+    tag: str | None
+    counts: ImportCounts
+    image: ObjectID | None
+
+
+def pull(
+    repository: Repository,
+    source: ImageSource,
+    tag: str | None = None,
+    *,
+    platform: Platform | None = None,
+    reporter: Reporter = silent,
+) -> PullResult:
+    """Pull an image or artifact.
+
+    Args:
+        repository: Where it goes.
+        source: Where it is.
+        tag: The tag to move to it, or None.
+        platform: What it is to run on; None is this machine.
+        reporter: Told how far each layer is.
+
+    Raises:
+        InvalidNameError: The tag cannot be one; nothing was read.
+        ImageNotFoundError: The source does not have it, or not for this platform.
+        ReceivedDigestError: Something is not what its digest says; it has no name then.
+        FormatError: Something is not valid.
+        OSError: Something could not be read or stored.
+    """
+    if tag is not None:
+        check_tag(tag)
+    repository.check_writable()
+    with naming(source.name):
+        return _Pull(repository, source, reporter).run(tag, platform or host_platform())
+
+
+class _Pull:
+    def __init__(self, repository: Repository, source: ImageSource, reporter: Reporter) -> None:
+        self._repository = repository
+        self._source = source
+        self._report = reporter
+
+    def run(self, tag: str | None, platform: Platform) -> PullResult:
+        digest, data = self._source.find_manifest(platform)
+        manifest = parse_manifest(data, f"manifest {digest}")
+        check_not_delta(data, f"manifest {digest}")
+        config_digest = manifest.config.digest
+        config, old_images = self._get_config(manifest)
+        layers = _list_layers(manifest, config)
+        fetch = LayerFetch(self._repository, self._source, self._report)
+        fetch.run(layers)
+        objects = self._repository.objects
+        names = ImageNames(
+            self._repository,
+            (digest, objects.ensure_bytes(data)),
+            (config_digest, objects.ensure_bytes(config)),
+            {layer.digest: fetch.streams[layer.digest] for layer in layers},
+        )
+        images = old_images
+        if manifest.is_container:
+            images = self._make_images(names, layers, fetch.streams, old_images)
+        names.write(images)
+        names.publish(tag)
+        default = plain_kind(self._repository.erofs_versions[0]).ref
+        return PullResult(digest, config_digest, names.manifest_id, tag, fetch.counts, images.get(default))
+
+    def _get_config(self, manifest: Manifest) -> tuple[bytes, dict[str, ObjectID]]:
+        """Return the config and the images that are known of it."""
+        digest = manifest.config.digest
+        stream_id = self._repository.streams.find(f"{CONFIG}{digest}")
+        if stream_id is not None:
+            try:
+                stored = read_stored(self._repository, stream_id, ContentType.OCI_CONFIG, digest)
+            except CfsError:
+                pass  # fetched anew, which heals it
+            else:
+                return stored.data, keep_image_refs(stored.refs)
+        return read_document(self._source, manifest.config, "config"), {}
+
+    def _make_images(
+        self,
+        names: ImageNames,
+        layers: list[WantedLayer],
+        streams: Mapping[OciDigest, ObjectID],
+        old_images: Mapping[str, ObjectID],
+    ) -> dict[str, ObjectID]:
+        """Return the images of the config, made where they are missing."""
+        repository = self._repository
+        if has_all_images(repository, old_images):
+            return dict(old_images)
+        try:
+            tree = image_tree(repository, [(layer.digest, streams[layer.digest]) for layer in layers])
+            return dict(old_images) | store_images(repository, tree)
+        except CfsError:
+            # As the original: what was fetched can be looked at by its digest until it is collected.
+            names.write(old_images)
+            names.publish(None)
+            raise
+
+
+def _list_layers(manifest: Manifest, config: bytes) -> list[WantedLayer]:
+    """Return what each layer of a manifest is to be.
+
+    Raises:
+        ManifestError: The config does not go with it.
+        SourceError: A layer of an image is no archive.
+    """
+    if not manifest.is_container:
+        return [WantedLayer(layer, layer.digest, is_tar=False) for layer in manifest.layers]
+    diff_ids = parse_config(config, f"config {manifest.config.digest}").diff_ids
+    if len(diff_ids) != len(manifest.layers):
+        raise ManifestError(
+            f"config {manifest.config.digest}: rootfs.diff_ids:"
+            f" expected {len(manifest.layers)} layer refs but got {len(diff_ids)}"
+        )
+    for layer in manifest.layers:
+        choose_compression(layer)
+    return [
+        WantedLayer(layer, digest, is_tar=True)
+        for layer, digest in zip(manifest.layers, diff_ids, strict=True)
+    ]

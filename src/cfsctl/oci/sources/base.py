@@ -1,0 +1,122 @@
+"""What a pull needs of a source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from cfsctl.errors import CfsError, ExitCode, FormatError
+from cfsctl.json_fields import MAX_DOCUMENT_BYTES
+from cfsctl.oci.context import naming
+
+if TYPE_CHECKING:
+    from cfsctl.oci.digest import OciDigest
+    from cfsctl.oci.manifest import Descriptor, Platform
+
+
+class SourceError(FormatError):
+    """A source that is not as it should be."""
+
+
+class ImageNotFoundError(CfsError):
+    """A source that does not have what was asked for."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
+class BlobReader(Protocol):
+    """A blob that is read from its start to its end.
+
+    Attributes:
+        size: Bytes that it has, as its source says.
+    """
+
+    size: int
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, at most so many; none at the end."""
+
+    def close(self) -> None:
+        """Let go of it; harmless when repeated."""
+
+
+class FoundManifest(NamedTuple):
+    """The manifest that was asked for.
+
+    Attributes:
+        digest: Its digest, which has been checked.
+        data: The manifest.
+    """
+
+    digest: OciDigest
+    data: bytes
+
+
+class ImageSource(Protocol):
+    """A place that has an image. Blobs may be opened in forked processes at the same time."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the image."""
+
+    def find_manifest(self, platform: Platform) -> FoundManifest:
+        """Return the manifest for a platform.
+
+        Raises:
+            ImageNotFoundError: There is none.
+            FormatError: What is there is not valid.
+        """
+
+    def open_blob(self, descriptor: Descriptor) -> BlobReader:
+        """Open a blob; its digest has not been checked.
+
+        Raises:
+            ImageNotFoundError: It is not there.
+            SourceError: It has another size.
+        """
+
+    def close(self) -> None:
+        """Let go of everything; harmless when repeated."""
+
+
+def read_document(source: ImageSource, descriptor: Descriptor, what: str) -> bytes:
+    """Return a document whose size and digest have been checked.
+
+    Raises:
+        ImageNotFoundError: It is not there.
+        SourceError: It is too large, or has another size.
+        ReceivedDigestError: It is another one.
+    """
+    if descriptor.size > MAX_DOCUMENT_BYTES:
+        raise SourceError(
+            f"{what} {descriptor.digest}: expected at most {MAX_DOCUMENT_BYTES} bytes, "
+            f" found {descriptor.size}"
+        )
+    with naming(what):
+        reader = source.open_blob(descriptor)
+    try:
+        data = read_blob(reader, descriptor.size)
+    finally:
+        reader.close()
+    check_size(what, descriptor, len(data))
+    descriptor.digest.check_bytes(data, what)
+    return data
+
+
+def read_blob(reader: BlobReader, limit_bytes: int) -> bytes:
+    """Return everything, or one byte more than the limit if there is more."""
+    pieces = []
+    left = limit_bytes + 1
+    while left and (piece := reader.read(left)):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
+
+
+def check_size(what: str, descriptor: Descriptor, found: int) -> None:
+    """Compare the size of a blob with its descriptor.
+
+    Raises:
+        SourceError: It is another one.
+    """
+    if found != descriptor.size:
+        raise SourceError(f"{what} {descriptor.digest}: Expected size {descriptor.size} but found {found}")

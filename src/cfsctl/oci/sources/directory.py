@@ -1,0 +1,93 @@
+"""One image in one directory, as skopeo writes it: ``dir:PATH``.
+
+manifest.json    the manifest, or a list of manifests
+<digits>         a blob, by its digest without the algorithm
+<digits>.manifest.json    a manifest of the list
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cfsctl.json_fields import MAX_DOCUMENT_BYTES, parse_object
+from cfsctl.oci.digest import compute_digest
+from cfsctl.oci.docker import convert_manifest
+from cfsctl.oci.manifest import Descriptor, Platform, parse_index
+from cfsctl.oci.media_types import MANIFEST, MANIFESTS
+from cfsctl.oci.sources.base import (
+    FoundManifest,
+    ImageNotFoundError,
+    check_size,
+    read_blob,
+)
+from cfsctl.oci.sources.files import DirectoryFiles
+from cfsctl.oci.sources.layout import matches
+
+if TYPE_CHECKING:
+    from cfsctl.oci.sources.base import BlobReader
+
+
+class DirectorySource:
+    """The image in a directory."""
+
+    def __init__(self, path: str) -> None:
+        """Open the directory.
+
+        Raises:
+            ImageNotFoundError: There is none.
+        """
+        self._files = DirectoryFiles(path)
+
+    @property
+    def name(self) -> str:
+        """What messages call the image."""
+        return f"dir:{self._files.path}"
+
+    def find_manifest(self, platform: Platform) -> FoundManifest:
+        """Return the manifest for a platform; see `cfsctl.oci.sources.base.ImageSource`."""
+        data = self._read("manifest.json")
+        fields = parse_object(data, "manifest.json")
+        if fields.find_list("manifests") is None:
+            media_type = fields.find_string("mediaType") or MANIFEST
+            return convert_manifest(Descriptor(media_type, compute_digest(data), len(data), {}), data)
+        entries = parse_index(data, "manifest.json")
+        for entry in entries:
+            if entry.media_type in MANIFESTS and entry.platform and matches(entry.platform, platform):
+                found = self._read(f"{entry.digest.encoded}.manifest.json")
+                check_size("manifest", entry, len(found))
+                entry.digest.check_bytes(found, "manifest")
+                return convert_manifest(entry, found)
+        available = ", ".join(str(entry.platform or "(no platform info)") for entry in entries)
+        raise ImageNotFoundError(
+            f"No manifest found for platform {platform}; available: {available or 'nothing'}",
+            hint="choose another one with --platform",
+        )
+
+    def _read(self, name: str) -> bytes:
+        try:
+            reader = self._files.open(name)
+        except FileNotFoundError as error:
+            raise ImageNotFoundError(f"{name}: no such file in {self._files.path}") from error
+        try:
+            return read_blob(reader, MAX_DOCUMENT_BYTES)
+        finally:
+            reader.close()
+
+    def open_blob(self, descriptor: Descriptor) -> BlobReader:
+        """Open a blob; see `cfsctl.oci.sources.base.ImageSource`."""
+        try:
+            reader = self._files.open(descriptor.digest.encoded)
+        except FileNotFoundError as error:
+            raise ImageNotFoundError(
+                f"blob {descriptor.digest}: no such blob in {self._files.path}"
+            ) from error
+        try:
+            check_size("blob", descriptor, reader.size)
+        except ValueError:
+            reader.close()
+            raise
+        return reader
+
+    def close(self) -> None:
+        """Close the directory."""
+        self._files.close()

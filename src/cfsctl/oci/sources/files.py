@@ -1,0 +1,126 @@
+"""Files of a layout: below a directory, or in an archive."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, Protocol
+
+from cfsctl.linux.files import open_regular
+from cfsctl.oci.sources.base import ImageNotFoundError, SourceError
+
+if TYPE_CHECKING:
+    from cfsctl.oci.sources.base import BlobReader
+
+
+class LayoutFiles(Protocol):
+    """The files of one layout, by their paths in it. May be used in forked processes at the same time."""
+
+    @property
+    def path(self) -> str:
+        """Where they are, for messages."""
+
+    def open(self, name: str) -> BlobReader:
+        """Open a file.
+
+        Args:
+            name: Relative path without ``.`` and ``..``.
+
+        Raises:
+            FileNotFoundError: There is none.
+            OSError: It cannot be read.
+        """
+
+    def close(self) -> None:
+        """Let go of everything; harmless when repeated."""
+
+
+class FileRange:
+    """A range of an open file, read by offset, so that processes can share the file.
+
+    Attributes:
+        size: Bytes of the range.
+    """
+
+    def __init__(self, fd: int, start: int, size: int, *, owns: bool) -> None:
+        """Take a descriptor, and close it in the end if `owns`."""
+        self.size = size
+        self._fd = fd
+        self._place = start
+        self._end = start + size
+        self._owns = owns
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, at most so many."""
+        data = os.pread(self._fd, min(size, self._end - self._place), self._place)
+        self._place += len(data)
+        return data
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._owns and self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+
+class DirectoryFiles:
+    """The files below a directory; no links are followed in it.
+
+    Attributes:
+        path: The directory.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Open the directory.
+
+        Raises:
+            ImageNotFoundError: There is none.
+        """
+        self.path = path
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ImageNotFoundError(f"image directory {path}: {error.strerror}") from error
+
+    def open(self, name: str) -> BlobReader:
+        """Open a file, component by component."""
+        *parents, last = name.split("/")
+        directory = os.dup(self._fd)
+        try:
+            for parent in parents:
+                flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                inner = os.open(parent, flags, dir_fd=directory)
+                os.close(directory)
+                directory = inner
+            fd = open_regular(directory, last)
+        finally:
+            os.close(directory)
+        return FileRange(fd, 0, os.fstat(fd).st_size, owns=True)
+
+    def close(self) -> None:
+        """Close the directory."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def open_archive_file(path: str) -> int:
+    """Open a regular file that the user names, through links, and never wait for anything.
+
+    Raises:
+        ImageNotFoundError: There is none.
+        SourceError: It is something else.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise ImageNotFoundError(f"image archive {path}: {error.strerror}") from error
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise SourceError(f"image archive {path}: expected a regular file") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise SourceError(f"image archive {path}: expected a regular file")
+    return fd

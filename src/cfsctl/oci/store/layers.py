@@ -1,0 +1,181 @@
+"""Layers: archives that are cut into streams, and read back as entries or as the bytes that they were."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cfsctl.oci.tar import Body, Entry, Inline, TarError, TarParser
+from cfsctl.repository.objects_ingest import ContentIngest
+from cfsctl.splitstream.format import ContentType
+from cfsctl.splitstream.reader import External
+from cfsctl.splitstream.writer import SplitstreamWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from cfsctl.digest import ObjectID
+    from cfsctl.repository.objects import ObjectStore, StoredObject
+    from cfsctl.splitstream.reader import SplitstreamReader
+
+MAX_LAYER_BYTES: Final = 1 << 42
+"""Most bytes that a layer may unpack to, 4 TiB: a few kilobytes of zstd can claim any number."""
+
+
+class ImportCounts(NamedTuple):
+    """What became of the contents of layers.
+
+    Attributes:
+        new: Objects that had to be written.
+        present: Objects that were there already.
+        new_bytes: Sizes of the new ones.
+        inline_bytes: Bytes that streams keep.
+    """
+
+    new: int = 0
+    present: int = 0
+    new_bytes: int = 0
+    inline_bytes: int = 0
+
+    def plus(self, other: ImportCounts) -> ImportCounts:
+        """Return the sum."""
+        return ImportCounts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+class ImportedLayer(NamedTuple):
+    """A layer that is stored and has no name yet.
+
+    Attributes:
+        stream_id: The splitstream object.
+        size: Bytes of the layer.
+        counts: What became of its contents.
+    """
+
+    stream_id: ObjectID
+    size: int
+    counts: ImportCounts
+
+
+class LayerWriter:
+    """Cuts one archive into a layer stream.
+
+    A context manager: leaving it without `finish` leaves nothing behind but objects that nothing names.
+    """
+
+    def __init__(self, objects: ObjectStore, *, may_thread: bool = False) -> None:
+        """Begin.
+
+        Args:
+            objects: The repository's objects.
+            may_thread: Whether a second thread may write large files; pieces must not change then.
+        """
+        self._objects = objects
+        self._may_thread = may_thread
+        self._parser = TarParser()
+        self._stream = SplitstreamWriter(objects, objects.algorithm, ContentType.OCI_LAYER)
+        self._content: ContentIngest | None = None
+        self._new = self._present = self._new_bytes = self._inline_bytes = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Take the next bytes of the archive.
+
+        Raises:
+            TarError: They are not valid.
+            OSError: Something could not be stored.
+        """
+        for event in self._parser.feed(data):
+            if isinstance(event, Inline):
+                self._inline_bytes += len(event.data)
+                self._stream.write_inline(event.data)
+            elif isinstance(event, Body):
+                self._write_body(event.data)
+            elif event.is_external:
+                self._content = ContentIngest(self._objects, event.size, may_thread=self._may_thread)
+
+    def _write_body(self, data: memoryview) -> None:
+        content = self._content
+        assert content is not None
+        content.write(data)
+        if content.is_complete:
+            self._count(content.finish())
+            self._content = None
+
+    def _count(self, stored: StoredObject) -> None:
+        self._stream.write_external(stored.object_id, stored.size)
+        if stored.is_new:
+            self._new += 1
+            self._new_bytes += stored.size
+        else:
+            self._present += 1
+
+    def finish(self) -> ImportedLayer:
+        """Store the stream, after the last byte; naming it is the caller's.
+
+        Raises:
+            TarError: The archive is not complete.
+            OSError: The stream is not in the store then.
+        """
+        with self:
+            self._parser.finish()
+            size = self._stream.stream_size
+            counts = ImportCounts(self._new, self._present, self._new_bytes, self._inline_bytes)
+            return ImportedLayer(self._stream.finish(), size, counts)
+
+    def abort(self) -> None:
+        """Let everything go; harmless when repeated and after `finish`."""
+        if self._content is not None:
+            self._content.abort()
+            self._content = None
+        self._stream.abort()
+
+    def __enter__(self) -> Self:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go of what was not finished."""
+        self.abort()
+
+
+def import_tar(
+    objects: ObjectStore, pieces: Iterable[bytes | memoryview], *, may_thread: bool = False
+) -> ImportedLayer:
+    """Store an archive that comes in pieces as a layer stream; see `LayerWriter`."""
+    with LayerWriter(objects, may_thread=may_thread) as writer:
+        for piece in pieces:
+            writer.write(piece)
+        return writer.finish()
+
+
+def iter_entries(reader: SplitstreamReader) -> Iterator[tuple[Entry, ObjectID | None]]:
+    """Yield the entries of a layer stream with the object that is the content, if that is one.
+
+    Raises:
+        TarError: The stream holds no archive, or a file is kept in another way than it should.
+        SplitstreamError: It is damaged.
+    """
+    parser = TarParser()
+    waiting: Entry | None = None
+    for chunk in reader.iter_chunks():
+        if isinstance(chunk, External):
+            if waiting is None:
+                raise TarError("Splitstream incorrectly stored a small file, or something else, external")
+            parser.skip_body(waiting.size)
+            yield waiting, chunk.object_id
+            waiting = None
+            continue
+        for event in parser.feed(chunk.data):
+            if isinstance(event, Body):
+                size = waiting.size if waiting is not None else 0
+                raise TarError(f"Splitstream incorrectly stored a large ({size} byte) file inline")
+            if isinstance(event, Entry):
+                if event.is_external:
+                    waiting = event
+                else:
+                    yield event, None
+        if parser.is_ended:
+            return
+    parser.finish()

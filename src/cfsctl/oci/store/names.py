@@ -1,0 +1,59 @@
+"""Names of streams, and tags."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.oci.digest import OciDigest, OciDigestError, parse_digest
+from cfsctl.repository.names import InvalidNameError
+from cfsctl.repository.tags import TagNamespace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cfsctl.repository import Repository
+
+LAYER: Final = "oci-layer-"
+CONFIG: Final = "oci-config-"
+MANIFEST: Final = "oci-manifest-"
+
+CONFIG_REF: Final = "config:"
+"""What stands before the config's digest in the name under which a manifest's stream refers to it."""
+
+
+def parse_manifest_name(name: str) -> OciDigest | None:
+    """Return the manifest whose stream has this name, or None for any other stream."""
+    return _parse(name, MANIFEST)
+
+
+def _parse(name: str, prefix: str) -> OciDigest | None:
+    if not name.startswith(prefix):
+        return None
+    try:
+        return parse_digest(name.removeprefix(prefix))
+    except OciDigestError:
+        return None
+
+
+TAGS: Final = TagNamespace("oci", parse_manifest_name)
+"""The tags of images and artifacts."""
+
+
+def check_tag(name: str) -> str:
+    """Return a name that a tag may be given.
+
+    Raises:
+        InvalidNameError: It cannot be one.
+    """
+    if name.startswith("@"):
+        raise InvalidNameError(f"Invalid ref name {name!r}: leading '@' is reserved for digest references")
+    TAGS.ref(name)
+    return name
+
+
+def iter_digests(repository: Repository, prefix: str) -> Iterator[OciDigest]:
+    """Yield the digests of all streams of one kind, ascending; streams whose names hold none are left out."""
+    for stream in repository.streams.list_streams():
+        digest = _parse(stream.name, prefix)
+        if digest is not None:
+            yield digest

@@ -1,0 +1,175 @@
+"""The end of every change to an image: streams and file system images are written, and then named.
+
+    tree ─▶ images ─▶ config stream ─▶ manifest streams ─▶ barrier ─▶ names ─▶ tag
+
+A config's stream names the images that were made of it, and a manifest's stream names its config by the ID of
+that stream. So a new image means a new config stream, and new streams of all manifests that share the config.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cfsctl.erofs.format import ErofsError, FormatVersion
+from cfsctl.errors import IntegrityError
+from cfsctl.oci.store.documents import find_only_object, write_document
+from cfsctl.oci.store.image_refs import KINDS, is_image_ref, plain_kind
+from cfsctl.oci.store.names import CONFIG, CONFIG_REF, LAYER, MANIFEST, TAGS, iter_digests
+from cfsctl.repository.objects import StoredObject
+from cfsctl.splitstream.format import ContentType, SplitstreamError
+from cfsctl.tree.bulk import paused_collector
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cfsctl.digest import ObjectID
+    from cfsctl.oci.digest import OciDigest
+    from cfsctl.repository import Repository
+    from cfsctl.tree.model import FileSystem
+
+
+class ImageNames:
+    """What is written of one image, and the names that it will get.
+
+    Attributes:
+        manifest_id: The manifest's splitstream object, once it was written.
+        config_id: The config's.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        manifest: tuple[OciDigest, StoredObject],
+        config: tuple[OciDigest, StoredObject],
+        layers: Mapping[OciDigest, ObjectID],
+    ) -> None:
+        """Write nothing yet.
+
+        Args:
+            repository: Where.
+            manifest: Digest and object of the manifest.
+            config: Digest and object of the config.
+            layers: Stream by digest; of equal layers there is one.
+        """
+        self._repository = repository
+        self._manifest = manifest
+        self._config = config
+        self._layers = {str(digest): stream_id for digest, stream_id in layers.items()}
+        self._entries: dict[str, ObjectID] = {LAYER + name: layer for name, layer in self._layers.items()}
+        self._images: list[ObjectID] = []
+        self.manifest_id: ObjectID
+        self.config_id: ObjectID
+
+    def write(self, image_refs: Mapping[str, ObjectID]) -> None:
+        """Write the streams of config and manifest, and of other manifests with the same config.
+
+        Args:
+            image_refs: Images by the names that the config's stream has for them.
+        """
+        repository, (config_digest, config) = self._repository, self._config
+        ordered = {kind.ref: image_refs[kind.ref] for kind in KINDS if kind.ref in image_refs}
+        self._images = [*dict.fromkeys(ordered.values())]
+        refs = self._layers | ordered
+        self.config_id = write_document(repository, ContentType.OCI_CONFIG, config, refs)
+        self._entries[f"{CONFIG}{config_digest}"] = self.config_id
+        digest, manifest = self._manifest
+        refs = {f"{CONFIG_REF}{config_digest}": self.config_id, **self._layers}
+        self.manifest_id = write_document(repository, ContentType.OCI_MANIFEST, manifest, refs)
+        self._entries[f"{MANIFEST}{digest}"] = self.manifest_id
+        self._rewrite_others(f"{CONFIG_REF}{config_digest}", digest)
+
+    def _rewrite_others(self, config_ref: str, done: OciDigest) -> None:
+        """Have every other manifest of this config name the config's new stream."""
+        repository = self._repository
+        for digest in iter_digests(repository, MANIFEST):
+            name = f"{MANIFEST}{digest}"
+            object_id = repository.streams.find(name)
+            if digest == done or object_id is None:
+                continue
+            try:
+                with repository.streams.open_object(object_id, ContentType.OCI_MANIFEST) as reader:
+                    refs = dict(reader.named_refs)
+                    if refs.get(config_ref) in {None, self.config_id}:
+                        continue
+                    document = find_only_object(reader)
+            except (SplitstreamError, IntegrityError):
+                continue  # which is for a check to tell
+            status = repository.objects.stat(document)
+            if status is None:
+                continue
+            stored = StoredObject(document, status.st_size, is_new=False)
+            # References are written in the order of layers, which the stream does not keep: any order will
+            # do.
+            refs = {config_ref: self.config_id} | {
+                key: refs[key] for key in sorted(refs) if key != config_ref
+            }
+            self._entries[name] = write_document(repository, ContentType.OCI_MANIFEST, stored, refs)
+
+    def publish(self, tag: str | None) -> None:
+        """Make everything durable and name it, the tag last.
+
+        Args:
+            tag: The tag to move to the manifest, or None.
+        """
+        repository = self._repository
+        new = {n: i for n, i in self._entries.items() if repository.streams.find(n) != i}
+        images = [i for i in self._images if repository.images.find(i.hex()) is None]
+        if new or images:
+            repository.sync()
+        for image in images:
+            repository.images.link(image)
+        for name, object_id in new.items():
+            repository.streams.link(name, object_id)
+        if tag is not None:
+            repository.streams.set_ref(TAGS.ref(tag), f"{MANIFEST}{self._manifest[0]}")
+        repository.remember((*self._images, *new.values()))
+
+
+def store_images(repository: Repository, filesystem: FileSystem) -> dict[str, ObjectID]:
+    """Make and store the image of a tree in each format that the repository is set up for.
+
+    Naming them, behind the barrier, is the caller's.
+
+    Returns:
+        ID by the name that a config's stream has for it.
+
+    Raises:
+        ErofsError: No image can hold the tree.
+    """
+    from cfsctl.erofs.writer import build_image  # noqa: PLC0415 - most uses find what they need
+
+    with paused_collector():
+        return {
+            plain_kind(version).ref: repository.objects.ensure_bytes(
+                build_image(filesystem, version)
+            ).object_id
+            for version in repository.erofs_versions
+        }
+
+
+def has_all_images(repository: Repository, refs: Mapping[str, ObjectID]) -> bool:
+    """Return whether a config names a sound image for each format that the repository is set up for."""
+    return all(
+        has_image(repository, refs.get(plain_kind(version).ref), version)
+        for version in repository.erofs_versions
+    )
+
+
+def has_image(repository: Repository, image_id: ObjectID | None, version: FormatVersion) -> bool:
+    """Return whether an image is there, is named as one, and is in this format."""
+    if image_id is None or repository.images.find(image_id.hex()) is None:
+        return False
+    if not repository.objects.is_sound(image_id):
+        return False
+    from cfsctl.erofs.superblock import read_superblock  # noqa: PLC0415 - the same
+
+    try:
+        with repository.images.map(image_id.hex()) as data:
+            return read_superblock(data).version is version
+    except (ErofsError, IntegrityError):
+        return False
+
+
+def keep_image_refs(refs: Mapping[str, ObjectID]) -> dict[str, ObjectID]:
+    """Return the references among those of a config's stream that are images."""
+    return {name: object_id for name, object_id in refs.items() if is_image_ref(name)}

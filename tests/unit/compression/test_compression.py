@@ -1,0 +1,167 @@
+"""Decoders give back what went in, however it is cut, and refuse everything else."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import random
+import zlib
+from typing import TYPE_CHECKING
+
+import pytest
+import zstandard
+
+from cfsctl.compression import (
+    MAX_PIECE_BYTES,
+    Compression,
+    CompressionError,
+    TooMuchOutputError,
+    detect_compression,
+    iter_decoded,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RANDOM = random.Random(1)
+DATA = RANDOM.randbytes(150_000) + bytes(900_000) + RANDOM.randbytes(50) * 500
+SKIPPABLE = b"\x5a\x2a\x4d\x18\x03\0\0\0abc"
+
+
+def pack_zstd(data: bytes, *, checksum: bool = False, content_size: bool = True) -> bytes:
+    return zstandard.ZstdCompressor(write_checksum=checksum, write_content_size=content_size).compress(data)
+
+
+def unpack(data: bytes, kind: Compression, step: int = 1 << 16, limit: int | None = None) -> bytes:
+    pieces = [data[start : start + step] for start in range(0, len(data), step)]
+    found = [bytes(piece) for piece in iter_decoded(pieces, kind, limit)]
+    assert all(0 < len(piece) <= MAX_PIECE_BYTES for piece in found)
+    return b"".join(found)
+
+
+PACKERS: dict[Compression, Callable[[bytes], bytes]] = {
+    Compression.NONE: bytes,
+    Compression.GZIP: lambda data: gzip.compress(data, 6, mtime=0),
+    Compression.ZSTD: pack_zstd,
+    Compression.XZ: lzma.compress,
+}
+PACKED = [Compression.GZIP, Compression.ZSTD, Compression.XZ]
+
+
+@pytest.fixture(params=["isal", "zlib"])
+def _inflate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inflate with each of the libraries."""
+    if request.param == "isal":
+        pytest.importorskip("isal")
+    else:
+        monkeypatch.setitem(__import__("sys").modules, "isal.isal_zlib", None)
+
+
+@pytest.mark.usefixtures("_inflate")
+@pytest.mark.parametrize("step", [1, 999, 1 << 20])
+@pytest.mark.parametrize("kind", Compression)
+def test_everything_comes_back_however_it_is_cut(kind: Compression, step: int) -> None:
+    data = DATA if step > 1 else DATA[149_000:160_000]
+    assert unpack(PACKERS[kind](data), kind, step) == data
+
+
+@pytest.mark.usefixtures("_inflate")
+@pytest.mark.parametrize("step", [1, 5, 4096])
+@pytest.mark.parametrize("kind", PACKED)
+def test_members_may_follow_one_another(kind: Compression, step: int) -> None:
+    pack = PACKERS[kind]
+    assert unpack(pack(b"") + pack(b"one") + pack(b"") + pack(b"two") + pack(b""), kind, step) == b"onetwo"
+
+
+@pytest.mark.parametrize("checksum", [True, False])
+@pytest.mark.parametrize("content_size", [True, False])
+@pytest.mark.parametrize("step", [1, 4096, 1 << 20])
+def test_zstd_frames_of_every_shape(checksum: bool, content_size: bool, step: int) -> None:  # noqa: FBT001 - parameters
+    frame = pack_zstd(DATA[140_000:170_000], checksum=checksum, content_size=content_size)
+    data = SKIPPABLE + frame + SKIPPABLE + frame + b"\x50\x2a\x4d\x18\0\0\0\0"
+    assert unpack(data, Compression.ZSTD, step) == DATA[140_000:170_000] * 2
+
+
+def test_a_skippable_frame_alone_is_nothing() -> None:
+    assert unpack(SKIPPABLE, Compression.ZSTD) == b""
+
+
+@pytest.mark.usefixtures("_inflate")
+@pytest.mark.parametrize("kind", PACKED)
+def test_no_bytes_are_no_member(kind: Compression) -> None:
+    with pytest.raises(CompressionError, match="unexpected end"):
+        unpack(b"", kind)
+
+
+@pytest.mark.usefixtures("_inflate")
+@pytest.mark.parametrize("kind", PACKED)
+def test_every_cut_is_noticed(kind: Compression) -> None:
+    data = PACKERS[kind](b"a" * 300 + RANDOM.randbytes(60))
+    for size in range(len(data)):
+        with pytest.raises(CompressionError):
+            unpack(data[:size], kind)
+
+
+@pytest.mark.usefixtures("_inflate")
+@pytest.mark.parametrize("tail", [b"\0", bytes(512), b"text", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"])
+@pytest.mark.parametrize("step", [1, 1 << 16])
+@pytest.mark.parametrize("kind", PACKED)
+def test_nothing_else_may_follow(kind: Compression, step: int, tail: bytes) -> None:
+    with pytest.raises(CompressionError):
+        unpack(PACKERS[kind](b"content") + tail, kind, step)
+
+
+@pytest.mark.usefixtures("_inflate")
+@pytest.mark.parametrize("kind", [Compression.GZIP, Compression.XZ])
+def test_every_flipped_bit_of_a_checked_content_is_noticed(kind: Compression) -> None:
+    data = PACKERS[kind](b"content " * 20)
+    header = 10 if kind is Compression.GZIP else 0  # of gzip the header says times and names
+    for place in range(header, len(data)):
+        wrong = bytearray(data)
+        wrong[place] ^= 0x10
+        try:
+            assert unpack(bytes(wrong), kind) == b"content " * 20
+        except CompressionError:
+            continue
+
+
+@pytest.mark.usefixtures("_inflate")
+@pytest.mark.parametrize("kind", Compression)
+def test_a_limit_is_kept_in_the_middle_of_a_piece(kind: Compression) -> None:
+    data = PACKERS[kind](bytes(3_000_000))
+    assert len(unpack(data, kind, limit=3_000_000)) == 3_000_000
+    with pytest.raises(TooMuchOutputError, match="more than 2999999 bytes"):
+        unpack(data, kind, limit=2_999_999)
+
+
+def test_a_small_frame_cannot_give_much_at_once() -> None:
+    block = (1 << 17 << 3 | 1 << 1).to_bytes(3, "little") + b"x"
+    last = (1 << 17 << 3 | 1 << 1 | 1).to_bytes(3, "little") + b"x"
+    frame = b"\x28\xb5\x2f\xfd\x00\x58" + block * 999 + last
+    total = 0
+    for piece in iter_decoded([frame], Compression.ZSTD):
+        assert len(piece) <= MAX_PIECE_BYTES
+        total += len(piece)
+    assert total == 1000 << 17
+
+
+def test_a_window_that_needs_too_much_memory_is_refused() -> None:
+    frame = b"\x28\xb5\x2f\xfd\x00\xa8" + b"\x01\0\0"  # a window of 2 GiB
+    with pytest.raises(CompressionError, match="memory"):
+        unpack(frame, Compression.ZSTD)
+
+
+def test_a_block_of_the_reserved_type_is_refused() -> None:
+    with pytest.raises(CompressionError, match="reserved"):
+        unpack(b"\x28\xb5\x2f\xfd\x00\x58\x07\0\0", Compression.ZSTD)
+
+
+@pytest.mark.parametrize("kind", Compression)
+def test_compression_is_recognised(kind: Compression) -> None:
+    assert detect_compression(PACKERS[kind](b"some text")[:6]) is kind
+    assert detect_compression(SKIPPABLE[:6]) is Compression.ZSTD
+
+
+def test_a_deflate_stream_is_no_gzip() -> None:
+    with pytest.raises(CompressionError, match="expected a gzip member"):
+        unpack(zlib.compress(b"text"), Compression.GZIP)
