@@ -1,0 +1,118 @@
+"""Where everything in the repository comes from: trees on disk, and OSTree repositories of the same trees."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cfsctl.fsverity.merkle import compute_digest
+from tests.fakes.ostree_repository import FakeOstreeRepository, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cfsctl.digest import Algorithm, ObjectID
+
+IMAGE_LIMIT = 64
+"""Bytes up to which a file is in an image; above, it is an object."""
+
+REFS = ("main", "stable", "app/org.example.App/x86_64/stable")
+SNAPSHOTS = 3
+SUBPATH = "/usr/share"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A commit in the OSTree repositories."""
+
+    checksum: str
+    tree: str
+    ref: str
+    snapshot: int
+
+
+def make_trees() -> dict[str, Tree]:
+    """Return trees that share much; among the files are all sizes about which limits differ."""
+    chooser = random.Random(4711)
+    shared: dict[str, bytes] = {
+        f"s{size}": chooser.randbytes(size) for size in (0, 1, 63, 64, 65, 100, 127, 128, 129, 4096, 70_000)
+    }
+    trees: dict[str, Tree] = {}
+    for number in range(len(REFS) * SNAPSHOTS):
+        own = {
+            f"o{size}": chooser.randbytes(size) for size in chooser.sample((30, 66, 90, 128, 500, 9000), 4)
+        }
+        picked = dict(chooser.sample(sorted(shared.items()), 7))
+        trees[f"t{number}"] = {
+            "usr": {"share": {**picked, "link": "s1"}, "bin": {**own, "again": next(iter(own.values()))}},
+            "etc": {"name": f"tree {number}\n".encode()},
+        }
+    return trees
+
+
+def iter_contents(tree: Tree) -> Iterator[bytes]:
+    """Yield the contents of all files."""
+    for node in tree.values():
+        if isinstance(node, bytes):
+            yield node
+        elif not isinstance(node, str):
+            yield from iter_contents(node)
+
+
+def write_tree(path: Path, tree: Tree) -> None:
+    """Write a tree to disk, with times that do not change."""
+    path.mkdir()
+    for name, node in tree.items():
+        target = path / name
+        if isinstance(node, bytes):
+            target.write_bytes(node)
+        elif isinstance(node, str):
+            target.symlink_to(node)
+        else:
+            write_tree(target, node)
+        os.utime(target, (1_600_000_000, 1_600_000_000), follow_symlinks=False)
+    os.utime(path, (1_600_000_000, 1_600_000_000))
+
+
+class Sources:
+    """Trees and commits.
+
+    Attributes:
+        trees: Trees by name.
+        published: Commits.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Write all of it below a directory."""
+        self._path = path
+        self.trees = make_trees()
+        self.published: list[Published] = []
+        (path / "trees").mkdir()
+        for name, tree in self.trees.items():
+            write_tree(path / "trees" / name, tree)
+        fake = FakeOstreeRepository()
+        for snapshot in range(SNAPSHOTS):
+            for place, ref in enumerate(REFS):
+                name = f"t{snapshot * len(REFS) + place}"
+                commit = fake.commit(self.trees[name], ref, timestamp_s=1_600_000_000 + snapshot)
+                self.published.append(Published(commit.hex(), name, ref, snapshot))
+            fake.write(path / f"ostree{snapshot}")
+
+    def tree_path(self, name: str) -> str:
+        """Return where a tree is on disk."""
+        return str(self._path / "trees" / name)
+
+    def ostree_path(self, snapshot: int) -> str:
+        """Return the OSTree repository in one of its states."""
+        return str(self._path / f"ostree{snapshot}")
+
+    def find_objects(self, tree: str, algorithm: Algorithm, limit: int = IMAGE_LIMIT) -> set[ObjectID]:
+        """Return the objects of all files of a tree that are larger than a limit."""
+        return {
+            compute_digest(content, algorithm)
+            for content in iter_contents(self.trees[tree])
+            if len(content) > limit
+        }
