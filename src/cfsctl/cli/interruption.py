@@ -42,8 +42,6 @@ _KEPT: Final = {
 }
 """What remains of a command that was cut short, and how to go on."""
 
-_NOTHING_KEPT: Final = "no work is half done; run the same command again"
-
 
 class TerminatedError(BaseException):
     """A signal asked the program to end; raised so that everything unwinds and cleans up."""
@@ -95,12 +93,12 @@ def end_at_once(number: int) -> NoReturn:
     os._exit(SIGNAL_BASE + number)
 
 
-def closing_line(number: int, command: str | None) -> str:
-    """Return what is said last: what was kept, and how to go on.
+def closing_line(number: int, command: str | None) -> str | None:
+    """Return what is said last: what was kept, and how to go on; None if there is nothing to say.
 
     Args:
         number: The signal.
         command: Name of the command that ran, if it got that far.
     """
-    reason = _REASONS.get(signal.Signals(number), f"ended by signal {number}")
-    return f"{reason}: {_KEPT.get(command or '', _NOTHING_KEPT)}"
+    kept = _KEPT.get(command or "")
+    return None if kept is None else f"{_REASONS[signal.Signals(number)]}: {kept}"

@@ -142,6 +142,8 @@ def report_fault(error: Exception) -> int:
 def report_interruption(number: int) -> None:
     """Tell on standard error what is left of a program that a signal ended."""
     message = closing_line(number, STYLE.command)
+    if message is None:
+        return
     if STYLE.as_json:
         tell_document(_document(SIGNAL_BASE + number, message, None) | {"kind": "interrupted"})
     else:

@@ -8,12 +8,13 @@ is ignored, for there is nobody left to be told, and the work goes on.
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import os
 import sys
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.errors import CfsError
+from cfsctl.errors import CfsError, ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,11 +29,19 @@ _STDERR: Final = 2
 LOCALE_MARK: Final = "cfsctl-locale"
 """An option of the interpreter (-X): it is in UTF-8 mode although the locale has another encoding."""
 
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 _CHUNK_BYTES: Final = 1 << 20
 
 
 class StandardStreamError(CfsError):
     """A standard stream cannot be read or written."""
+
+
+class StreamFullError(StandardStreamError):
+    """A standard stream leads to a file, and there is no room for what is to be written."""
+
+    exit_code = ExitCode.NO_SPACE
 
 
 def prepare_streams() -> None:
@@ -140,7 +149,8 @@ class _Output(_Stream):
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise StandardStreamError(f"writing to standard output: {error.strerror}") from error
+            kind = StreamFullError if error.errno in _NO_SPACE else StandardStreamError
+            raise kind(f"writing to standard output: {error.strerror}") from error
 
 
 class _ErrorOutput(_Stream):

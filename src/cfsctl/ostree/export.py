@@ -34,6 +34,7 @@ from cfsctl.ostree.refs import open_commit
 from cfsctl.ostree.source import check_ref_name
 from cfsctl.ostree.upstream_made import require_ostree_form
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
+from cfsctl.repository.space import explain_no_space
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 EXPORT_ID: Final = "export"
 """What progress of an export goes by."""
+
+_WRITABLE_MODES: Final = [mode for mode in RepositoryMode if mode is not RepositoryMode.BARE_SPLIT_XATTRS]
 
 _FILE_MODE: Final = 0o644
 _REPORT_EVERY: Final = 64
@@ -82,8 +85,11 @@ def export_commit(
     target = LocalRepository(path, is_written=True)
     try:
         if target.mode is RepositoryMode.BARE_SPLIT_XATTRS:
-            raise UnsupportedModeError(target.mode.value, path)
+            raise UnsupportedModeError(target.mode.value, path, _WRITABLE_MODES)
         _Export(repository, stream, target, reporter).run(reference)
+    except OSError as error:
+        explain_no_space(error, target.root(), f"OSTree repository {path}")
+        raise
     finally:
         target.close()
 

@@ -25,7 +25,7 @@ from cfsctl.ostree.local_lock import lock_for_use
 from cfsctl.ostree.source import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from cfsctl.digest import Checksum
 
@@ -52,10 +52,16 @@ class UnsupportedModeError(SourceError):
         mode: The mode as the repository's configuration names it.
     """
 
-    def __init__(self, mode: str, path: str) -> None:
-        """Compose the message."""
-        known = ", ".join(known.value for known in RepositoryMode)
-        super().__init__(f"Unsupported repo mode {mode}: {path}: expected one of {known}")
+    def __init__(self, mode: str, path: str, supported: Iterable[RepositoryMode] | None = None) -> None:
+        """Compose the message.
+
+        Args:
+            mode: The mode.
+            path: The repository.
+            supported: Modes that would do; all that there are, if None.
+        """
+        expected = ", ".join(known.value for known in supported or RepositoryMode)
+        super().__init__(f"Unsupported repo mode {mode}: {path}: expected one of {expected}")
         self.mode = mode
 
 

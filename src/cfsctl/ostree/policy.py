@@ -107,7 +107,7 @@ def check_not_older(ref: str, old: tuple[Checksum, Commit], new: tuple[Checksum,
 def _refuse_downgrade(ref: str, old: tuple[Checksum, Commit], new: tuple[Checksum, Commit]) -> NoReturn:
     raise DowngradeError(
         f"ref '{ref}': expected a commit newer than {_describe(*old)}, found {_describe(*new)}",
-        hint="remove the tag first, or pull the commit by its ID and tag it",
+        hint="if that is what you want, let the tag go back with --allow-downgrade",
     )
 
 

@@ -172,7 +172,8 @@ class PullRun:
             if self._journal is not None:
                 self._journal.remove()
         except (CfsError, OSError) as error:
-            self._report(Message(f"what was fetched could not be kept for the next pull: {error}"))
+            reason = getattr(error, "strerror", None) or error
+            self._report(Message(f"what was fetched could not be kept for the next pull: {reason}"))
 
     # Commits that are here
 

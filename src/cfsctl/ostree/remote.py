@@ -26,6 +26,8 @@ from cfsctl.http.fetcher import (
     redact_url,
 )
 from cfsctl.ostree.addresses import MIRRORLIST, Addresses, parse_address, resolve_addresses
+from cfsctl.ostree.key_file import parse_key_file
+from cfsctl.ostree.local_repository import MAX_CONFIG_BYTES
 from cfsctl.ostree.objects import MAX_METADATA_SIZE, ObjectKind
 from cfsctl.ostree.remote_jobs import FileJob, Held, MetadataJob, NamedJob, first_place, format_name
 from cfsctl.ostree.source import (
@@ -52,6 +54,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ARCHIVE_HINT: Final = "only repositories in archive mode can be pulled over HTTP"
+
+_INCOMPLETE_HINT: Final = (
+    "the repository there is incomplete, or being changed: pull again later, or tell whoever runs it"
+)
 
 
 class RemoteSource:
@@ -343,10 +349,21 @@ class RemoteSource:
     def explain_missing(self, commit: Checksum) -> None:
         """Know nothing: what a server lacks, it does not say why; see `Source.explain_missing`."""
 
+    def _explain_lack(self) -> str:
+        """Return why content may be missing: the mode of the repository, as far as it can be learnt."""
+        try:
+            data = self.find_document("config", "config", MAX_CONFIG_BYTES) or b""
+            mode = parse_key_file(data.decode()).get("core", {}).get("mode", "bare")
+        except (CfsError, UnicodeDecodeError):
+            return f"{_INCOMPLETE_HINT}; {_ARCHIVE_HINT}"
+        if not data or mode in {"archive", "archive-z2"}:
+            return _INCOMPLETE_HINT
+        return f"{_ARCHIVE_HINT}, and this one is in mode {mode}"
+
     def explain(self, error: TransferError, checksum: Checksum, kind: ObjectKind) -> CfsError:
         """Return the error for an object that could not be had."""
         if isinstance(error, HTTPStatusError) and error.status in MISSING_STATUSES:
-            hint = _ARCHIVE_HINT if kind is ObjectKind.FILE else None
+            hint = self._explain_lack() if kind is ObjectKind.FILE else _INCOMPLETE_HINT
             return ObjectMissingError(
                 checksum, kind, f"{self.description} (HTTP status {error.status})", hint=hint
             )

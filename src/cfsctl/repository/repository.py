@@ -14,6 +14,7 @@ from cfsctl.repository.images import Images
 from cfsctl.repository.lock import RepositoryLock
 from cfsctl.repository.metafile import Metadata, NotARepositoryError, VerityRequiredError, read_metadata
 from cfsctl.repository.objects import ObjectStore
+from cfsctl.repository.space import explain_no_space
 from cfsctl.repository.streams import Streams
 from cfsctl.repository.upgrade import CannotInferError, infer, infer_config, upgrade
 from cfsctl.repository.verified import VerifiedObjects
@@ -279,8 +280,15 @@ class Repository:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it."""
-        self.close()
+        """Close it.
+
+        Raises:
+            NoSpaceError: Its file system is full, if that is what ended the block.
+        """
+        try:
+            explain_no_space(value, self.dirfd, f"repository {self.path}")
+        finally:
+            self.close()
 
 
 def _check_secure(metadata: Metadata) -> None:

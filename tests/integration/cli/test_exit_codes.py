@@ -197,7 +197,10 @@ def test_full_standard_output(name: str, place: Path) -> None:
             name, place, stdout=full, **({"stderr": subprocess.PIPE} if name in MOUNTING else {})
         )
     expected = 2 if name == "explain-digest" else 12
-    assert (done.returncode, done.stderr) == (expected, "Error: No space left on device\n")
+    assert (done.returncode, done.stderr) == (
+        expected,
+        "Error: writing to standard output: No space left on device\n",
+    )
 
 
 @pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if verb.prints])

@@ -55,16 +55,29 @@ def run(body: str) -> subprocess.CompletedProcess[bytes]:
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
 def test_signals_end_with_their_number(name: str, status: int) -> None:
     done = run(f"__import__('os').kill(__import__('os').getpid(), __import__('signal').{name})")
-    assert done.returncode == status
-    assert done.stderr.endswith(b": no work is half done; run the same command again\n")
-    assert done.stderr.count(b"\n") == 1
+    assert (done.returncode, done.stderr) == (status, b"")
+
+
+def test_a_command_that_keeps_something_says_so() -> None:
+    body = (
+        "setattr(__import__('cfsctl.cli.outcome', fromlist=['STYLE']).STYLE, 'command', 'pull'), "
+        "__import__('os').kill(__import__('os').getpid(), __import__('signal').SIGINT)"
+    )
+    done = run(body)
+    assert done.returncode == 130
+    assert done.stderr == (
+        b"cfsctl: interrupted: what was fetched and verified is kept; "
+        b"run the same command again to go on from there\n"
+    )
 
 
 def test_unwinding_that_takes_too_long_is_cut_short() -> None:
     body = "stubborn()"
     program = f"""
 import os, signal, time
+from cfsctl.cli.outcome import STYLE
 def stubborn():
+    STYLE.command = "gc"
     try:
         os.kill(os.getpid(), signal.SIGTERM)
     finally:

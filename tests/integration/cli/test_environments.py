@@ -1,0 +1,121 @@
+"""Every verb in every environment does what it does in an ordinary one, and is never an internal error."""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cfsctl.cli.app import COMMANDS
+from cfsctl.cli.commands.ostree import COMMANDS as OSTREE_COMMANDS
+from tests.support.environments import (
+    CHARSETS,
+    QUICK_CHARSETS,
+    READS_STDIN,
+    STREAMS,
+    TOOLS,
+    UMASKS,
+    VARIABLES,
+    VERBS,
+    Environment,
+    World,
+    make_locales,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ALL_VERBS = [*VERBS, *TOOLS]
+FIXED = [*STREAMS, *VARIABLES, *UMASKS]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("original"), tmp_path_factory.mktemp("copies"))
+
+
+@pytest.fixture(scope="module")
+def locales(tmp_path_factory: pytest.TempPathFactory) -> list[Environment]:
+    quick = {locale: charset for locale, charset in CHARSETS.items() if charset in QUICK_CHARSETS}
+    return make_locales(tmp_path_factory.mktemp("locales"), quick)
+
+
+def check(world: World, environment: Environment, verb: str) -> None:
+    """Run a verb in an environment and compare."""
+    expected = world.expected(verb)
+    outcome, place = world.run(environment, verb)
+    where = f"{verb} with {environment.name}: {outcome.stderr.decode(errors='replace')}"
+    assert b"internal error" not in outcome.stderr, where
+    assert b"Traceback" not in outcome.stderr, where
+    assert b"Exception ignored" not in outcome.stderr, where
+    statuses = environment.status(expected.status, bool(expected.stdout))
+    if verb in READS_STDIN and "<&-" in environment.redirections:
+        statuses = {1}
+    assert outcome.status in statuses, where
+    if outcome.stdout and not environment.variables.keys() & {"PYTHONIOENCODING", "LOCPATH"}:
+        assert outcome.stdout == expected.stdout, where
+    if "json" in verb:
+        assert outcome.stdout in {expected.stdout, b""}, where
+    check_modes(place)
+
+
+def check_modes(place: Path) -> None:
+    """Check what the store and the world are made of: modes as documented, whatever the umask."""
+    for store in ("store", "other", "fresh"):
+        for directory, _, files in os.walk(place / store):
+            if directory != str(place / store) and ".cfsctl" not in directory:
+                assert stat.S_IMODE(os.stat(directory).st_mode) == 0o755, directory
+            for name in files:
+                status = os.lstat(os.path.join(directory, name))
+                if stat.S_ISREG(status.st_mode) and not name.startswith("."):
+                    assert stat.S_IMODE(status.st_mode) == 0o644, os.path.join(directory, name)
+
+
+@pytest.mark.parametrize("verb", ALL_VERBS)
+def test_some_environments(world: World, locales: list[Environment], verb: str) -> None:
+    environments = [*FIXED, *locales]
+    check(world, environments[ALL_VERBS.index(verb) % len(environments)], verb)
+
+
+def test_each_table_has_every_command() -> None:
+    used = {next((word for word in line if not word.startswith("-")), "") for line in VERBS.values()}
+    assert set(COMMANDS) - used <= {"mount", "list-images"}
+    used = {line[1] for line in VERBS.values() if line[0] == "ostree"}
+    assert set(OSTREE_COMMANDS) - used <= {"mount"}
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("verb", ALL_VERBS)
+def test_every_environment(world: World, verb: str) -> None:
+    for environment in FIXED:
+        check(world, environment, verb)
+
+
+@pytest.mark.deep
+def test_every_locale(world: World, tmp_path: Path) -> None:
+    locales = make_locales(tmp_path, CHARSETS)
+    assert locales, "no locale could be made: is localedef installed?"
+    for environment in locales:
+        for verb in ALL_VERBS:
+            check(world, environment, verb)
+
+
+@pytest.mark.deep
+def test_random_combinations(world: World, tmp_path: Path) -> None:
+    locales = make_locales(tmp_path, CHARSETS)
+    random_choice = random.Random(14)
+    for _ in range(300):
+        streams = random_choice.choice(STREAMS)
+        text = random_choice.choice([*VARIABLES, *locales])
+        mask = random_choice.choice(UMASKS)
+        both = Environment(
+            f"{streams.name}, {text.name} and {mask.name}",
+            streams.redirections,
+            text.variables,
+            mask.umask,
+            status=streams.status,
+        )
+        check(world, both, random_choice.choice(ALL_VERBS))
