@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "cat": "cat",
     "compute-id": "compute_id",
+    "compute-karg": "compute_karg",
     "copy": "copy",
     "create-dumpfile": "create_dumpfile",
     "create-image": "create_image",

@@ -190,6 +190,12 @@ def scan_options(function: F) -> F:
             help="Take the tree as it is: keep the root's own metadata, all extended attributes and /run.",
         ),
         click.option(
+            "--bootable",
+            is_flag=True,
+            help="Make the image bootable: empty /boot and /sysroot, and label files as the tree's own "
+            "SELinux policy says.",
+        ),
+        click.option(
             "--verify-cache",
             is_flag=True,
             help="Read every file, and fail if the repository's scan cache says something else of it.",

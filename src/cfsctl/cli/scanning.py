@@ -24,6 +24,7 @@ class ScanArguments(TypedDict):
     path: str
     xattrs: str
     no_propagate_usr_to_root: bool
+    bootable: bool
     no_cache: bool
     verify_cache: bool
 
@@ -46,6 +47,7 @@ def scan(session: Session, algorithm: Algorithm, **arguments: Unpack[ScanArgumen
             algorithm=algorithm,
             xattr_filter=XattrFilter(arguments["xattrs"]),
             propagate_usr=not arguments["no_propagate_usr_to_root"],
+            bootable=arguments["bootable"],
             cache=cache,
             reporter=session.progress,
         )

@@ -23,6 +23,7 @@ def create_image(
     *,
     xattr_filter: XattrFilter = XattrFilter.ALLOWLIST_ONLY,
     propagate_usr: bool = True,
+    bootable: bool = False,
     use_cache: bool = True,
     verify_cache: bool = False,
     reporter: Reporter = silent,
@@ -35,6 +36,7 @@ def create_image(
         ref: A ref for the image in the default format, or None.
         xattr_filter: See `scan_container_root`.
         propagate_usr: See `scan_container_root`.
+        bootable: See `scan_container_root`.
         use_cache: Let the repository remember what was read, and read less the next time.
         verify_cache: Read everything, and fail if the cache says something else.
         reporter: Hears how many entries have been seen, and of trouble with the cache.
@@ -46,6 +48,8 @@ def create_image(
         InvalidNameError: The ref cannot be one; nothing was stored.
         NotWritableError: The repository cannot be written to.
         TransformError: There is no ``/usr``.
+        NotBootableError: A bootable tree lacks ``/boot`` or ``/sysroot``.
+        FormatError: A boot entry or the SELinux policy is malformed.
         ChangedError: Something changed meanwhile.
         StaleCacheError: The cache was to be verified, and is wrong.
         ErofsError: The tree does not fit into an image.
@@ -64,6 +68,7 @@ def create_image(
         store=repository.objects,
         xattr_filter=xattr_filter,
         propagate_usr=propagate_usr,
+        bootable=bootable,
         cache=cache,
         reporter=reporter,
     )

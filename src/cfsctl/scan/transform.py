@@ -25,6 +25,7 @@ def scan_container_root(
     store: ObjectSink | None = None,
     xattr_filter: XattrFilter = XattrFilter.ALLOWLIST_ONLY,
     propagate_usr: bool = True,
+    bootable: bool = False,
     workers: int | None = None,
     cache: FileCache | None = None,
     reporter: Reporter = silent,
@@ -37,12 +38,16 @@ def scan_container_root(
         store: Where large files are stored, or None to compute their IDs only.
         xattr_filter: Which extended attributes stay.
         propagate_usr: Apply `apply_oci_transform`; otherwise the tree and all attributes stay as they are.
+        bootable: Then make the tree bootable, see `make_directory_bootable`. Boot entries are checked if
+            the files are stored.
         workers: See `scan_directory`.
         cache: See `scan_directory`.
         reporter: See `scan_directory`.
 
     Raises:
         TransformError: There is no ``/usr``.
+        NotBootableError: A bootable tree lacks ``/boot`` or ``/sysroot``.
+        FormatError: A boot entry or the SELinux policy is malformed.
         ChangedError: A file changed meanwhile.
         OSError: Something cannot be read.
     """
@@ -58,4 +63,8 @@ def scan_container_root(
     )
     if propagate_usr:
         apply_oci_transform(filesystem, xattr_filter)
+    if bootable:
+        from cfsctl.scan.bootable import make_directory_bootable  # noqa: PLC0415 - few images are
+
+        make_directory_bootable(path, filesystem, algorithm, check_entries=store is not None)
     return filesystem

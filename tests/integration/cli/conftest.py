@@ -82,6 +82,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "tree" / "usr" / "bin").mkdir(parents=True)
     (place / "tree" / "usr" / "bin" / "program").write_bytes(b"x" * 5000)
     (place / "tree" / "usr" / "note").write_text("a note\n")
+    for name in ("usr", "boot", "sysroot"):
+        (place / "bootable" / name).mkdir(parents=True)
     (place / "mountpoint").mkdir()
     assert run(place, "init", "--insecure", "repo").returncode == 0
     assert run(place, "init", "--insecure", "target").returncode == 0

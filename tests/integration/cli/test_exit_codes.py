@@ -46,6 +46,7 @@ class Verb(NamedTuple):
 VERBS = {
     "cat": Verb(("cat", "refs/ostree/test"), named="refs/ostree/test"),
     "compute-id": Verb(("compute-id", "tree"), opens=False),
+    "compute-karg": Verb(("compute-karg", "bootable"), opens=False),
     "copy": Verb(("copy", "web", "target"), named="web"),
     "create-dumpfile": Verb(("create-dumpfile", "tree"), opens=False),
     "create-image": Verb(("create-image", "tree", "again")),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CASES: dict[str, list[tuple[list[str], int]]] = {
+    "compute-karg": [(["compute-karg", "bootable"], 0)],
     "compute-id": [(["compute-id", "tree"], 0), (["compute-id", "--no-propagate-usr-to-root", "tree"], 0)],
     "create-image": [(["create-image", "tree"], 0), (["create-image", "tree", "a/b"], 0)],
     "diff": [

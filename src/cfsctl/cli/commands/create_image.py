@@ -38,6 +38,7 @@ def command(
             image_name,
             xattr_filter=XattrFilter(arguments["xattrs"]),
             propagate_usr=not arguments["no_propagate_usr_to_root"],
+            bootable=arguments["bootable"],
             use_cache=not arguments["no_cache"],
             verify_cache=arguments["verify_cache"],
             reporter=session.progress,
