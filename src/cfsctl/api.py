@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from cfsctl.digest import Algorithm, ObjectID
@@ -497,7 +498,7 @@ def _open_source(
 
         return open_local(where, trust), None
     from cfsctl.http import open_fetcher  # noqa: PLC0415 - brings a client along
-    from cfsctl.http.fetcher import Limits, Options  # noqa: PLC0415 - the same
+    from cfsctl.http.fetcher import Limits, Options, named_origins  # noqa: PLC0415 - the same
     from cfsctl.http.proxies import environment_proxies, read_variable  # noqa: PLC0415 - the same
     from cfsctl.ostree.delta.remote import RemoteDeltas  # noqa: PLC0415 - the same
     from cfsctl.ostree.remote import RemoteSource  # noqa: PLC0415 - the same
@@ -505,5 +506,7 @@ def _open_source(
 
     if connection is None:
         connection = Options(proxies=environment_proxies(), no_proxy=read_variable("no_proxy"))
+    if connection.origins is None:
+        connection = replace(connection, origins=named_origins([where.removeprefix("mirrorlist=")]))
     source = RemoteSource(where, open_fetcher(Limits.shared(default_worker_count()), connection), trust)
     return source, RemoteDeltas(source)

@@ -11,7 +11,7 @@ from cfsctl.cli.parameters import TEXT
 from cfsctl.progress import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from cfsctl.http.fetcher import Fetcher
     from cfsctl.ostree.remote import RemoteSource
@@ -112,7 +112,12 @@ def connection_options(function: F) -> F:
             help="Another root of the same repository, asked for what the ones before do not give.",
         ),
         click.option(
-            "--header", metavar="NAME:VALUE", type=TEXT, multiple=True, help="Header field of every request."
+            "--header",
+            metavar="NAME:VALUE",
+            type=TEXT,
+            multiple=True,
+            help="Header field of every request to the servers of URL, --fallback-url and --content-url. "
+            "Other servers do not get it.",
         ),
     ):
         function = decorate(function)
@@ -141,14 +146,15 @@ def open_source(
     from cfsctl.ostree.remote import RemoteSource  # noqa: PLC0415 - brings the HTTP client along
 
     own = (configured or {}).get("contenturl")
+    content_urls = arguments["content_url"] or ((own,) if own else ())
     return RemoteSource(
         with_credentials(url, arguments),
-        make_fetcher(arguments, configured),
+        make_fetcher(arguments, configured, (url, *arguments["fallback_url"], *content_urls)),
         trust,
         cache=_open_cache(arguments["summary_cache"], reporter),
         subset=arguments["subset"],
         mirrors=arguments["fallback_url"],
-        content_urls=arguments["content_url"] or ((own,) if own else ()),
+        content_urls=content_urls,
         allow_older_summary=allow_older_summary,
     )
 
@@ -164,15 +170,18 @@ def _open_cache(directory: str | None, reporter: Reporter) -> SummaryCache | Non
     return SummaryCache(directory, reporter) if directory else None
 
 
-def make_fetcher(arguments: ConnectionArguments, defaults: Mapping[str, str] | None = None) -> Fetcher:
+def make_fetcher(
+    arguments: ConnectionArguments, defaults: Mapping[str, str] | None = None, urls: Sequence[str] = ()
+) -> Fetcher:
     """Return what fetches in the way the options say.
 
     Args:
         arguments: The options.
         defaults: Options of a configured remote, which those of the command line go before.
+        urls: What the user has named: header fields and certificate are for these servers.
     """
     from cfsctl.http import open_fetcher  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.http.fetcher import MAX_CONNECTIONS, Limits, Options  # noqa: PLC0415 - the same
+    from cfsctl.http.fetcher import MAX_CONNECTIONS, Limits, Options, named_origins  # noqa: PLC0415 - the same
     from cfsctl.http.proxies import environment_proxies, read_variable  # noqa: PLC0415 - the same
     from cfsctl.workers import default_worker_count  # noqa: PLC0415 - the same
 
@@ -188,6 +197,7 @@ def make_fetcher(arguments: ConnectionArguments, defaults: Mapping[str, str] | N
             ca_file=arguments["ca_file"] or configured.get("tls-ca-path"),
             client_certificate=arguments["client_certificate"] or configured.get("tls-client-cert-path"),
             client_key=arguments["client_key"] or configured.get("tls-client-key-path"),
+            origins=named_origins(url.removeprefix("mirrorlist=") for url in urls),
         ),
     )
 
@@ -200,8 +210,13 @@ def _proxies(url: str) -> dict[str, str]:
 def _parse_header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip() or not text.isprintable():
-        raise click.UsageError(f"--header: expected NAME:VALUE, found {text!r}")
+        raise click.UsageError(f"--header: expected NAME:VALUE, found another form{_name_of(name, colon)}")
     return name.strip(), value.strip()
+
+
+def _name_of(name: str, colon: str) -> str:
+    """Return which header field is meant, for a message that must not show its value."""
+    return f" behind {name.strip()!r}" if colon and name.strip() else ""
 
 
 def with_credentials(url: str, arguments: ConnectionArguments) -> str:

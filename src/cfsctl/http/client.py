@@ -45,7 +45,7 @@ from cfsctl.http.fetcher import (
 )
 from cfsctl.http.guard import GuardedResponse, MalformedHeadError, make_pools
 from cfsctl.http.proxies import choose_proxy
-from cfsctl.http.request import select_headers
+from cfsctl.http.request import is_named, select_headers
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -159,7 +159,7 @@ class Client:
                 stream=True,
                 timeout=(min(limits.connect_timeout_s, left_s), min(limits.stall_timeout_s, left_s)),
                 verify=self._ca_file or True,
-                cert=self._find_certificate(),
+                cert=self._find_certificate() if is_named(self._options, bare, job.url) else None,
                 proxies={} if proxy is None else {"http": proxy, "https": proxy},
             )
         except MalformedHeadError as error:

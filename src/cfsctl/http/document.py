@@ -74,4 +74,5 @@ class Document:
 
     def to_response(self, body: bytes) -> Response:
         """Return the answer."""
-        return Response(self.status, body, self.answered.get("etag"), self.answered.get("last-modified"))
+        etag, last_modified, date = map(self.answered.get, ("etag", "last-modified", "date"))
+        return Response(self.status, body, etag, last_modified, date)

@@ -10,18 +10,22 @@ Nothing here reads the environment or opens a socket.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from cfsctl.errors import CfsError, ExitCode, FetchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
     from typing import Self
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+Origin: TypeAlias = tuple[str, str, int]
+"""Scheme, host and port."""
 
 OK = 200
 NOT_MODIFIED = 304
@@ -192,12 +196,14 @@ class Options:
 
     Attributes:
         user_agent: What we call ourselves.
-        headers: Sent with every request.
+        headers: Sent to the servers that the user has named.
         proxies: Proxy URL by scheme of the request, ``http`` and ``https``.
         no_proxy: Hosts that are reached directly, separated by commas.
         ca_file: Certificates of authorities to trust; None is what the system trusts.
         client_certificate: Our certificate, PEM.
         client_key: Its key, PEM; None if it is in the same file.
+        origins: What the user has named, as `origin_of` returns it: header fields and certificate are for
+            these. None is whatever is asked for, but not what that leads to.
     """
 
     user_agent: str = "cfsctl"
@@ -207,6 +213,7 @@ class Options:
     ca_file: str | None = None
     client_certificate: str | None = None
     client_key: str | None = None
+    origins: frozenset[Origin] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,12 +225,14 @@ class Response:
         body: The whole body; empty for 304.
         etag: As received, or None.
         last_modified: As received, or None.
+        date: When the server says that it has answered, as received, or None.
     """
 
     status: int
     body: bytes
     etag: str | None
     last_modified: str | None
+    date: str | None = None
 
 
 @dataclass(slots=True)
@@ -331,13 +340,41 @@ def find_ca_file(options: Options) -> str | None:
     return certifi.where()
 
 
+_HOST = re.compile(r"(\[[^\]]*\]|[^:@]*)(:\d*)?", re.ASCII)
+"""Host and port of a URL without credentials."""
+
+
 def redact_url(url: str) -> str:
-    """Return the URL without user name and password."""
+    """Return the URL without user name and password, also if it is none.
+
+    A password with a slash in it, say, makes of the text something else than its author meant. So where what
+    stands for the host is none, everything up to the last ``@`` is left out.
+    """
     scheme, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    if "@" not in authority:
-        return url
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+    if not separator:
+        return url if "@" not in url else url.rpartition("@")[2]
+    authority, slash, path = _split_authority(rest)
+    if "@" in authority:
+        authority = authority.rpartition("@")[2]
+    if "@" in path and not _HOST.fullmatch(authority):
+        authority, slash, path = _split_authority(path.rpartition("@")[2])
+    return f"{scheme}{separator}{authority}{slash}{path}"
+
+
+def _split_authority(rest: str) -> tuple[str, str, str]:
+    end = min((place for mark in "/?#" if (place := rest.find(mark)) >= 0), default=len(rest))
+    return rest[:end], rest[end : end + 1], rest[end + 1 :]
+
+
+def named_origins(urls: Iterable[str]) -> frozenset[Origin]:
+    """Return the origins of URLs that a user has named; those that are none are left out."""
+    found = set()
+    for url in urls:
+        try:
+            found.add(origin_of(url))
+        except ValueError:
+            continue
+    return frozenset(found)
 
 
 def check_url(url: str) -> SplitResult:
@@ -348,12 +385,14 @@ def check_url(url: str) -> SplitResult:
             that do not belong into a URL.
     """
     if any(character <= " " or character == "\x7f" for character in url):
-        raise InvalidURLError(f"{url!r} is not a URL: it contains spaces or control characters")
+        raise InvalidURLError(f"{redact_url(url)!r} is not a URL: it contains spaces or control characters")
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise InvalidURLError(f"'{redact_url(url)}' is not a URL: {error}") from error
+        # What the library says shows the text, which may be a part of a password.
+        reason = "its host or port is not valid" if "@" in url else error
+        raise InvalidURLError(f"'{redact_url(url)}' is not a URL: {reason}") from None
     if parts.scheme not in {"http", "https"}:
         raise InvalidURLError(
             f"'{redact_url(url)}' cannot be fetched: expected a URL that begins with http:// or https://",
@@ -364,7 +403,7 @@ def check_url(url: str) -> SplitResult:
     return parts
 
 
-def origin_of(url: str) -> tuple[str, str, int]:
+def origin_of(url: str) -> Origin:
     """Return scheme, host and port of a valid URL: what credentials are meant for."""
     parts = urlsplit(url)
     default = 443 if parts.scheme == "https" else 80

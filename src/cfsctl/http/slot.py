@@ -33,7 +33,7 @@ from cfsctl.http.fetcher import (
     TransferError,
 )
 from cfsctl.http.proxies import choose_proxy
-from cfsctl.http.request import select_headers
+from cfsctl.http.request import is_named, select_headers
 from cfsctl.http.retry import doubt
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Slot:
         "_asked",
         "_ca_file",
         "_chunks",
+        "_has_certificate",
         "_is_away",
         "_limit",
         "_limits",
@@ -100,7 +101,7 @@ class Slot:
         self._options = options
         self._ca_file = ca_file
         self._place = self._asked = ""
-        self._is_away = False
+        self._is_away = self._has_certificate = False
         self._limit: int | None = None
         self._room = 0
         self._chunks: list[bytes] = []
@@ -124,7 +125,6 @@ class Slot:
         set_option(pycurl.NOSIGNAL, 1)
         set_option(pycurl.BUFFERSIZE, _RECEIVE_BUFFER_BYTES)
         set_option(pycurl.USERAGENT, options.user_agent)
-        _set_headers(handle, options.headers)
         # The body of an error must not reach a sink, and the status cannot be asked for in a callback.
         set_option(pycurl.FAILONERROR, 1)
         # Where a redirect may lead, and what goes along, is decided in one place for all transports.
@@ -136,12 +136,20 @@ class Slot:
         set_option(pycurl.LOW_SPEED_TIME, max(1, math.ceil(low_speed_time_s)))
         return handle
 
-    def _configure(self, place: str) -> None:
+    def _configure(self, place: str, is_named_by_user: bool) -> Any:  # noqa: ANN401, FBT001 - see above; one call
         """Set what depends on the server: the proxy, and TLS.
 
         Args:
             place: The URL up to its path.
+            is_named_by_user: Whether our certificate is for it.
+
+        Returns:
+            The handle: another one if the old one would show our certificate, which stays with it.
         """
+        if self._has_certificate and not is_named_by_user:
+            self.handle.close()
+            self.handle = self._make_handle()
+            self._limit, self._has_certificate = None, False
         set_option = self.handle.setopt
         is_secure = place.lower().startswith("https:")
         set_option(pycurl.PROTOCOLS, _HTTP_SCHEMES)
@@ -151,12 +159,14 @@ class Slot:
         self._place = place
         if self._ca_file is not None:
             set_option(pycurl.CAINFO, self._ca_file)
-        if self._options.client_certificate is not None:
+        if self._options.client_certificate is not None and is_named_by_user:
             set_option(pycurl.SSLCERT, self._options.client_certificate)
             set_option(pycurl.SSLKEY, self._options.client_key or self._options.client_certificate)
+            self._has_certificate = True
         if is_secure:
             # Wait for the first connection to say whether it takes many requests at once.
             set_option(pycurl.PIPEWAIT, 1)
+        return self.handle
 
     def begin(self, attempt: Attempt) -> None:
         """Make the handle ready for a transfer, or for the rest of one.
@@ -169,10 +179,11 @@ class Slot:
         handle = self.handle
         end = url.find("/", 9)
         place = url if end < 0 else url[:end]
-        if place != self._place:
-            self._configure(place)
+        is_new = place != self._place
+        if is_new:
+            handle = self._configure(place, is_named(self._options, url, job.url))
         is_away = attempt.url is not None
-        if is_away or self._is_away:
+        if is_away or self._is_away or is_new:
             self._is_away = is_away
             _set_headers(handle, select_headers(self._options, url, job.url))
         handle.setopt(pycurl.URL, url)
@@ -353,10 +364,11 @@ class DocumentSlot(Slot):
 
     __slots__ = ()
 
-    def __init__(self, limits: Limits, options: Options, ca_file: str | None) -> None:
-        """Make a handle that also takes the pages of errors: not to would cost the connection."""
-        super().__init__(limits, options, ca_file)
-        self.handle.setopt(pycurl.FAILONERROR, 0)
+    def _make_handle(self) -> Any:  # noqa: ANN401 - see above
+        """Return a handle that also takes the pages of errors: not to would cost the connection."""
+        handle = super()._make_handle()
+        handle.setopt(pycurl.FAILONERROR, 0)
+        return handle
 
     def begin(self, attempt: Attempt) -> None:
         """Make the handle ready for a document."""

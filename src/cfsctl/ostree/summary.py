@@ -30,6 +30,9 @@ MAX_SUMMARY_SIZE: Final = 64 << 20
 MAX_SUMMARY_VALUES: Final = 1_500_000
 """Values in a summary; Flathub's has some fifteen for each of 10,000 refs."""
 
+_TIME_MADE: Final = b"ostree.summary.last-modified\0"
+"""The key of a time: 64 bits, big-endian, 32 bytes from the beginning of the key on."""
+
 _TYPE: Final = gvariant.parse_type("(a(s(taya{sv}))a{sv})")
 
 
@@ -86,6 +89,13 @@ def parse_summary(data: bytes) -> Summary:
         if refs.setdefault(ref.name, ref) is not ref:
             raise SummaryError(f"ref '{ref.name}': expected once, found again", field="refs")
     return Summary(refs, metadata)
+
+
+def find_time_made(data: bytes) -> int | None:
+    """Return when a summary says that it was made, in seconds since 1970, without parsing or believing it."""
+    start = data.rfind(_TIME_MADE)
+    value, end = data[start + 32 : start + 40], data[start + 40 : start + 42]
+    return int.from_bytes(value, "big") if start >= 0 and end == b"\0t" else None
 
 
 _Entry = tuple[str, tuple[int, bytes, "list[tuple[str, Variant]]"]]

@@ -1,11 +1,14 @@
 """Summaries that were fetched before, so that a server need only say that nothing has changed.
 
-    DIRECTORY/<SHA-256 of the URL>    one line of JSON (URL, ETag, Last-Modified, SHA-256), then the summary
+    DIRECTORY/<SHA-256 of the URL>    a line of JSON (version, URL, ETag, Last-Modified, SHA-256), the summary
     DIRECTORY/<SHA-256 of the URL>.time    JSON: URL, and when the latest verified summary was made, seconds
 
 An entry counts only for the URL that it names, user name and port included, and only while its checksum is
 right: nothing of one server is ever taken for another's. It is believed only where nobody else can have
 written it (`cfsctl.linux.private_files`). A cache that cannot be written is no error.
+
+What is kept can be told from any later version: by a strong entity tag, or by a date that was over when the
+server answered. Entries of version 1 are not looked at, since nobody checked that.
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from cfsctl.http.freshness import can_be_told_apart
 from cfsctl.linux.files import AnonymousFile, write_all
 from cfsctl.linux.private_files import NotPrivateError, check_private_directory, read_private
-from cfsctl.ostree.summary import MAX_SUMMARY_SIZE
+from cfsctl.ostree.summary import MAX_SUMMARY_SIZE, find_time_made
 from cfsctl.progress import Message, silent
 
 if TYPE_CHECKING:
@@ -29,6 +33,8 @@ _MAX_HEAD_BYTES: Final = 16 << 10
 """Bytes of an entry before the summary; longer header fields are not kept."""
 
 _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_VERSION: Final = 2
 
 _TIME_SUFFIX: Final = ".time"
 
@@ -76,7 +82,8 @@ class SummaryCache:
             data = self._read(_file_name(url), MAX_SUMMARY_SIZE + _MAX_HEAD_BYTES)
             head, _, body = data.partition(b"\n")
             entry = json.loads(head)
-            if (entry["url"], entry["sha256"]) != (_identify(url), hashlib.sha256(body).hexdigest()):
+            known = (entry["version"], entry["url"], entry["sha256"])
+            if known != (_VERSION, _identify(url), hashlib.sha256(body).hexdigest()):
                 return None
             fields = [entry[name] for name in ("etag", "last_modified")]
         except _DAMAGE:
@@ -86,11 +93,12 @@ class SummaryCache:
         return CachedSummary(body, *fields)
 
     def save(self, url: str, response: Response) -> None:
-        """Keep an answer, if there is something to ask with the next time."""
-        if response.etag is None and response.last_modified is None:
+        """Keep an answer, if the server can be asked for any other one the next time."""
+        if not can_be_told_apart(response, find_time_made(response.body)):
             return
         head = json.dumps(
             {
+                "version": _VERSION,
                 "url": _identify(url),
                 "etag": response.etag,
                 "last_modified": response.last_modified,

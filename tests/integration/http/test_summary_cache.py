@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.digest import Checksum
+from cfsctl.gvariant import Variant
 from cfsctl.http import Transport, open_fetcher
 from cfsctl.http.fetcher import Response
 from cfsctl.ostree.remote import RemoteSource
@@ -28,6 +29,10 @@ ONE, TWO = (Checksum(name * 32) for name in (b"1", b"2"))
 
 def summary(commit: Checksum) -> bytes:
     return format_summary(Summary({"x": SummaryRef("x", commit, 100, ())}, ()))
+
+
+def at(second: int) -> str:
+    return f"Sat, 28 Nov 2026 10:00:{second:02} GMT"
 
 
 class Versions:
@@ -51,7 +56,7 @@ class Versions:
             return respond(b"", 304)(exchange)
         if self._field == "ETag":
             return respond(self.body, ETag=self.version)(exchange)
-        return respond(self.body, Last_Modified=self.version)(exchange)
+        return respond(self.body, Last_Modified=self.version, Date=at(30))(exchange)
 
 
 def resolve(url: str, directory: Path, transport: Transport) -> Checksum:
@@ -67,11 +72,92 @@ def test_what_has_not_changed_is_not_sent(
     server: FaultyServer, tmp_path: Path, transport: Transport, field: str
 ) -> None:
     versions = Versions(server, field)
+    versions.show(ONE, "version-1" if field == "ETag" else at(10))
     cache = tmp_path / "deep/cache"
     assert [resolve(server.url, cache, transport) for _ in range(2)] == [ONE, ONE]
-    versions.show(TWO, "version-2")
+    versions.show(TWO, "version-2" if field == "ETag" else at(20))
     assert [resolve(server.url, cache, transport) for _ in range(2)] == [TWO, TWO]
     assert versions.statuses == [200, 304, 200, 304]
+
+
+class Answers:
+    """Serves one summary after the other with the same fields, and says 304 to whoever has any of them."""
+
+    def __init__(self, server: FaultyServer, fields: dict[str, str], made_s: int | None = None) -> None:
+        self._server = server
+        self._made_s = made_s
+        self._fields = fields
+        self.commit = ONE
+        self.statuses: list[int] = []
+        server.on("/summary", self.react)
+
+    def react(self, exchange: Exchange) -> bool:
+        asked = self._server.seen["/summary"][-1]
+        is_known = bool({"if-none-match", "if-modified-since"} & {*asked})
+        self.statuses.append(304 if is_known else 200)
+        if is_known:
+            return respond(b"", 304)(exchange)
+        metadata = []
+        if self._made_s is not None:
+            value = int.from_bytes(self._made_s.to_bytes(8, "big"), "little")
+            metadata.append(("ostree.summary.last-modified", Variant("t", value)))
+        body = format_summary(Summary({"x": SummaryRef("x", self.commit, 100, ())}, metadata))
+        return respond(body, 200, **self._fields)(exchange)
+
+
+NGINX = '"6a195ea0-2c8"'
+NOON_S = 1795860000
+"""Ten o'clock on that day, in seconds since 1970."""
+
+WEAK = {
+    "same-second": {"Last_Modified": at(10), "Date": at(10), "ETag": NGINX},
+    "next-second": {"Last_Modified": at(10), "Date": at(11), "ETag": NGINX},
+    "date-only": {"Last_Modified": at(10), "Date": at(11)},
+    "no-date": {"Last_Modified": at(10), "ETag": NGINX},
+    "no-date-known": {"Last_Modified": at(10), "Date": "now", "ETag": NGINX},
+    "fixed": {"Last_Modified": "Thu, 01 Jan 1970 00:00:01 GMT", "Date": at(30), "ETag": '"1-2c8"'},
+    "weak": {"ETag": f"W/{NGINX}"},
+    "weak-hash": {"ETag": 'W/"0123456789abcdef0123456789abcdef"', "Last_Modified": at(10), "Date": at(10)},
+    "odd-date": {"Last_Modified": "Sat, 99 Nov 2026 10:00:10 GMT", "Date": at(30)},
+}
+
+GOOD = {
+    "over": {"Last_Modified": at(10), "Date": at(12), "ETag": NGINX},
+    "date-only-over": {"Last_Modified": at(10), "Date": at(12)},
+    "hash": {"Last_Modified": at(10), "Date": at(10), "ETag": '"0123456789abcdef0123456789abcdef"'},
+    "tag-only": {"ETag": '"one"'},
+    "weak-over": {"Last_Modified": at(10), "Date": at(12), "ETag": f"W/{NGINX}"},
+}
+
+
+@pytest.mark.parametrize("case", [*WEAK, *GOOD])
+def test_what_another_version_might_share_is_not_relied_on(
+    server: FaultyServer, tmp_path: Path, case: str
+) -> None:
+    answers = Answers(server, (WEAK | GOOD)[case])
+    assert resolve(server.url, tmp_path, Transport.REQUESTS) == ONE
+    answers.commit = TWO
+    assert resolve(server.url, tmp_path, Transport.REQUESTS) == (TWO if case in WEAK else ONE)
+    assert answers.statuses == [200, 200 if case in WEAK else 304]
+
+
+@pytest.mark.parametrize("made_s", [NOON_S + 10, NOON_S + 11, NOON_S + 12, NOON_S + 10_000])
+def test_a_file_older_than_its_content_has_a_time_that_was_set(
+    server: FaultyServer, tmp_path: Path, made_s: int
+) -> None:
+    answers = Answers(server, {"Last_Modified": at(10), "Date": at(30), "ETag": NGINX}, made_s)
+    for _ in range(2):
+        resolve(server.url, tmp_path, Transport.REQUESTS)
+    assert answers.statuses[1] == (304 if made_s <= NOON_S + 11 else 200)
+
+
+def test_entries_that_were_kept_without_a_look_at_their_date(server: FaultyServer, tmp_path: Path) -> None:
+    answers = Answers(server, GOOD["over"])
+    assert resolve(server.url, tmp_path, Transport.REQUESTS) == ONE
+    (entry,) = tmp_path.iterdir()
+    entry.write_bytes(entry.read_bytes().replace(b'"version": 2, ', b""))
+    answers.commit = TWO
+    assert resolve(server.url, tmp_path, Transport.REQUESTS) == TWO
 
 
 def test_two_servers_with_the_same_version_do_not_mix(tmp_path: Path, transport: Transport) -> None:

@@ -94,7 +94,10 @@ def load_remote(name: str, directory: str = DEFAULT_DIRECTORY) -> Remote:
         options = _read_config(path).get(name)
         if options is not None:
             return _make_remote(name, options, directory)
-    raise RemoteNotConfiguredError(f"remote '{name}' is not configured in {directory}")
+    from cfsctl.http.fetcher import redact_url  # noqa: PLC0415 - only for a message
+
+    # It may be a URL in which something was left out.
+    raise RemoteNotConfiguredError(f"remote '{redact_url(name)}' is not configured in {directory}")
 
 
 def _config_files(directory: str) -> list[str]:
