@@ -438,10 +438,10 @@ class Repository:
         from cfsctl.repository.fsck import check_repository  # noqa: PLC0415 - only where it is needed
 
         checks = None
-        if deep:
+        if not metadata_only:
             from cfsctl.ostree.verify import commit_checks  # noqa: PLC0415 - only where it is needed
 
-            checks = commit_checks(self._store)
+            checks = commit_checks(self._store, is_deep=deep)
         return check_repository(
             self._store,
             metadata_only=metadata_only,

@@ -18,6 +18,7 @@ from cfsctl.ostree.from_tree import AS_IT_IS, TreeOptions, make_objects
 from cfsctl.ostree.images import name_commit, store_images, store_images_of
 from cfsctl.ostree.objects import Commit, format_commit
 from cfsctl.ostree.policy import REF_BINDING
+from cfsctl.ostree.proof import remember_proof
 from cfsctl.ostree.refs import tag_ref
 from cfsctl.ostree.source import check_ref_name
 from cfsctl.progress import silent
@@ -111,6 +112,8 @@ def commit_image_tree(
     stream_id = name_commit(
         repository, checksum, tree.objects, lambda: images, tag, image_objects=sorted(files)
     )
+    remember_proof(repository, checksum, stream_id)
+    repository.remember(())
     return CommitResult(checksum, stream_id, tree.left_out)
 
 

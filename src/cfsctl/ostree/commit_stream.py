@@ -85,10 +85,12 @@ class CommitStream:
         is_partial: Whether this is not all of the commit.
         record: The object that says which signatures were found good, or None if none were looked at.
         named_refs: All objects that the stream keeps alive under a name, the three above among them.
+        object_id: The splitstream object, where it was read from one.
     """
 
     is_partial = False
     named_refs: Mapping[str, ObjectID] = {}
+    object_id: ObjectID | None = None
 
     def __init__(
         self,

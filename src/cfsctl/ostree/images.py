@@ -17,6 +17,7 @@ from cfsctl.errors import IntegrityError
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.ostree.commit_stream import DETACHED_REF, IMAGE_REF, RECORD_REF, write_commit_stream
 from cfsctl.ostree.objects import OstreeObjectError, parse_dirmeta, parse_zlib_file_header
+from cfsctl.ostree.proof import is_proven, remember_proof
 from cfsctl.ostree.refs import open_commit, stream_name
 from cfsctl.ostree.to_tree import XattrNames, commit_to_filesystem
 from cfsctl.progress import Message, silent
@@ -197,9 +198,13 @@ def _replace_image(
     if image == old:
         return image
     objects = stream.as_dict()
-    name_commit(
+    was_proven = is_proven(repository, stream)
+    stream_id = name_commit(
         repository, stream.checksum, objects, lambda: images, detached=stream.detached, record=stream.record
     )
+    if was_proven:
+        remember_proof(repository, stream.checksum, stream_id)
+        repository.remember(())
     if old is not None:
         reporter(
             Message(

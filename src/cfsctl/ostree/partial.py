@@ -16,6 +16,7 @@ from cfsctl.errors import CfsError
 from cfsctl.ostree.commit_stream import IMAGE_REF, CommitStream, write_commit_stream
 from cfsctl.ostree.images import store_stream
 from cfsctl.ostree.part_tags import PART_DIRECTORY, list_part_tags, list_parts, partial_name
+from cfsctl.ostree.proof import remember_proof
 from cfsctl.ostree.refs import (
     TAG_DIRECTORY,
     CommitNotFoundError,
@@ -65,6 +66,8 @@ def save_partial(
     )
     repository.sync()
     repository.streams.link(partial_name(checksum), stream_id)
+    remember_proof(repository, checksum, stream_id)
+    repository.remember(())
 
 
 def store_part(
@@ -103,6 +106,8 @@ def store_part(
     repository.streams.link(partial_name(checksum), stream_id, f"{PART_DIRECTORY}/{name}")
     if tag is not None:
         _remove_ref(repository, f"{TAG_DIRECTORY}/{name}")
+    remember_proof(repository, checksum, stream_id)
+    repository.remember(())
     return stream_id
 
 
@@ -113,9 +118,11 @@ def find_partial(repository: Repository, checksum: Checksum) -> CommitStream | N
         if object_id is None:
             return None
         with repository.streams.open_object(object_id, ContentType.OSTREE_PARTIAL) as reader:
-            return CommitStream.read(reader, checksum, ContentType.OSTREE_PARTIAL)
+            stream = CommitStream.read(reader, checksum, ContentType.OSTREE_PARTIAL)
     except (CfsError, OSError):
         return None
+    stream.object_id = object_id
+    return stream
 
 
 def drop_partial(repository: Repository, checksum: Checksum, tag: str | None = None) -> None:

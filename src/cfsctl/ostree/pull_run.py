@@ -16,9 +16,10 @@ from cfsctl.ostree.images import ensure_image, restate_commit, store_images
 from cfsctl.ostree.journal import PullJournal
 from cfsctl.ostree.objects import parse_commit
 from cfsctl.ostree.part_tags import find_part_tag
-from cfsctl.ostree.partial import drop_partial, find_partial, save_partial, store_part
+from cfsctl.ostree.partial import drop_partial, save_partial, store_part
 from cfsctl.ostree.plan import PullPlan
 from cfsctl.ostree.policy import check_binding, check_not_older
+from cfsctl.ostree.proof import remember_proof
 from cfsctl.ostree.pull_options import PullOptions, PullResult
 from cfsctl.ostree.refs import (
     find_tag,
@@ -115,7 +116,7 @@ class PullRun:
         for other in reversed(self._options.also_bases):
             if other != self._checksum and (stream := self._stored.open(other)) is not None:
                 self._add_other(stream)
-        self._partial = find_partial(self._repository, self._checksum)
+        self._partial = self._stored.open_partial(self._checksum)
         if self._partial is not None:
             if not self._is_accepted:
                 self._accept(self._partial.commit, self._partial.commit_data)
@@ -152,7 +153,7 @@ class PullRun:
     def _known_objects(self) -> dict[Checksum, tuple[bytes, ObjectID | None]]:
         """Return all that is here of the commit, whoever brought it."""
         known = {} if self._partial is None else self._partial.as_dict()
-        if self._journal is not None:
+        if self._journal is not None and self._journal.is_proven:
             contains = self._repository.objects.contains
             for checksum, entry in self._journal.objects.items():
                 if entry[1] is None or contains(entry[1]):
@@ -164,6 +165,8 @@ class PullRun:
     def _keep_partial(self) -> None:
         """Keep what has been fetched for the next pull; the error that ended this one matters more."""
         objects = self._known_objects()
+        for checksum in self._stored.find_unproven():
+            objects.pop(checksum, None)
         if self._checksum not in objects:
             return
         image = None if self._partial is None else self._partial.image
@@ -214,7 +217,8 @@ class PullRun:
         detached = store_detached(self._repository, found)
         record = stored.record if proof is None else self._admission.store_record()
         if (detached, record) != (stored.detached, stored.record):
-            restate_commit(self._repository, self._checksum, detached, record)
+            stream_id = restate_commit(self._repository, self._checksum, detached, record)
+            remember_proof(self._repository, self._checksum, stream_id)
 
     @property
     def _tag_ref(self) -> str | None:
@@ -241,7 +245,7 @@ class PullRun:
         for checksum in dict.fromkeys((previous, commit.parent if needs_bases else None)):
             if checksum in {None, self._checksum}:
                 continue
-            stream = self._stored.open(checksum) or find_partial(self._repository, checksum)
+            stream = self._stored.open(checksum) or self._stored.open_partial(checksum)
             if stream is None:
                 continue
             if self._tag is not None and checksum == previous and not self._options.allow_downgrade:

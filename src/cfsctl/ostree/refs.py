@@ -232,4 +232,6 @@ def open_commit_object(
     from cfsctl.splitstream.format import ContentType  # noqa: PLC0415
 
     with repository.streams.open_object(object_id, ContentType.OSTREE_COMMIT) as reader:
-        return CommitStream.read(reader, checksum, checks_table=checks_table)
+        stream = CommitStream.read(reader, checksum, checks_table=checks_table)
+    stream.object_id = object_id
+    return stream

@@ -6,8 +6,11 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 
 from cfsctl.errors import FormatError, IntegrityError
+from cfsctl.ostree.commit_stream import CommitStream
 from cfsctl.ostree.images import find_image
 from cfsctl.ostree.inline_objects import find_inline
+from cfsctl.ostree.partial import find_partial
+from cfsctl.ostree.proof import find_false_files, is_proven, prove
 from cfsctl.ostree.refs import open_commit_object, stream_name
 from cfsctl.progress import Message
 from cfsctl.repository.object_reader import ObjectDamagedError, to_doubtful
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from cfsctl.digest import Checksum, ObjectID
-    from cfsctl.ostree.commit_stream import CommitStream
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
     from cfsctl.repository.objects import ObjectStore
@@ -34,16 +36,27 @@ class Stored(Protocol):
         """Return an object's data, and the ID of content that is an object, or None."""
 
 
+class Journal(Stored, Protocol):
+    """A journal as far as it is a base."""
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether only this program can have written it."""
+
+
 class StoredBase:
     """What is stored as a base: content that is not in the repository any more is as good as absent.
 
     Attributes:
         doubtful: Content that was found and that needs a closer look, and the objects that it is of.
+        unproven: Files of a table that was not proven: header, and the object that is said to be the content.
     """
 
-    def __init__(self, stored: Stored, objects: ObjectStore) -> None:
+    def __init__(self, stored: Stored, objects: ObjectStore, *, is_proven: bool = True) -> None:
         """Offer what is stored; where the contents are they are looked at when the first is asked for."""
         self.doubtful: dict[ObjectID, set[Checksum]] = {}
+        self.unproven: dict[Checksum, tuple[bytes, ObjectID]] = {}
+        self._is_proven = is_proven
         self._stored = stored
         self._objects = objects
         self._sizes: dict[ObjectID, int] | None = None
@@ -53,6 +66,8 @@ class StoredBase:
         found = self._stored.find(checksum)
         if found is None or found[1] is None:
             return found
+        if not self._is_proven:
+            self.unproven[checksum] = (found[0], found[1])
         size_bytes = int.from_bytes(found[0][8:16], "big")  # As the header says, which is checked later.
         sizes = self._sizes if self._sizes is not None else self._look_at_all()
         known_bytes = sizes.get(found[1], -1)
@@ -98,12 +113,19 @@ class StoredCommits:
         self._opened: dict[Checksum, CommitStream | None] = {}
         self._bases: dict[Stored, StoredBase] = {}
 
-    def as_base(self, stored: Stored) -> StoredBase:
+    def as_base(self, stored: CommitStream | Journal) -> StoredBase:
         """Return a stored commit, or a part of one, as a base of a pull."""
         base = self._bases.get(stored)
         if base is None:
-            base = self._bases[stored] = StoredBase(stored, self._repository.objects)
+            objects = self._repository.objects
+            base = self._bases[stored] = StoredBase(stored, objects, is_proven=self._is_proven(stored))
         return base
+
+    def _is_proven(self, stored: CommitStream | Journal) -> bool:
+        """Return whether content is known to be what checksums say; otherwise all that is taken is hashed."""
+        if isinstance(stored, CommitStream):
+            return is_proven(self._repository, stored)
+        return stored.is_proven
 
     def find_damaged(self, reporter: Reporter) -> set[Checksum]:
         """Look closer at what bases have offered; return the files whose content is damaged."""
@@ -112,8 +134,21 @@ class StoredCommits:
             for object_id, checksums in base.doubtful.items():
                 doubtful[object_id] |= checksums
             base.doubtful.clear()
-        damaged = self._repository.objects.find_all_damage(doubtful, reporter)
-        return set().union(*(doubtful[object_id] for object_id in damaged))
+        objects = self._repository.objects
+        damaged = objects.find_all_damage(doubtful, reporter)
+        return set().union(self._find_false(reporter), *(doubtful[object_id] for object_id in damaged))
+
+    def _find_false(self, reporter: Reporter) -> set[Checksum]:
+        """Hash the files that tables have offered which nobody has proven; return those that are others."""
+        files: list[tuple[Checksum, bytes, ObjectID]] = []
+        for base in self._bases.values():
+            files += [(checksum, *entry) for checksum, entry in base.unproven.items()]
+            base.unproven.clear()
+        return set(find_false_files(self._repository.objects, files, reporter))
+
+    def find_unproven(self) -> set[Checksum]:
+        """Return files that bases have offered and that nobody has hashed yet."""
+        return set().union(*(base.unproven for base in self._bases.values()))
 
     def find_verified(self) -> set[ObjectID]:
         """Return contents of bases that the repository has noted as verified."""
@@ -176,7 +211,21 @@ class StoredCommits:
             what = f"{len(found)} of its objects are" if len(found) > 1 else "one of its objects is"
             how = "missing or damaged" if any(found) else "missing"
             self._report(Message(f"stored commit {stored.checksum.hex()}: {what} {how}; fetched again"))
-        return not found
+        return not found and self._is_true(stored)
+
+    def _is_true(self, stored: CommitStream) -> bool:
+        """Return whether all that is stored of a commit is what checksums say; what is not is not used."""
+        try:
+            prove(self._repository, stored, self._report)
+        except (FormatError, IntegrityError) as error:
+            self._report(Message(f"{error}; fetched again"))
+            return False
+        return True
+
+    def open_partial(self, checksum: Checksum) -> CommitStream | None:
+        """Return what an earlier pull of a commit has left, or None; what is not true counts as absent."""
+        stored = find_partial(self._repository, checksum)
+        return stored if stored is not None and self._is_true(stored) else None
 
     def _find_more_of_image(self, stored: CommitStream, image_id: ObjectID) -> list[ObjectID]:
         """Return objects that a commit's image needs and its stream does not name.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.ostree.images import name_commit, store_images
+from cfsctl.ostree.proof import remember_proof
 from cfsctl.workers import call_beside
 
 if TYPE_CHECKING:
@@ -88,5 +89,6 @@ def store_collected(
             )
         finally:
             flush.finish()
+    remember_proof(repository, collected.checksum, stream_id)
     repository.remember((*made.values(), stream_id))
     return stream_id, made[repository.erofs_versions[0]]

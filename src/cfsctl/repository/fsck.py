@@ -57,7 +57,7 @@ def check_repository(
         deep: Read everything: content that the kernel vouches for as well, streams and images as far
             as they can be decoded, the texts of links, leftovers of killed processes.
         workers: Processes to use besides this one; None is one for each processor.
-        content_checks: How to look at the content of streams in a deep check, by content type.
+        content_checks: How to look at the content of streams, by content type.
         reporter: Hears how many directories of objects, and categories of names, have been checked.
 
     Returns:

@@ -47,8 +47,8 @@ class ContentCheck(Protocol):
         """Yield what is wrong with the content of the stream called `name`."""
 
 
-ContentChecks: TypeAlias = "Mapping[int, ContentCheck]"
-"""What to do in a deep check, by content type."""
+ContentChecks: TypeAlias = "Mapping[int | None, ContentCheck]"
+"""What to do with streams, by content type; None is for all types that are not named."""
 
 
 class _Inspect(Protocol):
@@ -153,7 +153,7 @@ class LinkChecker:
 
 
 class StreamInspector:
-    """Looks into splitstreams: tables always, content in a deep check."""
+    """Looks into splitstreams: tables and meaning always, all content in a deep check."""
 
     def __init__(
         self, repository: Repository, *, is_deep: bool, content_checks: ContentChecks | None = None
@@ -185,6 +185,8 @@ class StreamInspector:
                     tally.miss(object_id, text)
             if self._is_deep:
                 self._check_content(reader, path, tally)
+            else:
+                self._check_meaning(reader, path, tally)
 
     def _check_content(self, reader: SplitstreamReader, path: str, tally: Tally) -> None:
         try:
@@ -200,7 +202,7 @@ class StreamInspector:
             tally.find(f"stream-irregular: {path}: {oddity}")
 
     def _check_meaning(self, reader: SplitstreamReader, path: str, tally: Tally) -> None:
-        check = self._content_checks.get(reader.content_type)
+        check = self._content_checks.get(reader.content_type) or self._content_checks.get(None)
         problems = [] if check is None else list(check(reader, path.partition("/")[2]))
         for problem in problems:
             tally.find(f"stream-content-invalid: {path}: {problem}")

@@ -65,8 +65,9 @@ def command(
     """Check that everything in the repository is there and is what its name says.
 
     Objects that the kernel vouches for by fs-verity are read with --deep only, as are the contents of
-    streams, and of images more than the objects that they name. With --repair the exit status is 0 if nothing
-    is wrong afterwards.
+    streams, and of images more than the objects that they name. The files of a commit are compared with its
+    checksum where that was not done when it was stored, and with --deep. With --repair the exit status is 0
+    if nothing is wrong afterwards.
     """
     if places and not repair:
         raise click.UsageError("--from needs --repair")
@@ -78,7 +79,7 @@ def command(
     from cfsctl.repository.fsck import check_repository  # noqa: PLC0415 - the same
 
     with session.open_repository() as repository:
-        checks = commit_checks(repository) if deep else None
+        checks = None if metadata_only else commit_checks(repository, is_deep=deep)
         report = check_repository(
             repository,
             metadata_only=metadata_only,

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 @json_option()
 @pass_session
 def command(session: Session, *, source: str, as_json: bool, **arguments: Unpack[TrustArguments]) -> None:
-    """Verify the signatures that are stored with the commit SOURCE.
+    """Verify the signatures that are stored with the commit SOURCE, and that its files and image are its own.
 
     SOURCE is a tag, a commit ID, or the unique beginning of one. Keys come from --gpg-key and --verify-key,
     or from the configuration of --remote.
     """
-    from cfsctl.ostree.refs import open_commit, resolve_source  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.proof import check_stored  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.refs import open_commit, resolve_source  # noqa: PLC0415 - the same
     from cfsctl.ostree.trust.gate import verify_stored  # noqa: PLC0415 - the same
 
     policy = load_policy(arguments)
@@ -35,6 +36,7 @@ def command(session: Session, *, source: str, as_json: bool, **arguments: Unpack
     with session.open_repository() as repository:
         stream = open_commit(repository, resolve_source(repository, source))
         verified = verify_stored(repository, stream, policy)
+        check_stored(repository, stream, session.progress)
     if as_json:
         document = {"commit": stream.checksum.hex(), "verified": [one._asdict() for one in verified]}
         print_document(document)
