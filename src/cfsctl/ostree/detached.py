@@ -11,12 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cfsctl import gvariant
-from cfsctl.ostree.objects import MAX_COMMIT_VALUES, OstreeObjectError
+from cfsctl.ostree.objects import MAX_COMMIT_VALUES, MAX_METADATA_SIZE, OstreeObjectError
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.commit_stream import CommitStream
     from cfsctl.repository import Repository
+    from cfsctl.repository.object_reader import ObjectReader
 
 _TYPE: Final = gvariant.parse_type("a{sv}")
 
@@ -47,8 +48,25 @@ def read_detached(repository: Repository, stream: CommitStream) -> bytes | None:
         IntegrityError: The object is missing, or damaged.
         OstreeObjectError: It is no detached metadata.
     """
+    data = read_unchecked(repository.objects, stream)
+    if data is not None:
+        check_detached(stream.checksum, data)
+    return data
+
+
+def read_unchecked(objects: ObjectReader, stream: CommitStream) -> bytes | None:
+    """Return what a stream names as the commit's detached metadata, whatever that is.
+
+    Raises:
+        IntegrityError: The object is missing, or damaged.
+        OstreeObjectError: It is larger than any detached metadata may be; it is not read then.
+    """
     if stream.detached is None:
         return None
-    data = repository.objects.read(stream.detached)
-    check_detached(stream.checksum, data)
-    return data
+    status = objects.stat(stream.detached)
+    if status is not None and status.st_size > MAX_METADATA_SIZE:
+        raise OstreeObjectError(
+            f"detached metadata of commit {stream.checksum.hex()}:"
+            f" expected at most {MAX_METADATA_SIZE} bytes, found {status.st_size}"
+        )
+    return objects.read(stream.detached)

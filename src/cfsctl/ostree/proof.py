@@ -13,13 +13,14 @@ Streams and objects are named by digests, so what was proven of one stays true. 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.errors import CfsError, FormatError, IntegrityError
-from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.ostree.objects import OstreeObjectError, parse_zlib_file_header
-from cfsctl.ostree.to_tree import XattrNames, commit_to_filesystem
+from cfsctl.errors import CfsError, IntegrityError
+from cfsctl.ostree.image_proof import is_image_of
+from cfsctl.ostree.objects import OstreeObjectError, parse_stored_file_header
+from cfsctl.ostree.to_tree import commit_to_filesystem
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.object_reader import VERIFY_ID
 from cfsctl.repository.verified import Fact
@@ -85,22 +86,29 @@ def is_proven(repository: Repository, stream: CommitStream) -> bool:
 def prove(repository: Repository, stream: CommitStream, reporter: Reporter = silent) -> None:
     """Prove a stored commit that is not known to be true, and remember it.
 
-    Objects that are missing are no lie, and left to whoever needs them. Of a partial commit the image is not
-    looked at.
+    Of a partial commit the image is not looked at.
 
     Raises:
-        UntrueCommitError: A file is not what its checksum says, or the image is not the commit's.
+        UntrueCommitError: A file is not what its checksum says, or the image is not the commit's, or something
+            is missing, of which nothing can be said.
         FormatError, IntegrityError: Something cannot be read.
     """
     if is_proven(repository, stream):
         return
-    for problem in iter_falsehoods(repository.objects, stream, reporter):
-        raise UntrueCommitError(
-            f"commit {stream.checksum.hex()} as it is stored is not true: {problem}",
-            hint="pull it again from where it comes from, which replaces it",
-        )
+    missing = repository.objects.find_missing({*stream.object_refs, *stream.images})
+    problems = (f"object {object_id.hex()} is missing" for object_id in missing)
+    for problem in itertools.chain(problems, iter_falsehoods(repository.objects, stream, reporter)):
+        raise untrue(stream, problem)
     if stream.object_id is not None:
         remember_proof(repository, stream.checksum, stream.object_id)
+
+
+def untrue(stream: CommitStream, problem: str) -> UntrueCommitError:
+    """Return the error for a commit of which something is not true."""
+    return UntrueCommitError(
+        f"commit {stream.checksum.hex()} as it is stored is not true: {problem}",
+        hint="pull it again from where it comes from, which replaces it",
+    )
 
 
 def check_stored(repository: Repository, stream: CommitStream, reporter: Reporter = silent) -> None:
@@ -110,7 +118,7 @@ def check_stored(repository: Repository, stream: CommitStream, reporter: Reporte
         UntrueCommitError: Something is missing, damaged, or another file; see `prove`.
         FormatError, IntegrityError: Something cannot be read.
     """
-    refs = {*stream.object_refs, *(() if stream.image is None else (stream.image,))}
+    refs = {*stream.object_refs, *stream.images}
     found = repository.objects.find_all_damage(refs, reporter)
     for object_id, damage in found.items():
         raise UntrueCommitError(
@@ -123,16 +131,36 @@ def check_stored(repository: Repository, stream: CommitStream, reporter: Reporte
 def iter_falsehoods(
     objects: ObjectStore, stream: CommitStream, reporter: Reporter = silent, *, may_fork: bool = True
 ) -> Iterator[str]:
-    """Yield what is not true in a stream, everything read and nothing remembered.
+    """Yield what is not true in a stream, its images included; see `iter_false_contents`."""
+    problems = list(iter_false_contents(objects, stream, reporter, may_fork=may_fork))
+    yield from problems
+    if problems or stream.is_partial:
+        return
+    for image in sorted(stream.images):
+        if objects.contains(image) and not is_image_of(objects, stream, image):
+            yield f"its image {image.hex()} is not that of its tree"
+
+
+def iter_false_contents(
+    objects: ObjectStore,
+    stream: CommitStream,
+    reporter: Reporter = silent,
+    *,
+    known: CommitStream | None = None,
+    may_fork: bool = True,
+) -> Iterator[str]:
+    """Yield what is not true in the table of a stream, everything read and nothing remembered.
 
     Args:
         objects: Where large contents are.
         stream: The commit, or a part of it.
         reporter: Told how many files have been read, where that is many.
+        known: Another commit, which has been proven: what has the same content there is not read again.
         may_fork: Whether several processes may read.
     """
     try:
-        commit_to_filesystem(stream)  # verifies metadata and inline content
+        if not stream.is_partial:
+            commit_to_filesystem(stream)  # verifies metadata and inline content, and that nothing is missing
     except CfsError as error:
         yield str(error)
         return
@@ -142,15 +170,12 @@ def iter_falsehoods(
         assert found is not None
         data, object_id = found
         if object_id is not None:
-            if objects.contains(object_id):
+            if (known is None or known.find(checksum) != found) and objects.contains(object_id):
                 files.append((checksum, data, object_id))
-        elif stream.is_partial and not _is_true_inline(checksum, data):
+        elif not _is_true_inline(checksum, data):
             yield f"object {checksum.hex()}: its data have another checksum"
     false = find_false_files(objects, files, reporter) if may_fork else dict(_look_at(objects, files))
     yield from false.values()
-    image = None if false or stream.is_partial else stream.image
-    if image is not None and objects.contains(image) and not is_image_of(objects, stream, image):
-        yield f"its image {image.hex()} is not that of its tree"
 
 
 def find_false_files(
@@ -195,7 +220,7 @@ def check_file(objects: ObjectStore, checksum: Checksum, data: bytes, object_id:
     """Return what is wrong with a file whose content is an object, or nothing."""
     name = f"file object {checksum.hex()}"
     try:
-        header = parse_zlib_file_header(data)
+        header = parse_stored_file_header(data, lambda: None)
         digest = hashlib.sha256(header.regular_header)
         fd = objects.open(object_id)
         try:
@@ -217,55 +242,7 @@ def _is_true_inline(checksum: Checksum, data: bytes) -> bool:
     if hashlib.sha256(data).digest() == checksum:
         return True
     try:
-        header = parse_zlib_file_header(data)
+        header = parse_stored_file_header(data, lambda: None)
     except OstreeObjectError:
         return False
     return hashlib.sha256(header.regular_header + data[header.length_bytes :]).digest() == checksum
-
-
-# --- images -------------------------------------------------------------------------------------
-
-
-def is_image_of(objects: ObjectStore, stream: CommitStream, image_id: ObjectID) -> bool:
-    """Return whether an image is that of a commit whose files have been proven.
-
-    It is if it can be made of the commit, bit by bit, or if a commit of the image has the same tree: images
-    that commits were made of have times, which commits do not have.
-
-    Args:
-        objects: Has the image, and the contents of files.
-        stream: The commit.
-        image_id: The image.
-    """
-    from cfsctl.repository.images import map_file  # noqa: PLC0415 - most commits are known to be true
-
-    fd = objects.open(image_id)
-    try:
-        with map_file(fd) as mapped:
-            data = bytes(mapped)
-    finally:
-        os.close(fd)
-    if compute_digest(data, objects.algorithm) != image_id:
-        return False
-    try:
-        return _can_be_made_of(stream, data) or _has_same_tree(stream, data, objects)
-    except (FormatError, IntegrityError):
-        return False
-
-
-def _can_be_made_of(stream: CommitStream, image: bytes) -> bool:
-    from cfsctl.erofs.superblock import read_superblock  # noqa: PLC0415 - see `is_image_of`
-    from cfsctl.erofs.writer import build_image  # noqa: PLC0415 - the same
-
-    version = read_superblock(image).version
-    return any(build_image(commit_to_filesystem(stream, names), version) == image for names in XattrNames)
-
-
-def _has_same_tree(stream: CommitStream, image: bytes, objects: ObjectStore) -> bool:
-    from cfsctl.erofs.reader import read_image  # noqa: PLC0415 - see `is_image_of`
-    from cfsctl.ostree.from_tree import make_objects  # noqa: PLC0415 - the same
-
-    tree = make_objects(read_image(image, objects.algorithm), objects)
-    commit = stream.commit
-    roots = (commit.root_dirtree, commit.root_dirmeta)
-    return not tree.left_out and (tree.root_dirtree, tree.root_dirmeta) == roots

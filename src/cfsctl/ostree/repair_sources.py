@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.errors import CfsError, FetchError
 from cfsctl.fsverity.merkle import compute_digest
+from cfsctl.ostree.copying import copy_commit, copy_part
 from cfsctl.ostree.file_import import FileImporter
+from cfsctl.ostree.images import name_commit, store_images
 from cfsctl.ostree.inline_objects import find_inline
 from cfsctl.ostree.part_tags import parse_partial_name
 from cfsctl.ostree.partial import find_partial
+from cfsctl.ostree.proof import iter_false_contents, remember_proof
 from cfsctl.ostree.pull import pull
 from cfsctl.ostree.refs import iter_commits, open_commit, parse_commit_name
 from cfsctl.ostree.to_tree import XattrNames, commit_to_filesystem
 from cfsctl.progress import Message, silent
+from cfsctl.repository import Repository
+from cfsctl.repository.repair_sources import RepositorySource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +32,6 @@ if TYPE_CHECKING:
     from cfsctl.ostree.commit_stream import CommitStream
     from cfsctl.ostree.source import Source
     from cfsctl.progress import Reporter
-    from cfsctl.repository import Repository
     from cfsctl.repository.objects import ObjectStore
 
 
@@ -116,6 +120,25 @@ class OstreeRepairSource:
         self._source.close()
 
 
+class ComposefsRepairSource(RepositorySource):
+    """Another composefs repository of the same hash, whose commits are proven like those of a remote."""
+
+    def restore_stream(self, name: str, repository: Repository) -> bool:
+        """Copy a commit, or a part of one, or another stream; see `RepairSource.restore_stream`."""
+        commit, part = parse_commit_name(name), parse_partial_name(name)
+        if commit is None and part is None:
+            return super().restore_stream(name, repository)
+        try:
+            with Repository.open(self.description) as source:
+                if commit is not None:
+                    copy_commit(source, repository, commit, from_scratch=True)
+                elif part is not None:
+                    copy_part(source, repository, part)
+        except (CfsError, FileNotFoundError):
+            return False
+        return True
+
+
 class CommitImageSource:
     """The stored commits as a source of their images, made from nothing else, and of files they have inline.
 
@@ -161,9 +184,20 @@ class CommitImageSource:
                     return True
         return False
 
-    def restore_stream(self, _name: str, _repository: Repository) -> bool:
-        """Have none: a stream holds more than an image tells."""
-        return False
+    def restore_stream(self, name: str, repository: Repository) -> bool:
+        """Make the images of a commit anew whose files are right; see `RepairSource.restore_stream`."""
+        checksum = parse_commit_name(name)
+        stream = None if checksum is None else _find_readable(repository, checksum)
+        if checksum is None or stream is None or any(iter_false_contents(repository.objects, stream)):
+            return False
+        if repository.objects.find_missing(stream.object_refs):
+            return False
+        images = store_images(repository, stream)
+        stream_id = name_commit(
+            repository, checksum, stream.as_dict(), lambda: images, None, None, stream.detached, stream.record
+        )
+        remember_proof(repository, checksum, stream_id)
+        return True
 
     def close(self) -> None:
         """Hold nothing open."""

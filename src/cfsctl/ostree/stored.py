@@ -225,7 +225,12 @@ class StoredCommits:
     def open_partial(self, checksum: Checksum) -> CommitStream | None:
         """Return what an earlier pull of a commit has left, or None; what is not true counts as absent."""
         stored = find_partial(self._repository, checksum)
-        return stored if stored is not None and self._is_true(stored) else None
+        if stored is None or is_proven(self._repository, stored):
+            return stored
+        if not self._is_true(stored):
+            return None
+        stored.image = None  # which a proof says nothing about
+        return stored
 
     def _find_more_of_image(self, stored: CommitStream, image_id: ObjectID) -> list[ObjectID]:
         """Return objects that a commit's image needs and its stream does not name.

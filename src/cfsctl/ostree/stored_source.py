@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from cfsctl.ostree.detached import read_unchecked
 from cfsctl.ostree.objects import ObjectKind, parse_zlib_file_header
 from cfsctl.ostree.source import ObjectMissingError, RefNotFoundError
 
@@ -99,9 +100,7 @@ class StoredCommitSource:
 
     def find_detached(self, commit: Checksum) -> bytes | None:
         """Return what is kept with the commit, unchecked; see `Source.find_detached`."""
-        if commit != self._stream.checksum or self._stream.detached is None:
-            return None
-        return self._objects.read(self._stream.detached)
+        return read_unchecked(self._objects, self._stream) if commit == self._stream.checksum else None
 
     def explain_missing(self, commit: Checksum) -> str | None:
         """Say so if only a part of the commit is here; see `Source.explain_missing`."""

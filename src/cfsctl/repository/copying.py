@@ -2,7 +2,11 @@
 
 Where the file system can share blocks between files (Btrfs, XFS), objects are reflinks of one another and
 take no space. Whatever the way, an object is digested on it: what is damaged in one repository does not get
-into another.
+into another. Images and streams are only read from the copy, which has been digested.
+
+The names that things have in the source are not taken over, but the one that is asked for, images by their
+IDs, and streams whose names are checksums of their content (`cfsctl.repository.certified`). A name that
+exists in the target is not given to another stream, unless the name proves that.
 
 A repository of the other hash has other IDs for the same contents. An image is then made anew: the same
 tree, of the same format, with the new IDs; so it has a new ID itself. A stream of any kind can only be
@@ -17,11 +21,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import qualified
 from cfsctl.errors import DigestMismatchError, RepositoryError
-from cfsctl.fsverity.merkle import compute_file_digest
+from cfsctl.fsverity.merkle import compute_digest, compute_file_digest
 from cfsctl.linux.ioctls import try_clone
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
-from cfsctl.repository.mark import Marker
+from cfsctl.repository.certified import check_certified, check_kind, is_certified
+from cfsctl.repository.images import map_file
 from cfsctl.repository.names import check_ref
+from cfsctl.repository.object_kinds import ObjectRole, find_role
+from cfsctl.repository.refs import RefNotFoundError
+from cfsctl.repository.streams import read_object_link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -265,11 +273,8 @@ def copy_image(
         check_ref(ref, "image name")
     target.check_writable()
     counts = CopyCounts()
-    # Before anything in it is believed: it says what else is needed.
-    _check(image_id, _compute_digest(source.objects, image_id))
     if source.algorithm is target.algorithm:
-        files = set(source.images.objects(image_id.hex()))
-        copy_objects(source.objects, target.objects, files | {image_id}, counts, reporter)
+        files = fetch_image(source, target, image_id, counts, reporter)
         new_id = image_id
     else:
         new_id, files = _convert_image(source, target, image_id, counts, reporter)
@@ -279,13 +284,39 @@ def copy_image(
     return CopyResult(new_id, counts)
 
 
-def _compute_digest(store: ObjectStore, object_id: ObjectID) -> ObjectID:
-    """Return the digest that an object really has."""
-    fd = store.open(object_id)
+def fetch_image(
+    source: Repository,
+    target: Repository,
+    image_id: ObjectID,
+    counts: CopyCounts,
+    reporter: Reporter = silent,
+) -> set[ObjectID]:
+    """Copy an image and its objects, and name nothing; return the IDs of the objects.
+
+    Args:
+        source: Where it is.
+        target: Where it goes; of the same hash algorithm.
+        image_id: The image.
+        counts: What was done is added to this.
+        reporter: Hears how many objects have been copied.
+
+    Raises:
+        ErofsError: It is no image.
+        IntegrityError: An object is missing, or its content is not what its name says.
+        OSError: Reading or writing failed.
+    """
+    from cfsctl.erofs.reader import collect_objects  # noqa: PLC0415 - see `Images.objects`
+
+    copy_objects(source.objects, target.objects, (image_id,), counts)
+    # It says what else is needed, so it is read from the copy: the source may change meanwhile.
+    fd = target.objects.open(image_id)
     try:
-        return compute_file_digest(fd, store.algorithm)[0]
+        with map_file(fd) as data:
+            files = collect_objects(data, target.algorithm)
     finally:
         os.close(fd)
+    copy_objects(source.objects, target.objects, files, counts, reporter)
+    return files
 
 
 def _convert_image(
@@ -298,9 +329,9 @@ def _convert_image(
     from cfsctl.tree.model import ExternalFile  # noqa: PLC0415 - the same
     from cfsctl.tree.walk import iter_nodes  # noqa: PLC0415 - the same
 
-    with source.images.map(image_id.hex()) as data:
-        version = read_superblock(data).version
-        filesystem = read_image(data, source.algorithm)
+    data = _read_verified(source.objects, image_id)
+    version = read_superblock(data).version
+    filesystem = read_image(data, source.algorithm)
     files = [node for node in iter_nodes(filesystem) if isinstance(node, ExternalFile)]
     wanted = {file.object_id for file in files}
     found = copy_objects(source.objects, target.objects, wanted, counts, reporter)
@@ -311,12 +342,19 @@ def _convert_image(
     return stored.object_id, set(found.values())
 
 
+def _read_verified(store: ObjectStore, object_id: ObjectID) -> bytes:
+    """Return the content of an object, which has the digest that its name says."""
+    data = store.read(object_id)
+    _check(object_id, compute_digest(data, store.algorithm))
+    return data
+
+
 def copy_stream(
     source: Repository, target: Repository, name: str, ref: str | None = None, reporter: Reporter = silent
 ) -> CopyResult:
     """Copy a stream with all that it refers to, and name it as in the source.
 
-    Images and streams among that which have a name in the source get it in the target as well.
+    Commits are not copied in this way: see `cfsctl.ostree.copying`.
 
     Args:
         source: Where it is.
@@ -328,6 +366,8 @@ def copy_stream(
     Raises:
         OtherAlgorithmError: The target has another hash algorithm.
         RefNotFoundError: There is no such stream.
+        UncertifiedStreamError: Its name says what its content must be, and that is not proven; or the target
+            has another stream of that name. Nothing was named.
         IntegrityError: An object is missing, or its content is not what its name says.
         OSError: Reading or writing failed.
     """
@@ -338,23 +378,83 @@ def copy_stream(
             f"stream {name}: {source.path} has {source.algorithm.hash_name} objects,"
             f" {target.path} has {target.algorithm.hash_name} ones; only images and commits can be converted"
         )
+    check_kind(name)
     target.check_writable()
-    with source.streams.open(name):
-        pass  # raises if there is none, or it cannot be read
-    marker = Marker(source)
-    needed = marker.reach(marker.streams, name)
-    images = [object_id for object_id in marker.images.entries.values() if object_id in needed]
-    for image_id in images:
-        needed.update(source.images.objects(image_id.hex()))
+    stream_id = read_object_link(source.streams.links, name, source.algorithm)
+    if stream_id is None:
+        raise RefNotFoundError(f"stream not found: {name}")
     counts = CopyCounts()
-    copy_objects(source.objects, target.objects, needed, counts, reporter)
-    target.sync(needed)
-    for image_id in images:
+    copied = _StreamCopier(source, target, counts, reporter).copy(stream_id)
+    check_certified(target, name, stream_id)
+    target.sync(copied.objects)
+    for image_id in copied.images:
         target.images.link(image_id)
-    for entry, object_id in marker.streams.entries.items():
-        if object_id in needed and entry != name:
-            target.streams.link(entry, object_id)
-    stream_id = marker.streams.entries[name]
+    for entry, object_id in _find_certified(source, target, copied.streams):
+        target.streams.link(entry, object_id)
     target.streams.link(name, stream_id, ref)
     target.remember((stream_id,))
     return CopyResult(stream_id, counts)
+
+
+def _find_certified(
+    source: Repository, target: Repository, streams: set[ObjectID]
+) -> list[tuple[str, ObjectID]]:
+    """Return inner streams with the names that prove their content and that the target does not have."""
+    found = []
+    for name, object_id in source.streams.list_streams():
+        if object_id not in streams or target.streams.links.read_entry(name) is not None:
+            continue
+        if is_certified(target, name, object_id):
+            found.append((name, object_id))
+    return found
+
+
+@dataclass(slots=True)
+class _Copied:
+    """What was copied for a stream: all objects, and which of them are streams and images."""
+
+    objects: set[ObjectID]
+    streams: set[ObjectID]
+    images: set[ObjectID]
+
+
+class _StreamCopier:
+    """Copies a stream and all that it leads to; follows what it has copied, not what the source says."""
+
+    def __init__(
+        self, source: Repository, target: Repository, counts: CopyCounts, reporter: Reporter
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._counts = counts
+        self._report = reporter
+        self._copied = _Copied(set(), set(), set())
+
+    def copy(self, stream_id: ObjectID) -> _Copied:
+        self._fetch({stream_id})
+        pending = [stream_id]
+        while pending:
+            current = pending.pop()
+            if current in self._copied.streams:
+                continue
+            self._copied.streams.add(current)
+            with self._target.streams.open_object(current) as stream:
+                refs, inner = set(stream.object_refs), set(stream.stream_refs)
+            self._fetch(refs | inner)
+            pending += [object_id for object_id in sorted(inner) if self._is_stream(object_id)]
+        return self._copied
+
+    def _is_stream(self, object_id: ObjectID) -> bool:
+        """Return whether something that a stream names is a stream; fetch what it needs if it is an image."""
+        role = find_role(self._target.objects, object_id)
+        if role is ObjectRole.IMAGE and self._source.images.find(object_id.hex()) is not None:
+            files = fetch_image(self._source, self._target, object_id, self._counts, self._report)
+            self._copied.objects |= files
+            self._copied.images.add(object_id)
+        return role is ObjectRole.STREAM
+
+    def _fetch(self, object_ids: set[ObjectID]) -> None:
+        wanted = object_ids - self._copied.objects
+        if wanted:
+            copy_objects(self._source.objects, self._target.objects, wanted, self._counts, self._report)
+            self._copied.objects |= wanted

@@ -120,7 +120,8 @@ def test_the_stream_lists_all_that_the_image_needs(repository: Repository) -> No
 def test_copy_brings_all(repository: Repository, tmp_path: Path, options: TreeOptions) -> None:
     checksum = commit(repository, options=options)
     with make_repository(tmp_path / "other", repository.algorithm) as other:
-        copy_commit(repository, other, checksum, "tag")
+        copied = copy_commit(repository, other, checksum, "tag")
+        assert copied.image_id == open_commit(repository, checksum).image
         assert collect_garbage(other).objects_removed == 0
         check(other)
 

@@ -12,7 +12,8 @@ from cfsctl.cli.parameters import json_option
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
-    from cfsctl.digest import ObjectID
+    from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.ostree.copying import CommitCopy
     from cfsctl.repository import Repository
     from cfsctl.repository.copying import CopyCounts
 
@@ -58,17 +59,30 @@ def _copy(
         ref = _choose_ref(session, new_name or ref)
         image = copy_image(source, target, image_id, ref, session.progress)
         return {"image": image.object_id.hex(), "tagged": ref, "objects": _counts(image.counts)}
-    from cfsctl.ostree.copying import copy_commit  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.refs import CommitNotFoundError, find_tag, resolve_source  # noqa: PLC0415 - the same
 
     try:
         commit = resolve_source(source, name)
     except CommitNotFoundError:
+        copied = _copy_part(session, source, target, name, new_name)
+        if copied is not None:
+            return copied
         if source.streams.find(name) is None:
             raise
         return _copy_stream(session, source, target, name, new_name)
     tag = _choose_ref(session, new_name or (name if find_tag(source, name) == commit else None))
-    copied = copy_commit(source, target, commit, tag, session.progress)
+    return _copy_commit(session, source, target, commit, tag)
+
+
+def _copy_commit(
+    session: Session, source: Repository, target: Repository, commit: Checksum, tag: str | None
+) -> dict[str, object]:
+    from cfsctl.ostree.copying import copy_commit  # noqa: PLC0415 - keeps --help quick
+
+    return _describe(copy_commit(source, target, commit, tag, session.progress), commit, tag)
+
+
+def _describe(copied: CommitCopy, commit: Checksum, tag: str | None) -> dict[str, object]:
     return {
         "commit": commit.hex(),
         "stream": copied.stream_id.hex(),
@@ -78,10 +92,26 @@ def _copy(
     }
 
 
+def _copy_part(
+    session: Session, source: Repository, target: Repository, name: str, new_name: str | None
+) -> dict[str, object] | None:
+    """Copy the part of a commit that has this name, if there is one."""
+    from cfsctl.ostree.copying import copy_part  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.part_tags import find_part_tag, parse_partial_name  # noqa: PLC0415 - the same
+
+    tagged = find_part_tag(source, name)
+    commit = parse_partial_name(name) if tagged is None else tagged
+    if commit is None:
+        return None
+    tag = new_name or (None if tagged is None else name)
+    return _describe(copy_part(source, target, commit, tag, session.progress), commit, tag)
+
+
 def _copy_stream(
     session: Session, source: Repository, target: Repository, name: str, new_name: str | None
 ) -> dict[str, object]:
-    from cfsctl.repository.copying import copy_stream  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.refs import parse_commit_name  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.repository.copying import copy_stream  # noqa: PLC0415 - the same
     from cfsctl.repository.names import parse_stream_name  # noqa: PLC0415 - the same
 
     entry, ref = parse_stream_name(name)
@@ -91,6 +121,10 @@ def _copy_stream(
         entry = text.rpartition("/")[2]
     else:
         ref = None
+    commit = parse_commit_name(entry)
+    if commit is not None:
+        # By its content identifier, or by a ref that is no tag: that is not taken over.
+        return _copy_commit(session, source, target, commit, _choose_ref(session, new_name))
     ref = _choose_ref(session, new_name or ref)
     copied = copy_stream(source, target, entry, ref, session.progress)
     return {"stream": copied.object_id.hex(), "tagged": ref, "objects": _counts(copied.counts)}

@@ -140,9 +140,12 @@ def _open_directory(repository: Repository, place: str, reporter: Reporter) -> R
     """Open a repository of either kind, or just a directory."""
     from cfsctl.ostree.local import LocalSource  # noqa: PLC0415 - only here
     from cfsctl.ostree.local_repository import NotAnOstreeRepositoryError  # noqa: PLC0415 - the same
-    from cfsctl.ostree.repair_sources import OstreeRepairSource  # noqa: PLC0415 - the same
+    from cfsctl.ostree.repair_sources import (  # noqa: PLC0415 - the same
+        ComposefsRepairSource,
+        OstreeRepairSource,
+    )
     from cfsctl.repository import NotARepositoryError, read_config  # noqa: PLC0415 - the same
-    from cfsctl.repository.repair_sources import RepositorySource, TreeSource  # noqa: PLC0415 - the same
+    from cfsctl.repository.repair_sources import TreeSource  # noqa: PLC0415 - the same
 
     try:
         is_alike = read_config(place, may_infer=False).algorithm is repository.algorithm
@@ -151,7 +154,7 @@ def _open_directory(repository: Repository, place: str, reporter: Reporter) -> R
             return OstreeRepairSource(repository, LocalSource(place), reporter)
         except NotAnOstreeRepositoryError:
             return TreeSource(place)
-    return RepositorySource(place, repository.objects) if is_alike else TreeSource(place)
+    return ComposefsRepairSource(place, repository.objects) if is_alike else TreeSource(place)
 
 
 def _open_url(

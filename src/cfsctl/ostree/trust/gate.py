@@ -101,9 +101,35 @@ def read_record(repository: Repository, stream: CommitStream) -> list[Verified]:
     """
     if stream.record is None:
         return []
-    data = repository.objects.read(stream.record)
+    what = f"record of signatures of {stream.checksum.hex()}"
+    status = repository.objects.stat(stream.record)
+    if status is not None and status.st_size > MAX_RECORD_BYTES:
+        raise SignatureError(f"{what}: expected at most {MAX_RECORD_BYTES} bytes, found {status.st_size}")
     try:
-        entries = json.loads(data[:MAX_RECORD_BYTES])
-        return [Verified(**cast("dict[str, str]", entry)) for entry in entries]  # type: ignore[arg-type]
-    except (ValueError, TypeError) as error:
-        raise SignatureError(f"record of signatures of {stream.checksum.hex()}: {error}") from error
+        entries = json.loads(repository.objects.read(stream.record))
+    except (ValueError, RecursionError) as error:
+        raise SignatureError(f"{what}: expected JSON, found {error}") from error
+    if not isinstance(entries, list):
+        raise SignatureError(f"{what}: expected a list, found another value")
+    return [_parse_entry(what, entry) for entry in entries]
+
+
+def _parse_entry(what: str, entry: object) -> Verified:
+    """Return one signature of a record.
+
+    Raises:
+        SignatureError: It is none.
+    """
+    if isinstance(entry, dict) and entry.keys() <= set(Verified._fields):
+        engine, key = entry.get("engine"), entry.get("key")
+        time_s, user = entry.get("time_s"), entry.get("user")
+        texts = [engine, key] if user is None else [engine, key, user]
+        is_time = time_s is None or (isinstance(time_s, int) and not isinstance(time_s, bool))
+        if is_time and all(isinstance(text, str) and _is_unicode(text) for text in texts):
+            return Verified(**cast("dict[str, str]", entry))  # type: ignore[arg-type]
+    raise SignatureError(f"{what}: expected engine, key, time and user, found something else")
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text can be written in UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
