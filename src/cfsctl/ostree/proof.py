@@ -89,8 +89,8 @@ def prove(repository: Repository, stream: CommitStream, reporter: Reporter = sil
     Of a partial commit the image is not looked at.
 
     Raises:
-        UntrueCommitError: A file is not what its checksum says, or the image is not the commit's, or something
-            is missing, of which nothing can be said.
+        UntrueCommitError: A file is not what its checksum says, or the image is not the commit's, or
+            something is missing, of which nothing can be said.
         FormatError, IntegrityError: Something cannot be read.
     """
     if is_proven(repository, stream):
