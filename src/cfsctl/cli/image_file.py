@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import contextmanager
@@ -59,8 +60,11 @@ def _write_in_place(image: bytearray, path: str) -> None:
     """Write to a device or a pipe."""
     from cfsctl.linux.files import write_all  # noqa: PLC0415 - as above
 
-    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+    # Neither a link nor a file that took its place meanwhile is written to.
+    fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC)
     try:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EEXIST, "was replaced meanwhile", path)
         write_all(fd, image)
     finally:
         os.close(fd)

@@ -13,7 +13,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from cfsctl.linux.syscalls import RENAME_NOREPLACE, link_fd, renameat2
+from cfsctl.linux.syscalls import AT_FDCWD, RENAME_NOREPLACE, link_fd, renameat2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +99,10 @@ _TYPE_NAMES = {
 }
 
 
+_LISTED_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""O_NONBLOCK: opening a fifo for reading would wait for a writer for ever."""
+
+
 def open_regular(dirfd: int, name: str | bytes) -> int:
     """Open a regular file for reading; never follows a link in the last place, never blocks.
 
@@ -113,15 +117,69 @@ def open_regular(dirfd: int, name: str | bytes) -> int:
         OSError: As open(2); ELOOP for a symbolic link, EINVAL (EISDIR) for anything else that is no
             regular file.
     """
-    # O_NONBLOCK: opening a fifo for reading would wait for a writer for ever.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    fd = os.open(name, flags, dir_fd=dirfd)
+    # Opening can do something: arm a watchdog, rewind a tape, wait for a writer or a server. So what is there
+    # is looked at first, by a descriptor that stays with it whatever becomes of the name.
+    handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd)
+    try:
+        return open_handle(handle, name, dirfd)
+    finally:
+        os.close(handle)
+
+
+def open_handle(handle: int, name: str | bytes, dirfd: int = AT_FDCWD) -> int:
+    """Open what an O_PATH descriptor leads to for reading, if it is a regular file.
+
+    Args:
+        handle: The descriptor, borrowed.
+        name: Its name, for messages, and to open it by where there is no ``/proc``.
+        dirfd: Directory that a relative name starts from, borrowed.
+
+    Returns:
+        A descriptor that the caller owns.
+
+    Raises:
+        OSError: As `open_regular`.
+    """
+    status = os.fstat(handle)
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFREG:
+        try:
+            return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return _open_same(dirfd, name, status)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, name) from None
+    if kind == stat.S_IFLNK:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+    number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
+    raise OSError(number, f"expected a regular file, found {_TYPE_NAMES.get(kind, 'another type')}", name)
+
+
+def open_listed(dirfd: int, name: str | bytes) -> int:
+    """Do the same as `open_regular` for a name that has just been seen to be that of a regular file.
+
+    This runs once per object. What could have taken its place in between is a link, which is not followed, or
+    a fifo, which is not waited for; nobody but root makes devices.
+
+    Raises:
+        OSError: As `open_regular`.
+    """
+    fd = os.open(name, _LISTED_FLAGS, dir_fd=dirfd)
     kind = stat.S_IFMT(os.fstat(fd).st_mode)
     if kind == stat.S_IFREG:
         return fd
     os.close(fd)
     number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
     raise OSError(number, f"expected a regular file, found {_TYPE_NAMES.get(kind, 'another type')}", name)
+
+
+def _open_same(dirfd: int, name: str | bytes, status: os.stat_result) -> int:
+    """Open a file by its name, if that still leads to the file with this status."""
+    fd = os.open(name, _LISTED_FLAGS, dir_fd=dirfd)
+    if os.path.samestat(os.fstat(fd), status):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "was replaced while it was opened", name)
 
 
 def replace_symlink(dirfd: int, name: str, text: str | bytes, *, temporary_dirfd: int | None = None) -> None:

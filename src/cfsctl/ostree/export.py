@@ -185,11 +185,10 @@ class _Export:
     def _write_ref(self, reference: str) -> None:
         """Move a branch; it is durable when this returns."""
         *parents, name = reference.split("/")
-        directory = os.open(
-            "refs/heads", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._target.root()
-        )
+        # One by one, without following links: they are somebody else's, and could lead out of the repository.
+        directory = open_made(self._target.root(), "refs")
         try:
-            for parent in parents:
+            for parent in ("heads", *parents):
                 below = open_made(directory, parent)
                 fsync_directory(directory)
                 os.close(directory)

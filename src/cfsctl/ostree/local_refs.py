@@ -73,7 +73,11 @@ def _find_in_groups(repository: LocalRepository, name: str) -> Checksum | None:
     """Look for a branch in all remotes and collections, which must agree about it."""
     found: dict[Checksum, str] = {}
     for group in _GROUPS:
-        for owner in _list_directory(repository, f"refs/{group}"):
+        owners = _list_directory(repository, f"refs/{group}")
+        if len(owners) > MAX_GROUPS:
+            where = f"{repository.path}/refs/{group}"
+            raise InvalidRefError(f"{where}: expected at most {MAX_GROUPS} entries, found {len(owners)}")
+        for owner in owners:
             path = f"{group}/{owner}/{name}"
             data = _read_ref_file(repository, path)
             if data is not None:
@@ -117,11 +121,8 @@ def _list_directory(repository: LocalRepository, path: str) -> list[str]:
         names = os.listdir(fd)
     finally:
         os.close(fd)
-    if len(names) > MAX_GROUPS:
-        raise InvalidRefError(
-            f"{repository.path}/{path}: expected at most {MAX_GROUPS} entries, found {len(names)}"
-        )
-    return sorted(name for name in names if name.isprintable())
+    # What rsync and NFS leave begins with a dot, as no ref does.
+    return sorted(name for name in names if name.isprintable() and not name.startswith("."))
 
 
 def _read_ref_file(repository: LocalRepository, path: str) -> bytes | None:

@@ -157,7 +157,9 @@ class LocalRepository:
         """Return an O_PATH descriptor of ``objects``, borrowed."""
         if self._objects < 0:
             message = "Cannot open ostree repository objects directory"
-            self._objects = _open_directory("objects", self.root(), message)
+            # A link may lead to the objects of another repository, but nothing is written through it.
+            flags = os.O_NOFOLLOW if self._is_written else 0
+            self._objects = _open_directory("objects", self.root(), message, flags)
         return self._objects
 
     def close(self) -> None:
@@ -204,15 +206,20 @@ class LocalRepository:
         """
         try:
             directory, name = self.locate(checksum)
-            # As `open_regular`, but with the status from the same call; this runs once per object.
-            fd = os.open(f"{name}.{suffix}", _OBJECT_FLAGS, dir_fd=directory)
+            name = f"{name}.{suffix}"
+            # As `open_listed`, with the status from the same call; this runs once per object.
+            mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+            # What is neither is not opened: that could start a device. A link is refused by open(2).
+            may_open = stat.S_ISREG(mode) or stat.S_ISLNK(mode)
+            fd = os.open(name, _OBJECT_FLAGS, dir_fd=directory) if may_open else -1
         except OSError as error:
             error.filename = self.object_path(checksum, suffix)
             raise
-        status = os.fstat(fd)
-        if stat.S_ISREG(status.st_mode):
-            return fd, status
-        os.close(fd)
+        if fd >= 0:
+            status = os.fstat(fd)
+            if stat.S_ISREG(status.st_mode):
+                return fd, status
+            os.close(fd)
         path = self.object_path(checksum, suffix)
         raise OSError(errno.EINVAL, "expected a regular file, found something else", path)
 
@@ -256,9 +263,13 @@ class LocalRepository:
     def has_partial_commits(self) -> bool:
         """Return whether the repository holds any commit for incomplete."""
         try:
-            names = os.listdir(f"/proc/self/fd/{self.root()}/state")
+            state = os.open("state", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self.root())
         except OSError:
             return False
+        try:
+            names = os.listdir(state)
+        finally:
+            os.close(state)
         return any(name.endswith(".commitpartial") for name in names)
 
 
@@ -282,9 +293,9 @@ def make_fan_out(repository: LocalRepository, checksum: Checksum) -> int:
         return repository.locate(checksum)[0]
 
 
-def _open_directory(path: str, dirfd: int | None, message: str) -> int:
+def _open_directory(path: str, dirfd: int | None, message: str, flags: int = 0) -> int:
     try:
-        return os.open(path, DIRECTORY_FLAGS, dir_fd=dirfd)
+        return os.open(path, DIRECTORY_FLAGS | flags, dir_fd=dirfd)
     except OSError as error:
         raise NotAnOstreeRepositoryError(f"{message}: {error.strerror}") from error
 

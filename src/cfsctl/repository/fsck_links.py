@@ -114,7 +114,7 @@ class LinkChecker:
             tally.find(f"stat-failed: {path}: {describe_errno(error)}")
             return
         kind = self._category.name
-        reason = error.strerror if error.errno == errno.EINVAL else describe_errno(error)
+        reason = _explain(error)
         tally.find(f"{kind.removesuffix('s')}-open-failed: {path}: {reason}", corrupts=kind)
 
     def _check_entry_text(self, name: str, text: str, tally: Tally) -> None:
@@ -139,7 +139,7 @@ class LinkChecker:
             self._note_unreadable(find_entry_in(found.text), tally)
             return
         except OSError as error:
-            tally.find(f"stat-failed: {path}: {describe_errno(error)}")
+            tally.find(f"stat-failed: {path}: {_explain(error)}")
             return
         if self._is_deep:
             self._check_ref_text(path, found, tally)
@@ -150,6 +150,12 @@ class LinkChecker:
         if text != ref_link_text(found.path, entry):
             kind = self._category.name
             tally.find(f"link-text-wrong: {path}: expected a link to an entry of {kind}, found {_show(text)}")
+
+
+def _explain(error: OSError) -> str:
+    """Return why a link leads to nothing that could be checked."""
+    is_ours = error.errno in {errno.EINVAL, errno.EXDEV}  # found by looking and not by opening
+    return str(error.strerror) if is_ours else describe_errno(error)
 
 
 class StreamInspector:

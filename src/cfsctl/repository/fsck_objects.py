@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.errors import ExitCode, RepositoryError
 from cfsctl.fsverity.kernel import VerityMissingError, VerityUnsupportedError, measure
 from cfsctl.fsverity.merkle import FileDigester
-from cfsctl.linux.files import open_regular
+from cfsctl.linux.files import open_listed, open_regular
+from cfsctl.linux.syscalls import openat2
 from cfsctl.repository.fsck_report import Tally
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ def describe_errno(error: OSError) -> str:
     """Return an error of the system in the words of the original."""
     number = error.errno or 0
     return f"{os.strerror(number)} (os error {number})"
+
+
+def _list_names(directory: int) -> list[tuple[str, bool]]:
+    """Return the names in a directory, sorted, and whether each is that of a regular file."""
+    with os.scandir(directory) as entries:
+        return sorted((entry.name, entry.is_file(follow_symlinks=False)) for entry in entries)
 
 
 class ObjectChecker:
@@ -68,9 +75,9 @@ class ObjectChecker:
             message = f"checking objects: opening objects/{fan_out} directory: {error.strerror}"
             raise CheckFailedError(message) from error
         try:
-            for name in sorted(os.listdir(directory)):
+            for name, is_file in _list_names(directory):
                 tally.count("objects")
-                problem = self._check_one(directory, fan_out, name)
+                problem = self._check_one(directory, fan_out, name, is_file=is_file)
                 if problem is not None:
                     tally.find(problem, corrupts="objects")
                     tally.damaged.add(f"{fan_out}/{name}")
@@ -85,13 +92,13 @@ class ObjectChecker:
         finally:
             os.close(objects)
 
-    def _check_one(self, directory: int, fan_out: str, name: str) -> str | None:
+    def _check_one(self, directory: int, fan_out: str, name: str, *, is_file: bool) -> str | None:
         """Return what is wrong with one object, or None."""
         path = f"objects/{fan_out}/{name}"
         if len(name) != self._name_length or not _LOWER_HEX.match(name):
             return f"object-invalid-name: {path}: {self._explain_name(name)}"
         try:
-            fd = open_regular(directory, name)
+            fd = open_listed(directory, name) if is_file else open_regular(directory, name)
         except IsADirectoryError:
             return f"object-verity-failed: {path}: Computing verity digest in userspace"
         except OSError as error:
@@ -146,9 +153,12 @@ def _explain_open(directory: int, name: str, error: OSError) -> str:
     """Return why an object could not be opened; what is wrong with a link is where it leads."""
     if error.errno == errno.ELOOP:
         try:
-            os.stat(name, dir_fd=directory)
-        except OSError as inner:
+            os.close(openat2(directory, name, os.O_PATH))
+        except FileNotFoundError as inner:
             return describe_errno(inner)
+        except OSError as inner:
+            if inner.errno == errno.ELOOP:
+                return describe_errno(inner)
         return "expected a regular file, found a symbolic link"
     if error.errno == errno.EINVAL:
         return str(error.strerror)

@@ -16,7 +16,6 @@ would go, but only those links that lead nowhere already.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -26,7 +25,13 @@ from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.live_mounts import find_live_mounts
 from cfsctl.repository.mark import YOUNG, Marker
 from cfsctl.repository.objects import ObjectMissingError
-from cfsctl.repository.sweep import find_dead_objects, find_journals, find_leftovers, remove_objects
+from cfsctl.repository.sweep import (
+    find_dead_objects,
+    find_journals,
+    find_leftovers,
+    remove_leftovers,
+    remove_objects,
+)
 from cfsctl.repository.trail import Trail
 
 if TYPE_CHECKING:
@@ -304,8 +309,7 @@ class _Collection:
                 self._remove(dead)
             dirfd = self._repository.dirfd
             leftovers = find_leftovers(dirfd) + find_journals(dirfd)
-            for path in leftovers:
-                os.unlink(path, dir_fd=dirfd)
+            remove_leftovers(dirfd, leftovers)
         problems = (*marks.problems, *self._problems)
         return GcResult(
             self._is_dry_run,

@@ -24,7 +24,7 @@ from cfsctl.fsverity.kernel import (
     measure,
 )
 from cfsctl.fsverity.merkle import compute_file_digest
-from cfsctl.linux.files import open_regular
+from cfsctl.linux.files import open_listed, open_regular
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.fan_out import OBJECTS, FanOut
 
@@ -166,10 +166,10 @@ class ObjectReader:
             raise
         return fd
 
-    def _open(self, object_id: ObjectID) -> int:
+    def _open(self, object_id: ObjectID, *, is_regular: bool = False) -> int:
         name = object_id.hex()
         try:
-            return open_regular(self._fan_out.directory(name[:2]), name[2:])
+            return (open_listed if is_regular else open_regular)(self._fan_out.directory(name[:2]), name[2:])
         except FileNotFoundError:
             raise ObjectMissingError(object_id) from None
         except OSError as error:
@@ -327,7 +327,7 @@ class ObjectReader:
                     yield object_id, status if is_regular(status.st_mode) else None
 
     def _find_inner_damage(self, object_id: ObjectID, status: os.stat_result) -> str:
-        fd = self._open(object_id)
+        fd = self._open(object_id, is_regular=True)
         try:
             if self._check_measured(fd, object_id) or self.verifier is None:
                 return ""

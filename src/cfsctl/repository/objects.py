@@ -129,6 +129,16 @@ class ObjectStore(ObjectReader):
             self._factory = FileFactory(self._fan_out.objects(create=True), _OBJECT_MODE)
         return self._factory
 
+    def remove(self, object_id: ObjectID) -> None:
+        """Remove an object.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            OSError: As unlink(2).
+        """
+        name = object_id.hex()
+        os.unlink(name[2:], dir_fd=self._fan_out.directory(name[:2]))
+
     def ensure_bytes(self, data: bytes | bytearray | memoryview) -> StoredObject:
         """Store content that is in memory, unless it is stored already.
 

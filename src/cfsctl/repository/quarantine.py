@@ -46,15 +46,13 @@ class Quarantine:
             self._fd = os.open(QUARANTINE, _DIRECTORY_FLAGS, dir_fd=self._root)
         return self._fd
 
-    def keep(self, path: str) -> bool:
+    def keep(self, path: str, *, move: bool) -> None:
         """Put what is at a path below ``objects`` into quarantine.
 
         Args:
             path: ``xx/name``.
-
-        Returns:
-            Whether it is still in its place as well, to be replaced or removed: a file is kept as a second
-            link, so that its name is never without content while it is replaced.
+            move: Take it away from where it is. Otherwise a file is kept as a second link, to be replaced or
+                removed, so that its name is never without content while it is replaced.
 
         Raises:
             OSError: It is where it was.
@@ -70,9 +68,11 @@ class Quarantine:
             target = self._free_name(fan_out + name)
             if is_file:
                 os.link(name, target, src_dir_fd=directory, dst_dir_fd=self._open(), follow_symlinks=False)
+                if move:
+                    # By the same descriptor: a path could lead elsewhere by now, and to a file of root.
+                    os.unlink(name, dir_fd=directory)
             else:
                 os.rename(name, target, src_dir_fd=directory, dst_dir_fd=self._open())
-            return is_file
         finally:
             os.close(directory)
 

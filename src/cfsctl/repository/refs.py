@@ -20,11 +20,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import ExitCode, RepositoryError
-from cfsctl.linux.files import make_directory, replace_symlink
+from cfsctl.linux.files import make_directory, open_handle, open_regular, replace_symlink
+from cfsctl.linux.syscalls import openat2
 from cfsctl.repository.names import (
     MAX_DEPTH,
     REFS,
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
 
 _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OBJECT_LINK: Final = re.compile(r"\.\./objects/([0-9a-f]{2})/([0-9a-f]+)")
+_MAX_LINKS: Final = 40
+"""Links followed in one path; the kernel's own limit (MAXSYMLINKS)."""
 _DIRECTORY_MODE: Final = 0o755
 
 
@@ -136,11 +141,14 @@ class Category:
     def _is_of_another_kind(self, parts: list[str]) -> bool:
         """Return whether a directory stands where the ref would be, or a ref where a directory would be."""
         try:
-            with self._open_directory([self.name, REFS]) as refs:
-                for length in range(1, len(parts) + 1):
-                    mode = os.stat("/".join(parts[:length]), dir_fd=refs, follow_symlinks=False).st_mode
+            with contextlib.ExitStack() as opened:
+                directory = opened.enter_context(self._open_directory([self.name, REFS]))
+                for part in parts:
+                    mode = os.stat(part, dir_fd=directory, follow_symlinks=False).st_mode
                     if not stat.S_ISDIR(mode):
                         return stat.S_ISLNK(mode)
+                    directory = self._open_one(directory, part, create=False)
+                    opened.callback(os.close, directory)
         except FileNotFoundError:  # removed meanwhile
             return True
         return True
@@ -201,17 +209,55 @@ class Category:
         Raises:
             OSError: As open(2); EINVAL (EISDIR) for anything but a regular file.
         """
-        with self._open_directory([self.name]) as directory:
-            # O_NONBLOCK: opening a fifo for reading would wait for a writer for ever.
-            fd = os.open(entry, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
+        match = _OBJECT_LINK.fullmatch(self.read_entry(entry) or "")
+        if match is None:
+            handle = self._open_target([self.name], entry)
+            try:
+                fd = open_handle(handle, entry)
+            finally:
+                os.close(handle)
+        else:
+            with self._open_directory(["objects", match[1]]) as directory:
+                fd = open_regular(directory, match[2])
         try:
-            mode = os.fstat(fd).st_mode
-            if not stat.S_ISREG(mode):
-                number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-                raise OSError(number, "expected a regular file", entry)
             yield fd
         finally:
             os.close(fd)
+
+    def _open_target(self, parents: list[str], last: str) -> int:
+        """Return an O_PATH descriptor of what a link leads to, as long as that is in the repository.
+
+        Whatever is outside belongs to somebody else: to look at it could start a device, mount something or
+        wait for a server for ever.
+
+        Raises:
+            OSError: As open(2); EXDEV if it leads out.
+        """
+        place = "/".join([*parents, last])
+        for _ in range(_MAX_LINKS):
+            try:
+                return openat2(self._root, place, os.O_PATH)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+            # Out and in again, or by the absolute path of the repository.
+            place = self._follow_link(place)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), place)
+
+    def _follow_link(self, place: str) -> str:
+        """Return where a link in the repository leads, as a path below the repository.
+
+        Raises:
+            OSError: EXDEV if it leads out.
+        """
+        *parents, last = place.split("/")
+        with self._open_directory(parents) as directory:
+            text = os.readlink(last, dir_fd=directory)
+        root = os.readlink(f"/proc/self/fd/{self._root}")
+        target = os.path.normpath(os.path.join(root, *parents, text))
+        if not target.startswith(f"{root}/"):
+            raise OSError(errno.EXDEV, "leads out of the repository", place)
+        return target[len(root) + 1 :]
 
     def iter_entries(self) -> Iterator[Found]:
         """Yield what is directly below the category, except ``refs``, sorted by name."""
@@ -268,11 +314,14 @@ class Category:
         """Return the status of what a ref leads to as a path, through every link on the way.
 
         Raises:
-            OSError: As stat(2); nothing is opened.
+            OSError: As stat(2); EXDEV if it leads out of the repository. Nothing is opened.
         """
         *parents, last = ref.split("/")
-        with self._open_directory([self.name, REFS, *parents]) as directory:
-            return os.stat(last, dir_fd=directory)
+        handle = self._open_target([self.name, REFS, *parents], last)
+        try:
+            return os.fstat(handle)
+        finally:
+            os.close(handle)
 
     # Writing
 

@@ -12,7 +12,6 @@ and a repair that is killed leaves no more wrong than it found. It is alone in t
 
 from __future__ import annotations
 
-import os
 from array import array
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -27,6 +26,7 @@ from cfsctl.repository.repair_sources import TreeSource
 from cfsctl.repository.verified import forget_verified
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Sequence
 
     from cfsctl.digest import ObjectID
@@ -217,15 +217,13 @@ class _Repair:
         in_place: set[ObjectID] = set()
         with Quarantine(self._repository.dirfd) as quarantine:
             for path in paths:
-                is_in_place = quarantine.keep(path)
-                self._quarantined.append(path)
                 try:
                     object_id = parse_object_path(path, self._repository.algorithm)
                 except DigestFormatError:
                     object_id = None
-                if object_id is None and is_in_place:
-                    os.unlink(f"objects/{path}", dir_fd=self._repository.dirfd)
-                elif object_id is not None:
+                quarantine.keep(path, move=object_id is None)
+                self._quarantined.append(path)
+                if object_id is not None:
                     in_place.add(object_id)
         return in_place
 
@@ -233,7 +231,7 @@ class _Repair:
         """Remove what is damaged and could not be replaced: whoever misses it can fetch it again."""
         for object_id in object_ids - self._restored.keys():
             if self._objects.contains(object_id):
-                os.unlink(f"objects/{object_path(object_id)}", dir_fd=self._repository.dirfd)
+                self._objects.remove(object_id)
 
     def _restore(self, wanted: set[ObjectID]) -> None:
         left = set(wanted)

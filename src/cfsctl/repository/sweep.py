@@ -192,6 +192,21 @@ def find_leftovers(dirfd: int) -> list[str]:
     return [path for kind in _LEFTOVERS for path in _find_in(dirfd, *kind)]
 
 
+def remove_leftovers(dirfd: int, paths: Iterable[str]) -> None:
+    """Remove what `find_leftovers` or `find_journals` found.
+
+    Raises:
+        OSError: One could not be removed; those before it are gone.
+    """
+    for place, group in itertools.groupby(paths, key=lambda path: path.rpartition("/")[0]):
+        directory = os.open(place or ".", _DIRECTORY_FLAGS, dir_fd=dirfd)
+        try:
+            for path in group:
+                os.unlink(path.rpartition("/")[2], dir_fd=directory)
+        finally:
+            os.close(directory)
+
+
 def find_journals(dirfd: int) -> list[str]:
     """Return the paths of the journals of pulls that were not finished; as of `find_leftovers`."""
     return list(_find_in(dirfd, *_JOURNALS))

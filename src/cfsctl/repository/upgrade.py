@@ -56,7 +56,7 @@ class Inferred(NamedTuple):
 def has_objects_directory(dirfd: int) -> bool:
     """Return whether a directory has ``objects``, as every repository of the old format does."""
     try:
-        os.stat(OBJECTS, dir_fd=dirfd)
+        os.stat(OBJECTS, dir_fd=dirfd, follow_symlinks=False)
     except FileNotFoundError:
         return False
     return True
@@ -75,7 +75,7 @@ def infer(dirfd: int) -> Inferred:
         raise CannotInferError("opening objects/ directory: no such directory") from error
     try:
         for fan_out, name, algorithm in _iter_objects(objects):
-            return Inferred(algorithm, is_secure=_has_verity(objects, f"{fan_out}/{name}", algorithm))
+            return Inferred(algorithm, is_secure=_has_verity(objects, fan_out, name, algorithm))
     finally:
         os.close(objects)
     raise CannotInferError("no objects found in repository — cannot infer metadata")
@@ -97,8 +97,12 @@ def _iter_objects(objects: int) -> Iterator[tuple[str, str, Algorithm]]:
                 yield fan_out, name, algorithm
 
 
-def _has_verity(objects: int, path: str, algorithm: Algorithm) -> bool:
-    fd = open_regular(objects, path)
+def _has_verity(objects: int, fan_out: str, name: str, algorithm: Algorithm) -> bool:
+    directory = os.open(fan_out, _DIRECTORY_FLAGS, dir_fd=objects)
+    try:
+        fd = open_regular(directory, name)
+    finally:
+        os.close(directory)
     try:
         measure(fd, algorithm)
     except (VerityMissingError, VerityUnsupportedError):

@@ -244,7 +244,7 @@ FINDINGS: dict[str, tuple[Callable[[Store], object], list[str], dict[str, int]]]
     ),
     "entry that leads to a fifo": (
         link_to_fifo,
-        ["image-open-failed: images/fifo: expected a regular file"],
+        ["image-open-failed: images/fifo: expected a regular file, found a fifo"],
         {"images_corrupted": 1},
     ),
     "stream that is none": (
