@@ -18,6 +18,7 @@ from tests.compat.machine.sources import Sources
 from tests.compat.machine.world import Step, World
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.compat.machine.operations import Operation
@@ -37,8 +38,10 @@ def deep_seeds() -> range:
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
-    return Sources(tmp_path_factory.mktemp("sources"))
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
+    sources = Sources(tmp_path_factory.mktemp("sources"))
+    with sources.serve():
+        yield sources
 
 
 def play(world: World, steps: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from cfsctl.digest import object_path
+from tests.compat.machine.mounts import can_mount, mounted, read_tree
 from tests.compat.machine.programs import finish
 from tests.compat.machine.sources import SUBPATH, Published
 from tests.compat.machine.world import Step, World
@@ -157,9 +158,12 @@ def untag(world: World, program: Program) -> None:
 def _pull(world: World, program: Program, published: Published, name: str) -> Step:
     """Pull a published commit by its ref."""
     old = world.model.tags.get(name)
-    source = world.sources.ostree_path(published.snapshot)
+    if world.random.random() < 0.5:
+        source = ("pull-local", world.sources.ostree_path(published.snapshot))
+    else:
+        source = ("pull", world.sources.ostree_url(published.snapshot))
     options = () if program.is_original else ("--allow-downgrade",)
-    arguments = world.on_repository("ostree", "pull-local", source, name, *options)
+    arguments = world.on_repository("ostree", *source, name, *options)
 
     def apply(program: Program, _output: str) -> None:
         world.model.add_commit(published.checksum, published.tree)
@@ -256,6 +260,21 @@ def collect_with_grace(world: World, program: Program) -> None:
     program.run(*world.on_repository("gc", "--grace", "1h"))
     world.model.parts = world.model.parts_in_force
     assert set((world.path / "objects").glob("*/*")) == before
+
+
+@operation(2, by_both=False, when=lambda world, _program: bool(world.model.images) and can_mount(world))
+def collect_beside_a_mount(world: World, program: Program) -> None:
+    """Collect while an image is mounted that has no ref any more; it can be read to the end."""
+    ref = world.random.choice(sorted(world.model.images))
+    with mounted(world, ref) as root:
+        (world.path / "images" / "refs" / ref).unlink()
+        tree = world.model.images.pop(ref)
+        world.model.mounted.append(tree)
+        program.run(*world.on_repository("gc"))
+        world.model.collect(drops_superseded=True)
+        world.check(also_other=False)
+        assert read_tree(root) == world.sources.trees[tree]
+        world.model.mounted.remove(tree)
 
 
 @operation(1)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import threading
 from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 from cfsctl.fsverity.merkle import compute_digest
@@ -77,17 +81,26 @@ def write_tree(path: Path, tree: Tree) -> None:
     os.utime(path, (1_600_000_000, 1_600_000_000))
 
 
+class _Quiet(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
 class Sources:
     """Trees and commits.
 
     Attributes:
         trees: Trees by name.
         published: Commits.
+        address: Where all of it is served, ``http://…`` without a final slash; empty if it is not.
     """
 
     def __init__(self, path: Path) -> None:
         """Write all of it below a directory."""
         self._path = path
+        self.address = ""
         self.trees = make_trees()
         self.published: list[Published] = []
         (path / "trees").mkdir()
@@ -108,6 +121,24 @@ class Sources:
     def ostree_path(self, snapshot: int) -> str:
         """Return the OSTree repository in one of its states."""
         return str(self._path / f"ostree{snapshot}")
+
+    def ostree_url(self, snapshot: int) -> str:
+        """Return the same on a server."""
+        return f"{self.address}/ostree{snapshot}"
+
+    @contextlib.contextmanager
+    def serve(self) -> Iterator[None]:
+        """Serve everything for the length of the block."""
+        handler = partial(_Quiet, directory=str(self._path))
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            self.address = f"http://127.0.0.1:{server.server_address[1]}"
+            try:
+                yield
+            finally:
+                server.shutdown()
+                thread.join()
 
     def find_objects(self, tree: str, algorithm: Algorithm, limit: int = IMAGE_LIMIT) -> set[ObjectID]:
         """Return the objects of all files of a tree that are larger than a limit."""

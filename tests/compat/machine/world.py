@@ -54,6 +54,7 @@ class World:
         aside: Another one, for copies; of the same hash in half of all worlds.
         model: What must be there.
         scratch: A directory for mounts and the like.
+        can_mount: Whether images can be mounted here, or None as long as that is not known.
     """
 
     def __init__(self, path: Path, seed: int, programs: tuple[Program, Program], sources: Sources) -> None:
@@ -67,6 +68,7 @@ class World:
         self.aside = path / "aside"
         self.scratch = path / "scratch"
         self.scratch.mkdir()
+        self.can_mount: bool | None = None
         self.model = Model()
         self._image_ids: dict[str, ObjectID] = {}
         self._init(self.random.choice(programs), self.path, self.algorithm)
