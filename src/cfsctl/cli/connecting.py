@@ -230,7 +230,7 @@ def with_credentials(url: str, arguments: ConnectionArguments) -> str:
         return url
     fd = open_regular(-100, os.path.realpath(path))
     try:
-        text = read_all(fd, _MAX_AUTH_BYTES).decode().strip(" \t\r\n")
+        text = read_all(fd, _MAX_AUTH_BYTES).decode(errors="surrogateescape").strip(" \t\r\n")
     finally:
         os.close(fd)
     user, colon, password = text.partition(":")

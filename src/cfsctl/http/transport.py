@@ -35,7 +35,7 @@ T = TypeVar("T")
 _POLL_S: Final = 0.2
 """How often a thread that waits looks whether it still should."""
 
-_JOIN_TIMEOUT_S: Final = 1.0
+_JOIN_TIMEOUT_S: Final = 0.1
 """Time to wait for threads after a cancellation; one that is stuck in a read ends by its timeout."""
 
 

@@ -102,9 +102,11 @@ class _FileWorker:
                     note(files[noted:])
                     noted, noted_bytes = len(files), importer.received_bytes
             note(files[noted:])
-        except Exception as error:
+        except BaseException as error:
             with contextlib.suppress(OSError):  # the first error matters more
                 note(files[noted:])
+            if not isinstance(error, Exception):  # told to end
+                raise
             raise _BatchFailedError(_batch(files, importer)) from error
         return _batch(files, importer)
 

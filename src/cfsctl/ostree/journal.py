@@ -132,6 +132,14 @@ class PullJournal:
             pieces += (_RECORD.pack(len(body), zlib.crc32(body)), body)
         write_all(self._fd, b"".join(pieces))
 
+    def refresh(self) -> None:
+        """Read what workers have written down meanwhile; none may be at it any more.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        self.objects |= self._load()
+
     def close(self) -> None:
         """Stop appending; the file stays if anything is in it. Harmless when repeated."""
         if self._fd >= 0:

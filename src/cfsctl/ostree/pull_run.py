@@ -131,6 +131,8 @@ class PullRun:
             self._use_delta(journal)
             self._fetch(journal)
         except BaseException:
+            with contextlib.suppress(OSError):
+                journal.refresh()
             self._keep_partial()
             raise
         if self._options.part is not None:
@@ -319,7 +321,8 @@ class PullRun:
             try:
                 self._fetch_all(workers, journal)
             except BaseException as error:
-                self._take(workers.rescue(RESCUE_TIMEOUT_S))
+                # Who interrupts does not wait; what workers have noted by then is kept all the same.
+                self._take(workers.rescue(RESCUE_TIMEOUT_S if isinstance(error, Exception) else 0.0))
                 if isinstance(error, ObjectMissingError):
                     error.hint = self._source.explain_missing(self._checksum) or error.hint
                 raise

@@ -45,6 +45,10 @@ _MAX_DEFAULT_WORKERS: Final = 8
 """More workers than this are not started unasked; storage is the limit then."""
 
 
+_ABORT_GRACE_S: Final = 0.4
+"""Time for workers to end after they were told to leave their work; then they are killed, all of them."""
+
+
 def default_worker_count() -> int:
     """Return how many workers keep the processors busy that this process may use."""
     return min(len(os.sched_getaffinity(0)), _MAX_DEFAULT_WORKERS)
@@ -195,7 +199,7 @@ class WorkerPool(Generic[T, R]):
     def _bury(self, worker: Worker) -> None:
         """Forget a worker that has ended, and the tasks that nobody will do; its error stands for them."""
         self._epoll.unregister(worker.fileno())
-        worker.close(abort=True)
+        worker.close(_ABORT_GRACE_S)
         self._workers.remove(worker)
         self.pending += 1 - len(worker.weights)
         if not self._workers:
@@ -254,8 +258,9 @@ class WorkerPool(Generic[T, R]):
         abort = abort or bool(self.pending)
         for worker in workers:
             worker.stop(abort=abort)
+        deadline_s = time.monotonic() + _ABORT_GRACE_S
         for worker in workers:
-            worker.close(abort=abort)
+            worker.close(max(0.0, deadline_s - time.monotonic()) if abort else None)
         if self._local is not None:
             self._local.close()
         self._queue.clear()

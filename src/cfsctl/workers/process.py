@@ -22,7 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _GRACE_S: Final = 5.0
-"""Time for a worker to end after it was told to; then it is killed."""
+"""Time for a worker that has closed its connection to end; then it is killed."""
 
 
 class Worker:
@@ -135,9 +135,13 @@ class Worker:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR if abort else socket.SHUT_WR)
 
-    def close(self, *, abort: bool) -> None:
-        """Wait for the worker to end, kill it if it does not, and let its resources go."""
-        if self._pid and self._wait(_GRACE_S if abort else None) is None:
+    def close(self, timeout_s: float | None = None) -> None:
+        """Wait for the worker to end, kill it if it does not, and let its resources go.
+
+        Args:
+            timeout_s: How long to wait; None waits for ever.
+        """
+        if self._pid and self._wait(timeout_s) is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
             self._wait(None)

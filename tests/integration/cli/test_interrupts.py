@@ -1,0 +1,195 @@
+"""An interrupted command says what it keeps, leaves no process behind, and the next run goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cfsctl.ostree.objects import ObjectKind, loose_path
+from tests.fakes.faulty_server import FaultyServer, drip, stall
+from tests.fakes.ostree_repository import FakeOstreeRepository
+from tests.support.programs import CFSCTL, cfsctl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REASONS = {signal.SIGINT: b"interrupted", signal.SIGTERM: b"ended by SIGTERM"}
+SIGNALS = pytest.mark.parametrize("number", REASONS, ids=lambda number: number.name)
+GO_ON = b"run the same command again to go on from there"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    cfsctl("init", "--insecure", tmp_path / "store")
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> tuple[Path, list[str]]:
+    """Return a repository and the paths of its files below it, the largest one first."""
+    source = FakeOstreeRepository()
+    files = {f"file-{number}": os.urandom(3000) for number in range(40)}
+    source.commit({"usr": {**files, "large": os.urandom(2_000_000)}}, "ref")
+    source.write(tmp_path / "ostree")
+    stored = [key for key in source.objects if key[1] is ObjectKind.FILE]
+    stored.sort(key=lambda key: len(source.objects[key]), reverse=True)
+    return tmp_path / "ostree", [loose_path(*key) for key in stored]
+
+
+def start(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [CFSCTL, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | (env or {}),
+    )
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def children_of(pid: int) -> set[int]:
+    found = set()
+    for entry in Path("/proc").iterdir():
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found.add(int(entry.name))
+    return found
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def end(process: subprocess.Popen[bytes], number: signal.Signals, kept: bytes) -> bytes:
+    """Send the signal; check how the process ends, and that its workers do."""
+    workers = children_of(process.pid)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    last = err.splitlines()[-1]
+    assert last.startswith(b"cfsctl: " + REASONS[number] + b": "), err
+    assert kept in last
+    deadline = time.monotonic() + 60
+    while any(map(is_running, workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return out
+
+
+@pytest.fixture(params=["pycurl", "requests"])
+def transport(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    if request.param == "pycurl":
+        pytest.importorskip("pycurl")
+        return {}
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "pycurl.py").write_text("raise ImportError\n")
+    return {"PYTHONPATH": str(tmp_path / "without")}
+
+
+@SIGNALS
+def test_server_that_stops_answering(
+    store: Path, served: tuple[Path, list[str]], transport: dict[str, str], number: signal.Signals
+) -> None:
+    root, files = served
+    with FaultyServer(root) as server:
+        for path in files[20:]:
+            server.on(f"/{path}", stall())
+        process = start("--repo", store, "ostree", "pull", server.url, "ref", env=transport)
+        wait_for(lambda: sum(server.counts[f"/{path}"] for path in files) >= len(files[:20]) + 2, process)
+        assert end(process, number, GO_ON) == b""
+    with FaultyServer(root) as server:
+        cfsctl("--repo", store, "ostree", "pull", server.url, "ref")
+        fetched = sum(server.counts[f"/{path}"] for path in files)
+    assert fetched < len(files)
+    cfsctl("--repo", store, "fsck", "--deep")
+
+
+def test_one_large_file(store: Path, served: tuple[Path, list[str]]) -> None:
+    root, files = served
+    with FaultyServer(root) as server:
+        server.on(f"/{files[0]}", drip((root / files[0]).read_bytes(), 0.05))
+        process = start("--repo", store, "ostree", "pull", server.url, "ref")
+        wait_for(lambda: server.counts[f"/{files[0]}"] > 0, process)
+        end(process, signal.SIGINT, GO_ON)
+    cfsctl("--repo", store, "ostree", "pull-local", root, "ref")
+
+
+@pytest.mark.parametrize("path", ["/config", "/summary", "/refs/heads/ref"])
+def test_server_that_is_silent_from_the_start(store: Path, served: tuple[Path, list[str]], path: str) -> None:
+    with FaultyServer(served[0]) as server:
+        server.on(path, stall())
+        server.on("/summary", stall())
+        process = start("--repo", store, "ostree", "pull", server.url, "ref")
+        wait_for(lambda: server.counts.total() > 0, process)
+        end(process, signal.SIGINT, GO_ON)
+
+
+def test_interrupted_twice(store: Path, served: tuple[Path, list[str]]) -> None:
+    root, files = served
+    with FaultyServer(root) as server:
+        for path in files:
+            server.on(f"/{path}", stall())
+        process = start("--repo", store, "ostree", "pull", server.url, "ref")
+        wait_for(lambda: sum(server.counts[f"/{path}"] for path in files) > 2, process)
+        process.send_signal(signal.SIGINT)
+        end(process, signal.SIGINT, GO_ON)
+
+
+def test_as_json(store: Path, served: tuple[Path, list[str]]) -> None:
+    with FaultyServer(served[0]) as server:
+        server.on("/summary", stall())
+        process = start("--repo", store, "--json", "ostree", "pull", server.url, "ref")
+        wait_for(lambda: server.counts.total() > 0, process)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert b'"kind": "interrupted"' in err
+    assert b'"exit_code": 143' in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        (["create-image", "{tree}", "name"], b"files that were stored are kept"),
+        (["copy", "image", "{other}"], GO_ON),
+        (["fsck"], b"run it again"),
+        (["gc"], b"only garbage was removed"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_other_commands(tmp_path: Path, store: Path, arguments: list[str], kept: bytes) -> None:
+    """They are interrupted while they wait for a lock."""
+    tree, other = tmp_path / "tree", tmp_path / "other"
+    (tree / "usr").mkdir(parents=True)
+    (tree / "usr" / "file").write_bytes(b"x" * 1000)
+    cfsctl("init", "--insecure", other)
+    cfsctl("--repo", store, "create-image", tree, "image")
+    words = [word.format(tree=tree, other=other) for word in arguments]
+    with subprocess.Popen(["flock", "--exclusive", store, "cat"], stdin=subprocess.PIPE) as holder:
+        probe = ["flock", "--nonblock", "--shared", str(store), "true"]
+        wait_for(lambda: subprocess.run(probe, check=False).returncode != 0, holder)
+        process = start("--repo", store, *words)
+        assert process.stderr is not None
+        assert b"waiting" in process.stderr.readline()
+        end(process, signal.SIGINT, kept)
+        assert holder.stdin is not None
+        holder.stdin.close()
+    cfsctl("--repo", store, *words)
