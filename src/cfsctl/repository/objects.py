@@ -106,6 +106,12 @@ class ObjectStore(ObjectReader):
         self._factory: FileFactory | None = None
         self._new_in_a_row = 0
 
+    def count_free_bytes(self) -> int:
+        """Return how many bytes are free where the objects are, for whoever runs this."""
+        with self.create() as writer:  # objects may be on another file system than the repository
+            status = os.fstatvfs(writer.fd)
+        return status.f_bavail * status.f_frsize
+
     def close(self) -> None:
         """Close the descriptors; they are opened again when needed."""
         self._factory = None

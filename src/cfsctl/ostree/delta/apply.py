@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError, ExitCode
+from cfsctl.ostree.delta.budget import check_room
 from cfsctl.ostree.delta.choice import Estimate, estimate_delta, estimate_objects, needed_parts
 from cfsctl.ostree.delta.format import DeltaError, fail
 from cfsctl.ostree.delta.part import check_digest
@@ -246,6 +247,7 @@ class DeltaPull:
         self._store.close()  # Nothing of this process' connections may be shared with the workers.
         sources = CommitFiles(candidate.base, self._objects)
         try:
+            check_room(candidate.superblock, candidate.parts, self._objects.count_free_bytes())
             run_parts(
                 self._store,
                 candidate.offer,

@@ -59,7 +59,21 @@ def estimate_delta(superblock: Superblock, parts: list[int], is_here: Callable[[
 
 
 def estimate_objects(commit: Commit, is_here: Callable[[Checksum], bool]) -> Estimate | None:
-    """Return what the objects of a commit cost one by one, if the commit says how large they are.
+    """Return what the objects of a commit cost one by one, if the commit says how large they are."""
+    sizes = read_sizes(commit)
+    if sizes is None:
+        return None
+    size = requests = plain = 0
+    for checksum, (stored_size, plain_size) in sizes.items():
+        if not is_here(checksum):
+            size += stored_size
+            plain += plain_size
+            requests += 1
+    return Estimate(size, requests, plain)
+
+
+def read_sizes(commit: Commit) -> dict[Checksum, tuple[int, int]] | None:
+    """Return what a commit says of the stored and the plain size of its objects; None if that is not valid.
 
     Format: ``ostree.sizes`` in the commit's metadata, ``aay``: checksum, stored size and plain size as
     numbers of 7 bits a byte, and the object's type in newer ones.
@@ -68,18 +82,15 @@ def estimate_objects(commit: Commit, is_here: Callable[[Checksum], bool]) -> Est
     entries = found[0] if found else None
     if not isinstance(entries, list):
         return None
-    size = requests = plain = 0
+    known: dict[Checksum, tuple[int, int]] = {}
     for entry in entries:
         if not isinstance(entry, bytes) or len(entry) < CHECKSUM_SIZE + 2:
             return None
-        if not is_here(Checksum(entry[:CHECKSUM_SIZE])):
-            sizes = _read_varints(entry, CHECKSUM_SIZE)
-            if len(sizes) < 2:
-                return None
-            size += sizes[0]
-            plain += sizes[1]
-            requests += 1
-    return Estimate(size, requests, plain)
+        sizes = _read_varints(entry, CHECKSUM_SIZE)
+        if len(sizes) < 2:
+            return None
+        known[Checksum(entry[:CHECKSUM_SIZE])] = sizes[0], sizes[1]
+    return known
 
 
 def _read_varints(data: bytes, place: int) -> list[int]:

@@ -18,7 +18,6 @@ from cfsctl.errors import ReceivedDigestError
 from cfsctl.ostree.delta.format import (
     MAX_PART_PLAIN_BYTES,
     MAX_TABLE_BYTES,
-    PART_SLACK_BYTES,
     XZ_MEMORY_BYTES,
     DeltaError,
     fail,
@@ -68,13 +67,16 @@ def check_digest(view: ByteView, expected: bytes, what: str) -> None:
         raise ReceivedDigestError(what, expected=expected.hex(), actual=digest.hexdigest())
 
 
-def open_part(view: ByteView, part: Part, scratch: Scratch) -> PartContent:
+def open_part(
+    view: ByteView, part: Part, scratch: Scratch, plain_limit: int = MAX_PART_PLAIN_BYTES
+) -> PartContent:
     """Return the content of a part.
 
     Args:
         view: The part as stored.
         part: What the superblock says of it.
         scratch: Takes the part where it has to be decompressed; to be closed by the caller, later.
+        plain_limit: Bytes that it may have then.
 
     Raises:
         ReceivedDigestError: It is another part.
@@ -86,16 +88,11 @@ def open_part(view: ByteView, part: Part, scratch: Scratch) -> PartContent:
     compression = view.read(0, 1)[0]
     body = view.window(1, view.size)
     if compression == _XZ:
-        _decompress(body, plain_limit(part), scratch)
+        _decompress(body, plain_limit, scratch)
         body = scratch.view()
     elif compression != _PLAIN:
         fail("part", "compression 0x00 (none) or 0x78 (xz)", f"{compression:#04x}")
     return _parse(body)
-
-
-def plain_limit(part: Part) -> int:
-    """Return how many bytes a part may have when it is decompressed."""
-    return min(MAX_PART_PLAIN_BYTES, 2 * part.content_bytes + PART_SLACK_BYTES)
 
 
 def _decompress(body: ByteView, limit: int, scratch: Scratch) -> None:

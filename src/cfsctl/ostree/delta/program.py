@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from cfsctl.digest import Checksum
 from cfsctl.errors import ReceivedDigestError
+from cfsctl.ostree.delta.budget import FREE_BYTES, PAYLOAD_USES, SOURCE_USES
 from cfsctl.ostree.delta.format import DeltaError, fail
 from cfsctl.ostree.delta.output import FileOutput
 from cfsctl.ostree.delta.patch import apply_patch
@@ -77,6 +78,8 @@ class PartProgram:
         limit_bytes: int,
         sources: SourceFiles,
         objects: ObjectStore,
+        *,
+        free_bytes: int = FREE_BYTES,
     ) -> None:
         """Get ready.
 
@@ -86,10 +89,13 @@ class PartProgram:
             limit_bytes: Bytes of all its objects together, at most.
             sources: The files of the old commit.
             objects: Where content goes.
+            free_bytes: Content that it may make besides what payload and sources account for.
         """
         self._content = content
         self._entries = entries
         self._room = limit_bytes
+        self._allowance = free_bytes + PAYLOAD_USES * content.payload.size
+        self._counted: set[Checksum] = set()
         self._metadata_room = min(limit_bytes, MAX_METADATA_TOTAL_BYTES)
         self._sources = sources
         self._objects = objects
@@ -280,9 +286,21 @@ class PartProgram:
         self._copy(self._source, offset, size)
 
     def _copy(self, view: ByteView, offset: int, size: int) -> None:
-        write = self._opened_file().write
+        emit = self._emit
         for done in range(0, size, READ_BYTES):
-            write(view.read(offset + done, min(READ_BYTES, size - done)))
+            emit(view.read(offset + done, min(READ_BYTES, size - done)))
+
+    def _emit(self, data: bytes) -> None:
+        """Append to the file, as long as something accounts for it."""
+        self._allowance -= len(data)
+        if self._allowance < 0:
+            fail(
+                self._name(),
+                f"content written at most {PAYLOAD_USES} times from the part and {SOURCE_USES} from files of "
+                "the old commit",
+                "more",
+            )
+        self._opened_file().write(data)
 
     def _set_source(self) -> None:
         offset = self._operand()
@@ -291,6 +309,9 @@ class PartProgram:
         opened = self._sources.open(checksum)
         self._source = opened.__enter__()
         self._opened = opened
+        if checksum not in self._counted:
+            self._counted.add(checksum)
+            self._allowance += SOURCE_USES * self._source.size
 
     def _unset_source(self) -> None:
         self._source = None
@@ -303,4 +324,4 @@ class PartProgram:
         offset, size = self._operand(), self._operand()
         if self._source is None:
             fail(self._name(), "a source for the patch", "none")
-        apply_patch(self._payload(offset, size), self._source, file.left_bytes, file.write)
+        apply_patch(self._payload(offset, size), self._source, file.left_bytes, self._emit)

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import CfsError, DigestMismatchError
-from cfsctl.ostree.delta.format import PART_SLACK_BYTES, DeltaError
+from cfsctl.ostree.delta.budget import make_budget
+from cfsctl.ostree.delta.choice import read_sizes
+from cfsctl.ostree.delta.format import DeltaError
 from cfsctl.ostree.delta.part import open_part
 from cfsctl.ostree.delta.program import PartProgram
 from cfsctl.ostree.delta.views import ByteView, Scratch
@@ -104,6 +106,7 @@ class _PartWorker:
         self._superblock = superblock
         self._sources = sources
         self._objects = objects
+        self._sizes = read_sizes(superblock.commit)
 
     def __call__(self, number: int) -> PartResult:
         where = f"{self._superblock.description}: part {number}"
@@ -122,9 +125,16 @@ class _PartWorker:
         scratch = Scratch(self._objects)
         program: PartProgram | None = None
         try:
-            content = open_part(view, part, scratch)
-            limit = part.content_bytes + PART_SLACK_BYTES
-            program = PartProgram(content, part.objects, limit, self._sources, self._objects)
+            budget = make_budget(self._superblock, self._sizes, number, view.size)
+            content = open_part(view, part, scratch, budget.plain_bytes)
+            program = PartProgram(
+                content,
+                part.objects,
+                budget.announced_bytes,
+                self._sources,
+                self._objects,
+                free_bytes=budget.free_bytes,
+            )
             program.run()
         except (CfsError, OSError) as error:
             result = PartResult(number, program.produced if program else [], view.size)

@@ -141,8 +141,8 @@ class LocalDeltas:
 
     def fetch_part(self, offer: Offer, number: int, limit_bytes: int, objects: ObjectStore) -> Held:
         """Return a part, which is read where it is."""
-        del limit_bytes, objects
-        return self._open(offer, str(number))
+        del objects
+        return _limited(self._open(offer, str(number)), number, limit_bytes)
 
     def _open(self, offer: Offer, name: str) -> Held:
         path = f"{delta_directory(offer.from_checksum, offer.to_checksum)}/{name}"
@@ -163,6 +163,15 @@ def _open_file(fd: int, where: str) -> _OpenFile:
         return _OpenFile(fd)
     os.close(fd)
     raise DeltaNotFoundError(f"{where}: expected a regular file, found something else")
+
+
+def _limited(held: Held, number: int, limit_bytes: int) -> Held:
+    """Return a part that is no larger than announced; a sparse file may have any size."""
+    size = held.view().size
+    if size > limit_bytes:
+        held.close()
+        raise DeltaError(f"part {number}: expected {limit_bytes} bytes, found {size}")
+    return held
 
 
 def _decode_id(text: str) -> Checksum | None:
@@ -225,15 +234,16 @@ class DeltaFile:
 
     def fetch_part(self, offer: Offer, number: int, limit_bytes: int, objects: ObjectStore) -> Held:
         """Return a part that lies beside the superblock."""
-        del offer, limit_bytes, objects
+        del offer, objects
         try:
-            return _OpenFile(open_regular(self._directory, str(number)))
+            held = _OpenFile(open_regular(self._directory, str(number)))
         except OSError as error:
             where = os.path.join(os.path.dirname(self._where), str(number))
             raise DeltaNotFoundError(
                 f"cannot open delta part {where}: {error.strerror}",
                 hint="make the delta with --inline, or keep its parts beside it",
             ) from error
+        return _limited(held, number, limit_bytes)
 
     def close(self) -> None:
         """Do nothing: the two descriptors are needed until the end."""
