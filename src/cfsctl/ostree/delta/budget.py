@@ -1,9 +1,9 @@
 """How much a part of a delta may make, whatever it says of itself.
 
-A program may copy the same payload over and over, and a payload of zeros is compressed to a seven-thousandth,
-so that a delta of a kilobyte could fill the disk. What a part makes is bounded by what was fetched, what is read
-of the old commit, what the commit announces of its objects (``ostree.sizes``), and what is free on the disk; all
-of that is known before anything is written.
+A program may copy the same payload over and over, and a payload of zeros is compressed to a seven-
+thousandth, so that a delta of a kilobyte could fill the disk. What a part makes is bounded by what was
+fetched, what is read of the old commit, what the commit announces of its objects (``ostree.sizes``), and
+what is free on the disk; all of that is known before anything is written.
 """
 
 from __future__ import annotations

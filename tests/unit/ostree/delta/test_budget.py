@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +31,8 @@ from tests.support.repositories import make_repository
 from tests.unit.ostree.delta.making import make_superblock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cfsctl.repository import Repository
 
 MODE = stat.S_IFREG | 0o644
@@ -55,7 +56,7 @@ def varint(value: int) -> bytes:
 
 def superblock(content_bytes: int, parts: int = 1) -> Superblock:
     part = (b"p" * 32, 100, content_bytes, [(1, NAME)])
-    entries = [part] + [(b"p" * 32, 100, 0, [(1, bytes([n]) * 32)]) for n in range(1, parts)]
+    entries = [part] + [(b"p" * 32, 100, 0, [(1, b"%032d" % n)]) for n in range(1, parts)]
     return parse_superblock(ByteView.of_bytes(make_superblock(parts=entries)))
 
 
