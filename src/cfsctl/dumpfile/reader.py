@@ -28,6 +28,7 @@ from cfsctl.dumpfile.format import (
     DumpfileError,
     unescape,
 )
+from cfsctl.dumpfile.guard import GuardedDump
 from cfsctl.dumpfile.lines import LineParser
 from cfsctl.tree.bulk import paused_collector
 from cfsctl.tree.dialect import Dialect
@@ -35,16 +36,10 @@ from cfsctl.tree.model import NO_XATTRS, Directory, ExternalFile, InlineFile, Sy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from typing import Protocol
 
     from cfsctl.digest import Algorithm
+    from cfsctl.dumpfile.guard import ByteStream
     from cfsctl.tree.model import FileSystem, Leaf
-
-    class ByteStream(Protocol):
-        """What a dump is read from."""
-
-        def read(self, size: int, /) -> bytes:
-            """Return up to `size` bytes; none at the end."""
 
 
 _CHUNK: Final = 1 << 20
@@ -73,10 +68,10 @@ def parse_dump(
         DumpfileError: Anything else than a dump of a tree.
         OSError: The stream cannot be read.
     """
-    with paused_collector():
+    with paused_collector(), GuardedDump(stream) as guarded:
         reader = _Reader(algorithm, dialect, strict=strict)
         is_c = dialect is Dialect.C
-        for lines in _iter_lines(stream, keep_cr=is_c, must_end=strict and is_c):
+        for lines in _iter_lines(guarded, keep_cr=is_c, must_end=strict and is_c):
             reader.feed(lines)
         return reader.finish()
 

@@ -11,7 +11,7 @@ import os
 import stat
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import COMPOSEFS_MAGIC
@@ -158,7 +158,11 @@ class DumpSource(Source):
 
     def find_algorithm(self) -> Algorithm | None:
         """Return the hash of the first digest in it."""
-        for line in self.lines.split(b"\n"):
+        start = 0
+        while start < len(self.lines):  # cutting all of it into lines would take as much memory again
+            end = self.lines.find(b"\n", start)
+            line = self.lines[start : end if end >= 0 else None]
+            start = end + 1 if end >= 0 else len(self.lines)
             fields = line.split(b" ", _DIGEST_FIELD + 1)
             if len(fields) > _DIGEST_FIELD and len(fields[_DIGEST_FIELD]) in _DIGEST_LENGTHS:
                 return _DIGEST_LENGTHS[len(fields[_DIGEST_FIELD])]
@@ -262,7 +266,7 @@ class SourceFinder:
     def find_dump(self, name: str) -> Source:
         """Return a dump in a file; ``-`` is standard input."""
         with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
-            return DumpSource(name, file.read())
+            return DumpSource(name, _read_dump(file, name))
 
     def find_image(self, name: str) -> Source:
         """Return an image: a file if there is one of that name, else one of the repository."""
@@ -293,7 +297,7 @@ class SourceFinder:
             if start[:4] == COMPOSEFS_MAGIC.to_bytes(4, "little"):
                 return ImageFileSource(name, _load_image(file.fileno(), start))
             if start[:1] == b"/":
-                return DumpSource(name, start + file.readall())
+                return DumpSource(name, _read_dump(file, name, start))
         raise SourceError(f"{name}: expected a directory, an image or a dump, found none of them")
 
     def _find_in_repository(self, name: str) -> Source:
@@ -327,6 +331,30 @@ _PREFIXES: Final[dict[str, Callable[[SourceFinder, str], Source]]] = {
     "dump": SourceFinder.find_dump,
     "commit": SourceFinder.find_commit,
 }
+
+
+class _Readable(Protocol):
+    """What can be read piece by piece."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes; none at the end."""
+
+
+_MAX_DUMP_BYTES: Final = 192 << 20
+"""Bytes of a dump that is compared: a million lines. All of it is in memory, and its tree besides."""
+
+
+def _read_dump(file: _Readable, name: str, start: bytes = b"") -> bytes:
+    """Return the rest of a dump, which ends early where it cannot be one."""
+    pieces, size = [start], len(start)
+    while data := file.read(1 << 20):
+        pieces.append(data)
+        size += len(data)
+        if size > _MAX_DUMP_BYTES:
+            raise SourceError(f"dump {name}: expected at most {_MAX_DUMP_BYTES} bytes, found more")
+        if b"\0" in data:
+            break  # no dump has that; where it is, its parser says
+    return b"".join(pieces)
 
 
 _SNIFFED_BYTES: Final = 1024

@@ -31,7 +31,10 @@ _GROUPS: Final = ("remotes", "mirrors")
 """Directories whose entries each hold the refs of one remote, or of one collection."""
 
 MAX_GROUPS: Final = 10_000
-"""Remotes and collections that are searched for a ref."""
+"""Remotes and collections that are searched for a ref, and directories of branches."""
+
+MAX_BRANCHES: Final = 200_000
+"""Branches of a repository."""
 
 
 def find_ref(repository: LocalRepository, name: str) -> Checksum | None:
@@ -99,8 +102,16 @@ def list_branches(repository: LocalRepository) -> dict[str, Checksum]:
     """
     found: dict[str, Checksum] = {}
     pending = [""]
+    directories = 0
     while pending:
         prefix = pending.pop()
+        directories += 1
+        if directories > MAX_GROUPS or len(found) > MAX_BRANCHES:
+            # Links to directories may lead anywhere below refs, so that a few stand for any number of paths.
+            raise InvalidRefError(
+                f"{repository.path}/refs/heads: expected at most {MAX_GROUPS} directories and "
+                f"{MAX_BRANCHES} branches, found more"
+            )
         for entry in _list_directory(repository, f"refs/heads/{prefix}"):
             name = prefix + entry
             data = _read_ref_file(repository, f"heads/{name}")

@@ -188,7 +188,7 @@ class Images:
         """
         check_ref(ref, "image name")
         with self._objects.create() as writer:
-            for chunk in chunks:
+            for chunk in limited_image(chunks):
                 writer.write(chunk)
             with map_file(writer.fd) as data:
                 _check_image(data, self._objects.algorithm)
@@ -204,6 +204,36 @@ class Images:
             RefNotFoundError: There is no such ref.
         """
         self.links.remove_ref(ref)
+
+
+def limited_image(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield an image in pieces, but nothing behind the first piece that is beyond its end.
+
+    Whether it is whole is for others to check: what is kept is longer than it says, and so is refused then.
+
+    Raises:
+        ErofsError: The headers are not those of a composefs image.
+    """
+    from cfsctl.erofs.format import INODE_AREA_OFFSET  # noqa: PLC0415 - see `Images.objects`
+    from cfsctl.erofs.superblock import promised_size  # noqa: PLC0415
+
+    start = b""
+    size = -1
+    total = 0
+    for chunk in chunks:
+        total += len(chunk)
+        if size < 0:
+            start += chunk
+            if len(start) < INODE_AREA_OFFSET:
+                continue
+            size = promised_size(start)
+            yield start
+        else:
+            yield chunk
+        if total > size:
+            return
+    if size < 0:
+        yield start
 
 
 @contextlib.contextmanager

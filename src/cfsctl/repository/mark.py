@@ -80,6 +80,11 @@ class Marks:
         self.is_complete = False
 
 
+def _describe_root(what: str, reason: str) -> str:
+    """Return what messages call an entry in use: with the ref that keeps it, which the user can remove."""
+    return f"{what} (kept by {reason})" if "/refs/" in reason else what
+
+
 class CategoryMarks:
     """What refs and entries of one category say.
 
@@ -245,7 +250,8 @@ class Marker:
                 object_id = self.streams.entries[entry]
                 if self._trail is not None:
                     self._trail.start(object_id, self.streams.roots[entry], f"streams/{entry}")
-                self._mark_streams(object_id, f"stream streams/{entry}")
+                where = _describe_root(f"stream streams/{entry}", self.streams.roots[entry])
+                self._mark_streams(object_id, where)
             self._complete()
         for ref in self.streams.lost:
             self.marks.note(f"streams/refs/{ref.name}: names {ref.text!r}, which is not there; left alone")
@@ -276,7 +282,10 @@ class Marker:
         return bool(self.streams.lost)
 
     def _mark_images(self) -> None:
-        images = {self.images.entries[entry]: f"image images/{entry}" for entry in sorted(self.images.roots)}
+        images = {
+            self.images.entries[entry]: _describe_root(f"image images/{entry}", self.images.roots[entry])
+            for entry in sorted(self.images.roots)
+        }
         for image_id, where in self._mounted.items():
             images.setdefault(image_id, f"image of the {where}")
         if self._trail is not None:
