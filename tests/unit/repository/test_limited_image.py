@@ -32,9 +32,8 @@ def test_endless_input_is_refused_and_leaves_nothing(tmp_path: Path, start: byte
             read += 1
             yield bytes(1 << 16)
 
-    with make_repository(tmp_path / "repository") as repository:
-        with pytest.raises(ErofsError):
-            repository.images.import_image(chunks(), "ref")
+    with make_repository(tmp_path / "repository") as repository, pytest.raises(ErofsError):
+        repository.images.import_image(chunks(), "ref")
     assert read < 3
     assert not [path for path in (tmp_path / "repository/objects").rglob("*") if path.is_file()]
 
