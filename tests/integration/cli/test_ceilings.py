@@ -1,0 +1,185 @@
+"""What is refused costs little: the largest process of each command is measured, whatever it was given."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from cfsctl.digest import Algorithm, Checksum
+from cfsctl.ostree.objects import ObjectKind, format_dirmeta, format_dirtree
+from cfsctl.ostree.refs import stream_name
+from cfsctl.splitstream.format import CHUNK, ContentType, format_head
+from tests.fakes.ostree_repository import DIRECTORY, FakeOstreeRepository
+from tests.support.programs import CFSCTL, cfsctl
+from tests.support.repositories import make_repository
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_KIB = 300 << 10
+
+
+class Outcome(NamedTuple):
+    """Exit status, standard error, and the peak of the command's memory in KiB."""
+
+    status: int
+    error: str
+    peak_kib: int
+
+
+def run(*arguments: str | Path, stdin: IO[bytes] | None = None, program: str = "cfsctl") -> Outcome:
+    """Run a program to its end and measure it; no time is measured."""
+    with tempfile.TemporaryFile() as error:
+        process = subprocess.Popen(
+            [CFSCTL.parent / program, *arguments],
+            stdin=stdin or subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=error,
+        )
+        # The usage of the process and of all that it waited for: the largest of them.
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        error.seek(0)
+        return Outcome(process.returncode, error.read().decode(), usage.ru_maxrss)
+
+
+def check_refused(outcome: Outcome, status: int, message: str) -> None:
+    assert outcome.status == status, outcome.error
+    assert message in outcome.error
+    assert "internal error" not in outcome.error
+    assert outcome.peak_kib < MAX_KIB
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    cfsctl("init", "--insecure", tmp_path / "store")
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def endless() -> Iterator[IO[bytes]]:
+    """Standard input that has zeros for ever."""
+    with Path("/dev/zero").open("rb") as stream:
+        yield stream
+
+
+@pytest.mark.parametrize(
+    "arguments", [("import-image", "x"), ("diff", "dump:-", "dump:-")], ids=lambda value: value[0]
+)
+def test_zeros_for_ever(store: Path, arguments: tuple[str, ...], endless: IO[bytes]) -> None:
+    outcome = run("--repo", store, *arguments, stdin=endless)
+    assert outcome.status not in {0, 1}, outcome.error
+    assert outcome.peak_kib < MAX_KIB
+
+
+@pytest.mark.parametrize("program", ["mkcomposefs", "composefs-info"])
+def test_zeros_for_ever_in_place_of_a_file(program: str, tmp_path: Path) -> None:
+    arguments = {
+        "mkcomposefs": ("--from-file", "/dev/zero", str(tmp_path / "image")),
+        "composefs-info": ("dump", "/dev/zero"),
+    }
+    outcome = run(*arguments[program], program=program)
+    assert outcome.status == 1
+    assert outcome.peak_kib < MAX_KIB
+
+
+def make_commit(path: Path, files: int, directories: int, name_bytes: int = 6) -> None:
+    """Write a repository with a commit of so many directories that all are one."""
+    repository = FakeOstreeRepository()
+    file = repository.add_file(b"")
+    names = [b"%06d" % n + b"n" * (name_bytes - 6) for n in range(files)]
+    inner = repository.add_metadata(ObjectKind.DIRTREE, format_dirtree([(name, file) for name in names], []))
+    meta = repository.add_metadata(ObjectKind.DIRMETA, format_dirmeta(DIRECTORY))
+    outer = [(b"%06d" % n, inner, meta) for n in range(directories)]
+    root = repository.add_metadata(ObjectKind.DIRTREE, format_dirtree([], outer))
+    repository.commit((root, meta), "x")
+    repository.write(path)
+
+
+@pytest.mark.parametrize(
+    ("files", "directories", "name_bytes", "message"),
+    [
+        (1000, 5000, 6, "are expanded to 5005000"),
+        (2000, 2150, 255, "bytes of its image"),
+        (4000, 4000, 6, "entries in the whole tree"),
+    ],
+)
+def test_a_commit_that_multiplies(
+    store: Path, tmp_path: Path, files: int, directories: int, name_bytes: int, message: str
+) -> None:
+    make_commit(tmp_path / "source", files, directories, name_bytes)
+    outcome = run("--repo", store, "ostree", "pull-local", tmp_path / "source", "x")
+    check_refused(outcome, 16, message)
+    assert not list((store / "streams").rglob("refs/ostree/*"))
+    assert run("--repo", store, "gc").status == 0
+
+
+def test_shared_directories_are_no_fault(store: Path, tmp_path: Path) -> None:
+    make_commit(tmp_path / "source", 300, 300)
+    cfsctl("--repo", store, "ostree", "pull-local", tmp_path / "source", "x")
+    assert len(cfsctl("--repo", store, "ostree", "dump", "x").splitlines()) == 1 + 300 + 300 * 300
+
+
+def test_a_commit_stream_that_unpacks_to_a_gigabyte(tmp_path: Path) -> None:
+    import zstandard  # noqa: PLC0415 - only here
+
+    size = 1 << 30
+    compressor = zstandard.ZstdCompressor().compressobj()
+    pieces = [compressor.compress(CHUNK.pack(-size))]
+    pieces += [compressor.compress(bytes(1 << 24)) for _ in range(size >> 24)]
+    stream = b"".join([*pieces, compressor.flush()])
+    names = zstandard.ZstdCompressor().compress(b"")
+    head = format_head(Algorithm.SHA256, ContentType.OSTREE_COMMIT, size, (0, 0, len(names), len(stream)))
+    commit = Checksum(b"c" * 32)
+    with make_repository(tmp_path / "store", Algorithm.SHA256) as repository:
+        stored = repository.objects.ensure_bytes(head + names + stream)
+        repository.streams.link(stream_name(commit), stored.object_id, "ostree/x")
+    for verb in ("log", "inspect", "dump", "verify"):
+        outcome = run("--repo", tmp_path / "store", "ostree", verb, "x")
+        assert outcome.status not in {0, 1}, (verb, outcome.error)
+        assert outcome.peak_kib < MAX_KIB, verb
+
+
+@pytest.mark.parametrize("levels", [2048, 6000])
+def test_a_directory_that_is_too_deep(store: Path, tmp_path: Path, levels: int) -> None:
+    top = tmp_path / "deep"
+    top.mkdir()
+    fd = os.open(top, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    try:
+        for arguments in (
+            ("create-image", str(top), "deep"),
+            ("compute-id", str(top)),
+            ("create-dumpfile", str(top)),
+            ("diff", f"dir:{top}", f"dir:{top}"),
+        ):
+            check_refused(run("--repo", store, *arguments), 2 if arguments[0] == "diff" else 16, "2047")
+        outcome = run(str(top), str(tmp_path / "image"), program="mkcomposefs")
+        check_refused(outcome, 1, "2047")
+        assert not (tmp_path / "image").exists()
+        assert not list((store / "images").rglob("*"))
+    finally:
+        subprocess.run(["rm", "-rf", top], check=True)  # shutil.rmtree goes as deep as Python may
+
+
+def test_links_among_the_refs_of_a_local_repository(tmp_path: Path) -> None:
+    """Directories of refs that hold each other twice stand for any number of names."""
+    make_commit(tmp_path / "source", 1, 1)
+    heads = tmp_path / "source/refs/heads"
+    for level in range(30):
+        (heads / f"d{level}").mkdir()
+        for name in ("a", "b"):
+            (heads / f"d{level}" / name).symlink_to(f"../d{level + 1}")
+    (heads / "d30").mkdir()
+    outcome = run("ostree", "list-refs", f"file://{tmp_path}/source")
+    check_refused(outcome, 16, "at most 10000 directories")
