@@ -6,8 +6,10 @@ the files. The hash is inferred from each image.
 
 from __future__ import annotations
 
+import errno
 import getopt
 import os
+import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
@@ -210,6 +212,10 @@ def _compute(fd: int, path: str, algorithm: Algorithm) -> ObjectID:
     """Return the digest of what can be read from a file or pipe."""
     from cfsctl.fsverity.merkle import Hasher  # noqa: PLC0415 - only where the kernel does not know
 
+    if stat.S_ISCHR(os.fstat(fd).st_mode):
+        # Many of these never end; what is read of a pipe ends when its writer does.
+        reason = "expected a file or a pipe, found a character device"
+        raise OSError(errno.EINVAL, f'Failed to measure verity for "{path}": {reason}')
     hasher = Hasher(algorithm)
     try:
         while chunk := os.read(fd, _CHUNK_BYTES):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _MAX_AUTH_BYTES = 4096
 _MAX_CONNECTIONS = 256
+_MAX_PEM_BYTES = 16 << 20
 
 F = TypeVar("F", bound="Callable[..., object]")
 
@@ -194,12 +195,28 @@ def make_fetcher(
             headers=headers,
             proxies=environment_proxies() if proxy is None else _proxies(proxy),
             no_proxy="" if proxy is not None else read_variable("no_proxy"),
-            ca_file=arguments["ca_file"] or configured.get("tls-ca-path"),
-            client_certificate=arguments["client_certificate"] or configured.get("tls-client-cert-path"),
-            client_key=arguments["client_key"] or configured.get("tls-client-key-path"),
+            ca_file=_check_pem(arguments["ca_file"] or configured.get("tls-ca-path")),
+            client_certificate=_check_pem(
+                arguments["client_certificate"] or configured.get("tls-client-cert-path")
+            ),
+            client_key=_check_pem(arguments["client_key"] or configured.get("tls-client-key-path")),
             origins=named_origins(url.removeprefix("mirrorlist=") for url in urls),
         ),
     )
+
+
+def _check_pem(name: str | None) -> str | None:
+    """Return the name of a file for the TLS library, which would read a device or a pipe for ever."""
+    from cfsctl.linux.files import open_regular  # noqa: PLC0415 - keeps --help quick
+
+    if name is None:
+        return None
+    fd = open_regular(-100, os.path.realpath(name))
+    size = os.fstat(fd).st_size
+    os.close(fd)
+    if size > _MAX_PEM_BYTES:
+        raise click.UsageError(f"{name}: expected at most {_MAX_PEM_BYTES} bytes, found {size}")
+    return name
 
 
 def _proxies(url: str) -> dict[str, str]:

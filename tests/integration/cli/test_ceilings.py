@@ -183,3 +183,17 @@ def test_links_among_the_refs_of_a_local_repository(tmp_path: Path) -> None:
     (heads / "d30").mkdir()
     outcome = run("ostree", "list-refs", f"file://{tmp_path}/source")
     check_refused(outcome, 16, "at most 10000 directories")
+
+
+@pytest.mark.parametrize("option", ["--ca-file", "--client-certificate", "--client-key", "--auth-file"])
+def test_files_for_a_server_that_never_end(store: Path, tmp_path: Path, option: str) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for path in ("/dev/zero", fifo):
+        outcome = run("--repo", store, "ostree", "pull", option, path, "https://127.0.0.1:9/", "x")
+        check_refused(outcome, 1, "expected a regular file")
+
+
+def test_a_digest_of_zeros_for_ever() -> None:
+    outcome = run("measure-file", "/dev/zero", program="composefs-info")
+    check_refused(outcome, 1, "found a character device")
