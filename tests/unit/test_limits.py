@@ -146,6 +146,32 @@ def test_a_commit_of_what_is_beyond_is_refused(name: str, tmp_path: Path) -> Non
         make_objects(filesystem, repository.objects)
 
 
+MARKS = {b"trusted.overlay.whiteout": b"", b"user.overlay.whiteout": b""}
+
+
+def test_an_empty_file_that_a_reader_of_format_2_takes_for_a_whiteout_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    filesystem = tree(InlineFile(b"", 0o644, 0, 0, 0, 0, MARKS))
+    with pytest.raises(FormatError, match="/where/entry: an empty file with the attributes of a whiteout"):
+        build_image(filesystem, FormatVersion.V2)
+    # Images of the original's making may have it; they must not keep a collection from going on.
+    filesystem.root.entries[b"f"] = ExternalFile(ID, 1000, 0o644)
+    monkeypatch.setattr("cfsctl.erofs.gather._MARKS", {b"nothing"})
+    image = build_image(filesystem, FormatVersion.V2)
+    with pytest.raises(FormatError, match="escaped whiteout"):
+        check_image(image, Algorithm.SHA256)
+    assert collect_objects(image, Algorithm.SHA256) == {ID}
+
+
+@pytest.mark.parametrize("data", [b"", b"x"])
+@pytest.mark.parametrize("version", FormatVersion)
+def test_marks_of_whiteouts_elsewhere_are_attributes(version: FormatVersion, data: bytes) -> None:
+    if version is FormatVersion.V2 and not data:
+        pytest.skip("refused, see the test above")
+    check_image(build_image(tree(InlineFile(data, 0o644, 0, 0, 0, 0, MARKS)), version), Algorithm.SHA256)
+
+
 def test_images_beyond_the_limits_do_not_keep_a_collection_from_knowing_what_they_need(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -8,7 +8,7 @@ would act on a real one; its directory gets marks too.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import Algorithm, object_path
 from cfsctl.erofs.attribute_sets import Form, metacopy_value
@@ -31,7 +31,7 @@ from cfsctl.erofs.sharing import AttributeWriter, splits_external
 from cfsctl.erofs.stubs import is_stub, stub_xattrs
 from cfsctl.tree.dialect import Dialect
 from cfsctl.tree.dumped import DumpedFileSystem, RedirectedFile
-from cfsctl.tree.model import CharDevice, Directory, ExternalFile, SparseFile
+from cfsctl.tree.model import CharDevice, Directory, ExternalFile, InlineFile, SparseFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -93,6 +93,7 @@ def gather(filesystem: FileSystem, version: FormatVersion, dialect: Dialect) -> 
     listing = TreeListing(root, entries)
     if version is FormatVersion.V2:
         order = order_depth_first(listing)
+        _check_marks(order.nodes)
     else:
         order = order_breadth_first(listing, _canonical(filesystem, listing, dialect))
     object_ids = [node.object_id for node in order.nodes if isinstance(node, ExternalFile)]
@@ -140,6 +141,22 @@ def _canonical(
     if dialect is Dialect.C and isinstance(filesystem, DumpedFileSystem):
         canonical.update((leaf, place) for leaf, place in filesystem.originals.items() if leaf in canonical)
     return canonical
+
+
+_MARKS: Final = frozenset((b"trusted.overlay.whiteout", b"user.overlay.whiteout"))
+"""Attributes of a tree that become `WHITEOUT_ATTRIBUTES` when they are escaped."""
+
+
+def _check_marks(nodes: Iterable[Node]) -> None:
+    """Refuse empty files with the marks of a whiteout in V2: readers take them for one of another format."""
+    for node in nodes:
+        if (
+            node.xattrs
+            and node.xattrs.keys() >= _MARKS
+            and isinstance(node, InlineFile | ExternalFile | SparseFile | RedirectedFile)
+            and not (node.data if isinstance(node, InlineFile) else node.size)
+        ):
+            raise NodeFault(node, "an empty file with the attributes of a whiteout of format 1", "xattrs")
 
 
 def _check_whiteouts(whiteouts: Iterable[Node], link_counts: Mapping[Node, int]) -> None:

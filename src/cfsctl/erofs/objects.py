@@ -47,7 +47,8 @@ def collect_objects(data: ImageBuffer, algorithm: Algorithm, *, strict: bool = F
     Args:
         data: The whole image.
         algorithm: Hash of the objects.
-        strict: Refuse files whose digest and path name different objects.
+        strict: Refuse files whose digest and path name different objects, and what breaks a rule of the
+            format that has nothing to do with objects.
 
     Raises:
         WrongAlgorithmError: The image names objects by the other hash.
@@ -148,7 +149,7 @@ class _Collector:
         is_done = object_collector(image, self._algorithm, self._found, self._decode_references)
         for directory, listing, is_root in iter_directories(image):
             self._decode(image.data[directory.body_start : directory.body_end])
-            if is_root:
+            if is_root and self._strict:
                 self._structure.check_root(listing.names)
             for nid, kind in zip(listing.nids, listing.kinds, strict=True):
                 if not seen[nid]:
@@ -162,7 +163,8 @@ class _Collector:
         inode = self._image.inode(nid)
         if inode.kind != kind:
             raise kind_mismatch(nid, kind, inode.kind)
-        self._structure.check_leaf(inode, in_root=is_root)
+        if self._strict:
+            self._structure.check_leaf(inode, in_root=is_root)
         self._decode(self._image.data[inode.body_start : inode.body_end])
 
     def _decode_references(self, body: bytes) -> bool:
