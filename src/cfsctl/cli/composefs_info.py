@@ -210,7 +210,8 @@ def _measure_file(options: _Options, paths: Iterable[str]) -> None:
 
 def _compute(fd: int, path: str, algorithm: Algorithm) -> ObjectID:
     """Return the digest of what can be read from a file or pipe."""
-    from cfsctl.fsverity.merkle import Hasher  # noqa: PLC0415 - only where the kernel does not know
+    # Imported only where the kernel does not know.
+    from cfsctl.fsverity.merkle import Hasher, compute_file_digest  # noqa: PLC0415
 
     if stat.S_ISCHR(os.fstat(fd).st_mode):
         # Many of these never end; what is read of a pipe ends when its writer does.
@@ -218,6 +219,8 @@ def _compute(fd: int, path: str, algorithm: Algorithm) -> ObjectID:
         raise OSError(errno.EINVAL, f'Failed to measure verity for "{path}": {reason}')
     hasher = Hasher(algorithm)
     try:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return compute_file_digest(fd, algorithm)[0]
         while chunk := os.read(fd, _CHUNK_BYTES):
             hasher.update(chunk)
     except OSError as error:

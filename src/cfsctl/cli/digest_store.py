@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cfsctl.digest import object_path
 from cfsctl.fsverity.kernel import VerityError, enable
 from cfsctl.fsverity.merkle import Hasher, compute_digest
-from cfsctl.linux.files import AnonymousFile, make_directory, write_all
+from cfsctl.linux.files import AnonymousFile, make_directory
+from cfsctl.linux.sparse import write_hole, write_sparse
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -57,7 +58,7 @@ class DigestStore:
         if self.is_sound(object_id):
             return StoredFile(object_id, is_new=False)
         with AnonymousFile(self.dirfd, _FILE_MODE) as file:
-            write_all(file.fd, data)
+            write_sparse(file.fd, data)
             return self.publish(file, object_id)
 
     def is_sound(self, object_id: ObjectID, size: int | None = None) -> bool:
@@ -108,7 +109,16 @@ class FileWriter:
             OSError: As write(2).
         """
         self._hasher.update(data)
-        write_all(self._file.fd, data)
+        write_sparse(self._file.fd, data)
+
+    def write_hole(self, size: int) -> None:
+        """Add so many zeros.
+
+        Raises:
+            OSError: As ftruncate(2).
+        """
+        self._hasher.update_zeros(size)
+        write_hole(self._file.fd, size)
 
     def commit(self) -> StoredFile:
         """Store what was written.

@@ -8,6 +8,8 @@ of 4096 bytes, no salt. The tree over a file:
     level n  one block; its hash is the root
     digest   hash of a descriptor of 256 bytes that holds the data size and the root
 
+A hole of a file is not read, and what stands for many blocks of zeros is computed once for each level.
+
 Where the processor and the installation allow it, vector instructions hash several blocks at once
 (`cfsctl.fsverity.lanes`). Otherwise the cost is one call of the hash function per block, so the loops do
 nothing else.
@@ -20,6 +22,7 @@ import struct
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cfsctl.digest import Algorithm, ObjectID
+from cfsctl.linux.sparse import iter_holes, may_have_holes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +55,7 @@ _LEVEL_FLUSH_SIZE: Final = 8 * BLOCK_SIZE
 class _Suite:
     """What depends on the hash algorithm, gathered once, since looking up an enum costs like a small hash."""
 
-    __slots__ = ("_prefix", "_suffix", "digest_size", "function", "hash_blocks")
+    __slots__ = ("_prefix", "_suffix", "_zeros", "digest_size", "function", "hash_blocks")
 
     def __init__(self, algorithm: Algorithm, function: _HashFunction, lanes: Lanes | None) -> None:
         self.function = function
@@ -60,6 +63,14 @@ class _Suite:
         self.digest_size = algorithm.digest_size
         self._prefix = _DESCRIPTOR_HEAD.pack(1, algorithm.value, 12, 0, 0)
         self._suffix = bytes(_DESCRIPTOR_SIZE - len(self._prefix) - 8 - self.digest_size)
+        self._zeros: list[bytes] = []
+
+    def hash_zeros(self, level: int) -> bytes:
+        """Return the hash of a block of zeros, or of a tree block above nothing else; 0 is the data."""
+        while len(self._zeros) <= level:
+            below = self._zeros[-1] if self._zeros else b"\0"
+            self._zeros.append(self.function(below * (BLOCK_SIZE // len(below))).digest())
+        return self._zeros[level]
 
     def describe(self, size: int, root: bytes) -> ObjectID:
         """Return the digest of the descriptor: the fs-verity digest."""
@@ -147,9 +158,10 @@ def compute_file_digest(fd: int, algorithm: Algorithm) -> tuple[ObjectID, int]:
 class _Tree:
     """The levels above the data: takes digests of blocks from left to right, gives the root."""
 
-    __slots__ = ("_digest_size", "_hash_blocks", "_levels")
+    __slots__ = ("_digest_size", "_hash_blocks", "_levels", "_suite")
 
     def __init__(self, suite: _Suite) -> None:
+        self._suite = suite
         self._hash_blocks = suite.hash_blocks
         self._digest_size = suite.digest_size
         self._levels: list[bytearray] = [bytearray()]
@@ -161,14 +173,40 @@ class _Tree:
         if len(level) > _LEVEL_FLUSH_SIZE:
             self._flush(0)
 
+    def add_zeros(self, count: int, index: int = 0) -> None:
+        """Append the digests of so many data blocks of zeros, in steps as few as the tree has levels.
+
+        Args:
+            count: How many blocks.
+            index: Level that takes their digests; above the first, of tree blocks that stand for them.
+        """
+        level, digest = self._levels[index], self._suite.hash_zeros(index)
+        width = BLOCK_SIZE // self._digest_size
+        missing = -(len(level) // self._digest_size) % width
+        if count < missing + width:
+            level += digest * count
+        else:
+            level += digest * missing
+            above = self._above(index)
+            with memoryview(level) as view:
+                above += self._hash_blocks(view, len(view))
+            level.clear()
+            self.add_zeros((count - missing) // width, index + 1)
+            level += digest * ((count - missing) % width)
+        if len(level) > _LEVEL_FLUSH_SIZE:
+            self._flush(index)
+
+    def _above(self, index: int) -> bytearray:
+        if index + 1 == len(self._levels):
+            self._levels.append(bytearray())
+        return self._levels[index + 1]
+
     def _flush(self, index: int) -> None:
         """Hash the whole blocks of a level into the next one."""
         level = self._levels[index]
         # The last block stays: a level whose only block is all there is must be seen by `root`.
         end = (len(level) - 1) // BLOCK_SIZE * BLOCK_SIZE
-        if index + 1 == len(self._levels):
-            self._levels.append(bytearray())
-        above = self._levels[index + 1]
+        above = self._above(index)
         with memoryview(level) as view:
             above += self._hash_blocks(view, end)
         del level[:end]
@@ -248,6 +286,17 @@ class Hasher:
         if end < len(view):
             self._tail += view[end:]
 
+    def update_zeros(self, count: int) -> None:
+        """Take so many zeros, in no time."""
+        fill = min(-len(self._tail) % BLOCK_SIZE, count)
+        if fill:
+            self.update(bytes(fill))
+            count -= fill
+        self.size += count
+        blocks, rest = divmod(count, BLOCK_SIZE)
+        self._tree.add_zeros(blocks)
+        self._tail += bytes(rest)
+
     def digest(self) -> ObjectID:
         """Return the digest of all data; no more can be taken afterwards."""
         if not self.size:
@@ -288,24 +337,59 @@ class FileDigester:
 
     def _compute_long(self, fd: int, max_bytes: int | None) -> tuple[ObjectID, int]:
         """Go on after the first full buffer."""
-        hash_blocks, view = self._suite.hash_blocks, self._view
         tree = _Tree(self._suite)
-        size, count = 0, READ_SIZE
-        while count == READ_SIZE:
-            tree.add(hash_blocks(view, READ_SIZE))
-            size += READ_SIZE
-            count = self._fill(fd, size) if max_bytes is None or size <= max_bytes else 0
-        if count:
-            tree.add(self._hash_last(count))
-        size += count
+        status = os.fstat(fd)
+        if may_have_holes(status):
+            size, is_end = self._add_sparse(tree, fd, status.st_size, max_bytes)
+        else:
+            tree.add(self._suite.hash_blocks(self._view, READ_SIZE))
+            size, is_end = READ_SIZE, False
+        if not is_end:
+            size = self._add_rest(tree, fd, size, max_bytes)
         return self._suite.describe(size, tree.root()), size
 
-    def _fill(self, fd: int, position: int) -> int:
+    def _add_rest(self, tree: _Tree, fd: int, size: int, max_bytes: int | None) -> int:
+        """Add what follows the first `size` bytes, a multiple of a block, and return the size of the file."""
+        hash_blocks, view = self._suite.hash_blocks, self._view
+        count = READ_SIZE
+        while count == READ_SIZE:
+            count = self._fill(fd, size) if max_bytes is None or size <= max_bytes else 0
+            if count == READ_SIZE:
+                tree.add(hash_blocks(view, READ_SIZE))
+                size += READ_SIZE
+        if count:
+            tree.add(self._hash_last(count))
+        return size + count
+
+    def _add_sparse(self, tree: _Tree, fd: int, end: int, max_bytes: int | None) -> tuple[int, bool]:
+        """Add a file up to the end of its last hole without reading any; return that, and if nothing follows.
+
+        The descriptor's position stays what it is.
+        """
+        position = os.lseek(fd, 0, os.SEEK_CUR)
+        size = 0
+        try:
+            for start, stop in iter_holes(fd, end if max_bytes is None else min(end, max_bytes), READ_SIZE):
+                while size < start:
+                    count = self._fill(fd, size, min(READ_SIZE, start - size))
+                    if count:
+                        tree.add(self._hash_last(count))
+                    size += count
+                    if count < READ_SIZE and size < start:
+                        return size, True  # It has become shorter.
+                tree.add_zeros(-(-(stop - start) // BLOCK_SIZE))
+                size = stop
+        finally:
+            os.lseek(fd, position, os.SEEK_SET)
+        return size, size == end
+
+    def _fill(self, fd: int, position: int, size: int = READ_SIZE) -> int:
         """Fill the buffer from a position of the file, up to the file's end; return bytes held."""
-        count = os.preadv(fd, [self._view], position)
+        view = self._view if size == READ_SIZE else self._view[:size]
+        count = os.preadv(fd, [view], position)
         more = count
-        while more and count < READ_SIZE:
-            more = os.preadv(fd, [self._view[count:]], position + count)
+        while more and count < size:
+            more = os.preadv(fd, [view[count:]], position + count)
             count += more
         return count
 

@@ -13,7 +13,10 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from cfsctl.linux.sparse import write_all, write_sparse
 from cfsctl.linux.syscalls import AT_FDCWD, RENAME_NOREPLACE, link_fd, renameat2
+
+__all__ = ["AnonymousFile", "FileFactory", "write_all"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,16 +55,6 @@ def _make_named(prefix: str, make: Callable[[str], int | None]) -> tuple[str, in
             if attempt == _MAX_NAME_ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
-
-
-def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
-    """Write all of `data` at the descriptor's position, however little each call takes."""
-    written = os.write(fd, data)
-    if written == len(data):
-        return
-    rest = memoryview(data).cast("B")[written:]
-    while rest:
-        rest = rest[os.write(fd, rest) :]
 
 
 def read_all(fd: int, limit_bytes: int) -> bytes:
@@ -402,13 +395,13 @@ class FileFactory:
         """
         if not self._is_plain:
             with self.begin() as file:
-                write_all(file.fd, data)
+                write_sparse(file.fd, data)
                 file.link(dirfd, name)
             return
         # This runs once per object of a pull or a scan: the same without an object of its own.
         fd = os.open(".", _UNNAMED_FLAGS, self._mode, dir_fd=self._dirfd)
         try:
-            write_all(fd, data)
+            write_sparse(fd, data)
             link_fd(fd, dirfd, name)
         finally:
             os.close(fd)

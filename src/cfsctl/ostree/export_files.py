@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.errors import DigestMismatchError
 from cfsctl.linux.files import AnonymousFile, random_name, write_all
 from cfsctl.linux.ioctls import try_clone
+from cfsctl.linux.sparse import write_sparse
 from cfsctl.ostree.local_files import USER_META
 from cfsctl.ostree.local_repository import RepositoryMode, make_fan_out
 from cfsctl.ostree.objects import OstreeObjectError, format_file_meta, parse_zlib_file_header
@@ -140,7 +141,7 @@ class FileExporter:
             )
         if source >= 0 and _share(fd, source):
             return len, int  # All of it is there already.
-        return lambda chunk: write_all(fd, chunk), int
+        return lambda chunk: write_sparse(fd, chunk), int
 
     def _finish(self, file: AnonymousFile, checksum: Checksum, header: FileHeader) -> None:
         """Give a complete file its metadata and its name."""

@@ -155,10 +155,7 @@ class ObjectCopier:
 
     def _copy_content(self, fd: int, object_id: ObjectID) -> StoredObject:
         with self._target.create() as writer:
-            position = 0
-            while chunk := os.pread(fd, _COPY_BYTES, position):
-                writer.write(chunk)
-                position += len(chunk)
+            writer.write_file(fd)
             if self._is_alike:
                 return _commit(writer.commit, object_id)
             _check(object_id, compute_file_digest(writer.fd, self._source.algorithm)[0])

@@ -26,7 +26,8 @@ from cfsctl.digest import qualified
 from cfsctl.errors import DigestMismatchError
 from cfsctl.fsverity.kernel import VerityBusyError, VerityEnabledError, VerityUnsupportedError, enable
 from cfsctl.fsverity.merkle import Hasher, compute_digest
-from cfsctl.linux.files import FileFactory, write_all
+from cfsctl.linux.files import FileFactory
+from cfsctl.linux.sparse import BLOCK_BYTES, copy_file, iter_runs, write_all, write_hole, write_sparse
 from cfsctl.repository.fan_out import OBJECTS
 from cfsctl.repository.object_reader import ObjectDamagedError, ObjectMissingError, ObjectReader, Verifier
 
@@ -51,9 +52,6 @@ _OBJECT_MODE: Final = 0o644
 
 _SURE_TO_BE_NEW: Final = 16
 """After so many new objects in a row the next one is taken to be new as well, until one is not."""
-
-_COPY_SIZE: Final = 1 << 16
-"""Bytes copied at a time, which is what hashing likes best."""
 
 _MAX_COPIES: Final = 3
 """Copies made of a file that stays open for writing elsewhere, before that is an error."""
@@ -167,7 +165,7 @@ class ObjectStore(ObjectReader):
         if damage == "":
             return StoredObject(object_id, size, is_new=False)
         with self._files().begin() as file:
-            write_all(file.fd, data)
+            write_sparse(file.fd, data)
             return self._publish(file, object_id, size, damage or "")
 
     def _create(self, object_id: ObjectID, data: bytes | bytearray | memoryview) -> bool:
@@ -251,10 +249,8 @@ class ObjectStore(ObjectReader):
     def _copy(self, file: AnonymousFile) -> AnonymousFile:
         copy = self._files().begin()
         try:
-            position = 0
-            while chunk := os.pread(file.fd, _COPY_SIZE, position):
-                write_all(copy.fd, chunk)
-                position += len(chunk)
+            target = copy.fd
+            copy_file(file.fd, lambda data: write_sparse(target, data), lambda size: write_hole(target, size))
         except BaseException:
             copy.close()
             raise
@@ -320,11 +316,39 @@ class ObjectWriter:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append to the object; at best pieces of 64 KiB or a multiple of 4 KiB.
 
+        Blocks of zeros take no space, and hardly any time.
+
         Raises:
             OSError: As write(2), ENOSPC among them; the object can only be aborted then.
         """
-        write_all(self._file.fd, data)
-        self._hasher.update(data)
+        if len(data) < BLOCK_BYTES:
+            write_all(self._file.fd, data)
+            self._hasher.update(data)
+            return
+        view = memoryview(data)
+        for is_zero, start, end in iter_runs(view):
+            if is_zero:
+                self.write_hole(end - start)
+            else:
+                write_all(self._file.fd, view[start:end])
+                self._hasher.update(view[start:end])
+
+    def write_hole(self, size: int) -> None:
+        """Append so many zeros.
+
+        Raises:
+            OSError: As ftruncate(2), EFBIG among them; the object can only be aborted then.
+        """
+        write_hole(self._file.fd, size)
+        self._hasher.update_zeros(size)
+
+    def write_file(self, fd: int) -> None:
+        """Append the whole content of an open file, borrowed, and its holes as such.
+
+        Raises:
+            OSError: As pread(2) and `write`.
+        """
+        copy_file(fd, self.write, self.write_hole)
 
     def commit(self, expected: ObjectID | None = None) -> StoredObject:
         """Give the object its name, unless it is stored already; nothing can be written afterwards.

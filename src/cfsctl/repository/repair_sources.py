@@ -68,10 +68,7 @@ def copy_content(fd: int, object_id: ObjectID, store: ObjectStore) -> bool:
         OSError: Reading or writing failed.
     """
     with store.create() as writer:
-        position = 0
-        while chunk := os.pread(fd, _COPY_BYTES, position):
-            writer.write(chunk)
-            position += len(chunk)
+        writer.write_file(fd)
         try:
             writer.commit(object_id)
         except DigestMismatchError:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError, ExitCode
 from cfsctl.fsverity.merkle import READ_SIZE, FileDigester, compute_digest
+from cfsctl.linux.sparse import iter_holes, may_have_holes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -227,16 +228,28 @@ def _explain(error: OSError, path: bytes) -> OSError:
 
 
 def _copy(fd: int, size: int, writer: ObjectWriter, path: bytes) -> None:
-    """Pass the whole file on, in pieces through one buffer."""
+    """Pass the whole file on, in pieces through one buffer, and its holes as such."""
     buffer = memoryview(bytearray(_COPY_BYTES))
+    holes = iter_holes(fd, size) if may_have_holes(os.fstat(fd)) else iter(())
     copied = 0
-    while count := os.preadv(fd, [buffer], copied):
+    for start, end in holes:
+        copied = _copy_data(fd, copied, start, buffer, writer, path)
+        if copied < start:
+            raise _size_changed(path, size, copied)
+        with _storing(path):
+            writer.write_hole(end - start)
+        copied = end
+    copied = _copy_data(fd, copied, size + 1, buffer, writer, path)
+    if copied != size:
+        raise _size_changed(path, size, copied)
+
+
+def _copy_data(fd: int, start: int, end: int, buffer: memoryview, writer: ObjectWriter, path: bytes) -> int:
+    """Pass a part of a file on, and return where it ended."""
+    while start < end and (count := os.preadv(fd, [buffer[: end - start]], start)):
         try:
             writer.write(buffer[:count])
         except OSError as error:
             raise _explain(error, path) from error
-        copied += count
-        if copied > size:
-            break
-    if copied != size:
-        raise _size_changed(path, size, copied)
+        start += count
+    return start

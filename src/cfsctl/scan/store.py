@@ -24,6 +24,7 @@ class ObjectWriter(Protocol):
     """Takes the bytes of one object; dropped unless committed."""
 
     def write(self, data: memoryview, /) -> object: ...  # noqa: D102 - the verbs of a store
+    def write_hole(self, size: int, /) -> object: ...  # noqa: D102
     def commit(self) -> StoredObject: ...  # noqa: D102
     def __enter__(self) -> Self: ...  # noqa: D105
     def __exit__(  # noqa: D105

@@ -157,12 +157,15 @@ def test_short_reads_are_continued(monkeypatch: pytest.MonkeyPatch, step: int) -
         return len(piece)
 
     monkeypatch.setattr(os, "preadv", read_some)
-    assert compute_file_digest(-1, Algorithm.SHA256) == (compute_digest(data, Algorithm.SHA256), len(data))
+    with open(os.devnull, "rb") as file:
+        found = compute_file_digest(file.fileno(), Algorithm.SHA256)
+    assert found == (compute_digest(data, Algorithm.SHA256), len(data))
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    with (tmp_path / "sparse").open("wb+") as file:
-        file.truncate(64 << 20)
+    with (tmp_path / "large").open("wb+") as file:
+        file.write(b"x" * (16 << 20))
+        file.flush()
         tracemalloc.start()
         try:
             compute_file_digest(file.fileno(), Algorithm.SHA512)
@@ -170,3 +173,64 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         finally:
             tracemalloc.stop()
     assert peak < 512 << 10
+
+
+LAYOUTS = [
+    [(0, 1)],
+    [(1, 0)],
+    [(0, 4095)],
+    [(0, 65536)],
+    [(0, 65537)],
+    [(0, 128 * 4096)],
+    [(0, 64 * 4096 + 1)],
+    [(0, 3 << 20)],
+    [(0, 17_000_001)],
+    [(5000, 0), (0, 2 << 20), (1, 0)],
+    [(0, 2 << 20), (4096, 0), (0, 2 << 20)],
+    [(100_000, 0), (0, 999_999), (7, 0), (0, 600_001)],
+]
+"""Bytes of data and of zeros, in turn."""
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_zeros_that_are_not_read(layout: list[tuple[int, int]], algorithm: Algorithm, tmp_path: Path) -> None:
+    dense, quick = Hasher(algorithm), Hasher(algorithm)
+    path = tmp_path / "sparse"
+    with path.open("wb+") as file:
+        for data, zeros in layout:
+            file.write(b"x" * data)
+            file.truncate(file.seek(zeros, os.SEEK_CUR))
+            quick.update(b"x" * data)
+            quick.update_zeros(zeros)
+            dense.update(b"x" * data)
+            dense.update(bytes(zeros))
+        size = file.tell()
+        file.flush()
+        file.seek(3)
+        expected = dense.digest()
+        assert quick.digest() == expected
+        assert quick.size == size
+        assert compute_file_digest(file.fileno(), algorithm) == (expected, size)
+        assert file.tell() == 3
+
+
+def test_holes_around_a_little_data(tmp_path: Path) -> None:
+    """Against reading everything, at many places of the data."""
+    path = tmp_path / "sparse"
+    for place in range(0, 2_000_000, 131_001):
+        with path.open("wb+") as file:
+            file.truncate(2_000_001)
+            os.pwrite(file.fileno(), b"y" * 5000, place)
+            found = compute_file_digest(file.fileno(), Algorithm.SHA256)
+        assert found == (compute_digest(path.read_bytes(), Algorithm.SHA256), 2_000_001)
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_a_terabyte_of_zeros_takes_no_time(algorithm: Algorithm) -> None:
+    first, second = Hasher(algorithm), Hasher(algorithm)
+    first.update_zeros(1 << 40)
+    for _ in range(1 << 10):
+        second.update_zeros(1 << 30)
+    assert first.digest() == second.digest()
+    assert first.size == 1 << 40
