@@ -6,6 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from cfsctl.http.fetcher import Limits, Options
+from cfsctl.http.request import check_options
 
 if TYPE_CHECKING:
     from cfsctl.http.fetcher import Fetcher
@@ -29,9 +30,13 @@ def open_fetcher(
         limits: How far to go; None is the defaults.
         options: How to reach servers; None is directly.
         transport: None is the fastest that is installed.
+
+    Raises:
+        OptionsError: Options that no request can be made with.
     """
     limits = limits or Limits()
     options = options or Options()
+    check_options(options)
     if transport is not Transport.REQUESTS:
         try:
             from cfsctl.http.bulk import CurlFetcher  # noqa: PLC0415 - optional, and 30 ms

@@ -6,8 +6,11 @@ certificate and its key. Where a redirect leads, or what a list of mirrors names
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import stat
+from typing import TYPE_CHECKING, Final
 
+from cfsctl.errors import ExitCode, FetchError
 from cfsctl.http.fetcher import origin_of
 
 if TYPE_CHECKING:
@@ -25,6 +28,43 @@ def is_named(options: Options, asked: str, first: str) -> bool:
     if options.origins is None:
         return asked is first or origin_of(asked) == origin_of(first)
     return origin_of(asked) in options.origins
+
+
+_MAX_CERTIFICATES_BYTES: Final = 64 << 20
+
+
+class OptionsError(FetchError):
+    """Options that no request can be made with."""
+
+    exit_code = ExitCode.USAGE
+
+
+def check_options(options: Options) -> None:
+    """Check what a configuration or a user says before libraries trip over it, each in its own way.
+
+    Raises:
+        OptionsError: A header field that cannot be sent, or a file of certificates that cannot be read.
+    """
+    for name, value in (*options.headers.items(), ("User-Agent", options.user_agent)):
+        text = f"{name}{value}"
+        if not (text.isascii() and text.isprintable()) or not name or ":" in name or " " in name:
+            raise OptionsError(f"header field {name!r}: expected a name and a value of printable ASCII")
+    for path in (options.ca_file, options.client_certificate, options.client_key):
+        if path is not None:
+            _check_file(path)
+
+
+def _check_file(path: str) -> None:
+    """Check that a file is one: opening a fifo would wait for ever, and some devices never end."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise OptionsError(f"certificates in {path!r}: {reason}") from error
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_CERTIFICATES_BYTES:
+        raise OptionsError(
+            f"certificates in {path!r}: expected a file of certificates in PEM, found another thing"
+        )
 
 
 def select_headers(options: Options, asked: str, first: str) -> dict[str, str]:

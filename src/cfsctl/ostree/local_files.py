@@ -19,6 +19,7 @@ import stat
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+from cfsctl.linux.xattrs import list_names, read_value
 from cfsctl.ostree.local_repository import RepositoryMode
 from cfsctl.ostree.objects import (
     MAX_FILE_HEADER_SIZE,
@@ -192,8 +193,5 @@ def _read_link(repository: LocalRepository, checksum: Checksum) -> bytes:
 
 def read_xattrs(file: int | str) -> Xattrs:
     """Return the attributes of a file as OSTree takes them from disk: by name, empty values left out."""
-    names = os.listxattr(file)
-    if not names:
-        return ()
-    pairs = ((os.fsencode(name) + b"\0", os.getxattr(file, name)) for name in names)
-    return tuple(sorted(pair for pair in pairs if pair[1]))
+    pairs = ((os.fsencode(name) + b"\0", read_value(file, name)) for name in list_names(file))
+    return tuple(sorted((name, value) for name, value in pairs if value))

@@ -2,7 +2,8 @@
 
 Format: ``.lock`` in the repository, an open file description lock over the whole file (fcntl(2)): shared
 for those who read and write, exclusive for `ostree prune` and the like. ``[core] locking=false`` does
-without, and ``lock-timeout-secs`` says how long to wait, -1 for ever.
+without, and ``lock-timeout-secs`` says how long to wait, -1 for ever. Who only reads waits for 15 seconds at
+most, since the configuration need not be a friend's.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 _NAME: Final = ".lock"
 _DEFAULT_TIMEOUT_S: Final = 300
+_MAX_TIMEOUT_S: Final = 24 * 3600
+
+_MAX_SOURCE_TIMEOUT_S: Final = 15
+"""Time at most that we wait for a repository which we only read: its configuration may be anybody's."""
+
 _PAUSE_S: Final = 0.1
 _MODE: Final = 0o660
 _FLOCK: Final = struct.Struct("hhqqi")
@@ -63,7 +69,8 @@ def lock_for_use(dirfd: int, path: str, core: Mapping[str, str], *, create: bool
     except OSError:
         return -1
     try:
-        if _wait(fd, path, _parse_timeout(core.get("lock-timeout-secs", ""))):
+        limit_s = _MAX_TIMEOUT_S if create else _MAX_SOURCE_TIMEOUT_S
+        if _wait(fd, path, min(_parse_timeout(core.get("lock-timeout-secs", "")), limit_s)):
             return fd
     except BaseException:
         os.close(fd)
@@ -72,12 +79,12 @@ def lock_for_use(dirfd: int, path: str, core: Mapping[str, str], *, create: bool
     return -1
 
 
-def _parse_timeout(text: str) -> float:
-    try:
-        seconds = int(text)
-    except ValueError:
+def _parse_timeout(text: str) -> int:
+    """Return the seconds that a configuration asks for; for ever, and more than a day, is a day."""
+    digits = text.strip(BLANKS)
+    if not digits.isascii() or not digits.removeprefix("-").isdecimal():
         return _DEFAULT_TIMEOUT_S
-    return float("inf") if seconds < 0 else seconds
+    return _MAX_TIMEOUT_S if digits.startswith("-") else min(int(digits[:9]), _MAX_TIMEOUT_S)
 
 
 def _wait(fd: int, path: str, timeout_s: float) -> bool:

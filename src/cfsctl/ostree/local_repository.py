@@ -313,6 +313,8 @@ def _read_config(dirfd: int, path: str) -> Mapping[str, Mapping[str, str]]:
         raise NotAnOstreeRepositoryError(f"Can't read config file: {where}: {error}") from error
     finally:
         os.close(fd)
+    if "\0" in text:
+        raise NotAnOstreeRepositoryError(f"Can't read config file: {where}: it has a NUL character")
     return parse_key_file(text)
 
 

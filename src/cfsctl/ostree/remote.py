@@ -243,6 +243,15 @@ class RemoteSource:
             return None
         raise failure.about(name)
 
+    def find_optional(self, path: str, name: str, limit_bytes: int) -> bytes | None:
+        """Return a small file that a repository may well lack, or None; see `find_document`.
+
+        Many servers have a page for whatever they do not have, and say 200 with it. Such a page means the
+        same as 404 here, where nothing hangs on it: what has to be there is demanded by whoever asks.
+        """
+        data = self.find_document(path, name, limit_bytes)
+        return None if data is None or explain_page(data) else data
+
     def _get(
         self, url: str, limit_bytes: int, cache: SummaryCache | None, cached: list[bytes] | None
     ) -> bytes:
@@ -344,7 +353,7 @@ class RemoteSource:
         """
         digits = commit.hex()
         path = f"objects/{digits[:2]}/{digits[2:]}.commitmeta"
-        return self.find_document(path, f"commitmeta object {digits}", MAX_METADATA_SIZE) or None
+        return self.find_optional(path, f"commitmeta object {digits}", MAX_METADATA_SIZE) or None
 
     def explain_missing(self, commit: Checksum) -> None:
         """Know nothing: what a server lacks, it does not say why; see `Source.explain_missing`."""

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from cfsctl.ostree.summary_cache import SummaryCache
     from cfsctl.ostree.trust.policy import TrustPolicy
 
-_HTML: Final = re.compile(rb"\s*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE)
+_HTML: Final = re.compile(
+    rb"(\xef\xbb\xbf)?\s*(<!--.{0,4096}?-->\s*)?<(!doctype|\?xml|html|head|body|title|error)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 _HTML_HINT: Final = "the server answered with a web page: log in to the network, or check the URL"
 
 
@@ -133,9 +136,9 @@ class SummaryReader:
             raise NoSummaryError(f"no {INDEX_PATH} available from remote {self._server}")
         if self.must_verify:
             path = f"summaries/{hashlib.sha256(index).hexdigest()}.idx.sig"
-            signatures = self._find_document(path, path, MAX_INDEX_BYTES)
+            signatures = self._find_signatures(path, MAX_INDEX_BYTES)
             if signatures is None:
-                signatures = self._find_document(f"{INDEX_PATH}.sig", f"{INDEX_PATH}.sig", MAX_INDEX_BYTES)
+                signatures = self._find_signatures(f"{INDEX_PATH}.sig", MAX_INDEX_BYTES)
             self._verify_bytes(what, index, signatures)
         try:
             checksum = find_subset(parse_index(index), subset, what)
@@ -162,7 +165,12 @@ class SummaryReader:
         what = f"summary of {self._server}"
         if data is None:
             raise SignatureError(f"{what}: expected a signed one, found none")
-        self._verify_bytes(what, data, self._find_document("summary.sig", "summary.sig", MAX_SUMMARY_SIZE))
+        self._verify_bytes(what, data, self._find_signatures("summary.sig", MAX_SUMMARY_SIZE))
+
+    def _find_signatures(self, path: str, limit_bytes: int) -> bytes | None:
+        """Return a file of signatures, or None if the server has none, or a page that says so with 200."""
+        data = self._find_document(path, path, limit_bytes)
+        return None if data is None or explain_page(data) else data
 
     def _verify_bytes(self, what: str, data: bytes, signatures: bytes | None) -> None:
         """Check signatures over the bytes of a summary or an index."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import TYPE_CHECKING
+
+from cfsctl.linux.xattrs import list_names, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,23 +39,15 @@ class XattrReader:
         Raises:
             OSError: ENODATA if one was removed between two calls; others as listxattr(2).
         """
-        try:
-            names = os.listxattr(place, follow_symlinks=follow)
-        except OSError as error:
-            if error.errno == errno.ENOTSUP:
-                return None
-            raise
+        names = list_names(place, follow=follow)
         if not names:
             return None
         pairs = []
         for name in names:
             if kept := self._encode(name):
-                try:
-                    pairs.append((kept, os.getxattr(place, name, follow_symlinks=follow)))
-                except OSError as error:
-                    # Listed by a security module that has no value for it.
-                    if error.errno != errno.ENOTSUP:
-                        raise
+                value = read_value(place, name, follow=follow)
+                if value is not None:
+                    pairs.append((kept, value))
         return tuple(pairs)
 
     def _encode(self, name: str) -> bytes:

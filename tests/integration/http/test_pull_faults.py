@@ -10,6 +10,7 @@ import pytest
 from cfsctl.digest import Algorithm
 from cfsctl.errors import CfsError
 from cfsctl.http import Transport, open_fetcher
+from cfsctl.ostree.delta.format import index_path
 from cfsctl.ostree.objects import ObjectKind, loose_path
 from cfsctl.ostree.pull import PullResult, pull
 from cfsctl.ostree.remote import RemoteSource
@@ -140,6 +141,40 @@ def test_an_endless_object(
     with pytest.raises(CfsError, match=kind.label):
         run_pull(repository, server, transport)
     assert server.counts[path] == 1
+
+
+PAGES = [
+    HTML,
+    b"\xef\xbb\xbf<html>",
+    b"\n <!-- app -->\n<!DOCTYPE HTML>",
+    b"<?xml version='1.0'?><Error/>",
+    b"<Error></Error>",
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_in_place_of_what_is_optional(
+    repository: Repository, site: Site, server: FaultyServer, transport: Transport, page: bytes
+) -> None:
+    """As from a server that has one page for whatever is not there, and says 200."""
+    digits = site.commit.hex()
+    for path in (
+        f"/objects/{digits[:2]}/{digits[2:]}.commitmeta",
+        "/summary.sig",
+        "/config",
+        f"/{index_path(site.commit)}",
+    ):
+        server.on(path, respond(page))
+    assert run_pull(repository, server, transport).commit == site.commit
+
+
+def test_junk_in_place_of_detached_metadata_is_no_page(
+    repository: Repository, site: Site, server: FaultyServer, transport: Transport
+) -> None:
+    digits = site.commit.hex()
+    server.on(f"/objects/{digits[:2]}/{digits[2:]}.commitmeta", respond(b"junk"))
+    with pytest.raises(CfsError, match="detached metadata of commit"):
+        run_pull(repository, server, transport)
 
 
 def test_a_login_page_in_place_of_everything(

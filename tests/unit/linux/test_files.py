@@ -303,7 +303,7 @@ def test_factory_that_cannot_write_leaves_nothing(
     def fail(_fd: int, _data: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files, "write_all", fail)
+    monkeypatch.setattr(files, "write_sparse", fail)
     held = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="No space left"):
         factory.create(b"second", dirfd, "second")

@@ -64,7 +64,7 @@ class RemoteDeltas:
 
     def _read_index(self, to_checksum: Checksum) -> list[gvariant.Variant]:
         name = f"delta index of {to_checksum.hex()}"
-        data = self._source.find_document(index_path(to_checksum), name, MAX_INDEX_BYTES)
+        data = self._source.find_optional(index_path(to_checksum), name, MAX_INDEX_BYTES)
         if data is None:
             return []
         try:

@@ -117,6 +117,8 @@ def _read_config(path: str) -> dict[str, dict[str, str]]:
         text = _read_file(path, MAX_CONFIG_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise RemoteConfigError(f"{path}: {error}") from error
+    if "\0" in text:
+        raise RemoteConfigError(f"{path}: expected text, found a NUL character")
     groups = parse_config(text).items()
     return {match[1]: options for group, options in groups if (match := _GROUP.fullmatch(group))}
 

@@ -1,0 +1,54 @@
+"""Extended attributes as file systems really answer for them.
+
+A list of names is no promise: security modules, overlays and FUSE servers list attributes that they have no
+value for. Such a one counts as not there. One that was there, and is gone from the list as well, was removed
+meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final
+
+_NO_ATTRIBUTES: Final = frozenset({errno.EOPNOTSUPP, errno.ENODATA, errno.ENOSYS})
+"""What file systems without attributes, or without any on this file, answer to listxattr(2)."""
+
+_NO_VALUE: Final = frozenset({errno.ENODATA, errno.ENOENT, errno.EOPNOTSUPP, errno.ENOSYS})
+_TOO_LARGE: Final = frozenset({errno.ERANGE, errno.E2BIG})
+
+
+def list_names(place: int | str | bytes, *, follow: bool = True) -> list[str]:
+    """Return the names of the attributes of a file.
+
+    Raises:
+        OSError: As listxattr(2), but not where there are none.
+    """
+    try:
+        return os.listxattr(place, follow_symlinks=follow)
+    except OSError as error:
+        if error.errno in _NO_ATTRIBUTES:
+            return []
+        raise _explain(error, "the names of its attributes") from error
+
+
+def read_value(place: int | str | bytes, name: str, *, follow: bool = True) -> bytes | None:
+    """Return the value of an attribute that was listed, or None if it has none.
+
+    Raises:
+        OSError: ENODATA if it was removed meanwhile; otherwise as getxattr(2).
+    """
+    try:
+        return os.getxattr(place, name, follow_symlinks=follow)
+    except OSError as error:
+        if error.errno not in _NO_VALUE:
+            raise _explain(error, f"attribute {name}") from error
+        if error.errno in {errno.ENODATA, errno.ENOENT} and name not in list_names(place, follow=follow):
+            raise OSError(errno.ENODATA, f"attribute {name} was removed") from error
+        return None
+
+
+def _explain(error: OSError, what: str) -> OSError:
+    if error.errno not in _TOO_LARGE:
+        return error
+    return OSError(error.errno, f"{what}: more than the 64 KiB that can be read at once")
