@@ -262,6 +262,7 @@ class Repository:
         *,
         base: str | None = None,
         allow_downgrade: bool = False,
+        allow_unverified: bool = False,
         subpaths: Sequence[str] = (),
         use_deltas: bool = True,
         trust: TrustPolicy | None = None,
@@ -277,6 +278,7 @@ class Repository:
             ref: A ref there, which becomes the tag too, or the ID of a commit.
             base: A commit that is here (tag, ID or beginning of one) and has much in common with it.
             allow_downgrade: Let the tag go back to an older commit.
+            allow_unverified: Let the tag go from a commit that was verified to one that is not.
             subpaths: Pull only what is at these paths.
             use_deltas: Take static deltas where they cost less than objects; only with a URL.
             trust: What the commit has to prove; see `trust_keys`.
@@ -299,6 +301,7 @@ class Repository:
                 ref,
                 base_name=base,
                 allow_downgrade=allow_downgrade,
+                allow_unverified=allow_unverified,
                 subpaths=subpaths,
                 deltas=deltas if use_deltas else None,
                 trust=trust,

@@ -44,6 +44,8 @@ def plan_from(
                     base_name=arguments["base_name"],
                     reporter=session.progress,
                     allow_downgrade=arguments["allow_downgrade"],
+                    allow_unverified=arguments["allow_unverified"],
+                    is_mirror=arguments["mirror"],
                     deltas=deltas,
                     trust=trust,
                     subpaths=arguments["subpaths"],

@@ -36,6 +36,7 @@ class PullArguments(TypedDict):
     require_composefs_digest: bool
     base_name: str | None
     allow_downgrade: bool
+    allow_unverified: bool
     ostree_xattr_names: str
     only_plan: bool
     as_json: bool
@@ -63,6 +64,12 @@ def pull_options(function: F) -> F:
             "--allow-downgrade",
             is_flag=True,
             help="Let the tag go back to an older commit, and take a signed summary older than the last one.",
+        ),
+        click.option(
+            "--allow-unverified",
+            is_flag=True,
+            help="Let a tag that names a verified commit go to one that is not verified; with --mirror, also "
+            "to one that is signed by other keys.",
         ),
         click.option(
             "--base-name",
@@ -128,6 +135,8 @@ def pull_from(
                     reporter=session.progress,
                     xattr_names=XattrNames(arguments["ostree_xattr_names"]),
                     allow_downgrade=arguments["allow_downgrade"],
+                    allow_unverified=arguments["allow_unverified"],
+                    is_mirror=arguments["mirror"],
                     deltas=deltas,
                     trust=trust,
                     subpaths=arguments["subpaths"],

@@ -7,6 +7,7 @@ made (``ostree.ref-binding``) and when.
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -15,6 +16,9 @@ from cfsctl.errors import ExitCode, IntegrityError
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum
     from cfsctl.ostree.objects import Commit
+
+MAX_AHEAD_S: Final = 24 * 60 * 60
+"""Seconds that clocks may differ."""
 
 REF_BINDING: Final = "ostree.ref-binding"
 COLLECTION_BINDING: Final = "ostree.collection-binding"
@@ -87,7 +91,8 @@ def check_collection(checksum: Checksum, commit: Commit, collection_id: str) -> 
 def check_not_older(ref: str, old: tuple[Checksum, Commit], new: tuple[Checksum, Commit]) -> None:
     """Check that a ref does not go back in time.
 
-    Another commit of the same second counts as older unless it is the child of the old one.
+    Another commit of the same second counts as older unless it is the child of the old one, and one that is
+    made more than a day ahead of our clock is refused: what comes after it would be older.
 
     Args:
         ref: The ref.
@@ -97,7 +102,15 @@ def check_not_older(ref: str, old: tuple[Checksum, Commit], new: tuple[Checksum,
     Raises:
         DowngradeError: It would.
     """
-    if old[0] == new[0] or new[1].timestamp_s > old[1].timestamp_s:
+    if old[0] == new[0]:
+        return
+    if new[1].timestamp_s > time.time() + MAX_AHEAD_S:
+        # Nothing would be newer for as long, so that the tag could not be updated any more.
+        raise DowngradeError(
+            f"ref '{ref}': expected a commit that is not made in the future, found {_describe(*new)}",
+            hint="compare the clocks; --allow-downgrade takes it",
+        )
+    if new[1].timestamp_s > old[1].timestamp_s:
         return
     if new[1].timestamp_s == old[1].timestamp_s and new[1].parent == old[0]:
         return

@@ -60,6 +60,8 @@ def pull(
     requires_composefs_digest: bool = False,
     trust: TrustPolicy | None = None,
     from_scratch: bool = False,
+    allow_unverified: bool = False,
+    is_mirror: bool = False,
 ) -> PullResult:
     """Bring a commit into the repository, and make the tag of its ref name it.
 
@@ -80,6 +82,8 @@ def pull(
         subpaths: Pull only what is at these paths; what was pulled of the commit before stays.
         trust: What the commit has to prove; what a summary has to, its source sees to.
         from_scratch: Take nothing from stored streams, so that one that is wrong is replaced.
+        allow_unverified: Let the tag be moved from a commit that was verified to one that is not.
+        is_mirror: The source has named the ref, and not the user.
 
     Returns:
         What was done. If a ref was given, its tag names the commit now, also if all was there before.
@@ -107,6 +111,8 @@ def pull(
         requires_composefs_digest,
         trust,
         from_scratch,
+        allow_unverified,
+        is_mirror,
     )
     return PullRun(repository, source, *_resolve(source, ref_or_commit), options, reporter).run()
 
@@ -124,6 +130,8 @@ def forecast(
     subpaths: Sequence[str] = (),
     requires_composefs_digest: bool = False,
     trust: TrustPolicy | None = None,
+    allow_unverified: bool = False,
+    is_mirror: bool = False,
 ) -> Forecast:
     """Find out what `pull` with the same arguments would do, and change nothing.
 
@@ -147,6 +155,8 @@ def forecast(
         also_bases=(),
         requires_composefs_digest=requires_composefs_digest,
         trust=trust,
+        allow_unverified=allow_unverified,
+        is_mirror=is_mirror,
     )
     return ForecastRun(repository, source, *_resolve(source, ref_or_commit), options, reporter).forecast()
 

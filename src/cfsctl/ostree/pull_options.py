@@ -65,3 +65,5 @@ class PullOptions(NamedTuple):
     requires_composefs_digest: bool
     trust: TrustPolicy | None
     from_scratch: bool = False
+    allow_unverified: bool = False
+    is_mirror: bool = False

@@ -250,9 +250,20 @@ class PullRun:
             stream = self._stored.open(checksum) or self._stored.open_partial(checksum)
             if stream is None:
                 continue
-            if self._tag is not None and checksum == previous and not self._options.allow_downgrade:
-                check_not_older(self._tag, (checksum, stream.commit), (self._checksum, commit))
+            if self._tag is not None and checksum == previous:
+                self._check_move(self._tag, stream, commit)
             self._add_other(stream)
+
+    def _check_move(self, tag: str, named: CommitStream, commit: Commit) -> None:
+        """Check that the tag may go from the commit that it names to this one."""
+        options = self._options
+        if not options.allow_downgrade:
+            check_not_older(tag, (named.checksum, named.commit), (self._checksum, commit))
+        if named.record is not None and not options.allow_unverified:
+            from cfsctl.ostree.trust.tags import check_tag  # noqa: PLC0415 - many pulls verify nothing
+
+            verified = self._admission.verified
+            check_tag(self._repository, tag, named, verified, options.trust, is_mirror=options.is_mirror)
 
     # Deltas
 

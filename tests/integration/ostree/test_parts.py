@@ -331,7 +331,7 @@ def test_part_that_another_program_completed(
     """The same commit, or another one under the same tag."""
     pull_part(repository, fake, "/a")
     if newer:
-        fake.commit({"new": b"n" * 300}, "main", timestamp_s=9_000_000_000)
+        fake.commit({"new": b"n" * 300}, "main", timestamp_s=1_700_000_000)
     complete_beside(repository, fake)
     assert list_parts(repository) == []
     assert not open_source(repository, "main").is_partial

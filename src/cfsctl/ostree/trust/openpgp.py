@@ -125,18 +125,32 @@ def _find_class(signature: bytes) -> int:
     return signature[place] if len(signature) > place else -1
 
 
-def find_key_id(body: bytes) -> bytes | None:
-    """Return the ID of a key from its packet, or None for versions that GnuPG does not know either."""
+def find_fingerprint(body: bytes) -> bytes | None:
+    """Return the fingerprint of a key from its packet, or None for versions that GnuPG does not know."""
     size = len(body)
     match body[:1]:
         case b"\4":
-            return hashlib.sha1(b"\x99" + size.to_bytes(2, "big") + body, usedforsecurity=False).digest()[-8:]
+            return hashlib.sha1(b"\x99" + size.to_bytes(2, "big") + body, usedforsecurity=False).digest()
         case b"\5":
-            return hashlib.sha256(b"\x9a" + size.to_bytes(4, "big") + body).digest()[:8]
+            return hashlib.sha256(b"\x9a" + size.to_bytes(4, "big") + body).digest()
         case b"\6":
-            return hashlib.sha256(b"\x9b" + size.to_bytes(4, "big") + body).digest()[:8]
+            return hashlib.sha256(b"\x9b" + size.to_bytes(4, "big") + body).digest()
         case _:
             return None
+
+
+def find_key_id(body: bytes) -> bytes | None:
+    """Return the ID of a key from its packet, or None for versions that GnuPG does not know."""
+    fingerprint = find_fingerprint(body)
+    if fingerprint is None:
+        return None
+    return fingerprint[-8:] if body[:1] == b"\4" else fingerprint[:8]
+
+
+def list_fingerprints(keyring: bytes) -> frozenset[str]:
+    """Return the fingerprints of the keys of a binary keyring, subkeys not counted, in capitals."""
+    keys = (packet.body for packet in iter_packets(keyring) if packet.tag == _PRIMARY_KEY)
+    return frozenset(found.hex().upper() for found in map(find_fingerprint, keys) if found is not None)
 
 
 def list_key_ids(keyring: bytes) -> frozenset[bytes]:

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.ostree.byte_order import swap64
-from cfsctl.ostree.policy import PolicyError, format_time
+from cfsctl.ostree.policy import MAX_AHEAD_S, PolicyError, format_time
 
 if TYPE_CHECKING:
     from cfsctl.ostree.summary import Summary
@@ -49,6 +49,8 @@ def check_summary_age(
         )
     if cache is None:
         return
+    if not allow_older:
+        _check_not_ahead(what, _read_time(summary, _LAST_MODIFIED))
     made_s, latest_s = _read_time(summary, _LAST_MODIFIED), cache.find_time(url)
     if latest_s is not None and (made_s is None or made_s < latest_s) and not allow_older:
         found = "one that does not say" if made_s is None else f"one of {format_time(made_s)}"
@@ -58,6 +60,15 @@ def check_summary_age(
         )
     if made_s is not None and made_s != latest_s:
         cache.save_time(url, made_s)
+
+
+def _check_not_ahead(what: str, made_s: int | None) -> None:
+    """Refuse a time that would make every later summary an older one."""
+    if made_s is not None and made_s > time.time() + MAX_AHEAD_S:
+        raise SummaryAgeError(
+            f"{what}: expected one that is not made in the future, found one of {format_time(made_s)}",
+            hint="compare the clocks; --allow-downgrade takes it",
+        )
 
 
 def _read_time(summary: Summary, name: str) -> int | None:
