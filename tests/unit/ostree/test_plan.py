@@ -245,6 +245,30 @@ def test_shared_subtrees_count_wherever_they_occur() -> None:
         run(PullPlan(chain(repository, 11, 2), limits=limits), repository)
 
 
+def test_a_tree_may_be_some_times_what_its_dirtrees_are() -> None:
+    limits = PlanLimits(max_shared_cost=1000, max_sharing=4)
+    few, many = FakeOstreeRepository(), FakeOstreeRepository()
+    run(PullPlan(chain(few, 2, 8), limits=limits), few).check_complete()  # 72 of 16, but below 1000
+    with pytest.raises(LimitError, match="32 entries of its directories are expanded to 272"):
+        run(PullPlan(chain(many, 2, 16), limits=limits), many)
+    unshared = FakeOstreeRepository()
+    names = {f"d{number}": {f"f{number}": b"x"} for number in range(300)}
+    tree = unshared.commit(names)
+    run(PullPlan(tree, limits=limits), unshared).check_complete()
+
+
+def test_the_image_of_a_tree_is_bounded_before_its_files_are_fetched() -> None:
+    repository = FakeOstreeRepository()
+    file = repository.add_file(b"x")
+    entries = [(b"%06d" % number + b"n" * 249, file) for number in range(2000)]
+    inner = repository.add_metadata(ObjectKind.DIRTREE, format_dirtree(entries, []))
+    meta = repository.add_metadata(ObjectKind.DIRMETA, format_dirmeta(DIRECTORY))
+    outer = [(b"%04d" % number, inner, meta) for number in range(2050)]
+    commit = repository.commit((repository.add_metadata(ObjectKind.DIRTREE, format_dirtree([], outer)), meta))
+    with pytest.raises(LimitError, match="at most 1073741824 bytes of its image"):
+        run(PullPlan(commit), repository)
+
+
 def test_a_directory_that_holds_one_subtree_very_often_is_counted_quickly() -> None:
     repository = FakeOstreeRepository()
     with pytest.raises(LimitError, match="entries in the whole tree"):

@@ -47,11 +47,12 @@ def test_a_summary_of_nothing() -> None:
         (make(("x", bytes(31))), "ref 'x': expected a checksum of 32 bytes, found 31"),
         (make(("x", b"")), "found 0"),
         (make(("", bytes(32))), "name of a ref"),
+        (make(("n" * 4097, bytes(32))), "name of a ref, 'n{40}[.]{3}': expected at most 4096 bytes"),
         (b"<!DOCTYPE html><html><body>Log in</body></html>\n", "expected"),
         (make(("x", bytes(32)))[:-1], "expected"),
         (bytes(4096), "expected"),
     ],
-    ids=["twice", "twice-the-same", "31", "0", "no-name", "html", "cut", "zeros"],
+    ids=["twice", "twice-the-same", "31", "0", "no-name", "long-name", "html", "cut", "zeros"],
 )
 def test_what_is_no_summary(data: bytes, message: str) -> None:
     with pytest.raises(SummaryError, match=message):
