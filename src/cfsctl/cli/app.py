@@ -46,6 +46,7 @@ COMMANDS = {
     "init": "init",
     "list-images": "images",
     "mount": "mount",
+    "oci": "oci",
     "ostree": "ostree",
     "stats": "stats",
     "transaction": "transaction",

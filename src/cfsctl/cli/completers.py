@@ -53,6 +53,18 @@ def complete_commits(context: click.Context, _parameter: click.Parameter, word: 
     return _offer(context, word, _commit_names)
 
 
+def complete_oci_tags(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """Offer tags of OCI images."""
+    return _offer(context, word, _oci_tag_names)
+
+
+def complete_oci_images(
+    context: click.Context, _parameter: click.Parameter, word: str
+) -> list[CompletionItem]:
+    """Offer tags and digests of OCI images."""
+    return _offer(context, word, _oci_image_names)
+
+
 def complete_streams(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
     """Offer refs of streams, as ``refs/<ref>``, and streams."""
     return _offer(context, word, _stream_names)
@@ -158,3 +170,19 @@ def _stream_names(repository: Repository, word: str) -> Iterable[tuple[str, str]
     if word:
         for stream in repository.streams.list_streams():
             yield stream.name, "stream"
+
+
+def _oci_tag_names(repository: Repository, _word: str) -> Iterable[tuple[str, str]]:
+    from cfsctl.oci.store.names import TAGS  # noqa: PLC0415 - only when a key is pressed
+
+    for tag in TAGS.list(repository.streams):
+        yield tag.name, "tag"
+
+
+def _oci_image_names(repository: Repository, word: str) -> Iterable[tuple[str, str]]:
+    from cfsctl.oci.store.names import MANIFEST, iter_digests  # noqa: PLC0415 - only when a key is pressed
+
+    yield from _oci_tag_names(repository, word)
+    if word.startswith("sha256:"):
+        for digest in iter_digests(repository, MANIFEST):
+            yield str(digest), "manifest"

@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import TextIO
 
 _MAX_MESSAGE: Final = 2000
@@ -45,6 +45,17 @@ def print_document(document: Mapping[str, object]) -> None:
     """Print a result as JSON, which is always UTF-8."""
     write_bytes((format_json(document).encode(), b"\n"))
     sys.stdout.flush()
+
+
+def print_document_list(documents: Sequence[Mapping[str, object]]) -> None:
+    """Print a result that is a list as JSON, which is always UTF-8."""
+    write_bytes((format_json(documents).encode(), b"\n"))
+    sys.stdout.flush()
+
+
+def is_terminal() -> bool:
+    """Return whether standard output is a terminal."""
+    return sys.stdout.isatty()
 
 
 def write_bytes(chunks: Iterable[bytes | bytearray | memoryview]) -> None:
@@ -108,7 +119,7 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-def format_json(document: Mapping[str, object]) -> str:
+def format_json(document: Mapping[str, object] | Sequence[Mapping[str, object]]) -> str:
     """Return a document as the original prints it: two spaces of indent, keys in their given order."""
     import json  # noqa: PLC0415 - most results are text
 

@@ -173,17 +173,22 @@ def _want_json(context: click.Context, parameter: click.Parameter, value: bool) 
     return tell_as_json(context, parameter, value or (session is not None and session.as_json))
 
 
+def xattrs_option(function: F) -> F:
+    """Add ``--xattrs``: which extended attributes stay."""
+    return click.option(
+        "--xattrs",
+        metavar="MODE",
+        callback=_check_xattr_filter,
+        default=XATTR_FILTERS[0],
+        help="Extended attributes to keep: allowlist-only (security.capability alone; the default) "
+        "or keep-user-xattrs.",
+    )(function)
+
+
 def scan_options(function: F) -> F:
     """Add the argument PATH and the options of every command that scans a directory."""
     for decorate in (
-        click.option(
-            "--xattrs",
-            metavar="MODE",
-            callback=_check_xattr_filter,
-            default=XATTR_FILTERS[0],
-            help="Extended attributes to keep: allowlist-only (security.capability alone; the default) "
-            "or keep-user-xattrs.",
-        ),
+        xattrs_option,
         click.option(
             "--no-propagate-usr-to-root",
             is_flag=True,

@@ -6,10 +6,11 @@ names it; the config by the manifest; each layer's blob by the manifest and its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cfsctl.errors import CfsError
+from cfsctl.oci.boot_images import BootSearch, turn_bootable
 from cfsctl.oci.context import naming
 from cfsctl.oci.fetch_layers import LayerFetch, WantedLayer, choose_compression
 from cfsctl.oci.manifest import ManifestError, parse_config, parse_manifest
@@ -25,9 +26,8 @@ from cfsctl.progress import silent
 from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from cfsctl.digest import ObjectID
+    from cfsctl.oci.boot_images import BootMatch
     from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.manifest import Manifest, Platform
     from cfsctl.oci.sources.base import ImageSource
@@ -47,6 +47,9 @@ class PullResult:
         tag: The tag that names it, or None.
         counts: What became of the contents of layers that were fetched.
         image: The file system image in the default format, or None for an artifact.
+        boot_image: The boot image that was asked for, or None.
+        boot_match: How the boot image was found that was expected, or None.
+        boot_tried: Boot images that were made in vain.
     """
 
     manifest_digest: OciDigest
@@ -55,6 +58,9 @@ class PullResult:
     tag: str | None
     counts: ImportCounts
     image: ObjectID | None
+    boot_image: ObjectID | None = None
+    boot_match: BootMatch | None = None
+    boot_tried: int = 0
 
 
 def pull(
@@ -63,6 +69,8 @@ def pull(
     tag: str | None = None,
     *,
     platform: Platform | None = None,
+    bootable: bool = False,
+    expected: ObjectID | None = None,
     reporter: Reporter = silent,
 ) -> PullResult:
     """Pull an image or artifact.
@@ -72,6 +80,8 @@ def pull(
         source: Where it is.
         tag: The tag to move to it, or None.
         platform: What it is to run on; None is this machine.
+        bootable: Make boot images as well.
+        expected: With `bootable`: look for the boot image that has this ID instead.
         reporter: Told how far each layer is.
 
     Raises:
@@ -85,7 +95,9 @@ def pull(
         check_tag(tag)
     repository.check_writable()
     with naming(source.name):
-        return _Pull(repository, source, reporter).run(tag, platform or host_platform())
+        run = _Pull(repository, source, reporter)
+        result = run.run(tag, platform or host_platform(), bootable=bootable and expected is None)
+        return result if expected is None or result.image is None else run.find_boot_image(result, expected)
 
 
 class _Pull:
@@ -94,7 +106,11 @@ class _Pull:
         self._source = source
         self._report = reporter
 
-    def run(self, tag: str | None, platform: Platform) -> PullResult:
+        self._layers: list[tuple[OciDigest, ObjectID]] = []
+        self._names: ImageNames
+        self._images: dict[str, ObjectID] = {}
+
+    def run(self, tag: str | None, platform: Platform, *, bootable: bool) -> PullResult:
         digest, data = self._source.find_manifest(platform)
         manifest = parse_manifest(data, f"manifest {digest}")
         check_not_delta(data, f"manifest {digest}")
@@ -110,13 +126,37 @@ class _Pull:
             (config_digest, objects.ensure_bytes(config)),
             {layer.digest: fetch.streams[layer.digest] for layer in layers},
         )
-        images = old_images
+        self._names = names
+        self._images = old_images
+        self._layers = [(layer.digest, fetch.streams[layer.digest]) for layer in layers]
         if manifest.is_container:
-            images = self._make_images(names, layers, fetch.streams, old_images)
-        names.write(images)
+            self._make_images(bootable=bootable)
+        names.write(self._images)
         names.publish(tag)
-        default = plain_kind(self._repository.erofs_versions[0]).ref
-        return PullResult(digest, config_digest, names.manifest_id, tag, fetch.counts, images.get(default))
+        default = plain_kind(self._repository.erofs_versions[0])
+        is_made = bootable and manifest.is_container
+        return PullResult(
+            digest,
+            config_digest,
+            names.manifest_id,
+            tag,
+            fetch.counts,
+            self._images.get(default.ref) if manifest.is_container else None,
+            self._images[default._replace(is_bootable=True).ref] if is_made else None,
+        )
+
+    def find_boot_image(self, result: PullResult, expected: ObjectID) -> PullResult:
+        """Return the result with the boot image that was expected, which the config names then."""
+        search = BootSearch(self._repository, self._layers, expected)
+        match = search.run()
+        if match is None:
+            return replace(result, boot_tried=search.tried)
+        self._images = {**self._images, match.kind.ref: match.image_id}
+        self._names.write(self._images)
+        self._names.publish(None)
+        return replace(
+            result, manifest_id=self._names.manifest_id, boot_image=match.image_id, boot_match=match
+        )
 
     def _get_config(self, manifest: Manifest) -> tuple[bytes, dict[str, ObjectID]]:
         """Return the config and the images that are known of it."""
@@ -131,24 +171,21 @@ class _Pull:
                 return stored.data, keep_image_refs(stored.refs)
         return read_document(self._source, manifest.config, "config"), {}
 
-    def _make_images(
-        self,
-        names: ImageNames,
-        layers: list[WantedLayer],
-        streams: Mapping[OciDigest, ObjectID],
-        old_images: Mapping[str, ObjectID],
-    ) -> dict[str, ObjectID]:
-        """Return the images of the config, made where they are missing."""
+    def _make_images(self, *, bootable: bool) -> None:
+        """Make the images of the config where they are missing; boot images are always made."""
         repository = self._repository
-        if has_all_images(repository, old_images):
-            return dict(old_images)
+        if has_all_images(repository, self._images) and not bootable:
+            return
         try:
-            tree = image_tree(repository, [(layer.digest, streams[layer.digest]) for layer in layers])
-            return dict(old_images) | store_images(repository, tree)
+            tree = image_tree(repository, self._layers)
+            self._images = self._images | store_images(repository, tree)
+            if bootable:
+                turn_bootable(repository, tree)
+                self._images |= store_images(repository, tree, is_bootable=True)
         except CfsError:
             # As the original: what was fetched can be looked at by its digest until it is collected.
-            names.write(old_images)
-            names.publish(None)
+            self._names.write(self._images)
+            self._names.publish(None)
             raise
 
 

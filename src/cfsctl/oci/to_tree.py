@@ -194,21 +194,7 @@ class TreeBuilder:
         kind = entry.type
         if kind == EntryType.HARD_LINK:
             return self._find_target(entry)
-        metadata = (
-            entry.mode & _MODE_BITS,
-            entry.uid,
-            entry.gid,
-            entry.mtime_s,
-            entry.mtime_ns,
-            entry.xattrs,
-        )
-        if kind in REGULAR_TYPES:
-            if object_id is not None:
-                return ExternalFile(object_id, entry.size, *metadata)
-            return InlineFile(entry.content, *metadata)
-        if kind == EntryType.DIRECTORY:
-            return Directory(*metadata)
-        return _make_special(entry, metadata)
+        return make_node(entry, object_id)
 
     def _find_target(self, entry: Entry) -> Leaf:
         parts = [part for part in entry.link_target.split(b"/") if part and part != b"."]
@@ -223,6 +209,33 @@ class TreeBuilder:
         if isinstance(target, Directory):
             _fail(entry.path, f'hard link: Directory entry "{_show(name)}" is a directory')
         return target
+
+
+def make_node(entry: Entry, object_id: ObjectID | None) -> Directory | Leaf:
+    """Return the node that an entry is, unless it is a hard link.
+
+    Args:
+        entry: The entry.
+        object_id: The object that is its content, if that is external.
+
+    Raises:
+        LayerTreeError: No tree can have it.
+    """
+    metadata = (
+        entry.mode & _MODE_BITS,
+        entry.uid,
+        entry.gid,
+        entry.mtime_s,
+        entry.mtime_ns,
+        entry.xattrs,
+    )
+    if entry.type in REGULAR_TYPES:
+        if object_id is not None:
+            return ExternalFile(object_id, entry.size, *metadata)
+        return InlineFile(entry.content, *metadata)
+    if entry.type == EntryType.DIRECTORY:
+        return Directory(*metadata)
+    return _make_special(entry, metadata)
 
 
 def _make_special(entry: Entry, metadata: _Metadata) -> Leaf:

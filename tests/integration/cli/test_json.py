@@ -77,6 +77,12 @@ OSTREE: dict[str, list[list[str]]] = {
     "ostree-tag": [["ostree", "tag", "test", "other/tag"]],
 }
 
+IMAGES = {
+    f"oci {command}": f"oci-{command}"
+    for command in ("compute-id", "fsck", "images", "import-layer", "layer", "pull", "tag", "untag")
+}
+"""Commands about OCI images; tests/integration/oci/test_commands.py compares them."""
+
 SIGNED = {"ostree verify": "ostree-verify"}
 """Commands whose results need signatures; tests/integration/ostree/test_pull_plan.py compares them."""
 """Arguments of commands that work on commits by the name of their schema; these need the client."""
@@ -187,12 +193,12 @@ def test_every_command_with_json_is_in_the_table() -> None:
     }
     tested = {cases[0][0][0] for cases in CASES.values()}
     about_commits = {" ".join(words[:2]) for cases in OSTREE.values() for words in cases}
-    assert with_json == tested | about_commits | SIGNED.keys()
+    assert with_json == tested | about_commits | SIGNED.keys() | IMAGES.keys()
 
 
 def test_every_schema_is_tested() -> None:
     names = {path.stem for path in schemas.DIRECTORY.glob("*.json")}
-    assert names == {*CASES, *OSTREE, *SIGNED.values(), "error", "progress"}
+    assert names == {*CASES, *OSTREE, *SIGNED.values(), *IMAGES.values(), "error", "progress"}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in schemas.DIRECTORY.glob("*.json")))

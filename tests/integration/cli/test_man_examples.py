@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cfsctl.oci.reference import host_platform
+from tests.support.oci import Layout, example_layers
 from tests.support.ostree_client import require_ostree, run_ostree
 from tools.man_pages import build_pages
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 BIN = Path(sys.executable).parent
 PAGES = [page for page in build_pages() if page.examples]
+HOST = {"architecture": host_platform().architecture}
 MOUNTING = {"mount.composefs"}
 """Pages whose examples mount, which the privileged tests do."""
 
@@ -64,6 +67,8 @@ def test_examples_run(page: Page, place: Path) -> None:
     if "ostree" in page.name:
         require_ostree()
         make_ostree_repository(place)
+    if page.name == "cfsctl-oci":
+        Layout(place / "layout").add_image("latest", example_layers(), config=HOST)
     for example in page.examples:
         run(example.text, place)
 

@@ -11,6 +11,8 @@ from cfsctl.digest import Algorithm
 from cfsctl.dumpfile import iter_dump
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.errors import CfsError
+from cfsctl.oci.boot_images import turn_bootable
+from cfsctl.oci.check import check_images
 from cfsctl.oci.manifest import Platform, parse_config, parse_manifest
 from cfsctl.oci.pull import PullResult, pull
 from cfsctl.oci.sources.opening import open_source
@@ -76,23 +78,31 @@ def test_images_have_the_recorded_ids(row: dict[str, str], layouts: Path, tmp_pa
         assert (result.image.hex() if result.image else "-") == row["image"]
         assert TAGS.find(repository.streams, "tag") == result.manifest_digest
         assert check_repository(repository, deep=True).is_ok
+        assert check_images(repository, deep=True).is_ok
+        if row["boot_image"] != "-":
+            source = open_source(f"oci:{layouts}/{row['layout']}{tag}")
+            booted = pull(repository, source, "boot", platform=AMD64, bootable=True)
+            assert booted.boot_image is not None
+            assert booted.boot_image.hex() == row["boot_image"]
+            assert check_images(repository, deep=True).is_ok
 
 
-def dump_names() -> list[str]:
-    return sorted(path.name for path in (VECTORS / "dumps").iterdir() if ".boot." not in path.name)
+DUMPS = sorted(path.name for path in (VECTORS / "dumps").iterdir())
 
 
-@pytest.mark.parametrize("name", dump_names())
+@pytest.mark.parametrize("name", DUMPS)
 def test_trees_are_as_recorded(name: str, layouts: Path, tmp_path: Path) -> None:
-    layout, hash_name, *user, _ = name.split(".")
+    layout, hash_name, *variant, _ = name.split(".")
     row = next(row for row in read_table("images.tsv") if row["layout"] == layout)
     tag = "" if row["reference"] == "-" else f":{row['reference']}"
-    kept = XattrFilter.KEEP_USER if user else XattrFilter.ALLOWLIST_ONLY
+    kept = XattrFilter.KEEP_USER if variant == ["user"] else XattrFilter.ALLOWLIST_ONLY
     with make_repository(tmp_path / "r", Algorithm.from_hash_name(hash_name)) as repository:
         source = open_source(f"oci:{layouts}/{layout}{tag}")
         pull(repository, source, platform=AMD64)
         found = source.find_manifest(AMD64)
         tree = image_tree(repository, layers_of(repository, found.data), kept)
+        if variant == ["boot"]:
+            turn_bootable(repository, tree)
         assert b"".join(iter_dump(tree)) == (VECTORS / "dumps" / name).read_bytes()
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.erofs.format import FormatVersion
+from cfsctl.errors import ExitCode, RepositoryError
 from cfsctl.tree.transform import XattrFilter
 
 if TYPE_CHECKING:
@@ -67,3 +68,32 @@ def is_image_ref(name: str) -> bool:
 def list_images(refs: Mapping[str, ObjectID]) -> list[tuple[ImageKind, ObjectID]]:
     """Return the images among the references of a config, in the order of `KINDS`."""
     return [(kind, refs[kind.ref]) for kind in KINDS if kind.ref in refs]
+
+
+class NoImageError(RepositoryError):
+    """A stored image of which no file system image was made."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
+def find_image(refs: Mapping[str, ObjectID], kind: ImageKind) -> ObjectID | None:
+    """Return the image of a kind among the references of a config, or None."""
+    return refs.get(kind.ref)
+
+
+def linked_image(refs: Mapping[str, ObjectID], version: FormatVersion, *, bootable: bool) -> ObjectID:
+    """Return an image that can be mounted, in the format that is asked for or else in the other one.
+
+    Raises:
+        NoImageError: There is none.
+    """
+    kind = plain_kind(version)._replace(is_bootable=bootable)
+    for candidate in (kind, kind._replace(is_version_2=not kind.is_version_2)):
+        if candidate.ref in refs:
+            return refs[candidate.ref]
+    what, hint = (
+        ("boot EROFS image", "pulling with --bootable")
+        if bootable
+        else ("composefs EROFS image", "re-pulling the image")
+    )
+    raise NoImageError(f"No {what} linked — try {hint}")

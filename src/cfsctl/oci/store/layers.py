@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cfsctl.errors import ExitCode, RepositoryError
+from cfsctl.oci.context import naming
+from cfsctl.oci.digest import parse_digest
+from cfsctl.oci.store.names import LAYER
 from cfsctl.oci.tar import Body, Entry, Inline, TarError, TarParser
+from cfsctl.repository.names import check_ref
 from cfsctl.repository.objects_ingest import ContentIngest
 from cfsctl.splitstream.format import ContentType
 from cfsctl.splitstream.reader import External
 from cfsctl.splitstream.writer import SplitstreamWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
     from typing import Self
 
     from cfsctl.digest import ObjectID
+    from cfsctl.oci.digest import OciDigest
+    from cfsctl.repository import Repository
     from cfsctl.repository.objects import ObjectStore, StoredObject
     from cfsctl.splitstream.reader import SplitstreamReader
 
@@ -179,3 +186,119 @@ def iter_entries(reader: SplitstreamReader) -> Iterator[tuple[Entry, ObjectID | 
         if parser.is_ended:
             return
     parser.finish()
+
+
+class LayerNotFoundError(RepositoryError):
+    """A layer that is not stored."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
+class LayerFacts(NamedTuple):
+    """What a layer consists of.
+
+    Attributes:
+        size: Bytes of the archive.
+        entries: Its entries.
+        external_objects: Objects that are contents of files, each once.
+        external_size: Bytes of the archive that are in them.
+    """
+
+    size: int
+    entries: int
+    external_objects: int
+    external_size: int
+
+
+class StoredLayer(NamedTuple):
+    """A layer as it is stored.
+
+    Attributes:
+        repository: Where.
+        digest: Its digest.
+        stream_id: Its splitstream object.
+    """
+
+    repository: Repository
+    digest: OciDigest
+    stream_id: ObjectID
+
+    def cat(self, write: Callable[[bytes | memoryview], object]) -> None:
+        """Put the archive together again and pass it on.
+
+        Raises:
+            SplitstreamError: The stream is damaged, or no archive's.
+            IntegrityError: An object is missing, or not what its name says.
+        """
+        with self._open() as reader:
+            reader.cat(write, self.repository.objects.open)
+
+    def _open(self) -> SplitstreamReader:
+        return self.repository.streams.open_object(self.stream_id, ContentType.OCI_LAYER)
+
+    def entries(self) -> Iterator[tuple[Entry, ObjectID | None]]:
+        """Yield the entries; see `iter_entries`."""
+        with naming(f"layer {self.digest}"), self._open() as reader:
+            yield from iter_entries(reader)
+
+    def measure(self) -> LayerFacts:
+        """Return what the layer consists of."""
+        entries = external_size = 0
+        objects: set[ObjectID] = set()
+        for entry, object_id in self.entries():
+            entries += 1
+            if object_id is not None:
+                objects.add(object_id)
+                external_size += entry.size
+        with self._open() as reader:
+            return LayerFacts(reader.stream_size, entries, len(objects), external_size)
+
+
+def open_layer(repository: Repository, text: str) -> StoredLayer:
+    """Return a stored layer.
+
+    Raises:
+        OciDigestError: The text is no digest.
+        LayerNotFoundError: It is not stored.
+    """
+    digest = parse_digest(text, "layer")
+    stream_id = repository.streams.find(f"{LAYER}{digest}")
+    if stream_id is None:
+        raise LayerNotFoundError(f"Layer {digest} not found")
+    return StoredLayer(repository, digest, stream_id)
+
+
+def ensure_layer(
+    repository: Repository, digest: OciDigest, pieces: Iterable[bytes], ref: str | None = None
+) -> ObjectID:
+    """Return the stream of a layer, which is stored first if it is not there.
+
+    Args:
+        repository: Where.
+        digest: What the layer must have.
+        pieces: The uncompressed archive; not looked at if the layer is there.
+        ref: A stream ref to move to it, or None.
+
+    Raises:
+        InvalidNameError: The ref cannot be one; nothing was read.
+        ReceivedDigestError: It is another layer; it has no name then.
+        TarError: It is no archive.
+    """
+    if ref is not None:
+        check_ref(ref)
+    name = f"{LAYER}{digest}"
+    stream_id = repository.streams.find(name)
+    if stream_id is not None:
+        if ref is not None:
+            repository.streams.set_ref(ref, name)
+        return stream_id
+    computed = digest.new_hash()
+    with LayerWriter(repository.objects) as writer:
+        for piece in pieces:
+            computed.update(piece)
+            writer.write(piece)
+        imported = writer.finish()
+    digest.check(computed, "layer")
+    repository.sync()
+    repository.streams.link(name, imported.stream_id, ref)
+    return imported.stream_id

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 from cfsctl.erofs.format import ErofsError, FormatVersion
 from cfsctl.errors import IntegrityError
 from cfsctl.oci.store.documents import find_only_object, write_document
-from cfsctl.oci.store.image_refs import KINDS, is_image_ref, plain_kind
+from cfsctl.oci.store.image_refs import KINDS, ImageKind, is_image_ref, plain_kind
 from cfsctl.oci.store.names import CONFIG, CONFIG_REF, LAYER, MANIFEST, TAGS, iter_digests
 from cfsctl.repository.objects import StoredObject
 from cfsctl.splitstream.format import ContentType, SplitstreamError
 from cfsctl.tree.bulk import paused_collector
+from cfsctl.tree.transform import XattrFilter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cfsctl.digest import ObjectID
+    from cfsctl.digest import Algorithm, ObjectID
     from cfsctl.oci.digest import OciDigest
     from cfsctl.repository import Repository
     from cfsctl.tree.model import FileSystem
@@ -125,10 +126,22 @@ class ImageNames:
         repository.remember((*self._images, *new.values()))
 
 
-def store_images(repository: Repository, filesystem: FileSystem) -> dict[str, ObjectID]:
+def store_images(
+    repository: Repository,
+    filesystem: FileSystem,
+    *,
+    is_bootable: bool = False,
+    xattr_filter: XattrFilter = XattrFilter.ALLOWLIST_ONLY,
+) -> dict[str, ObjectID]:
     """Make and store the image of a tree in each format that the repository is set up for.
 
     Naming them, behind the barrier, is the caller's.
+
+    Args:
+        repository: Where.
+        filesystem: The tree, as it is to be.
+        is_bootable: Whether it was made bootable.
+        xattr_filter: Which attributes it has.
 
     Returns:
         ID by the name that a config's stream has for it.
@@ -140,11 +153,33 @@ def store_images(repository: Repository, filesystem: FileSystem) -> dict[str, Ob
 
     with paused_collector():
         return {
-            plain_kind(version).ref: repository.objects.ensure_bytes(
-                build_image(filesystem, version)
-            ).object_id
+            ImageKind(
+                version is FormatVersion.V2, is_bootable, xattr_filter
+            ).ref: repository.objects.ensure_bytes(build_image(filesystem, version)).object_id
             for version in repository.erofs_versions
         }
+
+
+def build(
+    filesystem: FileSystem, version: FormatVersion, algorithm: Algorithm
+) -> tuple[ObjectID, bytes | bytearray]:
+    """Return the image of a tree and its ID, without storing it.
+
+    Raises:
+        ErofsError: No image can hold the tree.
+    """
+    from cfsctl.erofs.writer import build_image  # noqa: PLC0415 - see `store_images`
+    from cfsctl.fsverity.merkle import compute_digest  # noqa: PLC0415 - the same
+
+    with paused_collector():
+        data = build_image(filesystem, version)
+    return compute_digest(data, algorithm), data
+
+
+def compute_image(filesystem: FileSystem, kind: ImageKind, algorithm: Algorithm) -> set[ObjectID]:
+    """Return the IDs that the image of a tree may have, in each format that a kind stands for."""
+    versions = (FormatVersion.V2,) if kind.is_version_2 else (FormatVersion.V1, FormatVersion.V0)
+    return {build(filesystem, version, algorithm)[0] for version in versions}
 
 
 def has_all_images(repository: Repository, refs: Mapping[str, ObjectID]) -> bool:

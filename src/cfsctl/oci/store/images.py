@@ -1,0 +1,326 @@
+"""Images that are stored: found by what a user types, and opened with every digest checked.
+
+A user may type a tag; the digest of a manifest or config, with or without ``@`` before it; or the beginning
+of the digits of one that no other has. What has an ``@`` is never a tag.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.errors import CfsError, ExitCode, IntegrityError, RepositoryError
+from cfsctl.oci.digest import OciDigest, OciDigestError, parse_digest
+from cfsctl.oci.manifest import Manifest, parse_config, parse_manifest
+from cfsctl.oci.store.documents import StoredDocument, read_document
+from cfsctl.oci.store.names import CONFIG, CONFIG_REF, LAYER, MANIFEST, TAGS, check_tag, iter_digests
+from cfsctl.repository.names import InvalidNameError, suggest
+from cfsctl.splitstream.format import ContentType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cfsctl.digest import ObjectID
+    from cfsctl.oci.manifest import ImageConfig
+    from cfsctl.repository import Repository
+
+_PREFIX: Final = re.compile(r"(?:sha256:)?([0-9a-f]{2,64})")
+
+
+class OciNotFoundError(RepositoryError):
+    """A name or digest that no stored image has."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
+class AmbiguousDigestError(RepositoryError):
+    """The beginning of the digests of more than one image."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
+class NotAnImageError(RepositoryError):
+    """An artifact where an image with a file system is needed."""
+
+    exit_code = ExitCode.INVALID_DATA
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a user means.
+
+    Attributes:
+        manifest: The manifest, or None if a config was named that has none.
+        config: The config, or None where only the manifest is known so far.
+        tag: The tag that was typed, or None if it was a digest.
+    """
+
+    manifest: OciDigest | None
+    config: OciDigest | None
+    tag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image or artifact with its documents.
+
+    Attributes:
+        digest: The manifest's digest.
+        manifest: The manifest.
+        manifest_document: The manifest as it is stored.
+        config_document: The config as it is stored.
+    """
+
+    digest: OciDigest
+    manifest: Manifest
+    manifest_document: StoredDocument
+    config_document: StoredDocument
+
+
+@dataclass(frozen=True, slots=True)
+class StoredConfig:
+    """The config of an image with a file system.
+
+    Attributes:
+        digest: Its digest.
+        config: The config.
+        document: The config as it is stored.
+    """
+
+    digest: OciDigest
+    config: ImageConfig
+    document: StoredDocument
+
+    def layers(self) -> list[tuple[OciDigest, ObjectID]]:
+        """Return digest and stream of each layer, lowest first.
+
+        Raises:
+            IntegrityError: The config's stream lacks one.
+        """
+        refs = self.document.refs
+        for digest in self.config.diff_ids:
+            if str(digest) not in refs:
+                raise IntegrityError(f"stored config {self.digest}: missing named ref to layer {digest}")
+        return [(digest, refs[str(digest)]) for digest in self.config.diff_ids]
+
+
+def resolve(repository: Repository, text: str) -> Found:
+    """Return what a user means; its streams are there.
+
+    Raises:
+        OciNotFoundError: Nothing of that name.
+        AmbiguousDigestError: The beginning of several digests.
+        OciDigestError: No digest behind an ``@``.
+    """
+    if text.startswith("@"):
+        return _find_digest(repository, parse_digest(text[1:], "digest after '@'"))
+    tagged = _find_tag(repository, text)
+    if tagged is not None:
+        if repository.streams.find(f"{MANIFEST}{tagged}") is None:
+            raise OciNotFoundError(f"tag {text}: Manifest {tagged} not found", hint="pull it again")
+        return Found(tagged, None, text)
+    try:
+        return _find_digest(repository, parse_digest(text))
+    except OciDigestError:
+        pass
+    match = _PREFIX.fullmatch(text)
+    found = _find_prefix(repository, match[1]) if match else None
+    if found is None:
+        raise _not_found(repository, text)
+    return found
+
+
+def _not_found(repository: Repository, text: str) -> OciNotFoundError:
+    hint = suggest(text, (tag.name for tag in TAGS.list(repository.streams)))
+    return OciNotFoundError(
+        f"OCI reference not found: {text}", hint=hint or "list what there is with `cfsctl oci images`"
+    )
+
+
+def _find_tag(repository: Repository, text: str) -> OciDigest | None:
+    try:
+        return TAGS.find(repository.streams, text)
+    except InvalidNameError:
+        return None
+
+
+def _find_digest(repository: Repository, digest: OciDigest) -> Found:
+    if repository.streams.find(f"{MANIFEST}{digest}") is not None:
+        return Found(digest, None, None)
+    if repository.streams.find(f"{CONFIG}{digest}") is not None:
+        return Found(None, digest, None)
+    raise OciNotFoundError(
+        f"OCI reference not found: {digest} is neither a manifest nor a config here",
+        hint="list what there is with `cfsctl oci images`",
+    )
+
+
+def _find_prefix(repository: Repository, digits: str) -> Found | None:
+    for kind in (MANIFEST, CONFIG):
+        matches = [digest for digest in iter_digests(repository, kind) if digest.encoded.startswith(digits)]
+        if len(matches) > 1:
+            raise AmbiguousDigestError(
+                f"ambiguous digest '{digits}': {len(matches)} {kind.split('-')[1]}s begin so",
+                hint="type more digits",
+            )
+        if matches:
+            return Found(matches[0], None, None) if kind is MANIFEST else Found(None, matches[0], None)
+    return None
+
+
+def open_image(repository: Repository, digest: OciDigest) -> StoredImage:
+    """Open a stored manifest with its config; the digests of both are checked.
+
+    Raises:
+        OciNotFoundError: It is not stored.
+        FormatError, IntegrityError: What is stored is damaged.
+    """
+    stream_id = repository.streams.find(f"{MANIFEST}{digest}")
+    if stream_id is None:
+        raise OciNotFoundError(f"Manifest {digest} not found")
+    document = read_document(repository, stream_id, ContentType.OCI_MANIFEST, digest)
+    manifest = parse_manifest(document.data, f"manifest {digest}")
+    config_digest = manifest.config.digest
+    config_id = document.refs.get(f"{CONFIG_REF}{config_digest}")
+    if config_id is None:
+        raise IntegrityError(f"stored manifest {digest}: Manifest missing config reference")
+    config = read_document(repository, config_id, ContentType.OCI_CONFIG, config_digest)
+    return StoredImage(digest, manifest, document, config)
+
+
+def open_found(repository: Repository, found: Found) -> StoredImage:
+    """Open what a user means as a manifest; of a config the one that has it.
+
+    Raises:
+        OciNotFoundError: No manifest has this config.
+        AmbiguousDigestError: Several have.
+        FormatError, IntegrityError: What is stored is damaged.
+    """
+    if found.manifest is not None:
+        return open_image(repository, found.manifest)
+    matches = find_manifests(repository, f"{CONFIG_REF}{found.config}")
+    if not matches:
+        raise OciNotFoundError(f"no stored manifest has the config {found.config}")
+    if len(matches) > 1:
+        raise AmbiguousDigestError(
+            f"{len(matches)} manifests have the config {found.config}: {', '.join(map(str, matches))}"
+        )
+    return open_image(repository, matches[0])
+
+
+def find_manifests(repository: Repository, ref: str) -> list[OciDigest]:
+    """Return the manifests whose streams have a reference of this name, ascending."""
+    found = []
+    for digest in iter_digests(repository, MANIFEST):
+        stream_id = repository.streams.find(f"{MANIFEST}{digest}")
+        if stream_id is None:
+            continue
+        try:
+            with repository.streams.open_object(stream_id, ContentType.OCI_MANIFEST) as reader:
+                if ref in reader.named_refs:
+                    found.append(digest)
+        except (CfsError, OSError):
+            continue  # which is for a check to tell
+    return found
+
+
+def open_config(repository: Repository, found: Found) -> StoredConfig:
+    """Open the config of what a user means.
+
+    Raises:
+        NotAnImageError: It is an artifact.
+        FormatError, IntegrityError: What is stored is damaged.
+    """
+    if found.manifest is not None:
+        return config_of(open_image(repository, found.manifest))
+    digest = found.config
+    assert digest is not None
+    stream_id = repository.streams.find(f"{CONFIG}{digest}")
+    if stream_id is None:
+        raise OciNotFoundError(f"Config {digest} not found")
+    document = read_document(repository, stream_id, ContentType.OCI_CONFIG, digest)
+    return StoredConfig(digest, parse_config(document.data, f"config {digest}"), document)
+
+
+def config_of(image: StoredImage) -> StoredConfig:
+    """Return the config of an image.
+
+    Raises:
+        NotAnImageError: It is an artifact.
+    """
+    if not image.manifest.is_container:
+        raise NotAnImageError(
+            f"manifest {image.digest}: this is an artifact and has no file system"
+            f" (its config is {image.manifest.config.media_type})"
+        )
+    digest = image.manifest.config.digest
+    config = parse_config(image.config_document.data, f"config {digest}")
+    return StoredConfig(digest, config, image.config_document)
+
+
+def set_tag(repository: Repository, text: str, name: str) -> OciDigest:
+    """Make a tag name a stored manifest, in place of what it named before.
+
+    Args:
+        repository: Where.
+        text: What a user types to name the image.
+        name: The tag.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        InvalidNameError: The name cannot be one.
+        OciNotFoundError, AmbiguousDigestError: The text names no image, or several.
+    """
+    check_tag(name)
+    found = resolve(repository, text)
+    digest = found.manifest or open_found(repository, found).digest
+    repository.streams.set_ref(TAGS.ref(name), f"{MANIFEST}{digest}")
+    return digest
+
+
+def remove_tag(repository: Repository, name: str) -> None:
+    """Remove a tag; its image stays until it is collected.
+
+    Raises:
+        OciNotFoundError: There is no such tag.
+    """
+    try:
+        repository.streams.remove_ref(TAGS.ref(name))
+    except RepositoryError as error:
+        hint = suggest(name, (tag.name for tag in TAGS.list(repository.streams)))
+        raise OciNotFoundError(f"Failed to remove tag {name}: {error}", hint=hint) from error
+
+
+def verify_layers(repository: Repository, layers: list[tuple[OciDigest, ObjectID]]) -> None:
+    """Put every layer together again and compare it with its digest.
+
+    Raises:
+        IntegrityError: One is another layer.
+        SplitstreamError: One is damaged.
+    """
+    for digest, stream_id in layers:
+        verify_layer(repository, digest, stream_id)
+
+
+def verify_layer(repository: Repository, digest: OciDigest, stream_id: ObjectID) -> None:
+    """Put one layer together again and compare it with its digest; see `verify_layers`."""
+    computed = digest.new_hash()
+    with repository.streams.open_object(stream_id) as reader:
+        reader.cat(computed.update, repository.objects.open)
+    if computed.hexdigest() != digest.encoded:
+        raise IntegrityError(
+            f"layer {digest}: Layer has incorrect checksum: found {digest.algorithm}:{computed.hexdigest()}",
+            hint="remove the image and collect garbage, then pull it again",
+        )
+
+
+def iter_layer_names(image: StoredImage) -> Iterator[str]:
+    """Yield the names of the streams of an image's layers, lowest first."""
+    if image.manifest.is_container:
+        digests: tuple[OciDigest, ...] = config_of(image).config.diff_ids
+    else:
+        digests = tuple(layer.digest for layer in image.manifest.layers)
+    yield from (f"{LAYER}{digest}" for digest in digests)

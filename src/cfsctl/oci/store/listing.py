@@ -1,0 +1,125 @@
+"""What there is: images by tag, and the file system images that belong together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from cfsctl.errors import CfsError, ExitCode, RepositoryError
+from cfsctl.oci.store.image_refs import list_images
+from cfsctl.oci.store.images import StoredImage, config_of, open_image
+from cfsctl.oci.store.names import MANIFEST, TAGS, iter_digests
+from cfsctl.repository.tags import escape_tag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cfsctl.digest import ObjectID
+    from cfsctl.oci.digest import OciDigest
+    from cfsctl.oci.store.image_refs import ImageKind
+    from cfsctl.repository import Repository
+
+REFERRERS = "oci-referrers"
+
+
+class ImageIdNotFoundError(RepositoryError):
+    """An ID that no stored image was made with."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
+class ImageSummary(NamedTuple):
+    """A line of a list.
+
+    Attributes:
+        name: The tag.
+        digest: The manifest.
+        is_container: Whether it has a file system.
+        architecture: What it runs on, or empty.
+        os: The same.
+        created: When it was made, as it says, or None.
+        layer_count: Its layers.
+        referrer_count: Artifacts about it.
+    """
+
+    name: str
+    digest: OciDigest
+    is_container: bool
+    architecture: str
+    os: str
+    created: str | None
+    layer_count: int
+    referrer_count: int
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it as it is printed in JSON, in the order of its keys."""
+        return {
+            "name": self.name,
+            "manifest_digest": str(self.digest),
+            "is_container": self.is_container,
+            "architecture": self.architecture,
+            "os": self.os,
+            "created": self.created,
+            "layer_count": self.layer_count,
+            "referrer_count": self.referrer_count,
+        }
+
+
+class Unreadable(NamedTuple):
+    """A tag whose image cannot be read.
+
+    Attributes:
+        name: The tag.
+        error: Why.
+    """
+
+    name: str
+    error: CfsError | OSError
+
+
+def iter_images(repository: Repository) -> Iterator[ImageSummary | Unreadable]:
+    """Yield all images that have a tag, sorted by it."""
+    for tag in TAGS.list(repository.streams):
+        try:
+            yield _summarise(repository, tag.name, open_image(repository, tag.target))
+        except (CfsError, OSError) as error:
+            yield Unreadable(tag.name, error)
+
+
+def _summarise(repository: Repository, name: str, image: StoredImage) -> ImageSummary:
+    architecture, os_name, created = "", "", None
+    if image.manifest.is_container:
+        config = config_of(image).config
+        architecture, os_name, created = config.platform.architecture, config.platform.os, config.created
+    return ImageSummary(
+        name,
+        image.digest,
+        image.manifest.is_container,
+        architecture,
+        os_name,
+        created,
+        len(image.manifest.layers),
+        len(list_referrers(repository, image.digest)),
+    )
+
+
+def list_referrers(repository: Repository, digest: OciDigest) -> list[str]:
+    """Return the digests of artifacts that the repository knows to be about a manifest, ascending."""
+    return [ref.name for ref in repository.streams.list_refs(f"{REFERRERS}/{escape_tag(str(digest))}")]
+
+
+def find_linked_images(repository: Repository, image_id: ObjectID) -> list[tuple[ImageKind, ObjectID]]:
+    """Return all file system images of the stored image that one of them belongs to.
+
+    Raises:
+        ImageIdNotFoundError: It belongs to none.
+    """
+    for digest in iter_digests(repository, MANIFEST):
+        try:
+            images = list_images(open_image(repository, digest).config_document.refs)
+        except (CfsError, OSError):
+            continue  # which is for a check to tell
+        if any(found == image_id for _, found in images):
+            return images
+    raise ImageIdNotFoundError(
+        f"image not found: {image_id.hex()}", hint="no stored OCI image has this image"
+    )
