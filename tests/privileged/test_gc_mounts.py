@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.programs import CFSCTL
+
 pytestmark = [
     pytest.mark.privileged,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
@@ -158,3 +160,24 @@ def open_to_others(path: Path) -> None:
         if each.stat().st_mode & 0o005 == 0o005:
             break
         os.chmod(each, 0o755)
+
+
+def test_scan_without_proc_says_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "link").symlink_to("target")
+    script = 'umount -l /proc && exec "$@"'
+    command = [str(CFSCTL), "--no-repo", "create-dumpfile", str(tmp_path / "tree")]
+    result = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if "must be superuser" in result.stderr or "ermission denied" in result.stderr:
+        pytest.skip("mounting is not allowed here")
+    assert result.returncode == 1
+    assert (
+        "Error: a scan needs /proc, which is not mounted here\nHint: mount -t proc proc /proc"
+        in result.stderr
+    )

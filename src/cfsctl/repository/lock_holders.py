@@ -11,7 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.linux.mountinfo import find_mount_device, find_mount_id
+from cfsctl.linux.mountinfo import find_mount_device, find_mount_id, is_trusted_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -94,7 +94,10 @@ def _describe(pid: int) -> str:
 
 def _find_command(pid: int) -> str:
     """Return how a program was called, an interpreter left out; the name of its process if that is hidden."""
-    words = [word for word in _read(f"/proc/{pid}/cmdline").split("\0") if word]
+    # The kernel reads it from the memory of the process, and that may be a file of a file system that never
+    # answers: whoever holds the lock could keep us here for ever.
+    text = _read(f"/proc/{pid}/cmdline") if is_trusted_process(pid) else ""
+    words = [word for word in text.split("\0") if word]
     if not words:
         return _read(f"/proc/{pid}/comm").strip()
     if len(words) > 1 and os.path.basename(words[0]).startswith("python") and not words[1].startswith("-"):

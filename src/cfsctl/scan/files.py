@@ -35,6 +35,10 @@ FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | 
 """How files are opened: what took the place of a file meanwhile is neither followed nor waited for."""
 
 
+class NoProcError(CfsError):
+    """There is no ``/proc``, which a scan needs."""
+
+
 class ChangedError(CfsError):
     """Something that changed while it was scanned."""
 

@@ -23,7 +23,7 @@ from cfsctl.errors import LimitError
 from cfsctl.limits import MAX_ENTRIES
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.scan.directories import DIRECTORY_FLAGS
-from cfsctl.scan.files import ChangedError, ContentReader
+from cfsctl.scan.files import ChangedError, ContentReader, NoProcError
 from cfsctl.scan.records import (
     BLOCK_DEVICE,
     CHAR_DEVICE,
@@ -112,9 +112,11 @@ def scan_directory(
 
     Raises:
         ChangedError: Something changed meanwhile.
+        NoProcError: There is no ``/proc``.
         StaleCacheError: The cache was to be verified, and is wrong.
         OSError: Something cannot be read or stored; it is named.
     """
+    _check_proc()
     root = os.open(path, DIRECTORY_FLAGS)
 
     base = os.fsencode(path)
@@ -130,6 +132,16 @@ def scan_directory(
         return FileSystem(assembly.root)
     finally:
         os.close(root)
+
+
+def _check_proc() -> None:
+    """Check that there is a ``/proc``, without which attributes of links cannot be read by descriptor.
+
+    Raises:
+        NoProcError: There is none.
+    """
+    if not os.path.isdir("/proc/self/fd"):
+        raise NoProcError("a scan needs /proc, which is not mounted here", hint="mount -t proc proc /proc")
 
 
 def _run(assembly: _Assembly, make_walker: Callable[[], Walker], count: int, reporter: Reporter) -> None:

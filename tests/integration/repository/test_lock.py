@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +25,6 @@ from tests.support.programs import CFSCTL, run_cfsctl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from cfsctl.progress import Event
 
@@ -276,3 +276,19 @@ def test_lock_timeout_of_a_collection_beside_a_reader(path: str, shared: Holder)
 @pytest.mark.parametrize("text", ["-1", "x", "nan", "inf"])
 def test_lock_timeout_that_is_none(path: str, text: str) -> None:
     assert run_cfsctl("--repo", path, "--lock-timeout", text, "images").returncode == ExitCode.USAGE
+
+
+def test_memory_of_a_process_that_is_not_trusted_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its command line could be in a file of a file system that does not answer."""
+    asked: list[str] = []
+    read = lock_holders._read
+
+    def note(path: str) -> str:
+        asked.append(path)
+        return read(path)
+
+    monkeypatch.setattr(lock_holders, "_read", note)
+    monkeypatch.setattr(lock_holders, "is_trusted_process", lambda _: False)
+    command = lock_holders._find_command(os.getpid())
+    assert command == Path("/proc/self/comm").read_text().strip()
+    assert not [path for path in asked if path.endswith("/cmdline")]
