@@ -104,6 +104,15 @@ VARIABLES: Final = [
 
 UMASKS: Final = [Environment(f"umask {mask:04o}", umask=mask) for mask in (0o000, 0o077, 0o777)]
 
+NO_PROC: Final = Environment(
+    "no /proc",
+    prefix=(
+        *("unshare", "--mount", "--propagation", "private", "sh", "-c"),
+        'mount -t tmpfs none /proc && exec "$0" "$@"',
+    ),
+)
+"""Needs root."""
+
 CHARSETS: Final = {
     "zh_TW": "BIG5",
     "zh_HK": "BIG5-HKSCS",

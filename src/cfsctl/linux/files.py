@@ -251,9 +251,15 @@ class AnonymousFile:
     def make_read_only(self) -> None:
         """Replace the descriptor by one for reading, so that nothing has the file open for writing."""
         flags = os.O_RDONLY | os.O_CLOEXEC
+        fd = -1
         if self._name is None:
-            fd = os.open(f"/proc/self/fd/{self.fd}", flags)
-        else:
+            try:
+                fd = os.open(f"/proc/self/fd/{self.fd}", flags)
+            except FileNotFoundError:  # no /proc: it can only be opened again by a name
+                new, _ = _make_named(TEMPORARY_FILE_PREFIX, lambda new: link_fd(self.fd, self._dirfd, new))
+                self._name = new
+        if fd < 0:
+            assert self._name is not None
             fd = os.open(self._name, flags | os.O_NOFOLLOW, dir_fd=self._dirfd)
         os.close(self.fd)
         self.fd = fd

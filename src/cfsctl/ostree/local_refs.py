@@ -144,24 +144,37 @@ def _read_ref_file(repository: LocalRepository, path: str) -> bytes | None:
         return None
     try:
         # A ref may be a link to another ref; the file that it leads to is opened by its descriptor.
-        handle = openat2(refs, path, os.O_PATH)
+        fd = _open_ref_file(refs, path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise InvalidRefError(f"{repository.path}/refs/{path}: {error.strerror}") from error
     finally:
         os.close(refs)
+    return None if fd is None else _read_content(fd, f"{repository.path}/refs/{path}")
+
+
+def _open_ref_file(refs: int, path: str) -> int | None:
+    """Open a ref for reading, or return None if it is no regular file."""
+    handle = openat2(refs, path, os.O_PATH)
     try:
-        return _read_handle(handle, f"{repository.path}/refs/{path}")
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        try:
+            return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # no /proc: by its name, if that still leads to the same file
+            fd = openat2(refs, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            if os.path.samestat(os.fstat(fd), status):
+                return fd
+            os.close(fd)
+            raise OSError(errno.EINVAL, "was replaced while it was opened") from None
     finally:
         os.close(handle)
 
 
-def _read_handle(handle: int, where: str) -> bytes | None:
-    """Return the content behind an O_PATH descriptor, or None if that is no regular file."""
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        return None
-    fd = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+def _read_content(fd: int, where: str) -> bytes:
+    """Return the content of a ref, whose descriptor is closed."""
     try:
         return read_all(fd, MAX_REF_FILE_BYTES)
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import stat
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from cfsctl.cli.app import COMMANDS
 from cfsctl.cli.commands.ostree import COMMANDS as OSTREE_COMMANDS
 from tests.support.environments import (
     CHARSETS,
+    NO_PROC,
     QUICK_CHARSETS,
     READS_STDIN,
     STREAMS,
@@ -85,6 +87,32 @@ def test_each_table_has_every_command() -> None:
     assert set(COMMANDS) - used <= {"mount", "list-images"}
     used = {line[1] for line in VERBS.values() if line[0] == "ostree"}
     assert set(OSTREE_COMMANDS) - used <= {"mount"}
+
+
+def without_proc(verb: str) -> Environment:
+    """Return the environment without /proc; what is mounted cannot be seen there, so gc does nothing."""
+    if verb.startswith("gc"):
+        return replace(NO_PROC, status=lambda status, _: {status, 1, 3})
+    return NO_PROC
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize(
+    "verb", ["copy", "create-image", "ostree pull", "ostree pull-local", "mkcomposefs store"]
+)
+def test_some_verbs_without_proc(world: World, verb: str) -> None:
+    if os.getuid() != 0:
+        pytest.skip("needs root for a mount namespace")
+    check(world, without_proc(verb), verb)
+
+
+@pytest.mark.deep
+@pytest.mark.privileged
+@pytest.mark.parametrize("verb", ALL_VERBS)
+def test_every_verb_without_proc(world: World, verb: str) -> None:
+    if os.getuid() != 0:
+        pytest.skip("needs root for a mount namespace")
+    check(world, without_proc(verb), verb)
 
 
 @pytest.mark.deep
