@@ -109,9 +109,13 @@ FAULTS: dict[str, Reaction] = {
 @pytest.mark.parametrize("kind", ObjectKind)
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_a_fault_that_stays_and_is_repaired(
-    repository: Repository, site: Site, server: FaultyServer, kind: ObjectKind, fault: Reaction
+    repository: Repository,
+    site: Site,
+    server: FaultyServer,
+    transport: Transport,
+    kind: ObjectKind,
+    fault: Reaction,
 ) -> None:
-    transport = Transport.REQUESTS
     path = site.paths[kind]
     server.on(path, fault)
     with pytest.raises(CfsError) as caught:

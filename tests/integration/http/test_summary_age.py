@@ -44,11 +44,20 @@ def serve(server: FaultyServer, metadata: dict[str, Variant], key: Ed25519Privat
     server.on("/summary.sig", respond(sign_detached(key, body)))
 
 
+_chosen = [Transport.REQUESTS]
+
+
+@pytest.fixture(autouse=True)
+def _choose(transport: Transport) -> None:
+    """Have every test here run with both transports."""
+    _chosen[0] = transport
+
+
 def resolve(
     server: FaultyServer, directory: Path | None, trust: TrustPolicy | None = TRUST, **options: bool
 ) -> Checksum:
     cache = None if directory is None else SummaryCache(str(directory))
-    fetcher = open_fetcher(QUICK, transport=Transport.REQUESTS)
+    fetcher = open_fetcher(QUICK, transport=_chosen[0])
     source = RemoteSource(server.url, fetcher, trust, cache=cache, **options)  # type: ignore[arg-type]  # flags
     try:
         return source.resolve_ref("x")

@@ -46,8 +46,17 @@ def site(server: FaultyServer) -> FaultyServer:
     return server
 
 
+_chosen = [Transport.REQUESTS]
+
+
+@pytest.fixture(autouse=True)
+def _choose(transport: Transport) -> None:
+    """Have every test here run with both transports."""
+    _chosen[0] = transport
+
+
 def resolve(site: FaultyServer, subset: str = "x86_64", trust: TrustPolicy | None = None) -> Checksum:
-    fetcher = open_fetcher(QUICK, transport=Transport.REQUESTS)
+    fetcher = open_fetcher(QUICK, transport=_chosen[0])
     source = RemoteSource(site.url, fetcher, trust, subset=subset)
     try:
         return source.resolve_ref("app/x")
