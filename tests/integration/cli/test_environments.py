@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.cli.app import COMMANDS
+from cfsctl.cli.commands.oci import COMMANDS as OCI_COMMANDS
 from cfsctl.cli.commands.ostree import COMMANDS as OSTREE_COMMANDS
 from tests.support.environments import (
     CHARSETS,
@@ -85,6 +86,8 @@ def test_some_environments(world: World, locales: list[Environment], verb: str) 
 def test_each_table_has_every_command() -> None:
     used = {next((word for word in line if not word.startswith("-")), "") for line in VERBS.values()}
     assert set(COMMANDS) - used <= {"mount", "list-images"}
+    used = {line[1] for line in VERBS.values() if line[0] == "oci"}
+    assert set(OCI_COMMANDS) - used <= {"mount"}
     used = {line[1] for line in VERBS.values() if line[0] == "ostree"}
     assert set(OSTREE_COMMANDS) - used <= {"mount"}
 
