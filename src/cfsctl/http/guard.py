@@ -128,7 +128,10 @@ class _Wire(io.RawIOBase):
         if self._room <= 0:
             raise MalformedHeadError("the server sends much that belongs to no body")
         self._sock.settimeout(self.pace.wait_s())
-        count = self._raw.readinto(buffer)
+        try:
+            count = self._raw.readinto(buffer)
+        except TimeoutError as error:
+            raise TimeoutError(self.pace.describe(time.monotonic())) from error
         self._room -= count or 0
         return count
 
