@@ -92,10 +92,23 @@ def test_each_table_has_every_command() -> None:
     assert set(OSTREE_COMMANDS) - used <= {"mount"}
 
 
+SCANNING = (
+    "compute-id",
+    "create-dumpfile",
+    "create-image",
+    "diff",
+    "explain-digest",
+    "fsck repair",
+    "mkcomposefs",
+)
+
+
 def without_proc(verb: str) -> Environment:
-    """Return the environment without /proc; what is mounted cannot be seen there, so gc does nothing."""
+    """Return the environment without /proc: scans refuse, and gc does nothing, as it sees no mounts."""
     if verb.startswith("gc"):
         return replace(NO_PROC, status=lambda status, _: {status, 1, 3})
+    if verb.startswith(SCANNING):
+        return replace(NO_PROC, status=lambda status, _: {status, 1, 2})
     return NO_PROC
 
 
