@@ -349,6 +349,7 @@ def call(program: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> t
     stdin = io.TextIOWrapper(io.BytesIO(b"/ 4096 40755 2 0 0 0 0.0 - - -\n"))
     before = sys.stdin, sys.stdout, sys.stderr
     sys.stdin, (sys.stdout, sys.stderr) = stdin, streams
+    STYLE.reset()  # what the variables of another input have said
     try:
         if program is main:
             status = run_guarded(lambda: program(arguments))
@@ -356,7 +357,6 @@ def call(program: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> t
             status = run_guarded(lambda: run_tool(program, arguments))
     finally:
         sys.stdin, sys.stdout, sys.stderr = before
-        STYLE.reset()
     for stream in streams:
         stream.flush()
     out, err = (stream.buffer.getvalue() for stream in streams)  # type: ignore[attr-defined]
