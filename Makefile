@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST_WORKERS ?= 2
 
-.PHONY: all demo test test-deep test-packages zipapp deb lint types layers tests env man lock clean
+.PHONY: all help demo test test-deep test-packages zipapp deb lint types layers tests env man lock clean
 
 all: env
 
@@ -19,10 +19,15 @@ $(VENV)/.dev-ready: requirements/dev.txt pyproject.toml tools/setup-env.sh
 
 env: $(VENV)/.dev-ready
 
-# make demo [URL=http://... REF=...]
+# List the targets.
+help:
+	@awk '/^#/ { text = text substr($$0, 2); next } /^[a-z][a-z-]*:/ && text { sub(/:.*/, ""); printf "%-14s%s\n", $$0, text } { text = "" }' Makefile
+
+# Pull an embedded OSTree repository and mount it; or another one with URL=http://... REF=...
 demo: $(VENV)/.run-ready
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sh demo/demo.sh $(if $(URL),"$(URL)" "$(REF)")
 
+# What continuous integration runs: format, lint, types, layers, tests.
 test: lint types layers tests
 
 lint: env
@@ -76,5 +81,6 @@ lock: env
 		--extra fast --constraint requirements/run.txt \
 		--custom-compile-command "make lock" pyproject.toml -o requirements/app.txt
 
+# Remove everything that was built.
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -16,7 +16,6 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from cfsctl.digest import Algorithm, Checksum, ObjectID
-from cfsctl.ostree.commit_stream import CommitStream, write_commit_stream
 from cfsctl.ostree.objects import (
     Commit,
     Dirmeta,
@@ -26,7 +25,8 @@ from cfsctl.ostree.objects import (
     format_regular_header,
     format_zlib_header,
 )
-from cfsctl.ostree.to_tree import commit_to_filesystem
+from cfsctl.ostree.store.commit_stream import CommitStream, write_commit_stream
+from cfsctl.ostree.tree.to_tree import commit_to_filesystem
 from cfsctl.repository import Repository, init_repository
 from cfsctl.splitstream import SplitstreamReader
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cfsctl.digest import Checksum
 from cfsctl.http import Transport, open_fetcher
 from cfsctl.ostree.objects import ObjectKind, loose_path
-from cfsctl.ostree.remote import RemoteSource
+from cfsctl.ostree.sources.remote import RemoteSource
 from tests.support.nginx import find_free_port, run_nginx
 
 if TYPE_CHECKING:

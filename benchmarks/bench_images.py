@@ -20,7 +20,7 @@ from random import Random
 
 from cfsctl.digest import ObjectID
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.tree.model import Directory, ExternalFile, FileSystem, InlineFile, Symlink
 
 INODES = 100_000

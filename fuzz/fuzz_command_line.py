@@ -37,10 +37,10 @@ except ModuleNotFoundError:  # the loop of our own does without
     instrumented = contextlib.nullcontext()
 
 with instrumented:
-    from cfsctl.cli import composefs_info, mkcomposefs, mount_composefs
     from cfsctl.cli.app import COMMANDS, main
-    from cfsctl.cli.commands.ostree import COMMANDS as OSTREE_COMMANDS
-    from cfsctl.cli.outcome import STYLE, run_guarded, run_tool
+    from cfsctl.cli.commands.ostree.group import COMMANDS as OSTREE_COMMANDS
+    from cfsctl.cli.errors import STYLE, run_guarded, run_tool
+    from cfsctl.cli.tools import composefs_info, mkcomposefs, mount_composefs
     from cfsctl.errors import ExitCode
     from cfsctl.http import transport
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 # Nobody answers, however often one asks.
 transport.compute_pause = lambda *_: None  # type: ignore[assignment]
 with contextlib.suppress(ImportError):  # without libcurl
-    from cfsctl.http import bulk
+    from cfsctl.http import curl as bulk
 
     bulk.compute_pause = lambda *_: None  # type: ignore[assignment]
 

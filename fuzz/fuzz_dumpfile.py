@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["cfsctl"]):
     from cfsctl.digest import Algorithm
     from cfsctl.dumpfile import Dialect, DumpfileError, iter_dump, parse_dump
     from cfsctl.erofs.format import ErofsError, FormatVersion
-    from cfsctl.erofs.writer import build_image
+    from cfsctl.erofs.write.image import build_image
 
 if TYPE_CHECKING:
     from cfsctl.tree.model import FileSystem

@@ -21,9 +21,9 @@ with atheris.instrument_imports(include=["cfsctl"]):
     from cfsctl.digest import Algorithm
     from cfsctl.erofs.format import ErofsError
     from cfsctl.erofs.inspect import iter_listing, tree_objects
-    from cfsctl.erofs.reader import check_image, collect_objects, find_algorithm, read_image
+    from cfsctl.erofs.read.tree import check_image, collect_objects, find_algorithm, read_image
     from cfsctl.erofs.superblock import read_superblock
-    from cfsctl.erofs.writer import build_image
+    from cfsctl.erofs.write.image import build_image
 
 IMAGES = Path(__file__).parents[1] / "tests" / "vectors" / "erofs" / "images"
 

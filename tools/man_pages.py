@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cfsctl import __version__
-from cfsctl.cli import composefs_info, mkcomposefs, mount_composefs
 from cfsctl.cli.app import cfsctl
+from cfsctl.cli.tools import composefs_info, mkcomposefs, mount_composefs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

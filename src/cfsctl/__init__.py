@@ -20,22 +20,22 @@ from typing import TYPE_CHECKING
 __version__ = "0.9.0"
 
 if TYPE_CHECKING:
-    from cfsctl.api import CancelledError, Progress, Repository
     from cfsctl.digest import Algorithm, Checksum, ObjectID
     from cfsctl.erofs.format import FormatVersion
     from cfsctl.errors import CfsError, ExitCode, FetchError, FormatError, IntegrityError, RepositoryError
     from cfsctl.http.fetcher import Options as ConnectionOptions
     from cfsctl.inspection.diff import Added, Attribute, Change, Changed, Difference, Removed
+    from cfsctl.library import CancelledError, Progress, Repository
     from cfsctl.mount import WritableLayer
-    from cfsctl.ostree.policy import PolicyError
-    from cfsctl.ostree.pull import PullResult
-    from cfsctl.ostree.refs import CommitNotFoundError
+    from cfsctl.ostree.pull.options import PullResult
+    from cfsctl.ostree.store.binding import PolicyError
+    from cfsctl.ostree.store.refs import CommitNotFoundError
     from cfsctl.ostree.trust.keyed import trust_keys
     from cfsctl.ostree.trust.policy import TrustPolicy
     from cfsctl.progress import Advanced, Done, Event, Message, Skipped, Started, Unit
     from cfsctl.repository import InvalidNameError, LockedError, NotARepositoryError, RefNotFoundError
-    from cfsctl.repository.fsck_report import FsckReport
-    from cfsctl.repository.gc import GcResult
+    from cfsctl.repository.check.report import FsckReport
+    from cfsctl.repository.gc.collect import GcResult
     from cfsctl.scan import XattrFilter
 
 __all__ = [
@@ -83,22 +83,22 @@ __all__ = [
 ]
 
 _MODULES = {
-    "api": ("CancelledError", "Progress", "Repository"),
+    "library": ("CancelledError", "Progress", "Repository"),
     "digest": ("Algorithm", "Checksum", "ObjectID"),
     "erofs.format": ("FormatVersion",),
     "errors": ("CfsError", "ExitCode", "FetchError", "FormatError", "IntegrityError", "RepositoryError"),
     "http.fetcher": ("ConnectionOptions",),
     "inspection.diff": ("Added", "Attribute", "Change", "Changed", "Difference", "Removed"),
     "mount": ("WritableLayer",),
-    "ostree.policy": ("PolicyError",),
-    "ostree.pull": ("PullResult",),
-    "ostree.refs": ("CommitNotFoundError",),
+    "ostree.store.binding": ("PolicyError",),
+    "ostree.pull.options": ("PullResult",),
+    "ostree.store.refs": ("CommitNotFoundError",),
     "ostree.trust.keyed": ("trust_keys",),
     "ostree.trust.policy": ("TrustPolicy",),
     "progress": ("Advanced", "Done", "Event", "Message", "Skipped", "Started", "Unit"),
     "repository": ("InvalidNameError", "LockedError", "NotARepositoryError", "RefNotFoundError"),
-    "repository.fsck_report": ("FsckReport",),
-    "repository.gc": ("GcResult",),
+    "repository.check.report": ("FsckReport",),
+    "repository.gc.collect": ("GcResult",),
     "scan": ("XattrFilter",),
 }
 """Where each public name is, below this package."""

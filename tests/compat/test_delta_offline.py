@@ -8,11 +8,11 @@ import pytest
 
 from cfsctl.errors import CfsError
 from cfsctl.ostree.delta.format import delta_directory, parse_delta_name
-from cfsctl.ostree.delta.offline import apply_delta
 from cfsctl.ostree.delta.store import DeltaFile
 from cfsctl.ostree.delta.superblock import parse_superblock
-from cfsctl.ostree.local import LocalSource
-from cfsctl.ostree.pull import pull
+from cfsctl.ostree.exchange.apply_delta import apply_delta
+from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.sources.local import LocalSource
 from tests.support.deltas import TwoCommits, generate, make_two_commits
 from tests.support.ostree_client import require_ostree, run_ostree
 from tests.support.repositories import make_repository

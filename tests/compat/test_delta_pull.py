@@ -14,9 +14,9 @@ from cfsctl.ostree.delta.format import delta_directory
 from cfsctl.ostree.delta.part import open_part
 from cfsctl.ostree.delta.remote import RemoteDeltas
 from cfsctl.ostree.delta.store import LocalDeltas
-from cfsctl.ostree.local import LocalSource
-from cfsctl.ostree.pull import PullResult, pull
-from cfsctl.ostree.remote import RemoteSource
+from cfsctl.ostree.pull.pull import PullResult, pull
+from cfsctl.ostree.sources.local import LocalSource
+from cfsctl.ostree.sources.remote import RemoteSource
 from cfsctl.progress import Message
 from tests.support.deltas import TwoCommits, generate, make_two_commits
 from tests.support.nginx import Nginx, run_nginx

@@ -13,7 +13,7 @@ import pytest
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import COMPOSEFS_HEADER, COMPOSEFS_MAGIC, HEADER_VERSION, ErofsError
 from cfsctl.erofs.inspect import format_objects
-from cfsctl.erofs.reader import check_image, collect_objects, read_image
+from cfsctl.erofs.read.tree import check_image, collect_objects, read_image
 from tests.support.erofs_images import stored
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cfsctl.repository import Repository
-from cfsctl.repository.fsck import check_repository
+from cfsctl.repository.check.fsck import check_repository
 from tests.fakes.ostree_repository import FakeOstreeRepository, Tree
 from tests.support.nginx import Nginx, run_nginx
 from tests.support.repositories import make_repository

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.ostree.local import LocalSource
-from cfsctl.ostree.local_lock import RepositoryInUseError
-from cfsctl.ostree.pull import pull
+from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.sources.local import LocalSource
+from cfsctl.ostree.sources.local_lock import RepositoryInUseError
 from tests.support.ostree_client import require_ostree, run_ostree
 from tests.support.repositories import make_repository
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from cfsctl.cli.mkcomposefs import main
+from cfsctl.cli.tools.mkcomposefs import main
 from cfsctl.digest import Algorithm
 from cfsctl.dumpfile import Dialect, DumpfileError
-from cfsctl.erofs.defects import is_unreadable_in_v2
 from cfsctl.erofs.format import ErofsError, FormatVersion
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.defects import is_unreadable_in_v2
+from cfsctl.erofs.write.image import build_image
 from cfsctl.tree.model import Directory
 from tests.support.programs import require
 from tests.support.vectors import Recorded, golden, image_digest, parse, random_trees

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.errors import DigestMismatchError, ExitCode
-from cfsctl.ostree.local import DeletedCommitError, LocalSource
-from cfsctl.ostree.local_files import read_xattrs
-from cfsctl.ostree.local_repository import NotAnOstreeRepositoryError
 from cfsctl.ostree.objects import OstreeObjectError, format_xattrs
-from cfsctl.ostree.pull import PullResult, pull
+from cfsctl.ostree.pull.pull import PullResult, pull
 from cfsctl.ostree.source import InvalidRefError, ObjectMissingError
+from cfsctl.ostree.sources.local import DeletedCommitError, LocalSource
+from cfsctl.ostree.sources.local_files import read_xattrs
+from cfsctl.ostree.sources.local_repository import NotAnOstreeRepositoryError
 from tests.support.ostree_client import require_ostree, run_ostree
 from tests.support.repositories import make_repository
 

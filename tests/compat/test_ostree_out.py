@@ -11,12 +11,12 @@ from click.testing import CliRunner
 
 from cfsctl.cli.app import cfsctl
 from cfsctl.errors import DigestMismatchError, ExitCode
-from cfsctl.ostree.export import export_commit
-from cfsctl.ostree.local import LocalSource
-from cfsctl.ostree.local_lock import RepositoryInUseError
-from cfsctl.ostree.local_repository import UnsupportedModeError
+from cfsctl.ostree.exchange.export import export_commit
 from cfsctl.ostree.objects import OstreeObjectError
-from cfsctl.ostree.pull import pull
+from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.sources.local import LocalSource
+from cfsctl.ostree.sources.local_lock import RepositoryInUseError
+from cfsctl.ostree.sources.local_repository import UnsupportedModeError
 from tests.compat.test_ostree_modes import REF, add_what_not_all_modes_hold, make_source, make_tree
 from tests.support.ostree_client import require_ostree, run_ostree
 from tests.support.repositories import flip_bit, make_repository, object_file

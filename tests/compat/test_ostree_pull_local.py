@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.erofs.reader import read_image
-from cfsctl.ostree.images import commit_tree
-from cfsctl.ostree.local import LocalSource
+from cfsctl.erofs.read.tree import read_image
 from cfsctl.ostree.objects import ObjectKind, loose_path
-from cfsctl.ostree.pull import pull
+from cfsctl.ostree.pull.pull import pull
 from cfsctl.ostree.source import ObjectMissingError
+from cfsctl.ostree.sources.local import LocalSource
+from cfsctl.ostree.store.images import commit_tree
 from cfsctl.tree.model import Directory, ExternalFile, FileSystem, InlineFile, Leaf, Symlink
 from tests.support.ostree_client import require_ostree, run_ostree
 from tests.support.repositories import make_repository

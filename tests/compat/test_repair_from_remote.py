@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cfsctl.repository import Repository
-from cfsctl.repository.fsck import check_repository
+from cfsctl.repository.check.fsck import check_repository
 from tests.support.nginx import run_nginx
 from tests.support.ostree_client import require_ostree, run_ostree
 from tests.support.repositories import make_repository, view

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.linux import mountapi
 from cfsctl.linux.syscalls import CLONE_NEWNS, check, libc
 from cfsctl.mount import MountOptions, WritableLayer, mount_image
 from cfsctl.repository import Repository, init_repository
-from cfsctl.repository.gc import GcResult, collect_garbage, explain_object
-from cfsctl.repository.mount_finder import MountFinder
+from cfsctl.repository.gc.collect import GcResult, collect_garbage, explain_object
+from cfsctl.repository.gc.mount_finder import MountFinder
 from cfsctl.tree.model import Directory, ExternalFile, FileSystem
 from tests.support.repositories import object_file
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import ObjectID
     from cfsctl.linux.mountinfo import Mount
-    from cfsctl.repository.mount_finder import LiveMount
+    from cfsctl.repository.gc.mount_finder import LiveMount
 
 SIZE = 3000
 _MS_REC_PRIVATE = 1 << 18 | 1 << 14

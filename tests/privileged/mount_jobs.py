@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 from cfsctl import mount
-from cfsctl.cli.mount_composefs import main as mount_composefs
+from cfsctl.cli.tools.mount_composefs import main as mount_composefs
 from cfsctl.linux import mountapi
 from cfsctl.mount import MountOptions, Verity, WritableLayer, mount_image
 

@@ -16,7 +16,7 @@ import pytest
 
 from cfsctl.dumpfile import Dialect
 from cfsctl.erofs.format import STUB_NAMES, FormatVersion
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.tree.model import (
     BlockDevice,
     CharDevice,

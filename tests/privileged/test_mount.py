@@ -14,7 +14,7 @@ import pytest
 
 from cfsctl.digest import ObjectID, object_path
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.tree.model import Directory, ExternalFile, FileSystem, InlineFile, Symlink
 
 if TYPE_CHECKING:

@@ -36,11 +36,11 @@ if subprocess.run(["mount", "-o", "loop", image, target]).returncode:
     sys.exit(77)
 os.chdir(target)
 from cfsctl.digest import Algorithm
-from cfsctl.ostree.copying import copy_commit
-from cfsctl.ostree.pull import pull
+from cfsctl.ostree.exchange.copy import copy_commit
+from cfsctl.ostree.pull.pull import pull
 from cfsctl.repository import Repository, init_repository
 from cfsctl.repository.copying import copy_image
-from cfsctl.repository.fsck import check_repository
+from cfsctl.repository.check.fsck import check_repository
 from cfsctl.scan import build_images, scan_directory
 from tests.fakes.ostree_repository import FakeOstreeRepository
 os.mkdir("tree")
@@ -89,10 +89,10 @@ if subprocess.run(["mount", "-o", "loop", image, target]).returncode:
 os.chdir(target)
 from cfsctl.digest import Algorithm
 from cfsctl.errors import CfsError
-from cfsctl.ostree.local import LocalSource
-from cfsctl.ostree.pull import pull
+from cfsctl.ostree.sources.local import LocalSource
+from cfsctl.ostree.pull.pull import pull
 from cfsctl.repository import Repository, init_repository
-from cfsctl.repository.fsck import check_repository
+from cfsctl.repository.check.fsck import check_repository
 sizes = [100, 5000, 40000, (1 << 20) + 1, 9 << 20]
 os.mkdir("tree")
 for number, size in enumerate(sizes):

@@ -36,9 +36,9 @@ _PROLOGUE = """
 import errno, os, subprocess, sys
 from pathlib import Path
 from cfsctl.repository import Repository, init_repository
-from cfsctl.repository.access import NotWritableError
-from cfsctl.repository.fsck import check_repository
-from cfsctl.repository.gc import collect_garbage
+from cfsctl.repository.locking.access import NotWritableError
+from cfsctl.repository.check.fsck import check_repository
+from cfsctl.repository.gc.collect import collect_garbage
 target = sys.argv[1]
 def mount(*arguments):
     if subprocess.run(["mount", *arguments, target]).returncode:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from cfsctl.digest import Algorithm, Checksum, ObjectID
 from cfsctl.errors import DigestMismatchError, FormatError
-from cfsctl.ostree.commit_stream import IMAGE_REF, CommitStream, write_commit_stream
-from cfsctl.ostree.to_tree import commit_to_filesystem
+from cfsctl.ostree.store.commit_stream import IMAGE_REF, CommitStream, write_commit_stream
+from cfsctl.ostree.tree.to_tree import commit_to_filesystem
 from cfsctl.splitstream import SplitstreamReader
 from tests.fakes.object_store import MemoryStore
 from tests.support.commits import CommitMaker, checksum_of

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from cfsctl.digest import Algorithm
 from cfsctl.errors import CfsError
+from cfsctl.ostree.content.file_import import inline_limit
 from cfsctl.ostree.delta.part import open_part
 from cfsctl.ostree.delta.patch import apply_patch
 from cfsctl.ostree.delta.program import PartProgram
 from cfsctl.ostree.delta.run import CommitFiles
 from cfsctl.ostree.delta.superblock import parse_superblock
 from cfsctl.ostree.delta.views import ByteView, Scratch
-from cfsctl.ostree.file_import import inline_limit
 from cfsctl.ostree.objects import ObjectKind, parse_zlib_file_header
 from tests.support.repositories import make_repository
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cfsctl.erofs.format import STUB_NAMES, FormatVersion
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.inspection.diff import Added, Changed, Removed, iter_differences
 from cfsctl.inspection.variants import copy_tree
 from cfsctl.tree.model import (

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cfsctl.digest import Algorithm
 from cfsctl.dumpfile import Dialect, DumpfileError, iter_dump, parse_dump
 from cfsctl.erofs.format import ErofsError, FormatVersion
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.image import build_image
 from tests.property.trees import filesystems
 
 if TYPE_CHECKING:

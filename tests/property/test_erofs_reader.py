@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from cfsctl.digest import Algorithm
 from cfsctl.dumpfile import iter_dump
-from cfsctl.erofs import reader
 from cfsctl.erofs.format import ErofsError, FormatVersion
 from cfsctl.erofs.inspect import tree_objects
-from cfsctl.erofs.reader import check_image, collect_objects, find_algorithm, read_image
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.read import tree as reader
+from cfsctl.erofs.read.tree import check_image, collect_objects, find_algorithm, read_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.inspection.diff import Attribute, iter_differences
 from tests.property.trees import filesystems
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.ostree.pull import PullResult, pull
-from cfsctl.ostree.refs import open_commit
+from cfsctl.ostree.pull.pull import PullResult, pull
+from cfsctl.ostree.store.refs import open_commit
 from cfsctl.repository import Repository
-from cfsctl.repository.verified import VERIFIED_NAME
+from cfsctl.repository.objects.verified import VERIFIED_NAME
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.repositories import flip_bit, make_repository, object_file
 
@@ -76,9 +76,9 @@ class _Site:
 @pytest.mark.parametrize("seed", range(12))
 def test_everything_is_sound_after_a_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     # Also the ways that only large commits go, in other processes where there may be any.
-    monkeypatch.setattr("cfsctl.repository.object_reader._WORTH_WORKERS", 8)
-    monkeypatch.setattr("cfsctl.repository.object_reader._VERIFY_BATCH", 5)
-    monkeypatch.setattr("cfsctl.repository.object_reader._WORTH_A_PROCESS", 20)
+    monkeypatch.setattr("cfsctl.repository.objects.reader._WORTH_WORKERS", 8)
+    monkeypatch.setattr("cfsctl.repository.objects.reader._VERIFY_BATCH", 5)
+    monkeypatch.setattr("cfsctl.repository.objects.reader._WORTH_A_PROCESS", 20)
     site = _Site(tmp_path / "store", seed)
     site.pull()
     for step in range(4):

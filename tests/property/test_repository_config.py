@@ -8,7 +8,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfsctl.repository.config import ConfigError, format_config, parse_config
+from cfsctl.repository.metadata.config import ConfigError, format_config, parse_config
 
 
 @given(st.binary() | st.text().map(str.encode))

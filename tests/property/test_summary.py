@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cfsctl.digest import Checksum
 from cfsctl.gvariant import Variant
-from cfsctl.ostree.summary import Summary, SummaryError, SummaryRef, format_summary, parse_summary
+from cfsctl.ostree.summary.format import Summary, SummaryError, SummaryRef, format_summary, parse_summary
 
 REAL = (Path(__file__).parents[1] / "vectors/ostree/summary/three-refs.summary").read_bytes()
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cfsctl.digest import Algorithm
-from cfsctl.erofs.directories import read_listing
 from cfsctl.erofs.format import (
     BLOCK_SIZE,
     COMPOSEFS_HEADER,
@@ -31,7 +30,8 @@ from cfsctl.erofs.format import (
     DirentType,
     FormatVersion,
 )
-from cfsctl.erofs.image import KIND_OF_TYPE, Image
+from cfsctl.erofs.read.directories import read_listing
+from cfsctl.erofs.read.image import KIND_OF_TYPE, Image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.digest import Algorithm, ObjectID
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.repository import Repository, init_repository
 from cfsctl.splitstream import SplitstreamWriter
 from cfsctl.tree.model import Directory, ExternalFile, FileSystem, InlineFile

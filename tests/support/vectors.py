@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict
 from cfsctl.digest import Algorithm
 from cfsctl.dumpfile import Dialect, parse_dump
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.fsverity.merkle import compute_digest
 
 if TYPE_CHECKING:

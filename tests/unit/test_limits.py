@@ -12,8 +12,8 @@ from cfsctl.digest import Algorithm, ObjectID
 from cfsctl.dumpfile.reader import parse_dump
 from cfsctl.dumpfile.writer import iter_dump
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.erofs.reader import check_image, collect_objects, read_image
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.read.tree import check_image, collect_objects, read_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.errors import CfsError, FormatError
 from cfsctl.limits import (
     MAX_DEPTH,
@@ -23,9 +23,9 @@ from cfsctl.limits import (
     MAX_XATTR_NAME_BYTES,
     MAX_XATTR_VALUE_BYTES,
 )
-from cfsctl.ostree.collected import CollectedCommit
-from cfsctl.ostree.from_tree import make_objects
-from cfsctl.ostree.to_tree import commit_to_filesystem
+from cfsctl.ostree.store.in_memory import CollectedCommit
+from cfsctl.ostree.tree.from_tree import make_objects
+from cfsctl.ostree.tree.to_tree import commit_to_filesystem
 from cfsctl.tree.dialect import Dialect
 from cfsctl.tree.model import Directory, ExternalFile, FileSystem, InlineFile, Leaf, Symlink
 from tests.support.repositories import make_repository
@@ -157,7 +157,7 @@ def test_an_empty_file_that_a_reader_of_format_2_takes_for_a_whiteout_is_refused
         build_image(filesystem, FormatVersion.V2)
     # Images of the original's making may have it; they must not keep a collection from going on.
     filesystem.root.entries[b"f"] = ExternalFile(ID, 1000, 0o644)
-    monkeypatch.setattr("cfsctl.erofs.gather._MARKS", {b"nothing"})
+    monkeypatch.setattr("cfsctl.erofs.write.inodes._MARKS", {b"nothing"})
     image = build_image(filesystem, FormatVersion.V2)
     with pytest.raises(FormatError, match="escaped whiteout"):
         check_image(image, Algorithm.SHA256)
@@ -177,7 +177,7 @@ def test_images_beyond_the_limits_do_not_keep_a_collection_from_knowing_what_the
 ) -> None:
     filesystem = nested(MAX_DEPTH + 500)
     filesystem.root.entries[b"f"] = ExternalFile(ID, 1000, 0o644)
-    monkeypatch.setattr("cfsctl.erofs.order.MAX_DEPTH", 1 << 20)
+    monkeypatch.setattr("cfsctl.erofs.write.order.MAX_DEPTH", 1 << 20)
     image = build_image(filesystem, FormatVersion.V1)
     with pytest.raises(FormatError, match="depth"):
         read_image(image, Algorithm.SHA256)

@@ -10,9 +10,10 @@ import click
 from cfsctl import __version__
 from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session
+from cfsctl.cli.errors import STYLE, report_usage, run_tool
 from cfsctl.cli.lazy import LazyGroup
-from cfsctl.cli.outcome import STYLE, report_usage, run_tool
-from cfsctl.cli.parameters import (
+from cfsctl.cli.location import Place, choose_place
+from cfsctl.cli.options.common import (
     OnceOption,
     check_writable_fd,
     erofs_version_option,
@@ -20,7 +21,6 @@ from cfsctl.cli.parameters import (
     parse_duration,
     tell_as_json,
 )
-from cfsctl.cli.place import Place, choose_place
 from cfsctl.cli.progress import Progress, ProgressMode
 
 if TYPE_CHECKING:
@@ -29,31 +29,34 @@ if TYPE_CHECKING:
     from cfsctl.erofs.format import FormatVersion
 
 COMMANDS = {
-    "cat": "cat",
-    "compute-id": "compute_id",
-    "compute-karg": "compute_karg",
-    "copy": "copy",
-    "create-dumpfile": "create_dumpfile",
-    "create-image": "create_image",
-    "diff": "diff",
-    "dump-files": "dump_files",
-    "explain-digest": "explain_digest",
-    "fsck": "fsck",
-    "gc": "gc",
-    "image-objects": "image_objects",
-    "images": "images",
-    "import-image": "import_image",
-    "init": "init",
-    "list-images": "images",
-    "mount": "mount",
-    "oci": "oci",
-    "ostree": "ostree",
-    "stats": "stats",
-    "transaction": "transaction",
+    "cat": "image.cat",
+    "compute-id": "image.compute_id",
+    "compute-karg": "image.compute_karg",
+    "copy": "repository.copy",
+    "create-dumpfile": "image.create_dumpfile",
+    "create-image": "image.create_image",
+    "diff": "inspect.diff",
+    "dump-files": "image.dump_files",
+    "explain-digest": "inspect.explain_digest",
+    "fsck": "repository.fsck",
+    "gc": "repository.gc",
+    "image-objects": "repository.image_objects",
+    "images": "repository.images",
+    "import-image": "image.import_image",
+    "init": "repository.init",
+    "list-images": "repository.images",
+    "mount": "image.mount",
+    "oci": "oci.group",
+    "ostree": "ostree.group",
+    "stats": "repository.stats",
+    "transaction": "repository.transaction",
 }
 """Name of each command and the module below `cfsctl.cli.commands` whose `command` it is."""
 
-HIDDEN_TOOLS = {"mkcomposefs": "cfsctl.cli.mkcomposefs", "composefs-info": "cfsctl.cli.composefs_info"}
+HIDDEN_TOOLS = {
+    "mkcomposefs": "cfsctl.cli.tools.mkcomposefs",
+    "composefs-info": "cfsctl.cli.tools.composefs_info",
+}
 """Programs that are also reachable behind global options, which they ignore."""
 
 

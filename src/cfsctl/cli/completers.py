@@ -119,7 +119,7 @@ def _offer(
 
 def _open_repository(context: click.Context) -> Repository:
     from cfsctl.cli.context import Session  # noqa: PLC0415 - this module is imported by commands
-    from cfsctl.cli.place import Place, choose_place  # noqa: PLC0415 - the same
+    from cfsctl.cli.location import Place, choose_place  # noqa: PLC0415 - the same
     from cfsctl.progress import silent  # noqa: PLC0415 - the same
     from cfsctl.repository import Repository  # noqa: PLC0415 - the same
 
@@ -149,14 +149,14 @@ def _image_roots(repository: Repository, word: str) -> Iterable[tuple[str, str]]
 
 
 def _tag_names(repository: Repository, _word: str) -> Iterable[tuple[str, str]]:
-    from cfsctl.ostree.refs import list_tags  # noqa: PLC0415 - only when a key is pressed
+    from cfsctl.ostree.store.refs import list_tags  # noqa: PLC0415 - only when a key is pressed
 
     for tag in list_tags(repository):
         yield tag.name, "tag"
 
 
 def _commit_names(repository: Repository, word: str) -> Iterable[tuple[str, str]]:
-    from cfsctl.ostree.refs import iter_commits  # noqa: PLC0415 - only when a key is pressed
+    from cfsctl.ostree.store.refs import iter_commits  # noqa: PLC0415 - only when a key is pressed
 
     yield from _tag_names(repository, word)
     if _may_be_id(word):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cfsctl.cli.outcome import STYLE
+from cfsctl.cli.errors import STYLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -53,7 +53,7 @@ class LazyGroup(click.Group):
         names = set(super().list_commands(ctx))
         first_of_module: dict[str, str] = {}
         for name, module in self._modules.items():
-            if module not in first_of_module or name.replace("-", "_") == module:
+            if module not in first_of_module or name.replace("-", "_") == module.rpartition(".")[2]:
                 first_of_module[module] = name
         return sorted(names | set(first_of_module.values()))
 

@@ -27,8 +27,8 @@ def main() -> int:
 
     prepare_streams()
     restart_in_utf8_mode()
+    from cfsctl.cli.errors import STYLE, run_guarded  # noqa: PLC0415
     from cfsctl.cli.interruption import end_at_once  # noqa: PLC0415
-    from cfsctl.cli.outcome import STYLE, run_guarded  # noqa: PLC0415
 
     status = run_guarded(_run)
     if STYLE.ended_by is not None:
@@ -48,7 +48,7 @@ def _run() -> int:
 
         return completion.main(shell, arguments)
     if name in TOOLS:
-        from cfsctl.cli.outcome import run_tool  # noqa: PLC0415 - as in `main`
+        from cfsctl.cli.errors import run_tool  # noqa: PLC0415 - as in `main`
 
         return run_tool(_program(name), arguments)
     return _program(name)(arguments)
@@ -58,15 +58,15 @@ def _program(name: str) -> Program:
     """Import and return the program called `name`; anything unknown is cfsctl itself."""
     # Imported here, so that no program pays for the start of another.
     if name == "mkcomposefs":
-        from cfsctl.cli import mkcomposefs  # noqa: PLC0415
+        from cfsctl.cli.tools import mkcomposefs  # noqa: PLC0415
 
         return mkcomposefs.main
     if name == "composefs-info":
-        from cfsctl.cli import composefs_info  # noqa: PLC0415
+        from cfsctl.cli.tools import composefs_info  # noqa: PLC0415
 
         return composefs_info.main
     if name == "mount.composefs":
-        from cfsctl.cli import mount_composefs  # noqa: PLC0415
+        from cfsctl.cli.tools import mount_composefs  # noqa: PLC0415
 
         return mount_composefs.main
     from cfsctl.cli import app  # noqa: PLC0415

@@ -14,7 +14,7 @@ def find_partial_commits(repository: Repository) -> dict[str, str]:
     """Return the commits of which a part was asked for and is kept, by tag; mostly there are none."""
     if not repository.streams.list_refs("ostree-partial"):
         return {}
-    from cfsctl.ostree.part_tags import list_parts  # noqa: PLC0415 - hardly ever needed
+    from cfsctl.ostree.store.partial_tags import list_parts  # noqa: PLC0415 - hardly ever needed
 
     return {part.name: part.commit.hex() for part in list_parts(repository)}
 

@@ -10,7 +10,7 @@ import sys
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from cfsctl.cli.outcome import STYLE
+from cfsctl.cli.errors import STYLE
 from cfsctl.cli.output import tell
 from cfsctl.progress import Message
 

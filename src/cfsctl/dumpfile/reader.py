@@ -30,8 +30,8 @@ from cfsctl.dumpfile.format import (
 )
 from cfsctl.dumpfile.guard import GuardedDump
 from cfsctl.dumpfile.lines import LineParser
-from cfsctl.tree.bulk import paused_collector
 from cfsctl.tree.dialect import Dialect
+from cfsctl.tree.gc_pause import paused_collector
 from cfsctl.tree.model import NO_XATTRS, Directory, ExternalFile, InlineFile, Symlink
 
 if TYPE_CHECKING:

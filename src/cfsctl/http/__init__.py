@@ -39,7 +39,7 @@ def open_fetcher(
     check_options(options)
     if transport is not Transport.REQUESTS:
         try:
-            from cfsctl.http.bulk import CurlFetcher  # noqa: PLC0415 - optional, and 30 ms
+            from cfsctl.http.curl import CurlFetcher  # noqa: PLC0415 - optional, and 30 ms
         except ImportError:
             if transport is Transport.CURL:
                 raise

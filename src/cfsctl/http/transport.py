@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 from cfsctl.errors import CfsError
 from cfsctl.http.client import Client
+from cfsctl.http.concurrency import Window
 from cfsctl.http.document import Document
 from cfsctl.http.fetcher import THROTTLING_STATUSES, HTTPStatusError, Statistics, TransferError
 from cfsctl.http.process import ProcessLocal
 from cfsctl.http.retry import Backlog, compute_pause, doubt, find_other, may_resume, raise_explained
-from cfsctl.http.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import ErofsError, FormatVersion
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.inspection.diff import Changed, iter_differences
 from cfsctl.inspection.sources import CommitSource
 from cfsctl.inspection.variants import Treatment, Variant, apply_treatment, iter_forms, iter_treatments
-from cfsctl.ostree.to_tree import XattrNames
+from cfsctl.ostree.tree.to_tree import XattrNames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

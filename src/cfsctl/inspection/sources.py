@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from cfsctl.digest import Checksum
-    from cfsctl.ostree.to_tree import XattrNames
+    from cfsctl.ostree.tree.to_tree import XattrNames
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
     from cfsctl.scan import XattrFilter
@@ -134,13 +134,13 @@ class ImageFileSource(Source):
 
     def find_algorithm(self) -> Algorithm | None:
         """Return the hash that the image was made for."""
-        from cfsctl.erofs.reader import find_algorithm  # noqa: PLC0415 - only where an image is named
+        from cfsctl.erofs.read.tree import find_algorithm  # noqa: PLC0415 - only where an image is named
 
         return find_algorithm(self.data)
 
     def read(self, algorithm: Algorithm) -> FileSystem:
         """Read the image."""
-        from cfsctl.erofs.reader import read_image  # noqa: PLC0415 - only where an image is named
+        from cfsctl.erofs.read.tree import read_image  # noqa: PLC0415 - only where an image is named
 
         return read_image(self.data, algorithm)
 
@@ -198,7 +198,7 @@ class StoredImageSource(Source):
 
     def read(self, algorithm: Algorithm) -> FileSystem:
         """Read the image."""
-        from cfsctl.erofs.reader import read_image  # noqa: PLC0415 - only where an image is named
+        from cfsctl.erofs.read.tree import read_image  # noqa: PLC0415 - only where an image is named
 
         with self.repository.images.map(self.name) as data:
             return read_image(data, algorithm)
@@ -223,8 +223,8 @@ class CommitSource(Source):
 
     def read(self, algorithm: Algorithm) -> FileSystem:
         """Make the tree of the commit."""
-        from cfsctl.ostree.refs import open_commit  # noqa: PLC0415 - only where a commit is named
-        from cfsctl.ostree.to_tree import commit_to_filesystem  # noqa: PLC0415
+        from cfsctl.ostree.store.refs import open_commit  # noqa: PLC0415 - only where a commit is named
+        from cfsctl.ostree.tree.to_tree import commit_to_filesystem  # noqa: PLC0415
 
         if algorithm is not self.repository.algorithm:
             raise _mismatch([self])
@@ -280,7 +280,7 @@ class SourceFinder:
 
     def find_commit(self, name: str) -> Source:
         """Return an OSTree commit of the repository, by tag, ID, or the beginning of its ID."""
-        from cfsctl.ostree.refs import resolve_source  # noqa: PLC0415 - only where a commit is named
+        from cfsctl.ostree.store.refs import resolve_source  # noqa: PLC0415 - only where a commit is named
 
         repository = self._open_repository()
         return CommitSource(name, repository, resolve_source(repository, name), self._reading)

@@ -24,7 +24,7 @@ from cfsctl.oci.store.documents import write_document
 from cfsctl.oci.store.layers import MAX_LAYER_BYTES, ImportCounts, ImportedLayer, LayerWriter
 from cfsctl.oci.store.names import LAYER
 from cfsctl.progress import Advanced, Done, Skipped, Started, Unit
-from cfsctl.repository.objects_ingest import ContentIngest
+from cfsctl.repository.objects.ingest import ContentIngest
 from cfsctl.splitstream.format import ContentType, SplitstreamError
 from cfsctl.workers import BackgroundCall, WorkerPool, default_worker_count
 

@@ -17,7 +17,7 @@ from cfsctl.oci.store.layers import iter_entries
 from cfsctl.oci.tar import Entry, EntryType
 from cfsctl.oci.tar.entry import REGULAR_TYPES
 from cfsctl.splitstream.format import ContentType
-from cfsctl.tree.bulk import paused_collector
+from cfsctl.tree.gc_pause import paused_collector
 from cfsctl.tree.model import (
     BlockDevice,
     CharDevice,

@@ -25,8 +25,6 @@ import hashlib
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from cfsctl.errors import ReceivedDigestError
-from cfsctl.ostree.collected import IncompleteError
-from cfsctl.ostree.graph import TreeGraph
 from cfsctl.ostree.limits import MAX_HELD_FILE_BYTES, LimitError, PlanLimits
 from cfsctl.ostree.objects import (
     Commit,
@@ -37,14 +35,16 @@ from cfsctl.ostree.objects import (
     parse_dirtree,
     parse_zlib_file_header,
 )
-from cfsctl.ostree.parts import SubpathNotFoundError
+from cfsctl.ostree.store.in_memory import IncompleteError
+from cfsctl.ostree.tree.graph import TreeGraph
+from cfsctl.ostree.tree.subpaths import SubpathNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.objects import Dirtree
-    from cfsctl.ostree.parts import TreePart
+    from cfsctl.ostree.tree.subpaths import TreePart
 
 DEFAULT_LIMITS = PlanLimits()
 

@@ -15,14 +15,14 @@
 
 from __future__ import annotations
 
-from cfsctl.repository.durability import Durability
-from cfsctl.repository.init import InitStatus, init_repository
-from cfsctl.repository.lock import LockedError
-from cfsctl.repository.metafile import NotARepositoryError
-from cfsctl.repository.names import InvalidNameError
-from cfsctl.repository.objects import ObjectStore, ObjectWriter, StoredObject
-from cfsctl.repository.refs import Ref, RefNotFoundError
+from cfsctl.repository.locking.durability import Durability
+from cfsctl.repository.locking.lock import LockedError
+from cfsctl.repository.metadata.file import NotARepositoryError
+from cfsctl.repository.names.links import Ref, RefNotFoundError
+from cfsctl.repository.names.names import InvalidNameError
+from cfsctl.repository.objects.store import ObjectStore, ObjectWriter, StoredObject
 from cfsctl.repository.repository import Repository, check_algorithm, read_config
+from cfsctl.repository.setup.init import InitStatus, init_repository
 
 __all__ = [
     "Durability",

@@ -1,7 +1,7 @@
 """Streams whose names say what they hold, and which may only have that name if that is proven.
 
     oci-layer-sha256:<hex>    the stream, put together again, has this SHA-256
-    ostree-commit-<hex>       see `cfsctl.ostree.proof`; not copied as a stream
+    ostree-commit-<hex>       see `cfsctl.ostree.store.commit_proof`; not copied as a stream
 
 Whoever finds such a name takes the content for what it says and asks no further, so a stream from another
 repository must not get it unless that is true. All that it names must be proven as well: a named reference

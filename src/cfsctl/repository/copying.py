@@ -25,18 +25,18 @@ from cfsctl.fsverity.merkle import compute_digest, compute_file_digest
 from cfsctl.linux.ioctls import try_clone
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.certified import check_certified, check_kind, is_certified
-from cfsctl.repository.images import map_file
-from cfsctl.repository.names import check_ref
-from cfsctl.repository.object_kinds import ObjectRole, find_role
-from cfsctl.repository.refs import RefNotFoundError
-from cfsctl.repository.streams import read_object_link
+from cfsctl.repository.names.images import map_file
+from cfsctl.repository.names.links import RefNotFoundError
+from cfsctl.repository.names.names import check_ref
+from cfsctl.repository.names.streams import read_object_link
+from cfsctl.repository.objects.kinds import ObjectRole, find_role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from cfsctl.digest import ObjectID
     from cfsctl.progress import Reporter
-    from cfsctl.repository.objects import ObjectStore, StoredObject
+    from cfsctl.repository.objects.store import ObjectStore, StoredObject
     from cfsctl.repository.repository import Repository
 
 COPY_ID: Final = "copy"
@@ -302,7 +302,7 @@ def fetch_image(
         IntegrityError: An object is missing, or its content is not what its name says.
         OSError: Reading or writing failed.
     """
-    from cfsctl.erofs.reader import collect_objects  # noqa: PLC0415 - see `Images.objects`
+    from cfsctl.erofs.read.tree import collect_objects  # noqa: PLC0415 - see `Images.objects`
 
     copy_objects(source.objects, target.objects, (image_id,), counts)
     # It says what else is needed, so it is read from the copy: the source may change meanwhile.
@@ -320,9 +320,9 @@ def _convert_image(
     source: Repository, target: Repository, image_id: ObjectID, counts: CopyCounts, reporter: Reporter
 ) -> tuple[ObjectID, set[ObjectID]]:
     """Store an image of the same tree with IDs of the other hash; return its ID and those of its files."""
-    from cfsctl.erofs.reader import read_image  # noqa: PLC0415 - see `Images.objects`
+    from cfsctl.erofs.read.tree import read_image  # noqa: PLC0415 - see `Images.objects`
     from cfsctl.erofs.superblock import read_superblock  # noqa: PLC0415 - the same
-    from cfsctl.erofs.writer import build_image  # noqa: PLC0415 - the same
+    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - the same
     from cfsctl.tree.model import ExternalFile  # noqa: PLC0415 - the same
     from cfsctl.tree.walk import iter_nodes  # noqa: PLC0415 - the same
 
@@ -351,7 +351,7 @@ def copy_stream(
 ) -> CopyResult:
     """Copy a stream with all that it refers to, and name it as in the source.
 
-    Commits are not copied in this way: see `cfsctl.ostree.copying`.
+    Commits are not copied in this way: see `cfsctl.ostree.exchange.copy`.
 
     Args:
         source: Where it is.

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from cfsctl.linux.syscalls import syncfs
 from cfsctl.progress import silent
-from cfsctl.repository.access import WriteAccess
-from cfsctl.repository.config import AlgorithmMismatchError
-from cfsctl.repository.durability import Durability
-from cfsctl.repository.images import Images
-from cfsctl.repository.lock import RepositoryLock
-from cfsctl.repository.metafile import Metadata, NotARepositoryError, VerityRequiredError, read_metadata
-from cfsctl.repository.objects import ObjectStore
-from cfsctl.repository.space import explain_no_space
-from cfsctl.repository.streams import Streams
-from cfsctl.repository.upgrade import CannotInferError, infer, infer_config, upgrade
-from cfsctl.repository.verified import VerifiedObjects
+from cfsctl.repository.locking.access import WriteAccess
+from cfsctl.repository.locking.durability import Durability
+from cfsctl.repository.locking.lock import RepositoryLock
+from cfsctl.repository.metadata.config import AlgorithmMismatchError
+from cfsctl.repository.metadata.file import Metadata, NotARepositoryError, VerityRequiredError, read_metadata
+from cfsctl.repository.names.images import Images
+from cfsctl.repository.names.streams import Streams
+from cfsctl.repository.objects.space import explain_no_space
+from cfsctl.repository.objects.store import ObjectStore
+from cfsctl.repository.objects.verified import VerifiedObjects
+from cfsctl.repository.setup.upgrade import CannotInferError, infer, infer_config, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import Algorithm, ObjectID
     from cfsctl.erofs.format import FormatVersion
     from cfsctl.progress import Reporter
-    from cfsctl.repository.config import Config
+    from cfsctl.repository.metadata.config import Config
     from cfsctl.workers import BackgroundCall
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cfsctl.progress import silent
-from cfsctl.repository.names import check_ref
+from cfsctl.repository.names.names import check_ref
 from cfsctl.scan.cache import FileCache
 from cfsctl.scan.images import build_images
 from cfsctl.scan.transform import XattrFilter, scan_container_root

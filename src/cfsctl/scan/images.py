@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.repository.names import check_ref
-from cfsctl.tree.bulk import paused_collector
+from cfsctl.repository.names.names import check_ref
+from cfsctl.tree.gc_pause import paused_collector
 from cfsctl.tree.model import ExternalFile
 from cfsctl.tree.walk import iter_nodes
 
@@ -23,7 +23,7 @@ def compute_image_id(filesystem: FileSystem, version: FormatVersion, algorithm: 
     Raises:
         ErofsError: The tree does not fit into an image.
     """
-    from cfsctl.erofs.writer import build_image  # noqa: PLC0415 - slow to import
+    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - slow to import
 
     with paused_collector():
         return compute_digest(build_image(filesystem, version), algorithm)
@@ -47,7 +47,7 @@ def build_images(repository: Repository, filesystem: FileSystem, ref: str | None
         ErofsError: The tree does not fit into an image.
         InvalidNameError: The ref cannot be one; nothing was stored.
     """
-    from cfsctl.erofs.writer import build_image  # noqa: PLC0415 - as above
+    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - as above
 
     if ref is not None:
         check_ref(ref, "image name")

@@ -40,7 +40,7 @@ from cfsctl.scan.records import (
     VisitTask,
 )
 from cfsctl.scan.walker import Walker
-from cfsctl.tree.bulk import paused_collector
+from cfsctl.tree.gc_pause import paused_collector
 from cfsctl.tree.model import (
     NO_XATTRS,
     BlockDevice,

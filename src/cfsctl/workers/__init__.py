@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cfsctl.workers.background import BackgroundCall, BackgroundWriter
-from cfsctl.workers.beside import call_beside
 from cfsctl.workers.failures import WorkerDiedError, WorkerFailedError
+from cfsctl.workers.fork_call import call_beside
 from cfsctl.workers.pool import WorkerPool, default_worker_count, is_fork_safe
 
 __all__ = [

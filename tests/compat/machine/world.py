@@ -7,11 +7,11 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.digest import Algorithm, ObjectID, object_path
-from cfsctl.ostree.file_import import inline_limit
-from cfsctl.ostree.part_tags import list_parts
-from cfsctl.ostree.refs import find_tag, list_tags
+from cfsctl.ostree.content.file_import import inline_limit
+from cfsctl.ostree.store.partial_tags import list_parts
+from cfsctl.ostree.store.refs import find_tag, list_tags
 from cfsctl.repository import Repository
-from cfsctl.repository.fsck import check_repository
+from cfsctl.repository.check.fsck import check_repository
 from tests.compat.machine.model import Model
 from tests.compat.machine.sources import IMAGE_LIMIT, SUBPATH, iter_contents
 

@@ -12,7 +12,7 @@ import pytest
 
 from cfsctl.digest import Algorithm, Checksum
 from cfsctl.ostree.objects import ObjectKind, format_dirmeta, format_dirtree
-from cfsctl.ostree.refs import stream_name
+from cfsctl.ostree.store.refs import stream_name
 from cfsctl.splitstream.format import CHUNK, ContentType, format_head
 from tests.fakes.ostree_repository import DIRECTORY, FakeOstreeRepository
 from tests.support.programs import CFSCTL, cfsctl

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.cli.app import COMMANDS
-from cfsctl.cli.commands.oci import COMMANDS as OCI_COMMANDS
-from cfsctl.cli.commands.ostree import COMMANDS as OSTREE_COMMANDS
+from cfsctl.cli.commands.oci.group import COMMANDS as OCI_COMMANDS
+from cfsctl.cli.commands.ostree.group import COMMANDS as OSTREE_COMMANDS
 from tests.support.environments import (
     CHARSETS,
     NO_PROC,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.cli.outcome import error_lines, exit_status
+from cfsctl.cli.errors import error_lines, exit_status
 from cfsctl.errors import ExitCode
 from cfsctl.repository import Repository
-from cfsctl.repository.space import NoSpaceError
+from cfsctl.repository.objects.space import NoSpaceError
 from tests.fakes.faulty_server import FaultyServer
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.programs import cfsctl, run_cfsctl

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.repository.names import suggest
+from cfsctl.repository.names.names import suggest
 from tests.integration.cli.conftest import run
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from cfsctl.errors import CfsError
 from cfsctl.http import Transport, open_fetcher
 from cfsctl.http.fetcher import InvalidURLError, Options, check_url, named_origins, redact_url
 from cfsctl.ostree.objects import ObjectKind
-from cfsctl.ostree.remote import RemoteSource
+from cfsctl.ostree.sources.remote import RemoteSource
 from tests.fakes.faulty_server import FaultyServer, redirect, respond
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.integration.http.jobs import QUICK

@@ -19,10 +19,10 @@ from cfsctl import gvariant
 from cfsctl.cli.app import main
 from cfsctl.errors import CfsError
 from cfsctl.gvariant import Variant
-from cfsctl.ostree import pull as pull_module
-from cfsctl.ostree.delta import offline
+from cfsctl.ostree.exchange import apply_delta as offline
 from cfsctl.ostree.objects import ObjectKind
-from cfsctl.ostree.summary import Summary, SummaryRef, format_summary
+from cfsctl.ostree.pull import pull as pull_module
+from cfsctl.ostree.summary.format import Summary, SummaryRef, format_summary
 from cfsctl.ostree.trust.openpgp import Packet, format_packet
 from tests.fakes.faulty_server import FaultyServer
 from tests.fakes.ostree_repository import FakeOstreeRepository

@@ -11,8 +11,8 @@ import pytest
 from cfsctl.errors import CfsError
 from cfsctl.http import Transport, open_fetcher
 from cfsctl.ostree.objects import ObjectKind, loose_path
-from cfsctl.ostree.pull import pull
-from cfsctl.ostree.remote import RemoteSource
+from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.sources.remote import RemoteSource
 from tests.fakes.faulty_server import FaultyServer, respond, stall
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.integration.http.jobs import QUICK
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cfsctl.digest import Checksum
-    from cfsctl.ostree.pull import PullResult
+    from cfsctl.ostree.pull.pull import PullResult
     from tests.fakes.ostree_repository import Tree
 
 TREE: Tree = {"etc": {f"file{number}": f"content {number} ".encode() * 50 for number in range(12)}}

@@ -12,8 +12,8 @@ from cfsctl.errors import CfsError
 from cfsctl.http import Transport, open_fetcher
 from cfsctl.ostree.delta.format import index_path
 from cfsctl.ostree.objects import ObjectKind, loose_path
-from cfsctl.ostree.pull import PullResult, pull
-from cfsctl.ostree.remote import RemoteSource
+from cfsctl.ostree.pull.pull import PullResult, pull
+from cfsctl.ostree.sources.remote import RemoteSource
 from cfsctl.repository import Repository, init_repository
 from tests.fakes.faulty_server import FaultyServer, announce, endless, respond, stall, unannounced
 from tests.fakes.ostree_repository import FakeOstreeRepository
@@ -139,7 +139,7 @@ def test_an_endless_object(
     kind: ObjectKind,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cfsctl.ostree.remote.MAX_METADATA_SIZE", 1 << 20)
+    monkeypatch.setattr("cfsctl.ostree.sources.remote.MAX_METADATA_SIZE", 1 << 20)
     path = site.paths[kind]
     server.on(path, endless(site.bodies[path]))
     with pytest.raises(CfsError, match=kind.label):

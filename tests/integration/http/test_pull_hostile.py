@@ -21,11 +21,11 @@ from cfsctl.gvariant import Variant
 from cfsctl.http import Transport, open_fetcher
 from cfsctl.ostree.delta.format import MAX_SUPERBLOCK_BYTES, delta_directory
 from cfsctl.ostree.delta.remote import RemoteDeltas
-from cfsctl.ostree.local import LocalSource
 from cfsctl.ostree.objects import ObjectKind, loose_path
-from cfsctl.ostree.pull import pull
-from cfsctl.ostree.remote import RemoteSource
-from cfsctl.ostree.summary import Summary, SummaryRef, format_summary
+from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.sources.local import LocalSource
+from cfsctl.ostree.sources.remote import RemoteSource
+from cfsctl.ostree.summary.format import Summary, SummaryRef, format_summary
 from cfsctl.progress import Message
 from cfsctl.repository import Repository
 from tests.fakes.faulty_server import (
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from cfsctl.ostree.pull import PullResult
+    from cfsctl.ostree.pull.pull import PullResult
     from cfsctl.progress import Event
     from tests.fakes.faulty_server import Reaction
 
@@ -212,7 +212,7 @@ FAULTS = sorted(faults(b"12"))
 def site(hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A site whose delta is good; what is endless ends earlier than for users."""
     monkeypatch.setattr("cfsctl.ostree.delta.remote.MAX_SUPERBLOCK_BYTES", 1 << 20)
-    monkeypatch.setattr("cfsctl.ostree.summary_reader.MAX_SUMMARY_SIZE", 1 << 20)
+    monkeypatch.setattr("cfsctl.ostree.sources.summary_reader.MAX_SUMMARY_SIZE", 1 << 20)
     site = Site(hostile, tmp_path / "store", is_update=False)
     superblock = (HOSTILE / "deltas/good").read_bytes()
     site.server.on(site.path, respond(superblock))

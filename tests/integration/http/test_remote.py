@@ -21,10 +21,10 @@ from cfsctl.http.fetcher import (
 )
 from cfsctl.ostree.limits import LimitError
 from cfsctl.ostree.objects import ObjectKind, loose_path
-from cfsctl.ostree.remote import RemoteSource
 from cfsctl.ostree.source import InvalidRefError, ObjectMissingError, RefNotFoundError
-from cfsctl.ostree.summary import SummaryError
-from cfsctl.ostree.summary_reader import NoSummaryError
+from cfsctl.ostree.sources.remote import RemoteSource
+from cfsctl.ostree.sources.summary_reader import NoSummaryError
+from cfsctl.ostree.summary.format import SummaryError
 from tests.fakes.faulty_server import FaultyServer, announce, endless, respond
 from tests.integration.http.jobs import QUICK
 from tests.support.nginx import find_free_port
@@ -235,7 +235,7 @@ def test_a_commit_has_the_size_that_the_summary_says(source: RemoteSource, serve
 def test_an_endless_metadata_object(
     source: RemoteSource, server: FaultyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cfsctl.ostree.remote.MAX_METADATA_SIZE", 1 << 20)
+    monkeypatch.setattr("cfsctl.ostree.sources.remote.MAX_METADATA_SIZE", 1 << 20)
     server.on(path_of(ONE, ObjectKind.DIRTREE), endless())
     with pytest.raises(TooLargeError, match=f"dirtree object {ONE.hex()}.*limit of 1048576 bytes"):
         fetch_metadata(source, (ONE, ObjectKind.DIRTREE))
@@ -244,14 +244,14 @@ def test_an_endless_metadata_object(
 def test_many_large_metadata_objects_at_once(
     source: RemoteSource, server: FaultyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cfsctl.ostree.remote_jobs.MAX_HELD_BYTES", 1 << 20)
+    monkeypatch.setattr("cfsctl.ostree.sources.remote_jobs.MAX_HELD_BYTES", 1 << 20)
     wanted = [(Checksum(os.urandom(32)), ObjectKind.DIRTREE) for _ in range(4)]
     for checksum, kind in wanted:
         server.on(path_of(checksum, kind), endless())
     with pytest.raises(LimitError, match="dirtree object"):
         fetch_metadata(source, *wanted)
     # One after the other they have room.
-    monkeypatch.setattr("cfsctl.ostree.remote_jobs.MAX_HELD_BYTES", 4 << 20)
+    monkeypatch.setattr("cfsctl.ostree.sources.remote_jobs.MAX_HELD_BYTES", 4 << 20)
     for checksum, kind in wanted:
         server.on(path_of(checksum, kind), respond(bytes(1 << 20)))
     assert len(fetch_metadata(source, *wanted * 3)) == 12

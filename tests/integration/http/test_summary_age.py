@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cfsctl.digest import Checksum
 from cfsctl.gvariant import Variant
 from cfsctl.http import Transport, open_fetcher
-from cfsctl.ostree.remote import RemoteSource
-from cfsctl.ostree.summary import Summary, SummaryRef, format_summary
-from cfsctl.ostree.summary_cache import SummaryCache
+from cfsctl.ostree.sources.remote import RemoteSource
+from cfsctl.ostree.summary.cache import SummaryCache
+from cfsctl.ostree.summary.format import Summary, SummaryRef, format_summary
 from cfsctl.ostree.trust.keys import SignKey
 from cfsctl.ostree.trust.policy import Demand, TrustPolicy
 from cfsctl.ostree.trust.summary_age import SummaryAgeError

@@ -13,9 +13,9 @@ from cfsctl.digest import Checksum
 from cfsctl.gvariant import Variant
 from cfsctl.http import Transport, open_fetcher
 from cfsctl.http.fetcher import Response
-from cfsctl.ostree.remote import RemoteSource
-from cfsctl.ostree.summary import Summary, SummaryRef, format_summary
-from cfsctl.ostree.summary_cache import SummaryCache
+from cfsctl.ostree.sources.remote import RemoteSource
+from cfsctl.ostree.summary.cache import SummaryCache
+from cfsctl.ostree.summary.format import Summary, SummaryRef, format_summary
 from tests.fakes.faulty_server import FaultyServer, respond
 from tests.integration.http.jobs import QUICK
 from tests.support.programs import CFSCTL

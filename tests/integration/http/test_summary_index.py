@@ -13,8 +13,8 @@ from cfsctl import gvariant
 from cfsctl.digest import Checksum
 from cfsctl.errors import CfsError
 from cfsctl.http import Transport, open_fetcher
-from cfsctl.ostree.remote import RemoteSource
-from cfsctl.ostree.summary import Summary, SummaryRef, format_summary
+from cfsctl.ostree.sources.remote import RemoteSource
+from cfsctl.ostree.summary.format import Summary, SummaryRef, format_summary
 from cfsctl.ostree.trust.keys import SignKey
 from cfsctl.ostree.trust.policy import Demand, TrustPolicy
 from tests.fakes.faulty_server import FaultyServer, respond
@@ -92,7 +92,7 @@ BAD: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("case", sorted(BAD))
 def test_a_subsummary_that_is_none(site: FaultyServer, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cfsctl.ostree.summary_index.MAX_SUMMARY_SIZE", 1 << 20)
+    monkeypatch.setattr("cfsctl.ostree.summary.index.MAX_SUMMARY_SIZE", 1 << 20)
     body, text = BAD[case]
     site.on(SUB_PATH, respond(body))
     with pytest.raises(CfsError, match=text):

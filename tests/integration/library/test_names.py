@@ -10,7 +10,7 @@ import pytest
 
 import cfsctl
 from cfsctl.http.fetcher import Options
-from cfsctl.ostree.pull import PullResult
+from cfsctl.ostree.pull.pull import PullResult
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs" / "reference" / "library.md").read_text()
@@ -37,7 +37,7 @@ def test_opening_a_repository_loads_no_network_and_no_cryptography(tmp_path: Pat
         f"import sys, cfsctl; cfsctl.Repository.init({str(tmp_path / 'repo')!r}, insecure=True).close();"
         "print(*sys.modules)"
     ).split()
-    assert "cfsctl.api" in loaded
+    assert "cfsctl.library" in loaded
     heavy = {"requests", "urllib3", "pycurl", "ssl", "cryptography", "zstandard", "click", "cfsctl.cli"}
     assert not heavy & set(loaded)
 

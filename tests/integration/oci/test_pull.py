@@ -22,9 +22,9 @@ from cfsctl.oci.sources.base import ImageNotFoundError
 from cfsctl.oci.sources.opening import UnsupportedTransportError, open_source
 from cfsctl.oci.store.names import TAGS
 from cfsctl.repository import Repository
-from cfsctl.repository.fsck import check_repository
-from cfsctl.repository.gc import collect_garbage
-from cfsctl.repository.names import InvalidNameError
+from cfsctl.repository.check.fsck import check_repository
+from cfsctl.repository.gc.collect import collect_garbage
+from cfsctl.repository.names.names import InvalidNameError
 from tests.support.oci import LAYER, Layout, digest_of, directory, example_layers, file, make_tar, to_json
 from tests.support.repositories import make_repository, object_file
 

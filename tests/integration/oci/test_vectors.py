@@ -20,7 +20,7 @@ from cfsctl.oci.store.documents import read_document
 from cfsctl.oci.store.layers import iter_entries
 from cfsctl.oci.store.names import CONFIG, LAYER, TAGS
 from cfsctl.oci.to_tree import image_tree
-from cfsctl.repository.fsck import check_repository
+from cfsctl.repository.check.fsck import check_repository
 from cfsctl.splitstream.format import ContentType
 from cfsctl.tree.transform import XattrFilter
 from tests.support.oci import VECTORS, digest_of, read_table

@@ -9,22 +9,22 @@ import pytest
 
 from cfsctl.digest import Algorithm, ObjectID
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.erofs.reader import read_image
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.read.tree import read_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.inspection.diff import Attribute, iter_differences
-from cfsctl.ostree.commit_images import CommitText, commit_image_tree
-from cfsctl.ostree.copying import copy_commit
-from cfsctl.ostree.from_tree import AS_IT_IS, TreeOptions
-from cfsctl.ostree.images import commit_tree
-from cfsctl.ostree.pull import forecast, pull
-from cfsctl.ostree.refs import open_commit, stream_name
-from cfsctl.ostree.repair_sources import CommitImageSource
-from cfsctl.ostree.stored_source import StoredCommitSource
-from cfsctl.ostree.verify import commit_checks
-from cfsctl.repository.fsck import check_repository
-from cfsctl.repository.gc import collect_garbage, explain_object
-from cfsctl.repository.repair import repair_repository
-from cfsctl.repository.stats import measure_repository
+from cfsctl.ostree.exchange.commit import CommitText, commit_image_tree
+from cfsctl.ostree.exchange.copy import copy_commit
+from cfsctl.ostree.exchange.repair import CommitImageSource
+from cfsctl.ostree.pull.pull import forecast, pull
+from cfsctl.ostree.sources.stored_commit import StoredCommitSource
+from cfsctl.ostree.store.check import commit_checks
+from cfsctl.ostree.store.images import commit_tree
+from cfsctl.ostree.store.refs import open_commit, stream_name
+from cfsctl.ostree.tree.from_tree import AS_IT_IS, TreeOptions
+from cfsctl.repository.check.fsck import check_repository
+from cfsctl.repository.gc.collect import collect_garbage, explain_object
+from cfsctl.repository.gc.stats import measure_repository
+from cfsctl.repository.repair.repair import repair_repository
 from cfsctl.tree.model import CharDevice, Directory, ExternalFile, Fifo, FileSystem, InlineFile, Socket
 from tests.support.repositories import flip_bit, make_repository, object_file
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from cfsctl.digest import Algorithm
-from cfsctl.ostree.composefs_digest import Verdict, check_composefs_digest
-from cfsctl.ostree.local import LocalSource
-from cfsctl.ostree.pull import pull
-from cfsctl.ostree.refs import open_commit
+from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.sources.local import LocalSource
+from cfsctl.ostree.store.refs import open_commit
+from cfsctl.ostree.tree.composefs_digest import Verdict, check_composefs_digest
 from tests.compat.test_ostree_modes import make_tree
 from tests.support.archives import unpack_archive
 from tests.support.ostree_client import require_ostree, run_ostree

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.ostree.delta.offline import apply_delta
-from cfsctl.ostree.local import LocalSource
-from cfsctl.ostree.pull import pull
+from cfsctl.ostree.exchange.apply_delta import apply_delta
+from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.repository import Repository
 from tests.support.hostile import HOSTILE, read_verdicts, unpack_repositories
 from tests.support.programs import CFSCTL

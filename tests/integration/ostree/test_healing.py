@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.fsverity.merkle import compute_file_digest
-from cfsctl.ostree.pull import PullResult, pull
-from cfsctl.ostree.refs import open_commit
+from cfsctl.ostree.pull.pull import PullResult, pull
+from cfsctl.ostree.store.refs import open_commit
 from cfsctl.progress import Done, Started, Unit, silent
 from cfsctl.repository import Repository
-from cfsctl.repository.fsck import check_repository
-from cfsctl.repository.object_reader import to_doubtful
-from cfsctl.repository.verified import VERIFIED_NAME
+from cfsctl.repository.check.fsck import check_repository
+from cfsctl.repository.objects.reader import to_doubtful
+from cfsctl.repository.objects.verified import VERIFIED_NAME
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.repositories import flip_bit, object_file
 
@@ -48,7 +48,7 @@ class Reads:
             self.count += 1
             return real(*arguments)  # type: ignore[arg-type]  # passed on as given
 
-        monkeypatch.setattr("cfsctl.repository.object_reader.compute_file_digest", count)
+        monkeypatch.setattr("cfsctl.repository.objects.reader.compute_file_digest", count)
 
     def take(self) -> int:
         count, self.count = self.count, 0
@@ -198,7 +198,7 @@ def test_half_of_very_many_objects_is_looked_at_beside(
     path: Path, fake: FakeOstreeRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(path, fake)
-    monkeypatch.setattr("cfsctl.repository.object_reader._WORTH_A_PROCESS", 2)
+    monkeypatch.setattr("cfsctl.repository.objects.reader._WORTH_A_PROCESS", 2)
     with Repository.open(str(path)) as repository:
         (stream,) = (entry.object_id for entry in repository.streams.list_streams())
         with repository.streams.open_object(stream) as reader:
@@ -218,8 +218,8 @@ def test_many_objects_are_read_by_several_processes(
     path: Path, fake: FakeOstreeRepository, reads: Reads, monkeypatch: pytest.MonkeyPatch, *, is_base: bool
 ) -> None:
     """What is damaged is fetched again, what is not is remembered, and how far it is gets said."""
-    monkeypatch.setattr("cfsctl.repository.object_reader._WORTH_WORKERS", 2)
-    monkeypatch.setattr("cfsctl.repository.object_reader._VERIFY_BATCH", 7)
+    monkeypatch.setattr("cfsctl.repository.objects.reader._WORTH_WORKERS", 2)
+    monkeypatch.setattr("cfsctl.repository.objects.reader._VERIFY_BATCH", 7)
     run(path, fake)
     (path / VERIFIED_NAME).unlink()
     targets = [one_of(path, "file", number) for number in (3, 4)]

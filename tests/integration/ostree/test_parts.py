@@ -10,10 +10,14 @@ from click.testing import CliRunner
 
 from cfsctl.cli.app import cfsctl
 from cfsctl.errors import ExitCode
-from cfsctl.ostree.export import export_commit
-from cfsctl.ostree.images import commit_tree
+from cfsctl.ostree.exchange.export import export_commit
 from cfsctl.ostree.objects import ObjectKind
-from cfsctl.ostree.part_tags import (
+from cfsctl.ostree.pull.pull import PullResult, pull
+from cfsctl.ostree.source import ObjectMissingError
+from cfsctl.ostree.store.binding import DowngradeError
+from cfsctl.ostree.store.images import commit_tree
+from cfsctl.ostree.store.partial_commits import PartialCommitError, find_partial, open_source
+from cfsctl.ostree.store.partial_tags import (
     PART_DIRECTORY,
     drop_superseded,
     find_part_tag,
@@ -22,21 +26,17 @@ from cfsctl.ostree.part_tags import (
     tag_commit,
     untag,
 )
-from cfsctl.ostree.partial import PartialCommitError, find_partial, open_source
-from cfsctl.ostree.parts import (
+from cfsctl.ostree.store.refs import CommitNotFoundError, find_tag
+from cfsctl.ostree.tree.subpaths import (
     MAX_COMPONENTS,
     InvalidSubpathError,
     SubpathNotFoundError,
     TreePart,
     parse_subpaths,
 )
-from cfsctl.ostree.policy import DowngradeError
-from cfsctl.ostree.pull import PullResult, pull
-from cfsctl.ostree.refs import CommitNotFoundError, find_tag
-from cfsctl.ostree.source import ObjectMissingError
-from cfsctl.ostree.to_tree import commit_to_filesystem
-from cfsctl.repository.fsck import check_repository
-from cfsctl.repository.gc import collect_garbage
+from cfsctl.ostree.tree.to_tree import commit_to_filesystem
+from cfsctl.repository.check.fsck import check_repository
+from cfsctl.repository.gc.collect import collect_garbage
 from cfsctl.tree.model import Directory
 from tests.fakes.ostree_repository import FakeOstreeRepository, Tree
 from tests.support.ostree_client import require_ostree, run_ostree

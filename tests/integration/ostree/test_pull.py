@@ -11,11 +11,7 @@ import pytest
 
 from cfsctl.errors import CfsError, DigestMismatchError, ExitCode
 from cfsctl.gvariant import Variant
-from cfsctl.ostree import images
-from cfsctl.ostree.commit_stream import write_commit_stream
-from cfsctl.ostree.images import commit_image
 from cfsctl.ostree.limits import LimitError, PlanLimits
-from cfsctl.ostree.local import LocalSource
 from cfsctl.ostree.objects import (
     Dirmeta,
     ObjectKind,
@@ -24,14 +20,18 @@ from cfsctl.ostree.objects import (
     format_dirtree,
     loose_path,
 )
-from cfsctl.ostree.policy import BindingError, DowngradeError
-from cfsctl.ostree.pull import PullResult, pull
-from cfsctl.ostree.refs import CommitNotFoundError, find_tag, open_commit, remove_tag, stream_name
+from cfsctl.ostree.pull.pull import PullResult, pull
 from cfsctl.ostree.source import ObjectMissingError, RefNotFoundError
-from cfsctl.ostree.to_tree import XattrNames
+from cfsctl.ostree.sources.local import LocalSource
+from cfsctl.ostree.store import images
+from cfsctl.ostree.store.binding import BindingError, DowngradeError
+from cfsctl.ostree.store.commit_stream import write_commit_stream
+from cfsctl.ostree.store.images import commit_image
+from cfsctl.ostree.store.refs import CommitNotFoundError, find_tag, open_commit, remove_tag, stream_name
+from cfsctl.ostree.tree.to_tree import XattrNames
 from cfsctl.progress import Done, Event, Message
-from cfsctl.repository.gc import collect_garbage
-from cfsctl.repository.names import InvalidNameError
+from cfsctl.repository.gc.collect import collect_garbage
+from cfsctl.repository.names.names import InvalidNameError
 from tests.fakes.ostree_repository import FakeOstreeRepository, Tree
 from tests.support.repositories import object_file, view
 

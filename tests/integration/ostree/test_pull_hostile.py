@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.ostree.local import LocalSource
-from cfsctl.ostree.pull import pull as pull_here
+from cfsctl.ostree.pull.pull import pull as pull_here
+from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.repository import Repository
 from tests.support.hostile import read_verdicts, unpack_repositories
 from tests.support.programs import CFSCTL

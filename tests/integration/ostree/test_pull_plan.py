@@ -9,12 +9,12 @@ import pytest
 
 from cfsctl.digest import Checksum
 from cfsctl.gvariant import Variant
-from cfsctl.ostree import forecast as forecast_module
 from cfsctl.ostree.delta.choice import Estimate, estimate_objects
 from cfsctl.ostree.delta.store import LocalDeltas
-from cfsctl.ostree.local import LocalSource
 from cfsctl.ostree.objects import Commit
-from cfsctl.ostree.pull import forecast, pull
+from cfsctl.ostree.pull import dry_run as forecast_module
+from cfsctl.ostree.pull.pull import forecast, pull
+from cfsctl.ostree.sources.local import LocalSource
 from tests.support import schemas
 from tests.support.programs import run_cfsctl
 from tests.support.repositories import make_repository, view

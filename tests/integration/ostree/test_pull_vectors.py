@@ -12,13 +12,13 @@ import pytest
 from cfsctl.digest import Algorithm
 from cfsctl.dumpfile import iter_dump
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.ostree.images import commit_image, commit_tree
-from cfsctl.ostree.local import LocalSource
-from cfsctl.ostree.pull import pull
-from cfsctl.ostree.refs import stream_name
-from cfsctl.ostree.to_tree import XattrNames
+from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.sources.local import LocalSource
+from cfsctl.ostree.store.images import commit_image, commit_tree
+from cfsctl.ostree.store.refs import stream_name
+from cfsctl.ostree.tree.to_tree import XattrNames
 from cfsctl.repository import Repository
-from cfsctl.repository.gc import collect_garbage
+from cfsctl.repository.gc.collect import collect_garbage
 from tests.integration.ostree.conftest import VECTORS
 from tests.support.repositories import make_repository
 

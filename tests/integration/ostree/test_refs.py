@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.errors import ExitCode
-from cfsctl.ostree.pull import pull
-from cfsctl.ostree.refs import (
+from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.store.refs import (
     AmbiguousPrefixError,
     CommitNotFoundError,
     Tag,
@@ -26,7 +26,7 @@ from cfsctl.ostree.refs import (
     tag_ref,
     unescape_tag,
 )
-from cfsctl.repository.names import InvalidNameError
+from cfsctl.repository.names.names import InvalidNameError
 from tests.fakes.ostree_repository import FakeOstreeRepository
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cfsctl.errors import CfsError
 from cfsctl.ostree.objects import ObjectKind
-from cfsctl.ostree.pull import forecast, pull
-from cfsctl.ostree.refs import find_tag
+from cfsctl.ostree.pull.pull import forecast, pull
+from cfsctl.ostree.store.refs import find_tag
 from cfsctl.ostree.trust.keys import SignKey
 from cfsctl.ostree.trust.policy import Demand, TrustPolicy
 from cfsctl.ostree.trust.verdict import SignatureError

@@ -11,25 +11,25 @@ import pytest
 
 from cfsctl.cli.app import main
 from cfsctl.errors import CfsError, ExitCode
-from cfsctl.ostree.commit_stream import IMAGE_REF, RECORD_REF, write_commit_stream
-from cfsctl.ostree.copying import copy_commit, copy_part
-from cfsctl.ostree.images import store_images
-from cfsctl.ostree.journal import PullJournal
+from cfsctl.ostree.exchange.copy import copy_commit, copy_part
+from cfsctl.ostree.exchange.repair import CommitImageSource, ComposefsRepairSource
 from cfsctl.ostree.objects import format_zlib_header, parse_zlib_file_header
-from cfsctl.ostree.part_tags import partial_name
-from cfsctl.ostree.partial import find_partial, open_source
-from cfsctl.ostree.proof import UntrueCommitError, check_stored, is_proven
-from cfsctl.ostree.pull import pull
-from cfsctl.ostree.refs import find_tag, open_commit, stream_name
-from cfsctl.ostree.repair_sources import CommitImageSource, ComposefsRepairSource
+from cfsctl.ostree.pull.journal import PullJournal
+from cfsctl.ostree.pull.pull import pull
 from cfsctl.ostree.source import ObjectMissingError
-from cfsctl.ostree.to_tree import commit_to_filesystem
+from cfsctl.ostree.store.check import commit_checks
+from cfsctl.ostree.store.commit_proof import UntrueCommitError, check_stored, is_proven
+from cfsctl.ostree.store.commit_stream import IMAGE_REF, RECORD_REF, write_commit_stream
+from cfsctl.ostree.store.images import store_images
+from cfsctl.ostree.store.partial_commits import find_partial, open_source
+from cfsctl.ostree.store.partial_tags import partial_name
+from cfsctl.ostree.store.refs import find_tag, open_commit, stream_name
+from cfsctl.ostree.tree.to_tree import commit_to_filesystem
 from cfsctl.ostree.trust.gate import read_record
 from cfsctl.ostree.trust.verdict import SignatureError
-from cfsctl.ostree.verify import commit_checks
-from cfsctl.repository.fsck import check_repository
-from cfsctl.repository.repair import repair_repository
-from cfsctl.repository.verified import VERIFIED_NAME
+from cfsctl.repository.check.fsck import check_repository
+from cfsctl.repository.objects.verified import VERIFIED_NAME
+from cfsctl.repository.repair.repair import repair_repository
 from cfsctl.splitstream.format import ContentType
 from cfsctl.tree.model import Directory, ExternalFile
 from tests.fakes.ostree_repository import FakeOstreeRepository
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cfsctl.digest import Checksum, ObjectID
-    from cfsctl.ostree.commit_stream import CommitStream
+    from cfsctl.ostree.store.commit_stream import CommitStream
     from cfsctl.repository import Repository
     from tests.fakes.ostree_repository import Tree
 

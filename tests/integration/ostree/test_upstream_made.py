@@ -12,15 +12,15 @@ import pytest
 from cfsctl.digest import Algorithm, Checksum
 from cfsctl.dumpfile import iter_dump
 from cfsctl.gvariant.framing import format_offsets
-from cfsctl.ostree.commit_stream import write_commit_stream
-from cfsctl.ostree.copying import copy_commit
-from cfsctl.ostree.export import export_commit
-from cfsctl.ostree.images import name_commit, store_images
+from cfsctl.ostree.exchange.copy import copy_commit
+from cfsctl.ostree.exchange.export import export_commit
 from cfsctl.ostree.objects import OstreeObjectError, parse_dirmeta, parse_zlib_file_header
-from cfsctl.ostree.refs import open_commit, stream_name
-from cfsctl.ostree.to_tree import commit_to_filesystem
-from cfsctl.ostree.verify import commit_checks
-from cfsctl.repository.fsck import check_repository
+from cfsctl.ostree.store.check import commit_checks
+from cfsctl.ostree.store.commit_stream import write_commit_stream
+from cfsctl.ostree.store.images import name_commit, store_images
+from cfsctl.ostree.store.refs import open_commit, stream_name
+from cfsctl.ostree.tree.to_tree import commit_to_filesystem
+from cfsctl.repository.check.fsck import check_repository
 from tests.support.commits import CommitMaker
 from tests.support.ostree_client import require_ostree, run_ostree
 from tests.support.repositories import make_repository

@@ -18,13 +18,13 @@ import pytest
 
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.errors import CfsError
-from cfsctl.ostree.pull import pull
+from cfsctl.ostree.pull.pull import pull
 from cfsctl.repository import Repository, init_repository, repository
-from cfsctl.repository.fsck import check_repository
-from cfsctl.repository.gc import collect_garbage
-from cfsctl.repository.quarantine import QUARANTINE
-from cfsctl.repository.repair import repair_repository
-from cfsctl.repository.repair_sources import RepositorySource
+from cfsctl.repository.check.fsck import check_repository
+from cfsctl.repository.gc.collect import collect_garbage
+from cfsctl.repository.objects.quarantine import QUARANTINE
+from cfsctl.repository.repair.repair import repair_repository
+from cfsctl.repository.repair.sources import RepositorySource
 from cfsctl.scan import build_images, scan_directory
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.repositories import flip_bit, make_image, make_repository, object_file, view, write_stream

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.ostree.copying import copy_commit
-from cfsctl.ostree.pull import pull
+from cfsctl.ostree.exchange.copy import copy_commit
+from cfsctl.ostree.pull.pull import pull
 from cfsctl.repository import Durability, Repository, repository
+from cfsctl.repository.check.fsck import check_repository
 from cfsctl.repository.copying import copy_image
-from cfsctl.repository.fsck import check_repository
-from cfsctl.repository.gc import collect_garbage
-from cfsctl.repository.repair import repair_repository
-from cfsctl.repository.repair_sources import RepositorySource
-from cfsctl.repository.verified import VERIFIED_NAME
+from cfsctl.repository.gc.collect import collect_garbage
+from cfsctl.repository.objects.verified import VERIFIED_NAME
+from cfsctl.repository.repair.repair import repair_repository
+from cfsctl.repository.repair.sources import RepositorySource
 from cfsctl.scan import build_images, scan_directory
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.repositories import make_image, make_repository, object_file, view, write_stream
@@ -289,7 +289,7 @@ def count(operation: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> Cou
 def test_number_of_syncs(place: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     prepare(place)
     # Whether objects are old enough for the list of verified ones depends on how slow the machine is.
-    monkeypatch.setattr("cfsctl.repository.verified.VerifiedObjects.save", lambda _: None)
+    monkeypatch.setattr("cfsctl.repository.objects.verified.VerifiedObjects.save", lambda _: None)
     counts = {}
     for durability in Durability:
         work = place / durability.value

@@ -13,16 +13,16 @@ from cfsctl.digest import Algorithm, ObjectID
 from cfsctl.fsverity.kernel import VerityMissingError
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.linux.files import random_name
-from cfsctl.repository import fsck_objects
-from cfsctl.repository.config import Config, format_config
-from cfsctl.repository.fsck import check_repository
-from cfsctl.repository.fsck_objects import CheckFailedError, ObjectChecker
+from cfsctl.repository.check import objects as fsck_objects
+from cfsctl.repository.check.fsck import check_repository
+from cfsctl.repository.check.objects import CheckFailedError, ObjectChecker
+from cfsctl.repository.metadata.config import Config, format_config
 from tests.support.repositories import flip_bit, make_image, make_repository, object_file, view, write_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cfsctl.repository.fsck_report import FsckReport
+    from cfsctl.repository.check.report import FsckReport
 
 LARGE = b"large " * 20_000
 

@@ -10,9 +10,10 @@ import pytest
 
 from cfsctl.digest import Algorithm, ObjectID, qualified
 from cfsctl.linux.files import random_name
-from cfsctl.repository import RefNotFoundError, Repository, image_objects
-from cfsctl.repository.gc import GcResult, collect_garbage
-from cfsctl.repository.refs import BlockedNameError
+from cfsctl.repository import RefNotFoundError, Repository
+from cfsctl.repository.gc import image_objects
+from cfsctl.repository.gc.collect import GcResult, collect_garbage
+from cfsctl.repository.names.links import BlockedNameError
 from tests.support.repositories import flip_bit, make_image, make_repository, object_file, view, write_stream
 
 if TYPE_CHECKING:

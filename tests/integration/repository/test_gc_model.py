@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.digest import Algorithm, ObjectID, object_path
-from cfsctl.repository.fsck import check_repository
-from cfsctl.repository.gc import collect_garbage, explain_object
-from cfsctl.repository.live_mounts import Look
-from cfsctl.repository.mount_finder import LiveMount
+from cfsctl.repository.check.fsck import check_repository
+from cfsctl.repository.gc.collect import collect_garbage, explain_object
+from cfsctl.repository.gc.live_mounts import Look
+from cfsctl.repository.gc.mount_finder import LiveMount
 from tests.support.repositories import make_image, make_repository, write_stream
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def test_collection_agrees_with_the_model(tmp_path: Path, seed: int, monkeypatch
         player = Player(repository, seed)
         # What the kernel says of mounts is tested with real ones.
         monkeypatch.setattr(
-            "cfsctl.repository.gc.find_live_mounts",
+            "cfsctl.repository.gc.collect.find_live_mounts",
             lambda *_: Look(
                 [LiveMount("/m", "self", (i,), is_certain=True) for i in player.model.mounted], []
             ),

@@ -13,9 +13,9 @@ import pytest
 from cfsctl.cli.app import main
 from cfsctl.digest import Algorithm, ObjectID, object_path, qualified
 from cfsctl.errors import ExitCode
-from cfsctl.repository.fsck import check_repository
-from cfsctl.repository.gc import DeleteLimit, TooMuchGarbageError, collect_garbage, explain_object
-from cfsctl.repository.objects import ObjectMissingError
+from cfsctl.repository.check.fsck import check_repository
+from cfsctl.repository.gc.collect import DeleteLimit, TooMuchGarbageError, collect_garbage, explain_object
+from cfsctl.repository.objects.store import ObjectMissingError
 from tests.support.repositories import make_image, make_repository, object_file, view, write_stream
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._ahead = 0.0
         now = time.time
-        monkeypatch.setattr("cfsctl.repository.gc.time.time", lambda: now() + self._ahead)
+        monkeypatch.setattr("cfsctl.repository.gc.collect.time.time", lambda: now() + self._ahead)
 
     def advance(self, seconds: float) -> None:
         self._ahead += seconds
@@ -100,7 +100,7 @@ def test_young_images_and_streams_keep_what_they_need(
     wait_for_tick(repository, cutoff)
     image = repository.images.write(make_image([old[0]])).object_id
     stream = write_stream(repository, "s", [old[1]])
-    monkeypatch.setattr("cfsctl.repository.gc.time.time", lambda: cutoff + HOUR)
+    monkeypatch.setattr("cfsctl.repository.gc.collect.time.time", lambda: cutoff + HOUR)
     result = collect_garbage(repository, grace_s=HOUR)
     assert result.objects_removed == 1
     assert [repository.objects.contains(object_id) for object_id in (*old, image, stream)] == [

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.errors import CfsError
-from cfsctl.ostree.local_refs import list_branches
-from cfsctl.ostree.local_repository import LocalRepository, NotAnOstreeRepositoryError
+from cfsctl.ostree.sources.local_refs import list_branches
+from cfsctl.ostree.sources.local_repository import LocalRepository, NotAnOstreeRepositoryError
 from cfsctl.repository import Repository
-from cfsctl.repository.fsck import check_repository
-from cfsctl.repository.fsck_objects import CheckFailedError
-from cfsctl.repository.gc import collect_garbage
-from cfsctl.repository.repair import repair_repository
+from cfsctl.repository.check.fsck import check_repository
+from cfsctl.repository.check.objects import CheckFailedError
+from cfsctl.repository.gc.collect import collect_garbage
+from cfsctl.repository.repair.repair import repair_repository
 from tests.support.repositories import make_repository
 
 if TYPE_CHECKING:

@@ -17,21 +17,21 @@ from cfsctl.repository import (
     NotARepositoryError,
     Repository,
     init_repository,
-    metafile,
     read_config,
-    upgrade,
 )
-from cfsctl.repository.access import NotWritableError
-from cfsctl.repository.config import (
+from cfsctl.repository.locking.access import NotWritableError
+from cfsctl.repository.metadata import file as metafile
+from cfsctl.repository.metadata.config import (
     AlgorithmMismatchError,
     Config,
     ConfigError,
     UnsupportedFeatureError,
     format_config,
 )
-from cfsctl.repository.init import ConfigConflictError
-from cfsctl.repository.metafile import VerityRequiredError
-from cfsctl.repository.objects import ObjectStore
+from cfsctl.repository.metadata.file import VerityRequiredError
+from cfsctl.repository.objects.store import ObjectStore
+from cfsctl.repository.setup import upgrade
+from cfsctl.repository.setup.init import ConfigConflictError
 from tests.support.repositories import make_image, make_repository, view
 
 SHA256, SHA512 = Algorithm
@@ -183,7 +183,7 @@ def test_two_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return found
 
     waited: dict[int, bool] = {}
-    monkeypatch.setattr("cfsctl.repository.init.read_metadata", wait_first_time)
+    monkeypatch.setattr("cfsctl.repository.setup.init.read_metadata", wait_first_time)
     results: list[InitStatus] = []
     threads = [threading.Thread(target=lambda: results.append(init(tmp_path))) for _ in range(2)]
     for thread in threads:
@@ -209,7 +209,7 @@ def test_directory_that_another_one_removes_as_it_fails(
             path.parent.rmdir()
         return read(dirfd)
 
-    monkeypatch.setattr("cfsctl.repository.init.read_metadata", remove_first)
+    monkeypatch.setattr("cfsctl.repository.setup.init.read_metadata", remove_first)
     assert init(path) is InitStatus.CREATED
     assert removals == 0
     assert list(view(path)) == ["meta.json"]

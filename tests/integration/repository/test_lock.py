@@ -17,10 +17,11 @@ import pytest
 
 from cfsctl.errors import ExitCode
 from cfsctl.progress import Message
-from cfsctl.repository import LockedError, Repository, init_repository, lock_holders
-from cfsctl.repository.gc import collect_garbage
-from cfsctl.repository.lock import RepositoryLock
-from cfsctl.repository.lock_holders import find_holders
+from cfsctl.repository import LockedError, Repository, init_repository
+from cfsctl.repository.gc.collect import collect_garbage
+from cfsctl.repository.locking import holders as lock_holders
+from cfsctl.repository.locking.holders import find_holders
+from cfsctl.repository.locking.lock import RepositoryLock
 from tests.support.programs import CFSCTL, run_cfsctl
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from cfsctl.fsverity.kernel import VerityBusyError, VerityMissingError, VerityUn
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.linux import files
 from cfsctl.linux.files import AnonymousFile
-from cfsctl.repository import object_reader
-from cfsctl.repository import objects as objects_module
-from cfsctl.repository.objects import ObjectDamagedError, ObjectMissingError, ObjectStore
+from cfsctl.repository.objects import reader as object_reader
+from cfsctl.repository.objects import store as objects_module
+from cfsctl.repository.objects.store import ObjectDamagedError, ObjectMissingError, ObjectStore
 from cfsctl.workers import WorkerPool
 
 if TYPE_CHECKING:

@@ -14,18 +14,18 @@ import pytest
 from cfsctl.cli.app import main
 from cfsctl.digest import Algorithm, ObjectID, object_path
 from cfsctl.errors import ExitCode, IntegrityError
-from cfsctl.ostree.images import name_commit, store_images
-from cfsctl.ostree.local import LocalSource
-from cfsctl.ostree.pull import pull
-from cfsctl.ostree.refs import open_commit
+from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.sources.local import LocalSource
+from cfsctl.ostree.store.check import commit_checks
+from cfsctl.ostree.store.images import name_commit, store_images
+from cfsctl.ostree.store.refs import open_commit
 from cfsctl.ostree.trust.remotes import RemoteNotConfiguredError
-from cfsctl.ostree.verify import commit_checks
 from cfsctl.repository import LockedError, Repository
-from cfsctl.repository.fsck import check_repository
-from cfsctl.repository.gc import collect_garbage
-from cfsctl.repository.quarantine import QUARANTINE
-from cfsctl.repository.repair import RepairReport, repair_repository
-from cfsctl.repository.repair_sources import RepairSource, RepositorySource, TreeSource
+from cfsctl.repository.check.fsck import check_repository
+from cfsctl.repository.gc.collect import collect_garbage
+from cfsctl.repository.objects.quarantine import QUARANTINE
+from cfsctl.repository.repair.repair import RepairReport, repair_repository
+from cfsctl.repository.repair.sources import RepairSource, RepositorySource, TreeSource
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.nginx import run_nginx
 from tests.support.repositories import flip_bit, make_image, make_repository, object_file, view, write_stream

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.ostree.refs import find_tag
+from cfsctl.ostree.store.refs import find_tag
 from cfsctl.repository import Repository
-from cfsctl.repository.fsck import check_repository
+from cfsctl.repository.check.fsck import check_repository
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.programs import CFSCTL, cfsctl
 from tests.support.repositories import make_repository

@@ -9,9 +9,9 @@ import pytest
 
 from cfsctl.cli.app import main
 from cfsctl.digest import Algorithm
-from cfsctl.repository.gc import collect_garbage
-from cfsctl.repository.quarantine import QUARANTINE
-from cfsctl.repository.stats import measure_repository
+from cfsctl.repository.gc.collect import collect_garbage
+from cfsctl.repository.gc.stats import measure_repository
+from cfsctl.repository.objects.quarantine import QUARANTINE
 from cfsctl.splitstream import SplitstreamWriter
 from tests.support.repositories import make_image, make_repository, object_file, write_stream
 

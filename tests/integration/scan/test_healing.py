@@ -8,7 +8,7 @@ import pytest
 
 from cfsctl.fsverity.merkle import compute_file_digest
 from cfsctl.repository import Repository
-from cfsctl.repository.fsck import check_repository
+from cfsctl.repository.check.fsck import check_repository
 from cfsctl.scan import build_images, scan_directory
 from cfsctl.tree.model import ExternalFile
 from tests.support.repositories import flip_bit, make_repository, object_file
@@ -56,7 +56,7 @@ def test_damaged_objects_are_replaced(path: Path, tree: Path, monkeypatch: pytes
         reads.append(fd)
         return compute_file_digest(fd, algorithm)
 
-    monkeypatch.setattr("cfsctl.repository.object_reader.compute_file_digest", count)
+    monkeypatch.setattr("cfsctl.repository.objects.reader.compute_file_digest", count)
     files = build(path, tree)
     reads.clear()
     assert build(path, tree) == files

@@ -20,7 +20,7 @@ from cfsctl.digest import Algorithm, ObjectID, qualified
 from cfsctl.dumpfile import iter_dump
 from cfsctl.dumpfile.format import unescape
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.errors import CfsError
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.scan import XattrFilter, apply_oci_transform

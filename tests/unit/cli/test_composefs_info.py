@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.cli.composefs_info import main
+from cfsctl.cli.tools.composefs_info import main
 from cfsctl.erofs.format import ErofsError
 from tests.support.erofs_images import stored
 

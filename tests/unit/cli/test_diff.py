@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.cli.app import main
-from cfsctl.cli.commands.diff import ATTRIBUTES
+from cfsctl.cli.commands.inspect.diff import ATTRIBUTES
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.fsverity.merkle import compute_digest

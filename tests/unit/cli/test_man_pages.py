@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from cfsctl.cli import composefs_info, mkcomposefs, mount_composefs
 from cfsctl.cli.app import cfsctl
+from cfsctl.cli.tools import composefs_info, mkcomposefs, mount_composefs
 from tests.support.programs import require
 from tools.man_pages import DOCS, TOOLS, build_pages, render, subcommands
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.cli.mkcomposefs import main
-from cfsctl.cli.outcome import run_tool
+from cfsctl.cli.errors import run_tool
+from cfsctl.cli.tools.mkcomposefs import main
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.erofs.reader import read_image
+from cfsctl.erofs.read.tree import read_image
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.tree.model import Directory, ExternalFile
 from tests.support.vectors import differences, golden, image_digest, random_trees

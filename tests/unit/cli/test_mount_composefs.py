@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.cli.mount_composefs import (
+from cfsctl.cli.tools.mount_composefs import (
     MountRequest,
     MountUsageError,
     main,
@@ -17,7 +17,7 @@ from cfsctl.cli.mount_composefs import (
 )
 from cfsctl.digest import ObjectID
 from cfsctl.erofs.format import ErofsError, FormatVersion
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.fsverity.kernel import VerityError
 from cfsctl.mount import Verity
 from cfsctl.tree.model import Directory, FileSystem

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cfsctl.cli.outcome import error_lines, exit_status, report_error
+from cfsctl.cli.errors import error_lines, exit_status, report_error
 from cfsctl.errors import CfsError, DigestMismatchError, ExitCode, FetchError, FormatError
 
 
@@ -43,7 +43,7 @@ def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err == "Error: a\\x1b[31m\\nb\nHint: \\x9bc\\u202e\n"
 
 
-RUN = "import sys; from cfsctl.cli.outcome import run_guarded; sys.exit(run_guarded(lambda: ({body})))"
+RUN = "import sys; from cfsctl.cli.errors import run_guarded; sys.exit(run_guarded(lambda: ({body})))"
 
 
 def run(body: str) -> subprocess.CompletedProcess[bytes]:
@@ -60,7 +60,7 @@ def test_signals_end_with_their_number(name: str, status: int) -> None:
 
 def test_a_command_that_keeps_something_says_so() -> None:
     body = (
-        "setattr(__import__('cfsctl.cli.outcome', fromlist=['STYLE']).STYLE, 'command', 'pull'), "
+        "setattr(__import__('cfsctl.cli.errors', fromlist=['STYLE']).STYLE, 'command', 'pull'), "
         "__import__('os').kill(__import__('os').getpid(), __import__('signal').SIGINT)"
     )
     done = run(body)
@@ -75,7 +75,7 @@ def test_unwinding_that_takes_too_long_is_cut_short() -> None:
     body = "stubborn()"
     program = f"""
 import os, signal, time
-from cfsctl.cli.outcome import STYLE
+from cfsctl.cli.errors import STYLE
 def stubborn():
     STYLE.command = "gc"
     try:

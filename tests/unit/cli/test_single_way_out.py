@@ -12,11 +12,11 @@ ROOT = Path(cfsctl.cli.__file__).parent.parent
 MAY_TOUCH_STREAMS = {
     "cli/output.py",  # prints
     "cli/streams.py",  # prepares what is printed to
-    "cli/outcome.py",  # flushes
+    "cli/errors.py",  # flushes
     "cli/render.py",  # asks for the encoding
     "cli/progress.py",  # asks whether it is a terminal
     "cli/progress_views.py",  # draws bars
-    "cli/mkcomposefs.py",  # asks whether it is a terminal
+    "cli/tools/mkcomposefs.py",  # asks whether it is a terminal
 }
 
 

@@ -21,7 +21,7 @@ from cfsctl.erofs.inspect import (
     select_entries,
     tree_objects,
 )
-from cfsctl.erofs.reader import collect_objects
+from cfsctl.erofs.read.tree import collect_objects
 from cfsctl.tree.model import Directory, ExternalFile, Fifo, FileSystem, InlineFile, Symlink
 from tests.support.erofs_images import stored
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cfsctl.erofs.attribute_sets import filter_bit
-from cfsctl.erofs.order import TreeListing, find_canonical, order_breadth_first, order_depth_first
+from cfsctl.erofs.write.attribute_sets import filter_bit
+from cfsctl.erofs.write.order import TreeListing, find_canonical, order_breadth_first, order_depth_first
 from cfsctl.tree.model import Directory, Fifo, Leaf
 
 

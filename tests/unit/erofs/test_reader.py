@@ -13,9 +13,9 @@ from cfsctl.digest import Algorithm
 from cfsctl.dumpfile.writer import iter_dump
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.erofs.inspect import tree_objects
-from cfsctl.erofs.reader import check_image, collect_objects, find_algorithm, read_image
+from cfsctl.erofs.read.tree import check_image, collect_objects, find_algorithm, read_image
 from cfsctl.erofs.superblock import read_superblock
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.tree.model import CharDevice, Directory, FileSystem
 from tests.support.erofs_images import algorithm_of, stored
 

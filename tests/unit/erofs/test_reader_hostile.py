@@ -9,7 +9,6 @@ import struct
 import pytest
 
 from cfsctl.digest import Algorithm
-from cfsctl.erofs.attributes import WrongAlgorithmError
 from cfsctl.erofs.format import (
     BLOCK_SIZE,
     MAX_DEPTH,
@@ -19,7 +18,8 @@ from cfsctl.erofs.format import (
     ErofsError,
     FormatVersion,
 )
-from cfsctl.erofs.reader import check_image, collect_objects, find_algorithm, read_image
+from cfsctl.erofs.read.attributes import WrongAlgorithmError
+from cfsctl.erofs.read.tree import check_image, collect_objects, find_algorithm, read_image
 from tests.support.erofs_images import Craft, body, chunk, locate, patched, stored, xattr
 
 FILE = stat.S_IFREG | 0o644

@@ -7,8 +7,8 @@ import pytest
 from cfsctl.digest import Algorithm
 from cfsctl.dumpfile import Dialect, DumpfileError
 from cfsctl.erofs.format import ErofsError, FormatVersion
-from cfsctl.erofs.reader import check_image, read_image
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.read.tree import check_image, read_image
+from cfsctl.erofs.write.image import build_image
 from tests.support.vectors import Difference, Golden, Recorded, differences, golden, parse, random_trees
 
 

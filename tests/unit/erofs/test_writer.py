@@ -8,8 +8,8 @@ import pytest
 
 from cfsctl.digest import Algorithm, ObjectID
 from cfsctl.erofs.format import ErofsError, FormatVersion
-from cfsctl.erofs.reader import check_image, read_image
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.read.tree import check_image, read_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.limits import MAX_DEPTH
 from cfsctl.tree.model import (
     CharDevice,

@@ -7,7 +7,7 @@ import pytest
 from cfsctl.digest import Algorithm
 from cfsctl.dumpfile import Dialect, DumpfileError
 from cfsctl.erofs.format import ErofsError, FormatVersion
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.fsverity.merkle import compute_digest
 from tests.support.vectors import (
     Difference,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cfsctl.http.window import INTERVAL_S, Window
+from cfsctl.http.concurrency import INTERVAL_S, Window
 
 
 def run(window: Window, rate: dict[int, float], idle_share: float, rounds: int = 20) -> list[int]:

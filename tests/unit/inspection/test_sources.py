@@ -9,7 +9,7 @@ import pytest
 
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import ErofsError, FormatVersion
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.inspection.diff import iter_differences
 from cfsctl.inspection.explain import explain, read_bases
@@ -23,9 +23,9 @@ from cfsctl.inspection.sources import (
     check_algorithm,
     common_algorithm,
 )
-from cfsctl.ostree.commit_stream import write_commit_stream
-from cfsctl.ostree.refs import set_tag, stream_name
-from cfsctl.ostree.to_tree import XattrNames
+from cfsctl.ostree.store.commit_stream import write_commit_stream
+from cfsctl.ostree.store.refs import set_tag, stream_name
+from cfsctl.ostree.tree.to_tree import XattrNames
 from cfsctl.repository import NotARepositoryError, Repository, init_repository
 from cfsctl.scan import XattrFilter
 from tests.support.commits import CommitMaker

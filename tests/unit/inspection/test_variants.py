@@ -6,7 +6,7 @@ import pytest
 
 from cfsctl.digest import Algorithm, ObjectID
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.inspection.diff import Attribute, Changed, iter_differences
 from cfsctl.inspection.explain import Base, explain, find_nearest

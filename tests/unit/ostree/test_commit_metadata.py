@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cfsctl.gvariant import Just, Value, Variant
-from cfsctl.ostree.commit_metadata import iter_metadata_lines, render_value
+from cfsctl.ostree.store.metadata_text import iter_metadata_lines, render_value
 
 
 @pytest.mark.parametrize(

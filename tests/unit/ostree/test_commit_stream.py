@@ -12,16 +12,16 @@ import pytest
 
 from cfsctl.digest import Algorithm, Checksum, ObjectID
 from cfsctl.errors import DigestMismatchError
-from cfsctl.ostree import commit_stream as module
-from cfsctl.ostree.commit_stream import (
+from cfsctl.ostree.limits import LimitError
+from cfsctl.ostree.objects import ObjectKind, OstreeObjectError
+from cfsctl.ostree.store import commit_stream as module
+from cfsctl.ostree.store.commit_stream import (
     IMAGE_REF,
     CommitStream,
     CommitStreamError,
     write_commit_stream,
 )
-from cfsctl.ostree.limits import LimitError
-from cfsctl.ostree.objects import ObjectKind, OstreeObjectError
-from cfsctl.ostree.refs import stream_name
+from cfsctl.ostree.store.refs import stream_name
 from cfsctl.splitstream import ContentType, SplitstreamError, SplitstreamReader
 from tests.fakes.object_store import MemoryStore
 from tests.support.commits import CommitMaker, checksum_of

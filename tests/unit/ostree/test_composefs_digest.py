@@ -15,7 +15,10 @@ from cfsctl.digest import Algorithm
 from cfsctl.dumpfile import iter_dump
 from cfsctl.errors import ExitCode
 from cfsctl.gvariant import Variant
-from cfsctl.ostree.composefs_digest import (
+from cfsctl.ostree.objects import Dirmeta
+from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.store.refs import find_tag, open_commit
+from cfsctl.ostree.tree.composefs_digest import (
     DIGEST_KEY,
     ComposefsDigestError,
     Verdict,
@@ -23,9 +26,6 @@ from cfsctl.ostree.composefs_digest import (
     compute_composefs_digest,
     make_libostree_tree,
 )
-from cfsctl.ostree.objects import Dirmeta
-from cfsctl.ostree.pull import pull
-from cfsctl.ostree.refs import find_tag, open_commit
 from tests.fakes.ostree_repository import FakeOstreeRepository, Tree
 from tests.support.repositories import make_repository
 

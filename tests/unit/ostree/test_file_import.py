@@ -16,10 +16,16 @@ import pytest
 from cfsctl.digest import Algorithm, Checksum
 from cfsctl.errors import DigestMismatchError
 from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.ostree.content_stream import ImportedFile
-from cfsctl.ostree.file_import import FileImporter, FileImportSink, Inflate, inline_limit, load_inflate
+from cfsctl.ostree.content.file_import import (
+    FileImporter,
+    FileImportSink,
+    Inflate,
+    inline_limit,
+    load_inflate,
+)
+from cfsctl.ostree.content.stream import ImportedFile
 from cfsctl.ostree.objects import OstreeObjectError, format_regular_header, format_zlib_header
-from cfsctl.repository.objects import ObjectStore
+from cfsctl.repository.objects.store import ObjectStore
 from tests.fakes.ostree_repository import checksum_of, deflate
 
 if TYPE_CHECKING:

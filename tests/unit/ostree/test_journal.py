@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.digest import Algorithm, Checksum, ObjectID
-from cfsctl.ostree.journal import PullJournal
-from cfsctl.repository.gc import collect_garbage
+from cfsctl.ostree.pull.journal import PullJournal
+from cfsctl.repository.gc.collect import collect_garbage
 from tests.support.repositories import make_repository
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import pytest
 
 from cfsctl.errors import ExitCode
 from cfsctl.ostree.key_file import parse_key_file
-from cfsctl.ostree.local import LocalSource
-from cfsctl.ostree.local_repository import NotAnOstreeRepositoryError, UnsupportedModeError
 from cfsctl.ostree.objects import MAX_METADATA_SIZE, ObjectKind, OstreeObjectError, loose_path
 from cfsctl.ostree.source import InvalidRefError, ObjectMissingError, RefNotFoundError
+from cfsctl.ostree.sources.local import LocalSource
+from cfsctl.ostree.sources.local_repository import NotAnOstreeRepositoryError, UnsupportedModeError
 from tests.fakes.ostree_repository import FakeOstreeRepository, Tree
 
 if TYPE_CHECKING:

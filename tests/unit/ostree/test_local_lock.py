@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.errors import ExitCode
-from cfsctl.ostree.local_lock import RepositoryInUseError, lock_for_use
-from cfsctl.ostree.local_repository import LocalRepository, NotAnOstreeRepositoryError
+from cfsctl.ostree.sources.local_lock import RepositoryInUseError, lock_for_use
+from cfsctl.ostree.sources.local_repository import LocalRepository, NotAnOstreeRepositoryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +37,8 @@ def test_a_source_cannot_make_us_wait_for_ever(held: int, monkeypatch: pytest.Mo
         nonlocal now_s
         now_s += seconds * 10
 
-    monkeypatch.setattr("cfsctl.ostree.local_lock.time.sleep", sleep)
-    monkeypatch.setattr("cfsctl.ostree.local_lock.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("cfsctl.ostree.sources.local_lock.time.sleep", sleep)
+    monkeypatch.setattr("cfsctl.ostree.sources.local_lock.time.monotonic", lambda: now_s)
     with pytest.raises(RepositoryInUseError, match="for 15 s") as caught:
         lock_for_use(held, "there", {"lock-timeout-secs": text})
     assert caught.value.exit_code is ExitCode.LOCKED
@@ -56,8 +56,8 @@ def test_a_target_is_waited_for_as_it_says(
         nonlocal now_s
         now_s += 1000
 
-    monkeypatch.setattr("cfsctl.ostree.local_lock.time.sleep", sleep)
-    monkeypatch.setattr("cfsctl.ostree.local_lock.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("cfsctl.ostree.sources.local_lock.time.sleep", sleep)
+    monkeypatch.setattr("cfsctl.ostree.sources.local_lock.time.monotonic", lambda: now_s)
     with pytest.raises(RepositoryInUseError, match=f"for {seconds} s"):
         lock_for_use(held, "there", {"lock-timeout-secs": text}, create=True)
 

@@ -10,7 +10,6 @@ import pytest
 
 from cfsctl.digest import Checksum, ObjectID
 from cfsctl.errors import DigestMismatchError
-from cfsctl.ostree.collected import IncompleteError
 from cfsctl.ostree.limits import MAX_DEPTH, LimitError, PlanLimits
 from cfsctl.ostree.objects import (
     ObjectKind,
@@ -20,6 +19,7 @@ from cfsctl.ostree.objects import (
     format_zlib_header,
 )
 from cfsctl.ostree.plan import ConflictError, PullPlan
+from cfsctl.ostree.store.in_memory import IncompleteError
 from tests.fakes.ostree_repository import DIRECTORY, FakeOstreeRepository, Tree
 
 if TYPE_CHECKING:

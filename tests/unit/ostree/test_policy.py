@@ -8,7 +8,7 @@ from cfsctl.digest import Checksum
 from cfsctl.errors import ExitCode
 from cfsctl.gvariant import Variant
 from cfsctl.ostree.objects import Commit
-from cfsctl.ostree.policy import (
+from cfsctl.ostree.store.binding import (
     BindingError,
     DowngradeError,
     branch_names,

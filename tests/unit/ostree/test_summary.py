@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cfsctl import gvariant
-from cfsctl.ostree.summary import SummaryError, format_summary, parse_summary
+from cfsctl.ostree.summary.format import SummaryError, format_summary, parse_summary
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "ostree" / "summary"
 TYPE = "(a(s(taya{sv}))a{sv})"
@@ -61,9 +61,9 @@ def test_what_is_no_summary(data: bytes, message: str) -> None:
 
 def test_size_and_number_of_values_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     data = make(*((str(number), bytes(32)) for number in range(100)))
-    monkeypatch.setattr("cfsctl.ostree.summary.MAX_SUMMARY_VALUES", 99)
+    monkeypatch.setattr("cfsctl.ostree.summary.format.MAX_SUMMARY_VALUES", 99)
     with pytest.raises(SummaryError):
         parse_summary(data)
-    monkeypatch.setattr("cfsctl.ostree.summary.MAX_SUMMARY_SIZE", len(data) - 1)
+    monkeypatch.setattr("cfsctl.ostree.summary.format.MAX_SUMMARY_SIZE", len(data) - 1)
     with pytest.raises(SummaryError, match="bytes"):
         parse_summary(data)

@@ -12,13 +12,13 @@ import pytest
 from cfsctl.digest import Algorithm, Checksum, ObjectID
 from cfsctl.dumpfile import iter_dump
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.errors import DigestMismatchError
 from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.ostree.commit_stream import CommitStream, CommitStreamError, write_commit_stream
 from cfsctl.ostree.limits import LimitError, PlanLimits
 from cfsctl.ostree.objects import OstreeObjectError
-from cfsctl.ostree.to_tree import XattrNames, commit_to_filesystem
+from cfsctl.ostree.store.commit_stream import CommitStream, CommitStreamError, write_commit_stream
+from cfsctl.ostree.tree.to_tree import XattrNames, commit_to_filesystem
 from cfsctl.splitstream import SplitstreamReader
 from cfsctl.tree.model import NO_XATTRS, Directory, ExternalFile, InlineFile, Symlink
 from tests.fakes.object_store import MemoryStore

@@ -10,7 +10,7 @@ import pytest
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.repository.config import (
+from cfsctl.repository.metadata.config import (
     AlgorithmMismatchError,
     Config,
     ConfigError,

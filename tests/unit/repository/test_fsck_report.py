@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cfsctl.repository.fsck_report import FsckReport, Tally
+from cfsctl.repository.check.report import FsckReport, Tally
 
 
 def make(*, has_metadata: bool = True, has_bad_metadata: bool = False) -> FsckReport:

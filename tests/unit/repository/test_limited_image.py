@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.erofs.format import ErofsError, FormatVersion
-from cfsctl.erofs.writer import build_image
+from cfsctl.erofs.write.image import build_image
 from cfsctl.tree.model import Directory, FileSystem
 from tests.support.repositories import make_repository
 

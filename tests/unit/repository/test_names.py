@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cfsctl.digest import Algorithm, ObjectID
-from cfsctl.repository.names import (
+from cfsctl.repository.names.names import (
     MAX_DEPTH,
     InvalidNameError,
     check_entry,

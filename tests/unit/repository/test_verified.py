@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import pytest
 
 from cfsctl.digest import Algorithm, ObjectID
-from cfsctl.repository.verified import (
+from cfsctl.repository.objects.verified import (
     VERIFIED_NAME,
     Fact,
     VerifiedListError,

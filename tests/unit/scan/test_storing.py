@@ -10,7 +10,7 @@ import pytest
 
 from cfsctl.digest import Algorithm
 from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.repository.objects import ObjectStore, ObjectWriter
+from cfsctl.repository.objects.store import ObjectStore, ObjectWriter
 from cfsctl.scan import StoringError, scan_directory
 from tests.support.repositories import make_repository
 from tests.support.scans import describe_directory, describe_tree

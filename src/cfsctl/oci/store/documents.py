@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
     from cfsctl.oci.digest import OciDigest
     from cfsctl.repository import Repository
-    from cfsctl.repository.objects import StoredObject
+    from cfsctl.repository.objects.store import StoredObject
     from cfsctl.splitstream.format import ContentType
     from cfsctl.splitstream.reader import SplitstreamReader
 

@@ -9,8 +9,8 @@ from cfsctl.oci.context import naming
 from cfsctl.oci.digest import parse_digest
 from cfsctl.oci.store.names import LAYER
 from cfsctl.oci.tar import Body, Entry, Inline, TarError, TarParser
-from cfsctl.repository.names import check_ref
-from cfsctl.repository.objects_ingest import ContentIngest
+from cfsctl.repository.names.names import check_ref
+from cfsctl.repository.objects.ingest import ContentIngest
 from cfsctl.splitstream.format import ContentType
 from cfsctl.splitstream.reader import External
 from cfsctl.splitstream.writer import SplitstreamWriter
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
     from cfsctl.oci.digest import OciDigest
     from cfsctl.repository import Repository
-    from cfsctl.repository.objects import ObjectStore, StoredObject
+    from cfsctl.repository.objects.store import ObjectStore, StoredObject
     from cfsctl.splitstream.reader import SplitstreamReader
 
 MAX_LAYER_BYTES: Final = 1 << 42

@@ -8,7 +8,7 @@ from cfsctl.errors import CfsError, ExitCode, RepositoryError
 from cfsctl.oci.store.image_refs import list_images
 from cfsctl.oci.store.images import StoredImage, config_of, open_image
 from cfsctl.oci.store.names import MANIFEST, TAGS, iter_digests
-from cfsctl.repository.tags import escape_tag
+from cfsctl.repository.names.tags import escape_tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.oci.digest import OciDigest, OciDigestError, parse_digest
-from cfsctl.repository.names import InvalidNameError
-from cfsctl.repository.tags import TagNamespace
+from cfsctl.repository.names.names import InvalidNameError
+from cfsctl.repository.names.tags import TagNamespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

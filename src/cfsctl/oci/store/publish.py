@@ -15,9 +15,9 @@ from cfsctl.errors import IntegrityError
 from cfsctl.oci.store.documents import find_only_object, write_document
 from cfsctl.oci.store.image_refs import KINDS, ImageKind, is_image_ref, plain_kind
 from cfsctl.oci.store.names import CONFIG, CONFIG_REF, LAYER, MANIFEST, TAGS, iter_digests
-from cfsctl.repository.objects import StoredObject
+from cfsctl.repository.objects.store import StoredObject
 from cfsctl.splitstream.format import ContentType, SplitstreamError
-from cfsctl.tree.bulk import paused_collector
+from cfsctl.tree.gc_pause import paused_collector
 from cfsctl.tree.transform import XattrFilter
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def store_images(
     Raises:
         ErofsError: No image can hold the tree.
     """
-    from cfsctl.erofs.writer import build_image  # noqa: PLC0415 - most uses find what they need
+    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - most uses find what they need
 
     with paused_collector():
         return {
@@ -168,7 +168,7 @@ def build(
     Raises:
         ErofsError: No image can hold the tree.
     """
-    from cfsctl.erofs.writer import build_image  # noqa: PLC0415 - see `store_images`
+    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - see `store_images`
     from cfsctl.fsverity.merkle import compute_digest  # noqa: PLC0415 - the same
 
     with paused_collector():

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cfsctl.digest import Checksum, ObjectID
-    from cfsctl.ostree.commit_stream import CommitStream
     from cfsctl.ostree.delta.store import DeltaStore, Held, Offer
     from cfsctl.ostree.objects import Commit
     from cfsctl.ostree.plan import Base, PullPlan
+    from cfsctl.ostree.store.commit_stream import CommitStream
     from cfsctl.progress import Reporter
-    from cfsctl.repository.objects import ObjectStore
+    from cfsctl.repository.objects.store import ObjectStore
 
 MAX_CANDIDATES: Final = 3
 """Superblocks that are fetched to compare deltas."""

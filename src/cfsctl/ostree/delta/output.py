@@ -1,7 +1,7 @@
 """Content objects on their way in from plain bytes: each becomes an object, or a header with inline content.
 
-The same promises as in `cfsctl.ostree.file_import`, from which this differs in what comes in: the checksum
-covers header and content, the size is the one announced, and nothing is allocated for it in advance.
+The same promises as in `cfsctl.ostree.content.file_import`, from which this differs in what comes in: the
+checksum covers header and content, the size is the one announced, and nothing is allocated for it in advance.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import ReceivedDigestError
-from cfsctl.ostree.content_stream import ImportedFile
+from cfsctl.ostree.content.file_import import inline_limit
+from cfsctl.ostree.content.stream import ImportedFile
 from cfsctl.ostree.delta.format import fail
-from cfsctl.ostree.file_import import inline_limit
 from cfsctl.ostree.objects import format_regular_header, format_zlib_header
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum
     from cfsctl.ostree.objects import Xattrs
-    from cfsctl.repository.objects import ObjectStore, ObjectWriter
+    from cfsctl.repository.objects.store import ObjectStore, ObjectWriter
 
 _MEMORY_BYTES: Final = 1 << 20
 """Files up to this size are held in memory until they are complete."""

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from cfsctl.ostree.delta.part import PartContent
     from cfsctl.ostree.delta.superblock import Entry
     from cfsctl.ostree.delta.views import ByteView
-    from cfsctl.repository.objects import ObjectStore
+    from cfsctl.repository.objects.store import ObjectStore
 
     Produced: TypeAlias = "tuple[Checksum, bytes, ObjectID | None]"
 

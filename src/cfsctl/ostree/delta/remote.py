@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cfsctl.digest import Checksum
-    from cfsctl.ostree.remote import RemoteSource
-    from cfsctl.repository.objects import ObjectStore
+    from cfsctl.ostree.sources.remote import RemoteSource
+    from cfsctl.repository.objects.store import ObjectStore
 
 DELTAS_KEY: Final = "ostree.static-deltas"
 """What a summary and an index call their list: ``a{sv}``, name to digest."""

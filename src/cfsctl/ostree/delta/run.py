@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from cfsctl.digest import Checksum, ObjectID
-    from cfsctl.ostree.commit_stream import CommitStream
     from cfsctl.ostree.delta.store import DeltaStore, Offer
     from cfsctl.ostree.delta.superblock import Superblock
-    from cfsctl.repository.objects import ObjectStore
+    from cfsctl.ostree.store.commit_stream import CommitStream
+    from cfsctl.repository.objects.store import ObjectStore
 
 _PARTS_HELD: Final = 2
 """Parts handed out per worker: one in work and one waiting."""

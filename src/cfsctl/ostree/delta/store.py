@@ -14,7 +14,7 @@ from cfsctl.ostree.delta.format import DeltaError, delta_directory, describe_del
 from cfsctl.ostree.delta.views import ByteView
 
 if TYPE_CHECKING:
-    from cfsctl.repository.objects import ObjectStore
+    from cfsctl.repository.objects.store import ObjectStore
 
 MAX_OFFERS: Final = 1000
 """Deltas to one commit that are looked at."""

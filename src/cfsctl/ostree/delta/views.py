@@ -11,7 +11,7 @@ from cfsctl.ostree.delta.format import DeltaError, fail
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cfsctl.repository.objects import ObjectStore, ObjectWriter
+    from cfsctl.repository.objects.store import ObjectStore, ObjectWriter
 
 READ_BYTES: Final = 1 << 18
 """Bytes read at a time where a range may be large."""

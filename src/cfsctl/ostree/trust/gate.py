@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final, cast
 
-from cfsctl.ostree.detached import read_detached
-from cfsctl.ostree.policy import check_collection
+from cfsctl.ostree.store.binding import check_collection
+from cfsctl.ostree.store.commitmeta import read_detached
 from cfsctl.ostree.trust.policy import TrustPolicy, verify
 from cfsctl.ostree.trust.verdict import Deadline, SignatureError, Verified
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from cfsctl.digest import Checksum, ObjectID
-    from cfsctl.ostree.commit_stream import CommitStream
     from cfsctl.ostree.objects import Commit
+    from cfsctl.ostree.store.commit_stream import CommitStream
     from cfsctl.repository import Repository
 
 MAX_RECORD_BYTES: Final = 1 << 20

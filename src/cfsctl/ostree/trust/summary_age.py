@@ -10,11 +10,11 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.ostree.byte_order import swap64
-from cfsctl.ostree.policy import MAX_AHEAD_S, PolicyError, format_time
+from cfsctl.ostree.store.binding import MAX_AHEAD_S, PolicyError, format_time
 
 if TYPE_CHECKING:
-    from cfsctl.ostree.summary import Summary
-    from cfsctl.ostree.summary_cache import SummaryCache
+    from cfsctl.ostree.summary.cache import SummaryCache
+    from cfsctl.ostree.summary.format import Summary
 
 _LAST_MODIFIED: Final = "ostree.summary.last-modified"
 _EXPIRES: Final = "ostree.summary.expires"

@@ -17,7 +17,7 @@ from cfsctl.ostree.trust.verdict import SignatureError, Verified
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cfsctl.ostree.commit_stream import CommitStream
+    from cfsctl.ostree.store.commit_stream import CommitStream
     from cfsctl.ostree.trust.policy import TrustPolicy
     from cfsctl.repository import Repository
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final, NamedTuple
 
-from cfsctl.ostree.policy import PolicyError
+from cfsctl.ostree.store.binding import PolicyError
 
 VERIFY_TIMEOUT_S: Final = 10.0
 """Time for all signatures of one commit, or one summary, wherever they come from."""

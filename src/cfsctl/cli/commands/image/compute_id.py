@@ -1,0 +1,36 @@
+"""``cfsctl compute-id``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import json_option, scan_options
+from cfsctl.cli.options.scan import ScanArguments, scan
+from cfsctl.cli.output import print_document, print_line
+from cfsctl.digest import qualified
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+
+@click.command("compute-id")
+@scan_options
+@json_option()
+@pass_session
+def command(session: Session, *, as_json: bool, **arguments: Unpack[ScanArguments]) -> None:
+    """Print the ID of the image that create-image would make of the directory PATH.
+
+    Nothing is stored. A repository named by --repo, --user or --system decides about hash and format.
+    """
+    from cfsctl.scan import compute_image_id  # noqa: PLC0415 - keeps --help quick
+
+    algorithm, version = session.computation()
+    filesystem = scan(session, algorithm, **arguments)
+    image_id = compute_image_id(filesystem, version, algorithm)
+    if as_json:
+        print_document({"image": qualified(image_id), "erofs_version": version.value})
+    else:
+        print_line(image_id.hex())

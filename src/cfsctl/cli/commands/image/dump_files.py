@@ -1,0 +1,39 @@
+"""``cfsctl dump-files``."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from cfsctl.cli.completers import complete_images
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.output import write_bytes
+
+
+@click.command("dump-files")
+@click.argument("image_name", shell_complete=complete_images)
+@click.argument("files", nargs=-1)
+@click.option("--backing-path-only", is_flag=True, help="Print only where the content of each file is.")
+@pass_session
+def command(session: Session, *, image_name: str, files: tuple[str, ...], backing_path_only: bool) -> None:
+    """Print FILES of the image IMAGE_NAME as dump lines, directories with all that is below them.
+
+    Nothing is printed unless all FILES are there.
+    """
+    from cfsctl.dumpfile import DumpWriter  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.erofs.inspect import find_entry, format_backing_path  # noqa: PLC0415 - the same
+    from cfsctl.erofs.read.tree import read_image  # noqa: PLC0415 - the same
+
+    if "" in files:
+        raise click.BadParameter("expected a path, found nothing", param_hint="FILES")
+    with session.open_repository() as repository, repository.images.map(image_name) as image:
+        filesystem = read_image(image, repository.algorithm)
+    paths = [os.fsencode(name) for name in files]
+    if backing_path_only:
+        write_bytes([format_backing_path(filesystem, path) for path in paths])
+        return
+    writer = DumpWriter(filesystem)
+    found = [(find_entry(filesystem, path), path) for path in paths]
+    for node, path in found:
+        write_bytes(writer.iter_node(node, path))

@@ -1,0 +1,29 @@
+"""``cfsctl import-image``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import json_option
+from cfsctl.cli.output import print_document, print_line
+from cfsctl.cli.streams import iter_stdin
+from cfsctl.digest import qualified
+
+
+@click.command("import-image")
+@click.argument("reference")
+@json_option()
+@pass_session
+def command(session: Session, *, reference: str, as_json: bool) -> None:
+    """Store the image on standard input and give it the ref REFERENCE.
+
+    What is no composefs image is refused.
+    """
+    with session.open_repository() as repository:
+        stored = repository.images.import_image(iter_stdin(), reference)
+    image_id = qualified(stored.object_id)
+    if as_json:
+        print_document({"image": image_id, "name": reference})
+    else:
+        print_line(image_id)

@@ -1,0 +1,116 @@
+"""``cfsctl diff``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cfsctl.cli.completers import complete_sources
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import json_option
+from cfsctl.cli.options.diff import (
+    DIFFERENT,
+    SAME,
+    ReadingArguments,
+    SourceOpener,
+    reading_options,
+    show_notes,
+    with_trouble_as_2,
+)
+from cfsctl.cli.output import print_document, print_line, print_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Unpack
+
+    from cfsctl.inspection.diff import Difference
+
+ATTRIBUTES = ("type", "mode", "owner", "mtime", "xattr", "content", "storage", "target", "device", "link")
+
+
+@click.command("diff")
+@click.argument("a", shell_complete=complete_sources)
+@click.argument("b", shell_complete=complete_sources)
+@json_option()
+@click.option("-q", "--brief", is_flag=True, help="Print only whether there is a difference.")
+@click.option(
+    "--ignore", multiple=True, type=click.Choice(ATTRIBUTES), help="An attribute that does not count."
+)
+@reading_options
+@pass_session
+def command(
+    session: Session,
+    *,
+    a: str,
+    b: str,
+    as_json: bool,
+    brief: bool,
+    ignore: tuple[str, ...],
+    **arguments: Unpack[ReadingArguments],
+) -> int:
+    """Compare the trees A and B: what was added, removed or changed, and for each change the attribute.
+
+    A and B each are a directory, an image (file, ref or ID), a dump (file, or dump:- for standard input)
+    or an OSTree commit (tag, ID, or the beginning of one). What a name means can be said by dir:, image:,
+    dump: or commit: before it. A directory is taken as create-image takes it.
+
+    The exit status is 0 if they are the same, 1 if they are different, and 2 if there was trouble.
+    """
+    with SourceOpener(session, **arguments) as opener:
+        return with_trouble_as_2(
+            lambda: _compare(opener, session, (a, b), ignore, as_json=as_json, brief=brief)
+        )
+
+
+def _compare(
+    opener: SourceOpener,
+    session: Session,
+    names: tuple[str, str],
+    ignore: tuple[str, ...],
+    *,
+    as_json: bool,
+    brief: bool,
+) -> int:
+    from cfsctl.inspection.diff import Attribute, iter_differences  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.inspection.sources import common_algorithm  # noqa: PLC0415
+
+    finder = opener.finder()
+    sources = [finder.find(name) for name in names]
+    algorithm = common_algorithm(sources, session.algorithm)
+    old, new = (source.read(algorithm) for source in sources)
+    show_notes(session, sources)
+    differences = iter_differences(old, new, ignored={Attribute(name) for name in ignore})
+    if brief:
+        return _print_brief(differences, names)
+    return _print_json(differences) if as_json else _print_text(differences)
+
+
+def _print_text(differences: Iterator[Difference]) -> int:
+    from cfsctl.inspection.report import iter_text  # noqa: PLC0415 - keeps --help quick
+
+    status = SAME
+
+    def lines() -> Iterator[str]:
+        nonlocal status
+        for line in iter_text(differences):
+            status = DIFFERENT
+            yield line
+
+    print_lines(lines())
+    return status
+
+
+def _print_json(differences: Iterator[Difference]) -> int:
+    from cfsctl.inspection.report import to_document  # noqa: PLC0415 - keeps --help quick
+
+    document = to_document(differences)
+    print_document(document)
+    return SAME if document["same"] else DIFFERENT
+
+
+def _print_brief(differences: Iterator[Difference], names: tuple[str, str]) -> int:
+    if next(differences, None) is None:
+        return SAME
+    print_line(f"{names[0]} and {names[1]} are different")
+    return DIFFERENT

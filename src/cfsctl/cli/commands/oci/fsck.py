@@ -1,0 +1,50 @@
+"""``cfsctl oci fsck``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.completers import complete_oci_images
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import TEXT, asks_for_json, json_option
+from cfsctl.cli.output import print_document, print_lines
+from cfsctl.errors import ExitCode, IntegrityError
+
+
+@click.command("fsck")
+@click.argument("name", type=TEXT, required=False, shell_complete=complete_oci_images)
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Read all content, compare every layer with its digest, and make the images anew to compare them.",
+)
+@json_option(
+    "Print a JSON document. The exit status is then 0 whatever is found, unless only the environment asks "
+    "for JSON."
+)
+@pass_session
+@click.pass_context
+def command(context: click.Context, session: Session, *, name: str | None, deep: bool, as_json: bool) -> int:
+    """Check the whole repository, and then every image that has a tag, or only the image NAME."""
+    from cfsctl.oci.check import check_images  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.repository.check.fsck import check_repository  # noqa: PLC0415 - the same
+
+    with session.open_repository() as repository:
+        whole = check_repository(repository, deep=deep, reporter=session.progress)
+        report = check_images(repository, name, deep=deep)
+    is_ok = whole.is_ok and report.is_ok
+    if as_json:
+        print_document(
+            {
+                "ok": is_ok,
+                "images_checked": report.checked,
+                "images_corrupted": report.corrupted,
+                "errors": report.findings,
+                "repo": whole.as_dict(),
+            }
+        )
+        return ExitCode.OK if is_ok or asks_for_json(context) else ExitCode.CORRUPTION
+    print_lines((*whole.lines(), *report.lines()))
+    if not is_ok:
+        raise IntegrityError("OCI integrity check failed", hint="pulling an image again heals what it needs")
+    return ExitCode.OK

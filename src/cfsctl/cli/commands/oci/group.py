@@ -1,0 +1,33 @@
+"""The ``oci`` group."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.lazy import LazyGroup
+
+COMMANDS = {
+    "compute-id": "compute_id",
+    "dump": "dump",
+    "fsck": "fsck",
+    "images": "images",
+    "import-layer": "import_layer",
+    "inspect": "inspect",
+    "layer": "layer",
+    "linked-erofs-images": "linked_erofs_images",
+    "mount": "mount",
+    "pull": "pull",
+    "tag": "tag",
+    "untag": "untag",
+}
+
+
+@click.group(
+    "oci",
+    cls=LazyGroup,
+    package="cfsctl.cli.commands.oci",
+    modules=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+def command() -> None:
+    """Pull, name, inspect, check and mount OCI images."""

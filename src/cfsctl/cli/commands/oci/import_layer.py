@@ -1,0 +1,37 @@
+"""``cfsctl oci import-layer``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import TEXT, json_option
+from cfsctl.cli.output import print_document, print_line
+from cfsctl.cli.streams import iter_stdin
+from cfsctl.digest import qualified
+
+
+@click.command("import-layer")
+@click.argument("digest", type=TEXT)
+@click.argument("name", type=TEXT, required=False)
+@json_option()
+@pass_session
+def command(session: Session, *, digest: str, name: str | None, as_json: bool) -> None:
+    """Store the uncompressed layer on standard input, which must have this DIGEST.
+
+    If it is here already, nothing is read. NAME becomes a ref of the layer's stream, which keeps it from
+    being collected.
+    """
+    from cfsctl.oci.digest import OciDigestError, parse_digest  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.oci.store.layers import ensure_layer  # noqa: PLC0415 - the same
+
+    try:
+        parsed = parse_digest(digest.removeprefix("@"))
+    except OciDigestError as error:
+        raise click.BadParameter(str(error), param_hint="DIGEST") from error
+    with session.open_repository() as repository:
+        stream_id = ensure_layer(repository, parsed, iter_stdin(), name)
+    if as_json:
+        print_document({"layer": str(parsed), "stream": qualified(stream_id), "name": name})
+    else:
+        print_line(qualified(stream_id))

@@ -1,0 +1,69 @@
+"""``cfsctl oci layer``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import TEXT, asks_for_json, json_option
+from cfsctl.cli.output import is_terminal, print_document, write_bytes, write_chunk
+from cfsctl.errors import CfsError, ExitCode
+
+if TYPE_CHECKING:
+    from cfsctl.oci.store.layers import StoredLayer
+
+
+class TerminalError(CfsError):
+    """Standard output is a terminal, which bytes would put out of order."""
+
+    exit_code = ExitCode.USAGE
+
+
+@click.command("layer")
+@click.argument("diff_id", type=TEXT)
+@click.option("--dumpfile", is_flag=True, help="Print a line of a composefs dump for each entry.")
+@json_option("Print what the layer has as a JSON document.")
+@pass_session
+@click.pass_context
+def command(context: click.Context, session: Session, *, diff_id: str, dumpfile: bool, as_json: bool) -> None:
+    """Write the layer DIFF_ID as the archive that it was to standard output.
+
+    DIFF_ID is the digest of the unpacked layer, as the config has it. With --dumpfile entries are printed as
+    they stand in the layer: not merged, and whiteouts as files.
+    """
+    from cfsctl.oci.store.layers import open_layer  # noqa: PLC0415 - keeps --help quick
+
+    if dumpfile and asks_for_json(context):
+        raise click.UsageError("--dumpfile and --json exclude each other")
+    with session.open_repository() as repository:
+        layer = open_layer(repository, diff_id.removeprefix("@"))
+        if dumpfile:
+            from cfsctl.oci.layer_dump import iter_layer_dump  # noqa: PLC0415 - the same
+
+            write_bytes(iter_layer_dump(layer))
+        elif as_json:
+            print_document(_document(layer))
+        elif is_terminal():
+            raise TerminalError(
+                "Refusing to write tar data to terminal. Redirect to a file, pipe to tar, or use --json for"
+                " metadata."
+            )
+        else:
+            layer.cat(write_chunk)
+
+
+def _document(layer: StoredLayer) -> dict[str, object]:
+    facts = layer.measure()
+    return {
+        "diffId": str(layer.digest),
+        "verity": layer.stream_id.hex(),
+        "size": facts.size,
+        "entryCount": facts.entries,
+        "splitstream": {
+            "externalObjects": facts.external_objects,
+            "externalSize": facts.external_size,
+            "inlineSize": facts.size - facts.external_size,
+        },
+    }

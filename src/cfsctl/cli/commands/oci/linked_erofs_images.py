@@ -1,0 +1,48 @@
+"""``cfsctl oci linked-erofs-images``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import TEXT
+from cfsctl.cli.output import print_document_list
+from cfsctl.digest import Algorithm, DigestFormatError, ObjectID, parse_object_id
+from cfsctl.errors import CfsError
+
+
+class InvalidImageIdError(CfsError):
+    """Text that is no ID of an image; it has the exit status of the original, since scripts look at it."""
+
+
+@click.command("linked-erofs-images")
+@click.argument("verity", metavar="VERITY", type=TEXT)
+@pass_session
+def command(session: Session, verity: str) -> None:
+    """List all file system images of the stored image that VERITY, the ID of one of them, belongs to.
+
+    The result is always JSON.
+    """
+    from cfsctl.oci.store.listing import find_linked_images  # noqa: PLC0415 - keeps --help quick
+
+    with session.open_repository() as repository:
+        image_id = _parse(verity, repository.algorithm)
+        found = find_linked_images(repository, image_id)
+    print_document_list(
+        [
+            {
+                "id": linked.hex(),
+                "bootable": kind.is_bootable,
+                "version": 2 if kind.is_version_2 else 1,
+                "xattrMode": kind.xattr_filter.value if kind.is_bootable else None,
+            }
+            for kind, linked in found
+        ]
+    )
+
+
+def _parse(text: str, algorithm: Algorithm) -> ObjectID:
+    try:
+        return parse_object_id(text.lower(), algorithm)
+    except DigestFormatError as error:
+        raise InvalidImageIdError(str(error)) from error

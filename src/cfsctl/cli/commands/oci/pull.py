@@ -1,0 +1,156 @@
+"""``cfsctl oci pull``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import TEXT, json_option
+from cfsctl.cli.output import print_document, print_lines
+from cfsctl.errors import CfsError, ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cfsctl.digest import Algorithm, ObjectID
+    from cfsctl.oci.pull import PullResult
+
+_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+class BootImageMissingError(CfsError):
+    """There is no boot image, or not the one that was expected."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
+@click.command("pull")
+@click.argument("image", type=TEXT)
+@click.argument("name", type=TEXT, required=False)
+@click.option("--bootable", is_flag=True, help="Make a boot image as well.")
+@click.option(
+    "--expected-digest",
+    metavar="HEX",
+    help="With --bootable: find the boot image that has this ID, among those of every format and filter of "
+    "extended attributes; fail if there is none.",
+)
+@click.option(
+    "--platform",
+    metavar="OS/ARCH[/VARIANT]",
+    help="Which image to take where there are several. Default: that for this machine.",
+)
+@click.option(
+    "--local-fetch",
+    type=click.Choice(["disabled", "auto", "zerocopy"]),
+    default="disabled",
+    help="Accepted for compatibility; it matters for images in containers-storage.",
+)
+@json_option()
+@pass_session
+def command(
+    session: Session,
+    *,
+    image: str,
+    name: str | None,
+    bootable: bool,
+    expected_digest: str | None,
+    platform: str | None,
+    local_fetch: str,  # noqa: ARG001 - see its help
+    as_json: bool,
+) -> None:
+    """Pull IMAGE and give it the tag NAME, or IMAGE if there is no NAME.
+
+    IMAGE is oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG] or dir:DIRECTORY; a layout or archive may also be
+    followed by @DIGEST. Every digest is verified while the bytes come, before anything has a name. Layers
+    that are here already are not read.
+    """
+    from cfsctl.oci.pull import pull  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.oci.reference import parse_platform  # noqa: PLC0415 - the same
+    from cfsctl.oci.sources.opening import open_source  # noqa: PLC0415 - the same
+    from cfsctl.oci.store.names import check_tag  # noqa: PLC0415 - the same
+
+    if expected_digest is not None and not bootable:
+        raise click.UsageError("--expected-digest needs --bootable")
+    tag = check_tag(image if name is None else name)
+    wanted = None if platform is None else parse_platform(platform)
+    source = open_source(image)
+    try:
+        with session.open_repository() as repository:
+            result = pull(
+                repository,
+                source,
+                tag,
+                platform=wanted,
+                bootable=bootable,
+                expected=None
+                if expected_digest is None
+                else _parse_expected(repository.algorithm, expected_digest),
+                reporter=session.progress,
+            )
+    finally:
+        source.close()
+    if as_json:
+        print_document(_document(result))
+    else:
+        print_lines(_lines(result))
+    if bootable:
+        _check_boot_image(result, expected_digest)
+
+
+def _parse_expected(algorithm: Algorithm, text: str) -> ObjectID:
+    from cfsctl.digest import parse_object_id  # noqa: PLC0415 - few pulls have one
+
+    return parse_object_id(text.lower(), algorithm)
+
+
+def _lines(result: PullResult) -> Iterator[str]:
+    counts = result.counts
+    yield f"manifest {result.manifest_digest}"
+    yield f"config   {result.config_digest}"
+    yield f"verity   {result.manifest_id.hex()}"
+    if result.tag is not None:
+        yield f"tagged   {result.tag}"
+    sizes = f"{format_size(counts.new_bytes)} stored, {format_size(counts.inline_bytes)} inlined"
+    yield f"objects  {counts.new} new + {counts.present} already present objects; {sizes}"
+    if result.boot_image is not None:
+        how = "" if result.boot_match is None else f" ({result.boot_match.describe()})"
+        yield f"Boot image: {result.boot_image.hex()}{how}"
+
+
+def _check_boot_image(result: PullResult, expected: str | None) -> None:
+    if result.image is None:
+        raise BootImageMissingError(
+            f"{result.manifest_digest} is an artifact, which has no file system and cannot be booted",
+            hint="it was pulled; leave --bootable out for artifacts",
+        )
+    if result.boot_image is None and expected is not None:
+        raise BootImageMissingError(
+            f"No boot image configuration matched expected digest {expected}"
+            f" (tried {result.boot_tried} mode/version combinations)"
+        )
+
+
+def format_size(size: int) -> str:
+    """Return a number of bytes as the original prints it: ``800 B``, ``4.22 KiB``."""
+    if size < 1024:
+        return f"{size} B"
+    power = min((size.bit_length() - 1) // 10, len(_UNITS))
+    return f"{size / 1024**power:.2f} {_UNITS[power - 1]}"
+
+
+def _document(result: PullResult) -> dict[str, object]:
+    counts = result.counts
+    return {
+        "manifest": str(result.manifest_digest),
+        "config": str(result.config_digest),
+        "stream": result.manifest_id.hex(),
+        "tag": result.tag,
+        "image": None if result.image is None else result.image.hex(),
+        "boot_image": None if result.boot_image is None else result.boot_image.hex(),
+        "new_objects": counts.new,
+        "present_objects": counts.present,
+        "stored_bytes": counts.new_bytes,
+        "inlined_bytes": counts.inline_bytes,
+    }

@@ -1,0 +1,30 @@
+"""``cfsctl oci tag``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.completers import complete_oci_images
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import TEXT, json_option
+from cfsctl.cli.output import print_document, print_line
+
+
+@click.command("tag")
+@click.argument("image", type=TEXT, shell_complete=complete_oci_images)
+@click.argument("name", type=TEXT)
+@json_option()
+@pass_session
+def command(session: Session, *, image: str, name: str, as_json: bool) -> None:
+    """Give IMAGE the tag NAME, in place of what had it before.
+
+    IMAGE is the digest of a manifest or config, the unique beginning of one, or a tag.
+    """
+    from cfsctl.oci.store.images import set_tag  # noqa: PLC0415 - keeps --help quick
+
+    with session.open_repository() as repository:
+        digest = set_tag(repository, image, name)
+    if as_json:
+        print_document({"manifest": str(digest), "tag": name})
+    else:
+        print_line(f"Tagged {digest} as {name}")

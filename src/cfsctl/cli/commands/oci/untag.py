@@ -1,0 +1,26 @@
+"""``cfsctl oci untag``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.completers import complete_oci_tags
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import TEXT, json_option
+from cfsctl.cli.output import print_document, print_line
+
+
+@click.command("untag")
+@click.argument("name", type=TEXT, shell_complete=complete_oci_tags)
+@json_option()
+@pass_session
+def command(session: Session, *, name: str, as_json: bool) -> None:
+    """Remove the tag NAME. Its image stays until it is collected."""
+    from cfsctl.oci.store.images import remove_tag  # noqa: PLC0415 - keeps --help quick
+
+    with session.open_repository() as repository:
+        remove_tag(repository, name)
+    if as_json:
+        print_document({"tag": name})
+    else:
+        print_line(f"Removed tag {name}")

@@ -1,0 +1,57 @@
+"""``cfsctl ostree apply-delta``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cfsctl.cli.completers import complete_files
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import json_option, xattr_names_option
+from cfsctl.cli.options.trust import TrustArguments, load_policy, trust_options
+from cfsctl.cli.output import print_line, print_lines
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+
+@click.command("apply-delta")
+@click.argument("file", shell_complete=complete_files)
+@xattr_names_option
+@json_option()
+@trust_options
+@click.option("--verify-delta", is_flag=True, help="Demand the same signatures of the delta itself.")
+@pass_session
+def command(
+    session: Session,
+    *,
+    file: str,
+    ostree_xattr_names: str,
+    as_json: bool,
+    verify_delta: bool,
+    **arguments: Unpack[TrustArguments],
+) -> None:
+    """Store the commit that the static delta FILE leads to.
+
+    FILE is a superblock with its parts in it or beside it, or the directory of a delta. The commit that it
+    starts from must be in the repository. No tag is set.
+    """
+    from cfsctl.cli.options.pull import commit_lines, result_document, show_documents  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.exchange.apply_delta import apply_delta  # noqa: PLC0415 - the same
+    from cfsctl.ostree.tree.to_tree import XattrNames  # noqa: PLC0415 - the same
+
+    trust = load_policy(arguments, delta=verify_delta)
+    with session.open_repository() as repository:
+        result = apply_delta(
+            repository,
+            file,
+            reporter=session.progress,
+            xattr_names=XattrNames(ostree_xattr_names),
+            trust=trust,
+        )
+    if as_json:
+        show_documents([result_document(result)])
+        return
+    print_lines(commit_lines(result))
+    print_line(f"objects {result.metadata_fetched} metadata + {result.files_fetched} files applied")

@@ -1,0 +1,164 @@
+"""``cfsctl ostree commit``."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TypedDict
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import TEXT, json_option
+from cfsctl.cli.output import print_document, print_line, tell
+from cfsctl.digest import qualified
+from cfsctl.errors import ExitCode
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+_SHOWN = 20
+"""Paths that could not be committed and are named."""
+
+_MAX_ID = (1 << 32) - 1
+
+
+class CommitArguments(TypedDict):
+    """What the command takes besides the image and the ref."""
+
+    subject: str
+    body: str
+    parent: str | None
+    timestamp: int | None
+    metadata: tuple[tuple[str, str], ...]
+    owner_uid: int | None
+    owner_gid: int | None
+    no_xattrs: bool
+    as_json: bool
+
+
+if TYPE_CHECKING:
+    _TimeType = click.ParamType[int]
+    _PairType = click.ParamType[tuple[str, str]]
+else:  # click has it generic only in newer releases than the oldest that we work with
+    _TimeType = _PairType = click.ParamType
+
+
+class _Timestamp(_TimeType):
+    """Seconds since 1970 as ``@N``, or a date and time of ISO 8601, in UTC unless it says otherwise."""
+
+    name = "time"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from datetime import UTC, datetime  # noqa: PLC0415 - keeps --help quick
+
+        try:
+            if value.startswith("@"):
+                seconds = int(value[1:])
+            else:
+                moment = datetime.fromisoformat(value)
+                seconds = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+        except (ValueError, OverflowError):
+            seconds = -1
+        if not 0 <= seconds < 1 << 64:
+            self.fail(
+                f"expected @SECONDS or a date such as 2024-01-31T12:00:00Z, found {value!r}", param, ctx
+            )
+        return seconds
+
+
+class _KeyValue(_PairType):
+    """``KEY=VALUE``."""
+
+    name = "KEY=VALUE"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        key, equals, text = TEXT.convert(value, param, ctx).partition("=")
+        if not key or not equals:
+            self.fail(f"expected KEY=VALUE, found {value!r}", param, ctx)
+        return key, text
+
+
+@click.command("commit")
+@click.argument("image")
+@click.option(
+    "--reference", metavar="REF", type=TEXT, help="Bind the commit to this ref, and make a tag of that name."
+)
+@click.option("--subject", "-s", type=TEXT, default="", help="One line about the commit.")
+@click.option("--body", "-m", type=TEXT, default="", help="More about it.")
+@click.option("--parent", metavar="SOURCE", help="The commit before: a tag, an ID, or the beginning of one.")
+@click.option(
+    "--timestamp",
+    type=_Timestamp(),
+    help="Time of the commit, @SECONDS or ISO 8601; default: SOURCE_DATE_EPOCH of the environment, or now.",
+)
+@click.option(
+    "--add-metadata-string",
+    "metadata",
+    type=_KeyValue(),
+    multiple=True,
+    help="Add a text to the commit's metadata. Repeatable.",
+)
+@click.option("--owner-uid", type=click.IntRange(0, _MAX_ID), help="Owner of everything.")
+@click.option("--owner-gid", type=click.IntRange(0, _MAX_ID), help="Group of everything.")
+@click.option("--no-xattrs", is_flag=True, help="Leave extended attributes out.")
+@json_option()
+@pass_session
+def command(
+    session: Session, *, image: str, reference: str | None, **arguments: Unpack[CommitArguments]
+) -> int:
+    """Make an OSTree commit of the tree of IMAGE, an image ID or a ref.
+
+    The commit is the one that `ostree commit` makes of the same tree with the same texts. Devices, fifos and
+    sockets, which OSTree cannot hold, are left out; each is named on standard error, and the exit code is 3.
+    """
+    from cfsctl.ostree.exchange.commit import CommitText, commit_image_tree  # noqa: PLC0415 - quick --help
+    from cfsctl.ostree.store.refs import resolve_source  # noqa: PLC0415 - the same
+    from cfsctl.ostree.tree.from_tree import TreeOptions  # noqa: PLC0415 - the same
+
+    options = TreeOptions(
+        arguments["owner_uid"], arguments["owner_gid"], keeps_xattrs=not arguments["no_xattrs"]
+    )
+    with session.open_repository() as repository:
+        parent = arguments["parent"]
+        text = CommitText(
+            arguments["subject"],
+            arguments["body"],
+            _source_date() if arguments["timestamp"] is None else arguments["timestamp"],
+            None if parent is None else resolve_source(repository, parent),
+            arguments["metadata"],
+        )
+        result = commit_image_tree(repository, image, text, reference, options, session.progress)
+    if arguments["as_json"]:
+        document = {
+            "commit": result.commit.hex(),
+            "stream": qualified(result.stream_id),
+            "tag": reference,
+            "left_out": [os.fsencode(path).decode(errors="backslashreplace") for path in result.left_out],
+        }
+        print_document(document)
+        return ExitCode.PARTIAL if result.left_out else ExitCode.OK
+    print_line(f"commit  {result.commit.hex()}")
+    print_line(f"verity  {result.stream_id.hex()}")
+    if reference is not None:
+        print_line(f"tagged  {reference}")
+    return _report_left_out(result.left_out)
+
+
+def _source_date() -> int | None:
+    """Return the time that builds which are to be repeatable have in their environment."""
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) < 1 << 64):
+        raise click.UsageError(f"SOURCE_DATE_EPOCH: expected seconds since 1970, found {text!r}")
+    return int(text)
+
+
+def _report_left_out(paths: list[bytes]) -> int:
+    for path in paths[:_SHOWN]:
+        tell(f"cfsctl: {os.fsdecode(path)}: left out, OSTree holds files, links and directories only")
+    if len(paths) > _SHOWN:
+        tell(f"cfsctl: {len(paths) - _SHOWN} more left out")
+    return ExitCode.PARTIAL if paths else ExitCode.OK

@@ -1,0 +1,38 @@
+"""``cfsctl ostree compute-id``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.completers import complete_commits
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import json_option, xattr_names_option
+from cfsctl.cli.output import print_document, print_line
+from cfsctl.digest import qualified
+
+
+@click.command("compute-id")
+@click.argument("source", shell_complete=complete_commits)
+@xattr_names_option
+@json_option()
+@pass_session
+def command(session: Session, *, source: str, ostree_xattr_names: str, as_json: bool) -> None:
+    """Print the ID of the image of the commit SOURCE; the image is made if it is missing.
+
+    SOURCE is a tag, a commit ID, or the unique beginning of one.
+    """
+    from cfsctl.ostree.store.images import source_image  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.tree.to_tree import XattrNames  # noqa: PLC0415 - the same
+
+    with session.open_repository() as repository:
+        image_id = source_image(
+            repository,
+            source,
+            session.format_version,
+            xattr_names=XattrNames(ostree_xattr_names),
+            reporter=session.progress,
+        )
+    if as_json:
+        print_document({"image": qualified(image_id)})
+    else:
+        print_line(image_id.hex())

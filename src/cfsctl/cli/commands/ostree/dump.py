@@ -1,0 +1,33 @@
+"""``cfsctl ostree dump``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.completers import complete_commits
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import xattr_names_option
+from cfsctl.cli.output import write_bytes
+from cfsctl.progress import Message
+
+
+@click.command("dump")
+@click.argument("source", shell_complete=complete_commits)
+@xattr_names_option
+@pass_session
+def command(session: Session, source: str, ostree_xattr_names: str) -> None:
+    """Print the tree of the commit SOURCE as a composefs dump.
+
+    SOURCE is a tag, a commit ID, or the unique beginning of one.
+    """
+    from cfsctl.dumpfile import iter_dump  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.store.partial_commits import describe_part, open_source  # noqa: PLC0415 - the same
+    from cfsctl.ostree.tree.to_tree import XattrNames, commit_to_filesystem  # noqa: PLC0415 - the same
+
+    with session.open_repository() as repository:
+        commit = open_source(repository, source)
+    if commit.is_partial:
+        session.progress(Message(describe_part(commit)))
+    names = XattrNames(ostree_xattr_names)
+    tree = commit_to_filesystem(commit, names, note=lambda text: session.progress(Message(text)))
+    write_bytes(iter_dump(tree))

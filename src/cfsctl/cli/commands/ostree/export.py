@@ -1,0 +1,37 @@
+"""``cfsctl ostree export``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import json_option
+from cfsctl.cli.output import print_document, print_line
+
+
+@click.command("export")
+@click.argument("source")
+@click.argument("path")
+@click.option("--reference", metavar="REF", help="Branch to move to the commit, once it is whole.")
+@json_option()
+@pass_session
+def command(session: Session, *, source: str, path: str, reference: str | None, as_json: bool) -> None:
+    """Write the commit SOURCE to the OSTree repository in the directory PATH.
+
+    The repository may be in mode archive, bare, bare-user or bare-user-only. Every object is verified while
+    it is copied. SOURCE is a tag, a commit ID, or the unique beginning of one.
+    """
+    from cfsctl.ostree.exchange.export import export_commit  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.store.partial_commits import check_whole  # noqa: PLC0415 - the same
+    from cfsctl.ostree.store.refs import resolve_source  # noqa: PLC0415 - the same
+
+    with session.open_repository() as repository:
+        check_whole(repository, source)
+        checksum = resolve_source(repository, source)
+        export_commit(repository, checksum, path, reference, session.progress)
+    if as_json:
+        print_document({"commit": checksum.hex(), "repository": path, "reference": reference})
+        return
+    print_line(f"commit  {checksum.hex()}")
+    if reference is not None:
+        print_line(f"tagged  {reference}")

@@ -1,0 +1,32 @@
+"""``cfsctl ostree tag``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.completers import complete_commits
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import json_option
+from cfsctl.cli.output import print_document, print_line
+
+
+@click.command("tag")
+@click.argument("source", shell_complete=complete_commits)
+@click.argument("name")
+@json_option()
+@pass_session
+def command(session: Session, *, source: str, name: str, as_json: bool) -> None:
+    """Give the commit SOURCE the tag NAME, in place of what had it before.
+
+    SOURCE is a tag, a commit ID, or the unique beginning of one.
+    """
+    from cfsctl.ostree.store.partial_commits import check_whole  # noqa: PLC0415 - the same
+    from cfsctl.ostree.store.partial_tags import tag_commit  # noqa: PLC0415 - keeps --help quick
+
+    with session.open_repository() as repository:
+        check_whole(repository, source)
+        commit = tag_commit(repository, source, name)
+    if as_json:
+        print_document({"commit": commit.hex(), "tag": name})
+    else:
+        print_line(f"Tagged {source} as {name}")

@@ -1,0 +1,172 @@
+"""``cfsctl fsck``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import asks_for_json, json_option
+from cfsctl.cli.options.trust import find_remote, remotes_option
+from cfsctl.cli.output import print_document, print_lines
+from cfsctl.cli.partial_commits import find_partial_commits, partial_json, partial_lines
+from cfsctl.errors import ExitCode, IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cfsctl.progress import Reporter
+    from cfsctl.repository import Repository
+    from cfsctl.repository.repair.sources import RepairSource
+
+_REPAIR_HINT = (
+    "fsck --repair restores what can be made of what is here, with --from SOURCE also what a source has; "
+    "pulling a commit again heals it"
+)
+
+
+@click.command("fsck")
+@json_option(
+    "Print a JSON document. Without --repair the exit status is then 0 whatever is found, unless only the "
+    "environment asks for JSON."
+)
+@click.option("--metadata-only", is_flag=True, help="Leave the content of objects alone.")
+@click.option("--deep", is_flag=True, help="Read and decode everything, also what the kernel vouches for.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Check in depth, put damaged objects into quarantine, restore what a source has, set links right.",
+)
+@click.option(
+    "--from",
+    "places",
+    metavar="SOURCE",
+    multiple=True,
+    help="With --repair: where to look for what is lost: another composefs repository, an OSTree repository, "
+    "also by its URL or as the name of a configured remote, or any directory. Repeatable.",
+)
+@remotes_option
+@pass_session
+@click.pass_context
+def command(
+    context: click.Context,
+    session: Session,
+    *,
+    as_json: bool,
+    metadata_only: bool,
+    deep: bool,
+    repair: bool,
+    places: tuple[str, ...],
+    remotes: str | None,
+) -> int:
+    """Check that everything in the repository is there and is what its name says.
+
+    Objects that the kernel vouches for by fs-verity are read with --deep only, as are the contents of
+    streams, and of images more than the objects that they name. The files of a commit are compared with its
+    checksum where that was not done when it was stored, and with --deep. With --repair the exit status is 0
+    if nothing is wrong afterwards.
+    """
+    if places and not repair:
+        raise click.UsageError("--from needs --repair")
+    if repair and metadata_only:
+        raise click.UsageError("--repair reads the content of objects: it excludes --metadata-only")
+    if repair:
+        return _repair(session, places, remotes, as_json=as_json)
+    from cfsctl.ostree.store.check import commit_checks  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.repository.check.fsck import check_repository  # noqa: PLC0415 - the same
+
+    with session.open_repository() as repository:
+        checks = None if metadata_only else commit_checks(repository, is_deep=deep)
+        report = check_repository(
+            repository,
+            metadata_only=metadata_only,
+            deep=deep,
+            content_checks=checks,
+            reporter=session.progress,
+        )
+        parts = find_partial_commits(repository)
+    if as_json:
+        print_document(report.as_dict() | partial_json(parts))
+        # As the original has it; a variable that some script exported hides no damage from another.
+        return ExitCode.OK if report.is_ok or asks_for_json(context) else ExitCode.CORRUPTION
+    print_lines((*report.lines(), *partial_lines(parts)))
+    if not report.is_ok:
+        raise IntegrityError("repository integrity check failed", hint=_REPAIR_HINT)
+    return ExitCode.OK
+
+
+def _repair(session: Session, places: tuple[str, ...], remotes: str | None, *, as_json: bool) -> int:
+    from cfsctl.ostree.exchange.repair import CommitImageSource  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.store.check import commit_checks  # noqa: PLC0415 - the same
+    from cfsctl.repository.repair.repair import repair_repository  # noqa: PLC0415 - the same
+
+    with session.open_repository() as repository, contextlib.ExitStack() as stack:
+        sources = [_open_source(stack, repository, place, remotes, session.progress) for place in places]
+        report = repair_repository(
+            repository,
+            [*sources, CommitImageSource(repository)],
+            lock_timeout_s=session.lock_timeout_s,
+            content_checks=commit_checks(repository),
+            reporter=session.progress,
+        )
+    if as_json:
+        print_document(report.as_dict())
+        return ExitCode.OK if report.after.is_ok else ExitCode.CORRUPTION
+    print_lines(report.lines())
+    if not report.after.is_ok:
+        raise IntegrityError("some of the damage could not be repaired", hint="name more sources with --from")
+    return ExitCode.OK
+
+
+def _open_source(
+    stack: contextlib.ExitStack, repository: Repository, place: str, remotes: str | None, reporter: Reporter
+) -> RepairSource:
+    """Open a source as what it is; a name is that of a directory if there is one, else that of a remote."""
+    if "://" in place:
+        source = _open_url(repository, place, reporter)
+    elif "/" in place or os.path.lexists(place):
+        source = _open_directory(repository, place, reporter)
+    else:
+        remote = find_remote(place, remotes)
+        source = _open_url(repository, remote.url, reporter, remote.options)
+    stack.callback(source.close)
+    return source
+
+
+def _open_directory(repository: Repository, place: str, reporter: Reporter) -> RepairSource:
+    """Open a repository of either kind, or just a directory."""
+    from cfsctl.ostree.exchange.repair import (  # noqa: PLC0415 - the same
+        ComposefsRepairSource,
+        OstreeRepairSource,
+    )
+    from cfsctl.ostree.sources.local import LocalSource  # noqa: PLC0415 - only here
+    from cfsctl.ostree.sources.local_repository import NotAnOstreeRepositoryError  # noqa: PLC0415 - the same
+    from cfsctl.repository import NotARepositoryError, read_config  # noqa: PLC0415 - the same
+    from cfsctl.repository.repair.sources import TreeSource  # noqa: PLC0415 - the same
+
+    try:
+        is_alike = read_config(place, may_infer=False).algorithm is repository.algorithm
+    except NotARepositoryError:
+        try:
+            return OstreeRepairSource(repository, LocalSource(place), reporter)
+        except NotAnOstreeRepositoryError:
+            return TreeSource(place)
+    return ComposefsRepairSource(place, repository.objects) if is_alike else TreeSource(place)
+
+
+def _open_url(
+    repository: Repository, url: str, reporter: Reporter, configured: Mapping[str, str] | None = None
+) -> RepairSource:
+    """Open an OSTree repository on a server; it is asked for objects by their names, and each is verified."""
+    from cfsctl.cli.options.http import DEFAULT_CONNECTION, open_source  # noqa: PLC0415 - only here
+    from cfsctl.ostree.exchange.repair import OstreeRepairSource  # noqa: PLC0415 - the same
+    from cfsctl.ostree.sources.addresses import parse_file_url  # noqa: PLC0415 - the same
+
+    if (path := parse_file_url(url)) is not None:
+        return _open_directory(repository, path, reporter)
+    return OstreeRepairSource(
+        repository, open_source(url, DEFAULT_CONNECTION, configured=configured), reporter
+    )

@@ -1,0 +1,129 @@
+"""``cfsctl gc``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cfsctl.cli.completers import complete_roots
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import json_option, parse_duration
+from cfsctl.cli.output import print_document, print_line, print_lines, tell_lines
+from cfsctl.cli.partial_commits import find_partial_commits, partial_json, partial_lines
+from cfsctl.errors import ExitCode
+
+if TYPE_CHECKING:
+    from cfsctl.repository.gc.collect import DeleteLimit, GcResult
+
+GARBAGE = 1
+"""Exit status of --why for an object that nothing keeps."""
+
+
+def _parse_limit(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> DeleteLimit | None:
+    from cfsctl.repository.gc.collect import DeleteLimit  # noqa: PLC0415 - only with the option
+
+    if value is None:
+        return None
+    digits = value.removesuffix("%")
+    is_percentage = digits != value
+    try:
+        number = float(digits) if is_percentage else int(digits)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= (100 if is_percentage else 1 << 62):
+        raise click.BadParameter(f"{value!r} is neither a number of objects nor a percentage")
+    return DeleteLimit(number, is_percentage)
+
+
+@click.command("gc")
+@click.option(
+    "-r",
+    "--root",
+    "roots",
+    metavar="NAME",
+    multiple=True,
+    shell_complete=complete_roots,
+    help="Keep this as well: an image ID, a stream's content identifier, or refs/<ref>. Repeatable.",
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option(
+    "--grace",
+    metavar="DURATION",
+    callback=parse_duration,
+    help="Keep garbage that is younger than this: 90s, 15m, 2h, 7d. Default: none is.",
+)
+@click.option(
+    "--max-delete",
+    "limit",
+    metavar="N|N%",
+    callback=_parse_limit,
+    help="Remove nothing if more objects than this, or more than this part of all objects, are garbage.",
+)
+@click.option(
+    "--why",
+    metavar="OBJECT",
+    help="Remove nothing; print what keeps this object, from a root to the object. Exits with 1 if "
+    "nothing does.",
+)
+@json_option()
+@pass_session
+def command(
+    session: Session,
+    *,
+    roots: tuple[str, ...],
+    dry_run: bool,
+    grace: float | None,
+    limit: DeleteLimit | None,
+    why: str | None,
+    as_json: bool,
+) -> int:
+    """Remove every object that neither a ref nor a mount leads to.
+
+    Waits until nobody else uses the repository. What cannot be understood is reported and kept.
+    """
+    from cfsctl.ostree.store.partial_tags import drop_superseded  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.repository.gc.collect import collect_garbage  # noqa: PLC0415 - the same
+
+    if why is not None:
+        return _explain(session, why, roots, grace or 0, as_json=as_json)
+    with session.open_repository() as repository:
+        result = collect_garbage(
+            repository,
+            extra_roots=roots,
+            dry_run=dry_run,
+            lock_timeout_s=session.lock_timeout_s,
+            grace_s=grace or 0,
+            limit=limit,
+            prepare=drop_superseded,
+            reporter=session.progress,
+        )
+        parts = find_partial_commits(repository)
+    _show(result, parts, as_json=as_json)
+    return ExitCode.OK if result.is_complete else ExitCode.PARTIAL
+
+
+def _show(result: GcResult, parts: dict[str, str], *, as_json: bool) -> None:
+    if as_json:
+        print_document(result.as_dict() | partial_json(parts))
+        return
+    tell_lines(f"Warning: {problem}" for problem in result.problems)
+    print_lines((*result.lines(), *partial_lines(parts)))
+
+
+def _explain(session: Session, text: str, roots: tuple[str, ...], grace: float, *, as_json: bool) -> int:
+    from cfsctl.repository.gc.collect import explain_object  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.repository.names.names import parse_object_name  # noqa: PLC0415 - the same
+
+    with session.open_repository() as repository:
+        object_id = parse_object_name(text, repository.algorithm)
+        answer = explain_object(repository, object_id, extra_roots=roots, grace_s=grace)
+    if as_json:
+        print_document(answer.as_dict())
+    elif answer.steps:
+        print_lines([answer.steps[0], *(f"-> {step}" for step in answer.steps[1:])])
+    else:
+        print_line(f"kept: {answer.doubt}" if answer.doubt else "nothing keeps it")
+    return ExitCode.OK if answer.is_kept else GARBAGE

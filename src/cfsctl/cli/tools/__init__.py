@@ -1,0 +1,1 @@
+"""The tools beside cfsctl: mkcomposefs, composefs-info and mount.composefs."""

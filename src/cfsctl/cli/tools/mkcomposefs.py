@@ -1,0 +1,378 @@
+"""The mkcomposefs program: an image from a directory or a dump.
+
+Images are those of the C tool where the two originals differ: a tree with whiteouts is raised to format 1
+unless the options forbid it, and what a dump says of link counts and payloads is kept. Options of both
+are understood; those that change the tree also apply to dumps, as in composefs-rs.
+"""
+
+from __future__ import annotations
+
+import getopt
+import os
+import stat
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cfsctl import __version__
+from cfsctl.cli.output import print_line, print_lines, tell, tell_lines
+from cfsctl.cli.streams import stdin_bytes
+from cfsctl.cli.tools.image_file import MakeError, about, write_image
+from cfsctl.digest import Algorithm
+from cfsctl.errors import ExitCode
+from cfsctl.linux.files import make_directory
+from cfsctl.tree.dialect import Dialect
+from cfsctl.tree.gc_pause import paused_collector
+from cfsctl.tree.model import NO_XATTRS, BlockDevice, CharDevice, Directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from cfsctl.cli.tools.digest_store import DigestStore
+    from cfsctl.erofs.format import FormatVersion
+    from cfsctl.tree.model import FileSystem
+
+USAGE: Final = """\
+Usage: mkcomposefs [OPTIONS] SOURCE IMAGE
+
+Make a composefs image from a directory. IMAGE may be - for standard output.
+
+Options:
+  --from-file             SOURCE is a dump, not a directory; - is standard input
+  --digest-store DIR      Copy the content of files into DIR, below their digests
+  --print-digest          Print the fs-verity digest of the image
+  --print-digest-only     Print it, and write no image; there is no IMAGE then
+  --use-epoch             Make all modification times 0
+  --skip-devices          Leave out device nodes, whiteouts too
+  --skip-xattrs           Leave out extended attributes
+  --user-xattrs           Leave out those that do not start with user.
+  --hardlinks             Keep hard links of a directory; without it, each name
+                          is a file of its own
+  --min-version N         Lowest format to use, 0 or 1 (default: 0)
+  --max-version N         Highest format to use for what the lowest cannot hold
+                          (default: 1, but no more than --min-version if given)
+  --erofs-version N       Format 0, 1 or 2, whatever the tree needs
+  --hash HASH             sha256 (the default) or sha512
+  --threads N             Files to read at once (default: one per processor)
+  -h, --help              Print this text
+  -V, --version           Print the version
+"""
+
+_FLAGS: Final = (
+    "from-file",
+    "hardlinks",
+    "help",
+    "print-digest",
+    "print-digest-only",
+    "skip-devices",
+    "skip-xattrs",
+    "use-epoch",
+    "user-xattrs",
+    "version",
+)
+_VALUES: Final = ("digest-store", "erofs-version", "hash", "max-version", "min-version", "threads")
+
+SHORT_OPTIONS: Final = "hV"
+LONG_OPTIONS: Final = (*_FLAGS, *(f"{name}=" for name in _VALUES))
+
+_HIGHEST_C_VERSION: Final = 1
+_USER_PREFIX: Final = b"user."
+
+
+class _UsageError(Exception):
+    """Arguments that make no sense."""
+
+
+class _Options(NamedTuple):
+    """The command line."""
+
+    source: str
+    image: str | None
+    flags: frozenset[str]
+    digest_store: str | None
+    algorithm: Algorithm
+    min_version: int
+    max_version: int
+    fixed_version: int | None
+    threads: int | None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the program with these arguments (without its name).
+
+    Returns:
+        The exit status.
+
+    Raises:
+        CfsError: No image can be made of what was asked for.
+        OSError: Something cannot be read or written.
+    """
+    try:
+        pairs, arguments = getopt.gnu_getopt(list(argv), SHORT_OPTIONS, LONG_OPTIONS)
+        given = {option.lstrip("-"): value for option, value in pairs}
+        if given.keys() & {"h", "help"}:
+            print_lines(USAGE.splitlines())
+            return ExitCode.OK
+        if given.keys() & {"V", "version"}:
+            print_line(f"mkcomposefs {__version__}")
+            return ExitCode.OK
+        with paused_collector():
+            _run(_parse_options(given, arguments))
+    except (_UsageError, getopt.GetoptError) as error:
+        tell_lines((f"error: {error}", *f"\n{USAGE}".splitlines()))
+        return ExitCode.USAGE
+    return ExitCode.OK
+
+
+# Options
+
+
+def _parse_options(given: dict[str, str], arguments: list[str]) -> _Options:
+    flags = frozenset(given.keys() & set(_FLAGS))
+    source, image = _parse_arguments(arguments, print_only="print-digest-only" in flags)
+    minimum, maximum = _parse_range(given)
+    return _Options(
+        source=source,
+        image=image,
+        flags=flags,
+        digest_store=given.get("digest-store"),
+        algorithm=_parse_algorithm(given.get("hash", "sha256")),
+        min_version=minimum,
+        max_version=maximum,
+        fixed_version=_parse_fixed_version(given),
+        threads=_parse_threads(given.get("threads")),
+    )
+
+
+def _parse_arguments(arguments: list[str], *, print_only: bool) -> tuple[str, str | None]:
+    """Return SOURCE and IMAGE."""
+    if not arguments:
+        raise _UsageError("no source specified")
+    if len(arguments) > 2:
+        raise _UsageError(f"unexpected argument '{arguments[2]}'")
+    if not arguments[0]:
+        raise MakeError("empty source path")
+    if print_only:
+        if len(arguments) == 2:
+            raise MakeError("IMAGE must be omitted when using --print-digest-only")
+        return arguments[0], None
+    if len(arguments) == 1:
+        raise MakeError("IMAGE is required (or use --print-digest-only)")
+    return arguments[0], arguments[1]
+
+
+def _parse_range(given: dict[str, str]) -> tuple[int, int]:
+    """Return the lowest and the highest format that may be used."""
+    minimum = _parse_number(given.get("min-version", "0"), "min version")
+    default = max(minimum, _HIGHEST_C_VERSION if "min-version" not in given else 0)
+    maximum = _parse_number(given.get("max-version", str(default)), "max version")
+    if minimum > maximum:
+        raise MakeError(
+            f"Invalid version range: --min-version ({minimum}) must not exceed --max-version ({maximum})"
+        )
+    if minimum > _HIGHEST_C_VERSION:
+        raise MakeError(
+            f"--min-version {minimum} is not supported; the maximum C-compatible version is "
+            f"{_HIGHEST_C_VERSION}",
+            hint="use --erofs-version 2 for images of format 2" if minimum == 2 else None,
+        )
+    return minimum, maximum
+
+
+def _parse_fixed_version(given: dict[str, str]) -> int | None:
+    text = given.get("erofs-version")
+    if text is None:
+        return None
+    if text not in {"0", "1", "2"}:
+        raise _UsageError(f"--erofs-version: expected 0, 1 or 2, found '{text}'")
+    if given.keys() & {"min-version", "max-version"}:
+        raise _UsageError("--erofs-version excludes --min-version and --max-version")
+    return int(text)
+
+
+def _parse_algorithm(name: str) -> Algorithm:
+    try:
+        return Algorithm.from_hash_name(name)
+    except ValueError as error:
+        raise _UsageError(f"--hash: {error}") from error
+
+
+def _parse_threads(text: str | None) -> int | None:
+    if text is None:
+        return None
+    count = _parse_number(text, "threads count")
+    if count < 1:
+        raise MakeError(f"Invalid threads count {text}")
+    return count
+
+
+def _parse_number(text: str, what: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise MakeError(f"Invalid {what} {text}")
+    return int(text)
+
+
+# The work
+
+
+def _run(options: _Options) -> None:
+    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - not before the options are right
+
+    if options.image == "-" and sys.stdout.isatty():
+        raise MakeError("Refusing to write binary image to terminal. Redirect stdout or use a file path.")
+    filesystem = _read_source(options)
+    version = _choose_version(filesystem, options)
+    _warn_of_unreadable(filesystem, version)
+    image = build_image(filesystem, version, Dialect.C)
+    if options.image is not None:
+        write_image(image, options.image)
+    if options.flags & {"print-digest", "print-digest-only"}:
+        from cfsctl.fsverity.merkle import compute_digest  # noqa: PLC0415 - only where it is asked for
+
+        print_line(compute_digest(image, options.algorithm).hex())
+
+
+def _read_source(options: _Options) -> FileSystem:
+    """Return the tree that the image is to be of."""
+    flags = options.flags
+    keep_xattr = _xattr_filter(flags)
+    if "from-file" in flags:
+        if options.digest_store is not None:
+            tell("warning: --digest-store is ignored when --from-file is specified")
+        filesystem = _read_dump(options)
+        if keep_xattr is not None:
+            _filter_xattrs(filesystem, keep_xattr)
+    else:
+        filesystem = _scan(options, keep_xattr)
+    if "use-epoch" in flags:
+        _reset_times(filesystem)
+    if "skip-devices" in flags:
+        _remove_devices(filesystem)
+    return filesystem
+
+
+def _xattr_filter(flags: frozenset[str]) -> Callable[[bytes], bool] | None:
+    if "skip-xattrs" in flags:
+        return lambda _name: False
+    if "user-xattrs" in flags:
+        return lambda name: name.startswith(_USER_PREFIX)
+    return None
+
+
+def _read_dump(options: _Options) -> FileSystem:
+    from cfsctl.dumpfile.reader import parse_dump  # noqa: PLC0415 - only for dumps
+
+    strict = "CFS_PARSE_STRICT" in os.environ
+    if options.source == "-":
+        return parse_dump(stdin_bytes(), options.algorithm, Dialect.C, strict=strict)
+    with (
+        about(f'Failed to open dumpfile: "{options.source}"'),
+        open(options.source, "rb", buffering=0) as stream,
+    ):
+        return parse_dump(stream, options.algorithm, Dialect.C, strict=strict)
+
+
+def _scan(options: _Options, keep_xattr: Callable[[bytes], bool] | None) -> FileSystem:
+    from cfsctl.scan import scan_directory  # noqa: PLC0415 - only for directories
+
+    with about(f'Failed to access source directory: "{options.source}"'):
+        status = os.stat(options.source)
+    if not stat.S_ISDIR(status.st_mode):
+        raise MakeError(f'Source path is not a directory: "{options.source}"')
+    with _opened_store(options) as store, about("Failed to read directory tree"):
+        return scan_directory(
+            options.source,
+            algorithm=options.algorithm,
+            store=store,
+            keep_xattr=keep_xattr,
+            hard_links="hardlinks" in options.flags,
+            workers=options.threads,
+        )
+
+
+@contextmanager
+def _opened_store(options: _Options) -> Iterator[DigestStore | None]:
+    """Open the directory for content, making it if it is not there; all is on disk afterwards."""
+    path = options.digest_store
+    if path is None:
+        yield None
+        return
+    from cfsctl.cli.tools.digest_store import DigestStore  # noqa: PLC0415 - only where content is kept
+    from cfsctl.linux.syscalls import syncfs  # noqa: PLC0415
+
+    with about(f'Failed to create flat digest store: "{path}"'):
+        _make_store(path)
+        dirfd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield DigestStore(dirfd, options.algorithm)
+        syncfs(dirfd)
+    finally:
+        os.close(dirfd)
+
+
+def _make_store(path: str) -> None:
+    """Make the directory and its parents, unless they are there."""
+    parent = os.path.dirname(path.rstrip("/"))
+    if parent:
+        os.makedirs(parent, 0o755, exist_ok=True)
+    with suppress(FileExistsError):
+        make_directory(path, 0o755)
+
+
+def _choose_version(filesystem: FileSystem, options: _Options) -> FormatVersion:
+    """Return the format: the lowest allowed, unless whiteouts need, and the options allow, the next."""
+    from cfsctl.erofs.format import FormatVersion  # noqa: PLC0415 - not before the options are right
+
+    if options.fixed_version is not None:
+        return FormatVersion(options.fixed_version)
+    if options.min_version == 0 and options.max_version >= 1:
+        for directory in _directories(filesystem):
+            for leaf in directory.entries.values():
+                if isinstance(leaf, CharDevice) and leaf.rdev == 0:
+                    return FormatVersion.V1
+    return FormatVersion(options.min_version)
+
+
+def _warn_of_unreadable(filesystem: FileSystem, version: FormatVersion) -> None:
+    """Say so where the original's images of format 2 give wrong content."""
+    from cfsctl.erofs.write.defects import is_unreadable_in_v2  # noqa: PLC0415 - not before the options are right
+
+    if version == 2:
+        for directory in _directories(filesystem):
+            for leaf in directory.entries.values():
+                if is_unreadable_in_v2(leaf):
+                    tell(
+                        "warning: there are files without digest, or of more than 8 TiB, which cannot be "
+                        "read from an image of format 2 itself"
+                    )
+                    return
+
+
+# Changes of the tree
+
+
+def _directories(filesystem: FileSystem) -> Iterator[Directory]:
+    pending = [filesystem.root]
+    while pending:
+        directory = pending.pop()
+        yield directory
+        pending += [entry for entry in directory.entries.values() if isinstance(entry, Directory)]
+
+
+def _filter_xattrs(filesystem: FileSystem, keep: Callable[[bytes], bool]) -> None:
+    for directory in _directories(filesystem):
+        for node in (directory, *directory.entries.values()):
+            node.xattrs = {name: node.xattrs[name] for name in node.xattrs if keep(name)} or NO_XATTRS
+
+
+def _reset_times(filesystem: FileSystem) -> None:
+    for directory in _directories(filesystem):
+        for node in (directory, *directory.entries.values()):
+            node.mtime_s = node.mtime_ns = 0
+
+
+def _remove_devices(filesystem: FileSystem) -> None:
+    for directory in _directories(filesystem):
+        entries = directory.entries
+        for name in [name for name in entries if isinstance(entries[name], CharDevice | BlockDevice)]:
+            del entries[name]

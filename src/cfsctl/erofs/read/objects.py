@@ -1,0 +1,191 @@
+"""Which objects an image needs, without building its tree.
+
+Collection and repository checks ask this of every image, so the way from an external file's inode to
+its digest is short: the bytes that nearly every such inode ends in are compared, not decoded.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.erofs.format import (
+    SLOT_SIZE,
+    XATTR_BODY_HEADER,
+    XATTR_METACOPY,
+    XATTR_REDIRECT,
+    DirentType,
+    ErofsError,
+)
+from cfsctl.erofs.read.attributes import (
+    find_metacopy_algorithm,
+    find_redirect_algorithm,
+    parse_metacopy,
+    parse_redirect,
+)
+from cfsctl.erofs.read.directories import read_listing
+from cfsctl.erofs.read.fastpath import object_collector
+from cfsctl.erofs.read.image import Image
+from cfsctl.erofs.read.structure import StructureChecker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cfsctl.digest import Algorithm, ObjectID
+    from cfsctl.erofs.format import ImageBuffer
+    from cfsctl.erofs.read.directories import Listing
+    from cfsctl.erofs.read.image import Inode
+
+_REGULAR: Final = int(DirentType.REGULAR)
+
+
+def collect_objects(data: ImageBuffer, algorithm: Algorithm, *, strict: bool = False) -> set[ObjectID]:
+    """Return the IDs of all objects that an image names.
+
+    Both the digests and the paths to objects count, also where a file has no digest.
+
+    Args:
+        data: The whole image.
+        algorithm: Hash of the objects.
+        strict: Refuse files whose digest and path name different objects, and what breaks a rule of the
+            format that has nothing to do with objects.
+
+    Raises:
+        WrongAlgorithmError: The image names objects by the other hash.
+        ErofsError: It is no composefs image, or one that no writer has made.
+    """
+    return _Collector(Image(data), algorithm, strict=strict).run()
+
+
+def find_algorithm(data: ImageBuffer) -> Algorithm | None:
+    """Return the hash that an image names its objects by; None where it names none.
+
+    A digest decides; where no file has one, the length of the first object's path does.
+
+    Raises:
+        ErofsError: It is no composefs image, or is broken before the first digest.
+    """
+    image = Image(data)
+    known: set[bytes] = set()
+    guess: Algorithm | None = None
+    for _, listing, _ in iter_directories(image):
+        for nid in listing.nids:
+            if image.seen[nid]:
+                continue
+            image.seen[nid] = 1
+            inode = image.inode(nid)
+            body = image.data[inode.body_start : inode.body_end]
+            if not body or body in known:
+                continue
+            known.add(body)
+            for name, value in image.attributes.decode(body):
+                if name == XATTR_METACOPY and (found := find_metacopy_algorithm(value)):
+                    return found
+                if name == XATTR_REDIRECT and guess is None:
+                    guess = find_redirect_algorithm(value)
+    return guess
+
+
+def iter_directories(image: Image) -> Iterator[tuple[Inode, Listing, bool]]:
+    """Yield every directory with its children and whether it is root, parents before children.
+
+    Directories are marked in `image.seen`; leaves are left to the caller. Memory is 8 bytes per
+    directory that waits.
+
+    Raises:
+        ErofsError: A directory is malformed, or named twice.
+    """
+    root = image.root()
+    # Inode and parent in one number. How deep a directory is does not matter here: each is entered once, and
+    # images that are too deep to be read as trees must not keep a collection from knowing what they need.
+    stack = array("Q", [_pack(root.nid, root.nid)])
+    is_root = True
+    while stack:
+        nid, parent_nid = _unpack(stack.pop())
+        inode = root if is_root else image.inode(nid)
+        if inode.kind != DirentType.DIRECTORY:
+            raise kind_mismatch(inode.nid, DirentType.DIRECTORY, inode.kind)
+        listing = read_listing(image, inode, parent_nid)
+        for child in listing.subdirectories():
+            if image.seen[child]:
+                raise ErofsError(f"directory inode {child} is named more than once", field="nid")
+            image.seen[child] = 1
+            stack.append(_pack(child, nid))
+        yield inode, listing, is_root
+        is_root = False
+
+
+def kind_mismatch(nid: int, expected: int, found: int) -> ErofsError:
+    """Return the error for an entry whose type is not that of its inode."""
+    return ErofsError(
+        f"directory entry says type {expected}, inode {nid} has type {found}",
+        offset=nid * SLOT_SIZE,
+        field="file_type",
+    )
+
+
+def _pack(nid: int, parent_nid: int) -> int:
+    return parent_nid << 32 | nid
+
+
+def _unpack(packed: int) -> tuple[int, int]:
+    return packed & 0xFFFFFFFF, packed >> 32
+
+
+class _Collector:
+    """One collection from one image."""
+
+    def __init__(self, image: Image, algorithm: Algorithm, *, strict: bool) -> None:
+        self._image = image
+        self._algorithm = algorithm
+        self._strict = strict
+        self._structure = StructureChecker(image)
+        self._found: set[ObjectID] = set()
+        self._decoded: set[bytes] = set()
+
+    def run(self) -> set[ObjectID]:
+        image = self._image
+        seen = image.seen
+        is_done = object_collector(image, self._algorithm, self._found, self._decode_references)
+        for directory, listing, is_root in iter_directories(image):
+            self._decode(image.data[directory.body_start : directory.body_end])
+            if is_root and self._strict:
+                self._structure.check_root(listing.names)
+            for nid, kind in zip(listing.nids, listing.kinds, strict=True):
+                if not seen[nid]:
+                    seen[nid] = 1
+                    if kind != _REGULAR or not is_done(nid):
+                        self._visit(nid, kind, is_root=is_root)
+        return self._found
+
+    def _visit(self, nid: int, kind: int, *, is_root: bool) -> None:
+        """Collect from any leaf, the long way."""
+        inode = self._image.inode(nid)
+        if inode.kind != kind:
+            raise kind_mismatch(nid, kind, inode.kind)
+        if self._strict:
+            self._structure.check_leaf(inode, in_root=is_root)
+        self._decode(self._image.data[inode.body_start : inode.body_end])
+
+    def _decode_references(self, body: bytes) -> bool:
+        if len(body) != XATTR_BODY_HEADER.size + 4 * body[4]:
+            return False
+        self._decode(body)
+        return True
+
+    def _decode(self, body: bytes) -> None:
+        """Collect from an attribute body, unless an equal one was decoded already."""
+        if not body or body in self._decoded:
+            return
+        self._decoded.add(body)
+        attributes = self._image.attributes.decode(body)
+        digests: set[ObjectID] = set()
+        paths: set[ObjectID] = set()
+        for name, value in attributes:
+            if name == XATTR_METACOPY and (digest := parse_metacopy(value, self._algorithm)):
+                digests.add(digest)
+            elif name == XATTR_REDIRECT and (path := parse_redirect(value, self._algorithm)):
+                paths.add(path)
+        if self._strict and digests and digests != paths:
+            raise ErofsError("digest and path of an external file name different objects", field="redirect")
+        self._found |= digests | paths

@@ -1,0 +1,1 @@
+"""From a tree to the bytes of an image."""

@@ -1,0 +1,27 @@
+"""What images of format 2 get wrong, as their original writes them.
+
+Such images are written all the same, since their digests are what people have; whoever makes one can be
+warned.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cfsctl.erofs.write.layout import MAX_SINGLE_CHUNK, has_digest
+from cfsctl.tree.dumped import RedirectedFile
+from cfsctl.tree.model import ExternalFile, SparseFile
+
+if TYPE_CHECKING:
+    from cfsctl.tree.model import Node
+
+
+def is_unreadable_in_v2(node: Node) -> bool:
+    """Tell whether the kernel would read something else than a file's content, or nothing.
+
+    Files whose digest is not in the image have no chunk index, and those of more than 2**43 bytes too few.
+    Overlayfs reads the object of a file that has one, and is not affected by this.
+    """
+    if not isinstance(node, ExternalFile | SparseFile | RedirectedFile):
+        return False
+    return not has_digest(node) or node.size > MAX_SINGLE_CHUNK

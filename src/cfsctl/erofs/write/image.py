@@ -1,0 +1,123 @@
+"""From a tree to the bytes of an image."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.erofs.format import (
+    BLOCK_SIZE,
+    COMPOSEFS_HEADER,
+    COMPOSEFS_MAGIC,
+    EROFS_MAGIC,
+    FEATURE_COMPAT_MTIME,
+    FEATURE_COMPAT_XATTR_FILTER,
+    HEADER_FLAG_HAS_ACL,
+    HEADER_VERSION,
+    LG_BLOCK_SIZE,
+    MAX_IMAGE_SIZE,
+    SUPERBLOCK,
+    SUPERBLOCK_OFFSET,
+    ErofsError,
+    FormatVersion,
+)
+from cfsctl.erofs.node_errors import NodeFault, explain
+from cfsctl.erofs.write.inode_writer import InodeWriter
+from cfsctl.erofs.write.inodes import gather
+from cfsctl.erofs.write.layout import lay_out
+from cfsctl.tree.dialect import Dialect
+from cfsctl.tree.gc_pause import paused_collector
+
+if TYPE_CHECKING:
+    from cfsctl.erofs.write.inodes import Gathered
+    from cfsctl.erofs.write.layout import Layout
+    from cfsctl.tree.model import FileSystem
+
+_MAX_BLOCKS: Final = 1 << 32
+
+
+def build_image(filesystem: FileSystem, version: FormatVersion, dialect: Dialect = Dialect.RUST) -> bytearray:
+    """Return the image of a tree; the same tree always gives the same bytes.
+
+    Format: EROFS as composefs writes it, V0, V1 or V2.
+
+    Args:
+        filesystem: The tree; it is not changed. Digests in it are of one hash, which the image is for.
+        version: Format of the image.
+        dialect: Which original is followed where they differ; V2 has only one.
+
+    Raises:
+        ErofsError: Something that no image of this format can hold; the message names the path.
+    """
+    if version is FormatVersion.V2:
+        dialect = Dialect.RUST
+    with paused_collector():
+        try:
+            return _build(filesystem, version, dialect)
+        except NodeFault as fault:
+            raise explain(fault, filesystem) from fault
+
+
+def _build(filesystem: FileSystem, version: FormatVersion, dialect: Dialect) -> bytearray:
+    gathered = gather(filesystem, version, dialect)
+    layout = lay_out(gathered, version, dialect)
+    _check_size(layout, dialect)
+    image = bytearray(layout.blocks * BLOCK_SIZE)
+    is_v2 = version is FormatVersion.V2
+    gathered.attributes.encode(layout.inodes_end if is_v2 else layout.inodes_end % BLOCK_SIZE)
+    table = gathered.attributes.table
+    image[layout.inodes_end : layout.inodes_end + len(table)] = table
+    try:
+        _write_headers(image, gathered, layout, version)
+        InodeWriter(image, gathered, layout, is_v2=is_v2).write()
+    except struct.error as error:
+        raise _find_misfit(gathered) from error
+    return image
+
+
+def _check_size(layout: Layout, dialect: Dialect) -> None:
+    size = layout.blocks * BLOCK_SIZE
+    if layout.blocks >= _MAX_BLOCKS or (dialect is Dialect.RUST and size > MAX_IMAGE_SIZE):
+        raise ErofsError(f"the image would have {size} bytes, more than can be read again", field="blocks")
+
+
+def _write_headers(image: bytearray, gathered: Gathered, layout: Layout, version: FormatVersion) -> None:
+    is_v2 = version is FormatVersion.V2
+    flags = HEADER_FLAG_HAS_ACL if gathered.attributes.has_acl and not is_v2 else 0
+    COMPOSEFS_HEADER.pack_into(image, 0, COMPOSEFS_MAGIC, HEADER_VERSION, flags, version)
+    seconds, nanoseconds = (0, 0) if is_v2 else gathered.min_mtime
+    SUPERBLOCK.pack_into(
+        image,
+        SUPERBLOCK_OFFSET,
+        EROFS_MAGIC,
+        0,  # checksum
+        FEATURE_COMPAT_MTIME | FEATURE_COMPAT_XATTR_FILTER,
+        LG_BLOCK_SIZE,
+        0,  # extslots
+        layout.nids[0],
+        len(layout.nids),
+        seconds,
+        nanoseconds,
+        layout.blocks,
+        0,  # meta_blkaddr
+        0 if is_v2 else layout.inodes_end // BLOCK_SIZE,
+        bytes(16),  # uuid
+        bytes(16),  # volume_name
+        *bytes(9),  # nothing of what the other fields are about
+    )
+
+
+def _find_misfit(gathered: Gathered) -> NodeFault:
+    """Return what is wrong with the first node that has a number out of range."""
+    limits = {"mode": 1 << 12, "uid": 1 << 32, "gid": 1 << 32, "rdev": 1 << 32, "mtime_ns": 1 << 32}
+    limits["size"] = 1 << 64
+    for index, node in enumerate(gathered.order.nodes):
+        for name, limit in limits.items():
+            value = getattr(node, name, 0)
+            if not 0 <= value < limit:
+                return NodeFault(node, f"{name} {value} is out of range", f"i_{name}")
+        if not -(1 << 63) <= node.mtime_s < 1 << 63:
+            return NodeFault(node, f"modification time {node.mtime_s} is out of range", "i_mtime")
+        if not 0 <= gathered.order.links.get(index, 1) < 1 << 32:
+            return NodeFault(node, f"{gathered.order.links[index]} links are out of range", "i_nlink")
+    raise AssertionError("every number is in its range")

@@ -1,0 +1,1 @@
+"""Content objects on their way in: verified, hashed and stored."""

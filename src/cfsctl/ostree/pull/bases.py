@@ -1,0 +1,271 @@
+"""Commits that are stored, as a pull looks at them: read, found whole or not, and offered as bases."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Protocol
+
+from cfsctl.errors import FormatError, IntegrityError
+from cfsctl.ostree.store.commit_proof import find_false_files, is_proven, prove
+from cfsctl.ostree.store.commit_stream import CommitStream
+from cfsctl.ostree.store.images import find_image
+from cfsctl.ostree.store.inline_objects import find_inline
+from cfsctl.ostree.store.partial_commits import find_partial
+from cfsctl.ostree.store.refs import open_commit_object, stream_name
+from cfsctl.progress import Message
+from cfsctl.repository.objects.reader import ObjectDamagedError, to_doubtful
+from cfsctl.repository.objects.verified import Fact
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.progress import Reporter
+    from cfsctl.repository import Repository
+    from cfsctl.repository.objects.store import ObjectStore
+
+
+class Stored(Protocol):
+    """What was stored of a commit: a stream, or a journal."""
+
+    @property
+    def object_refs(self) -> Collection[ObjectID]:
+        """Contents that are objects of the repository."""
+
+    def find(self, checksum: Checksum) -> tuple[bytes, ObjectID | None] | None:
+        """Return an object's data, and the ID of content that is an object, or None."""
+
+
+class Journal(Stored, Protocol):
+    """A journal as far as it is a base."""
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether only this program can have written it."""
+
+
+class StoredBase:
+    """What is stored as a base: content that is not in the repository any more is as good as absent.
+
+    Attributes:
+        doubtful: Content that was found and that needs a closer look, and the objects that it is of.
+        unproven: Files of a table that was not proven: header, and the object that is said to be the content.
+    """
+
+    def __init__(self, stored: Stored, objects: ObjectStore, *, is_proven: bool = True) -> None:
+        """Offer what is stored; where the contents are they are looked at when the first is asked for."""
+        self.doubtful: dict[ObjectID, set[Checksum]] = {}
+        self.unproven: dict[Checksum, tuple[bytes, ObjectID]] = {}
+        self._is_proven = is_proven
+        self._stored = stored
+        self._objects = objects
+        self._sizes: dict[ObjectID, int] | None = None
+
+    def find(self, checksum: Checksum) -> tuple[bytes, ObjectID | None] | None:
+        """Return the object's data and the ID of content that is an object; see `plan.Base`."""
+        found = self._stored.find(checksum)
+        if found is None or found[1] is None:
+            return found
+        if not self._is_proven:
+            self.unproven[checksum] = (found[0], found[1])
+        size_bytes = int.from_bytes(found[0][8:16], "big")  # As the header says, which is checked later.
+        sizes = self._sizes if self._sizes is not None else self._look_at_all()
+        known_bytes = sizes.get(found[1], -1)
+        if known_bytes == size_bytes:
+            return found
+        if known_bytes == -1:
+            is_there = self._objects.contains(found[1], size_bytes)
+        else:
+            is_there = known_bytes == to_doubtful(size_bytes)
+        if not is_there:
+            return None
+        self.doubtful.setdefault(found[1], set()).add(checksum)
+        return found
+
+    @property
+    def has_all(self) -> bool:
+        """Whether all contents are there; they may be damaged."""
+        sizes = self._sizes if self._sizes is not None else self._look_at_all()
+        unknown = [object_id for object_id, size_bytes in sizes.items() if size_bytes == -1]
+        return not self._objects.find_missing(unknown)
+
+    def iter_verified(self) -> Iterator[ObjectID]:
+        """Yield contents that needed no closer look; none if no content was asked for."""
+        return (object_id for object_id, size_bytes in (self._sizes or {}).items() if size_bytes >= 0)
+
+    def _look_at_all(self) -> dict[ObjectID, int]:
+        ids = sorted(self._stored.object_refs)
+        self._sizes = dict(zip(ids, self._objects.find_sizes(ids), strict=True))
+        return self._sizes
+
+
+class StoredCommits:
+    """The stored commits of a repository; what is damaged about them is reported, and not used.
+
+    Of each that is opened there is one stream and one base, however often it is asked for.
+    """
+
+    def __init__(self, repository: Repository, reporter: Reporter) -> None:
+        """Read nothing yet."""
+        self._repository = repository
+        self._report = reporter
+        self._lost: dict[ObjectID, bytes] = {}
+        self._opened: dict[Checksum, CommitStream | None] = {}
+        self._bases: dict[Stored, StoredBase] = {}
+
+    def as_base(self, stored: CommitStream | Journal) -> StoredBase:
+        """Return a stored commit, or a part of one, as a base of a pull."""
+        base = self._bases.get(stored)
+        if base is None:
+            objects = self._repository.objects
+            base = self._bases[stored] = StoredBase(stored, objects, is_proven=self._is_proven(stored))
+        return base
+
+    def _is_proven(self, stored: CommitStream | Journal) -> bool:
+        """Return whether content is known to be what checksums say; otherwise all that is taken is hashed."""
+        if isinstance(stored, CommitStream):
+            return is_proven(self._repository, stored)
+        return stored.is_proven
+
+    def find_damaged(self, reporter: Reporter) -> set[Checksum]:
+        """Look closer at what bases have offered; return the files whose content is damaged."""
+        doubtful: defaultdict[ObjectID, set[Checksum]] = defaultdict(set)
+        for base in self._bases.values():
+            for object_id, checksums in base.doubtful.items():
+                doubtful[object_id] |= checksums
+            base.doubtful.clear()
+        objects = self._repository.objects
+        damaged = objects.find_all_damage(doubtful, reporter)
+        return set().union(self._find_false(reporter), *(doubtful[object_id] for object_id in damaged))
+
+    def _find_false(self, reporter: Reporter) -> set[Checksum]:
+        """Hash the files that tables have offered which nobody has proven; return those that are others."""
+        files: list[tuple[Checksum, bytes, ObjectID]] = []
+        for base in self._bases.values():
+            files += [(checksum, *entry) for checksum, entry in base.unproven.items()]
+            base.unproven.clear()
+        return set(find_false_files(self._repository.objects, files, reporter))
+
+    def find_unproven(self) -> set[Checksum]:
+        """Return files that bases have offered and that nobody has hashed yet."""
+        return set().union(*(base.unproven for base in self._bases.values()))
+
+    def find_verified(self) -> set[ObjectID]:
+        """Return contents of bases that the repository has noted as verified."""
+        return {object_id for base in self._bases.values() for object_id in base.iter_verified()}
+
+    def open(self, checksum: Checksum) -> CommitStream | None:
+        """Return a stored commit; one that cannot be read counts as absent, and that is reported."""
+        if checksum not in self._opened:
+            self._opened[checksum] = self._open(checksum)
+        return self._opened[checksum]
+
+    def _open(self, checksum: Checksum) -> CommitStream | None:
+        try:
+            object_id = self._repository.streams.find(stream_name(checksum))
+            if object_id is None:
+                return None
+            if damage := self._repository.objects.find_damage(object_id):
+                raise ObjectDamagedError(f"its stream: {damage}")
+            stream = self._open_object(object_id, checksum)
+            _ = stream.commit
+        except (FormatError, IntegrityError) as error:
+            self._report(Message(f"stored commit {checksum.hex()} is damaged and not used: {error}"))
+            return None
+        return stream
+
+    def _open_object(self, object_id: ObjectID, checksum: Checksum) -> CommitStream:
+        """Open a stream; that its table is right is remembered with the state of its file.
+
+        In a pull of what is here only looking at the objects takes longer than checking it.
+        """
+        repository = self._repository
+        if repository.objects.is_secure:
+            return open_commit_object(repository, object_id, checksum)
+        what = b"table of the commit" + checksum + object_id
+        fact = Fact(repository.verified, what, repository.objects.stat(object_id))
+        stream = open_commit_object(repository, object_id, checksum, checks_table=not fact.is_known)
+        fact.remember()
+        return stream
+
+    def is_whole(self, stored: CommitStream) -> bool:
+        """Return whether all that a stored commit needs is here and is sound, or inline in the commit.
+
+        What is inline only is for `restore_lost` to store. An image is only ever made of a whole commit, so a
+        stream with an image lacks no entry.
+        """
+        image = find_image(self._repository, stored)
+        find_damage = self._repository.objects.find_damage
+        if image is None or find_damage(image[0]) != "":
+            return False
+        beside = [object_id for object_id in (stored.detached, stored.record) if object_id is not None]
+        try:
+            beside += self._find_more_of_image(stored, image[0])
+        except FormatError:
+            return False
+        objects = self._repository.objects
+        damage = objects.find_all_damage((*stored.object_refs, *beside), self._report)
+        self._lost = find_inline(stored, damage, objects.algorithm)
+        found = [text for object_id, text in damage.items() if object_id not in self._lost]
+        if found:
+            what = f"{len(found)} of its objects are" if len(found) > 1 else "one of its objects is"
+            how = "missing or damaged" if any(found) else "missing"
+            self._report(Message(f"stored commit {stored.checksum.hex()}: {what} {how}; fetched again"))
+        return not found and self._is_true(stored)
+
+    def _is_true(self, stored: CommitStream) -> bool:
+        """Return whether all that is stored of a commit is what checksums say; what is not is not used."""
+        try:
+            prove(self._repository, stored, self._report)
+        except (FormatError, IntegrityError) as error:
+            self._report(Message(f"{error}; fetched again"))
+            return False
+        return True
+
+    def open_partial(self, checksum: Checksum) -> CommitStream | None:
+        """Return what an earlier pull of a commit has left, or None; what is not true counts as absent."""
+        stored = find_partial(self._repository, checksum)
+        if stored is None or is_proven(self._repository, stored):
+            return stored
+        if not self._is_true(stored):
+            return None
+        stored.image = None  # which a proof says nothing about
+        return stored
+
+    def _find_more_of_image(self, stored: CommitStream, image_id: ObjectID) -> list[ObjectID]:
+        """Return objects that a commit's image needs and its stream does not name.
+
+        An image that is made of the commit needs none; that is remembered with the state of its file.
+
+        Raises:
+            ErofsError: It is no image.
+        """
+        from cfsctl.erofs.read.attributes import WrongAlgorithmError  # noqa: PLC0415 - most pulls know the fact
+
+        repository = self._repository
+        stream_id = repository.streams.find(stream_name(stored.checksum)) or b""
+        what = b"objects of the image" + stored.checksum + image_id + stream_id
+        fact = Fact(repository.verified, what, repository.objects.stat(image_id))
+        if fact.is_known:
+            return []
+        try:
+            more = set(repository.images.objects(image_id.hex())).difference(stored.object_refs)
+        except WrongAlgorithmError:
+            return []  # as of an image that was imported; no file of it can be here
+        if not more:
+            fact.remember()
+        return sorted(more)
+
+    def restore_lost(self) -> None:
+        """Store what `is_whole` found missing, or damaged, and inline in the commit."""
+        for content in self._lost.values():
+            self._repository.objects.ensure_bytes(content)
+        if self._lost:
+            self._repository.sync()
+            self._report(Message(f"{len(self._lost)} small objects were missing; restored from the commit"))
+        self._lost = {}
+
+    def open_whole(self, checksum: Checksum) -> CommitStream | None:
+        """Return a stored commit of which everything is here, or None."""
+        stream = self.open(checksum)
+        return stream if stream is not None and self.as_base(stream).has_all else None

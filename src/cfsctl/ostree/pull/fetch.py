@@ -1,0 +1,205 @@
+"""Fetching and importing content in forked workers, while the parent still fetches metadata.
+
+    parent   checksums ──▶ backlog ──▶ batches ──▶ worker   source ─▶ FileImporter ─▶ object store
+             plan     ◀── headers, inline content, object IDs ◀──┘
+
+Batches are small while little is known to be wanted, so that all workers begin at once, and again at the
+end, so that they end together. Only as many are handed out as keep the workers busy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cfsctl.digest import Checksum
+from cfsctl.ostree.content.file_import import FileImporter, load_inflate
+from cfsctl.workers import WorkerDiedError, WorkerPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
+    from typing import Self, TypeAlias
+
+    from cfsctl.digest import ObjectID
+    from cfsctl.ostree.content.file_import import Inflate
+    from cfsctl.ostree.content.stream import ImportedFile
+    from cfsctl.ostree.source import Source
+    from cfsctl.repository.objects.store import ObjectStore
+
+    File: TypeAlias = tuple[Checksum, bytes, ObjectID | None]
+    Note: TypeAlias = Callable[[Sequence[File]], None]
+
+MIN_BATCH: Final = 16
+MAX_BATCH: Final = 512
+"""Files of a batch. A transfer of many small objects needs many of them in flight."""
+
+_SHARES: Final = 4
+"""A batch is at most this part of what a worker would have to do alone."""
+
+_BATCHES_HELD: Final = 2
+"""Batches handed out per worker: one in work and one waiting."""
+
+_CHECKSUM_SIZE: Final = 32
+
+_NOTED_AT_ONCE: Final = 8
+_NOTED_AT_ONCE_BYTES: Final = 1 << 16
+"""Files that are written down together, at most, and what was received for them: as much is lost if a worker
+is killed."""
+
+
+class Batch(NamedTuple):
+    """What a worker did.
+
+    Attributes:
+        files: (checksum, header and inline content, ID of content that is an object).
+        received_bytes: Stored form of all files.
+        stored_objects: Number of objects that were new.
+        stored_bytes: Content of these.
+    """
+
+    files: list[File]
+    received_bytes: int
+    stored_objects: int
+    stored_bytes: int
+
+
+class _BatchFailedError(Exception):
+    """A batch that ended early; its cause is the error, `batch` is what was done before."""
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__()
+        self.batch = batch
+
+
+class _FileWorker:
+    """One worker's side: takes the checksums of a batch joined together."""
+
+    def __init__(self, source: Source, objects: ObjectStore, inflate: Inflate, note: Note) -> None:
+        self._source = source
+        self._note = note
+        self._objects = objects
+        self._inflate = inflate
+
+    def __call__(self, task: bytes) -> Batch:
+        importer = FileImporter(self._objects, self._inflate)
+        checksums = [
+            Checksum(task[place : place + _CHECKSUM_SIZE]) for place in range(0, len(task), _CHECKSUM_SIZE)
+        ]
+        # Plain tuples: half the time of pickling named ones.
+        files: list[File] = []
+        noted = noted_bytes = 0
+        append = files.append
+        note = self._note
+        try:
+            for checksum, data, object_id in self._fetch(checksums, importer):
+                append((checksum, data, object_id))
+                if (
+                    len(files) - noted >= _NOTED_AT_ONCE
+                    or importer.received_bytes - noted_bytes >= _NOTED_AT_ONCE_BYTES
+                ):
+                    note(files[noted:])
+                    noted, noted_bytes = len(files), importer.received_bytes
+            note(files[noted:])
+        except BaseException as error:
+            with contextlib.suppress(OSError):  # the first error matters more
+                note(files[noted:])
+            if not isinstance(error, Exception):  # told to end
+                raise
+            raise _BatchFailedError(_batch(files, importer)) from error
+        return _batch(files, importer)
+
+    def _fetch(self, checksums: Sequence[Checksum], importer: FileImporter) -> Iterator[ImportedFile]:
+        return self._source.fetch_files(checksums, importer.open_sink)
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def _batch(files: list[File], importer: FileImporter) -> Batch:
+    return Batch(files, importer.received_bytes, importer.stored_objects, importer.stored_bytes)
+
+
+class FileWorkers:
+    """Workers that fetch and import content objects.
+
+    A context manager: leaving it ends the workers, at once if an exception is on its way.
+    """
+
+    def __init__(self, source: Source, objects: ObjectStore, count: int | None, note: Note) -> None:
+        """Start the workers; the source must have no connection open.
+
+        Args:
+            source: Where content comes from.
+            objects: Where it goes.
+            count: Number of processes; 0 works in this one, None uses all processors.
+            note: Called in the worker with the files that are verified and stored, some at a time.
+        """
+        inflate = load_inflate()
+        make: Callable[[], _FileWorker] = lambda: _FileWorker(source, objects, inflate, note)  # noqa: E731
+        self._pool: WorkerPool[bytes, Batch] = WorkerPool(make, count, window=_BATCHES_HELD)
+        self._backlog: list[Checksum] = []
+        self._rescued: list[Batch] = []
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that was added has been returned."""
+        return not self._backlog and not self._pool.pending
+
+    def add(self, checksums: Sequence[Checksum]) -> None:
+        """Want content objects; never blocks."""
+        self._backlog += checksums
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        count = max(1, self._pool.count)
+        while self._backlog and self._pool.pending < _BATCHES_HELD * count:
+            size = min(max(MIN_BATCH, len(self._backlog) // (_SHARES * count)), MAX_BATCH)
+            batch, self._backlog = self._backlog[-size:], self._backlog[:-size]
+            self._pool.submit(b"".join(batch))
+
+    def poll(self, timeout_s: float | None = None) -> list[Batch]:
+        """Return batches that are done; see `WorkerPool.poll`.
+
+        Raises:
+            CfsError: A file could not be had or is not valid; the message names it.
+            OSError: It could not be stored.
+        """
+        try:
+            batches = self._pool.poll(timeout_s)
+        except _BatchFailedError as failed:
+            self._rescued.append(failed.batch)
+            raise failed.__cause__ or failed from None
+        self._hand_out()
+        return batches
+
+    def rescue(self, timeout_s: float) -> list[Batch]:
+        """Return what has been done by the time of an error, and what is done soon after it.
+
+        Args:
+            timeout_s: How long to wait for batches that are in work.
+        """
+        deadline = time.monotonic() + timeout_s
+        self._backlog.clear()
+        batches: list[Batch] = []
+        while self._pool.pending and (left := deadline - time.monotonic()) > 0:
+            try:
+                batches += self.poll(left)
+            except WorkerDiedError:
+                break
+            except Exception:  # noqa: BLE001, S110 - the first error is the one that is reported
+                pass
+        batches += self._rescued
+        self._rescued.clear()
+        return batches
+
+    def __enter__(self) -> Self:
+        """Return the workers."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the workers."""
+        self._pool.__exit__(kind, value, trace)

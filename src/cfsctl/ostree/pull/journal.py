@@ -1,0 +1,186 @@
+"""What a pull has verified so far, written down as it goes, so that a pull that is killed is not lost.
+
+    $REPO/.cfsctl-pull-<commit>     one file per commit; gone when a pull of it is done
+
+    header    8 bytes, then the kernel's number of the repository's hash algorithm, 32 bits
+    records   size of what follows the checksum, CRC-32 of that; then the object's checksum, size of its ID
+              (0 for none), the ID, and its data as the plan holds it
+
+Every process of a pull appends to it, whole records in one write, which the kernel does not mix with another.
+The end of the file may be torn; what is before it counts. Nothing is synced: after a power failure the file
+has what reached the disk. As with any other base, metadata and inline content are hashed again, and content
+that is an object is looked at, before anything from here is believed.
+
+All numbers little-endian.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import struct
+import zlib
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.digest import Checksum, ObjectID
+from cfsctl.linux.files import write_all
+from cfsctl.linux.private_files import NotPrivateError, check_private_file, is_private_directory
+from cfsctl.ostree.objects import CHECKSUM_SIZE
+from cfsctl.repository.gc.sweep import JOURNAL_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cfsctl.repository import Repository
+
+MAX_JOURNAL_BYTES: Final = 1 << 30
+"""Bytes of a journal that are read; as much as a commit stream may have."""
+
+_MAGIC: Final = b"cfspull\0"
+_HEADER: Final = struct.Struct("<8sI")
+_RECORD: Final = struct.Struct("<II")
+
+Entry = tuple[bytes, "ObjectID | None"]
+
+
+class PullJournal:
+    """The journal of one commit; a base of its pull, see `plan.Base`.
+
+    Attributes:
+        objects: What earlier pulls had written down.
+        is_proven: Whether only this program can have written that.
+    """
+
+    def __init__(self, repository: Repository, commit: Checksum) -> None:
+        """Read what is there, and begin to append.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        self._root = repository.dirfd
+        self._name = f"{JOURNAL_PREFIX}{commit.hex()}"
+        self._header = _HEADER.pack(_MAGIC, repository.algorithm.value)
+        self._id_size = repository.algorithm.digest_size
+        self.is_proven = is_private_directory(self._root)
+        self._fd = _open_own(self._root, self._name)
+        try:
+            self.objects = self._load()
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self) -> dict[Checksum, Entry]:
+        """Read all whole records, and cut off what follows them."""
+        size = os.fstat(self._fd).st_size
+        data = os.pread(self._fd, min(size, MAX_JOURNAL_BYTES), 0)
+        if data[: len(self._header)] != self._header:
+            os.ftruncate(self._fd, 0)
+            write_all(self._fd, self._header)
+            return {}
+        objects: dict[Checksum, Entry] = {}
+        end = len(self._header)
+        for checksum, entry, after in self._iter_records(data, end):
+            objects[checksum] = entry
+            end = after
+        if end != size:
+            os.ftruncate(self._fd, end)
+        return objects
+
+    def _iter_records(self, data: bytes, start: int) -> Iterator[tuple[Checksum, Entry, int]]:
+        view = memoryview(data)
+        while start + _RECORD.size <= len(data):
+            size, crc = _RECORD.unpack_from(data, start)
+            body = view[start + _RECORD.size : start + _RECORD.size + size]
+            start += _RECORD.size + size
+            if size <= CHECKSUM_SIZE or len(body) != size or zlib.crc32(body) != crc:
+                return
+            id_size = body[CHECKSUM_SIZE]
+            rest = CHECKSUM_SIZE + 1 + id_size
+            if id_size not in {0, self._id_size} or rest > size:
+                return
+            object_id = ObjectID(bytes(body[CHECKSUM_SIZE + 1 : rest])) if id_size else None
+            yield Checksum(bytes(body[:CHECKSUM_SIZE])), (bytes(body[rest:]), object_id), start
+
+    @property
+    def object_refs(self) -> set[ObjectID]:
+        """Contents that earlier pulls had stored as objects."""
+        return {object_id for _, object_id in self.objects.values() if object_id is not None}
+
+    def find(self, checksum: Checksum) -> Entry | None:
+        """Return an object that an earlier pull had verified; see `plan.Base`."""
+        return self.objects.get(checksum)
+
+    def append(self, checksum: Checksum, data: bytes, object_id: ObjectID | None) -> None:
+        """Write down an object that was verified, and stored if it is content of its own.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self.extend([(checksum, data, object_id)])
+
+    def extend(self, objects: Iterable[tuple[Checksum, bytes, ObjectID | None]]) -> None:
+        """Write down several objects at once, as `append` does one.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        pieces: list[bytes] = []
+        for checksum, data, object_id in objects:
+            content_id = object_id or b""
+            body = b"".join((checksum, bytes((len(content_id),)), content_id, data))
+            pieces += (_RECORD.pack(len(body), zlib.crc32(body)), body)
+        write_all(self._fd, b"".join(pieces))
+
+    def refresh(self) -> None:
+        """Read what workers have written down meanwhile; none may be at it any more.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        self.objects |= self._load()
+
+    def close(self) -> None:
+        """Stop appending; the file stays if anything is in it. Harmless when repeated."""
+        if self._fd >= 0:
+            is_empty = os.fstat(self._fd).st_size <= len(self._header)
+            os.close(self._fd)
+            self._fd = -1
+            if is_empty:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._name, dir_fd=self._root)
+
+    def remove(self) -> None:
+        """Close the journal and remove the file; what is in it is kept elsewhere."""
+        self.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._name, dir_fd=self._root)
+
+
+_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def _is_own(fd: int) -> bool:
+    try:
+        check_private_file(fd, "journal")
+    except NotPrivateError:
+        return False
+    return stat.S_ISREG(os.fstat(fd).st_mode)
+
+
+def _open_own(dirfd: int, name: str) -> int:
+    """Open a journal that nobody else can have written; make a new one in place of any other thing.
+
+    Raises:
+        OSError: There is a directory of that name, or the file cannot be made.
+    """
+    with contextlib.suppress(OSError):
+        fd = os.open(name, _FLAGS, dir_fd=dirfd)
+        if _is_own(fd):
+            return fd
+        os.close(fd)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=dirfd)
+    fd = os.open(name, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=dirfd)
+    os.fchmod(fd, 0o600)  # whatever the umask: the next pull is to read it
+    return fd

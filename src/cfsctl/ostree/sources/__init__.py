@@ -1,0 +1,1 @@
+"""Places to pull from: web servers, directories, stored commits."""

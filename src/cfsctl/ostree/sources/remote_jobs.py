@@ -1,0 +1,210 @@
+"""Transfers from a repository on the web, each of one file, at one address after the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeAlias, TypeVar
+
+from cfsctl.http.document import Collector
+from cfsctl.ostree.limits import LimitError
+from cfsctl.ostree.objects import MAX_METADATA_SIZE, ObjectKind, loose_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cfsctl.digest import Checksum
+    from cfsctl.errors import CfsError
+    from cfsctl.http.fetcher import BodySink, TransferError
+    from cfsctl.ostree.source import FileSink
+    from cfsctl.ostree.sources.addresses import Addresses
+
+T = TypeVar("T")
+
+MAX_HELD_BYTES: Final = MAX_METADATA_SIZE + (32 << 20)
+"""Bytes of unfinished metadata objects that are in memory together: one of the largest, and some more."""
+
+Explain: TypeAlias = "Callable[[TransferError, Checksum, ObjectKind], CfsError]"
+
+
+class Place(NamedTuple):
+    """Where a transfer is.
+
+    Attributes:
+        number: The address that it uses.
+        left: How many addresses are left to ask.
+    """
+
+    number: int
+    left: int
+
+    def after(self, addresses: Addresses, error: TransferError) -> Place | None:
+        """Return where to go on after an error, or None if every address was asked."""
+        number = addresses.next_after(self.number, error)
+        return Place(number, self.left - 1) if self.left else None
+
+
+def first_place(addresses: Addresses) -> Place:
+    """Return where a transfer begins."""
+    return Place(addresses.first, len(addresses) - 1)
+
+
+def format_name(checksum: Checksum, kind: ObjectKind) -> str:
+    """Return an object's name for messages."""
+    return f"{kind.label} object {checksum.hex()}"
+
+
+class NamedJob(Generic[T]):
+    """One file that is no object."""
+
+    def __init__(
+        self,
+        addresses: Addresses,
+        path: str,
+        name: str,
+        limit_bytes: int,
+        make_sink: Callable[[], BodySink[T]],
+        place: Place | None = None,
+    ) -> None:
+        """Describe the transfer."""
+        self._addresses = addresses
+        self._path = path
+        self._name = name
+        self._place = place or first_place(addresses)
+        self.limit_bytes = limit_bytes
+        self.make_sink = make_sink
+        self.url = addresses.url(self._place.number, path)
+
+    def explain(self, error: TransferError, /) -> CfsError:
+        """Return the error with the name of the file."""
+        return error.about(self._name)
+
+    def find_other(self, error: TransferError) -> NamedJob[T] | None:
+        """Return a job for the same file at the next address, or None if all were asked."""
+        place = self._place.after(self._addresses, error)
+        if place is None:
+            return None
+        return NamedJob(self._addresses, self._path, self._name, self.limit_bytes, self.make_sink, place)
+
+
+class Held:
+    """Bytes of unfinished metadata that are in memory together."""
+
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+        self.size = 0
+
+
+class MetadataJob:
+    """One metadata object; it is its own result, together with the bytes."""
+
+    __slots__ = ("_addresses", "_explain", "_held", "_place", "checksum", "kind", "limit_bytes", "url")
+
+    def __init__(
+        self,
+        addresses: Addresses,
+        explain: Explain,
+        checksum: Checksum,
+        kind: ObjectKind,
+        limit_bytes: int,
+        held: Held,
+        place: Place | None = None,
+    ) -> None:
+        """Describe the transfer."""
+        self._addresses = addresses
+        self._explain = explain
+        self._held = held
+        self._place = place or first_place(addresses)
+        self.checksum = checksum
+        self.kind = kind
+        self.limit_bytes = limit_bytes
+        self.url = addresses.url(self._place.number, loose_path(checksum, kind))
+
+    @property
+    def name(self) -> str:
+        """Name of the object for messages."""
+        return format_name(self.checksum, self.kind)
+
+    def make_sink(self) -> _MetadataSink:
+        """Return a sink that keeps the object."""
+        return _MetadataSink(self, self._held)
+
+    def explain(self, error: TransferError, /) -> CfsError:
+        """Return the error with the name of the object."""
+        return self._explain(error, self.checksum, self.kind)
+
+    def find_other(self, error: TransferError) -> MetadataJob | None:
+        """Return a job for the same object at the next address, or None if all were asked."""
+        place = self._place.after(self._addresses, error)
+        if place is None:
+            return None
+        what = self.checksum, self.kind, self.limit_bytes
+        return MetadataJob(self._addresses, self._explain, *what, self._held, place)
+
+
+class _MetadataSink:
+    """Collects one metadata object, as long as all of them together stay within `MAX_HELD_BYTES`."""
+
+    __slots__ = ("_collector", "_held", "_job", "_size")
+
+    def __init__(self, job: MetadataJob, held: Held) -> None:
+        self._job = job
+        self._held = held
+        self._collector = Collector()
+        self._size = 0
+
+    def write(self, chunk: bytes, /) -> None:
+        size = len(chunk)
+        self._size += size
+        self._held.size += size
+        if self._held.size > MAX_HELD_BYTES:
+            raise LimitError(
+                f"{self._job.name}: expected at most {MAX_HELD_BYTES} bytes of metadata at a time, found more"
+            )
+        self._collector.write(chunk)
+
+    def finish(self) -> tuple[MetadataJob, bytes]:
+        self._held.size -= self._size
+        return self._job, self._collector.finish()
+
+    def abort(self) -> None:
+        self._held.size -= self._size
+        self._collector.abort()
+
+
+class FileJob(Generic[T]):
+    """One content object. How large its stored form may be, only its sink can tell."""
+
+    __slots__ = ("_addresses", "_checksum", "_explain", "_make_sink", "_place", "limit_bytes", "url")
+
+    def __init__(
+        self,
+        addresses: Addresses,
+        explain: Explain,
+        checksum: Checksum,
+        make_sink: Callable[[Checksum], FileSink[T]],
+        place: Place | None = None,
+    ) -> None:
+        """Describe the transfer."""
+        self._addresses = addresses
+        self._explain = explain
+        self._checksum = checksum
+        self._make_sink = make_sink
+        self._place = place or first_place(addresses)
+        self.limit_bytes = None
+        self.url = addresses.url(self._place.number, loose_path(checksum, ObjectKind.FILE))
+
+    def make_sink(self) -> FileSink[T]:
+        """Return a fresh sink."""
+        return self._make_sink(self._checksum)
+
+    def explain(self, error: TransferError, /) -> CfsError:
+        """Return the error with the name of the object."""
+        return self._explain(error, self._checksum, ObjectKind.FILE)
+
+    def find_other(self, error: TransferError) -> FileJob[T] | None:
+        """Return a job for the same object at the next address, or None if all were asked."""
+        place = self._place.after(self._addresses, error)
+        if place is None:
+            return None
+        return FileJob(self._addresses, self._explain, self._checksum, self._make_sink, place)

@@ -1,0 +1,1 @@
+"""Commits in a repository: streams, images, tags, partial commits."""

@@ -1,0 +1,60 @@
+"""Stored commits against their checksums, for `fsck`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cfsctl.errors import CfsError
+from cfsctl.ostree.store.commit_proof import is_proven, iter_falsehoods
+from cfsctl.ostree.store.commit_stream import CommitStream
+from cfsctl.ostree.store.partial_tags import parse_partial_name
+from cfsctl.ostree.store.refs import parse_commit_name
+from cfsctl.splitstream.format import ContentType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cfsctl.repository import Repository
+    from cfsctl.repository.check.links import ContentChecks
+    from cfsctl.splitstream import SplitstreamReader
+
+
+def commit_checks(repository: Repository, *, is_deep: bool = True) -> ContentChecks:
+    """Return how a check of a repository looks at commits; see `fsck_links.ContentChecks`.
+
+    Args:
+        repository: The repository.
+        is_deep: Prove commits that are known to be true as well: those that were pulled, made or proven
+            before, whose objects the check looks at anyway.
+    """
+
+    def check(reader: SplitstreamReader, name: str) -> Iterator[str]:
+        return _iter_problems(repository, reader, name, is_deep=is_deep)
+
+    return {ContentType.OSTREE_COMMIT: check, ContentType.OSTREE_PARTIAL: check, None: _check_other}
+
+
+def _check_other(reader: SplitstreamReader, name: str) -> Iterator[str]:
+    """Yield that a stream has the name of a commit and is none."""
+    if parse_commit_name(name) is not None or parse_partial_name(name) is not None:
+        yield f"expected a commit, found a stream of the content type {reader.content_type:#x}"
+
+
+def _iter_problems(
+    repository: Repository, reader: SplitstreamReader, name: str, *, is_deep: bool
+) -> Iterator[str]:
+    """Yield what is wrong with a stored commit: everything in it is verified by its checksum.
+
+    Objects that are missing are left out, since any check finds those.
+    """
+    is_partial = parse_partial_name(name) is not None
+    kind = ContentType.OSTREE_PARTIAL if is_partial else ContentType.OSTREE_COMMIT
+    checksum = parse_partial_name(name) if is_partial else parse_commit_name(name)
+    try:
+        stream = CommitStream.read(reader, checksum, kind)
+        stream.object_id = None if is_deep else repository.streams.find(name)
+        if not is_proven(repository, stream):
+            # No processes of its own: the check has some already.
+            yield from iter_falsehoods(repository.objects, stream, may_fork=False)
+    except (CfsError, OSError) as error:
+        yield str(error)

@@ -1,0 +1,101 @@
+"""The history of a commit, as far as it is stored, in the form of `ostree log`."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from cfsctl.ostree.store.refs import CommitNotFoundError, open_commit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cfsctl.digest import Checksum
+    from cfsctl.ostree.objects import Commit
+    from cfsctl.repository import Repository
+
+
+class LogEntry(NamedTuple):
+    """A commit of a history; `commit` is None for one that is not stored, which ends it."""
+
+    checksum: Checksum
+    commit: Commit | None
+
+
+def iter_history(repository: Repository, checksum: Checksum) -> Iterator[LogEntry]:
+    """Yield a commit, its parent, that one's parent, and so on, to the first one that is not stored.
+
+    Raises:
+        CommitNotFoundError: The first one is not stored.
+        FormatError, IntegrityError: One of them is damaged.
+    """
+    commit = open_commit(repository, checksum).commit
+    yield LogEntry(checksum, commit)
+    while commit.parent is not None:
+        # A parent is named by a hash of what names it, so there is no way round.
+        checksum = commit.parent
+        try:
+            commit = open_commit(repository, checksum).commit
+        except CommitNotFoundError:
+            yield LogEntry(checksum, None)
+            return
+        yield LogEntry(checksum, commit)
+
+
+def format_entry(entry: LogEntry) -> list[str]:
+    """Return the lines that `ostree log` has for a commit, line ends and control characters as they are."""
+    checksum, commit = entry
+    if commit is None:
+        return ["<< History beyond this commit not fetched >>"]
+    lines = [f"commit {checksum.hex()}"]
+    if commit.parent is not None:
+        lines.append(f"Parent:  {commit.parent.hex()}")
+    lines.append(f"ContentChecksum:  {_content_checksum(commit)}")
+    lines.append(f"Date:  {_format_time(commit.timestamp_s)}")
+    version = _version(commit)
+    if version is not None:
+        lines.append(f"Version: {version}")
+    if commit.subject:
+        lines += ["", *_indented(commit.subject)]
+    else:
+        lines.append("(no subject)")
+    if commit.body:
+        lines += ["", *_indented(commit.body)]
+    lines.append("")
+    return lines
+
+
+def entry_document(entry: LogEntry) -> dict[str, object]:
+    """Return the same for a JSON document; of a commit that is not stored, there is only the ID."""
+    checksum, commit = entry
+    if commit is None:
+        return {"commit": checksum.hex(), "stored": False}
+    return {
+        "commit": checksum.hex(),
+        "stored": True,
+        "parent": None if commit.parent is None else commit.parent.hex(),
+        "content_checksum": _content_checksum(commit),
+        "timestamp": commit.timestamp_s,
+        "version": _version(commit),
+        "subject": commit.subject,
+        "body": commit.body,
+    }
+
+
+def _content_checksum(commit: Commit) -> str:
+    return hashlib.sha256(commit.root_dirtree + commit.root_dirmeta).hexdigest()
+
+
+def _version(commit: Commit) -> str | None:
+    version = next((value.value for key, value in commit.metadata if key == "version"), None)
+    return version if isinstance(version, str) else None
+
+
+def _indented(text: str) -> list[str]:
+    return [f"    {line}" for line in text.removesuffix("\n").split("\n")]
+
+
+def _format_time(timestamp_s: int) -> str:
+    from cfsctl.ostree.store.binding import format_time  # noqa: PLC0415 - brings calendars along
+
+    return format_time(timestamp_s).removesuffix(" UTC") + " +0000"

@@ -1,0 +1,200 @@
+"""Commits of which not everything is here: a pull that failed, or one of a part of the tree.
+
+    streams/ostree-partial-<commit>          what is here, stored as a commit is
+    streams/refs/ostree-partial/<escaped>    a tag, for a part that was asked for; or the commit's ID
+
+The splitstream has a content type of its own, so that nothing takes it for a whole commit. What a pull that
+failed has left has no ref: the next pull of the commit takes its objects from there, a collection removes it.
+A part that was asked for has one, and an image of what is here. A whole pull puts an end to both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cfsctl.errors import CfsError
+from cfsctl.ostree.store.commit_proof import remember_proof
+from cfsctl.ostree.store.commit_stream import IMAGE_REF, CommitStream, write_commit_stream
+from cfsctl.ostree.store.images import store_stream
+from cfsctl.ostree.store.partial_tags import PART_DIRECTORY, list_part_tags, list_parts, partial_name
+from cfsctl.ostree.store.refs import (
+    TAG_DIRECTORY,
+    CommitNotFoundError,
+    escape_tag,
+    open_commit,
+    resolve_source,
+)
+from cfsctl.repository.names.streams import read_ref_entry
+from cfsctl.splitstream.format import ContentType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.erofs.format import FormatVersion
+    from cfsctl.repository import Repository
+
+
+class PartialCommitError(CfsError):
+    """A commit of which only a part is here, where all of it is needed."""
+
+
+def save_partial(
+    repository: Repository,
+    checksum: Checksum,
+    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+    image: ObjectID | None = None,
+) -> None:
+    """Keep the objects that were fetched, in place of what was kept before.
+
+    Args:
+        repository: Where; contents are stored there already.
+        checksum: The commit, which is one of the objects.
+        objects: As `write_commit_stream` takes them, but not all of the commit's.
+        image: An image of an earlier part of the commit, to be kept.
+
+    Raises:
+        OSError: It could not be stored; nothing has changed then.
+    """
+    stream_id = write_commit_stream(
+        repository.objects,
+        repository.algorithm,
+        checksum,
+        objects,
+        lambda: {} if image is None else {IMAGE_REF: image},
+        ContentType.OSTREE_PARTIAL,
+    )
+    repository.sync()
+    repository.streams.link(partial_name(checksum), stream_id)
+    remember_proof(repository, checksum, stream_id)
+    repository.remember(())
+
+
+def store_part(
+    repository: Repository,
+    checksum: Checksum,
+    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+    images: Mapping[FormatVersion, ObjectID],
+    tag: str | None,
+    detached: ObjectID | None,
+    record: ObjectID | None = None,
+) -> ObjectID:
+    """Store a part of a commit, make everything durable, and only then name it.
+
+    Args:
+        repository: Where; contents and images are stored there already.
+        checksum: The commit.
+        objects: What is here of it, the commit among them.
+        images: Images of that by format.
+        tag: The tag that names the part now, and no other commit; None names it by the commit's ID.
+        detached: The object that is the commit's detached metadata, or None.
+        record: The object that says which signatures were found good, or None.
+
+    Returns:
+        The ID of the splitstream object.
+    """
+    stream_id = store_stream(
+        repository,
+        checksum,
+        objects,
+        lambda: images,
+        detached,
+        record,
+        content_type=ContentType.OSTREE_PARTIAL,
+    )
+    name = escape_tag(checksum.hex() if tag is None else tag)
+    repository.streams.link(partial_name(checksum), stream_id, f"{PART_DIRECTORY}/{name}")
+    if tag is not None:
+        _remove_ref(repository, f"{TAG_DIRECTORY}/{name}")
+    remember_proof(repository, checksum, stream_id)
+    repository.remember(())
+    return stream_id
+
+
+def find_partial(repository: Repository, checksum: Checksum) -> CommitStream | None:
+    """Return what an earlier pull of a commit has left, or None; what is damaged counts as absent."""
+    try:
+        object_id = repository.streams.find(partial_name(checksum))
+        if object_id is None:
+            return None
+        with repository.streams.open_object(object_id, ContentType.OSTREE_PARTIAL) as reader:
+            stream = CommitStream.read(reader, checksum, ContentType.OSTREE_PARTIAL)
+    except (CfsError, OSError):
+        return None
+    stream.object_id = object_id
+    return stream
+
+
+def drop_partial(repository: Repository, checksum: Checksum, tag: str | None = None) -> None:
+    """Forget what earlier pulls have left of a commit that is whole now; harmless if there is nothing.
+
+    Args:
+        repository: Where.
+        checksum: The commit.
+        tag: A tag that names a whole commit now, so no part of any other one.
+    """
+    for part in list_part_tags(repository):
+        if part.commit == checksum or part.name == tag:
+            _remove_ref(repository, f"{PART_DIRECTORY}/{escape_tag(part.name)}")
+    if repository.streams.links.read_entry(partial_name(checksum)) is not None:
+        repository.streams.links.prune([partial_name(checksum)], [])
+
+
+def _remove_ref(repository: Repository, ref: str) -> None:
+    if read_ref_entry(repository.streams.links, ref) is not None:
+        repository.streams.remove_ref(ref)
+
+
+def open_source(repository: Repository, source: str) -> CommitStream:
+    """Return the commit that a user means, or the part of it that is here.
+
+    Args:
+        repository: Where to look.
+        source: As `refs.resolve_source` takes it; whole commits come first.
+
+    Returns:
+        The commit; its `is_partial` tells a part from a whole.
+
+    Raises:
+        CommitNotFoundError, AmbiguousPrefixError: The source names none, or more than one.
+        FormatError, IntegrityError: What is stored is damaged.
+    """
+    try:
+        return open_commit(repository, resolve_source(repository, source))
+    except CommitNotFoundError:
+        part = find_part(repository, source)
+        if part is None:
+            raise
+        return part
+
+
+def find_part(repository: Repository, source: str) -> CommitStream | None:
+    """Return the part of a commit that a tag, an ID or the unique beginning of one stands for, or None."""
+    commits = {
+        part.commit
+        for part in list_parts(repository)
+        if source == part.name or part.commit.hex().startswith(source.lower())
+    }
+    return find_partial(repository, commits.pop()) if len(commits) == 1 else None
+
+
+def check_whole(repository: Repository, source: str) -> None:
+    """Raise the error for a source of which only a part is here; do nothing for any other.
+
+    Raises:
+        PartialCommitError: Only a part of it is here.
+    """
+    try:
+        resolve_source(repository, source)
+    except CommitNotFoundError:
+        part = find_part(repository, source)
+        if part is not None:
+            raise PartialCommitError(
+                f"commit {part.checksum.hex()} is partial: only some of its paths were pulled",
+                hint="pull it again without --subpath",
+            ) from None
+
+
+def describe_part(stream: CommitStream) -> str:
+    """Return what is to be said where a part of a commit is used."""
+    return f"commit {stream.checksum.hex()} is partial: only some of its paths were pulled"

@@ -1,0 +1,119 @@
+"""Tags of parts of commits; see `cfsctl.ostree.store.partial_commits`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cfsctl.digest import parse_checksum
+from cfsctl.ostree.store.refs import escape_tag, find_tag, remove_tag, set_tag, stream_name, unescape_tag
+from cfsctl.repository.names.streams import read_ref_entry
+
+if TYPE_CHECKING:
+    from cfsctl.digest import Checksum
+    from cfsctl.repository import Repository
+
+PART_DIRECTORY: Final = "ostree-partial"
+_PREFIX: Final = "ostree-partial-"
+
+
+class Part(NamedTuple):
+    """A part of a commit that was asked for.
+
+    Attributes:
+        name: Its tag, or the commit's ID if it was pulled by that.
+        commit: The commit.
+    """
+
+    name: str
+    commit: Checksum
+
+
+def partial_name(checksum: Checksum) -> str:
+    """Return the content identifier of what is there of a commit."""
+    return f"{_PREFIX}{checksum.hex()}"
+
+
+def list_parts(repository: Repository) -> list[Part]:
+    """Return the parts of commits that were asked for and are all there is of that name, sorted by name."""
+    return [part for part in list_part_tags(repository) if not is_superseded(repository, part)]
+
+
+def is_superseded(repository: Repository, part: Part) -> bool:
+    """Return whether the whole commit is here, or a whole commit has the tag.
+
+    The original, which knows nothing of parts, completes and tags commits beside them.
+    """
+    exists = repository.streams.links.read_entry
+    tagged = find_tag(repository, part.name)
+    return any(
+        commit is not None and exists(stream_name(commit)) is not None for commit in (part.commit, tagged)
+    )
+
+
+def list_part_tags(repository: Repository) -> list[Part]:
+    """Return all tags of parts, also those that whole commits have superseded, sorted by name."""
+    parts = []
+    for ref in repository.streams.list_refs(PART_DIRECTORY):
+        commit = parse_partial_name(ref.entry)
+        if commit is not None:
+            parts.append(Part(unescape_tag(ref.name), commit))
+    return sorted(parts)
+
+
+def find_part_tag(repository: Repository, name: str) -> Checksum | None:
+    """Return the commit of which a tag names a part, or None."""
+    if name in {"", ".", ".."}:
+        return None
+    return parse_partial_name(
+        read_ref_entry(repository.streams.links, f"{PART_DIRECTORY}/{escape_tag(name)}")
+    )
+
+
+def remove_part_tag(repository: Repository, name: str) -> bool:
+    """Remove the tag of a part of a commit; return whether there was one."""
+    if find_part_tag(repository, name) is None:
+        return False
+    repository.streams.remove_ref(f"{PART_DIRECTORY}/{escape_tag(name)}")
+    return True
+
+
+def tag_commit(repository: Repository, source: str, name: str) -> Checksum:
+    """Make a tag name a whole commit instead of what it named before.
+
+    See `cfsctl.ostree.store.refs.set_tag`.
+    """
+    commit = set_tag(repository, source, name)
+    remove_part_tag(repository, name)
+    return commit
+
+
+def untag(repository: Repository, name: str) -> None:
+    """Remove a tag, of a whole commit, of a part of one, or of both.
+
+    Raises:
+        CommitNotFoundError: There is no such tag.
+    """
+    was_part = remove_part_tag(repository, name)
+    if not was_part or find_tag(repository, name) is not None:
+        remove_tag(repository, name)
+
+
+def drop_superseded(repository: Repository) -> None:
+    """Remove the tags of parts that whole commits have superseded; a collection then removes the parts.
+
+    Whoever moves a tag to a part sets that first and removes the other one then, so this is only for whoever
+    is alone in the repository.
+    """
+    for part in list_part_tags(repository):
+        if is_superseded(repository, part):
+            remove_part_tag(repository, part.name)
+
+
+def parse_partial_name(entry: str | None) -> Checksum | None:
+    """Return the commit of which this content identifier names a part, or None for any other stream."""
+    if entry is None or not entry.startswith(_PREFIX):
+        return None
+    try:
+        return parse_checksum(entry.removeprefix(_PREFIX))
+    except ValueError:
+        return None

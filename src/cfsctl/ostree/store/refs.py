@@ -1,0 +1,237 @@
+"""Commits of a repository by name: tags, commit IDs, and what a user types for either.
+
+    streams/ostree-commit-<hex>      a commit
+    streams/refs/ostree/<escaped>    a tag; ``%`` is written ``%25`` and ``/`` is written ``%2F``
+
+So every tag is one link directly below ``refs/ostree``, whatever slashes are in it. A tag keeps its commit
+from being collected.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cfsctl.digest import Checksum, parse_checksum
+from cfsctl.errors import ExitCode, RepositoryError
+from cfsctl.repository.names.links import RefNotFoundError
+from cfsctl.repository.names.names import InvalidNameError, suggest
+from cfsctl.repository.names.streams import read_ref_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cfsctl.digest import ObjectID
+    from cfsctl.ostree.store.commit_stream import CommitStream
+    from cfsctl.repository import Repository
+
+TAG_DIRECTORY: Final = "ostree"
+_STREAM_PREFIX: Final = "ostree-commit-"
+_STREAM_NAME: Final = re.compile(r"ostree-commit-([0-9a-f]{64})")
+_ESCAPE: Final = re.compile(r"%2F|%25")
+_HEX: Final = re.compile(r"[0-9a-fA-F]{1,64}")
+_COMMIT_ID: Final = re.compile(r"[0-9a-fA-F]{64}")
+
+
+class CommitNotFoundError(RepositoryError):
+    """A name, ID or prefix that no commit in the repository has."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
+class AmbiguousPrefixError(RepositoryError):
+    """The beginning of the IDs of more than one commit."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
+class Tag(NamedTuple):
+    """A tag.
+
+    Attributes:
+        name: Its name, not escaped.
+        commit: The commit that it names, which may be gone.
+    """
+
+    name: str
+    commit: Checksum
+
+
+def escape_tag(name: str) -> str:
+    """Return a tag's name as it stands below ``refs/ostree``."""
+    return name.replace("%", "%25").replace("/", "%2F")
+
+
+def unescape_tag(text: str) -> str:
+    """Return the name of a tag from what stands below ``refs/ostree``; other ``%`` stay as they are."""
+    return _ESCAPE.sub(lambda match: "/" if match[0] == "%2F" else "%", text)
+
+
+def tag_ref(name: str) -> str:
+    """Return the stream ref that a tag is.
+
+    Raises:
+        InvalidNameError: The name is empty, or ``.`` or ``..``.
+    """
+    if name in {"", ".", ".."}:
+        raise InvalidNameError(f"{name!r} cannot be the name of a tag")
+    return f"{TAG_DIRECTORY}/{escape_tag(name)}"
+
+
+def parse_commit_id(text: str) -> Checksum | None:
+    """Return the commit that 64 hex digits of either case name, or None for any other text."""
+    return parse_checksum(text.lower()) if _COMMIT_ID.fullmatch(text) else None
+
+
+def stream_name(checksum: Checksum) -> str:
+    """Return the content identifier of a commit's stream."""
+    return _STREAM_PREFIX + checksum.hex()
+
+
+def parse_commit_name(name: str | None) -> Checksum | None:
+    """Return the commit whose stream has this content identifier, or None for any other stream."""
+    match = _STREAM_NAME.fullmatch(name or "")
+    return parse_checksum(match[1]) if match else None
+
+
+# --- tags ---------------------------------------------------------------------------------------
+
+
+def list_tags(repository: Repository) -> list[Tag]:
+    """Return all tags, sorted by name; links that name no commit are left out."""
+    found = (
+        (unescape_tag(ref.name), parse_commit_name(ref.entry))
+        for ref in repository.streams.list_refs(TAG_DIRECTORY)
+    )
+    return sorted(Tag(name, commit) for name, commit in found if commit is not None)
+
+
+def find_tag(repository: Repository, name: str) -> Checksum | None:
+    """Return the commit that a tag names, or None if there is no such tag; the commit may be gone.
+
+    Raises:
+        InvalidNameError: The name cannot be one.
+    """
+    entry = read_ref_entry(repository.streams.links, tag_ref(name))
+    return parse_commit_name(entry)
+
+
+def set_tag(repository: Repository, source: str, name: str) -> Checksum:
+    """Make a tag name a commit that is stored, in place of what it named before.
+
+    Args:
+        repository: Where.
+        source: A tag, the ID of a commit, or the beginning of one.
+        name: The tag.
+
+    Returns:
+        The commit.
+
+    Raises:
+        CommitNotFoundError, AmbiguousPrefixError: The source names none, or more than one.
+        InvalidNameError: The name cannot be one.
+    """
+    ref = tag_ref(name)
+    checksum = resolve_source(repository, source)
+    repository.streams.set_ref(ref, stream_name(checksum))
+    return checksum
+
+
+def remove_tag(repository: Repository, name: str) -> None:
+    """Remove a tag; its commit stays until it is collected.
+
+    Raises:
+        CommitNotFoundError: There is no such tag.
+    """
+    try:
+        repository.streams.remove_ref(tag_ref(name))
+    except (RefNotFoundError, InvalidNameError) as error:
+        hint = suggest(name, (tag.name for tag in list_tags(repository)))
+        raise CommitNotFoundError(f"Failed to remove tag {name}: {error}", hint=hint) from error
+
+
+# --- commits ------------------------------------------------------------------------------------
+
+
+def iter_commits(repository: Repository) -> Iterator[Checksum]:
+    """Yield the commits of the repository, tagged or not, ascending."""
+    for stream in repository.streams.list_streams():
+        checksum = parse_commit_name(stream.name)
+        if checksum is not None:
+            yield checksum
+
+
+def resolve_source(repository: Repository, source: str) -> Checksum:
+    """Return the commit that a user means.
+
+    Args:
+        repository: Where to look.
+        source: A tag, the ID of a commit, or the beginning of one; a tag of the same spelling wins.
+
+    Raises:
+        CommitNotFoundError: Nothing of that name, or a tag whose commit is gone.
+        AmbiguousPrefixError: The beginning of several IDs.
+    """
+    tagged = _find_tag_of_user(repository, source)
+    if tagged is not None:
+        if repository.streams.find(stream_name(tagged)) is None:
+            raise CommitNotFoundError(
+                f"ref '{source}' points to missing stream '{stream_name(tagged)}'", hint="pull it again"
+            )
+        return tagged
+    if not _HEX.fullmatch(source):
+        hint = suggest(source, (tag.name for tag in list_tags(repository)))
+        raise CommitNotFoundError(
+            f"'{source}' is not a known ostree ref or valid commit ID",
+            hint=hint or "list what there is with `cfsctl ostree images`",
+        )
+    return _resolve_id(repository, source.lower())
+
+
+def _find_tag_of_user(repository: Repository, source: str) -> Checksum | None:
+    try:
+        return find_tag(repository, source)
+    except InvalidNameError:
+        return None
+
+
+def _resolve_id(repository: Repository, digits: str) -> Checksum:
+    """Return the commit with this ID, or the only one whose ID begins so."""
+    if len(digits) == 64:
+        if repository.streams.find(_STREAM_PREFIX + digits) is None:
+            raise CommitNotFoundError(f"ostree commit ID not found in repository: {digits}")
+        return parse_checksum(digits)
+    matches = [checksum for checksum in iter_commits(repository) if checksum.hex().startswith(digits)]
+    if not matches:
+        raise CommitNotFoundError(f"ostree commit prefix '{digits}' not found in repository")
+    if len(matches) > 1:
+        raise AmbiguousPrefixError(f"ambiguous commit ID prefix '{digits}': {len(matches)} commits begin so")
+    return matches[0]
+
+
+def open_commit(repository: Repository, checksum: Checksum) -> CommitStream:
+    """Return a stored commit.
+
+    Raises:
+        CommitNotFoundError: It is not stored.
+        FormatError: Its stream is damaged.
+        IntegrityError: Its stream is missing, or holds another commit.
+    """
+    object_id = repository.streams.find(stream_name(checksum))
+    if object_id is None:
+        raise CommitNotFoundError(f"ostree commit ID not found in repository: {checksum.hex()}")
+    return open_commit_object(repository, object_id, checksum)
+
+
+def open_commit_object(
+    repository: Repository, object_id: ObjectID, checksum: Checksum, *, checks_table: bool = True
+) -> CommitStream:
+    """Return the commit that a splitstream object holds; see `open_commit` and `CommitStream`."""
+    # Imported here, since commands that only name commits start in two thirds of the time without.
+    from cfsctl.ostree.store.commit_stream import CommitStream  # noqa: PLC0415
+    from cfsctl.splitstream.format import ContentType  # noqa: PLC0415
+
+    with repository.streams.open_object(object_id, ContentType.OSTREE_COMMIT) as reader:
+        stream = CommitStream.read(reader, checksum, checks_table=checks_table)
+    stream.object_id = object_id
+    return stream

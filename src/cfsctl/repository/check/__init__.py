@@ -1,0 +1,1 @@
+"""fsck: findings about objects, links and metadata."""

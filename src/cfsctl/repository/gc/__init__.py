@@ -1,0 +1,1 @@
+"""Garbage collection: mark, sweep, live mounts, and statistics based on the marks."""

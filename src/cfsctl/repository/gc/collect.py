@@ -1,0 +1,378 @@
+"""Collect garbage: remove every object that no ref leads to.
+
+What is promised, also to whoever kills it at any point:
+
+* While objects are removed nobody else has the repository open.
+* Names go before objects, and are gone from the disk before the first object is. So a name that is there
+  leads to a complete set of objects, and what a killed collection leaves is more garbage, nothing else.
+* What is not understood stays: foreign files are reported and left alone, and if something in use
+  cannot be read, no object is removed at all (see `cfsctl.repository.gc.mark`).
+* What is mounted stays, in whichever namespace, ref or no ref (see `cfsctl.repository.gc.live_mounts`).
+* More than was expected is not removed: the limit is checked before the first name goes.
+
+A dry run holds the shared lock only and changes nothing. As the original's, it counts objects as they
+would go, but only those links that lead nowhere already.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cfsctl.digest import object_path
+from cfsctl.errors import ExitCode, RepositoryError
+from cfsctl.progress import Advanced, Done, Started, Unit, silent
+from cfsctl.repository.gc.live_mounts import find_live_mounts
+from cfsctl.repository.gc.mark import YOUNG, Marker
+from cfsctl.repository.gc.reachability import Trail
+from cfsctl.repository.gc.sweep import (
+    find_dead_objects,
+    find_journals,
+    find_leftovers,
+    remove_leftovers,
+    remove_objects,
+)
+from cfsctl.repository.objects.store import ObjectMissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cfsctl.digest import ObjectID
+    from cfsctl.progress import Reporter
+    from cfsctl.repository.gc.mark import CategoryMarks, Marks
+    from cfsctl.repository.gc.mount_finder import LiveMount
+    from cfsctl.repository.gc.sweep import DeadObject
+    from cfsctl.repository.repository import Repository
+
+MARK_ID: Final = "mark"
+SWEEP_ID: Final = "sweep"
+"""Names the progress of finding what is in use, and of removing what is not."""
+
+_MAX_PROBLEMS: Final = 1000
+"""Problems that are kept; a directory of a million foreign files must not fill the memory."""
+
+
+class TooMuchGarbageError(RepositoryError):
+    """A collection would remove more than it was told to expect; nothing was removed."""
+
+    exit_code = ExitCode.POLICY
+
+
+class DeleteLimit(NamedTuple):
+    """The most objects that a collection may remove.
+
+    Attributes:
+        number: How many, or how many in a hundred.
+        is_percentage: Which of the two.
+    """
+
+    number: float
+    is_percentage: bool
+
+    def check(self, dead_count: int, live_count: int) -> None:
+        """Return if so many objects may go while so many stay.
+
+        Raises:
+            TooMuchGarbageError: They are too many.
+        """
+        total = dead_count + live_count
+        most = total * self.number / 100 if self.is_percentage else self.number
+        if dead_count > most:
+            limit = f"{self.number:g}{'%' if self.is_percentage else ''}"
+            raise TooMuchGarbageError(
+                f"{dead_count} of {total} objects are garbage, at most {limit} may be removed; nothing was",
+                hint="see what would go with --dry-run, then allow more",
+            )
+
+
+class GcResult(NamedTuple):
+    """What a collection did, or would do.
+
+    Attributes:
+        is_dry_run: Whether nothing was changed.
+        objects_removed: Objects that went.
+        bytes_removed: Their sizes.
+        images_pruned: Links below ``images`` that went.
+        streams_pruned: Links below ``streams`` that went.
+        temporaries_removed: Leftovers of processes that were killed.
+        problems: What was met that should not be there, one sentence each.
+        is_complete: False if something in use could not be read, so that nothing was removed.
+        objects_kept: Objects that stay, garbage that is too young among them.
+        objects_young: Garbage that is too young to go.
+        mounts: Mounts that keep images.
+    """
+
+    is_dry_run: bool
+    objects_removed: int = 0
+    bytes_removed: int = 0
+    images_pruned: int = 0
+    streams_pruned: int = 0
+    temporaries_removed: int = 0
+    problems: tuple[str, ...] = ()
+    is_complete: bool = True
+    objects_kept: int = 0
+    objects_young: int = 0
+    mounts: tuple[LiveMount, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the result as it is printed in JSON, in the order of its keys."""
+        return {
+            "dry_run": self.is_dry_run,
+            "complete": self.is_complete,
+            "objects_removed": self.objects_removed,
+            "bytes_removed": self.bytes_removed,
+            "objects_kept": self.objects_kept,
+            "objects_young": self.objects_young,
+            "images_pruned": self.images_pruned,
+            "streams_pruned": self.streams_pruned,
+            "temporaries_removed": self.temporaries_removed,
+            "mounts": [
+                {
+                    "mountpoint": mount.where,
+                    "images": [image_id.hex() for image_id in mount.image_ids],
+                    "certain": mount.is_certain,
+                }
+                for mount in self.mounts
+            ],
+            "problems": list(self.problems),
+        }
+
+    def lines(self) -> list[str]:
+        """Return the result as the original prints it."""
+        lines = ["Dry run (no files deleted):"] if self.is_dry_run else []
+        lines.append(f"Objects: {self.objects_removed} removed ({self.bytes_removed} bytes)")
+        if self.images_pruned or self.streams_pruned:
+            lines.append(f"Pruned symlinks: {self.images_pruned} images, {self.streams_pruned} streams")
+        return lines
+
+
+class Why(NamedTuple):
+    """Whether an object stays.
+
+    Attributes:
+        object_id: The object.
+        steps: What leads to it, from a root to the object; empty if nothing does.
+        doubt: Why it stays although nothing is known to lead to it, or empty.
+    """
+
+    object_id: ObjectID
+    steps: tuple[str, ...]
+    doubt: str = ""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the next collection leaves it."""
+        return bool(self.steps or self.doubt)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the answer as it is printed in JSON, in the order of its keys."""
+        return {
+            "object": self.object_id.hex(),
+            "kept": self.is_kept,
+            "chain": list(self.steps),
+            "doubt": self.doubt,
+        }
+
+
+def collect_garbage(
+    repository: Repository,
+    *,
+    extra_roots: Iterable[str] = (),
+    dry_run: bool = False,
+    lock_timeout_s: float | None = None,
+    grace_s: float = 0,
+    limit: DeleteLimit | None = None,
+    prepare: Callable[[Repository], None] = lambda _: None,
+    reporter: Reporter = silent,
+) -> GcResult:
+    """Remove what no ref, no mount and no extra root leads to.
+
+    Args:
+        repository: The repository, open.
+        extra_roots: Further images and streams to keep, by any of their names.
+        dry_run: Count only.
+        lock_timeout_s: Longest time to wait until nobody else has the repository open; None waits for
+            ever.
+        grace_s: Keep garbage that is younger than this, in seconds, and what young images and streams need.
+        limit: The most that may be removed, or None for anything.
+        prepare: Called when nobody else has the repository open; removes refs that are of no use any more.
+            Not called in a dry run.
+        reporter: Hears what is looked through and removed; if it raises, the collection ends there, and what
+            was garbage and is left is garbage still.
+
+    Raises:
+        NotWritableError: The repository cannot be written to; not in a dry run.
+        RefNotFoundError: An extra root that does not exist; nothing was removed.
+        TooMuchGarbageError: More than `limit` is garbage; nothing was removed.
+        LockedError: The time is up.
+        OSError: A directory cannot be read or changed; some garbage may be gone.
+    """
+    roots = list(extra_roots)
+    if dry_run:
+        return _Collection(repository, grace_s, limit, is_dry_run=True, reporter=reporter).run(roots)
+    repository.check_writable()
+    # The mounts are looked at twice: should that take long in spite of all, nobody waits for the lock
+    # meanwhile; and while the lock was waited for, others may have mounted something.
+    find_live_mounts(repository.objects, repository.images.list_ids())
+    with repository.lock.exclusive(lock_timeout_s):
+        prepare(repository)
+        return _Collection(repository, grace_s, limit, is_dry_run=False, reporter=reporter).run(roots)
+
+
+def explain_object(
+    repository: Repository, object_id: ObjectID, *, extra_roots: Iterable[str] = (), grace_s: float = 0
+) -> Why:
+    """Find out what keeps an object; changes nothing.
+
+    Args:
+        repository: The repository, open.
+        object_id: The object.
+        extra_roots: As for `collect_garbage`.
+        grace_s: As for `collect_garbage`.
+
+    Raises:
+        ObjectMissingError: There is no such object.
+        RefNotFoundError: An extra root that does not exist.
+    """
+    if not repository.objects.contains(object_id):
+        raise ObjectMissingError(object_id)
+    trail = Trail(object_id)
+    collection = _Collection(repository, grace_s, None, is_dry_run=True, trail=trail)
+    result = collection.run(list(extra_roots))
+    if trail.steps:
+        return Why(object_id, trail.steps)
+    if not result.is_complete:
+        return Why(object_id, (), "; ".join(result.problems))
+    if object_id in collection.young:
+        return Why(object_id, (YOUNG, f"objects/{object_path(object_id)}"))
+    return Why(object_id, ())
+
+
+class _Pruned(NamedTuple):
+    """Links of one category that go."""
+
+    entries: list[str]
+    refs: list[str]
+
+    @property
+    def total(self) -> int:
+        return len(self.entries) + len(self.refs)
+
+
+class _Collection:
+    """One collection."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        grace_s: float,
+        limit: DeleteLimit | None,
+        *,
+        is_dry_run: bool,
+        trail: Trail | None = None,
+        reporter: Reporter = silent,
+    ) -> None:
+        self._repository = repository
+        self._cutoff_s = time.time() - grace_s if grace_s > 0 else None
+        self._limit = limit
+        self._is_dry_run = is_dry_run
+        self._trail = trail
+        self._report = reporter
+        self._problems: list[str] = []
+        self._kept = 0
+        self.young: set[ObjectID] = set()
+
+    def run(self, extra_roots: list[str]) -> GcResult:
+        self._report(Started(MARK_ID, None, Unit.ITEMS))
+        marker = Marker(self._repository, self._trail)
+        for name in extra_roots:
+            marker.add_root(name)
+        look = find_live_mounts(self._repository.objects, marker.images.entries.values())
+        for mount in look.mounts:
+            marker.add_mount(mount)
+        for gap in look.gaps:
+            marker.marks.note_unseen(gap)
+        if self._cutoff_s is not None:
+            marker.add_young(self._cutoff_s)
+        marks = marker.run()
+        self._report(Done(MARK_ID, len(marks.live)))
+        dead = self._find_dead(marker, marks) if marks.is_complete else []
+        if self._limit is not None:
+            self._limit.check(len(dead), self._kept)
+        images = self._find_prunable(marker.images, marks)
+        streams = self._find_prunable(marker.streams, marks)
+        leftovers: list[str] = []
+        if not self._is_dry_run:
+            _prune(marker.images, images)
+            _prune(marker.streams, streams)
+            if dead:
+                self._remove(dead)
+            dirfd = self._repository.dirfd
+            leftovers = find_leftovers(dirfd) + find_journals(dirfd)
+            remove_leftovers(dirfd, leftovers)
+        problems = (*marks.problems, *self._problems)
+        return GcResult(
+            self._is_dry_run,
+            len(dead),
+            sum(item.size for item in dead),
+            images.total,
+            streams.total,
+            len(leftovers),
+            problems[:_MAX_PROBLEMS],
+            marks.is_complete,
+            self._kept,
+            len(self.young),
+            tuple(look.mounts),
+        )
+
+    def _remove(self, dead: list[DeadObject]) -> None:
+        """Remove objects that no name leads to any more, and say how far that is."""
+        total = len(dead)
+        self._report(Started(SWEEP_ID, total, Unit.ITEMS))
+        remove_objects(
+            self._repository.dirfd, dead, lambda done: self._report(Advanced(SWEEP_ID, done, total))
+        )
+        self._report(Done(SWEEP_ID, total))
+
+    def _note(self, problem: str) -> None:
+        if len(self._problems) < _MAX_PROBLEMS:
+            self._problems.append(problem)
+
+    def _find_dead(self, marker: Marker, marks: Marks) -> list[DeadObject]:
+        """Return the objects that go, in the order of their IDs."""
+        repository = self._repository
+        dead, live_count = find_dead_objects(repository.dirfd, repository.algorithm, marks.live, self._note)
+        total = live_count + len(dead)
+        if dead and marker.has_lost_streams:
+            dead = self._keep_streams(marker, dead)
+        if self._cutoff_s is not None:
+            self.young = {item.object_id for item in dead if item.changed_s > self._cutoff_s}
+            dead = [item for item in dead if item.changed_s <= self._cutoff_s]
+        self._kept = total - len(dead)
+        return dead
+
+    def _keep_streams(self, marker: Marker, dead: list[DeadObject]) -> list[DeadObject]:
+        """Keep every splitstream, since refs name streams that cannot be told among them any more."""
+        for item in dead:
+            if marker.mark_stream_object(item.object_id):
+                self._note(f"objects/{item.fan_out}/{item.name}: kept, a lost ref may mean this stream")
+        if not marker.marks.is_complete:
+            return []
+        return [item for item in dead if item.object_id not in marker.marks.live]
+
+    def _find_prunable(self, links: CategoryMarks, marks: Marks) -> _Pruned:
+        """Return the links that lead nowhere, or in a real run will do so after the collection."""
+        pruned = _Pruned(entries=[], refs=[ref.name for ref in links.misdirected])
+        may_sweep = marks.is_complete and not self._is_dry_run
+        for entry, object_id in sorted(links.entries.items()):
+            if entry in links.roots:
+                continue
+            is_going = may_sweep and object_id not in marks.live and object_id not in self.young
+            if is_going or not self._repository.objects.contains(object_id):
+                pruned.entries.append(entry)
+        return pruned
+
+
+def _prune(links: CategoryMarks, pruned: _Pruned) -> None:
+    if pruned.total:
+        links.category.prune(pruned.entries, pruned.refs)

@@ -1,0 +1,78 @@
+"""Which objects many images refer to, read in parallel where that pays."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cfsctl.errors import CfsError
+from cfsctl.repository.names.images import map_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cfsctl.digest import ObjectID
+    from cfsctl.repository.objects.store import ObjectStore
+
+_WORTH_WORKERS: Final = 8 << 20
+"""Bytes of images from which on it pays to start processes."""
+
+
+class ImageObjects(NamedTuple):
+    """What one image refers to.
+
+    Attributes:
+        image_id: The image.
+        object_ids: IDs of the objects.
+        problem: Why the image could not be read, or empty.
+    """
+
+    image_id: ObjectID
+    object_ids: set[ObjectID]
+    problem: str
+
+
+def read_images(store: ObjectStore, image_ids: Sequence[ObjectID]) -> Iterator[ImageObjects]:
+    """Yield what each image refers to, in no particular order.
+
+    An image whose files are objects of the other hash refers to none of this repository.
+    """
+    reader = _Reader(store)
+    if len(image_ids) < 2 or _total_size(store, image_ids) < _WORTH_WORKERS:
+        yield from map(reader, image_ids)
+        return
+    from cfsctl.workers import WorkerPool  # noqa: PLC0415 - few repositories have that many images
+
+    with WorkerPool(lambda: reader) as pool:
+        yield from pool.map_unordered(image_ids)
+
+
+def _total_size(store: ObjectStore, image_ids: Sequence[ObjectID]) -> int:
+    found = [store.stat(image_id) for image_id in image_ids]
+    return sum(status.st_size for status in found if status is not None)
+
+
+class _Reader:
+    """Reads one image after the other; lives in a worker or in this process."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def __call__(self, image_id: ObjectID) -> ImageObjects:
+        try:
+            return ImageObjects(image_id, self._read(image_id), "")
+        except (CfsError, OSError) as error:
+            return ImageObjects(image_id, set(), str(error))
+
+    def _read(self, image_id: ObjectID) -> set[ObjectID]:
+        from cfsctl.erofs.read.attributes import WrongAlgorithmError  # noqa: PLC0415 - only where images are
+        from cfsctl.erofs.read.tree import collect_objects  # noqa: PLC0415
+
+        fd = self._store.open(image_id)
+        try:
+            with map_file(fd) as data:
+                return collect_objects(data, self._store.algorithm)
+        except WrongAlgorithmError:
+            return set()
+        finally:
+            os.close(fd)

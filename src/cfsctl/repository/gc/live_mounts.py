@@ -1,0 +1,122 @@
+"""Which images of a repository are mounted at this moment, by whomever and in whichever namespace.
+
+What can be seen of a mount differs from way to way of mounting:
+
+    EROFS from a file           the path of the file
+    EROFS on a loop device      the path of the file behind the device
+    overlay over EROFS          as above, if that EROFS is mounted somewhere by itself; by descriptor it
+                                is not, and then mountinfo has only ``composefs:<what the user typed>`` and
+                                the directories of objects. What was typed may be a ref that has moved since.
+
+So an overlay is asked for what the kernel passes on from the image below: its number of blocks and of
+inodes, and mode and mtime of its root. Every image of the repository that agrees in all four counts as
+mounted: perhaps one too many, never one too few. Where even that is not to be had, because changes go to
+an upper layer or the mount cannot be reached, every image may be the one.
+
+What cannot be seen is found by counting (see `cfsctl.linux.erofs_instances`): an image is mounted as an
+EROFS, so if every EROFS of the kernel is accounted for by a mount table, nothing is hidden. Otherwise
+detached mounts that are still in use are looked for, and whatever could not be looked at is a gap.
+
+Other users can mount as well, and their file systems may never answer. Nothing is asked of a mount
+before it is known that only a privileged user can have made it; until then the kernel's own memory has to
+do (`open_cached`, `stat_cached`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cfsctl.linux.erofs_instances import count_erofs
+from cfsctl.linux.mountinfo import iter_unlisted, read_mount_table
+from cfsctl.repository.gc.mount_finder import EROFS, OVERLAY, MountFinder
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from cfsctl.digest import ObjectID
+    from cfsctl.linux.mountinfo import Mount, MountTable
+    from cfsctl.repository.gc.mount_finder import LiveMount
+    from cfsctl.repository.objects.store import ObjectStore
+
+_MAX_LOOKS: Final = 3
+"""Times that mounts are looked at while others come and go."""
+
+
+class Look(NamedTuple):
+    """What a look at all mounts gave.
+
+    Attributes:
+        mounts: The mounts that need objects of the repository, or may do so.
+        gaps: What could not be looked at although an image may be mounted there, one phrase each.
+    """
+
+    mounts: list[LiveMount]
+    gaps: list[str]
+
+
+class _Round(NamedTuple):
+    """The same of one try; mounts by device number."""
+
+    mounts: dict[int, LiveMount]
+    gaps: list[str]
+
+    @property
+    def is_certain(self) -> bool:
+        return not self.gaps and all(live.is_certain for live in self.mounts.values())
+
+
+def find_live_mounts(store: ObjectStore, image_ids: Collection[ObjectID]) -> Look:
+    """Return all mounts that can be seen and that need objects of a repository.
+
+    Args:
+        store: The repository's objects.
+        image_ids: All images of the repository.
+    """
+    found = _look_around(store, image_ids)
+    for _ in range(_MAX_LOOKS - 1):
+        if found.is_certain:
+            break
+        # A mount that came or went while it was looked at shows little of itself, and would keep everything.
+        again = _look_around(store, image_ids)
+        mounts = {device: live for device, live in again.mounts.items() if device in found.mounts}
+        found = _Round(mounts, again.gaps if found.gaps else [])
+        if not found.gaps:
+            break
+    return Look(sorted(found.mounts.values(), key=lambda live: live.mountpoint), found.gaps)
+
+
+def _look_around(store: ObjectStore, image_ids: Collection[ObjectID]) -> _Round:
+    """Return what is mounted at this moment."""
+    erofs_count = count_erofs()
+    if erofs_count == 0:
+        return _Round({}, [])
+    try:
+        store.objects_fd()
+    except FileNotFoundError:  # no objects, so nothing is mounted from here
+        return _Round({}, [])
+    table = read_mount_table()
+    by_device: dict[int, list[Mount]] = {}
+    for mount in table.mounts:
+        if mount.kind in {EROFS, OVERLAY}:
+            by_device.setdefault(mount.device, []).append(mount)
+    finder = MountFinder(store, image_ids, table.mounts)
+    results = {device: finder.find(views) for device, views in by_device.items()}
+    gaps: list[str] = []
+    if erofs_count is None or erofs_count > sum(finder.accounts_for_erofs(v) for v in by_device.values()):
+        gaps += table.gaps
+        with contextlib.suppress(OSError):  # then there is a gap for it already
+            results |= _find_detached(finder, table, gaps)
+    return _Round({device: live for device, live in results.items() if live is not None}, gaps)
+
+
+def _find_detached(finder: MountFinder, table: MountTable, gaps: list[str]) -> dict[int, LiveMount | None]:
+    """Return what is known about mounts that no table lists."""
+    results: dict[int, LiveMount | None] = {}
+    own_devices = {mount.device for mount in table.mounts}
+    for directory in iter_unlisted({mount.mount_id for mount in table.mounts}, gaps):
+        device = finder.find_device(directory.fd)
+        if device in own_devices or results.get(device) is not None:
+            continue
+        results[device] = finder.find_detached(directory)
+    return results

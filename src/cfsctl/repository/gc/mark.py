@@ -1,0 +1,399 @@
+"""Find everything in a repository that is in use: the first half of a collection.
+
+Roots are refs, what is mounted, and what the caller names. From there:
+
+    ref ─▶ images/<entry>  ─▶ image object  ─▶ every object that the image names
+    ref ─▶ streams/<entry> ─▶ splitstream   ─▶ its object references
+                                            ─▶ its named references, and on, if they are streams or images
+
+An image or stream that stays for any reason stays with all that it needs: one that is in use only as the
+content of a file has a name that stays too, and whoever follows that name must find everything.
+
+What cannot be understood is never taken for garbage. A link that leads elsewhere than it should is
+followed by its name as far as that goes; a stream or image that cannot be read could name anything, so
+then nothing is garbage. All of that is noted, none of it is an error.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.digest import DigestFormatError, parse_object_id
+from cfsctl.errors import CfsError, RepositoryError
+from cfsctl.repository.gc.image_objects import read_images
+from cfsctl.repository.names.links import Ref, RefNotFoundError
+from cfsctl.repository.names.names import (
+    find_entry_in,
+    find_object_in,
+    parse_image_name,
+    parse_object_link,
+    parse_stream_name,
+    ref_link_text,
+)
+from cfsctl.repository.names.streams import read_ref_entry
+from cfsctl.repository.objects.kinds import ObjectRole, find_role
+from cfsctl.tree.gc_pause import paused_collector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from cfsctl.digest import ObjectID
+    from cfsctl.repository.gc.mount_finder import LiveMount
+    from cfsctl.repository.gc.reachability import Trail
+    from cfsctl.repository.names.links import Category
+    from cfsctl.repository.names.names import Name
+    from cfsctl.repository.repository import Repository
+
+YOUNG: Final = "younger than the grace period"
+
+
+class Marks:
+    """What is in use, as far as it is known.
+
+    Attributes:
+        live: IDs of all objects in use.
+        problems: What was met that should not be there, one sentence each.
+        is_complete: Whether everything that roots lead to could be read; if not, any object may be
+            in use.
+    """
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self.live: set[ObjectID] = set()
+        self.problems: list[str] = []
+        self.is_complete = True
+
+    def note(self, problem: str) -> None:
+        """Keep a problem that loses nothing."""
+        self.problems.append(problem)
+
+    def note_unseen(self, gap: str) -> None:
+        """Keep the problem that there may be mounts that cannot be seen."""
+        hint = "mount /proc and /sys, and be root outside of containers"
+        self.problems.append(f"cannot tell what is mounted, so every object may be in use: {gap} ({hint})")
+        self.is_complete = False
+
+    def note_unreadable(self, what: str, error: CfsError | OSError | str) -> None:
+        """Keep the problem that something in use could not be read."""
+        self.problems.append(f"{what} cannot be read, so every object may be in use: {error}")
+        self.is_complete = False
+
+
+def _describe_root(what: str, reason: str) -> str:
+    """Return what messages call an entry in use: with the ref that keeps it, which the user can remove."""
+    return f"{what} (kept by {reason})" if "/refs/" in reason else what
+
+
+class CategoryMarks:
+    """What refs and entries of one category say.
+
+    Attributes:
+        category: The category.
+        entries: Object by entry, for links that we or the original write.
+        roots: Entries in use, each with one of the things that keep it.
+        lost: Refs whose entry is not there.
+        misdirected: Refs that name an entry but, followed as a path, do not lead to it.
+    """
+
+    def __init__(self, repository: Repository, category: Category, marks: Marks) -> None:
+        """Read all links of the category."""
+        self.category = category
+        self.entries: dict[str, ObjectID] = {}
+        self.roots: dict[str, str] = {}
+        self.lost: list[Ref] = []
+        self.misdirected: list[Ref] = []
+        self._marks = marks
+        self._algorithm = repository.algorithm
+        strays = list(self._read_entries())
+        for name, text in strays:
+            self._follow_stray(name, text)
+        for found in category.iter_refs_tree():
+            if found.text is None:
+                marks.note(f"{category.name}/refs/{found.path}: expected a symbolic link; left alone")
+            else:
+                self._follow_ref(Ref(found.path, found.text))
+
+    def _read_entries(self) -> Iterator[tuple[str, str]]:
+        """Take all entries in; yield name and text of links that are none of ours."""
+        for found in self.category.iter_entries():
+            if found.text is None:
+                self._marks.note(f"{self.category.name}/{found.path}: expected a symbolic link; left alone")
+                continue
+            object_id = parse_object_link(found.text, self._algorithm)
+            if object_id is not None:
+                self.entries[found.path] = object_id
+            else:
+                yield found.path, found.text
+
+    def _follow_stray(self, name: str, text: str) -> None:
+        """Take a link beside the entries for the ref that somebody may have meant it to be."""
+        where = f"{self.category.name}/{name}"
+        self._marks.note(f"{where}: expected a link to an object, found {text!r}; kept, with what it names")
+        object_id = find_object_in(text, self._algorithm)
+        if object_id is not None:
+            self.entries[name] = object_id
+            self.keep(name, where)
+            return
+        entry = find_entry_in(text)
+        if entry in self.entries:
+            self.keep(entry, where)
+
+    def _follow_ref(self, ref: Ref) -> None:
+        entry = ref.entry
+        if entry not in self.entries:
+            self.lost.append(ref)
+            return
+        self.keep(entry, f"{self.category.name}/refs/{ref.name}")
+        if ref.text != ref_link_text(ref.name, entry) and not self._leads_somewhere(ref):
+            self.misdirected.append(ref)
+
+    def keep(self, entry: str, reason: str) -> None:
+        """Count an entry as in use."""
+        self.roots.setdefault(entry, reason)
+
+    def _leads_somewhere(self, ref: Ref) -> bool:
+        try:
+            self.category.follow_ref(ref.name)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            self._marks.note(f"{self.category.name}/refs/{ref.name}: {error.strerror}; left alone")
+        return True
+
+
+class Marker:
+    """One marking.
+
+    Attributes:
+        marks: The result.
+        images: Links below ``images``.
+        streams: Links below ``streams``.
+    """
+
+    def __init__(self, repository: Repository, trail: Trail | None = None) -> None:
+        """Read all links; mark nothing yet.
+
+        Args:
+            repository: The repository, open.
+            trail: Told what leads to what.
+
+        Raises:
+            OSError: A directory cannot be read.
+            BlockedNameError: Something else stands in the place of a directory.
+        """
+        self.marks = Marks()
+        self._repository = repository
+        self._algorithm = repository.algorithm
+        self._objects = repository.objects
+        self.images = CategoryMarks(repository, repository.images.links, self.marks)
+        self.streams = CategoryMarks(repository, repository.streams.links, self.marks)
+        self._by_object = {object_id: entry for entry, object_id in self.streams.entries.items()}
+        self._images = set(self.images.entries.values())
+        self._seen_streams: set[ObjectID] = set()
+        self._seen_images: set[ObjectID] = set()
+        self._mounted: dict[ObjectID, str] = {}
+        self._trail = trail
+
+    def add_root(self, name: str) -> None:
+        """Count an image or stream as in use.
+
+        Args:
+            name: What names it anywhere: an ID, a content identifier, a ref, ``refs/<ref>``.
+
+        Raises:
+            RefNotFoundError: Nothing has that name.
+        """
+        image_name = self._find_root(self.images, name, lambda: parse_image_name(name, self._algorithm))
+        stream_name = self._find_root(self.streams, name, lambda: parse_stream_name(name))
+        if image_name is None and stream_name is None:
+            raise RefNotFoundError(f"root not found: {name}", hint="see `cfsctl images` for names")
+        if image_name is not None:
+            self.images.keep(image_name, f"root {name}")
+        if stream_name is not None:
+            self.streams.keep(stream_name, f"root {name}")
+
+    def add_mount(self, mount: LiveMount) -> None:
+        """Count the images that a mount may be of as in use."""
+        for image_id in mount.image_ids:
+            self._mounted.setdefault(image_id, f"mount at {mount.where}")
+        if not mount.image_ids:
+            problem = "it uses these objects, but no image of this repository is like it"
+            self.marks.note_unreadable(f"image of the mount at {mount.where}", problem)
+
+    def add_young(self, cutoff_s: float) -> None:
+        """Count all images and streams as in use whose objects came after a time, seconds since 1970."""
+        for links in (self.images, self.streams):
+            for entry, object_id in links.entries.items():
+                status = self._objects.stat(object_id)
+                if status is not None and max(status.st_mtime, status.st_ctime) > cutoff_s:
+                    links.keep(entry, YOUNG)
+
+    @staticmethod
+    def _find_root(category: CategoryMarks, name: str, parse: Callable[[], Name]) -> str | None:
+        """Return the entry of a category that a name stands for, or None."""
+        if name in category.entries:
+            return name
+        try:
+            entry, ref = parse()
+            if entry not in category.entries and ref is not None:
+                entry = read_ref_entry(category.category, ref)
+        except RepositoryError:
+            return None  # no name of this category
+        return entry if entry in category.entries else None
+
+    def run(self) -> Marks:
+        """Mark everything that the roots lead to."""
+        with paused_collector():
+            self._mark_images()
+            for entry in sorted(self.streams.roots):
+                object_id = self.streams.entries[entry]
+                if self._trail is not None:
+                    self._trail.start(object_id, self.streams.roots[entry], f"streams/{entry}")
+                where = _describe_root(f"stream streams/{entry}", self.streams.roots[entry])
+                self._mark_streams(object_id, where)
+            self._complete()
+        for ref in self.streams.lost:
+            self.marks.note(f"streams/refs/{ref.name}: names {ref.text!r}, which is not there; left alone")
+        return self.marks
+
+    def reach(self, links: CategoryMarks, entry: str) -> set[ObjectID]:
+        """Return all objects that one entry leads to, itself among them; marks nothing.
+
+        Args:
+            links: `images` or `streams` of this marker.
+            entry: An entry of it.
+        """
+        alone = copy.copy(self)
+        alone.marks = Marks()
+        alone._seen_streams, alone._seen_images = set(), set()  # noqa: SLF001 - of the copy
+        object_id = links.entries[entry]
+        with paused_collector():
+            if links is self.streams:
+                alone._mark_streams(object_id, f"stream streams/{entry}")  # noqa: SLF001 - the same
+            else:
+                alone._mark_objects_of({object_id: f"image images/{entry}"})  # noqa: SLF001 - the same
+            alone._complete()  # noqa: SLF001 - the same
+        return alone.marks.live
+
+    @property
+    def has_lost_streams(self) -> bool:
+        """Whether refs name streams that have no entry, so that any splitstream may be meant."""
+        return bool(self.streams.lost)
+
+    def _mark_images(self) -> None:
+        images = {
+            self.images.entries[entry]: _describe_root(f"image images/{entry}", self.images.roots[entry])
+            for entry in sorted(self.images.roots)
+        }
+        for image_id, where in self._mounted.items():
+            images.setdefault(image_id, f"image of the {where}")
+        if self._trail is not None:
+            self._start_trail(self._trail)
+        for ref in self.images.lost:
+            object_id = self._find_lost_image(ref)
+            if object_id is not None:
+                images.setdefault(object_id, f"image of images/refs/{ref.name}")
+                if self._trail is not None:
+                    self._trail.start(object_id, f"images/refs/{ref.name}")
+        self._mark_objects_of(images)
+
+    def _mark_objects_of(self, images: Mapping[ObjectID, str]) -> None:
+        """Mark images and the objects that they name; `images` says what each is called."""
+        self._seen_images.update(images)
+        live = self.marks.live
+        live.update(images)
+        for image in read_images(self._objects, list(images)):
+            live |= image.object_ids
+            self._look_at(image.image_id, image.object_ids)
+            if image.problem:
+                self.marks.note_unreadable(images[image.image_id], image.problem)
+
+    def _complete(self) -> None:
+        """Mark what is needed by images and streams that are marked as something else."""
+        while True:
+            images = (self._images & self.marks.live) - self._seen_images
+            streams = (self._by_object.keys() & self.marks.live) - self._seen_streams
+            if not images and not streams:
+                return
+            self._seen_images |= images
+            # One that is missing needs nothing: whoever names it makes it anew, or cannot use it.
+            names = {image: f"image {image.hex()}" for image in images if self._objects.contains(image)}
+            self._mark_objects_of(names)
+            for stream_id in sorted(streams):
+                self._mark_streams(stream_id, f"stream streams/{self._by_object[stream_id]}")
+
+    def _look_at(self, container: ObjectID, object_ids: Collection[ObjectID]) -> None:
+        """Let the trail know what an image or stream has as files, images and streams among it."""
+        if self._trail is None:
+            return
+        self._trail.look(container, object_ids)
+        for object_id in (self._images | self._by_object.keys()).intersection(object_ids):
+            entry = self._by_object.get(object_id)
+            step = f"images/{object_id.hex()}" if entry is None else f"streams/{entry}"
+            self._trail.follow(container, object_id, [f"content of a file, {step}"])
+
+    def _start_trail(self, trail: Trail) -> None:
+        for entry, reason in self.images.roots.items():
+            trail.start(self.images.entries[entry], reason, f"images/{entry}")
+        for image_id, where in self._mounted.items():
+            trail.start(image_id, where)
+
+    def _find_lost_image(self, ref: Ref) -> ObjectID | None:
+        """Return what a ref without an entry must have meant: an image's entry is named for its object."""
+        self.marks.note(f"images/refs/{ref.name}: names {ref.text!r}, which is not there; left alone")
+        object_id = find_object_in(ref.text, self._algorithm)
+        if object_id is None and ref.entry is not None:
+            try:
+                object_id = parse_object_id(ref.entry, self._algorithm)
+            except DigestFormatError:
+                return None
+        return object_id if object_id is not None and self._objects.contains(object_id) else None
+
+    def mark_stream_object(self, object_id: ObjectID) -> bool:
+        """Mark an object that no entry names, if it is a splitstream; return whether it is."""
+        if find_role(self._objects, object_id) is not ObjectRole.STREAM:
+            return False
+        if self._trail is not None:
+            self._trail.start(object_id, "a lost ref may mean this stream")
+        self._mark_streams(object_id, f"stream {object_id.hex()}")
+        self._complete()
+        return True
+
+    def _mark_streams(self, object_id: ObjectID, what: str) -> None:
+        """Mark a splitstream and all streams that it names, directly or not."""
+        pending = [(object_id, what)]
+        while pending:
+            stream_id, name = pending.pop()
+            self.marks.live.add(stream_id)
+            if stream_id in self._seen_streams:
+                continue
+            self._seen_streams.add(stream_id)
+            for ref_name, inner in self._mark_one_stream(stream_id, name):
+                self.marks.live.add(inner)
+                if self._trail is not None:
+                    entry = self._by_object.get(inner)
+                    steps = [f"named reference {ref_name!r}"] + ([f"streams/{entry}"] if entry else [])
+                    self._trail.follow(stream_id, inner, steps)
+                if inner not in self._seen_streams and self._is_stream(inner):
+                    pending.append((inner, f"{name}, named reference {ref_name!r}"))
+
+    def _is_stream(self, object_id: ObjectID) -> bool:
+        """Return whether a named reference is a stream; if it is an image, keep that in mind."""
+        if object_id in self._by_object or object_id in self._images:
+            return object_id in self._by_object
+        role = find_role(self._objects, object_id)
+        if role is ObjectRole.IMAGE:
+            self._images.add(object_id)
+        return role is ObjectRole.STREAM
+
+    def _mark_one_stream(self, object_id: ObjectID, what: str) -> list[tuple[str, ObjectID]]:
+        """Mark the objects of one stream; return its named references."""
+        try:
+            with self._repository.streams.open_object(object_id) as stream:
+                self.marks.live.update(stream.object_refs)
+                self._look_at(object_id, stream.object_refs)
+                return sorted(stream.named_refs.items())
+        except (CfsError, OSError) as error:
+            self.marks.note_unreadable(what, error)
+            return []

@@ -1,0 +1,200 @@
+"""How large a repository is, who needs how much of it, and what a collection would free.
+
+Of each ref: the objects that it leads to, as a collection follows it, and how many of them nothing else
+leads to. Those are what removing this one ref, and collecting, would free.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from cfsctl.digest import ObjectID
+from cfsctl.errors import CfsError
+from cfsctl.repository.gc.collect import collect_garbage
+from cfsctl.repository.gc.mark import Marker
+from cfsctl.repository.gc.sweep import FAN_OUT, open_directory
+from cfsctl.repository.objects.quarantine import QUARANTINE
+from cfsctl.splitstream.reader import Inline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cfsctl.repository.gc.mark import CategoryMarks
+    from cfsctl.repository.repository import Repository
+
+_BLOCK_SIZE = 512
+"""Unit of st_blocks, whatever the file system's own blocks are."""
+
+
+class RefStats(NamedTuple):
+    """What one ref needs.
+
+    Attributes:
+        name: ``images/refs/...`` or ``streams/refs/...``.
+        target: The entry that it names.
+        objects: Objects that it leads to and that are there.
+        bytes: Their sizes.
+        exclusive_objects: Those that no other ref leads to.
+        exclusive_bytes: Their sizes.
+        missing: Objects that it leads to and that are not there.
+    """
+
+    name: str
+    target: str
+    objects: int
+    bytes: int
+    exclusive_objects: int
+    exclusive_bytes: int
+    missing: int
+
+
+class Stats(NamedTuple):
+    """What is known about a repository.
+
+    Attributes:
+        objects: Objects that are there.
+        bytes: Their sizes.
+        allocated_bytes: What they take on the disk, as far as the file system tells; blocks that files
+            share count for each.
+        images: Entries below ``images``.
+        streams: Entries below ``streams``.
+        stream_bytes: Sizes of the streams that entries name, as they are stored.
+        stream_inline_bytes: The data in them, when it is not compressed any more; what they refer to does not
+            count.
+        garbage_objects: Objects that a collection would remove.
+        garbage_bytes: Their sizes.
+        quarantined: Things that repairs put into quarantine.
+        refs: What each ref needs, sorted by name.
+        problems: What could not be read; numbers of refs are too low then.
+    """
+
+    objects: int
+    bytes: int
+    allocated_bytes: int
+    images: int
+    streams: int
+    stream_bytes: int
+    stream_inline_bytes: int
+    garbage_objects: int
+    garbage_bytes: int
+    quarantined: int
+    refs: list[RefStats]
+    problems: list[str]
+
+    def as_dict(self) -> dict[str, object]:
+        """Return all of it as it is printed in JSON, in the order of its keys."""
+        refs = [{**ref._asdict(), "shared_bytes": ref.bytes - ref.exclusive_bytes} for ref in self.refs]
+        return {**self._asdict(), "refs": refs}
+
+
+def _ignore(_problem: str) -> None:
+    """Leave to a collection to say what is wrong."""
+
+
+class _Sizes(NamedTuple):
+    by_id: dict[ObjectID, int]
+    allocated_bytes: int
+
+
+def measure_repository(repository: Repository) -> Stats:
+    """Return what is known about a repository; changes nothing.
+
+    Raises:
+        OSError: A directory cannot be read.
+    """
+    sizes = _measure_objects(repository)
+    marker = Marker(repository)
+    refs = _measure_refs(marker, sizes.by_id)
+    garbage = collect_garbage(repository, dry_run=True)
+    return Stats(
+        len(sizes.by_id),
+        sum(sizes.by_id.values()),
+        sizes.allocated_bytes,
+        len(marker.images.entries),
+        len(marker.streams.entries),
+        *_measure_streams(marker, repository, sizes.by_id),
+        garbage.objects_removed,
+        garbage.bytes_removed,
+        _count_quarantined(repository.dirfd),
+        refs,
+        list(garbage.problems),
+    )
+
+
+def _measure_objects(repository: Repository) -> _Sizes:
+    """Return the sizes of all objects; what is no object is left out."""
+    by_id: dict[ObjectID, int] = {}
+    blocks = 0
+    name_length = 2 * (repository.algorithm.digest_size - 1)
+    with open_directory(repository.dirfd, "objects", _ignore) as objects:
+        for fan_out in FAN_OUT if objects is not None else ():
+            assert objects is not None
+            with open_directory(objects, fan_out, _ignore) as directory:
+                for name in [] if directory is None else os.listdir(directory):
+                    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                    if len(name) == name_length and stat.S_ISREG(status.st_mode):
+                        by_id[ObjectID(bytes.fromhex(fan_out + name))] = status.st_size
+                        blocks += status.st_blocks
+    return _Sizes(by_id, blocks * _BLOCK_SIZE)
+
+
+_SHARED = ""
+"""In place of the one ref that an object is needed by."""
+
+
+def _measure_streams(marker: Marker, repository: Repository, sizes: dict[ObjectID, int]) -> tuple[int, int]:
+    """Return how large the streams are that can be read, as stored and when decompressed."""
+    stored = inline = 0
+    for object_id in set(marker.streams.entries.values()) & sizes.keys():
+        try:
+            with repository.streams.open_object(object_id) as reader:
+                data = sum(len(chunk.data) for chunk in reader.iter_chunks() if isinstance(chunk, Inline))
+        except (CfsError, OSError):
+            continue  # the collection says what is wrong
+        stored += sizes[object_id]
+        inline += data
+    return stored, inline
+
+
+def _measure_refs(marker: Marker, sizes: dict[ObjectID, int]) -> list[RefStats]:
+    owners: dict[ObjectID, str] = {}
+    needed: dict[str, tuple[str, set[ObjectID]]] = {}
+    for links in (marker.images, marker.streams):
+        for name, entry in _iter_refs(links):
+            live = marker.reach(links, entry)
+            needed[name] = (f"{links.category.name}/{entry}", live)
+            for object_id in live:
+                owners[object_id] = name if object_id not in owners else _SHARED
+    return [_measure_ref(name, *needed[name], sizes, owners) for name in sorted(needed)]
+
+
+def _iter_refs(links: CategoryMarks) -> Iterable[tuple[str, str]]:
+    for ref in links.category.list_refs():
+        if ref.entry in links.entries:
+            yield f"{links.category.name}/refs/{ref.name}", ref.entry
+
+
+def _measure_ref(
+    name: str, target: str, live: set[ObjectID], sizes: dict[ObjectID, int], owners: dict[ObjectID, str]
+) -> RefStats:
+    present = [object_id for object_id in live if object_id in sizes]
+    exclusive = [object_id for object_id in present if owners[object_id] == name]
+    return RefStats(
+        name,
+        target,
+        len(present),
+        sum(map(sizes.__getitem__, present)),
+        len(exclusive),
+        sum(map(sizes.__getitem__, exclusive)),
+        len(live) - len(present),
+    )
+
+
+def _count_quarantined(dirfd: int) -> int:
+    try:
+        with open_directory(dirfd, QUARANTINE, _ignore) as fd:
+            return 0 if fd is None else len(os.listdir(fd))
+    except PermissionError:  # another user's
+        return 0

@@ -1,0 +1,1 @@
+"""Locks, write access and durability."""

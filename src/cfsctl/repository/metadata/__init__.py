@@ -1,0 +1,1 @@
+"""What a repository says about itself: ``meta.json``, parsed, read and written."""

@@ -1,0 +1,1 @@
+"""Names, links and refs, and the streams and images behind them."""

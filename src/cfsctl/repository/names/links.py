@@ -1,0 +1,435 @@
+"""The links of a repository: entries of a category, and the refs that name them.
+
+    images/                     or streams/
+      <entry>    -> ../objects/xx/rest
+      refs/
+        <ref>    -> ../<entry>             a ref of one component
+        a/b      -> ../../<entry>          slashes in a ref are directories
+
+A link is made or replaced in one rename, from a temporary link in the repository's directory, where
+no reader looks for names. Directories are opened one by one without following links, so a link in the
+place of a directory is an error and never a way out of the repository.
+
+Nothing here makes content durable: callers pass the barrier (`Repository.sync`) before they name what
+they stored. The directory that holds a changed ref is synced, so a ref that was reported is there after
+a power failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cfsctl.errors import ExitCode, RepositoryError
+from cfsctl.linux.files import make_directory, open_handle, open_regular, replace_symlink
+from cfsctl.linux.syscalls import openat2
+from cfsctl.repository.names.names import (
+    MAX_DEPTH,
+    REFS,
+    check_entry,
+    check_ref,
+    find_entry_in,
+    object_link_text,
+    ref_link_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from cfsctl.digest import ObjectID
+
+_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OBJECT_LINK: Final = re.compile(r"\.\./objects/([0-9a-f]{2})/([0-9a-f]+)")
+_MAX_LINKS: Final = 40
+"""Links followed in one path; the kernel's own limit (MAXSYMLINKS)."""
+_DIRECTORY_MODE: Final = 0o755
+
+
+class RefNotFoundError(RepositoryError):
+    """A name that nothing in the repository has."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
+class BlockedNameError(RepositoryError):
+    """A name that cannot be used because something else is in its way."""
+
+
+class Ref(NamedTuple):
+    """A ref as it is found.
+
+    Attributes:
+        name: Its path below ``refs``.
+        text: The text of the link.
+    """
+
+    name: str
+    text: str
+
+    @property
+    def entry(self) -> str | None:
+        """The entry that the ref names, or None if the text names none."""
+        return find_entry_in(self.text)
+
+
+class Found(NamedTuple):
+    """Something below ``refs``.
+
+    Attributes:
+        path: Its path relative to ``refs``.
+        status: Its own status, links not followed.
+        text: The text of a link, or None for anything else.
+    """
+
+    path: str
+    status: os.stat_result
+    text: str | None
+
+
+class Category:
+    """The links below ``images`` or ``streams``.
+
+    Attributes:
+        name: The category's directory.
+        is_synced: Whether a changed ref is made durable at once.
+    """
+
+    def __init__(self, dirfd: int, name: str, check_writable: Callable[[], None]) -> None:
+        """Make no call to the system yet.
+
+        Args:
+            dirfd: The repository's directory, borrowed; must stay open.
+            name: ``images`` or ``streams``.
+            check_writable: Raises if nothing may be written.
+        """
+        self.name = name
+        self.is_synced = True
+        self._root = dirfd
+        self._check_writable = check_writable
+
+    # Reading
+
+    def read_entry(self, entry: str) -> str | None:
+        """Return the text of an entry's link, or None if there is no such entry.
+
+        Raises:
+            BlockedNameError: It is no link.
+        """
+        return self._read_link([self.name], check_entry(entry))
+
+    def read_ref(self, ref: str) -> str | None:
+        """Return the text of a ref's link, or None if there is no such ref.
+
+        A directory of refs is no ref, and nothing is below a ref: the name may be one of another kind then.
+
+        Raises:
+            BlockedNameError: It is neither a link nor a directory.
+        """
+        *parents, last = check_ref(ref).split("/")
+        path = [self.name, REFS, *parents]
+        try:
+            return self._read_link(path, last)
+        except BlockedNameError:
+            if self._is_of_another_kind([*parents, last]):
+                return None
+            raise
+
+    def _is_of_another_kind(self, parts: list[str]) -> bool:
+        """Return whether a directory stands where the ref would be, or a ref where a directory would be."""
+        try:
+            with contextlib.ExitStack() as opened:
+                directory = opened.enter_context(self._open_directory([self.name, REFS]))
+                for part in parts:
+                    mode = os.stat(part, dir_fd=directory, follow_symlinks=False).st_mode
+                    if not stat.S_ISDIR(mode):
+                        return stat.S_ISLNK(mode)
+                    directory = self._open_one(directory, part, create=False)
+                    opened.callback(os.close, directory)
+        except FileNotFoundError:  # removed meanwhile
+            return True
+        return True
+
+    def _read_link(self, parents: list[str], last: str) -> str | None:
+        try:
+            with self._open_directory(parents) as directory:
+                return os.readlink(last, dir_fd=directory)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                path = "/".join([*parents, last])
+                raise BlockedNameError(f"{path}: expected a symbolic link, found something else") from error
+            raise
+
+    @contextlib.contextmanager
+    def _open_directory(self, parts: list[str], *, create: bool = False) -> Iterator[int]:
+        """Open a directory below the repository, component by component.
+
+        Raises:
+            FileNotFoundError: One is missing and `create` is false.
+            BlockedNameError: One is a link or no directory.
+        """
+        fd = os.dup(self._root)
+        try:
+            for index, part in enumerate(parts):
+                try:
+                    inner = self._open_one(fd, part, create=create)
+                except OSError as error:
+                    if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
+                        raise
+                    path = "/".join(parts[: index + 1])
+                    raise BlockedNameError(f"{path}: expected a directory, found something else") from error
+                os.close(fd)
+                fd = inner
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _open_one(self, fd: int, part: str, *, create: bool) -> int:
+        try:
+            return os.open(part, _DIRECTORY_FLAGS, dir_fd=fd)
+        except FileNotFoundError:
+            if not create:
+                raise
+        with contextlib.suppress(FileExistsError):
+            make_directory(part, _DIRECTORY_MODE, fd)
+            self._sync(fd)
+        return os.open(part, _DIRECTORY_FLAGS, dir_fd=fd)
+
+    @contextlib.contextmanager
+    def open_entry(self, entry: str) -> Iterator[int]:
+        """Open what an entry leads to, through its link, for as long as the block lasts.
+
+        For checks, which look at what any reader would find; others open the object by its ID.
+
+        Raises:
+            OSError: As open(2); EINVAL (EISDIR) for anything but a regular file.
+        """
+        match = _OBJECT_LINK.fullmatch(self.read_entry(entry) or "")
+        if match is None:
+            handle = self._open_target([self.name], entry)
+            try:
+                fd = open_handle(handle, entry)
+            finally:
+                os.close(handle)
+        else:
+            with self._open_directory(["objects", match[1]]) as directory:
+                fd = open_regular(directory, match[2])
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _open_target(self, parents: list[str], last: str) -> int:
+        """Return an O_PATH descriptor of what a link leads to, as long as that is in the repository.
+
+        Whatever is outside belongs to somebody else: to look at it could start a device, mount something or
+        wait for a server for ever.
+
+        Raises:
+            OSError: As open(2); EXDEV if it leads out.
+        """
+        place = "/".join([*parents, last])
+        for _ in range(_MAX_LINKS):
+            try:
+                return openat2(self._root, place, os.O_PATH)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+            # Out and in again, or by the absolute path of the repository.
+            place = self._follow_link(place)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), place)
+
+    def _follow_link(self, place: str) -> str:
+        """Return where a link in the repository leads, as a path below the repository.
+
+        Raises:
+            OSError: EXDEV if it leads out.
+        """
+        *parents, last = place.split("/")
+        with self._open_directory(parents) as directory:
+            text = os.readlink(last, dir_fd=directory)
+        root = os.readlink(f"/proc/self/fd/{self._root}")
+        target = os.path.normpath(os.path.join(root, *parents, text))
+        if not target.startswith(f"{root}/"):
+            raise OSError(errno.EXDEV, "leads out of the repository", place)
+        return target[len(root) + 1 :]
+
+    def iter_entries(self) -> Iterator[Found]:
+        """Yield what is directly below the category, except ``refs``, sorted by name."""
+        try:
+            with self._open_directory([self.name]) as directory:
+                names = sorted(name for name in os.listdir(directory) if name != REFS)
+                for name in names:
+                    found = _look(directory, name, name)
+                    if found is not None:
+                        yield found
+        except FileNotFoundError:
+            return
+
+    def iter_refs_tree(self, prefix: str = "") -> Iterator[Found]:
+        """Yield everything below ``refs`` but directories, sorted by name within each directory.
+
+        Args:
+            prefix: Directory below ``refs`` to start at; paths are relative to it.
+
+        Raises:
+            BlockedNameError: Directories nested deeper than any ref that can be made.
+        """
+        start = check_ref(prefix).split("/") if prefix else []
+        pending: list[list[str]] = [[]]
+        while pending:
+            parts = pending.pop()
+            if len(parts) > 2 * MAX_DEPTH:
+                raise BlockedNameError(f"{self.name}/{REFS}/{parts[0]}: directories nested too deeply")
+            try:
+                with self._open_directory([self.name, REFS, *start, *parts]) as directory:
+                    found = [
+                        _look(directory, n, "/".join([*parts, n])) for n in sorted(os.listdir(directory))
+                    ]
+            except FileNotFoundError:
+                continue
+            items = [item for item in found if item is not None]
+            yield from (item for item in items if not stat.S_ISDIR(item.status.st_mode))
+            inner = [item.path.split("/") for item in items if stat.S_ISDIR(item.status.st_mode)]
+            pending.extend(reversed(inner))
+
+    def list_refs(self, prefix: str = "") -> list[Ref]:
+        """Return all refs below a directory of refs, sorted by name.
+
+        Args:
+            prefix: Directory below ``refs``; names are relative to it.
+
+        Returns:
+            Refs whatever they point to, their names as `os.fsdecode` has them.
+        """
+        refs = [Ref(item.path, item.text) for item in self.iter_refs_tree(prefix) if item.text is not None]
+        return sorted(refs)
+
+    def follow_ref(self, ref: str) -> os.stat_result:
+        """Return the status of what a ref leads to as a path, through every link on the way.
+
+        Raises:
+            OSError: As stat(2); EXDEV if it leads out of the repository. Nothing is opened.
+        """
+        *parents, last = ref.split("/")
+        handle = self._open_target([self.name, REFS, *parents], last)
+        try:
+            return os.fstat(handle)
+        finally:
+            os.close(handle)
+
+    # Writing
+
+    def set_entry(self, entry: str, object_id: ObjectID) -> None:
+        """Make an entry name an object, in place of what it named before.
+
+        Raises:
+            InvalidNameError: The entry cannot be a name here.
+            BlockedNameError: A directory is in the way.
+        """
+        check_entry(entry)
+        self._check_writable()
+        self._set([self.name], entry, object_link_text(object_id))
+
+    def set_ref(self, ref: str, entry: str) -> None:
+        """Make a ref name an entry, in place of what it named before; the entry need not exist.
+
+        Raises:
+            InvalidNameError: The ref or the entry cannot be a name here.
+            BlockedNameError: A directory, or a ref that would have to be one, is in the way.
+        """
+        ref = check_ref(ref)
+        text = ref_link_text(ref, check_entry(entry))
+        self._check_writable()
+        *parents, last = ref.split("/")
+        self._set([self.name, REFS, *parents], last, text, sync=True)
+
+    def _set(self, parents: list[str], last: str, text: str, *, sync: bool = False) -> None:
+        with self._open_directory(parents, create=True) as directory:
+            if not self._needs_change(directory, parents, last, text):
+                return
+            if sync:
+                # What the ref names must be there after a power failure if the ref is.
+                self._sync_entries()
+            try:
+                os.symlink(text, last, dir_fd=directory)
+            except FileExistsError:
+                replace_symlink(directory, last, text, temporary_dirfd=self._root)
+            if sync:
+                self._sync(directory)
+
+    def _sync_entries(self) -> None:
+        if self.is_synced:
+            with self._open_directory([self.name]) as directory:
+                os.fsync(directory)
+
+    def _sync(self, directory: int) -> None:
+        if self.is_synced:
+            os.fsync(directory)
+
+    @staticmethod
+    def _needs_change(directory: int, parents: list[str], last: str, text: str) -> bool:
+        try:
+            return os.readlink(last, dir_fd=directory) != text
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            path = "/".join([*parents, last])
+            raise BlockedNameError(f"{path}: something that is no link is in the way") from error
+
+    def remove_ref(self, ref: str) -> None:
+        """Remove a ref; what it named stays until it is collected.
+
+        Raises:
+            RefNotFoundError: There is no such ref.
+            BlockedNameError: It is a directory of refs.
+        """
+        ref = check_ref(ref)
+        self._check_writable()
+        *parents, last = ref.split("/")
+        try:
+            with self._open_directory([self.name, REFS, *parents]) as directory:
+                if _is_directory(directory, last):
+                    raise BlockedNameError(f"{self.name}/{REFS}/{ref}: is a directory of refs")
+                os.unlink(last, dir_fd=directory)
+                self._sync(directory)
+        except FileNotFoundError as error:
+            raise RefNotFoundError(f"ref {ref!r} not found in {self.name}") from error
+
+    def prune(self, entries: Iterable[str], refs: Iterable[str]) -> None:
+        """Remove entries and refs, and make that durable; for the collector.
+
+        Raises:
+            OSError: One could not be removed; some may be gone.
+        """
+        with self._open_directory([self.name]) as directory:
+            for entry in entries:
+                os.unlink(entry, dir_fd=directory)
+            # Whatever was asked for: objects go next, and a name that came back would lead nowhere.
+            os.fsync(directory)
+        for ref in refs:
+            self.remove_ref(ref)
+
+
+def _look(directory: int, name: str, path: str) -> Found | None:
+    """Return what is called `name`, or None if it is gone meanwhile."""
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        text = os.readlink(name, dir_fd=directory) if stat.S_ISLNK(status.st_mode) else None
+    except FileNotFoundError:
+        return None
+    return Found(path, status, text)
+
+
+def _is_directory(directory: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,202 @@
+"""Named streams: content identifiers, refs to them, and the splitstreams behind both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cfsctl.errors import IntegrityError
+from cfsctl.repository.names.links import Category, Ref, RefNotFoundError
+from cfsctl.repository.names.names import (
+    REFS,
+    check_entry,
+    check_ref,
+    parse_object_link,
+    parse_stream_name,
+    ref_link_text,
+    suggest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cfsctl.digest import Algorithm, ObjectID
+    from cfsctl.repository.objects.store import ObjectStore
+    from cfsctl.splitstream import SplitstreamReader
+
+STREAMS: Final = "streams"
+
+
+class DamagedLinkError(IntegrityError):
+    """A link in the repository whose text is not what this program or the original would write."""
+
+
+class Stream(NamedTuple):
+    """A stream as it is listed.
+
+    Attributes:
+        name: Its content identifier.
+        object_id: The splitstream object.
+    """
+
+    name: str
+    object_id: ObjectID
+
+
+def read_object_link(category: Category, entry: str, algorithm: Algorithm) -> ObjectID | None:
+    """Return the object that an entry names, or None if there is no such entry.
+
+    Raises:
+        DamagedLinkError: The entry's link does not name an object of this algorithm.
+    """
+    text = category.read_entry(entry)
+    if text is None:
+        return None
+    object_id = parse_object_link(text, algorithm)
+    if object_id is None:
+        raise DamagedLinkError(
+            f"{category.name}/{entry}: expected a link to a {algorithm.hash_name} object, found {text!r}"
+        )
+    return object_id
+
+
+def read_ref_entry(category: Category, ref: str) -> str | None:
+    """Return the entry that a ref names, or None if there is no such ref.
+
+    Raises:
+        DamagedLinkError: The ref's link leads elsewhere than to an entry of its category.
+    """
+    text = category.read_ref(ref)
+    if text is None:
+        return None
+    entry = Ref(ref, text).entry
+    if entry is None or text != ref_link_text(ref, entry):
+        raise DamagedLinkError(f"{category.name}/refs/{ref}: expected a link to an entry, found {text!r}")
+    return entry
+
+
+class Streams:
+    """The streams of one repository.
+
+    Attributes:
+        links: The entries and refs themselves.
+    """
+
+    def __init__(self, dirfd: int, objects: ObjectStore, check_writable: Callable[[], None]) -> None:
+        """Make no call to the system yet.
+
+        Args:
+            dirfd: The repository's directory, borrowed; must stay open.
+            objects: The repository's objects.
+            check_writable: Raises if nothing may be written.
+        """
+        self.links = Category(dirfd, STREAMS, check_writable)
+        self._objects = objects
+
+    def find(self, name: str) -> ObjectID | None:
+        """Return the splitstream object that a name stands for, or None; the object is not looked at.
+
+        Args:
+            name: A content identifier, ``refs/<ref>``, or a ref.
+
+        Raises:
+            InvalidNameError: It can be no name of a stream.
+            DamagedLinkError: It leads to something else than an object.
+        """
+        entry, ref = parse_stream_name(name)
+        if entry is not None:
+            object_id = read_object_link(self.links, entry, self._objects.algorithm)
+            if object_id is not None:
+                return object_id
+        entry = read_ref_entry(self.links, ref) if ref is not None else None
+        return None if entry is None else read_object_link(self.links, entry, self._objects.algorithm)
+
+    def open(self, name: str, content_type: int | None = None) -> SplitstreamReader:
+        """Open a stream by its name.
+
+        Args:
+            name: A content identifier, ``refs/<ref>``, or a ref.
+            content_type: What the stream must hold, or None for anything.
+
+        Raises:
+            RefNotFoundError: There is no such stream.
+            SplitstreamError: The object is no splitstream, or of another type.
+            IntegrityError: The object is missing, or not what its name says.
+        """
+        object_id = self.find(name)
+        if object_id is None:
+            known = (f"{REFS}/{ref.name}" for ref in self.list_refs())
+            raise RefNotFoundError(f"stream not found: {name}", hint=suggest(name, known))
+        return self.open_object(object_id, content_type)
+
+    def open_object(self, object_id: ObjectID, content_type: int | None = None) -> SplitstreamReader:
+        """Open a splitstream by its object ID; see `open`."""
+        from cfsctl.splitstream import SplitstreamReader  # noqa: PLC0415 - brings the decompressor along
+
+        return SplitstreamReader(self._objects.open(object_id), self._objects.algorithm, content_type)
+
+    def cat(self, name: str, write: Callable[[bytes | memoryview], object]) -> None:
+        """Put a stream together again and pass it on.
+
+        Args:
+            name: A content identifier, ``refs/<ref>``, or a ref.
+            write: Takes the next bytes.
+
+        Raises:
+            RefNotFoundError: There is no such stream.
+            SplitstreamError: The object is no splitstream, or its parts do not add up.
+            IntegrityError: An object is missing, or not what its name says.
+        """
+        with self.open(name) as stream:
+            stream.cat(write, self._objects.open)
+
+    def list_streams(self) -> list[Stream]:
+        """Return all streams, sorted by name; entries that are no links to objects are left out."""
+        algorithm = self._objects.algorithm
+        found = [
+            (entry.path, parse_object_link(entry.text or "", algorithm))
+            for entry in self.links.iter_entries()
+        ]
+        return [Stream(name, object_id) for name, object_id in found if object_id is not None]
+
+    def link(self, name: str, object_id: ObjectID, ref: str | None = None) -> None:
+        """Name a stored splitstream, in place of what had the name before.
+
+        Everything that the stream refers to must be stored and behind the barrier.
+
+        Args:
+            name: Content identifier.
+            object_id: The splitstream object.
+            ref: A ref to move to it as well, or None.
+
+        Raises:
+            InvalidNameError: A name cannot be one here; nothing has changed.
+        """
+        check_entry(name, "stream name")
+        if ref is not None:
+            check_ref(ref)
+        self.links.set_entry(name, object_id)
+        if ref is not None:
+            self.links.set_ref(ref, name)
+
+    def set_ref(self, ref: str, name: str) -> None:
+        """Make a ref name a stream that exists.
+
+        Raises:
+            RefNotFoundError: There is no such stream.
+        """
+        check_ref(ref)
+        if self.links.read_entry(name) is None:
+            raise RefNotFoundError(f"stream not found: {name}")
+        self.links.set_ref(ref, name)
+
+    def remove_ref(self, ref: str) -> None:
+        """Remove a ref; the stream stays until it is collected.
+
+        Raises:
+            RefNotFoundError: There is no such ref.
+        """
+        self.links.remove_ref(ref)
+
+    def list_refs(self, prefix: str = "") -> list[Ref]:
+        """Return all refs below a directory of refs, sorted; names are relative to it."""
+        return self.links.list_refs(prefix)

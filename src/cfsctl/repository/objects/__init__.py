@@ -1,0 +1,1 @@
+"""The object store: writing, reading, and remembering what has been verified."""

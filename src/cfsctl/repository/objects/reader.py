@@ -1,0 +1,346 @@
+"""Objects that are there: found, opened, and looked at before they are relied on.
+
+* An object that is there is looked at before it counts: type and size always, the kernel's digest where
+  there is one, its content where a `Verifier` asks for it.
+* Nothing here follows a symbolic link or opens anything but a regular file.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import operator
+import os
+import stat
+from array import array
+from typing import TYPE_CHECKING, Final, Protocol
+
+from cfsctl.digest import ObjectID, qualified
+from cfsctl.errors import DigestMismatchError, IntegrityError
+from cfsctl.fsverity.kernel import (
+    VerityAlgorithmError,
+    VerityMissingError,
+    VerityUnsupportedError,
+    measure,
+)
+from cfsctl.fsverity.merkle import compute_file_digest
+from cfsctl.linux.files import open_listed, open_regular
+from cfsctl.progress import Advanced, Done, Started, Unit, silent
+from cfsctl.repository.objects.fan_out import OBJECTS, FanOut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from cfsctl.digest import Algorithm
+    from cfsctl.progress import Reporter
+
+_FIRST_BYTE = operator.itemgetter(0)
+
+VERIFY_ID: Final = "verify"
+"""Names the progress of reading many objects that were not verified in the state they are in."""
+
+_WORTH_A_PROCESS: Final = 16384
+"""Objects from which on it pays to look at half of them in another process."""
+
+_WORTH_WORKERS: Final = 256
+"""Objects to be read from which on several processes do that."""
+
+_VERIFY_BATCH: Final = 64
+"""Objects that a process reads at a time."""
+
+
+class ObjectMissingError(IntegrityError, FileNotFoundError):
+    """An object that something refers to is not in the repository.
+
+    Attributes:
+        object_id: The object's ID.
+    """
+
+    def __init__(self, object_id: ObjectID) -> None:
+        """Compose the message."""
+        OSError.__init__(self, errno.ENOENT, f"object {qualified(object_id)} is missing from the repository")
+        self.hint = None
+        self.object_id = object_id
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return str(self.strerror)
+
+
+class ObjectDamagedError(IntegrityError):
+    """What stands under the name of an object is not that object."""
+
+
+def to_doubtful(size_bytes: int) -> int:
+    """Return what `ObjectReader.find_sizes` says of an object of this size that needs a closer look."""
+    return -2 - size_bytes
+
+
+class Verifier(Protocol):
+    """Decides whether an object that is there already needs to be read before it counts."""
+
+    def needs_reading(self, object_id: ObjectID, status: os.stat_result, /) -> bool:
+        """Return whether to compute the digest of the object with this ID and file status."""
+
+    def find_sizes(self, found: Iterable[tuple[ObjectID, os.stat_result | None]], /) -> array[int]:
+        """Return the size of each of many objects, as `ObjectReader.find_sizes` does."""
+
+    def confirm(self, object_id: ObjectID, status: os.stat_result, /) -> None:
+        """Take note that the digest was computed, and is right."""
+
+    def take_news(self) -> array[int]:
+        """Return what was confirmed since the last call; in a worker, for `add_news` of its parent."""
+
+    def add_news(self, news: Iterable[int], /) -> None:
+        """Take note of what a worker has confirmed."""
+
+
+class ObjectReader:
+    """The objects of one repository, as far as they are there.
+
+    Attributes:
+        algorithm: Hash algorithm of the IDs.
+        is_secure: Whether every object must have fs-verity.
+        verifier: Asked about objects that are there already and that the kernel does not vouch for;
+            None trusts type and size.
+    """
+
+    def __init__(
+        self, dirfd: int, algorithm: Algorithm, *, is_secure: bool = False, directory: str = OBJECTS
+    ) -> None:
+        """Make no call to the system yet; arguments as for `cfsctl.repository.objects.store.ObjectStore`."""
+        self.algorithm = algorithm
+        self.is_secure = is_secure
+        self.verifier: Verifier | None = None
+        self._fan_out = FanOut(dirfd, directory)
+        self._may_have_verity = True
+
+    def close(self) -> None:
+        """Close the descriptors; they are opened again when needed."""
+        self._fan_out.close()
+
+    def stat(self, object_id: ObjectID) -> os.stat_result | None:
+        """Return the status of an object's file, or None if there is no regular file of that name."""
+        name = object_id.hex()
+        try:
+            status = os.stat(name[2:], dir_fd=self._fan_out.directory(name[:2]), follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return status if stat.S_ISREG(status.st_mode) else None
+
+    def contains(self, object_id: ObjectID, size: int | None = None) -> bool:
+        """Return whether the object is there, as far as its type and, if given, its size tell."""
+        status = self.stat(object_id)
+        return status is not None and size in {None, status.st_size}
+
+    def find_missing(self, object_ids: Iterable[ObjectID]) -> list[ObjectID]:
+        """Return which of many objects have no file, sorted; types and contents are not looked at.
+
+        Directories are read instead of asking for every file: that is several times as fast, and no
+        more than one directory is held at a time.
+        """
+        missing: list[ObjectID] = []
+        for prefix, group in itertools.groupby(sorted(set(object_ids)), key=_FIRST_BYTE):
+            present = self._fan_out.names(f"{prefix:02x}")
+            missing += [object_id for object_id in group if object_id.hex()[2:] not in present]
+        return missing
+
+    def open(self, object_id: ObjectID) -> int:
+        """Open an object for reading.
+
+        Returns:
+            A descriptor of a regular file that the caller owns. In a secure repository, and wherever the
+            file has fs-verity, the kernel checks what is read from it against the ID.
+
+        Raises:
+            ObjectMissingError: It is not there.
+            ObjectDamagedError: Its name belongs to something that is no file.
+            DigestMismatchError: The kernel's digest is another one.
+            VerityMissingError: The repository is secure and the object has no fs-verity.
+        """
+        fd = self._open(object_id)
+        try:
+            self._check_measured(fd, object_id)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _open(self, object_id: ObjectID, *, is_regular: bool = False) -> int:
+        name = object_id.hex()
+        try:
+            return (open_listed if is_regular else open_regular)(self._fan_out.directory(name[:2]), name[2:])
+        except FileNotFoundError:
+            raise ObjectMissingError(object_id) from None
+        except OSError as error:
+            if error.errno not in {errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENOTDIR, errno.ENXIO}:
+                raise
+            raise ObjectDamagedError(f"object {qualified(object_id)}: {error.strerror}") from error
+
+    def read(self, object_id: ObjectID) -> bytes:
+        """Return the whole content of an object; for objects that are known to be small."""
+        fd = self.open(object_id)
+        with open(fd, "rb", closefd=True) as stream:
+            return stream.read()
+
+    def _check_measured(self, fd: int, object_id: ObjectID) -> bool:
+        """Compare the kernel's digest of an open file; return whether there is one.
+
+        Raises:
+            DigestMismatchError: It is another one.
+            VerityMissingError, VerityUnsupportedError: There is none and the repository is secure.
+        """
+        if not self._may_have_verity:
+            return False
+        try:
+            measured = measure(fd, self.algorithm)
+        except VerityUnsupportedError:
+            if self.is_secure:
+                raise
+            self._may_have_verity = False
+            return False
+        except VerityMissingError:
+            if self.is_secure:
+                raise
+            return False
+        if measured != object_id:
+            raise DigestMismatchError(
+                f"object {qualified(object_id)}", expected=object_id.hex(), actual=measured.hex()
+            )
+        return True
+
+    def is_sound(self, object_id: ObjectID, size: int | None = None) -> bool:
+        """Return whether the object is there and as good as can be told; see `find_damage`."""
+        return self.find_damage(object_id, size) == ""
+
+    def find_damage(self, object_id: ObjectID, size: int | None = None) -> str | None:
+        """Look at an object that is about to be relied on.
+
+        Args:
+            object_id: Its ID.
+            size: The size that it must have, in bytes, if that is known.
+
+        Returns:
+            None if the object is not there, an empty text if it is as good as can be told, otherwise
+            what is wrong with it.
+        """
+        name = object_id.hex()
+        try:
+            status = os.stat(name[2:], dir_fd=self._fan_out.directory(name[:2]), follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return "not a regular file"
+        if size not in {None, status.st_size}:
+            return f"expected {size} bytes, found {status.st_size}"
+        if not self.is_secure:
+            needs_reading = self.verifier is not None and self.verifier.needs_reading(object_id, status)
+            if not needs_reading and (self.verifier is not None or not self._may_have_verity):
+                return ""
+        return self._find_inner_damage(object_id, status)
+
+    def find_all_damage(
+        self, object_ids: Iterable[ObjectID], reporter: Reporter = silent
+    ) -> dict[ObjectID, str | None]:
+        """Look at many objects as `find_damage` does, in less time; return those that are not sound.
+
+        Args:
+            object_ids: Their IDs.
+            reporter: Told how far that is, where many have to be read; what it raises ends it.
+
+        Returns:
+            What is wrong with an object, or None if it is not there, by ID.
+        """
+        ids = sorted(object_ids)
+        sizes = self.find_sizes(ids)
+        suspects = [object_id for object_id, size in zip(ids, sizes, strict=True) if size < 0]
+        if len(suspects) < _WORTH_WORKERS:
+            return dict(self._look_at(suspects))
+        return self._verify(suspects, reporter)
+
+    def _look_at(self, object_ids: Iterable[ObjectID]) -> list[tuple[ObjectID, str | None]]:
+        found = ((object_id, self.find_damage(object_id)) for object_id in object_ids)
+        return [(object_id, damage) for object_id, damage in found if damage != ""]
+
+    def _verify(self, object_ids: Sequence[ObjectID], reporter: Reporter) -> dict[ObjectID, str | None]:
+        """Do what `find_all_damage` promises for objects that need a closer look, in several processes."""
+        from cfsctl.workers import WorkerPool  # noqa: PLC0415 - few commands read so many
+
+        verifier, count = self.verifier, len(object_ids)
+
+        def look(batch: Sequence[ObjectID]) -> tuple[int, list[tuple[ObjectID, str | None]], array[int]]:
+            found = self._look_at(batch)
+            return len(batch), found, array("Q") if verifier is None else verifier.take_news()
+
+        batches = (object_ids[start : start + _VERIFY_BATCH] for start in range(0, count, _VERIFY_BATCH))
+        damaged: dict[ObjectID, str | None] = {}
+        done = 0
+        reporter(Started(VERIFY_ID, count, Unit.ITEMS))
+        with WorkerPool(lambda: look) as pool:
+            for size, found, news in pool.map_unordered(batches):
+                damaged.update(found)
+                if verifier is not None:
+                    verifier.add_news(news)
+                done += size
+                reporter(Advanced(VERIFY_ID, done, count))
+        reporter(Done(VERIFY_ID, done))
+        return damaged
+
+    def find_sizes(self, object_ids: Sequence[ObjectID]) -> Sequence[int]:
+        """Return the size in bytes of each of many objects; below 0 for one that needs a closer look.
+
+        That is `to_doubtful` of its size, or -1 if that is not known either. Of very many another process
+        looks at half.
+
+        Args:
+            object_ids: Their IDs, ascending.
+        """
+        verifier, count = self.verifier, len(object_ids)
+        if self.is_secure or verifier is None:
+            return array("q", (-1,)) * count
+        look, half = verifier.find_sizes, count // 2
+        if count < _WORTH_A_PROCESS:
+            return look(self._iter_status(object_ids))
+        look(())  # has the verifier read what both need
+        from cfsctl.workers import call_beside  # noqa: PLC0415 - few commands look at so many
+
+        with call_beside(lambda: look(self._iter_status(object_ids[half:]))) as rest:
+            return look(self._iter_status(object_ids[:half])) + rest()
+
+    def _iter_status(
+        self, object_ids: Iterable[ObjectID]
+    ) -> Iterator[tuple[ObjectID, os.stat_result | None]]:
+        """Yield objects with the status of their files, or None where there is no regular file."""
+        look, is_regular = os.stat, stat.S_ISREG
+        for prefix, group in itertools.groupby(object_ids, key=_FIRST_BYTE):
+            try:
+                directory = self._fan_out.directory(f"{prefix:02x}")
+            except FileNotFoundError:
+                yield from ((object_id, None) for object_id in group)
+                continue
+            for object_id in group:
+                try:
+                    status = look(object_id.hex()[2:], dir_fd=directory, follow_symlinks=False)
+                except OSError:
+                    yield object_id, None
+                else:
+                    yield object_id, status if is_regular(status.st_mode) else None
+
+    def _find_inner_damage(self, object_id: ObjectID, status: os.stat_result) -> str:
+        fd = self._open(object_id, is_regular=True)
+        try:
+            if self._check_measured(fd, object_id) or self.verifier is None:
+                return ""
+            actual, _ = compute_file_digest(fd, self.algorithm)
+            if actual != object_id:
+                return f"content has the digest {actual.hex()}"
+            self.verifier.confirm(object_id, status)
+        except (DigestMismatchError, VerityMissingError, VerityAlgorithmError) as error:
+            return str(error)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return f"cannot be read: {error.strerror}"
+        finally:
+            os.close(fd)
+        return ""

@@ -1,0 +1,1 @@
+"""Repairing a repository from other copies of the same content."""

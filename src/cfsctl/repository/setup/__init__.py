@@ -1,0 +1,1 @@
+"""Initialising a repository, and upgrading one that predates ``meta.json``."""
