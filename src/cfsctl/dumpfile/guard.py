@@ -7,7 +7,6 @@ name first, where its lines are counted.
 
 from __future__ import annotations
 
-import tempfile
 from typing import IO, TYPE_CHECKING, Final
 
 from cfsctl import limits
@@ -63,6 +62,8 @@ class GuardedDump:
 
     def _copy(self) -> IO[bytes]:
         """Write the rest to a file; what the parser refuses anyway need not be copied to its end."""
+        import tempfile  # noqa: PLC0415 - few dumps are so long, and it loads `random`
+
         spool = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         try:
             for data in self._iter_rest():
