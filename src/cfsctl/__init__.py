@@ -22,7 +22,16 @@ __version__ = "0.9.0"
 if TYPE_CHECKING:
     from cfsctl.digest import Algorithm, Checksum, ObjectID
     from cfsctl.erofs.format import FormatVersion
-    from cfsctl.errors import CfsError, ExitCode, FetchError, FormatError, IntegrityError, RepositoryError
+    from cfsctl.errors import (
+        CfsError,
+        ExitCode,
+        FetchError,
+        FormatError,
+        IntegrityError,
+        ObjectMissingError,
+        RefNotFoundError,
+        RepositoryError,
+    )
     from cfsctl.http.fetcher import Options as ConnectionOptions
     from cfsctl.inspection.diff import Added, Attribute, Change, Changed, Difference, Removed
     from cfsctl.library import CancelledError, Progress, Repository
@@ -33,7 +42,7 @@ if TYPE_CHECKING:
     from cfsctl.ostree.trust.keyed import trust_keys
     from cfsctl.ostree.trust.policy import TrustPolicy
     from cfsctl.progress import Advanced, Done, Event, Message, Skipped, Started, Unit
-    from cfsctl.repository import InvalidNameError, LockedError, NotARepositoryError, RefNotFoundError
+    from cfsctl.repository import InvalidNameError, LockedError, NotARepositoryError
     from cfsctl.repository.check.report import FsckReport
     from cfsctl.repository.gc.collect import GcResult
     from cfsctl.scan import XattrFilter
@@ -65,6 +74,7 @@ __all__ = [
     "Message",
     "NotARepositoryError",
     "ObjectID",
+    "ObjectMissingError",
     "PolicyError",
     "Progress",
     "PullResult",
@@ -86,7 +96,16 @@ _MODULES = {
     "library": ("CancelledError", "Progress", "Repository"),
     "digest": ("Algorithm", "Checksum", "ObjectID"),
     "erofs.format": ("FormatVersion",),
-    "errors": ("CfsError", "ExitCode", "FetchError", "FormatError", "IntegrityError", "RepositoryError"),
+    "errors": (
+        "CfsError",
+        "ExitCode",
+        "FetchError",
+        "FormatError",
+        "IntegrityError",
+        "ObjectMissingError",
+        "RefNotFoundError",
+        "RepositoryError",
+    ),
     "http.fetcher": ("ConnectionOptions",),
     "inspection.diff": ("Added", "Attribute", "Change", "Changed", "Difference", "Removed"),
     "mount": ("WritableLayer",),
@@ -96,7 +115,7 @@ _MODULES = {
     "ostree.trust.keyed": ("trust_keys",),
     "ostree.trust.policy": ("TrustPolicy",),
     "progress": ("Advanced", "Done", "Event", "Message", "Skipped", "Started", "Unit"),
-    "repository": ("InvalidNameError", "LockedError", "NotARepositoryError", "RefNotFoundError"),
+    "repository": ("InvalidNameError", "LockedError", "NotARepositoryError"),
     "repository.check.report": ("FsckReport",),
     "repository.gc.collect": ("GcResult",),
     "scan": ("XattrFilter",),

@@ -9,6 +9,8 @@ raises it. The kernel's refusals stay `OSError`, wrong use of an interface stays
     │  └─ LimitError             more than any format here can hold, see `cfsctl.limits`
     ├─ IntegrityError            well formed and wrong
     ├─ RepositoryError           state of a store
+    │  └─ RefNotFoundError       of a store, and of what is pulled from
+    ├─ ObjectMissingError        the same
     └─ FetchError                the other side of a socket
 """
 
@@ -105,6 +107,18 @@ class ReceivedDigestError(DigestMismatchError):
 
 class RepositoryError(CfsError):
     """A repository that is not in the state an operation needs."""
+
+
+class RefNotFoundError(RepositoryError):
+    """A name that nothing has, in this repository or in the one that is pulled from."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.NOT_FOUND
+
+
+class ObjectMissingError(CfsError):
+    """An object that something refers to and that is missing, here or where it is pulled from."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.CORRUPTION
 
 
 class FetchError(CfsError):

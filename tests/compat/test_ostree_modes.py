@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.errors import DigestMismatchError, ExitCode
+from cfsctl.errors import DigestMismatchError, ExitCode, ObjectMissingError
 from cfsctl.ostree.objects import OstreeObjectError, format_xattrs
 from cfsctl.ostree.pull.pull import PullResult, pull
-from cfsctl.ostree.source import InvalidRefError, ObjectMissingError
+from cfsctl.ostree.source import InvalidRefError
 from cfsctl.ostree.sources.local import DeletedCommitError, LocalSource
 from cfsctl.ostree.sources.local_files import read_xattrs
 from cfsctl.ostree.sources.local_repository import NotAnOstreeRepositoryError

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.erofs.read.tree import read_image
+from cfsctl.errors import ObjectMissingError
 from cfsctl.ostree.objects import ObjectKind, loose_path
 from cfsctl.ostree.pull.pull import pull
-from cfsctl.ostree.source import ObjectMissingError
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.ostree.store.images import commit_tree
 from cfsctl.tree.model import Directory, ExternalFile, FileSystem, InlineFile, Leaf, Symlink

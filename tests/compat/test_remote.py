@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cfsctl.errors import RefNotFoundError
 from cfsctl.http import Transport, open_fetcher
 from cfsctl.http.fetcher import Options
 from cfsctl.ostree.objects import ObjectKind, loose_path, parse_commit, parse_dirtree
-from cfsctl.ostree.source import RefNotFoundError
 from cfsctl.ostree.sources.remote import RemoteSource
 from tests.support.certificates import Certificate, make_certificate
 from tests.support.nginx import Nginx, run_nginx

@@ -21,7 +21,7 @@ from cfsctl.ostree.objects import (
     format_zlib_header,
     loose_path,
 )
-from cfsctl.ostree.source import ObjectMissingError, RefNotFoundError, check_ref_name
+from cfsctl.ostree.source import SourceObjectMissingError, check_ref_name, ref_not_found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -140,7 +140,7 @@ class FakeOstreeRepository:
     def resolve_ref(self, name: str) -> Checksum:
         check_ref_name(name)
         if name not in self.refs:
-            raise RefNotFoundError(name, self.description)
+            raise ref_not_found(name, self.description)
         return self.refs[name]
 
     def fetch_metadata(
@@ -169,7 +169,7 @@ class FakeOstreeRepository:
     def _get(self, checksum: Checksum, kind: ObjectKind) -> bytes:
         self.asked[checksum, kind] += 1
         if (checksum, kind) not in self.objects:
-            raise ObjectMissingError(checksum, kind, self.description)
+            raise SourceObjectMissingError(checksum, kind, self.description)
         return self.objects[checksum, kind]
 
     def list_ref_names(self) -> list[str]:

@@ -120,7 +120,7 @@ def errors(repository: cfsctl.Repository) -> cfsctl.ExitCode:
     except cfsctl.PolicyError as error:
         wrong: cfsctl.IntegrityError = error
         return wrong.exit_code
-    except (cfsctl.FetchError, cfsctl.FormatError) as error:
+    except (cfsctl.FetchError, cfsctl.FormatError, cfsctl.ObjectMissingError) as error:
         assert_type(error.hint, str | None)
         return error.exit_code
     except cfsctl.CfsError as error:

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from cfsctl.digest import Checksum
-from cfsctl.errors import CfsError, ExitCode
+from cfsctl.errors import CfsError, ExitCode, ObjectMissingError, RefNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -37,15 +37,9 @@ class SourceError(CfsError):
     """A source that does not have, or does not give, what a pull asks of it."""
 
 
-class RefNotFoundError(SourceError):
-    """A ref that the source does not have."""
-
-    exit_code = ExitCode.NOT_FOUND
-
-    def __init__(self, name: str, where: str, *, hint: str | None = None) -> None:
-        """Compose the message from the ref and the description of the source."""
-        super().__init__(f"ref '{name}' not found in {where}", hint=hint)
-        self.name = name
+def ref_not_found(name: str, where: str, *, hint: str | None = None) -> RefNotFoundError:
+    """Return the error for a ref that a source does not have, from its name and the source's description."""
+    return RefNotFoundError(f"ref '{name}' not found in {where}", hint=hint)
 
 
 class InvalidRefError(SourceError):
@@ -54,7 +48,7 @@ class InvalidRefError(SourceError):
     exit_code = ExitCode.INVALID_DATA
 
 
-class ObjectMissingError(SourceError):
+class SourceObjectMissingError(ObjectMissingError, SourceError):
     """An object that the source should have and has not.
 
     Attributes:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from cfsctl.repository.locking.durability import Durability
 from cfsctl.repository.locking.lock import LockedError
 from cfsctl.repository.metadata.file import NotARepositoryError
-from cfsctl.repository.names.links import Ref, RefNotFoundError
+from cfsctl.repository.names.links import Ref
 from cfsctl.repository.names.names import InvalidNameError
 from cfsctl.repository.objects.store import ObjectStore, ObjectWriter, StoredObject
 from cfsctl.repository.repository import Repository, check_algorithm, read_config
@@ -33,7 +33,6 @@ __all__ = [
     "ObjectStore",
     "ObjectWriter",
     "Ref",
-    "RefNotFoundError",
     "Repository",
     "StoredObject",
     "check_algorithm",

@@ -20,13 +20,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import qualified
-from cfsctl.errors import DigestMismatchError, RepositoryError
+from cfsctl.errors import DigestMismatchError, RefNotFoundError, RepositoryError
 from cfsctl.fsverity.merkle import compute_digest, compute_file_digest
 from cfsctl.linux.ioctls import try_clone
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.certified import check_certified, check_kind, is_certified
 from cfsctl.repository.names.images import map_file
-from cfsctl.repository.names.links import RefNotFoundError
 from cfsctl.repository.names.names import check_ref
 from cfsctl.repository.names.streams import read_object_link
 from cfsctl.repository.objects.kinds import ObjectRole, find_role

@@ -10,7 +10,7 @@ import pytest
 
 from cfsctl import gvariant
 from cfsctl.digest import Checksum
-from cfsctl.errors import DigestMismatchError, ExitCode
+from cfsctl.errors import DigestMismatchError, ExitCode, RefNotFoundError
 from cfsctl.http import Transport, open_fetcher
 from cfsctl.http.fetcher import (
     ConnectFailedError,
@@ -21,7 +21,7 @@ from cfsctl.http.fetcher import (
 )
 from cfsctl.ostree.limits import LimitError
 from cfsctl.ostree.objects import ObjectKind, loose_path
-from cfsctl.ostree.source import InvalidRefError, ObjectMissingError, RefNotFoundError
+from cfsctl.ostree.source import InvalidRefError, SourceObjectMissingError
 from cfsctl.ostree.sources.remote import RemoteSource
 from cfsctl.ostree.sources.summary_reader import NoSummaryError
 from cfsctl.ostree.summary.format import SummaryError
@@ -200,7 +200,9 @@ def test_metadata_is_delivered_and_may_want_more(source: RemoteSource, server: F
 @pytest.mark.parametrize("status", [403, 404, 410])
 def test_missing_metadata(source: RemoteSource, server: FaultyServer, kind: ObjectKind, status: int) -> None:
     server.on(path_of(ONE, kind), respond(HTML, status))
-    with pytest.raises(ObjectMissingError, match=f"{kind.label} object {ONE.hex()} is missing") as caught:
+    with pytest.raises(
+        SourceObjectMissingError, match=f"{kind.label} object {ONE.hex()} is missing"
+    ) as caught:
         fetch_metadata(source, (ONE, kind))
     assert (caught.value.checksum, caught.value.kind) == (ONE, kind)
 
@@ -303,7 +305,7 @@ def test_a_missing_file(source: RemoteSource, server: FaultyServer) -> None:
         sinks.append(FileSink())
         return sinks[-1]
 
-    with pytest.raises(ObjectMissingError, match=f"file object {ONE.hex()} is missing") as caught:
+    with pytest.raises(SourceObjectMissingError, match=f"file object {ONE.hex()} is missing") as caught:
         list(source.fetch_files([TWO, ONE], make_sink))
     assert caught.value.hint is not None
     assert "archive" in caught.value.hint

@@ -247,3 +247,30 @@ def test_a_callback_that_raised_is_not_asked_again(repository: cfsctl.Repository
     with pytest.raises(cfsctl.CancelledError, match="enough"):
         repository.pull(url, REF, progress=progress)
     assert len(asked) == 1
+
+
+# Errors
+
+
+@pytest.mark.parametrize("over_http", [False, True])
+def test_a_ref_that_is_missing_is_one_error_wherever_it_is_missing(
+    repository: cfsctl.Repository, ostree: Path, url: str, *, over_http: bool
+) -> None:
+    with pytest.raises(cfsctl.RefNotFoundError) as there:
+        repository.pull(url if over_http else ostree, "no/such/ref")
+    with pytest.raises(cfsctl.RefNotFoundError) as here:
+        repository.remove_image("no/such/ref")
+    assert there.value.exit_code is here.value.exit_code is cfsctl.ExitCode.NOT_FOUND
+
+
+def test_an_object_that_is_missing_is_one_error_wherever_it_is_missing(
+    repository: cfsctl.Repository, ostree: Path, tree: Path
+) -> None:
+    for path in (ostree / "objects").rglob("*.dirtree"):
+        path.unlink()
+    with pytest.raises(cfsctl.ObjectMissingError, match="is missing from"):
+        repository.pull(ostree, REF)
+    image = repository.create_image(tree, "web").hex()
+    Path(repository.path, "objects", image[:2], image[2:]).unlink()
+    with pytest.raises(cfsctl.ObjectMissingError, match="is missing from"):
+        list(repository.diff("web", f"dir:{tree}"))

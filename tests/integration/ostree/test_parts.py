@@ -9,11 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from cfsctl.cli.app import cfsctl
-from cfsctl.errors import ExitCode
+from cfsctl.errors import ExitCode, ObjectMissingError
 from cfsctl.ostree.exchange.export import export_commit
 from cfsctl.ostree.objects import ObjectKind
 from cfsctl.ostree.pull.pull import PullResult, pull
-from cfsctl.ostree.source import ObjectMissingError
 from cfsctl.ostree.store.binding import DowngradeError
 from cfsctl.ostree.store.images import commit_tree
 from cfsctl.ostree.store.partial_commits import PartialCommitError, find_partial, open_source

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.errors import CfsError, DigestMismatchError, ExitCode
+from cfsctl.errors import CfsError, DigestMismatchError, ExitCode, ObjectMissingError, RefNotFoundError
 from cfsctl.gvariant import Variant
 from cfsctl.ostree.limits import LimitError, PlanLimits
 from cfsctl.ostree.objects import (
@@ -21,7 +21,6 @@ from cfsctl.ostree.objects import (
     loose_path,
 )
 from cfsctl.ostree.pull.pull import PullResult, pull
-from cfsctl.ostree.source import ObjectMissingError, RefNotFoundError
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.ostree.store import images
 from cfsctl.ostree.store.binding import BindingError, DowngradeError

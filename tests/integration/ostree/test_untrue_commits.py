@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from cfsctl.cli.app import main
-from cfsctl.errors import CfsError, ExitCode
+from cfsctl.errors import CfsError, ExitCode, ObjectMissingError
 from cfsctl.ostree.exchange.copy import copy_commit, copy_part
 from cfsctl.ostree.exchange.repair import CommitImageSource, ComposefsRepairSource
 from cfsctl.ostree.objects import format_zlib_header, parse_zlib_file_header
 from cfsctl.ostree.pull.journal import PullJournal
 from cfsctl.ostree.pull.pull import pull
-from cfsctl.ostree.source import ObjectMissingError
 from cfsctl.ostree.store.check import commit_checks
 from cfsctl.ostree.store.commit_proof import UntrueCommitError, check_stored, is_proven
 from cfsctl.ostree.store.commit_stream import IMAGE_REF, RECORD_REF, write_commit_stream

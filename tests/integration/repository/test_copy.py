@@ -12,7 +12,7 @@ from cfsctl.digest import Algorithm, ObjectID, qualified
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.erofs.read.tree import read_image
 from cfsctl.erofs.write.image import build_image
-from cfsctl.errors import DigestMismatchError, ExitCode
+from cfsctl.errors import DigestMismatchError, ExitCode, ObjectMissingError
 from cfsctl.ostree.exchange.copy import copy_commit
 from cfsctl.ostree.pull.pull import pull
 from cfsctl.ostree.store.check import commit_checks
@@ -22,7 +22,6 @@ from cfsctl.repository.check.fsck import check_repository
 from cfsctl.repository.copying import OtherAlgorithmError, copy_image, copy_stream
 from cfsctl.repository.gc.collect import collect_garbage
 from cfsctl.repository.names.images import map_file
-from cfsctl.repository.objects.store import ObjectMissingError
 from cfsctl.tree.model import Directory, ExternalFile, FileSystem, InlineFile, Symlink
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.repositories import flip_bit, make_repository, object_file, write_stream

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.digest import Algorithm, ObjectID, qualified
+from cfsctl.errors import RefNotFoundError
 from cfsctl.linux.files import random_name
-from cfsctl.repository import RefNotFoundError, Repository
 from cfsctl.repository.gc import image_objects
 from cfsctl.repository.gc.collect import GcResult, collect_garbage
 from cfsctl.repository.names.links import BlockedNameError
@@ -18,6 +18,8 @@ from tests.support.repositories import flip_bit, make_image, make_repository, ob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from cfsctl.repository import Repository
 
 
 @pytest.fixture(params=list(Algorithm), ids=str)

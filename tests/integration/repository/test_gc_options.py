@@ -12,10 +12,9 @@ import pytest
 
 from cfsctl.cli.app import main
 from cfsctl.digest import Algorithm, ObjectID, object_path, qualified
-from cfsctl.errors import ExitCode
+from cfsctl.errors import ExitCode, ObjectMissingError
 from cfsctl.repository.check.fsck import check_repository
 from cfsctl.repository.gc.collect import DeleteLimit, TooMuchGarbageError, collect_garbage, explain_object
-from cfsctl.repository.objects.store import ObjectMissingError
 from tests.support.repositories import make_image, make_repository, object_file, view, write_stream
 
 if TYPE_CHECKING:

@@ -9,11 +9,10 @@ import pytest
 
 from cfsctl.digest import Algorithm, ObjectID, qualified
 from cfsctl.erofs.format import ErofsError, FormatVersion
-from cfsctl.errors import CfsError
-from cfsctl.repository import InvalidNameError, Ref, RefNotFoundError, Repository
+from cfsctl.errors import CfsError, ObjectMissingError, RefNotFoundError
+from cfsctl.repository import InvalidNameError, Ref, Repository
 from cfsctl.repository.names.links import BlockedNameError, Category
 from cfsctl.repository.names.streams import DamagedLinkError
-from cfsctl.repository.objects.store import ObjectMissingError
 from cfsctl.splitstream import SplitstreamError
 from tests.support.repositories import make_image, make_repository, object_file, view, write_stream
 

@@ -19,7 +19,8 @@ from cfsctl.linux import files
 from cfsctl.linux.files import AnonymousFile
 from cfsctl.repository.objects import reader as object_reader
 from cfsctl.repository.objects import store as objects_module
-from cfsctl.repository.objects.store import ObjectDamagedError, ObjectMissingError, ObjectStore
+from cfsctl.repository.objects.reader import StoredObjectMissingError
+from cfsctl.repository.objects.store import ObjectDamagedError, ObjectStore
 from cfsctl.workers import WorkerPool
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def test_reading(store: ObjectStore) -> None:
 def test_missing_object(store: ObjectStore) -> None:
     object_id = compute_digest(b"never stored", store.algorithm)
     assert not store.contains(object_id)
-    with pytest.raises(ObjectMissingError, match=object_id.hex()) as caught:
+    with pytest.raises(StoredObjectMissingError, match=object_id.hex()) as caught:
         store.open(object_id)
     assert caught.value.errno == errno.ENOENT
     store.ensure_bytes(DATA)

@@ -9,6 +9,7 @@ import pytest
 
 from cfsctl.cli.app import cfsctl, main
 from cfsctl.cli.errors import STYLE, report_error, run_guarded
+from cfsctl.repository.objects.reader import StoredObjectMissingError
 from tests.support import schemas
 
 if TYPE_CHECKING:
@@ -101,10 +102,9 @@ def test_errors_of_the_system_name_the_file(run: Run, repository: str) -> None:
 
 def test_missing_objects_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     from cfsctl.digest import ObjectID  # noqa: PLC0415 - only here
-    from cfsctl.repository.objects.store import ObjectMissingError  # noqa: PLC0415
 
     STYLE.as_json = True
-    assert report_error(ObjectMissingError(ObjectID(b"\xab" * 32))) == 15
+    assert report_error(StoredObjectMissingError(ObjectID(b"\xab" * 32))) == 15
     assert error_of(capsys.readouterr().err)["object"] == "ab" * 32
 
 

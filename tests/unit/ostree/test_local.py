@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.errors import ExitCode
+from cfsctl.errors import ExitCode, ObjectMissingError, RefNotFoundError
 from cfsctl.ostree.key_file import parse_key_file
 from cfsctl.ostree.objects import MAX_METADATA_SIZE, ObjectKind, OstreeObjectError, loose_path
-from cfsctl.ostree.source import InvalidRefError, ObjectMissingError, RefNotFoundError
+from cfsctl.ostree.source import InvalidRefError
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.ostree.sources.local_repository import NotAnOstreeRepositoryError, UnsupportedModeError
 from tests.fakes.ostree_repository import FakeOstreeRepository, Tree

@@ -8,7 +8,7 @@ from cfsctl.ostree.delta.format import MAX_SUPERBLOCK_BYTES, DeltaError
 from cfsctl.ostree.delta.store import DeltaFile
 from cfsctl.ostree.delta.superblock import Superblock, parse_superblock, unwrap
 from cfsctl.ostree.pull.pull import PullResult, pull
-from cfsctl.ostree.source import ObjectMissingError, RefNotFoundError
+from cfsctl.ostree.source import SourceObjectMissingError, ref_not_found
 from cfsctl.ostree.tree.to_tree import XattrNames
 from cfsctl.progress import silent
 
@@ -42,7 +42,7 @@ class NothingElse:
 
     def resolve_ref(self, name: str) -> Checksum:
         """Raise: there are no refs."""
-        raise RefNotFoundError(name, self.description)
+        raise ref_not_found(name, self.description)
 
     def fetch_metadata(
         self,
@@ -81,7 +81,7 @@ class NothingElse:
         return self._detached
 
     def _fail(self, checksum: Checksum, kind: ObjectKind) -> NoReturn:
-        raise ObjectMissingError(checksum, kind, self.description, hint=self._hint)
+        raise SourceObjectMissingError(checksum, kind, self.description, hint=self._hint)
 
     def close(self) -> None:
         """Do nothing."""

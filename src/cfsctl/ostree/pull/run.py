@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.errors import CfsError
+from cfsctl.errors import CfsError, ObjectMissingError
 from cfsctl.ostree.delta.use import DeltaUse
 from cfsctl.ostree.objects import parse_commit
 from cfsctl.ostree.plan import PullPlan
@@ -14,7 +14,6 @@ from cfsctl.ostree.pull.bases import StoredCommits
 from cfsctl.ostree.pull.fetch import FileWorkers
 from cfsctl.ostree.pull.journal import PullJournal
 from cfsctl.ostree.pull.options import PullOptions, PullResult
-from cfsctl.ostree.source import ObjectMissingError
 from cfsctl.ostree.store.binding import check_binding, check_not_older
 from cfsctl.ostree.store.commit_proof import remember_proof
 from cfsctl.ostree.store.commitmeta import check_detached, store_detached

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from cfsctl.errors import ExitCode
 from cfsctl.ostree.objects import MAX_METADATA_SIZE, ObjectKind, OstreeObjectError
-from cfsctl.ostree.source import ObjectMissingError, RefNotFoundError, SourceError, check_ref_name
+from cfsctl.ostree.source import SourceError, SourceObjectMissingError, check_ref_name, ref_not_found
 from cfsctl.ostree.sources.local_files import send_file
 from cfsctl.ostree.sources.local_refs import find_ref, list_branches
 from cfsctl.ostree.sources.local_repository import LocalRepository, NotAnOstreeRepositoryError
@@ -91,7 +91,7 @@ class LocalSource:
             found = find_ref(repository, name)
             if found is not None:
                 return found
-        raise RefNotFoundError(name, self.description)
+        raise ref_not_found(name, self.description)
 
     def list_refs(self) -> dict[str, Checksum]:
         """Return the repository's own branches, sorted by name.
@@ -136,7 +136,7 @@ class LocalSource:
                 raise OstreeObjectError(message) from error
         if kind is ObjectKind.COMMIT:
             self._refuse_deleted(checksum)
-        raise ObjectMissingError(checksum, kind, self.description, hint=self._hint())
+        raise SourceObjectMissingError(checksum, kind, self.description, hint=self._hint())
 
     def _refuse_deleted(self, commit: Checksum) -> None:
         for repository in self.repositories:
@@ -175,7 +175,7 @@ class LocalSource:
             except FileNotFoundError:
                 continue
             return sink.finish()
-        raise ObjectMissingError(checksum, ObjectKind.FILE, self.description, hint=self._hint())
+        raise SourceObjectMissingError(checksum, ObjectKind.FILE, self.description, hint=self._hint())
 
     def explain_missing(self, commit: Checksum) -> str | None:
         """Say why a commit lacks objects, if the repository knows; see `Source.explain_missing`."""

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from cfsctl.linux.files import open_regular, read_all
-from cfsctl.ostree.source import RefNotFoundError, check_ref_name
+from cfsctl.ostree.source import check_ref_name, ref_not_found
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.ostree.summary.format import MAX_SUMMARY_SIZE, Summary, SummaryError, parse_summary
 from cfsctl.ostree.trust.policy import verify
@@ -46,7 +46,7 @@ class SignedLocalSource(LocalSource):
         check_ref_name(name)
         ref = self._read_summary().refs.get(name)
         if ref is None:
-            raise RefNotFoundError(name, f"the summary of {self.description}")
+            raise ref_not_found(name, f"the summary of {self.description}")
         return ref.checksum
 
     def list_refs(self) -> dict[str, Checksum]:

@@ -30,10 +30,10 @@ from cfsctl.ostree.objects import MAX_METADATA_SIZE, ObjectKind
 from cfsctl.ostree.source import (
     MAX_REF_FILE_BYTES,
     METADATA_IN_FLIGHT,
-    ObjectMissingError,
-    RefNotFoundError,
+    SourceObjectMissingError,
     check_ref_name,
     parse_ref_file,
+    ref_not_found,
 )
 from cfsctl.ostree.sources.addresses import MIRRORLIST, Addresses, parse_address, resolve_addresses
 from cfsctl.ostree.sources.local_repository import MAX_CONFIG_BYTES
@@ -136,7 +136,7 @@ class RemoteSource:
         ref = summary.refs.get(name) if summary is not None else None
         if ref is None:
             if self.must_verify_summary:
-                raise RefNotFoundError(name, f"the summary of {self.description}")
+                raise ref_not_found(name, f"the summary of {self.description}")
             return self._read_ref_file(name)
         self._commit_sizes[ref.checksum] = ref.commit_size
         return ref.checksum
@@ -189,7 +189,7 @@ class RemoteSource:
         path = f"refs/heads/{quote(name, safe='/')}"
         data = self.find_document(path, f"ref '{name}'", MAX_REF_FILE_BYTES)
         if data is None:
-            raise RefNotFoundError(name, self.description)
+            raise ref_not_found(name, self.description)
         return parse_ref_file(data, f"ref '{name}' of {self.description}", hint=explain_page(data))
 
     @property
@@ -373,7 +373,7 @@ class RemoteSource:
         """Return the error for an object that could not be had."""
         if isinstance(error, HTTPStatusError) and error.status in MISSING_STATUSES:
             hint = self._explain_lack() if kind is ObjectKind.FILE else _INCOMPLETE_HINT
-            return ObjectMissingError(
+            return SourceObjectMissingError(
                 checksum, kind, f"{self.description} (HTTP status {error.status})", hint=hint
             )
         return error.about(format_name(checksum, kind))

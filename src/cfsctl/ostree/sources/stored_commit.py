@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cfsctl.ostree.objects import ObjectKind, parse_zlib_file_header
-from cfsctl.ostree.source import ObjectMissingError, RefNotFoundError
+from cfsctl.ostree.source import SourceObjectMissingError, ref_not_found
 from cfsctl.ostree.store.commitmeta import read_unchecked
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class StoredCommitSource:
 
     def resolve_ref(self, name: str) -> Checksum:
         """Refuse: a commit is offered by its ID only."""
-        raise RefNotFoundError(name, self.description)
+        raise ref_not_found(name, self.description)
 
     def fetch_metadata(
         self,
@@ -59,7 +59,7 @@ class StoredCommitSource:
         while (wanted := request()) is not None:
             checksum, kind = wanted
             if self._stream.find(checksum) is None:
-                raise ObjectMissingError(checksum, kind, self.description)
+                raise SourceObjectMissingError(checksum, kind, self.description)
             deliver(checksum, kind, self._stream.get_metadata(checksum, kind))
 
     def fetch_files(
@@ -78,7 +78,7 @@ class StoredCommitSource:
     def _send(self, checksum: Checksum, sink: ContentSink[T]) -> None:
         found = self._stream.find(checksum)
         if found is None:
-            raise ObjectMissingError(checksum, ObjectKind.FILE, self.description)
+            raise SourceObjectMissingError(checksum, ObjectKind.FILE, self.description)
         data, object_id = found
         length = parse_zlib_file_header(data).length_bytes
         sink.begin_plain(data[:length])

@@ -11,8 +11,8 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Final, Protocol
 
-from cfsctl.errors import CfsError
-from cfsctl.ostree.source import RefNotFoundError, SourceError
+from cfsctl.errors import CfsError, RefNotFoundError
+from cfsctl.ostree.source import SourceError
 from cfsctl.ostree.summary.format import MAX_SUMMARY_SIZE, Summary, SummaryError, parse_summary
 from cfsctl.ostree.summary.index import (
     INDEX_PATH,

@@ -13,8 +13,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import Checksum, parse_checksum
-from cfsctl.errors import ExitCode, RepositoryError
-from cfsctl.repository.names.links import RefNotFoundError
+from cfsctl.errors import ExitCode, RefNotFoundError, RepositoryError
 from cfsctl.repository.names.names import InvalidNameError, suggest
 from cfsctl.repository.names.streams import read_ref_entry
 

@@ -32,7 +32,7 @@ from cfsctl.repository.gc.sweep import (
     remove_leftovers,
     remove_objects,
 )
-from cfsctl.repository.objects.store import ObjectMissingError
+from cfsctl.repository.objects.reader import StoredObjectMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -235,7 +235,7 @@ def explain_object(
         RefNotFoundError: An extra root that does not exist.
     """
     if not repository.objects.contains(object_id):
-        raise ObjectMissingError(object_id)
+        raise StoredObjectMissingError(object_id)
     trail = Trail(object_id)
     collection = _Collection(repository, grace_s, None, is_dry_run=True, trail=trail)
     result = collection.run(list(extra_roots))

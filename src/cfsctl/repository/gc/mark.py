@@ -20,9 +20,9 @@ import copy
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import DigestFormatError, parse_object_id
-from cfsctl.errors import CfsError, RepositoryError
+from cfsctl.errors import CfsError, RefNotFoundError, RepositoryError
 from cfsctl.repository.gc.image_objects import read_images
-from cfsctl.repository.names.links import Ref, RefNotFoundError
+from cfsctl.repository.names.links import Ref
 from cfsctl.repository.names.names import (
     find_entry_in,
     find_object_in,

@@ -11,7 +11,8 @@ import mmap
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cfsctl.repository.names.links import Category, Ref, RefNotFoundError
+from cfsctl.errors import RefNotFoundError
+from cfsctl.repository.names.links import Category, Ref
 from cfsctl.repository.names.names import check_entry, check_ref, find_object_in, parse_image_name, suggest
 from cfsctl.repository.names.streams import DamagedLinkError, read_object_link, read_ref_entry
 

@@ -24,7 +24,7 @@ import re
 import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cfsctl.errors import ExitCode, RepositoryError
+from cfsctl.errors import RefNotFoundError, RepositoryError
 from cfsctl.linux.files import make_directory, open_handle, open_regular, replace_symlink
 from cfsctl.linux.syscalls import openat2
 from cfsctl.repository.names.names import (
@@ -47,12 +47,6 @@ _OBJECT_LINK: Final = re.compile(r"\.\./objects/([0-9a-f]{2})/([0-9a-f]+)")
 _MAX_LINKS: Final = 40
 """Links followed in one path; the kernel's own limit (MAXSYMLINKS)."""
 _DIRECTORY_MODE: Final = 0o755
-
-
-class RefNotFoundError(RepositoryError):
-    """A name that nothing in the repository has."""
-
-    exit_code = ExitCode.NOT_FOUND
 
 
 class BlockedNameError(RepositoryError):

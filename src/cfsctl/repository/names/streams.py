@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cfsctl.errors import IntegrityError
-from cfsctl.repository.names.links import Category, Ref, RefNotFoundError
+from cfsctl.errors import IntegrityError, RefNotFoundError
+from cfsctl.repository.names.links import Category, Ref
 from cfsctl.repository.names.names import (
     REFS,
     check_entry,

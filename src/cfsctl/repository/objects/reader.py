@@ -16,7 +16,7 @@ from array import array
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cfsctl.digest import ObjectID, qualified
-from cfsctl.errors import DigestMismatchError, IntegrityError
+from cfsctl.errors import DigestMismatchError, IntegrityError, ObjectMissingError
 from cfsctl.fsverity.kernel import (
     VerityAlgorithmError,
     VerityMissingError,
@@ -49,7 +49,7 @@ _VERIFY_BATCH: Final = 64
 """Objects that a process reads at a time."""
 
 
-class ObjectMissingError(IntegrityError, FileNotFoundError):
+class StoredObjectMissingError(ObjectMissingError, IntegrityError, FileNotFoundError):
     """An object that something refers to is not in the repository.
 
     Attributes:
@@ -171,7 +171,7 @@ class ObjectReader:
         try:
             return (open_listed if is_regular else open_regular)(self._fan_out.directory(name[:2]), name[2:])
         except FileNotFoundError:
-            raise ObjectMissingError(object_id) from None
+            raise StoredObjectMissingError(object_id) from None
         except OSError as error:
             if error.errno not in {errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENOTDIR, errno.ENXIO}:
                 raise

@@ -29,7 +29,7 @@ from cfsctl.fsverity.merkle import Hasher, compute_digest
 from cfsctl.linux.files import FileFactory
 from cfsctl.linux.sparse import BLOCK_BYTES, copy_file, iter_runs, write_all, write_hole, write_sparse
 from cfsctl.repository.objects.fan_out import OBJECTS
-from cfsctl.repository.objects.reader import ObjectDamagedError, ObjectMissingError, ObjectReader, Verifier
+from cfsctl.repository.objects.reader import ObjectDamagedError, ObjectReader, Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ObjectDamagedError",
-    "ObjectMissingError",
     "ObjectStore",
     "ObjectWriter",
     "StoredObject",
