@@ -32,6 +32,8 @@ LATER = {
     129: "counts the dead streams of the original's pulls; ours leave none, but keep detached metadata",
     130: "the same",
     131: "the same",
+    132: "the commit of line 126 leaves a fifo out, so it has an image of its own",
+    134: "the same",
 }
 """Cases of commands that are still to come, and cases that count what those would have made."""
 

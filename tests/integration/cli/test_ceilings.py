@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
@@ -32,20 +33,31 @@ class Outcome(NamedTuple):
     peak_kib: int
 
 
+LAUNCHER = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[2:])
+_, status, usage = os.wait4(process.pid, 0)
+with open(sys.argv[1], "w") as stream:
+    print(os.waitstatus_to_exitcode(status), usage.ru_maxrss, file=stream)
+"""
+"""Runs a program and writes down its exit status and its peak. The kernel counts what a process had before it
+executed the program, so a process with many tests in memory must not start it itself."""
+
+
 def run(*arguments: str | Path, stdin: IO[bytes] | None = None, program: str = "cfsctl") -> Outcome:
     """Run a program to its end and measure it; no time is measured."""
-    with tempfile.TemporaryFile() as error:
-        process = subprocess.Popen(
-            [CFSCTL.parent / program, *arguments],
+    with tempfile.NamedTemporaryFile() as measured:
+        done = subprocess.run(
+            [sys.executable, "-c", LAUNCHER, measured.name, CFSCTL.parent / program, *arguments],
             stdin=stdin or subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=error,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=True,
         )
-        # The usage of the process and of all that it waited for: the largest of them.
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        error.seek(0)
-        return Outcome(process.returncode, error.read().decode(), usage.ru_maxrss)
+        # The peak is that of the process and of all that it waited for: the largest of them.
+        status, peak_kib = map(int, measured.read().split())
+        return Outcome(status, done.stderr, peak_kib)
 
 
 def check_refused(outcome: Outcome, status: int, message: str) -> None:

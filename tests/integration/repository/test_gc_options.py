@@ -202,7 +202,7 @@ def test_why_where_something_cannot_be_read(repository: Repository) -> None:
     object_file(repository, stream).write_bytes(b"")
     answer = explain_object(repository, loose)
     assert (answer.steps, answer.is_kept) == ((), True)
-    assert "streams/s cannot be read" in answer.doubt
+    assert "streams/s (kept by streams/refs/r) cannot be read" in answer.doubt
 
 
 def test_why_of_nothing(repository: Repository) -> None:

@@ -230,6 +230,7 @@ def test_the_command_line_of_the_holder_and_its_start_are_named(path: str) -> No
 def test_interpreter_is_left_out_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     words = [sys.executable, str(CFSCTL), "--repo", "/nowhere", "init"]
     monkeypatch.setattr(lock_holders, "_read", lambda _path: "\0".join(words) + "\0")
+    monkeypatch.setattr(lock_holders, "is_trusted_process", lambda _pid: True)
     assert lock_holders._find_command(1) == "cfsctl --repo /nowhere init"
 
 

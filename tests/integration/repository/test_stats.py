@@ -108,7 +108,7 @@ def test_missing_and_unreadable(repository: Repository) -> None:
     stats = measure_repository(repository)
     assert {ref.name: ref.missing for ref in stats.refs} == {"images/refs/im": 1, "streams/refs/r": 0}
     assert stats.objects == 2
-    assert any("streams/s cannot be read" in problem for problem in stats.problems)
+    assert any("streams/s (kept by streams/refs/r) cannot be read" in problem for problem in stats.problems)
 
 
 def test_command(repository: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
