@@ -24,6 +24,9 @@ LG_BLOCKSIZE = 12
 
 _LOWER_HEX = re.compile(r"[0-9a-f]*\Z")
 
+_MIN_ID_DIGITS = 2
+"""Digits of an ID that have to be typed before IDs are offered beside names."""
+
 
 class Algorithm(Enum):
     """A hash algorithm of fs-verity; the value is the kernel's number for it."""
@@ -136,3 +139,8 @@ def parse_object_path(path: str, algorithm: Algorithm) -> ObjectID:
 def qualified(object_id: ObjectID) -> str:
     """Return the ID with its algorithm, for example ``sha512:<hex>``."""
     return f"{Algorithm.of_digest(object_id).hash_name}:{object_id.hex()}"
+
+
+def may_be_id(word: str) -> bool:
+    """Return whether what has been typed so far is enough of an ID to complete it."""
+    return len(word) >= _MIN_ID_DIGITS and _LOWER_HEX.match(word) is not None

@@ -414,7 +414,7 @@ class Repository:
             RepositoryError: Too much is garbage, or nothing may be written.
             LockedError: The time is up.
         """
-        from cfsctl.ostree.store.partial_tags import drop_superseded  # noqa: PLC0415 - only where it is needed
+        from cfsctl.kinds.registry import prepare_collection  # noqa: PLC0415 - only where it is needed
         from cfsctl.repository.gc.collect import DeleteLimit, collect_garbage  # noqa: PLC0415 - the same
 
         return collect_garbage(
@@ -424,7 +424,7 @@ class Repository:
             grace_s=grace_s,
             limit=None if max_delete is None else DeleteLimit(max_delete, is_percentage=False),
             lock_timeout_s=lock_timeout_s,
-            prepare=drop_superseded,
+            prepare=prepare_collection,
             reporter=_reporter(progress),
         )
 
@@ -442,9 +442,9 @@ class Repository:
 
         checks = None
         if not metadata_only:
-            from cfsctl.ostree.store.check import commit_checks  # noqa: PLC0415 - only where it is needed
+            from cfsctl.kinds.checks import content_checks  # noqa: PLC0415 - only where it is needed
 
-            checks = commit_checks(self._store, is_deep=deep)
+            checks = content_checks(self._store, is_deep=deep)
         return check_repository(
             self._store,
             metadata_only=metadata_only,
@@ -476,11 +476,8 @@ class Repository:
             CfsError: A name leads to nothing, or to what cannot be read.
         """
         from cfsctl.inspection.diff import iter_differences  # noqa: PLC0415 - only where it is needed
-        from cfsctl.inspection.sources import (  # noqa: PLC0415 - the same
-            Reading,
-            SourceFinder,
-            common_algorithm,
-        )
+        from cfsctl.inspection.sources import SourceFinder, common_algorithm  # noqa: PLC0415 - the same
+        from cfsctl.kinds.kind import Reading  # noqa: PLC0415 - the same
         from cfsctl.ostree.tree.to_tree import XattrNames  # noqa: PLC0415 - the same
         from cfsctl.scan import XattrFilter  # noqa: PLC0415 - the same
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cfsctl.digest import may_be_id
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -19,11 +21,6 @@ if TYPE_CHECKING:
 
 FILE: Final = "file"
 DIRECTORY: Final = "dir"
-
-_MIN_DIGITS: Final = 2
-"""Digits of an ID that have to be there before IDs are offered beside names."""
-
-_HEX: Final = frozenset("0123456789abcdef")
 
 
 def complete_files(_context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
@@ -50,7 +47,9 @@ def complete_tags(context: click.Context, _parameter: click.Parameter, word: str
 
 def complete_commits(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
     """Offer tags and IDs of commits."""
-    return _offer(context, word, _commit_names)
+    from cfsctl.kinds.ostree import OstreeKind  # noqa: PLC0415 - only when a key is pressed
+
+    return _offer(context, word, OstreeKind().list_names)
 
 
 def complete_oci_tags(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
@@ -79,17 +78,22 @@ def complete_roots(context: click.Context, _parameter: click.Parameter, word: st
 
 
 def complete_sources(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
-    """Offer images and commits as ``diff`` takes them, and files."""
-    kind, colon, rest = word.partition(":")
-    if colon and kind in {"image", "commit"}:
-        find = _image_names if kind == "image" else _commit_names
-        items = _offer(context, rest, find)
-        return [_item(f"{kind}:{item.value}", item.help) for item in items]
-    return [
-        *_offer(context, word, _image_names),
-        *_offer(context, word, _commit_names),
-        _item(word, kind=FILE),
-    ]
+    """Offer images, commits and other streams with trees as ``diff`` takes them, and files."""
+    from cfsctl.kinds.registry import find_by_prefix, stream_kinds  # noqa: PLC0415 - only when a key is pressed
+
+    prefix, colon, rest = word.partition(":")
+    if colon and prefix == "image":
+        return _with_prefix(prefix, _offer(context, rest, _image_names))
+    if colon and (kind := find_by_prefix(prefix)) is not None:
+        return _with_prefix(prefix, _offer(context, rest, kind.list_names))
+    items = _offer(context, word, _image_names)
+    for kind in stream_kinds():
+        items += _offer(context, word, kind.list_names) if kind.tree_prefix else []
+    return [*items, _item(word, kind=FILE)]
+
+
+def _with_prefix(prefix: str, items: list[CompletionItem]) -> list[CompletionItem]:
+    return [_item(f"{prefix}:{item.value}", item.help) for item in items]
 
 
 def _item(value: str, text: str | None = None, kind: str = "plain") -> CompletionItem:
@@ -131,21 +135,17 @@ def _open_repository(context: click.Context) -> Repository:
     return Repository.open(session.repository_path(), upgrade=False, lock_timeout_s=0, reporter=silent)
 
 
-def _may_be_id(word: str) -> bool:
-    return len(word) >= _MIN_DIGITS and _HEX.issuperset(word)
-
-
 def _image_names(repository: Repository, word: str) -> Iterable[tuple[str, str]]:
     for ref in repository.images.list_refs():
         yield ref.name, "image"
-    if _may_be_id(word):
+    if may_be_id(word):
         for entry in repository.images.links.iter_entries():
             yield entry.path, "image"
 
 
 def _image_roots(repository: Repository, word: str) -> Iterable[tuple[str, str]]:
     for name, text in _image_names(repository, word):
-        yield name if _may_be_id(name) else f"refs/{name}", text
+        yield name if may_be_id(name) else f"refs/{name}", text
 
 
 def _tag_names(repository: Repository, _word: str) -> Iterable[tuple[str, str]]:
@@ -153,15 +153,6 @@ def _tag_names(repository: Repository, _word: str) -> Iterable[tuple[str, str]]:
 
     for tag in list_tags(repository):
         yield tag.name, "tag"
-
-
-def _commit_names(repository: Repository, word: str) -> Iterable[tuple[str, str]]:
-    from cfsctl.ostree.store.refs import iter_commits  # noqa: PLC0415 - only when a key is pressed
-
-    yield from _tag_names(repository, word)
-    if _may_be_id(word):
-        for checksum in iter_commits(repository):
-            yield checksum.hex(), "commit"
 
 
 def _stream_names(repository: Repository, word: str) -> Iterable[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import Algorithm
@@ -10,9 +10,8 @@ from cfsctl.erofs.format import ErofsError, FormatVersion
 from cfsctl.erofs.write.image import build_image
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.inspection.diff import Changed, iter_differences
-from cfsctl.inspection.sources import CommitSource
+from cfsctl.inspection.sources import StreamSource
 from cfsctl.inspection.variants import Treatment, Variant, apply_treatment, iter_forms, iter_treatments
-from cfsctl.ostree.tree.to_tree import XattrNames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,16 +42,15 @@ class Base:
 def read_bases(source: Source, algorithm: Algorithm) -> list[Base]:
     """Return the trees that a source may be read as.
 
-    A commit has two: the original keeps a NUL at the end of each name of an attribute.
+    A commit has two, as the original reads names of attributes in another way.
 
     Raises:
         CfsError: The source cannot be read.
         OSError: The source cannot be read.
     """
     bases = [Base(source.read(algorithm))]
-    if isinstance(source, CommitSource):
-        source.reading = replace(source.reading, xattr_names=XattrNames.UPSTREAM)
-        bases.append(Base(source.read(algorithm), "attribute names with the NUL that the original keeps"))
+    if isinstance(source, StreamSource):
+        bases += [Base(tree, reading) for reading, tree in source.iter_others(algorithm)]
     return bases
 
 

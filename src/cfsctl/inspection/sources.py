@@ -2,7 +2,7 @@
 
 A name may say what it is: ``dir:``, ``image:``, ``dump:`` or ``commit:`` in front of it. Without that a
 path that exists is taken as the directory, image or dump that it is, and any other name is looked up in
-the repository, among images and OSTree commits.
+the repository, among images and the streams that hold trees (`cfsctl.kinds`).
 """
 
 from __future__ import annotations
@@ -10,22 +10,20 @@ from __future__ import annotations
 import os
 import stat
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import COMPOSEFS_MAGIC
 from cfsctl.errors import CfsError, ExitCode, RepositoryError
-from cfsctl.progress import silent
+from cfsctl.kinds.registry import find_by_prefix, stream_kinds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-    from cfsctl.digest import Checksum
-    from cfsctl.ostree.tree.to_tree import XattrNames
-    from cfsctl.progress import Reporter
+    from cfsctl.kinds.kind import Reading, StoredTree, StreamKind
     from cfsctl.repository import Repository
-    from cfsctl.scan import XattrFilter
     from cfsctl.tree.model import FileSystem
 
 
@@ -39,23 +37,6 @@ class SourceMismatchError(CfsError):
     """Sources whose objects are named by different hashes."""
 
     exit_code = ExitCode.INVALID_DATA
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How sources are read where there is a choice.
-
-    Attributes:
-        propagate_usr: Directories go through what create-image does to them.
-        xattr_filter: Extended attributes that this leaves.
-        xattr_names: How names of attributes in OSTree commits are read.
-        reporter: Hears how many entries of a directory have been seen.
-    """
-
-    propagate_usr: bool
-    xattr_filter: XattrFilter
-    xattr_names: XattrNames
-    reporter: Reporter = silent
 
 
 @dataclass(slots=True)
@@ -205,31 +186,36 @@ class StoredImageSource(Source):
 
 
 @dataclass(slots=True)
-class CommitSource(Source):
-    """An OSTree commit in the repository."""
+class StreamSource(Source):
+    """A tree that a stream in the repository holds."""
 
     repository: Repository
-    checksum: Checksum
+    noun: str
+    tree: StoredTree
     reading: Reading
 
     @property
     def description(self) -> str:
         """What it is, and its name."""
-        return f"commit {self.name}"
+        return f"{self.noun} {self.name}"
 
     def find_algorithm(self) -> Algorithm | None:
         """Return the hash of the repository."""
         return self.repository.algorithm
 
     def read(self, algorithm: Algorithm) -> FileSystem:
-        """Make the tree of the commit."""
-        from cfsctl.ostree.store.refs import open_commit  # noqa: PLC0415 - only where a commit is named
-        from cfsctl.ostree.tree.to_tree import commit_to_filesystem  # noqa: PLC0415
+        """Read the tree as its kind of stream does."""
+        self._check(algorithm)
+        return self.tree.read(self.reading, self.notes.append)
 
+    def iter_others(self, algorithm: Algorithm) -> Iterator[tuple[str, FileSystem]]:
+        """Yield the other trees that it may be read as, each with what is different."""
+        self._check(algorithm)
+        return self.tree.iter_others(self.notes.append)
+
+    def _check(self, algorithm: Algorithm) -> None:
         if algorithm is not self.repository.algorithm:
             raise _mismatch([self])
-        stream = open_commit(self.repository, self.checksum)
-        return commit_to_filesystem(stream, self.reading.xattr_names, note=self.notes.append)
 
 
 class SourceFinder:
@@ -257,7 +243,8 @@ class SourceFinder:
         prefix, colon, name = text.partition(":")
         if colon and prefix in _PREFIXES:
             return _PREFIXES[prefix](self, name)
-        return self._guess(text)
+        kind = find_by_prefix(prefix) if colon else None
+        return self._guess(text) if kind is None else self.find_stream(kind, name)
 
     def find_directory(self, name: str) -> Source:
         """Return a directory."""
@@ -278,12 +265,10 @@ class SourceFinder:
             raise SourceError(f"image not found: {name}")
         return StoredImageSource(name, repository)
 
-    def find_commit(self, name: str) -> Source:
-        """Return an OSTree commit of the repository, by tag, ID, or the beginning of its ID."""
-        from cfsctl.ostree.store.refs import resolve_source  # noqa: PLC0415 - only where a commit is named
-
+    def find_stream(self, kind: StreamKind, name: str) -> Source:
+        """Return what a stream of a kind holds, by any name that the kind knows."""
         repository = self._open_repository()
-        return CommitSource(name, repository, resolve_source(repository, name), self._reading)
+        return StreamSource(name, repository, kind.noun, kind.find_tree(repository, name), self._reading)
 
     def _guess(self, name: str) -> Source:
         try:
@@ -301,35 +286,44 @@ class SourceFinder:
         raise SourceError(f"{name}: expected a directory, an image or a dump, found none of them")
 
     def _find_in_repository(self, name: str) -> Source:
-        """Return the only image or commit that a name may mean."""
+        """Return the only image or stream that a name may mean."""
         try:
             repository = self._open_repository()
         except CfsError as error:
             raise SourceError(f"{name}: no such file, and no repository to look in ({error})") from error
-        found: list[Source] = []
-        for find in (self.find_image, self.find_commit):
-            try:
-                found.append(find(name))
-            except (RepositoryError, SourceError):
-                continue
+        kinds = [kind for kind in stream_kinds() if kind.tree_prefix]
+        found: dict[str, Source] = {}
+        with suppress(RepositoryError, SourceError):
+            found["image"] = self.find_image(name)
+        for kind in kinds:
+            with suppress(RepositoryError, SourceError):
+                found[kind.noun] = self.find_stream(kind, name)
         if not found:
+            nouns = _join(["image", *(kind.noun for kind in kinds)], "or")
+            ways = ", ".join(
+                ["an image is named by ref or ID", *(f"a {k.noun} by {k.named_by}" for k in kinds)]
+            )
             raise SourceError(
-                f"{name}: no such file, and no image or commit of that name in {repository.path}",
-                hint="an image is named by ref or ID, a commit by tag, ID or the beginning of its ID",
+                f"{name}: no such file, and no {nouns} of that name in {repository.path}", hint=ways
             )
         if len(found) > 1:
+            prefixes = ["image:", *(f"{kind.tree_prefix}:" for kind in kinds if kind.noun in found)]
             raise SourceError(
-                f"{name}: there are an image and a commit of that name",
-                hint="say image: or commit: before it",
+                f"{name}: there are an {_join(list(found), 'and a')} of that name",
+                hint=f"say {_join(prefixes, 'or')} before it",
             )
-        return found[0]
+        return next(iter(found.values()))
+
+
+def _join(words: list[str], last: str) -> str:
+    """Return words as a list in a sentence."""
+    return f" {last} ".join([*([", ".join(words[:-1])] if words[:-1] else []), words[-1]])
 
 
 _PREFIXES: Final[dict[str, Callable[[SourceFinder, str], Source]]] = {
     "dir": SourceFinder.find_directory,
     "image": SourceFinder.find_image,
     "dump": SourceFinder.find_dump,
-    "commit": SourceFinder.find_commit,
 }
 
 

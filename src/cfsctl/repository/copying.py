@@ -76,6 +76,15 @@ class CopyCounts:
         self.shared_bytes += other.shared_bytes
         self.present += other.present
 
+    def as_dict(self) -> dict[str, int]:
+        """Return the counts as they are printed in JSON, in the order of their keys."""
+        return {
+            "copied": self.copied,
+            "copied_bytes": self.copied_bytes,
+            "shared_bytes": self.shared_bytes,
+            "present": self.present,
+        }
+
 
 class CopyResult(NamedTuple):
     """What a copy did.

@@ -12,12 +12,12 @@ from cfsctl.erofs.format import FormatVersion
 from cfsctl.erofs.read.tree import read_image
 from cfsctl.erofs.write.image import build_image
 from cfsctl.inspection.diff import Attribute, iter_differences
+from cfsctl.kinds.checks import content_checks
 from cfsctl.ostree.exchange.commit import CommitText, commit_image_tree
 from cfsctl.ostree.exchange.copy import copy_commit
 from cfsctl.ostree.exchange.repair import CommitImageSource
 from cfsctl.ostree.pull.pull import forecast, pull
 from cfsctl.ostree.sources.stored_commit import StoredCommitSource
-from cfsctl.ostree.store.check import commit_checks
 from cfsctl.ostree.store.images import commit_tree
 from cfsctl.ostree.store.refs import open_commit, stream_name
 from cfsctl.ostree.tree.from_tree import AS_IT_IS, TreeOptions
@@ -77,7 +77,7 @@ def small_objects(repository: Repository) -> list[ObjectID]:
 
 
 def check(repository: Repository) -> None:
-    report = check_repository(repository, deep=True, content_checks=commit_checks(repository))
+    report = check_repository(repository, deep=True, content_checks=content_checks(repository))
     assert report.findings == []
 
 

@@ -11,12 +11,13 @@ import pytest
 
 from cfsctl.cli.app import main
 from cfsctl.errors import CfsError, ExitCode, ObjectMissingError
+from cfsctl.kinds.checks import content_checks
+from cfsctl.kinds.repair import ComposefsRepairSource
 from cfsctl.ostree.exchange.copy import copy_commit, copy_part
-from cfsctl.ostree.exchange.repair import CommitImageSource, ComposefsRepairSource
+from cfsctl.ostree.exchange.repair import CommitImageSource
 from cfsctl.ostree.objects import format_zlib_header, parse_zlib_file_header
 from cfsctl.ostree.pull.journal import PullJournal
 from cfsctl.ostree.pull.pull import pull
-from cfsctl.ostree.store.check import commit_checks
 from cfsctl.ostree.store.commit_proof import UntrueCommitError, check_stored, is_proven
 from cfsctl.ostree.store.commit_stream import IMAGE_REF, RECORD_REF, write_commit_stream
 from cfsctl.ostree.store.images import store_images
@@ -131,7 +132,7 @@ def run(repository: Repository, *arguments: str) -> int:
 
 def check_good(repository: Repository) -> None:
     assert tool_of(repository) == (0o644, GOOD)
-    findings = check_repository(repository, deep=True, content_checks=commit_checks(repository)).findings
+    findings = check_repository(repository, deep=True, content_checks=content_checks(repository)).findings
     assert findings == []
     stream = open_source(repository, "main")
     assert stream.image is not None
@@ -331,7 +332,7 @@ def test_no_command_says_that_a_lie_is_well(
 def test_another_stream_under_the_name_of_a_commit_is_found(here: Repository) -> None:
     for prefix in ("ostree-commit-", "ostree-partial-"):
         write_stream(here, prefix + "00" * 32, [])
-    checks = commit_checks(here, is_deep=False)
+    checks = content_checks(here, is_deep=False)
     findings = check_repository(here, content_checks=checks).findings
     assert len([finding for finding in findings if "expected a commit" in finding]) == 2
 
@@ -430,7 +431,7 @@ def test_a_repair_restores_nothing_false(
     poison(there, commit, give_both)
     (Path(here.path) / "streams" / stream_name(commit)).unlink()
     source = ComposefsRepairSource(there.path, here.objects)
-    report = repair_repository(here, [source], workers=0, content_checks=commit_checks(here))
+    report = repair_repository(here, [source], workers=0, content_checks=content_checks(here))
     source.close()
     assert report.streams == {}
     assert not report.after.is_ok
@@ -446,7 +447,7 @@ def test_a_repair_brings_a_commit_back(
     pull(there, remote, "main", workers=0)
     poison(here, commit, give_both)
     source = ComposefsRepairSource(there.path, here.objects)
-    report = repair_repository(here, [source], workers=0, content_checks=commit_checks(here))
+    report = repair_repository(here, [source], workers=0, content_checks=content_checks(here))
     source.close()
     assert report.after.is_ok
     assert list(report.streams) == [stream_name(commit)]
@@ -458,7 +459,9 @@ def test_a_repair_makes_a_false_image_anew_without_any_source(
 ) -> None:
     pulled = pull(here, remote, "main", workers=0)
     poison(here, pulled.commit, lambda *_: None)
-    report = repair_repository(here, [CommitImageSource(here)], workers=0, content_checks=commit_checks(here))
+    report = repair_repository(
+        here, [CommitImageSource(here)], workers=0, content_checks=content_checks(here)
+    )
     assert report.after.is_ok
     assert open_commit(here, pulled.commit).image == pulled.image_id
     check_good(here)

@@ -12,10 +12,10 @@ import pytest
 from cfsctl.digest import Algorithm, Checksum
 from cfsctl.dumpfile import iter_dump
 from cfsctl.gvariant.framing import format_offsets
+from cfsctl.kinds.checks import content_checks
 from cfsctl.ostree.exchange.copy import copy_commit
 from cfsctl.ostree.exchange.export import export_commit
 from cfsctl.ostree.objects import OstreeObjectError, parse_dirmeta, parse_zlib_file_header
-from cfsctl.ostree.store.check import commit_checks
 from cfsctl.ostree.store.commit_stream import write_commit_stream
 from cfsctl.ostree.store.images import name_commit, store_images
 from cfsctl.ostree.store.refs import open_commit, stream_name
@@ -102,7 +102,7 @@ def test_is_read_and_said(repository: Repository, mode: int, xattrs: bytes, line
     assert line in b"".join(iter_dump(tree)).decode().splitlines()
     assert len(notes) == 1
     assert "composefs-rs" in notes[0]
-    checks = commit_checks(repository)
+    checks = content_checks(repository)
     assert check_repository(repository, deep=True, content_checks=checks).findings == []
 
 

@@ -13,9 +13,9 @@ from cfsctl.erofs.format import FormatVersion
 from cfsctl.erofs.read.tree import read_image
 from cfsctl.erofs.write.image import build_image
 from cfsctl.errors import DigestMismatchError, ExitCode, ObjectMissingError
+from cfsctl.kinds.checks import content_checks
 from cfsctl.ostree.exchange.copy import copy_commit
 from cfsctl.ostree.pull.pull import pull
-from cfsctl.ostree.store.check import commit_checks
 from cfsctl.ostree.store.refs import CommitNotFoundError, find_tag
 from cfsctl.repository import Repository, copying
 from cfsctl.repository.check.fsck import check_repository
@@ -61,7 +61,7 @@ def build(repository: Repository, version: FormatVersion, ref: str | None = None
 
 
 def check(repository: Repository) -> None:
-    checks = commit_checks(repository)
+    checks = content_checks(repository)
     assert check_repository(repository, deep=True, content_checks=checks).findings == []
 
 

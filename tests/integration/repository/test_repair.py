@@ -14,9 +14,9 @@ import pytest
 from cfsctl.cli.app import main
 from cfsctl.digest import Algorithm, ObjectID, object_path
 from cfsctl.errors import ExitCode, IntegrityError
+from cfsctl.kinds.checks import content_checks
 from cfsctl.ostree.pull.pull import pull
 from cfsctl.ostree.sources.local import LocalSource
-from cfsctl.ostree.store.check import commit_checks
 from cfsctl.ostree.store.images import name_commit, store_images
 from cfsctl.ostree.store.refs import open_commit
 from cfsctl.ostree.trust.remotes import RemoteNotConfiguredError
@@ -299,7 +299,7 @@ def test_repair_goes_on_without_a_server(
 def test_content_of_commits_is_checked(store: Store, remote: Path) -> None:
     """A stream that is sound as a stream, and whose table gives a file the content of another."""
     commit = pull(store.repository, LocalSource(str(remote)), "main", workers=0).commit
-    checks = commit_checks(store.repository)
+    checks = content_checks(store.repository)
     assert check_repository(store.repository, deep=True, content_checks=checks).findings == []
     name = f"ostree-commit-{commit.hex()}"
     swap_contents(store, name, list(open_commit(store.repository, commit).object_refs))
@@ -382,7 +382,7 @@ def test_stream_of_a_commit_is_pulled_again(
     document = json.loads(capsys.readouterr().out)
     assert list(document["streams_restored"]) == [name]
     assert document["lost"] == []
-    checks = commit_checks(store.repository)
+    checks = content_checks(store.repository)
     assert check_repository(store.repository, deep=True, content_checks=checks).findings == []
     assert store.repository.streams.find("ostree/main") == pulled.stream_id
 

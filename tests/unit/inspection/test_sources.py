@@ -14,15 +14,15 @@ from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.inspection.diff import iter_differences
 from cfsctl.inspection.explain import explain, read_bases
 from cfsctl.inspection.sources import (
-    CommitSource,
-    Reading,
     SourceError,
     SourceFinder,
     SourceMismatchError,
     StoredImageSource,
+    StreamSource,
     check_algorithm,
     common_algorithm,
 )
+from cfsctl.kinds.kind import Reading
 from cfsctl.ostree.store.commit_stream import write_commit_stream
 from cfsctl.ostree.store.refs import set_tag, stream_name
 from cfsctl.ostree.tree.to_tree import XattrNames
@@ -137,7 +137,7 @@ def test_commit(finder: SourceFinder, repository: Repository) -> None:
     commit = store_commit(repository, "os/stable")
     for name in ("os/stable", commit, commit[:6], f"commit:{commit[:6]}"):
         source = finder.find(name)
-        assert isinstance(source, CommitSource)
+        assert isinstance(source, StreamSource)
         assert source.find_algorithm() is SHA256
         file = source.read(SHA256).root.entries[b"file"]
         assert dict(file.xattrs) == {b"security.selinux": b"label\0"}
@@ -150,7 +150,7 @@ def test_image_and_commit_of_one_name(finder: SourceFinder, repository: Reposito
     repository.images.write(stored("sha256-v1.img"), "stable")
     with pytest.raises(SourceError, match="there are an image and a commit of that name"):
         finder.find("stable")
-    assert isinstance(finder.find("commit:stable"), CommitSource)
+    assert isinstance(finder.find("commit:stable"), StreamSource)
     assert isinstance(finder.find("image:stable"), StoredImageSource)
 
 

@@ -85,7 +85,8 @@ class SourceOpener:
 
     def finder(self) -> SourceFinder:
         """Return what finds sources by name."""
-        from cfsctl.inspection.sources import Reading, SourceFinder  # noqa: PLC0415 - keeps --help quick
+        from cfsctl.inspection.sources import SourceFinder  # noqa: PLC0415 - keeps --help quick
+        from cfsctl.kinds.kind import Reading  # noqa: PLC0415
         from cfsctl.ostree.tree.to_tree import XattrNames  # noqa: PLC0415
         from cfsctl.scan import XattrFilter  # noqa: PLC0415
 

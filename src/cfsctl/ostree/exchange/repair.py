@@ -12,7 +12,6 @@ from cfsctl.erofs.format import FormatVersion
 from cfsctl.errors import CfsError, FetchError
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.ostree.content.file_import import FileImporter
-from cfsctl.ostree.exchange.copy import copy_commit, copy_part
 from cfsctl.ostree.pull.pull import pull
 from cfsctl.ostree.store.commit_proof import iter_false_contents, remember_proof
 from cfsctl.ostree.store.images import name_commit, store_images
@@ -22,8 +21,6 @@ from cfsctl.ostree.store.partial_tags import parse_partial_name
 from cfsctl.ostree.store.refs import iter_commits, open_commit, parse_commit_name
 from cfsctl.ostree.tree.to_tree import XattrNames, commit_to_filesystem
 from cfsctl.progress import Message, silent
-from cfsctl.repository import Repository
-from cfsctl.repository.repair.sources import RepositorySource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +29,7 @@ if TYPE_CHECKING:
     from cfsctl.ostree.source import Source
     from cfsctl.ostree.store.commit_stream import CommitStream
     from cfsctl.progress import Reporter
+    from cfsctl.repository import Repository
     from cfsctl.repository.objects.store import ObjectStore
 
 
@@ -118,25 +116,6 @@ class OstreeRepairSource:
     def close(self) -> None:
         """Release all descriptors."""
         self._source.close()
-
-
-class ComposefsRepairSource(RepositorySource):
-    """Another composefs repository of the same hash, whose commits are proven like those of a remote."""
-
-    def restore_stream(self, name: str, repository: Repository) -> bool:
-        """Copy a commit, or a part of one, or another stream; see `RepairSource.restore_stream`."""
-        commit, part = parse_commit_name(name), parse_partial_name(name)
-        if commit is None and part is None:
-            return super().restore_stream(name, repository)
-        try:
-            with Repository.open(self.description) as source:
-                if commit is not None:
-                    copy_commit(source, repository, commit, from_scratch=True)
-                elif part is not None:
-                    copy_part(source, repository, part)
-        except (CfsError, FileNotFoundError):
-            return False
-        return True
 
 
 class CommitImageSource:

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cfsctl.repository import Repository
-    from cfsctl.repository.check.links import ContentChecks
+    from cfsctl.repository.check.links import ContentCheck
     from cfsctl.splitstream import SplitstreamReader
 
 
-def commit_checks(repository: Repository, *, is_deep: bool = True) -> ContentChecks:
-    """Return how a check of a repository looks at commits; see `fsck_links.ContentChecks`.
+def commit_check(repository: Repository, *, is_deep: bool = True) -> ContentCheck:
+    """Return how a check of a repository looks at commits and parts of commits.
 
     Args:
         repository: The repository.
@@ -31,13 +31,7 @@ def commit_checks(repository: Repository, *, is_deep: bool = True) -> ContentChe
     def check(reader: SplitstreamReader, name: str) -> Iterator[str]:
         return _iter_problems(repository, reader, name, is_deep=is_deep)
 
-    return {ContentType.OSTREE_COMMIT: check, ContentType.OSTREE_PARTIAL: check, None: _check_other}
-
-
-def _check_other(reader: SplitstreamReader, name: str) -> Iterator[str]:
-    """Yield that a stream has the name of a commit and is none."""
-    if parse_commit_name(name) is not None or parse_partial_name(name) is not None:
-        yield f"expected a commit, found a stream of the content type {reader.content_type:#x}"
+    return check
 
 
 def _iter_problems(

@@ -32,7 +32,7 @@ _HEX: Final = re.compile(r"[0-9a-fA-F]{1,64}")
 _COMMIT_ID: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
-class CommitNotFoundError(RepositoryError):
+class CommitNotFoundError(RefNotFoundError):
     """A name, ID or prefix that no commit in the repository has."""
 
     exit_code = ExitCode.NOT_FOUND

@@ -12,7 +12,6 @@ from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.options.common import asks_for_json, json_option
 from cfsctl.cli.options.trust import find_remote, remotes_option
 from cfsctl.cli.output import print_document, print_lines
-from cfsctl.cli.partial_commits import find_partial_commits, partial_json, partial_lines
 from cfsctl.errors import ExitCode, IntegrityError
 
 if TYPE_CHECKING:
@@ -75,11 +74,12 @@ def command(
         raise click.UsageError("--repair reads the content of objects: it excludes --metadata-only")
     if repair:
         return _repair(session, places, remotes, as_json=as_json)
-    from cfsctl.ostree.store.check import commit_checks  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.kinds.checks import content_checks  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.kinds.registry import find_remarks  # noqa: PLC0415 - the same
     from cfsctl.repository.check.fsck import check_repository  # noqa: PLC0415 - the same
 
     with session.open_repository() as repository:
-        checks = None if metadata_only else commit_checks(repository, is_deep=deep)
+        checks = None if metadata_only else content_checks(repository, is_deep=deep)
         report = check_repository(
             repository,
             metadata_only=metadata_only,
@@ -87,29 +87,29 @@ def command(
             content_checks=checks,
             reporter=session.progress,
         )
-        parts = find_partial_commits(repository)
+        remarks = find_remarks(repository)
     if as_json:
-        print_document(report.as_dict() | partial_json(parts))
+        print_document(report.as_dict() | remarks.document)
         # As the original has it; a variable that some script exported hides no damage from another.
         return ExitCode.OK if report.is_ok or asks_for_json(context) else ExitCode.CORRUPTION
-    print_lines((*report.lines(), *partial_lines(parts)))
+    print_lines((*report.lines(), *remarks.lines))
     if not report.is_ok:
         raise IntegrityError("repository integrity check failed", hint=_REPAIR_HINT)
     return ExitCode.OK
 
 
 def _repair(session: Session, places: tuple[str, ...], remotes: str | None, *, as_json: bool) -> int:
-    from cfsctl.ostree.exchange.repair import CommitImageSource  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.store.check import commit_checks  # noqa: PLC0415 - the same
+    from cfsctl.kinds.checks import content_checks  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.kinds.repair import list_repair_sources  # noqa: PLC0415 - the same
     from cfsctl.repository.repair.repair import repair_repository  # noqa: PLC0415 - the same
 
     with session.open_repository() as repository, contextlib.ExitStack() as stack:
         sources = [_open_source(stack, repository, place, remotes, session.progress) for place in places]
         report = repair_repository(
             repository,
-            [*sources, CommitImageSource(repository)],
+            [*sources, *list_repair_sources(repository)],
             lock_timeout_s=session.lock_timeout_s,
-            content_checks=commit_checks(repository),
+            content_checks=content_checks(repository),
             reporter=session.progress,
         )
     if as_json:
@@ -125,10 +125,12 @@ def _open_source(
     stack: contextlib.ExitStack, repository: Repository, place: str, remotes: str | None, reporter: Reporter
 ) -> RepairSource:
     """Open a source as what it is; a name is that of a directory if there is one, else that of a remote."""
+    from cfsctl.kinds.repair import open_repair_source  # noqa: PLC0415 - only here
+
     if "://" in place:
         source = _open_url(repository, place, reporter)
     elif "/" in place or os.path.lexists(place):
-        source = _open_directory(repository, place, reporter)
+        source = open_repair_source(repository, place, reporter)
     else:
         remote = find_remote(place, remotes)
         source = _open_url(repository, remote.url, reporter, remote.options)
@@ -136,37 +138,17 @@ def _open_source(
     return source
 
 
-def _open_directory(repository: Repository, place: str, reporter: Reporter) -> RepairSource:
-    """Open a repository of either kind, or just a directory."""
-    from cfsctl.ostree.exchange.repair import (  # noqa: PLC0415 - the same
-        ComposefsRepairSource,
-        OstreeRepairSource,
-    )
-    from cfsctl.ostree.sources.local import LocalSource  # noqa: PLC0415 - only here
-    from cfsctl.ostree.sources.local_repository import NotAnOstreeRepositoryError  # noqa: PLC0415 - the same
-    from cfsctl.repository import NotARepositoryError, read_config  # noqa: PLC0415 - the same
-    from cfsctl.repository.repair.sources import TreeSource  # noqa: PLC0415 - the same
-
-    try:
-        is_alike = read_config(place, may_infer=False).algorithm is repository.algorithm
-    except NotARepositoryError:
-        try:
-            return OstreeRepairSource(repository, LocalSource(place), reporter)
-        except NotAnOstreeRepositoryError:
-            return TreeSource(place)
-    return ComposefsRepairSource(place, repository.objects) if is_alike else TreeSource(place)
-
-
 def _open_url(
     repository: Repository, url: str, reporter: Reporter, configured: Mapping[str, str] | None = None
 ) -> RepairSource:
     """Open an OSTree repository on a server; it is asked for objects by their names, and each is verified."""
     from cfsctl.cli.options.http import DEFAULT_CONNECTION, open_source  # noqa: PLC0415 - only here
+    from cfsctl.kinds.repair import open_repair_source  # noqa: PLC0415 - the same
     from cfsctl.ostree.exchange.repair import OstreeRepairSource  # noqa: PLC0415 - the same
     from cfsctl.ostree.sources.addresses import parse_file_url  # noqa: PLC0415 - the same
 
     if (path := parse_file_url(url)) is not None:
-        return _open_directory(repository, path, reporter)
+        return open_repair_source(repository, path, reporter)
     return OstreeRepairSource(
         repository, open_source(url, DEFAULT_CONNECTION, configured=configured), reporter
     )

@@ -10,10 +10,10 @@ from cfsctl.cli.completers import complete_roots
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.options.common import json_option, parse_duration
 from cfsctl.cli.output import print_document, print_line, print_lines, tell_lines
-from cfsctl.cli.partial_commits import find_partial_commits, partial_json, partial_lines
 from cfsctl.errors import ExitCode
 
 if TYPE_CHECKING:
+    from cfsctl.kinds.kind import Remarks
     from cfsctl.repository.gc.collect import DeleteLimit, GcResult
 
 GARBAGE = 1
@@ -84,7 +84,7 @@ def command(
 
     Waits until nobody else uses the repository. What cannot be understood is reported and kept.
     """
-    from cfsctl.ostree.store.partial_tags import drop_superseded  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.kinds.registry import find_remarks, prepare_collection  # noqa: PLC0415 - keeps --help quick
     from cfsctl.repository.gc.collect import collect_garbage  # noqa: PLC0415 - the same
 
     if why is not None:
@@ -97,20 +97,20 @@ def command(
             lock_timeout_s=session.lock_timeout_s,
             grace_s=grace or 0,
             limit=limit,
-            prepare=drop_superseded,
+            prepare=prepare_collection,
             reporter=session.progress,
         )
-        parts = find_partial_commits(repository)
-    _show(result, parts, as_json=as_json)
+        remarks = find_remarks(repository)
+    _show(result, remarks, as_json=as_json)
     return ExitCode.OK if result.is_complete else ExitCode.PARTIAL
 
 
-def _show(result: GcResult, parts: dict[str, str], *, as_json: bool) -> None:
+def _show(result: GcResult, remarks: Remarks, *, as_json: bool) -> None:
     if as_json:
-        print_document(result.as_dict() | partial_json(parts))
+        print_document(result.as_dict() | remarks.document)
         return
     tell_lines(f"Warning: {problem}" for problem in result.problems)
-    print_lines((*result.lines(), *partial_lines(parts)))
+    print_lines((*result.lines(), *remarks.lines))
 
 
 def _explain(session: Session, text: str, roots: tuple[str, ...], grace: float, *, as_json: bool) -> int:

@@ -1,0 +1,115 @@
+"""Copy whatever has a name: an image, what a kind of stream calls so, or any other stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cfsctl.errors import RefNotFoundError
+from cfsctl.kinds.kind import Copyable, NamedCopy
+from cfsctl.kinds.registry import find_claiming, stream_kinds
+from cfsctl.progress import Message, silent
+from cfsctl.repository import InvalidNameError
+from cfsctl.repository.copying import copy_image, copy_stream
+from cfsctl.repository.names.names import parse_image_name, parse_stream_name
+
+if TYPE_CHECKING:
+    from cfsctl.digest import ObjectID
+    from cfsctl.progress import Reporter
+    from cfsctl.repository import Repository
+
+
+def copy_by_name(
+    source: Repository,
+    target: Repository,
+    name: str,
+    new_ref: str | None = None,
+    reporter: Reporter = silent,
+) -> NamedCopy:
+    """Copy what has a name, with all that it needs.
+
+    Args:
+        source: Where it is.
+        target: Where it goes.
+        name: An image ID or ref, else what a kind of stream knows (a tag, an ID), else a content identifier.
+        new_ref: The ref or tag for it in the target; None is the one that `name` is.
+        reporter: Told about progress, and that nothing will name the copy.
+
+    Raises:
+        RepositoryError: Nothing has that name, or more than one thing, or the ref cannot be one.
+        FormatError, IntegrityError: Something is damaged, missing, or not what its name says.
+        OSError: Reading or writing failed.
+    """
+    found = _find(source, name)
+    ref = new_ref or found.ref
+    if ref is None and found.needs_ref:
+        reporter(Message("without a ref (--as) the next gc of the target removes the copy"))
+    return found.copy(target, ref, reporter)
+
+
+def _find(source: Repository, name: str) -> Copyable:
+    image = _find_image(source, name)
+    if image is not None:
+        return image
+    problem: RefNotFoundError | None = None
+    for kind in stream_kinds():
+        try:
+            found = kind.find_copyable(source, name)
+        except RefNotFoundError as error:
+            problem = problem or error
+        else:
+            if found is not None:
+                return found
+    if source.streams.find(name) is None:
+        raise problem or RefNotFoundError(f"stream not found: {name}")
+    return _find_stream(source, name)
+
+
+def _find_image(source: Repository, name: str) -> Copyable | None:
+    try:
+        entry, ref = parse_image_name(name, source.algorithm)
+        image_id = source.images.find(name)
+    except InvalidNameError:
+        return None
+    if image_id is None:
+        return None
+    return _Image(source, image_id, None if image_id.hex() == entry else ref)
+
+
+def _find_stream(source: Repository, name: str) -> Copyable:
+    entry, ref = parse_stream_name(name)
+    if entry is None or source.streams.links.read_entry(entry) is None:
+        assert ref is not None
+        text = source.streams.links.read_ref(ref) or ""
+        entry = text.rpartition("/")[2]
+    else:
+        ref = None
+    kind = find_claiming(entry)
+    # By a ref that is not one of the kind's tags: that is not taken over.
+    found = None if kind is None else kind.find_copyable(source, entry)
+    return found or _Stream(source, entry, ref)
+
+
+class _Image(Copyable):
+    """An image, with its files."""
+
+    def __init__(self, source: Repository, image_id: ObjectID, ref: str | None) -> None:
+        self._source = source
+        self._image_id = image_id
+        self.ref = ref
+
+    def copy(self, target: Repository, ref: str | None, reporter: Reporter) -> NamedCopy:
+        image = copy_image(self._source, target, self._image_id, ref, reporter)
+        return NamedCopy({"image": image.object_id.hex()}, ref, image.counts)
+
+
+class _Stream(Copyable):
+    """A stream that nothing special is known about."""
+
+    def __init__(self, source: Repository, entry: str, ref: str | None) -> None:
+        self._source = source
+        self._entry = entry
+        self.ref = ref
+
+    def copy(self, target: Repository, ref: str | None, reporter: Reporter) -> NamedCopy:
+        copied = copy_stream(self._source, target, self._entry, ref, reporter)
+        return NamedCopy({"stream": copied.object_id.hex()}, ref, copied.counts)
