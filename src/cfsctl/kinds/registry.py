@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 @cache
 def stream_kinds() -> tuple[StreamKind, ...]:
     """Return all kinds, in the order in which they are asked for a name."""
-    from cfsctl.kinds.oci import OciKind  # noqa: PLC0415 - each imports only what it is asked for
+    # Not above: each of them imports this module's neighbours, and few commands ask for any.
+    from cfsctl.kinds.oci import OciKind  # noqa: PLC0415
     from cfsctl.kinds.ostree import OstreeKind  # noqa: PLC0415
 
     return (
