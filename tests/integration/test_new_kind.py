@@ -175,7 +175,5 @@ def test_a_name_that_is_nothing_is_told_what_there_could_be(project: Project, st
 
 
 def test_titles_are_completed(project: Project, store: Path) -> None:
-    done = project.python(
-        "-c", PROGRAM, "--repo", str(store), "diff", "note:s", _CFSCTL_COMPLETE="zsh"
-    )
+    done = project.python("-c", PROGRAM, "--repo", str(store), "diff", "note:s", _CFSCTL_COMPLETE="zsh")
     assert "note\\:second/part" in done.stdout or "note:second/part" in done.stdout
