@@ -25,11 +25,11 @@ from cfsctl.oci.store.layers import MAX_LAYER_BYTES, ImportCounts, ImportedLayer
 from cfsctl.oci.store.names import LAYER
 from cfsctl.progress import Advanced, Done, Skipped, Started, Unit
 from cfsctl.repository.objects.ingest import ContentIngest
-from cfsctl.splitstream.format import ContentType, SplitstreamError
+from cfsctl.splitstream.format import ContentType
 from cfsctl.workers import BackgroundCall, WorkerPool, default_worker_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from cfsctl.digest import ObjectID
     from cfsctl.oci.digest import Hash, OciDigest
@@ -80,8 +80,23 @@ class LayerFetch:
         counts: What became of the contents of those that were fetched.
     """
 
-    def __init__(self, repository: Repository, source: ImageSource, reporter: Reporter) -> None:
-        """Fetch nothing yet."""
+    def __init__(
+        self,
+        repository: Repository,
+        source: ImageSource,
+        reporter: Reporter,
+        when_idle: Callable[[Mapping[OciDigest, ObjectID]], None] | None = None,
+    ) -> None:
+        """Fetch nothing yet.
+
+        Args:
+            repository: Where layers go.
+            source: Where they are.
+            reporter: Told how far each layer is.
+            when_idle: Called with the layers that are stored while fewer workers are busy than there are
+                processors, so that what follows can begin.
+        """
+        self._when_idle = when_idle
         self.streams: dict[OciDigest, ObjectID] = {}
         self.counts = ImportCounts()
         self._repository = repository
@@ -100,14 +115,13 @@ class LayerFetch:
             ImageNotFoundError: The source does not have it.
             OSError: Something could not be read or stored.
         """
+        self.streams = find_layers(self._repository, layers)
         missing: dict[OciDigest, WantedLayer] = {}
         for layer in layers:
-            stored = find_layer(self._repository, layer)
-            if stored is None:
-                missing[layer.digest] = layer
-            else:
-                self.streams[layer.digest] = stored
+            if layer.digest in self.streams:
                 self._report(Skipped(_progress_id(layer)))
+            else:
+                missing[layer.digest] = layer
         tasks = sorted(missing.values(), key=lambda layer: -layer.descriptor.size)
         if not tasks:
             return
@@ -138,6 +152,8 @@ class LayerFetch:
                     progress.finish(index)
                 progress.tell()
                 self._name_flushed()
+                if self._when_idle is not None and pool.pending < count:
+                    self._when_idle(self.streams)
 
     def _take(self, layer: WantedLayer, imported: ImportedLayer) -> None:
         self.counts = self.counts.plus(imported.counts)
@@ -164,18 +180,26 @@ class LayerFetch:
         self._flushing = {}
 
 
-def find_layer(repository: Repository, layer: WantedLayer) -> ObjectID | None:
-    """Return the stream of a layer, or None if it, or an object of it, is not there."""
-    stream_id = repository.streams.find(f"{LAYER}{layer.digest}")
-    if stream_id is None:
-        return None
-    content_type = ContentType.OCI_LAYER if layer.is_tar else ContentType.OCI_BLOB
-    try:
-        with repository.streams.open_object(stream_id, content_type) as reader:
-            missing = repository.objects.find_missing(reader.object_refs)
-    except (SplitstreamError, CfsError):
-        return None  # fetched anew, which heals it
-    return None if missing else stream_id
+def find_layers(repository: Repository, layers: Iterable[WantedLayer]) -> dict[OciDigest, ObjectID]:
+    """Return the streams of those layers that are there with all their objects."""
+    found: dict[OciDigest, tuple[ObjectID, Sequence[ObjectID]]] = {}
+    for layer in layers:
+        stream_id = repository.streams.find(f"{LAYER}{layer.digest}")
+        if stream_id is None:
+            continue
+        content_type = ContentType.OCI_LAYER if layer.is_tar else ContentType.OCI_BLOB
+        try:
+            with repository.streams.open_object(stream_id, content_type) as reader:
+                found[layer.digest] = stream_id, reader.object_refs
+        except CfsError:
+            continue  # fetched anew, which heals it
+    everything = set().union(*(refs for _, refs in found.values()))
+    missing = set(repository.objects.find_missing(everything))
+    return {
+        digest: stream_id
+        for digest, (stream_id, refs) in found.items()
+        if not missing or missing.isdisjoint(refs)
+    }
 
 
 def _progress_id(layer: WantedLayer) -> str:

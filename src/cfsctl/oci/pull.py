@@ -21,11 +21,13 @@ from cfsctl.oci.store.documents import read_document as read_stored
 from cfsctl.oci.store.image_refs import plain_kind
 from cfsctl.oci.store.names import CONFIG, check_tag
 from cfsctl.oci.store.publish import ImageNames, has_all_images, keep_image_refs, store_images
-from cfsctl.oci.to_tree import image_tree
+from cfsctl.oci.to_tree import GrowingTree
 from cfsctl.progress import silent
 from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cfsctl.digest import ObjectID
     from cfsctl.oci.boot_images import BootMatch
     from cfsctl.oci.digest import OciDigest
@@ -108,6 +110,7 @@ class _Pull:
 
         self._layers: list[tuple[OciDigest, ObjectID]] = []
         self._names: ImageNames
+        self._tree: GrowingTree
         self._images: dict[str, ObjectID] = {}
 
     def run(self, tag: str | None, platform: Platform, *, bootable: bool) -> PullResult:
@@ -117,7 +120,13 @@ class _Pull:
         config_digest = manifest.config.digest
         config, old_images = self._get_config(manifest)
         layers = _list_layers(manifest, config)
-        fetch = LayerFetch(self._repository, self._source, self._report)
+        self._tree = GrowingTree(self._repository, [layer.digest for layer in layers])
+        makes_images = manifest.is_container and (
+            bootable or not has_all_images(self._repository, old_images)
+        )
+        fetch = LayerFetch(
+            self._repository, self._source, self._report, self._tree.advance if makes_images else None
+        )
         fetch.run(layers)
         objects = self._repository.objects
         names = ImageNames(
@@ -129,8 +138,8 @@ class _Pull:
         self._names = names
         self._images = old_images
         self._layers = [(layer.digest, fetch.streams[layer.digest]) for layer in layers]
-        if manifest.is_container:
-            self._make_images(bootable=bootable)
+        if makes_images:
+            self._make_images(fetch.streams, bootable=bootable)
         names.write(self._images)
         names.publish(tag)
         default = plain_kind(self._repository.erofs_versions[0])
@@ -171,13 +180,11 @@ class _Pull:
                 return stored.data, keep_image_refs(stored.refs)
         return read_document(self._source, manifest.config, "config"), {}
 
-    def _make_images(self, *, bootable: bool) -> None:
-        """Make the images of the config where they are missing; boot images are always made."""
+    def _make_images(self, streams: Mapping[OciDigest, ObjectID], *, bootable: bool) -> None:
+        """Make the images of the config."""
         repository = self._repository
-        if has_all_images(repository, self._images) and not bootable:
-            return
         try:
-            tree = image_tree(repository, self._layers)
+            tree = self._tree.finish(streams)
             self._images = self._images | store_images(repository, tree)
             if bootable:
                 turn_bootable(repository, tree)

@@ -9,9 +9,10 @@ layer; a hard link leads to what its target is at that moment.
 from __future__ import annotations
 
 import os
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.errors import FormatError
+from cfsctl.errors import CfsError, FormatError
 from cfsctl.oci.context import naming
 from cfsctl.oci.store.layers import iter_entries
 from cfsctl.oci.tar import Entry, EntryType
@@ -32,7 +33,7 @@ from cfsctl.tree.model import (
 from cfsctl.tree.transform import XattrFilter, apply_oci_transform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import NoReturn
 
     from cfsctl.digest import ObjectID
@@ -85,20 +86,45 @@ def image_tree(
         IntegrityError: Something is missing.
     """
     builder = TreeBuilder()
-    with paused_collector():
-        for digest, stream_id in layers:
-            with (
-                naming(f"layer {digest}"),
-                repository.streams.open_object(stream_id, ContentType.OCI_LAYER) as reader,
-            ):
-                for entry, object_id in iter_entries(reader):
-                    builder.apply(entry, object_id)
-        apply_oci_transform(
-            builder.filesystem,
-            xattr_filter,
-            hint="only the root of an operating system or container has an image",
-        )
-    return builder.filesystem
+    for digest, stream_id in layers:
+        builder.apply_layer(repository, digest, stream_id)
+    return builder.finish(xattr_filter)
+
+
+class GrowingTree:
+    """The tree of an image whose layers come in any order; each is applied as soon as those below it are."""
+
+    def __init__(self, repository: Repository, order: Sequence[OciDigest]) -> None:
+        """Begin with no layer.
+
+        Args:
+            repository: Where layers are stored.
+            order: Digests of the layers, lowest first.
+        """
+        self._repository = repository
+        self._waiting = deque(order)
+        self._builder = TreeBuilder()
+        self._failure: CfsError | None = None
+
+    def advance(self, streams: Mapping[OciDigest, ObjectID]) -> None:
+        """Apply what can be applied; an error waits for `finish`.
+
+        Args:
+            streams: Stream by digest, of the layers that are stored by now.
+        """
+        while self._waiting and self._waiting[0] in streams and self._failure is None:
+            digest = self._waiting.popleft()
+            try:
+                self._builder.apply_layer(self._repository, digest, streams[digest])
+            except CfsError as error:
+                self._failure = error
+
+    def finish(self, streams: Mapping[OciDigest, ObjectID]) -> FileSystem:
+        """Return the tree when all layers are stored; errors as of `image_tree`."""
+        self.advance(streams)
+        if self._failure is not None:
+            raise self._failure
+        return self._builder.finish(XattrFilter.ALLOWLIST_ONLY)
 
 
 class TreeBuilder:
@@ -115,6 +141,27 @@ class TreeBuilder:
         # Most entries have the parent of the one before.
         self._parent_parts: list[bytes] = []
         self._parent = self.filesystem.root
+
+    def apply_layer(self, repository: Repository, digest: OciDigest, stream_id: ObjectID) -> None:
+        """Apply a stored layer; errors as of `image_tree`."""
+        with (
+            paused_collector(),
+            naming(f"layer {digest}"),
+            repository.streams.open_object(stream_id, ContentType.OCI_LAYER) as reader,
+        ):
+            for entry, object_id in iter_entries(reader):
+                self.apply(entry, object_id)
+
+    def finish(self, xattr_filter: XattrFilter) -> FileSystem:
+        """Return the tree as images have it.
+
+        Raises:
+            TransformError: There is no ``/usr``.
+        """
+        hint = "only the root of an operating system or container has an image"
+        with paused_collector():
+            apply_oci_transform(self.filesystem, xattr_filter, hint=hint)
+        return self.filesystem
 
     def apply(self, entry: Entry, object_id: ObjectID | None) -> None:
         """Apply the next entry.
