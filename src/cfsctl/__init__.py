@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from cfsctl.ostree.pull.options import PullResult
     from cfsctl.ostree.store.binding import PolicyError
     from cfsctl.ostree.store.refs import CommitNotFoundError
-    from cfsctl.ostree.trust.keyed import trust_keys
+    from cfsctl.ostree.trust.from_keys import trust_keys
     from cfsctl.ostree.trust.policy import TrustPolicy
     from cfsctl.progress import Advanced, Done, Event, Message, Skipped, Started, Unit
     from cfsctl.repository import InvalidNameError, LockedError, NotARepositoryError
@@ -112,7 +112,7 @@ _MODULES = {
     "ostree.store.binding": ("PolicyError",),
     "ostree.pull.options": ("PullResult",),
     "ostree.store.refs": ("CommitNotFoundError",),
-    "ostree.trust.keyed": ("trust_keys",),
+    "ostree.trust.from_keys": ("trust_keys",),
     "ostree.trust.policy": ("TrustPolicy",),
     "progress": ("Advanced", "Done", "Event", "Message", "Skipped", "Started", "Unit"),
     "repository": ("InvalidNameError", "LockedError", "NotARepositoryError"),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cfsctl.mount import WritableLayer
     from cfsctl.ostree.delta.store import DeltaStore
     from cfsctl.ostree.pull.pull import PullResult
-    from cfsctl.ostree.source import Source
+    from cfsctl.ostree.source import ObjectSource
     from cfsctl.ostree.trust.policy import TrustPolicy
     from cfsctl.progress import Reporter
     from cfsctl.repository.check.report import FsckReport
@@ -491,7 +491,7 @@ class Repository:
 
 def _open_source(
     where: str, trust: TrustPolicy | None, connection: ConnectionOptions | None
-) -> tuple[Source, DeltaStore | None]:
+) -> tuple[ObjectSource, DeltaStore | None]:
     """Return what a URL or a directory stands for, and where its deltas are."""
     if "://" not in where:
         from cfsctl.ostree.sources.local import open_local  # noqa: PLC0415 - only where it is needed

@@ -10,7 +10,7 @@ import pytest
 
 from cfsctl import gvariant
 from cfsctl.gvariant import Variant
-from cfsctl.ostree.trust.keyed import trust_keys
+from cfsctl.ostree.trust.from_keys import trust_keys
 from cfsctl.ostree.trust.policy import verify
 from cfsctl.ostree.trust.remotes import load_remote
 from cfsctl.ostree.trust.verdict import SignatureError

@@ -23,7 +23,7 @@ from cfsctl.limits import (
     MAX_XATTR_NAME_BYTES,
     MAX_XATTR_VALUE_BYTES,
 )
-from cfsctl.ostree.store.in_memory import CollectedCommit
+from cfsctl.ostree.store.in_memory import InMemoryCommit
 from cfsctl.ostree.tree.from_tree import make_objects
 from cfsctl.ostree.tree.to_tree import commit_to_filesystem
 from cfsctl.tree.dialect import Dialect
@@ -132,7 +132,7 @@ def test_a_commit_of_what_is_within_limits_can_be_read(name: str, tmp_path: Path
     with make_repository(tmp_path / "repository") as repository:
         made = make_objects(WITHIN[name], repository.objects)
     commit = cast("Commit", SimpleNamespace(root_dirtree=made.root_dirtree, root_dirmeta=made.root_dirmeta))
-    collected = CollectedCommit(made.root_dirtree, commit, made.objects)
+    collected = InMemoryCommit(made.root_dirtree, commit, made.objects)
     assert b"".join(iter_dump(commit_to_filesystem(collected))) == b"".join(iter_dump(WITHIN[name]))
 
 

@@ -31,7 +31,7 @@ from cfsctl.dumpfile.format import (
 from cfsctl.dumpfile.guard import GuardedDump
 from cfsctl.dumpfile.lines import LineParser
 from cfsctl.tree.dialect import Dialect
-from cfsctl.tree.gc_pause import paused_collector
+from cfsctl.tree.gc_pause import python_gc_paused
 from cfsctl.tree.model import NO_XATTRS, Directory, ExternalFile, InlineFile, Symlink
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def parse_dump(
         DumpfileError: Anything else than a dump of a tree.
         OSError: The stream cannot be read.
     """
-    with paused_collector(), GuardedDump(stream) as guarded:
+    with python_gc_paused(), GuardedDump(stream) as guarded:
         reader = _Reader(algorithm, dialect, strict=strict)
         is_c = dialect is Dialect.C
         for lines in _iter_lines(guarded, keep_cr=is_c, must_end=strict and is_c):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import ObjectID
     from cfsctl.inspection.diff import Difference
-    from cfsctl.inspection.sources import Source
+    from cfsctl.inspection.sources import TreeInput
     from cfsctl.tree.dialect import Dialect
     from cfsctl.tree.model import FileSystem
 
@@ -39,7 +39,7 @@ class Base:
     reading: str = ""
 
 
-def read_bases(source: Source, algorithm: Algorithm) -> list[Base]:
+def read_bases(source: TreeInput, algorithm: Algorithm) -> list[Base]:
     """Return the trees that a source may be read as.
 
     A commit has two, as the original reads names of attributes in another way.

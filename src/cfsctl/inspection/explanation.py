@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import ObjectID
     from cfsctl.inspection.explain import Explanation, Nearest
-    from cfsctl.inspection.sources import Source
+    from cfsctl.inspection.sources import TreeInput
 
 SHOWN_DIFFERENCES: Final = 20
 """Lines about the nearest tree that are printed; a comparison has them all."""
 
 
 def iter_explanation(
-    source: Source, expected: ObjectID, explanation: Explanation | None, nearest: Nearest | None
+    source: TreeInput, expected: ObjectID, explanation: Explanation | None, nearest: Nearest | None
 ) -> Iterator[str]:
     """Yield what was found out, a line each.
 

@@ -40,7 +40,7 @@ class SourceMismatchError(CfsError):
 
 
 @dataclass(slots=True)
-class Source(ABC):
+class TreeInput(ABC):
     """Something that a tree can be read from.
 
     Attributes:
@@ -71,7 +71,7 @@ class Source(ABC):
 
 
 @dataclass(slots=True)
-class DirectorySource(Source):
+class DirectorySource(TreeInput):
     """A directory on disk."""
 
     reading: Reading
@@ -103,7 +103,7 @@ class DirectorySource(Source):
 
 
 @dataclass(slots=True)
-class ImageFileSource(Source):
+class ImageFileSource(TreeInput):
     """An image in a file."""
 
     data: bytes
@@ -127,7 +127,7 @@ class ImageFileSource(Source):
 
 
 @dataclass(slots=True)
-class DumpSource(Source):
+class DumpSource(TreeInput):
     """A dump in a file."""
 
     lines: bytes
@@ -163,7 +163,7 @@ _DIGEST_LENGTHS: Final = {2 * algorithm.digest_size: algorithm for algorithm in 
 
 
 @dataclass(slots=True)
-class StoredImageSource(Source):
+class StoredImageSource(TreeInput):
     """An image in the repository."""
 
     repository: Repository
@@ -186,7 +186,7 @@ class StoredImageSource(Source):
 
 
 @dataclass(slots=True)
-class StreamSource(Source):
+class StreamSource(TreeInput):
     """A tree that a stream in the repository holds."""
 
     repository: Repository
@@ -232,7 +232,7 @@ class SourceFinder:
         self._open_repository = open_repository
         self._reading = reading
 
-    def find(self, text: str) -> Source:
+    def find(self, text: str) -> TreeInput:
         """Return the source that a user means.
 
         Raises:
@@ -246,16 +246,16 @@ class SourceFinder:
         kind = find_by_prefix(prefix) if colon else None
         return self._guess(text) if kind is None else self.find_stream(kind, name)
 
-    def find_directory(self, name: str) -> Source:
+    def find_directory(self, name: str) -> TreeInput:
         """Return a directory."""
         return DirectorySource(name, self._reading)
 
-    def find_dump(self, name: str) -> Source:
+    def find_dump(self, name: str) -> TreeInput:
         """Return a dump in a file; ``-`` is standard input."""
         with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
             return DumpSource(name, _read_dump(file, name))
 
-    def find_image(self, name: str) -> Source:
+    def find_image(self, name: str) -> TreeInput:
         """Return an image: a file if there is one of that name, else one of the repository."""
         if os.path.lexists(name):
             with open(name, "rb", buffering=0) as file:
@@ -265,12 +265,12 @@ class SourceFinder:
             raise SourceError(f"image not found: {name}")
         return StoredImageSource(name, repository)
 
-    def find_stream(self, kind: StreamKind, name: str) -> Source:
+    def find_stream(self, kind: StreamKind, name: str) -> TreeInput:
         """Return what a stream of a kind holds, by any name that the kind knows."""
         repository = self._open_repository()
         return StreamSource(name, repository, kind.noun, kind.find_tree(repository, name), self._reading)
 
-    def _guess(self, name: str) -> Source:
+    def _guess(self, name: str) -> TreeInput:
         try:
             mode = os.stat(name).st_mode
         except (FileNotFoundError, NotADirectoryError):
@@ -285,14 +285,14 @@ class SourceFinder:
                 return DumpSource(name, _read_dump(file, name, start))
         raise SourceError(f"{name}: expected a directory, an image or a dump, found none of them")
 
-    def _find_in_repository(self, name: str) -> Source:
+    def _find_in_repository(self, name: str) -> TreeInput:
         """Return the only image or stream that a name may mean."""
         try:
             repository = self._open_repository()
         except CfsError as error:
             raise SourceError(f"{name}: no such file, and no repository to look in ({error})") from error
         kinds = [kind for kind in stream_kinds() if kind.tree_prefix]
-        found: dict[str, Source] = {}
+        found: dict[str, TreeInput] = {}
         with suppress(RepositoryError, SourceError):
             found["image"] = self.find_image(name)
         for kind in kinds:
@@ -320,7 +320,7 @@ def _join(words: list[str], last: str) -> str:
     return f" {last} ".join([*([", ".join(words[:-1])] if words[:-1] else []), words[-1]])
 
 
-_PREFIXES: Final[dict[str, Callable[[SourceFinder, str], Source]]] = {
+_PREFIXES: Final[dict[str, Callable[[SourceFinder, str], TreeInput]]] = {
     "dir": SourceFinder.find_directory,
     "image": SourceFinder.find_image,
     "dump": SourceFinder.find_dump,
@@ -360,7 +360,7 @@ def _load_image(fd: int, start: bytes = b"") -> bytes:
     return load_image(fd, start)
 
 
-def common_algorithm(sources: Iterable[Source], preferred: Algorithm | None) -> Algorithm:
+def common_algorithm(sources: Iterable[TreeInput], preferred: Algorithm | None) -> Algorithm:
     """Return the hash that all sources can be read with.
 
     Args:
@@ -377,7 +377,7 @@ def common_algorithm(sources: Iterable[Source], preferred: Algorithm | None) -> 
     return demanded.pop() if demanded else preferred or Algorithm.SHA512
 
 
-def check_algorithm(source: Source, algorithm: Algorithm) -> None:
+def check_algorithm(source: TreeInput, algorithm: Algorithm) -> None:
     """Refuse a source whose objects are named by another hash.
 
     Raises:
@@ -390,7 +390,7 @@ def check_algorithm(source: Source, algorithm: Algorithm) -> None:
         )
 
 
-def _mismatch(sources: Iterable[Source]) -> SourceMismatchError:
+def _mismatch(sources: Iterable[TreeInput]) -> SourceMismatchError:
     hashes = [
         f"{source.description} by {found.hash_name}"
         for source in sources

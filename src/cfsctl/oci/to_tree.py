@@ -18,7 +18,7 @@ from cfsctl.oci.store.layers import iter_entries
 from cfsctl.oci.tar import Entry, EntryType
 from cfsctl.oci.tar.entry import REGULAR_TYPES
 from cfsctl.splitstream.format import ContentType
-from cfsctl.tree.gc_pause import paused_collector
+from cfsctl.tree.gc_pause import python_gc_paused
 from cfsctl.tree.model import (
     BlockDevice,
     CharDevice,
@@ -145,7 +145,7 @@ class TreeBuilder:
     def apply_layer(self, repository: Repository, digest: OciDigest, stream_id: ObjectID) -> None:
         """Apply a stored layer; errors as of `image_tree`."""
         with (
-            paused_collector(),
+            python_gc_paused(),
             naming(f"layer {digest}"),
             repository.streams.open_object(stream_id, ContentType.OCI_LAYER) as reader,
         ):
@@ -159,7 +159,7 @@ class TreeBuilder:
             TransformError: There is no ``/usr``.
         """
         hint = "only the root of an operating system or container has an image"
-        with paused_collector():
+        with python_gc_paused():
             apply_oci_transform(self.filesystem, xattr_filter, hint=hint)
         return self.filesystem
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.objects import Dirtree
-    from cfsctl.ostree.tree.subpaths import TreePart
+    from cfsctl.ostree.tree.subpaths import SubpathFilter
 
 DEFAULT_LIMITS = PlanLimits()
 
@@ -95,7 +95,11 @@ class PullPlan:
     """
 
     def __init__(
-        self, commit_checksum: Checksum, *, limits: PlanLimits = DEFAULT_LIMITS, part: TreePart | None = None
+        self,
+        commit_checksum: Checksum,
+        *,
+        limits: PlanLimits = DEFAULT_LIMITS,
+        part: SubpathFilter | None = None,
     ) -> None:
         """Want the commit, and nothing else yet.
 
@@ -108,7 +112,7 @@ class PullPlan:
         self.commit: Commit | None = None
         self._limits = limits
         self._part = part
-        self._parts: dict[Checksum, TreePart] = {}
+        self._parts: dict[Checksum, SubpathFilter] = {}
         self._widened: list[Checksum] = []
         self._bases: list[Base] = []
         self._kinds: dict[Checksum, ObjectKind] = {commit_checksum: _COMMIT}
@@ -233,7 +237,7 @@ class PullPlan:
 
     # A dirtree may occur at several paths of which different parts are wanted: what is wanted of it grows.
 
-    def _want_part(self, dirtree: Checksum, part: TreePart) -> None:
+    def _want_part(self, dirtree: Checksum, part: SubpathFilter) -> None:
         known = self._parts.get(dirtree)
         merged = part if known is None else known.merged(part)
         if merged == known:

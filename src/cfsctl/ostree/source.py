@@ -1,6 +1,6 @@
 """What a pull needs of the place it pulls from, whether that is a directory or a server.
 
-A `Source` resolves a ref and hands out objects as bytes. It believes nothing and checks nothing of
+An `ObjectSource` resolves a ref and hands out objects as bytes. It believes nothing and checks nothing of
 what it hands out: checksums and structure are the business of the plan (metadata) and of the sink
 (content). It does bound what it holds: metadata by `MAX_METADATA_SIZE` of `objects`, content by a chunk.
 """
@@ -137,7 +137,7 @@ class ContentSink(FileSink[Imported_co], Protocol[Imported_co]):
         """
 
 
-class Source(Protocol):
+class ObjectSource(Protocol):
     """A repository to pull from.
 
     Attributes:

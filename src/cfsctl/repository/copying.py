@@ -285,7 +285,7 @@ def copy_image(
         new_id, files = _convert_image(source, target, image_id, counts, reporter)
     target.sync(files)
     target.images.link(new_id, ref)
-    target.remember((new_id,))
+    target.save_marks((new_id,))
     return CopyResult(new_id, counts)
 
 
@@ -397,7 +397,7 @@ def copy_stream(
     for entry, object_id in _find_certified(source, target, copied.streams):
         target.streams.link(entry, object_id)
     target.streams.link(name, stream_id, ref)
-    target.remember((stream_id,))
+    target.save_marks((stream_id,))
     return CopyResult(stream_id, counts)
 
 

@@ -252,7 +252,7 @@ class Repository:
             return []
         return self.verified.confirm_all(object_ids, self.objects.stat)
 
-    def remember(self, object_ids: Iterable[ObjectID]) -> None:
+    def save_marks(self, object_ids: Iterable[ObjectID]) -> None:
         """Note that objects need not be read again, as long as nobody touches them.
 
         Args:

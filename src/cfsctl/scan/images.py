@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.repository.names.names import check_ref
-from cfsctl.tree.gc_pause import paused_collector
+from cfsctl.tree.gc_pause import python_gc_paused
 from cfsctl.tree.model import ExternalFile
 from cfsctl.tree.walk import iter_nodes
 
@@ -25,7 +25,7 @@ def compute_image_id(filesystem: FileSystem, version: FormatVersion, algorithm: 
     """
     from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - slow to import
 
-    with paused_collector():
+    with python_gc_paused():
         return compute_digest(build_image(filesystem, version), algorithm)
 
 
@@ -51,7 +51,7 @@ def build_images(repository: Repository, filesystem: FileSystem, ref: str | None
 
     if ref is not None:
         check_ref(ref, "image name")
-    with paused_collector():
+    with python_gc_paused():
         stored = [
             repository.objects.ensure_bytes(build_image(filesystem, version))
             for version in repository.erofs_versions
@@ -63,5 +63,5 @@ def build_images(repository: Repository, filesystem: FileSystem, ref: str | None
     for image in stored[1:]:
         repository.images.link(image.object_id)
     repository.images.link(stored[0].object_id, ref)
-    repository.remember(image.object_id for image in stored)
+    repository.save_marks(image.object_id for image in stored)
     return stored[0].object_id

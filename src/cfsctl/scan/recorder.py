@@ -121,7 +121,7 @@ class Recorder:
                 hint="scan with --no-cache, and please report how the file came to change unnoticed",
             )
 
-    def take_news(self) -> bytes:
+    def drain_new(self) -> bytes:
         """Return the records made since the last call, for `FileCache.absorb`."""
         news = b"".join(self._news)
         self._news.clear()

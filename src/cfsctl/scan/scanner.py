@@ -40,7 +40,7 @@ from cfsctl.scan.records import (
     VisitTask,
 )
 from cfsctl.scan.walker import Walker
-from cfsctl.tree.gc_pause import paused_collector
+from cfsctl.tree.gc_pause import python_gc_paused
 from cfsctl.tree.model import (
     NO_XATTRS,
     BlockDevice,
@@ -126,7 +126,7 @@ def scan_directory(
         return Walker(root, base, content, keep_xattr=keep_xattr, cache=cache)
 
     try:
-        with paused_collector():
+        with python_gc_paused():
             assembly = _Assembly(base, cache, hard_links=hard_links)
             _run(assembly, make_walker, default_worker_count() if workers is None else workers, reporter)
         return FileSystem(assembly.root)

@@ -146,7 +146,7 @@ class Walker:
             raise error.beneath(self._base) from error.__cause__
 
     def _take_news(self) -> bytes:
-        return b"" if self._recorder is None else self._recorder.take_news()
+        return b"" if self._recorder is None else self._recorder.drain_new()
 
     def _visit(self, task: VisitTask) -> VisitReport:
         self._bytes_left = task.max_bytes

@@ -28,7 +28,7 @@ _FEED_BYTES: Final = 512
 of output to 16 MiB in a hostile file; in any other a piece is a block."""
 
 
-class Source(Protocol):
+class ByteRange(Protocol):
     """Bytes that can be read anywhere."""
 
     @property
@@ -111,7 +111,7 @@ class FileSource:
             self._fd = -1
 
 
-def iter_unpacked(source: Source, section: Range, name: str) -> Iterator[bytes]:
+def iter_unpacked(source: ByteRange, section: Range, name: str) -> Iterator[bytes]:
     """Yield what a compressed section holds, in pieces of any size above zero.
 
     Frames may follow one another, and the last one must be complete.
@@ -152,7 +152,7 @@ def iter_unpacked(source: Source, section: Range, name: str) -> Iterator[bytes]:
         fail(name, "a complete zstd frame", f"its end missing in {section.size_bytes} bytes", section.end)
 
 
-def _iter_feeds(source: Source, section: Range) -> Iterator[bytes]:
+def _iter_feeds(source: ByteRange, section: Range) -> Iterator[bytes]:
     """Yield a section in small pieces."""
     for start in range(section.start, section.end, _READ_BYTES):
         data = source.read(start, min(_READ_BYTES, section.end - start))

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from cfsctl.digest import Algorithm
-    from cfsctl.splitstream._source import Source
+    from cfsctl.splitstream._source import ByteRange
 
 _COPY_BYTES: Final = 1 << 20
 """Bytes of an object copied at a time."""
@@ -96,7 +96,7 @@ class SplitstreamReader:
             OSError: As pread(2).
         """
         if isinstance(source, int):
-            self._source: Source = _own_file(source)
+            self._source: ByteRange = _own_file(source)
         else:
             self._source = BytesSource(source)
         try:

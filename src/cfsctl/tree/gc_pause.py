@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def paused_collector() -> Iterator[None]:
+def python_gc_paused() -> Iterator[None]:
     """Keep the interpreter from looking for reference cycles while a tree is built.
 
     Trees have no cycles, and every search goes through all nodes made so far: making 300,000 of them

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cfsctl.workers.background import BackgroundCall, BackgroundWriter
 from cfsctl.workers.failures import WorkerDiedError, WorkerFailedError
-from cfsctl.workers.fork_call import call_beside
+from cfsctl.workers.fork_call import run_in_fork
 from cfsctl.workers.pool import WorkerPool, default_worker_count, is_fork_safe
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "WorkerDiedError",
     "WorkerFailedError",
     "WorkerPool",
-    "call_beside",
     "default_worker_count",
     "is_fork_safe",
+    "run_in_fork",
 ]

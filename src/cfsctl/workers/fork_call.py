@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 @contextlib.contextmanager
-def call_beside(function: Callable[[], R], *, forks: bool = True) -> Iterator[Callable[[], R]]:
+def run_in_fork(function: Callable[[], R], *, forks: bool = True) -> Iterator[Callable[[], R]]:
     """Call a function in a forked process, which ends with the block.
 
     Args:

@@ -16,7 +16,7 @@ from cfsctl.ostree.sources.remote import RemoteSource
 from cfsctl.ostree.summary.cache import SummaryCache
 from cfsctl.ostree.summary.format import Summary, SummaryRef, format_summary
 from cfsctl.ostree.trust.keys import SignKey
-from cfsctl.ostree.trust.policy import Demand, TrustPolicy
+from cfsctl.ostree.trust.policy import Requirement, TrustPolicy
 from cfsctl.ostree.trust.summary_age import SummaryAgeError
 from cfsctl.ostree.trust.verdict import SignatureError
 from tests.fakes.faulty_server import FaultyServer, respond
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 COMMIT = Checksum(b"c" * 32)
 KEY = Ed25519PrivateKey.generate()
 TRUST = TrustPolicy(
-    summaries=Demand(engines=("ed25519",)), keys=[SignKey("ed25519", KEY.public_key().public_bytes_raw())]
+    summaries=Requirement(engines=("ed25519",)),
+    keys=[SignKey("ed25519", KEY.public_key().public_bytes_raw())],
 )
 MADE, EXPIRES = "ostree.summary.last-modified", "ostree.summary.expires"
 

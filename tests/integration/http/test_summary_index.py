@@ -16,7 +16,7 @@ from cfsctl.http import Transport, open_fetcher
 from cfsctl.ostree.sources.remote import RemoteSource
 from cfsctl.ostree.summary.format import Summary, SummaryRef, format_summary
 from cfsctl.ostree.trust.keys import SignKey
-from cfsctl.ostree.trust.policy import Demand, TrustPolicy
+from cfsctl.ostree.trust.policy import Requirement, TrustPolicy
 from tests.fakes.faulty_server import FaultyServer, respond
 from tests.integration.http.jobs import QUICK
 from tests.support.signatures import sign_detached
@@ -26,7 +26,8 @@ SUMMARY = format_summary(Summary({"app/x": SummaryRef("app/x", COMMIT, 100, ())}
 DIGEST = hashlib.sha256(SUMMARY).digest()
 KEY = Ed25519PrivateKey.generate()
 TRUST = TrustPolicy(
-    summaries=Demand(engines=("ed25519",)), keys=[SignKey("ed25519", KEY.public_key().public_bytes_raw())]
+    summaries=Requirement(engines=("ed25519",)),
+    keys=[SignKey("ed25519", KEY.public_key().public_bytes_raw())],
 )
 
 

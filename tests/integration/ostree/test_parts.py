@@ -29,8 +29,8 @@ from cfsctl.ostree.store.refs import CommitNotFoundError, find_tag
 from cfsctl.ostree.tree.subpaths import (
     MAX_COMPONENTS,
     InvalidSubpathError,
+    SubpathFilter,
     SubpathNotFoundError,
-    TreePart,
     parse_subpaths,
 )
 from cfsctl.ostree.tree.to_tree import commit_to_filesystem
@@ -225,7 +225,7 @@ def test_paths_that_mean_everything() -> None:
     assert parse_subpaths([]) is None
     assert parse_subpaths(["/"]) is None
     assert parse_subpaths(["/a", "/", "/b/c"]) is None
-    assert parse_subpaths(["a/b", "a"]) == TreePart({b"a": TreePart(None)})
+    assert parse_subpaths(["a/b", "a"]) == SubpathFilter({b"a": SubpathFilter(None)})
 
 
 def run(repository: Repository, *arguments: str, status: int = 0) -> tuple[str, str]:

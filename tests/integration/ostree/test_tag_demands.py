@@ -13,7 +13,7 @@ from cfsctl.ostree.objects import ObjectKind
 from cfsctl.ostree.pull.pull import forecast, pull
 from cfsctl.ostree.store.refs import find_tag
 from cfsctl.ostree.trust.keys import SignKey
-from cfsctl.ostree.trust.policy import Demand, TrustPolicy
+from cfsctl.ostree.trust.policy import Requirement, TrustPolicy
 from cfsctl.ostree.trust.verdict import SignatureError
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.repositories import make_repository
@@ -31,7 +31,7 @@ VENDOR, OTHER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 
 def trusting(*keys: Ed25519PrivateKey) -> TrustPolicy:
     sign_keys = [SignKey("ed25519", key.public_key().public_bytes_raw()) for key in keys]
-    return TrustPolicy(commits=Demand(engines=("ed25519",)), keys=sign_keys)
+    return TrustPolicy(commits=Requirement(engines=("ed25519",)), keys=sign_keys)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def _check(repository: Repository) -> None:
 def _store(repository: Repository) -> None:
     stored = repository.objects.ensure_bytes(b"content" * 100)
     repository.sync()
-    repository.remember([stored.object_id])
+    repository.save_marks([stored.object_id])
 
 
 def _link(place: str, target: str) -> Callable[[Path], None]:

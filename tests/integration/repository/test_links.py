@@ -11,7 +11,7 @@ from cfsctl.digest import Algorithm, ObjectID, qualified
 from cfsctl.erofs.format import ErofsError, FormatVersion
 from cfsctl.errors import CfsError, ObjectMissingError, RefNotFoundError
 from cfsctl.repository import InvalidNameError, Ref, Repository
-from cfsctl.repository.names.links import BlockedNameError, Category
+from cfsctl.repository.names.links import BlockedNameError, LinkDirectory
 from cfsctl.repository.names.streams import DamagedLinkError
 from cfsctl.splitstream import SplitstreamError
 from tests.support.repositories import make_image, make_repository, object_file, view, write_stream
@@ -315,7 +315,7 @@ def test_import_of_what_is_no_image(repository: Repository, path: Path, data: by
 ATTACKS = ["images", "images/refs", "images/refs/a", "streams", "streams/refs"]
 
 
-def link(links: Category, object_id: ObjectID) -> None:
+def link(links: LinkDirectory, object_id: ObjectID) -> None:
     links.set_entry("entry", object_id)
     links.set_ref("a/b", "entry")
 

@@ -277,10 +277,10 @@ def test_verifier_finds_what_has_the_right_size(store: ObjectStore, tmp_path: Pa
             assert status.st_size == len(DATA)
             confirmed.append(object_id)
 
-        def take_news(self) -> array[int]:
+        def drain_new(self) -> array[int]:
             raise NotImplementedError
 
-        def add_news(self, news: Iterable[int], /) -> None:
+        def add_new(self, news: Iterable[int], /) -> None:
             raise NotImplementedError
 
     confirmed: list[ObjectID] = []

@@ -215,7 +215,7 @@ def test_list_of_verified_objects_is_not_believed(store: Store) -> None:
     now = store.repository.verified._now_ns
     store.repository.verified._now_ns = lambda: now() + 10**10
     flip_bit(store.path_of(store.file), 70_000)
-    store.repository.remember([store.file])
+    store.repository.save_marks([store.file])
     assert store.repository.objects.is_sound(store.file)
     assert store.repair(store.source("directory")).after.is_ok
     assert store.path_of(store.file).read_bytes() == LARGE

@@ -10,7 +10,7 @@ import pytest
 from cfsctl.digest import Algorithm, ObjectID
 from cfsctl.repository.objects.verified import (
     VERIFIED_NAME,
-    Fact,
+    CachedCheck,
     VerifiedListError,
     VerifiedObjects,
     _format,
@@ -123,12 +123,12 @@ def test_news_of_a_worker_are_saved_by_its_parent(root: int, status: os.stat_res
     for verified in (parent, worker):
         verified.needs_reading(ID, status)
     worker.confirm(ID, status)
-    news = worker.take_news()
+    news = worker.drain_new()
     assert len(news) == 1
     assert not worker.has_news
-    assert not worker.take_news()
+    assert not worker.drain_new()
     assert parent.needs_reading(ID, status)
-    parent.add_news(news)
+    parent.add_new(news)
     assert not parent.needs_reading(ID, status)
     parent.save()
     assert not open_list(root).needs_reading(ID, status)
@@ -136,14 +136,16 @@ def test_news_of_a_worker_are_saved_by_its_parent(root: int, status: os.stat_res
 
 def test_fact_about_an_object_is_known_until_its_file_is_touched(root: int, status: os.stat_result) -> None:
     verified = open_list(root)
-    fact = Fact(verified, b"it is so", status)
+    fact = CachedCheck(verified, b"it is so", status)
     assert not fact.is_known
-    fact.remember()
-    assert Fact(verified, b"it is so", status).is_known
-    assert not Fact(verified, b"it is otherwise", status).is_known
-    assert not Fact(verified, b"it is so", State(st_ctime_ns=status.st_ctime_ns + 1).as_status()).is_known
-    missing = Fact(verified, b"of nothing", None)
-    missing.remember()
+    fact.record()
+    assert CachedCheck(verified, b"it is so", status).is_known
+    assert not CachedCheck(verified, b"it is otherwise", status).is_known
+    assert not CachedCheck(
+        verified, b"it is so", State(st_ctime_ns=status.st_ctime_ns + 1).as_status()
+    ).is_known
+    missing = CachedCheck(verified, b"of nothing", None)
+    missing.record()
     assert not missing.is_known
 
 

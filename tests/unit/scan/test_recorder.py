@@ -125,8 +125,8 @@ def test_what_is_recorded_is_found(cache: FileCache) -> None:
     worker = Recorder(cache)
     worker.record(state, OBJECT_ID, is_plain=True)
     worker.record((1, 2, 3, -4, 6), OBJECT_ID, is_plain=False)
-    news = worker.take_news()
-    assert worker.take_news() == b""
+    news = worker.drain_new()
+    assert worker.drain_new() == b""
     cache.absorb(news)
     assert cache.save()
     later = Recorder(FileCache.load(cache._dirfd, ALGORITHM))
@@ -136,20 +136,20 @@ def test_what_is_recorded_is_found(cache: FileCache) -> None:
         other = list(state)
         other[index] += 10
         assert later.find((other[0], other[1], other[2], other[3], other[4])) is None
-    assert later.take_news() == b""
+    assert later.drain_new() == b""
 
 
 def test_old_record_is_made_again_when_it_is_used(cache: FileCache) -> None:
     state: State = (1, 2, 3, 4, 5)
     old = Recorder(cache)
     old.record(state, OBJECT_ID, is_plain=True)
-    cache.absorb(old.take_news())
+    cache.absorb(old.drain_new())
     assert cache.save()
     later = FileCache.load(cache._dirfd, ALGORITHM)
     later.today += 8
     worker = Recorder(later)
     assert worker.find(state) == (OBJECT_ID, True)
-    later.absorb(worker.take_news())
+    later.absorb(worker.drain_new())
     assert later.save()
     (value,) = FileCache.load(cache._dirfd, ALGORITHM).records.values()
     assert int.from_bytes(value[1:3], "little") == later.today
@@ -159,7 +159,7 @@ def test_old_record_is_made_again_when_it_is_used(cache: FileCache) -> None:
 def test_times_that_do_not_fit_are_not_recorded(cache: FileCache) -> None:
     worker = Recorder(cache)
     worker.record((1, 2, 3, 2**63, 5), OBJECT_ID, is_plain=True)
-    assert worker.take_news() == b""
+    assert worker.drain_new() == b""
     assert worker.find((1, 2, 3, 2**63, 5)) is None
 
 

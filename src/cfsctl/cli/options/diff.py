@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
     from cfsctl.cli.context import Session
-    from cfsctl.inspection.sources import Source, SourceFinder
+    from cfsctl.inspection.sources import SourceFinder, TreeInput
     from cfsctl.repository import Repository
 
 F = TypeVar("F", bound="Callable[..., object]")
@@ -98,7 +98,7 @@ class SourceOpener:
         return SourceFinder(self.open_repository, reading)
 
 
-def show_notes(session: Session, sources: Iterable[Source]) -> None:
+def show_notes(session: Session, sources: Iterable[TreeInput]) -> None:
     """Tell on standard error what the user should know about how sources were read."""
     for source in sources:
         for note in source.notes:

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from cfsctl.cli.context import Session
     from cfsctl.cli.options.pull import PullArguments
     from cfsctl.ostree.delta.store import DeltaStore
-    from cfsctl.ostree.pull.dry_run import Forecast
-    from cfsctl.ostree.source import Source
+    from cfsctl.ostree.pull.dry_run import PullEstimate
+    from cfsctl.ostree.source import ObjectSource
     from cfsctl.ostree.trust.policy import TrustPolicy
 
 
 def plan_from(
-    source: Source,
+    source: ObjectSource,
     session: Session,
     deltas: DeltaStore | None,
     trust: TrustPolicy | None,
@@ -33,7 +33,7 @@ def plan_from(
     """
     from cfsctl.ostree.pull.pull import forecast  # noqa: PLC0415 - keeps --help quick
 
-    found: list[Forecast] = []
+    found: list[PullEstimate] = []
     try:
         with session.open_repository() as repository:
             for ref in arguments["refs"] or source.list_ref_names():
@@ -61,14 +61,14 @@ def plan_from(
     return ExitCode.NO_SPACE if any(one.has_room is False for one in found) else ExitCode.OK
 
 
-def _show(found: Forecast, *, is_first: bool) -> None:
+def _show(found: PullEstimate, *, is_first: bool) -> None:
     if not is_first:
         print_line()
     for line in _lines(found):
         print_line(line)
 
 
-def _lines(found: Forecast) -> Iterator[str]:
+def _lines(found: PullEstimate) -> Iterator[str]:
     yield f"commit  {found.commit.hex()}"
     if found.tag is not None:
         yield f"ref     {found.tag}"

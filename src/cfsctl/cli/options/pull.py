@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import Checksum
     from cfsctl.ostree.delta.store import DeltaStore
     from cfsctl.ostree.pull.pull import PullResult
-    from cfsctl.ostree.source import Source
+    from cfsctl.ostree.source import ObjectSource
     from cfsctl.ostree.trust.policy import TrustPolicy
 
     F = TypeVar("F", bound=Callable[..., object])
@@ -98,7 +98,7 @@ def pull_options(function: F) -> F:
 
 
 def pull_from(
-    source: Source,
+    source: ObjectSource,
     session: Session,
     deltas: DeltaStore | None = None,
     trust: TrustPolicy | None = None,

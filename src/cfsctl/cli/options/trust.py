@@ -50,13 +50,13 @@ def trust_options(function: F) -> F:
             "--verify-key",
             metavar="TYPE=inline:KEY|file:PATH",
             multiple=True,
-            help="Demand a signature by this ed25519 or spki key, or another one that is named so.",
+            help="Require a signature by this ed25519 or spki key, or another one that is named so.",
         ),
         click.option(
             "--gpg-key",
             metavar="FILE",
             multiple=True,
-            help="Demand a GPG signature by a key of this keyring, binary or armoured.",
+            help="Require a GPG signature by a key of this keyring, binary or armoured.",
         ),
     ):
         function = decorate(function)
@@ -84,7 +84,7 @@ def load_policy(
         raise click.UsageError("nothing can be verified without --gpg-key, --verify-key or --remote")
     if not has_keys and arguments["collection_id"] is None:
         return None
-    from cfsctl.ostree.trust.keyed import KeySpellingError, trust_keys  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.trust.from_keys import KeySpellingError, trust_keys  # noqa: PLC0415 - keeps --help quick
 
     try:
         return trust_keys(

@@ -75,10 +75,10 @@ def main(argv: Sequence[str]) -> int:
         CfsError: A file is no image, or broken.
         OSError: A file cannot be read.
     """
-    from cfsctl.tree.gc_pause import paused_collector  # noqa: PLC0415 - not before the program is chosen
+    from cfsctl.tree.gc_pause import python_gc_paused  # noqa: PLC0415 - not before the program is chosen
 
     try:
-        with paused_collector():
+        with python_gc_paused():
             return _dispatch(argv)
     except (_UsageError, getopt.GetoptError) as error:
         tell_lines((f"error: {error}", *f"\n{USAGE}".splitlines()))

@@ -22,7 +22,7 @@ from cfsctl.digest import Algorithm
 from cfsctl.errors import ExitCode
 from cfsctl.linux.files import make_directory
 from cfsctl.tree.dialect import Dialect
-from cfsctl.tree.gc_pause import paused_collector
+from cfsctl.tree.gc_pause import python_gc_paused
 from cfsctl.tree.model import NO_XATTRS, BlockDevice, CharDevice, Directory
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def main(argv: Sequence[str]) -> int:
         if given.keys() & {"V", "version"}:
             print_line(f"mkcomposefs {__version__}")
             return ExitCode.OK
-        with paused_collector():
+        with python_gc_paused():
             _run(_parse_options(given, arguments))
     except (_UsageError, getopt.GetoptError) as error:
         tell_lines((f"error: {error}", *f"\n{USAGE}".splitlines()))

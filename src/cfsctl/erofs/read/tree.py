@@ -29,7 +29,7 @@ from cfsctl.erofs.read.image import Image, show
 from cfsctl.erofs.read.leaves import LeafReader
 from cfsctl.erofs.read.objects import collect_objects, find_algorithm, kind_mismatch
 from cfsctl.erofs.stubs import remove_stubs
-from cfsctl.tree.gc_pause import paused_collector
+from cfsctl.tree.gc_pause import python_gc_paused
 from cfsctl.tree.model import NO_XATTRS, CharDevice, Directory, FileSystem, Leaf
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def read_image(data: ImageBuffer, algorithm: Algorithm) -> FileSystem:
         WrongAlgorithmError: It names objects by the other hash.
         ErofsError: It is no composefs image, or one that no writer has made.
     """
-    with paused_collector():
+    with python_gc_paused():
         return _TreeReader(Image(data), algorithm).read()
 
 

@@ -23,13 +23,13 @@ from cfsctl.erofs.format import (
 )
 from cfsctl.erofs.node_errors import NodeFault, explain
 from cfsctl.erofs.write.inode_writer import InodeWriter
-from cfsctl.erofs.write.inodes import gather
+from cfsctl.erofs.write.inodes import build_inode_table
 from cfsctl.erofs.write.layout import lay_out
 from cfsctl.tree.dialect import Dialect
-from cfsctl.tree.gc_pause import paused_collector
+from cfsctl.tree.gc_pause import python_gc_paused
 
 if TYPE_CHECKING:
-    from cfsctl.erofs.write.inodes import Gathered
+    from cfsctl.erofs.write.inodes import InodeTable
     from cfsctl.erofs.write.layout import Layout
     from cfsctl.tree.model import FileSystem
 
@@ -51,7 +51,7 @@ def build_image(filesystem: FileSystem, version: FormatVersion, dialect: Dialect
     """
     if version is FormatVersion.V2:
         dialect = Dialect.RUST
-    with paused_collector():
+    with python_gc_paused():
         try:
             return _build(filesystem, version, dialect)
         except NodeFault as fault:
@@ -59,7 +59,7 @@ def build_image(filesystem: FileSystem, version: FormatVersion, dialect: Dialect
 
 
 def _build(filesystem: FileSystem, version: FormatVersion, dialect: Dialect) -> bytearray:
-    gathered = gather(filesystem, version, dialect)
+    gathered = build_inode_table(filesystem, version, dialect)
     layout = lay_out(gathered, version, dialect)
     _check_size(layout, dialect)
     image = bytearray(layout.blocks * BLOCK_SIZE)
@@ -81,7 +81,7 @@ def _check_size(layout: Layout, dialect: Dialect) -> None:
         raise ErofsError(f"the image would have {size} bytes, more than can be read again", field="blocks")
 
 
-def _write_headers(image: bytearray, gathered: Gathered, layout: Layout, version: FormatVersion) -> None:
+def _write_headers(image: bytearray, gathered: InodeTable, layout: Layout, version: FormatVersion) -> None:
     is_v2 = version is FormatVersion.V2
     flags = HEADER_FLAG_HAS_ACL if gathered.attributes.has_acl and not is_v2 else 0
     COMPOSEFS_HEADER.pack_into(image, 0, COMPOSEFS_MAGIC, HEADER_VERSION, flags, version)
@@ -107,7 +107,7 @@ def _write_headers(image: bytearray, gathered: Gathered, layout: Layout, version
     )
 
 
-def _find_misfit(gathered: Gathered) -> NodeFault:
+def _find_misfit(gathered: InodeTable) -> NodeFault:
     """Return what is wrong with the first node that has a number out of range."""
     limits = {"mode": 1 << 12, "uid": 1 << 32, "gid": 1 << 32, "rdev": 1 << 32, "mtime_ns": 1 << 32}
     limits["size"] = 1 << 64

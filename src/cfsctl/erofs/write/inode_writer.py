@@ -29,7 +29,7 @@ from cfsctl.tree.model import ExternalFile, InlineFile, Symlink
 
 if TYPE_CHECKING:
     from cfsctl.erofs.write.attribute_sets import AttributeSet
-    from cfsctl.erofs.write.inodes import Gathered
+    from cfsctl.erofs.write.inodes import InodeTable
     from cfsctl.erofs.write.layout import Extent, Layout
     from cfsctl.erofs.write.order import DirectoryPlan
     from cfsctl.tree.model import Node
@@ -79,7 +79,7 @@ class _Modes(dict[int, int]):
 class InodeWriter:
     """Writes the inodes of one image, and what belongs to them."""
 
-    def __init__(self, image: bytearray, gathered: Gathered, layout: Layout, *, is_v2: bool) -> None:
+    def __init__(self, image: bytearray, gathered: InodeTable, layout: Layout, *, is_v2: bool) -> None:
         """Take the image, zeros where inodes and blocks are to be."""
         self._image = image
         self._gathered = gathered

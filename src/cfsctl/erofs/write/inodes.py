@@ -28,7 +28,7 @@ from cfsctl.erofs.stubs import is_stub, stub_xattrs
 from cfsctl.erofs.write.attribute_sets import Form, metacopy_value
 from cfsctl.erofs.write.layout import MAX_SINGLE_CHUNK
 from cfsctl.erofs.write.order import TreeListing, find_canonical, order_breadth_first, order_depth_first
-from cfsctl.erofs.write.xattrs import AttributeWriter, splits_external
+from cfsctl.erofs.write.xattrs import XattrEncoder, splits_external
 from cfsctl.tree.dialect import Dialect
 from cfsctl.tree.dumped import DumpedFileSystem, RedirectedFile
 from cfsctl.tree.model import CharDevice, Directory, ExternalFile, InlineFile, SparseFile
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from cfsctl.tree.model import FileSystem, Leaf, Node
 
 
-class Gathered:
+class InodeTable:
     """All inodes of an image.
 
     Attributes:
@@ -67,7 +67,7 @@ class Gathered:
         "repeated",
     )
 
-    def __init__(self, order: InodeOrder, algorithm: Algorithm, attributes: AttributeWriter) -> None:
+    def __init__(self, order: InodeOrder, algorithm: Algorithm, attributes: XattrEncoder) -> None:
         """Start without attributes."""
         self.order = order
         self.algorithm = algorithm
@@ -79,7 +79,7 @@ class Gathered:
         self.earliest = bytearray(len(order.nodes))
 
 
-def gather(filesystem: FileSystem, version: FormatVersion, dialect: Dialect) -> Gathered:
+def build_inode_table(filesystem: FileSystem, version: FormatVersion, dialect: Dialect) -> InodeTable:
     """Return the inodes of an image of this tree.
 
     Raises:
@@ -101,7 +101,7 @@ def gather(filesystem: FileSystem, version: FormatVersion, dialect: Dialect) -> 
     algorithm = _find_algorithm(
         [*object_ids, *(file.digest for file in redirected if file.digest is not None)]
     )
-    gathered = Gathered(order, algorithm, AttributeWriter(version, dialect, algorithm))
+    gathered = InodeTable(order, algorithm, XattrEncoder(version, dialect, algorithm))
     whiteouts = _group(gathered, _find_repeated(object_ids, redirected), version, dialect)
     _check_whiteouts(whiteouts, listing.link_counts)
     if version is not FormatVersion.V2:
@@ -194,7 +194,7 @@ def _find_repeated(object_ids: Sequence[ObjectID], redirected: Sequence[Redirect
 
 
 def _group(
-    gathered: Gathered, repeated: set[ObjectID], version: FormatVersion, dialect: Dialect
+    gathered: InodeTable, repeated: set[ObjectID], version: FormatVersion, dialect: Dialect
 ) -> list[Node]:
     """Give each inode its attribute set, marks of the format left out.
 
@@ -236,7 +236,7 @@ def _group(
     return whiteouts
 
 
-def _share_files(gathered: Gathered, repeated: set[ObjectID]) -> set[ObjectID]:
+def _share_files(gathered: InodeTable, repeated: set[ObjectID]) -> set[ObjectID]:
     """Note the objects that several inodes have with their digest, and return them."""
     if not repeated:
         return repeated
@@ -254,7 +254,7 @@ def _share_files(gathered: Gathered, repeated: set[ObjectID]) -> set[ObjectID]:
     return shared
 
 
-def _referring_set(gathered: Gathered, node: ExternalFile) -> AttributeSet | None:
+def _referring_set(gathered: InodeTable, node: ExternalFile) -> AttributeSet | None:
     """Return the set of a file that shares its content, and note its number, which is the next."""
     group = _external_set(gathered.attributes, node, Form.REPEATED)
     if group is not None:
@@ -262,7 +262,7 @@ def _referring_set(gathered: Gathered, node: ExternalFile) -> AttributeSet | Non
     return group
 
 
-def _external_set(attributes: AttributeWriter, node: ExternalFile, form: Form) -> AttributeSet | None:
+def _external_set(attributes: XattrEncoder, node: ExternalFile, form: Form) -> AttributeSet | None:
     """Return the set of a usual external file; None for one that is not so usual."""
     if splits_external(node.xattrs) or (form is Form.REPEATED and not attributes.can_refer(node.xattrs)):
         return None
@@ -270,7 +270,7 @@ def _external_set(attributes: AttributeWriter, node: ExternalFile, form: Form) -
 
 
 def _file_pairs(
-    gathered: Gathered,
+    gathered: InodeTable,
     node: Node,
     version: FormatVersion,
     dialect: Dialect,
@@ -295,7 +295,7 @@ def _file_pairs(
     return [*pairs, *own]
 
 
-def _mark(gathered: Gathered, version: FormatVersion) -> None:
+def _mark(gathered: InodeTable, version: FormatVersion) -> None:
     """Give the marks of V0 and V1 to root, to whiteouts, and to the directories that these are in."""
     marks: dict[int, list[Pair]] = {}
     if gathered.escaped:
@@ -317,7 +317,7 @@ def _mark(gathered: Gathered, version: FormatVersion) -> None:
         gathered.groups[number] = marked
 
 
-def _find_earliest(gathered: Gathered, dialect: Dialect) -> None:
+def _find_earliest(gathered: InodeTable, dialect: Dialect) -> None:
     """Find the smallest time, and who has it.
 
     To one original seconds are unsigned, so that times before 1970 are after all others.

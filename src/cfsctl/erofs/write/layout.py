@@ -39,7 +39,7 @@ from cfsctl.tree.model import (
 )
 
 if TYPE_CHECKING:
-    from cfsctl.erofs.write.inodes import Gathered
+    from cfsctl.erofs.write.inodes import InodeTable
     from cfsctl.erofs.write.order import DirectoryPlan
     from cfsctl.tree.model import Node
 
@@ -110,7 +110,7 @@ class Layout:
         self.blocks = self.data_start // BLOCK_SIZE + data_blocks
 
 
-def lay_out(gathered: Gathered, version: FormatVersion, dialect: Dialect) -> Layout:
+def lay_out(gathered: InodeTable, version: FormatVersion, dialect: Dialect) -> Layout:
     """Place all inodes.
 
     Raises:
@@ -135,7 +135,7 @@ def lay_out(gathered: Gathered, version: FormatVersion, dialect: Dialect) -> Lay
     return layout
 
 
-def _find_compact(gathered: Gathered) -> bytearray:
+def _find_compact(gathered: InodeTable) -> bytearray:
     """Return for each inode whether it may be compact, what only directories have left aside."""
     compact = gathered.earliest[:]
     nodes, links = gathered.order.nodes, gathered.order.links
@@ -160,7 +160,7 @@ class Placer:
         data_blocks: Data blocks handed out so far.
     """
 
-    def __init__(self, gathered: Gathered, version: FormatVersion, dialect: Dialect) -> None:
+    def __init__(self, gathered: InodeTable, version: FormatVersion, dialect: Dialect) -> None:
         """Start without data blocks."""
         self._is_v2 = version is FormatVersion.V2
         self._escaped = gathered.escaped

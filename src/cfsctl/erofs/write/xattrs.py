@@ -52,7 +52,7 @@ _ACL_NAMES: Final = (b"system.posix_acl_access", b"system.posix_acl_default")
 _SUFFIX_LIMIT: Final = 255
 
 
-class AttributeWriter:
+class XattrEncoder:
     """Collects the attribute sets of an image, shares what is shared, and encodes them.
 
     Attributes:

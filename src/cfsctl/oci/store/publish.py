@@ -17,7 +17,7 @@ from cfsctl.oci.store.image_refs import KINDS, ImageKind, is_image_ref, plain_ki
 from cfsctl.oci.store.names import CONFIG, CONFIG_REF, LAYER, MANIFEST, TAGS, iter_digests
 from cfsctl.repository.objects.store import StoredObject
 from cfsctl.splitstream.format import ContentType, SplitstreamError
-from cfsctl.tree.gc_pause import paused_collector
+from cfsctl.tree.gc_pause import python_gc_paused
 from cfsctl.tree.transform import XattrFilter
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class ImageNames:
             repository.streams.link(name, object_id)
         if tag is not None:
             repository.streams.set_ref(TAGS.ref(tag), f"{MANIFEST}{self._manifest[0]}")
-        repository.remember((*self._images, *new.values()))
+        repository.save_marks((*self._images, *new.values()))
 
 
 def store_images(
@@ -151,7 +151,7 @@ def store_images(
     """
     from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - most uses find what they need
 
-    with paused_collector():
+    with python_gc_paused():
         return {
             ImageKind(
                 version is FormatVersion.V2, is_bootable, xattr_filter
@@ -171,7 +171,7 @@ def build(
     from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - see `store_images`
     from cfsctl.fsverity.merkle import compute_digest  # noqa: PLC0415 - the same
 
-    with paused_collector():
+    with python_gc_paused():
         data = build_image(filesystem, version)
     return compute_digest(data, algorithm), data
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _READ_BYTES: Final = 1 << 17
 
 
-def import_clone(
+def import_reflink(
     importer: FileImporter, checksum: Checksum, header_data: bytes, header: FileHeader, source: int
 ) -> ImportedFile | None:
     """Verify and store a file as a clone of an open one.

@@ -17,14 +17,14 @@ from cfsctl.ostree.delta.format import DeltaError, fail
 from cfsctl.ostree.delta.part import check_digest
 from cfsctl.ostree.delta.run import CommitFiles, PartResult, run_parts
 from cfsctl.ostree.delta.superblock import Superblock, parse_superblock
-from cfsctl.ostree.delta.use import DeltaUse
+from cfsctl.ostree.delta.use import DeltaStats
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cfsctl.digest import Checksum, ObjectID
-    from cfsctl.ostree.delta.store import DeltaStore, Held, Offer
+    from cfsctl.ostree.delta.store import DeltaInfo, DeltaStore, Readable
     from cfsctl.ostree.objects import Commit
     from cfsctl.ostree.plan import Base, PullPlan
     from cfsctl.ostree.store.commit_stream import CommitStream
@@ -62,7 +62,7 @@ class DeltaBase:
 
 
 @dataclass(slots=True)
-class Candidate:
+class DeltaCandidate:
     """A delta that could be taken.
 
     Attributes:
@@ -73,8 +73,8 @@ class Candidate:
         estimate: What would have to be fetched.
     """
 
-    offer: Offer
-    held: Held
+    offer: DeltaInfo
+    held: Readable
     superblock: Superblock
     base: CommitStream | None
     parts: list[int]
@@ -115,7 +115,7 @@ class DeltaPull:
         self._as_base = as_base
         self._report = report
         self._must_work = must_work
-        self._candidates: list[Candidate] = []
+        self._candidates: list[DeltaCandidate] = []
         self.made = DeltaBase()
         self.commitmeta: bytes | None = None
 
@@ -151,7 +151,9 @@ class DeltaPull:
         self.commitmeta = superblock.commitmeta
         return superblock.commit
 
-    def _usable(self, offers: list[Offer], *, has_base: bool) -> list[tuple[Offer, CommitStream | None]]:
+    def _usable(
+        self, offers: list[DeltaInfo], *, has_base: bool
+    ) -> list[tuple[DeltaInfo, CommitStream | None]]:
         """Return the deltas that can be applied here, from newer commits first, from nothing last."""
         found = []
         for offer in offers:
@@ -162,7 +164,7 @@ class DeltaPull:
             found, key=lambda pair: -1 if pair[1] is None else pair[1].commit.timestamp_s, reverse=True
         )
 
-    def _open(self, offer: Offer, base: CommitStream | None) -> Candidate:
+    def _open(self, offer: DeltaInfo, base: CommitStream | None) -> DeltaCandidate:
         held = self._store.fetch_superblock(offer, self._objects)
         try:
             view = held.view()
@@ -170,13 +172,13 @@ class DeltaPull:
                 check_digest(view, offer.digest, "superblock")
             superblock = parse_superblock(view)
             base = self._check_ends(offer, superblock, base)
-            return Candidate(offer, held, superblock, base, [], Estimate(0, 0))
+            return DeltaCandidate(offer, held, superblock, base, [], Estimate(0, 0))
         except BaseException:
             held.close()
             raise
 
     def _check_ends(
-        self, offer: Offer, superblock: Superblock, base: CommitStream | None
+        self, offer: DeltaInfo, superblock: Superblock, base: CommitStream | None
     ) -> CommitStream | None:
         """Check that a delta leads from where to where it should; return the commit it starts from."""
         if superblock.to_checksum != offer.to_checksum:
@@ -202,7 +204,7 @@ class DeltaPull:
 
     # Choosing and running
 
-    def choose(self, plan: PullPlan) -> Candidate | None:
+    def choose(self, plan: PullPlan) -> DeltaCandidate | None:
         """Return the cheapest delta, or None if fetching objects one by one costs less."""
         if not self._candidates:
             return None
@@ -216,7 +218,7 @@ class DeltaPull:
             return None
         return best
 
-    def _make_test(self, plan: PullPlan, candidate: Candidate) -> Callable[[Checksum], bool]:
+    def _make_test(self, plan: PullPlan, candidate: DeltaCandidate) -> Callable[[Checksum], bool]:
         """Return a function that says whether the pull would have an object without fetching it."""
         if candidate.base is None:
             return plan.is_in_base
@@ -226,12 +228,12 @@ class DeltaPull:
     def run(
         self,
         plan: PullPlan,
-        candidate: Candidate,
+        candidate: DeltaCandidate,
         workers: int | None,
         note: Callable[[Checksum, bytes, ObjectID | None], None],
-    ) -> DeltaUse:
+    ) -> DeltaStats:
         """Run a delta; what it makes is in `made`, and `note` is told of it as soon as a part is done."""
-        use = DeltaUse(candidate.superblock.description, metadata=1)
+        use = DeltaStats(candidate.superblock.description, metadata=1)
 
         def take(result: PartResult) -> None:
             use.parts += 1

@@ -21,7 +21,7 @@ from cfsctl.ostree.delta.format import (
     index_path,
     parse_delta_name,
 )
-from cfsctl.ostree.delta.store import MAX_OFFERS, Held, Offer
+from cfsctl.ostree.delta.store import MAX_OFFERS, DeltaInfo, Readable
 from cfsctl.ostree.delta.views import Scratch
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class RemoteDeltas:
         """Share the connections and the summary of a source."""
         self._source = source
 
-    def find(self, to_checksum: Checksum) -> list[Offer]:
+    def find(self, to_checksum: Checksum) -> list[DeltaInfo]:
         """Return the deltas that the summary lists, or else the index.
 
         Raises:
@@ -74,7 +74,7 @@ class RemoteDeltas:
         pairs = cast("list[tuple[str, gvariant.Variant]]", value)
         return [listed for key, listed in pairs if key == DELTAS_KEY]
 
-    def fetch_superblock(self, offer: Offer, objects: ObjectStore) -> Held:
+    def fetch_superblock(self, offer: DeltaInfo, objects: ObjectStore) -> Readable:
         """Return a superblock.
 
         Raises:
@@ -84,7 +84,7 @@ class RemoteDeltas:
             offer, "superblock", f"{offer.description}: superblock", MAX_SUPERBLOCK_BYTES, objects
         )
 
-    def fetch_part(self, offer: Offer, number: int, limit_bytes: int, objects: ObjectStore) -> Held:
+    def fetch_part(self, offer: DeltaInfo, number: int, limit_bytes: int, objects: ObjectStore) -> Readable:
         """Return a part.
 
         Raises:
@@ -92,7 +92,9 @@ class RemoteDeltas:
         """
         return self._fetch(offer, str(number), f"{offer.description}: part {number}", limit_bytes, objects)
 
-    def _fetch(self, offer: Offer, file: str, name: str, limit_bytes: int, objects: ObjectStore) -> Held:
+    def _fetch(
+        self, offer: DeltaInfo, file: str, name: str, limit_bytes: int, objects: ObjectStore
+    ) -> Readable:
         path = f"{delta_directory(offer.from_checksum, offer.to_checksum)}/{file}"
         return self._source.fetch_file(path, name, limit_bytes, lambda: _ScratchSink(objects))
 
@@ -109,15 +111,15 @@ class _ScratchSink:
         self.write = self._scratch.write
         self.abort = self._scratch.close
 
-    def finish(self) -> Held:
+    def finish(self) -> Readable:
         return self._scratch
 
 
-def _iter_offers(listed: gvariant.Variant) -> Iterable[Offer]:
+def _iter_offers(listed: gvariant.Variant) -> Iterable[DeltaInfo]:
     """Yield what a list of deltas names; entries that are none are left out."""
     if listed.type != "a{sv}" or not isinstance(listed.value, list):
         return
     for name, digest in cast("list[tuple[str, gvariant.Variant]]", listed.value):
         ends = parse_delta_name(name)
         if ends is not None and digest.type == "ay" and isinstance(digest.value, bytes):
-            yield Offer(*ends, digest.value)
+            yield DeltaInfo(*ends, digest.value)

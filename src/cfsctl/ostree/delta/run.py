@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from cfsctl.digest import Checksum, ObjectID
-    from cfsctl.ostree.delta.store import DeltaStore, Offer
+    from cfsctl.ostree.delta.store import DeltaInfo, DeltaStore
     from cfsctl.ostree.delta.superblock import Superblock
     from cfsctl.ostree.store.commit_stream import CommitStream
     from cfsctl.repository.objects.store import ObjectStore
@@ -96,7 +96,7 @@ class _PartWorker:
     def __init__(
         self,
         store: DeltaStore,
-        offer: Offer,
+        offer: DeltaInfo,
         superblock: Superblock,
         sources: CommitFiles,
         objects: ObjectStore,
@@ -158,7 +158,7 @@ def _about(error: CfsError | OSError, where: str) -> CfsError | OSError:
 
 def run_parts(
     store: DeltaStore,
-    offer: Offer,
+    offer: DeltaInfo,
     superblock: Superblock,
     numbers: Sequence[int],
     sources: CommitFiles,

@@ -23,7 +23,7 @@ _DIRECTORY_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
 
 
-class Offer(NamedTuple):
+class DeltaInfo(NamedTuple):
     """A delta that is said to be there.
 
     Attributes:
@@ -42,7 +42,7 @@ class Offer(NamedTuple):
         return describe_delta(self.from_checksum, self.to_checksum)
 
 
-class Held(Protocol):
+class Readable(Protocol):
     """Bytes that were fetched, or opened; `cfsctl.ostree.delta.views.Scratch` is one."""
 
     def view(self) -> ByteView:
@@ -55,21 +55,21 @@ class Held(Protocol):
 class DeltaStore(Protocol):
     """A place with deltas. Like a `Source` it believes and checks nothing, but bounds what it takes."""
 
-    def find(self, to_checksum: Checksum) -> list[Offer]:
+    def find(self, to_checksum: Checksum) -> list[DeltaInfo]:
         """Return the deltas that lead to a commit, as far as the place says.
 
         Raises:
             CfsError: What it says cannot be had, or is not valid.
         """
 
-    def fetch_superblock(self, offer: Offer, objects: ObjectStore) -> Held:
+    def fetch_superblock(self, offer: DeltaInfo, objects: ObjectStore) -> Readable:
         """Return the superblock of a delta; `objects` has room for it.
 
         Raises:
             CfsError: It cannot be had, or is too large.
         """
 
-    def fetch_part(self, offer: Offer, number: int, limit_bytes: int, objects: ObjectStore) -> Held:
+    def fetch_part(self, offer: DeltaInfo, number: int, limit_bytes: int, objects: ObjectStore) -> Readable:
         """Return a part; usable in a forked worker, as `Source.fetch_files` is.
 
         Raises:
@@ -87,7 +87,7 @@ class DeltaNotFoundError(DeltaError):
 
 
 class _OpenFile:
-    """An open file as `Held`."""
+    """An open file as `Readable`."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -108,19 +108,19 @@ class LocalDeltas:
         """Name the repository; it is opened when it is needed."""
         self._path = path
 
-    def find(self, to_checksum: Checksum) -> list[Offer]:
+    def find(self, to_checksum: Checksum) -> list[DeltaInfo]:
         """Return the deltas that are there, whatever the repository's summary says."""
         offers = []
         target = encode_id(to_checksum)
         if self._exists(delta_directory(None, to_checksum)):
-            offers.append(Offer(None, to_checksum))
+            offers.append(DeltaInfo(None, to_checksum))
         for prefix in self._list("deltas"):
             if len(prefix) != 2:
                 continue
             for name in self._list(f"deltas/{prefix}"):
                 start = _decode_id(prefix + name.removesuffix(f"-{target}"))
                 if name.endswith(f"-{target}") and start is not None:
-                    offers.append(Offer(start, to_checksum))
+                    offers.append(DeltaInfo(start, to_checksum))
                 if len(offers) > MAX_OFFERS:
                     return offers
         return offers
@@ -134,17 +134,17 @@ class LocalDeltas:
     def _exists(self, name: str) -> bool:
         return os.path.isfile(os.path.join(self._path, name, "superblock"))
 
-    def fetch_superblock(self, offer: Offer, objects: ObjectStore) -> Held:
+    def fetch_superblock(self, offer: DeltaInfo, objects: ObjectStore) -> Readable:
         """Return the superblock, which is read where it is."""
         del objects
         return self._open(offer, "superblock")
 
-    def fetch_part(self, offer: Offer, number: int, limit_bytes: int, objects: ObjectStore) -> Held:
+    def fetch_part(self, offer: DeltaInfo, number: int, limit_bytes: int, objects: ObjectStore) -> Readable:
         """Return a part, which is read where it is."""
         del objects
         return _limited(self._open(offer, str(number)), number, limit_bytes)
 
-    def _open(self, offer: Offer, name: str) -> Held:
+    def _open(self, offer: DeltaInfo, name: str) -> Readable:
         path = f"{delta_directory(offer.from_checksum, offer.to_checksum)}/{name}"
         root = os.open(self._path, _DIRECTORY_FLAGS)
         try:
@@ -165,7 +165,7 @@ def _open_file(fd: int, where: str) -> _OpenFile:
     raise DeltaNotFoundError(f"{where}: expected a regular file, found something else")
 
 
-def _limited(held: Held, number: int, limit_bytes: int) -> Held:
+def _limited(held: Readable, number: int, limit_bytes: int) -> Readable:
     """Return a part that is no larger than announced; a sparse file may have any size."""
     size = held.view().size
     if size > limit_bytes:
@@ -219,20 +219,20 @@ class DeltaFile:
         """Its path as the user named it."""
         return self._path
 
-    def find(self, to_checksum: Checksum) -> list[Offer]:
+    def find(self, to_checksum: Checksum) -> list[DeltaInfo]:
         """Return the delta; where it starts from, only its superblock says."""
-        return [Offer(None, to_checksum)]
+        return [DeltaInfo(None, to_checksum)]
 
-    def fetch_superblock(self, offer: Offer, objects: ObjectStore) -> Held:
+    def fetch_superblock(self, offer: DeltaInfo, objects: ObjectStore) -> Readable:
         """Return the superblock, which is read where it is."""
         del offer, objects
         return self.open_superblock()
 
-    def open_superblock(self) -> Held:
+    def open_superblock(self) -> Readable:
         """Return the superblock."""
         return _OpenFile(os.dup(self._superblock))
 
-    def fetch_part(self, offer: Offer, number: int, limit_bytes: int, objects: ObjectStore) -> Held:
+    def fetch_part(self, offer: DeltaInfo, number: int, limit_bytes: int, objects: ObjectStore) -> Readable:
         """Return a part that lies beside the superblock."""
         del offer, objects
         try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class DeltaUse:
+class DeltaStats:
     """What a pull had of a delta.
 
     Attributes:

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from cfsctl.ostree.objects import ObjectKind
     from cfsctl.ostree.source import ContentSink
     from cfsctl.ostree.trust.policy import TrustPolicy
-    from cfsctl.ostree.trust.verdict import Verified
+    from cfsctl.ostree.trust.verdict import ValidSignature
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
 
 T = TypeVar("T")
 
 
-class NothingElse:
+class DeltaOnlySource:
     """A source that has nothing: what a delta does not make is missing. See `Source`."""
 
     def __init__(self, description: str, superblock: Superblock) -> None:
@@ -103,7 +103,7 @@ def read_superblock(store: DeltaFile) -> Superblock:
         held.close()
 
 
-def verify_delta(store: DeltaFile, trust: TrustPolicy) -> list[Verified]:
+def verify_delta(store: DeltaFile, trust: TrustPolicy) -> list[ValidSignature]:
     """Return the signatures of a signed delta by which it is trusted.
 
     Raises:
@@ -158,7 +158,7 @@ def apply_delta(
         superblock = read_superblock(store)
         return pull(
             repository,
-            NothingElse(f"delta {path}", superblock),
+            DeltaOnlySource(f"delta {path}", superblock),
             superblock.to_checksum.hex(),
             reporter=reporter,
             workers=workers,

@@ -18,7 +18,7 @@ from cfsctl.ostree.source import check_ref_name
 from cfsctl.ostree.store.binding import REF_BINDING
 from cfsctl.ostree.store.commit_proof import remember_proof
 from cfsctl.ostree.store.images import name_commit, store_images, store_images_of
-from cfsctl.ostree.store.in_memory import CollectedCommit
+from cfsctl.ostree.store.in_memory import InMemoryCommit
 from cfsctl.ostree.store.refs import tag_ref
 from cfsctl.ostree.tree.from_tree import AS_IT_IS, TreeOptions, make_objects
 from cfsctl.progress import silent
@@ -107,13 +107,13 @@ def commit_image_tree(
     if tree.is_exact:
         images = store_images_of(repository, filesystem)
     else:
-        images = store_images(repository, CollectedCommit(checksum, commit, tree.objects))
+        images = store_images(repository, InMemoryCommit(checksum, commit, tree.objects))
     files = _find_objects(filesystem) if tree.is_exact else set()
     stream_id = name_commit(
         repository, checksum, tree.objects, lambda: images, tag, image_objects=sorted(files)
     )
     remember_proof(repository, checksum, stream_id)
-    repository.remember(())
+    repository.save_marks(())
     return CommitResult(checksum, stream_id, tree.left_out)
 
 

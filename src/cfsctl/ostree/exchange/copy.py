@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.errors import CfsError
-from cfsctl.ostree.pull.bases import StoredCommits
+from cfsctl.ostree.pull.bases import BaseCommits
 from cfsctl.ostree.pull.pull import pull
 from cfsctl.ostree.sources.stored_commit import StoredCommitSource
 from cfsctl.ostree.store.commit_proof import is_proven, iter_false_contents, remember_proof, untrue
 from cfsctl.ostree.store.commitmeta import read_detached, store_detached
 from cfsctl.ostree.store.images import find_image, name_commit, store_images
-from cfsctl.ostree.store.in_memory import CollectedCommit
+from cfsctl.ostree.store.in_memory import InMemoryCommit
 from cfsctl.ostree.store.partial_commits import PartialCommitError, drop_partial, find_partial, store_part
 from cfsctl.ostree.store.refs import CommitNotFoundError, find_tag, open_commit, set_tag, stream_name, tag_ref
 from cfsctl.ostree.store.upstream_made import require_ostree_form
@@ -137,7 +137,7 @@ def _copy_alike(
     from_scratch: bool,
 ) -> CopyCounts:
     """Copy a commit to a repository of the same hash, unless all of it is there; the tag is the caller's."""
-    stored = StoredCommits(target, reporter)
+    stored = BaseCommits(target, reporter)
     here = None if from_scratch else stored.open(stream.checksum)
     objects = stream.as_dict()
     contents = {object_id for _, object_id in objects.values() if object_id is not None}
@@ -162,7 +162,7 @@ def _copy_alike(
         image_objects=sorted(files - contents),
     )
     remember_proof(target, stream.checksum, stream_id)
-    target.remember((*contents, *images.values(), stream_id))
+    target.save_marks((*contents, *images.values(), stream_id))
     return counts
 
 
@@ -234,9 +234,9 @@ def copy_part(
     contents = {object_id for _, object_id in objects.values() if object_id is not None}
     copy_objects(source.objects, target.objects, contents, counts, reporter)
     _prove(target, stream, None, reporter)
-    if (known := StoredCommits(target, reporter).open_partial(checksum)) is not None:
+    if (known := BaseCommits(target, reporter).open_partial(checksum)) is not None:
         objects = known.as_dict() | objects
-    images = store_images(target, CollectedCommit(checksum, stream.commit, objects, is_partial=True))
+    images = store_images(target, InMemoryCommit(checksum, stream.commit, objects, is_partial=True))
     found = read_detached(source, stream)
     detached = None if found is None else store_detached(target, found)
     stream_id = store_part(target, checksum, objects, images, tag, detached)

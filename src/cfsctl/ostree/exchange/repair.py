@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cfsctl.digest import Checksum, ObjectID
-    from cfsctl.ostree.source import Source
+    from cfsctl.ostree.source import ObjectSource
     from cfsctl.ostree.store.commit_stream import CommitStream
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
@@ -42,7 +42,7 @@ class OstreeRepairSource:
         description: The place as the user knows it.
     """
 
-    def __init__(self, repository: Repository, source: Source, reporter: Reporter = silent) -> None:
+    def __init__(self, repository: Repository, source: ObjectSource, reporter: Reporter = silent) -> None:
         """Take a source over.
 
         Args:

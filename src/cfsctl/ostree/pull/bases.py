@@ -14,7 +14,7 @@ from cfsctl.ostree.store.partial_commits import find_partial
 from cfsctl.ostree.store.refs import open_commit_object, stream_name
 from cfsctl.progress import Message
 from cfsctl.repository.objects.reader import ObjectDamagedError, to_doubtful
-from cfsctl.repository.objects.verified import Fact
+from cfsctl.repository.objects.verified import CachedCheck
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -99,7 +99,7 @@ class StoredBase:
         return self._sizes
 
 
-class StoredCommits:
+class BaseCommits:
     """The stored commits of a repository; what is damaged about them is reported, and not used.
 
     Of each that is opened there is one stream and one base, however often it is asked for.
@@ -183,9 +183,9 @@ class StoredCommits:
         if repository.objects.is_secure:
             return open_commit_object(repository, object_id, checksum)
         what = b"table of the commit" + checksum + object_id
-        fact = Fact(repository.verified, what, repository.objects.stat(object_id))
+        fact = CachedCheck(repository.verified, what, repository.objects.stat(object_id))
         stream = open_commit_object(repository, object_id, checksum, checks_table=not fact.is_known)
-        fact.remember()
+        fact.record()
         return stream
 
     def is_whole(self, stored: CommitStream) -> bool:
@@ -245,7 +245,7 @@ class StoredCommits:
         repository = self._repository
         stream_id = repository.streams.find(stream_name(stored.checksum)) or b""
         what = b"objects of the image" + stored.checksum + image_id + stream_id
-        fact = Fact(repository.verified, what, repository.objects.stat(image_id))
+        fact = CachedCheck(repository.verified, what, repository.objects.stat(image_id))
         if fact.is_known:
             return []
         try:
@@ -253,7 +253,7 @@ class StoredCommits:
         except WrongAlgorithmError:
             return []  # as of an image that was imported; no file of it can be here
         if not more:
-            fact.remember()
+            fact.record()
         return sorted(more)
 
     def restore_lost(self) -> None:

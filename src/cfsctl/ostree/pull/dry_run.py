@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import Checksum
     from cfsctl.ostree.objects import Commit, ObjectKind
     from cfsctl.ostree.store.commit_stream import CommitStream
-    from cfsctl.ostree.trust.verdict import Verified
+    from cfsctl.ostree.trust.verdict import ValidSignature
     from cfsctl.repository import Repository
 
 IMAGE_SHARE: Final = 64
@@ -26,7 +26,7 @@ IMAGE_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class PullEstimate:
     """What a pull would do, as far as can be known before.
 
     Attributes:
@@ -51,7 +51,7 @@ class Forecast:
     fetch_bytes: int | None
     store_bytes: int | None
     free_bytes: int
-    verified: tuple[Verified, ...] = ()
+    verified: tuple[ValidSignature, ...] = ()
 
     @property
     def needed_bytes(self) -> int | None:
@@ -90,10 +90,10 @@ def count_free_bytes(repository: Repository) -> int:
     return status.f_bavail * status.f_frsize
 
 
-class ForecastRun(PullRun):
+class PullEstimateRun(PullRun):
     """A pull that stops before it fetches what costs."""
 
-    def forecast(self) -> Forecast:
+    def forecast(self) -> PullEstimate:
         """Find out what `run` would do."""
         if self._find_here() is not None:
             return self._make_forecast(Estimate(0, 0), is_here=True)
@@ -146,9 +146,9 @@ class ForecastRun(PullRun):
 
     def _make_forecast(
         self, estimate: Estimate, delta: str | None = None, delta_parts: int = 0, *, is_here: bool = False
-    ) -> Forecast:
+    ) -> PullEstimate:
         is_known = estimate.size_bytes >= 0
-        return Forecast(
+        return PullEstimate(
             self._checksum,
             self._tag,
             is_here,

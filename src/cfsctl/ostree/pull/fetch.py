@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
     from cfsctl.ostree.content.file_import import Inflate
     from cfsctl.ostree.content.stream import ImportedFile
-    from cfsctl.ostree.source import Source
+    from cfsctl.ostree.source import ObjectSource
     from cfsctl.repository.objects.store import ObjectStore
 
     File: TypeAlias = tuple[Checksum, bytes, ObjectID | None]
@@ -76,7 +76,7 @@ class _BatchFailedError(Exception):
 class _FileWorker:
     """One worker's side: takes the checksums of a batch joined together."""
 
-    def __init__(self, source: Source, objects: ObjectStore, inflate: Inflate, note: Note) -> None:
+    def __init__(self, source: ObjectSource, objects: ObjectStore, inflate: Inflate, note: Note) -> None:
         self._source = source
         self._note = note
         self._objects = objects
@@ -127,7 +127,7 @@ class FileWorkers:
     A context manager: leaving it ends the workers, at once if an exception is on its way.
     """
 
-    def __init__(self, source: Source, objects: ObjectStore, count: int | None, note: Note) -> None:
+    def __init__(self, source: ObjectSource, objects: ObjectStore, count: int | None, note: Note) -> None:
         """Start the workers; the source must have no connection open.
 
         Args:

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.delta.store import DeltaStore
     from cfsctl.ostree.limits import PlanLimits
-    from cfsctl.ostree.tree.subpaths import TreePart
+    from cfsctl.ostree.tree.subpaths import SubpathFilter
     from cfsctl.ostree.tree.to_tree import XattrNames
     from cfsctl.ostree.trust.policy import TrustPolicy
-    from cfsctl.ostree.trust.verdict import Verified
+    from cfsctl.ostree.trust.verdict import ValidSignature
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class PullResult:
     stored_bytes: int = 0
     delta_parts: int = 0
     is_partial: bool = False
-    verified: tuple[Verified, ...] = ()
+    verified: tuple[ValidSignature, ...] = ()
 
 
 class PullOptions(NamedTuple):
@@ -60,7 +60,7 @@ class PullOptions(NamedTuple):
     limits: PlanLimits
     deltas: DeltaStore | None
     only_delta: bool
-    part: TreePart | None
+    part: SubpathFilter | None
     also_bases: Sequence[Checksum]
     requires_composefs_digest: bool
     trust: TrustPolicy | None

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from cfsctl.digest import Checksum
     from cfsctl.ostree.delta.store import DeltaStore
     from cfsctl.ostree.limits import PlanLimits
-    from cfsctl.ostree.pull.dry_run import Forecast
-    from cfsctl.ostree.source import Source
+    from cfsctl.ostree.pull.dry_run import PullEstimate
+    from cfsctl.ostree.source import ObjectSource
     from cfsctl.ostree.trust.policy import TrustPolicy
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
@@ -44,7 +44,7 @@ __all__ = ["PullResult", "forecast", "pull"]
 
 def pull(
     repository: Repository,
-    source: Source,
+    source: ObjectSource,
     ref_or_commit: str,
     *,
     base_name: str | None = None,
@@ -119,7 +119,7 @@ def pull(
 
 def forecast(
     repository: Repository,
-    source: Source,
+    source: ObjectSource,
     ref_or_commit: str,
     *,
     base_name: str | None = None,
@@ -132,7 +132,7 @@ def forecast(
     trust: TrustPolicy | None = None,
     allow_unverified: bool = False,
     is_mirror: bool = False,
-) -> Forecast:
+) -> PullEstimate:
     """Find out what `pull` with the same arguments would do, and change nothing.
 
     The commit is fetched and has to pass the same checks. If it says how large its objects are, or a delta is
@@ -141,7 +141,7 @@ def forecast(
     Raises:
         CfsError: As `pull`, for all that comes before the content.
     """
-    from cfsctl.ostree.pull.dry_run import ForecastRun  # noqa: PLC0415 - most pulls just pull
+    from cfsctl.ostree.pull.dry_run import PullEstimateRun  # noqa: PLC0415 - most pulls just pull
 
     options = PullOptions(
         base_name,
@@ -158,10 +158,10 @@ def forecast(
         allow_unverified=allow_unverified,
         is_mirror=is_mirror,
     )
-    return ForecastRun(repository, source, *_resolve(source, ref_or_commit), options, reporter).forecast()
+    return PullEstimateRun(repository, source, *_resolve(source, ref_or_commit), options, reporter).forecast()
 
 
-def _resolve(source: Source, ref_or_commit: str) -> tuple[Checksum, str | None]:
+def _resolve(source: ObjectSource, ref_or_commit: str) -> tuple[Checksum, str | None]:
     """Return the commit that a user names, and the tag that names it then."""
     checksum = parse_commit_id(ref_or_commit)
     if checksum is not None:

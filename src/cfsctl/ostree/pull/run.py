@@ -7,10 +7,10 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError, ObjectMissingError
-from cfsctl.ostree.delta.use import DeltaUse
+from cfsctl.ostree.delta.use import DeltaStats
 from cfsctl.ostree.objects import parse_commit
 from cfsctl.ostree.plan import PullPlan
-from cfsctl.ostree.pull.bases import StoredCommits
+from cfsctl.ostree.pull.bases import BaseCommits
 from cfsctl.ostree.pull.fetch import FileWorkers
 from cfsctl.ostree.pull.journal import PullJournal
 from cfsctl.ostree.pull.options import PullOptions, PullResult
@@ -18,10 +18,10 @@ from cfsctl.ostree.store.binding import check_binding, check_not_older
 from cfsctl.ostree.store.commit_proof import remember_proof
 from cfsctl.ostree.store.commitmeta import check_detached, store_detached
 from cfsctl.ostree.store.images import ensure_image, restate_commit, store_images
-from cfsctl.ostree.store.in_memory import CollectedCommit
+from cfsctl.ostree.store.in_memory import InMemoryCommit
 from cfsctl.ostree.store.partial_commits import drop_partial, save_partial, store_part
 from cfsctl.ostree.store.partial_tags import find_part_tag
-from cfsctl.ostree.store.publish import store_collected
+from cfsctl.ostree.store.publish import publish_commit
 from cfsctl.ostree.store.refs import (
     find_tag,
     open_commit,
@@ -34,11 +34,11 @@ from cfsctl.progress import Advanced, Done, Message, Started, Unit
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID
-    from cfsctl.ostree.delta.apply import Candidate, DeltaPull
+    from cfsctl.ostree.delta.apply import DeltaCandidate, DeltaPull
     from cfsctl.ostree.delta.store import DeltaStore
     from cfsctl.ostree.objects import Commit, ObjectKind
     from cfsctl.ostree.pull.fetch import Batch
-    from cfsctl.ostree.source import Source
+    from cfsctl.ostree.source import ObjectSource
     from cfsctl.ostree.store.commit_stream import CommitStream
     from cfsctl.ostree.tree.to_tree import CommitObjects
     from cfsctl.progress import Event, Reporter
@@ -60,7 +60,7 @@ class PullRun:
     def __init__(
         self,
         repository: Repository,
-        source: Source,
+        source: ObjectSource,
         checksum: Checksum,
         tag: str | None,
         options: PullOptions,
@@ -73,14 +73,14 @@ class PullRun:
         self._tag = tag
         self._options = options
         self._report = reporter
-        self._stored = StoredCommits(repository, reporter)
+        self._stored = BaseCommits(repository, reporter)
         self._plan = PullPlan(checksum, limits=options.limits, part=options.part)
         self._partial: CommitStream | None = None
         self._journal: PullJournal | None = None
         self._is_accepted = False
         self._has_other = False
         self._admission = Admission(repository, source, checksum, options.trust)
-        self._delta_use: DeltaUse | None = None
+        self._delta_use: DeltaStats | None = None
         self._delta_objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
         self._detached: ObjectID | None = None
         self._received_bytes = self._stored_objects = self._stored_bytes = 0
@@ -199,7 +199,7 @@ class PullRun:
         self._repository.streams.link(stream_name(self._checksum), stream_id, self._tag_ref)
         if self._repository.verified.has_news:
             self._repository.sync()
-            self._repository.remember(())
+            self._repository.save_marks(())
         return PullResult(self._checksum, stream_id, image, self._tag, verified=self._admission.verified)
 
     def _update_detached(self, stored: CommitStream) -> None:
@@ -297,7 +297,7 @@ class PullRun:
             must_work=self._options.only_delta,
         )
 
-    def _choose_delta(self, delta: DeltaPull) -> Candidate | None:
+    def _choose_delta(self, delta: DeltaPull) -> DeltaCandidate | None:
         """Return the delta to use, if one is worth it; look at the commit as soon as one has it."""
         commit = delta.find_commit(self._checksum, has_base=self._has_base())
         if commit is None:
@@ -402,7 +402,7 @@ class PullRun:
         """Make images of what is here of the commit, and name them and that."""
         assert self._plan.commit is not None
         objects = self._known_objects()
-        collected = CollectedCommit(self._checksum, self._plan.commit, objects, is_partial=True)
+        collected = InMemoryCommit(self._checksum, self._plan.commit, objects, is_partial=True)
         images = store_images(self._repository, collected, self._options.xattr_names)
         stream_id = store_part(
             self._repository,
@@ -418,9 +418,9 @@ class PullRun:
     def _store(self) -> PullResult:
         """Make the images, and name everything."""
         assert self._plan.commit is not None
-        collected = CollectedCommit(self._checksum, self._plan.commit, self._plan.objects)
+        collected = InMemoryCommit(self._checksum, self._plan.commit, self._plan.objects)
         self._check_composefs_digest(collected)
-        stream_id, image_id = store_collected(
+        stream_id, image_id = publish_commit(
             self._repository,
             collected,
             xattr_names=self._options.xattr_names,
@@ -434,7 +434,7 @@ class PullRun:
 
     def _result(self, stream_id: ObjectID, image_id: ObjectID) -> PullResult:
         counts = self._plan.counts
-        use = self._delta_use or DeltaUse("none")
+        use = self._delta_use or DeltaStats("none")
         return PullResult(
             self._checksum,
             stream_id,

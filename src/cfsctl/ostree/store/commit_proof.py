@@ -23,7 +23,7 @@ from cfsctl.ostree.tree.image_proof import is_image_of
 from cfsctl.ostree.tree.to_tree import commit_to_filesystem
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.objects.reader import VERIFY_ID
-from cfsctl.repository.objects.verified import Fact
+from cfsctl.repository.objects.verified import CachedCheck
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -54,7 +54,7 @@ class UntrueCommitError(IntegrityError):
 # --- what was proven ----------------------------------------------------------------------------
 
 
-def proof_of(repository: Repository, checksum: Checksum, stream_id: ObjectID) -> Fact:
+def proof_of(repository: Repository, checksum: Checksum, stream_id: ObjectID) -> CachedCheck:
     """Return whether it is remembered that a stream is true: its table, and the images that it names.
 
     It counts only where the stream's object is sound.
@@ -65,11 +65,11 @@ def proof_of(repository: Repository, checksum: Checksum, stream_id: ObjectID) ->
         stream_id: The splitstream object.
     """
     what = b"table and images of the commit" + checksum + stream_id
-    return Fact(repository.verified, what, repository.objects.stat(stream_id))
+    return CachedCheck(repository.verified, what, repository.objects.stat(stream_id))
 
 
 def remember_proof(repository: Repository, checksum: Checksum, stream_id: ObjectID) -> None:
-    """Note that a stream is true; `Repository.remember` saves it. See `proof_of`."""
+    """Note that a stream is true; `Repository.save_marks` saves it. See `proof_of`."""
     proof_of(repository, checksum, stream_id).remember_of_id()
 
 

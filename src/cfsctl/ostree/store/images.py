@@ -21,7 +21,7 @@ from cfsctl.ostree.store.commit_stream import DETACHED_REF, IMAGE_REF, RECORD_RE
 from cfsctl.ostree.store.refs import open_commit, stream_name
 from cfsctl.ostree.tree.to_tree import XattrNames, commit_to_filesystem
 from cfsctl.progress import Message, silent
-from cfsctl.repository.objects.verified import Fact
+from cfsctl.repository.objects.verified import CachedCheck
 from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
@@ -122,12 +122,12 @@ def source_image(
         CommitNotFoundError, AmbiguousPrefixError: The source names none, or more than one.
         FormatError, IntegrityError: See `commit_image`.
     """
-    from cfsctl.ostree.store.partial_commits import describe_part, open_source  # noqa: PLC0415 - needs this module
+    from cfsctl.ostree.store.partial_commits import describe_partial, open_source  # noqa: PLC0415 - needs this module
 
     stream = open_source(repository, source)
     if not stream.is_partial:
         return ensure_image(repository, stream, version, xattr_names, reporter)
-    reporter(Message(describe_part(stream)))
+    reporter(Message(describe_partial(stream)))
     found = find_image(repository, stream)
     if found and version in {None, found[1]} and xattr_names is XattrNames.STRIPPED:
         return found[0]
@@ -204,7 +204,7 @@ def _replace_image(
     )
     if was_proven:
         remember_proof(repository, stream.checksum, stream_id)
-        repository.remember(())
+        repository.save_marks(())
     if old is not None:
         reporter(
             Message(
@@ -348,12 +348,12 @@ def _has_nul_names(repository: Repository, stream: CommitStream, image: ObjectID
     Looking at every header of a large commit takes longer than all else that a pull of what is here does.
     """
     what = b"names of attributes" + stream.checksum + image
-    fact = Fact(repository.verified, what, repository.objects.stat(image))
+    fact = CachedCheck(repository.verified, what, repository.objects.stat(image))
     if fact.is_known:
         return False
     answer = has_nul_names(repository, stream, image)
     if not answer:
-        fact.remember()
+        fact.record()
     return answer
 
 

@@ -19,7 +19,7 @@ class IncompleteError(IntegrityError):
     exit_code = ExitCode.INVALID_DATA
 
 
-class CollectedCommit:
+class InMemoryCommit:
     """Something that a tree can be made of; see `to_tree.CommitObjects`.
 
     Attributes:

@@ -67,7 +67,7 @@ def save_partial(
     repository.sync()
     repository.streams.link(partial_name(checksum), stream_id)
     remember_proof(repository, checksum, stream_id)
-    repository.remember(())
+    repository.save_marks(())
 
 
 def store_part(
@@ -107,7 +107,7 @@ def store_part(
     if tag is not None:
         _remove_ref(repository, f"{TAG_DIRECTORY}/{name}")
     remember_proof(repository, checksum, stream_id)
-    repository.remember(())
+    repository.save_marks(())
     return stream_id
 
 
@@ -195,6 +195,6 @@ def check_whole(repository: Repository, source: str) -> None:
             ) from None
 
 
-def describe_part(stream: CommitStream) -> str:
+def describe_partial(stream: CommitStream) -> str:
     """Return what is to be said where a part of a commit is used."""
     return f"commit {stream.checksum.hex()} is partial: only some of its paths were pulled"

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.ostree.store.commit_proof import remember_proof
 from cfsctl.ostree.store.images import name_commit, store_images
-from cfsctl.workers import call_beside
+from cfsctl.workers import run_in_fork
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from cfsctl.digest import ObjectID
     from cfsctl.erofs.format import FormatVersion
-    from cfsctl.ostree.store.in_memory import CollectedCommit
+    from cfsctl.ostree.store.in_memory import InMemoryCommit
     from cfsctl.ostree.tree.to_tree import XattrNames
     from cfsctl.repository import Repository
 
@@ -26,9 +26,9 @@ _WORTH_A_PROCESS: Final = 4000
 """Objects of a commit from which on a process of its own makes its images; smaller ones are made sooner."""
 
 
-def store_collected(
+def publish_commit(
     repository: Repository,
-    collected: CollectedCommit,
+    collected: InMemoryCommit,
     *,
     xattr_names: XattrNames,
     verified: Collection[ObjectID] = (),
@@ -74,7 +74,7 @@ def store_collected(
         repository.sync(too_young)
 
     forks = may_fork and len(collected.objects) >= _WORTH_A_PROCESS
-    with call_beside(make_images, forks=forks) as wait_for_images:
+    with run_in_fork(make_images, forks=forks) as wait_for_images:
         flush = repository.begin_flush()
         try:
             stream_id = name_commit(
@@ -90,5 +90,5 @@ def store_collected(
         finally:
             flush.finish()
     remember_proof(repository, collected.checksum, stream_id)
-    repository.remember((*made.values(), stream_id))
+    repository.save_marks((*made.values(), stream_id))
     return stream_id, made[repository.erofs_versions[0]]

@@ -25,7 +25,7 @@ from cfsctl.ostree.objects import ObjectKind, parse_dirtree
 from cfsctl.ostree.tree.to_tree import commit_to_filesystem
 from cfsctl.tree.dialect import Dialect
 from cfsctl.tree.dumped import RedirectedFile
-from cfsctl.tree.gc_pause import paused_collector
+from cfsctl.tree.gc_pause import python_gc_paused
 from cfsctl.tree.model import Directory, ExternalFile, InlineFile, Symlink
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def compute_composefs_digest(commit: CommitObjects, objects: ObjectStore) -> Obj
 
 def make_libostree_tree(commit: CommitObjects, objects: ObjectStore) -> FileSystem:
     """Return the tree that libostree makes an image of."""
-    with paused_collector():
+    with python_gc_paused():
         filesystem = commit_to_filesystem(commit)
         _redirect_files(filesystem.root, commit, _Digests(objects))
     for name in _ROOT_DIRECTORIES:

@@ -25,7 +25,7 @@ from cfsctl.ostree.objects import (
     format_zlib_header,
 )
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
-from cfsctl.tree.gc_pause import paused_collector
+from cfsctl.tree.gc_pause import python_gc_paused
 from cfsctl.tree.model import Directory, ExternalFile, InlineFile, SparseFile, Symlink
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def make_objects(
         DigestMismatchError: An object has another size than the tree says.
         IntegrityError: An object is missing, or damaged.
     """
-    with paused_collector():
+    with python_gc_paused():
         return _Maker(objects, options).make(filesystem, reporter)
 
 

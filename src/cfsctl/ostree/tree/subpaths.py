@@ -28,27 +28,27 @@ class InvalidSubpathError(CfsError):
     exit_code = ExitCode.USAGE
 
 
-class TreePart(NamedTuple):
+class SubpathFilter(NamedTuple):
     """What is wanted of a directory.
 
     Attributes:
         entries: The entries that are wanted and what of each; None for everything.
     """
 
-    entries: Mapping[bytes, TreePart] | None
+    entries: Mapping[bytes, SubpathFilter] | None
 
-    def below(self, name: bytes) -> TreePart:
+    def below(self, name: bytes) -> SubpathFilter:
         """Return what is wanted of a wanted entry."""
         return EVERYTHING if self.entries is None else self.entries[name]
 
-    def merged(self, other: TreePart) -> TreePart:
+    def merged(self, other: SubpathFilter) -> SubpathFilter:
         """Return what either wants."""
         if self.entries is None or other.entries is None:
             return EVERYTHING
         entries = dict(self.entries)
         for name, part in other.entries.items():
             entries[name] = entries[name].merged(part) if name in entries else part
-        return TreePart(entries)
+        return SubpathFilter(entries)
 
     def select(self, tree: Dirtree) -> Dirtree:
         """Return the wanted entries of a directory.
@@ -70,23 +70,23 @@ class TreePart(NamedTuple):
         return Dirtree(files, dirs)
 
 
-EVERYTHING: Final = TreePart(None)
+EVERYTHING: Final = SubpathFilter(None)
 
 
-def parse_subpaths(paths: Iterable[str]) -> TreePart | None:
+def parse_subpaths(paths: Iterable[str]) -> SubpathFilter | None:
     """Return the part that paths name together, or None where that is the whole tree or none is given.
 
     Raises:
         InvalidSubpathError: A path with empty components, ``.`` or ``..``, or one that is too deep.
     """
-    part: TreePart | None = None
+    part: SubpathFilter | None = None
     for path in paths:
         one = _parse_subpath(path)
         part = one if part is None else part.merged(one)
     return None if part is None or part.entries is None else part
 
 
-def _parse_subpath(path: str) -> TreePart:
+def _parse_subpath(path: str) -> SubpathFilter:
     components = path.strip("/").split("/") if path.strip("/") else []
     if any(component in {"", ".", ".."} for component in components) or len(components) > MAX_COMPONENTS:
         raise InvalidSubpathError(f"{path!r}: expected a path within the tree, such as /usr/share/locale/de")
@@ -94,5 +94,5 @@ def _parse_subpath(path: str) -> TreePart:
         raise InvalidSubpathError("expected a path within the tree, found none")
     part = EVERYTHING
     for component in reversed(components):
-        part = TreePart({os.fsencode(component): part})
+        part = SubpathFilter({os.fsencode(component): part})
     return part

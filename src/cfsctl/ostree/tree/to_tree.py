@@ -26,7 +26,7 @@ from cfsctl.ostree.objects import (
     parse_stored_file_header,
 )
 from cfsctl.ostree.tree.graph import TreeGraph
-from cfsctl.tree.gc_pause import paused_collector
+from cfsctl.tree.gc_pause import python_gc_paused
 from cfsctl.tree.model import (
     NO_XATTRS,
     BlockDevice,
@@ -113,7 +113,7 @@ def commit_to_filesystem(
         DigestMismatchError: An object is not what its checksum says.
         LimitError: The tree is too large or too deep.
     """
-    with paused_collector():
+    with python_gc_paused():
         return _Builder(stream, xattr_names, limits, note).build()
 
 

@@ -9,10 +9,10 @@ from cfsctl.ostree.store.commitmeta import read_detached
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.objects import Commit
-    from cfsctl.ostree.source import Source
+    from cfsctl.ostree.source import ObjectSource
     from cfsctl.ostree.store.commit_stream import CommitStream
     from cfsctl.ostree.trust.policy import TrustPolicy
-    from cfsctl.ostree.trust.verdict import Verified
+    from cfsctl.ostree.trust.verdict import ValidSignature
     from cfsctl.repository import Repository
 
 
@@ -25,7 +25,7 @@ class Admission:
     """
 
     def __init__(
-        self, repository: Repository, source: Source, checksum: Checksum, policy: TrustPolicy | None
+        self, repository: Repository, source: ObjectSource, checksum: Checksum, policy: TrustPolicy | None
     ) -> None:
         """Look at nothing yet.
 
@@ -35,7 +35,7 @@ class Admission:
             checksum: Its name.
             policy: What it has to prove, or None for nothing.
         """
-        self.verified: tuple[Verified, ...] = ()
+        self.verified: tuple[ValidSignature, ...] = ()
         self.proof: bytes | None = None
         self._repository = repository
         self._source = source

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 from cfsctl.ostree.store.binding import check_collection
 from cfsctl.ostree.store.commitmeta import read_detached
 from cfsctl.ostree.trust.policy import TrustPolicy, verify
-from cfsctl.ostree.trust.verdict import Deadline, SignatureError, Verified
+from cfsctl.ostree.trust.verdict import Deadline, SignatureError, ValidSignature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,7 +32,7 @@ class Gate:
     def __init__(self, policy: TrustPolicy) -> None:
         """Keep the policy."""
         self._policy = policy
-        self.verified: list[Verified] = []
+        self.verified: list[ValidSignature] = []
         self.detached: bytes | None = None
 
     def check(
@@ -69,7 +69,7 @@ class Gate:
         raise failure or SignatureError(f"{what}: expected signatures, found no place where they may be")
 
 
-def verify_stored(repository: Repository, stream: CommitStream, policy: TrustPolicy) -> list[Verified]:
+def verify_stored(repository: Repository, stream: CommitStream, policy: TrustPolicy) -> list[ValidSignature]:
     """Return the signatures by which a stored commit is trusted.
 
     Raises:
@@ -86,13 +86,13 @@ def verify_stored(repository: Repository, stream: CommitStream, policy: TrustPol
 # --- the record -----------------------------------------------------------------------------------
 
 
-def store_record(repository: Repository, verified: Iterable[Verified]) -> ObjectID:
+def store_record(repository: Repository, verified: Iterable[ValidSignature]) -> ObjectID:
     """Store which signatures were found good, as an object that the commit's stream has to name then."""
     text = json.dumps([one._asdict() for one in verified], sort_keys=True, separators=(",", ":"))
     return repository.objects.ensure_bytes(text.encode()).object_id
 
 
-def read_record(repository: Repository, stream: CommitStream) -> list[Verified]:
+def read_record(repository: Repository, stream: CommitStream) -> list[ValidSignature]:
     """Return the signatures that were found good when a commit was stored; none if none were looked at.
 
     Raises:
@@ -114,19 +114,19 @@ def read_record(repository: Repository, stream: CommitStream) -> list[Verified]:
     return [_parse_entry(what, entry) for entry in entries]
 
 
-def _parse_entry(what: str, entry: object) -> Verified:
+def _parse_entry(what: str, entry: object) -> ValidSignature:
     """Return one signature of a record.
 
     Raises:
         SignatureError: It is none.
     """
-    if isinstance(entry, dict) and entry.keys() <= set(Verified._fields):
+    if isinstance(entry, dict) and entry.keys() <= set(ValidSignature._fields):
         engine, key = entry.get("engine"), entry.get("key")
         time_s, user = entry.get("time_s"), entry.get("user")
         texts = [engine, key] if user is None else [engine, key, user]
         is_time = time_s is None or (isinstance(time_s, int) and not isinstance(time_s, bool))
         if is_time and all(isinstance(text, str) and _is_unicode(text) for text in texts):
-            return Verified(**cast("dict[str, str]", entry))  # type: ignore[arg-type]
+            return ValidSignature(**cast("dict[str, str]", entry))  # type: ignore[arg-type]
     raise SignatureError(f"{what}: expected engine, key, time and user, found something else")
 
 

@@ -19,7 +19,7 @@ import tempfile
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.ostree.trust.openpgp import Keyring, OpenPGPError, list_key_ids, split_signatures
-from cfsctl.ostree.trust.verdict import SignatureError, UnusableKeyError, Verified
+from cfsctl.ostree.trust.verdict import SignatureError, UnusableKeyError, ValidSignature
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -72,7 +72,7 @@ def merge_keyrings(files: Iterable[tuple[str, bytes]]) -> bytes:
 
 def find_valid(
     blobs: Sequence[bytes], data: bytes, keyring: bytes, deadline: Deadline
-) -> Verified | list[str]:
+) -> ValidSignature | list[str]:
     """Return what is known of the first signature that counts, or why none does.
 
     Args:
@@ -95,7 +95,7 @@ def find_valid(
         with _Verifier(data, keyring) as verifier:
             for number, signature in candidates[:MAX_TRIED]:
                 result = verifier.check(signature, deadline)
-                if isinstance(result, Verified):
+                if isinstance(result, ValidSignature):
                     return result
                 reasons.add(number, result)
                 if deadline.is_over:
@@ -162,7 +162,7 @@ class _Verifier:
             stream.write(content)
         return path
 
-    def check(self, signature: bytes, deadline: Deadline) -> Verified | str:
+    def check(self, signature: bytes, deadline: Deadline) -> ValidSignature | str:
         """Return what is known of a signature that counts, or why it does not."""
         home = self._directory.name
         command = ["gpgv", "--homedir", home, "--status-fd", "1", "--keyring", self._keyring]
@@ -186,7 +186,7 @@ class _Verifier:
         return judge(done.stdout.decode("utf-8", "replace"))
 
 
-def judge(status: str) -> Verified | str:
+def judge(status: str) -> ValidSignature | str:
     """Return what the status lines of `gpgv` for one signature come to."""
     # Names of users are part of these lines, with all characters but those of ASCII that end a line.
     lines = [line.split(" ") for line in status.split("\n") if line.startswith("[GNUPG:] ")]
@@ -203,4 +203,6 @@ def judge(status: str) -> Verified | str:
         return "uses a hash that can be forged"
     if signature_class != _BINARY_CLASS:
         return f"is of class {signature_class} and not over bytes"
-    return Verified("gpg", fingerprint.upper(), int(time) if time.isdigit() else None, " ".join(good[0][3:]))
+    return ValidSignature(
+        "gpg", fingerprint.upper(), int(time) if time.isdigit() else None, " ".join(good[0][3:])
+    )

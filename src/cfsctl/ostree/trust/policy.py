@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 from cfsctl import gvariant
 from cfsctl.ostree.trust.gpg import find_valid
 from cfsctl.ostree.trust.keys import Message
-from cfsctl.ostree.trust.verdict import Deadline, SignatureError, Verified
+from cfsctl.ostree.trust.verdict import Deadline, SignatureError, ValidSignature
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ GPG_KEY: Final = "ostree.gpgsigs"
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class Requirement:
     """What one kind of thing needs.
 
     Attributes:
@@ -50,12 +50,12 @@ class Demand:
         """Return whether anything is needed."""
         return self.gpg or bool(self.engines)
 
-    def and_also(self, other: Demand) -> Demand:
-        """Return what is needed if another demand counts as well."""
-        return Demand(self.gpg or other.gpg, self.engines or other.engines)
+    def and_also(self, other: Requirement) -> Requirement:
+        """Return what is needed if another requirement applies as well."""
+        return Requirement(self.gpg or other.gpg, self.engines or other.engines)
 
 
-NOTHING: Final = Demand()
+NOTHING: Final = Requirement()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,9 @@ class TrustPolicy:
         collection_id: The collection that commits must be bound to, or None.
     """
 
-    commits: Demand = NOTHING
-    summaries: Demand = NOTHING
-    deltas: Demand = NOTHING
+    commits: Requirement = NOTHING
+    summaries: Requirement = NOTHING
+    deltas: Requirement = NOTHING
     keyring: bytes = b""
     keys: Sequence[SignKey] = field(default_factory=tuple)
     collection_id: str | None = None
@@ -108,15 +108,15 @@ class TrustPolicy:
         Raises:
             SignatureError: There is none: everything would be refused.
         """
-        for demand in (self.commits, self.summaries, self.deltas):
-            if demand.gpg and not self.keyring:
+        for requirement in (self.commits, self.summaries, self.deltas):
+            if requirement.gpg and not self.keyring:
                 raise SignatureError(
                     f"{where}: expected OpenPGP keys to verify with, found none",
                     hint="name a keyring, or set gpg-verify=false in the remote's configuration",
                 )
-            if demand.engines and not any(key.engine in demand.engines for key in self.keys):
+            if requirement.engines and not any(key.engine in requirement.engines for key in self.keys):
                 raise SignatureError(
-                    f"{where}: expected {' or '.join(demand.engines)} keys to verify with, found none"
+                    f"{where}: expected {' or '.join(requirement.engines)} keys to verify with, found none"
                 )
 
 
@@ -125,9 +125,9 @@ def verify(
     data: bytes,
     signatures: bytes | None,
     policy: TrustPolicy,
-    demand: Demand,
+    requirement: Requirement,
     deadline: Deadline | None = None,
-) -> list[Verified]:
+) -> list[ValidSignature]:
     """Return the signatures by which some bytes are trusted.
 
     Args:
@@ -135,7 +135,7 @@ def verify(
         data: The bytes.
         signatures: Detached metadata, ``a{sv}``, or None where there is none.
         policy: The keys.
-        demand: What is needed.
+        requirement: What is needed.
         deadline: When there is no more time for it; None begins one.
 
     Raises:
@@ -144,10 +144,10 @@ def verify(
     found = _parse(what, signatures)
     deadline = deadline or Deadline()
     verified = []
-    if demand.gpg:
+    if requirement.gpg:
         verified.append(_verify_gpg(what, data, found.get(GPG_KEY, ()), policy, deadline))
-    if demand.engines:
-        verified.append(_verify_sign(what, data, found, policy, demand.engines, deadline))
+    if requirement.engines:
+        verified.append(_verify_sign(what, data, found, policy, requirement.engines, deadline))
     return verified
 
 
@@ -169,9 +169,9 @@ def _parse(what: str, data: bytes | None) -> dict[str, list[bytes]]:
 
 def _verify_gpg(
     what: str, data: bytes, blobs: Sequence[bytes], policy: TrustPolicy, deadline: Deadline
-) -> Verified:
+) -> ValidSignature:
     result = find_valid(blobs[:MAX_SIGNATURES], data, policy.keyring, deadline)
-    if isinstance(result, Verified):
+    if isinstance(result, ValidSignature):
         return result
     found = "; ".join(result) or "no signature"
     raise SignatureError(f"{what}: expected a valid GPG signature by a trusted key, found {found}")
@@ -184,7 +184,7 @@ def _verify_sign(
     policy: TrustPolicy,
     engines: Sequence[str],
     deadline: Deadline,
-) -> Verified:
+) -> ValidSignature:
     tried = 0
     message = Message(data)
     for engine in engines:
@@ -193,7 +193,7 @@ def _verify_sign(
             tried += 1
             for key in keys:
                 if not deadline.is_over and key.check(blob, message):
-                    return Verified(engine, key.name)
+                    return ValidSignature(engine, key.name)
     names = " or ".join(engines)
     reason = f"{tried} by other keys, or over other bytes" if tried else "no signature"
     if deadline.is_over:

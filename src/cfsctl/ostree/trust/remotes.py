@@ -20,7 +20,7 @@ from cfsctl.ostree.key_file import BLANKS
 from cfsctl.ostree.key_file import parse_key_file as parse_config
 from cfsctl.ostree.trust.gpg import MAX_KEYRING_BYTES, merge_keyrings
 from cfsctl.ostree.trust.keys import ENGINES, MAX_KEY_FILE_BYTES, SignKey, parse_key, parse_key_file
-from cfsctl.ostree.trust.policy import Demand, TrustPolicy
+from cfsctl.ostree.trust.policy import Requirement, TrustPolicy
 from cfsctl.ostree.trust.verdict import UnusableKeyError
 
 if TYPE_CHECKING:
@@ -141,10 +141,10 @@ def _make_remote(name: str, options: dict[str, str], directory: str) -> Remote:
             raise RemoteConfigError(f"{where} {meaning}: {options[key]}")
     keys = _load_sign_keys(options, where)
     policy = TrustPolicy(
-        commits=Demand(
+        commits=Requirement(
             _flag(options, "gpg-verify", where, default=True), _engines(options, "sign-verify", keys)
         ),
-        summaries=Demand(
+        summaries=Requirement(
             _flag(options, "gpg-verify-summary", where, default=False),
             _engines(options, "sign-verify-summary", keys),
         ),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cfsctl.errors import CfsError
 from cfsctl.ostree.trust.gate import read_record
 from cfsctl.ostree.trust.openpgp import list_fingerprints
-from cfsctl.ostree.trust.verdict import SignatureError, Verified
+from cfsctl.ostree.trust.verdict import SignatureError, ValidSignature
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ def check_tag(
     repository: Repository,
     tag: str,
     named: CommitStream,
-    verified: Sequence[Verified],
+    verified: Sequence[ValidSignature],
     policy: TrustPolicy | None,
     *,
     is_mirror: bool,

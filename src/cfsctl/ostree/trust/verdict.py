@@ -42,7 +42,7 @@ class UnusableKeyError(PolicyError):
     """A key, or a file of keys, that cannot be used."""
 
 
-class Verified(NamedTuple):
+class ValidSignature(NamedTuple):
     """A valid signature by a key that counts.
 
     Attributes:

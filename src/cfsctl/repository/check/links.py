@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import ObjectID
     from cfsctl.erofs.format import ImageBuffer
-    from cfsctl.repository.names.links import Category, Found
+    from cfsctl.repository.names.links import Found, LinkDirectory
     from cfsctl.repository.objects.store import ObjectStore
     from cfsctl.repository.repository import Repository
     from cfsctl.splitstream import SplitstreamReader
@@ -60,7 +60,7 @@ class _Inspect(Protocol):
 class LinkChecker:
     """Checks one category."""
 
-    def __init__(self, repository: Repository, category: Category, *, is_deep: bool) -> None:
+    def __init__(self, repository: Repository, category: LinkDirectory, *, is_deep: bool) -> None:
         """Prepare; nothing is read yet."""
         self._category = category
         self._objects: ObjectStore = repository.objects

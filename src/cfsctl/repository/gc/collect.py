@@ -24,7 +24,7 @@ from cfsctl.errors import ExitCode, RepositoryError
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.gc.live_mounts import find_live_mounts
 from cfsctl.repository.gc.mark import YOUNG, Marker
-from cfsctl.repository.gc.reachability import Trail
+from cfsctl.repository.gc.reachability import ReachabilityPath
 from cfsctl.repository.gc.sweep import (
     find_dead_objects,
     find_journals,
@@ -236,7 +236,7 @@ def explain_object(
     """
     if not repository.objects.contains(object_id):
         raise StoredObjectMissingError(object_id)
-    trail = Trail(object_id)
+    trail = ReachabilityPath(object_id)
     collection = _Collection(repository, grace_s, None, is_dry_run=True, trail=trail)
     result = collection.run(list(extra_roots))
     if trail.steps:
@@ -269,7 +269,7 @@ class _Collection:
         limit: DeleteLimit | None,
         *,
         is_dry_run: bool,
-        trail: Trail | None = None,
+        trail: ReachabilityPath | None = None,
         reporter: Reporter = silent,
     ) -> None:
         self._repository = repository

@@ -33,15 +33,15 @@ from cfsctl.repository.names.names import (
 )
 from cfsctl.repository.names.streams import read_ref_entry
 from cfsctl.repository.objects.kinds import ObjectRole, find_role
-from cfsctl.tree.gc_pause import paused_collector
+from cfsctl.tree.gc_pause import python_gc_paused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
     from cfsctl.digest import ObjectID
     from cfsctl.repository.gc.mount_finder import LiveMount
-    from cfsctl.repository.gc.reachability import Trail
-    from cfsctl.repository.names.links import Category
+    from cfsctl.repository.gc.reachability import ReachabilityPath
+    from cfsctl.repository.names.links import LinkDirectory
     from cfsctl.repository.names.names import Name
     from cfsctl.repository.repository import Repository
 
@@ -96,7 +96,7 @@ class CategoryMarks:
         misdirected: Refs that name an entry but, followed as a path, do not lead to it.
     """
 
-    def __init__(self, repository: Repository, category: Category, marks: Marks) -> None:
+    def __init__(self, repository: Repository, category: LinkDirectory, marks: Marks) -> None:
         """Read all links of the category."""
         self.category = category
         self.entries: dict[str, ObjectID] = {}
@@ -171,7 +171,7 @@ class Marker:
         streams: Links below ``streams``.
     """
 
-    def __init__(self, repository: Repository, trail: Trail | None = None) -> None:
+    def __init__(self, repository: Repository, trail: ReachabilityPath | None = None) -> None:
         """Read all links; mark nothing yet.
 
         Args:
@@ -244,7 +244,7 @@ class Marker:
 
     def run(self) -> Marks:
         """Mark everything that the roots lead to."""
-        with paused_collector():
+        with python_gc_paused():
             self._mark_images()
             for entry in sorted(self.streams.roots):
                 object_id = self.streams.entries[entry]
@@ -268,7 +268,7 @@ class Marker:
         alone.marks = Marks()
         alone._seen_streams, alone._seen_images = set(), set()  # noqa: SLF001 - of the copy
         object_id = links.entries[entry]
-        with paused_collector():
+        with python_gc_paused():
             if links is self.streams:
                 alone._mark_streams(object_id, f"stream streams/{entry}")  # noqa: SLF001 - the same
             else:
@@ -333,7 +333,7 @@ class Marker:
             step = f"images/{object_id.hex()}" if entry is None else f"streams/{entry}"
             self._trail.follow(container, object_id, [f"content of a file, {step}"])
 
-    def _start_trail(self, trail: Trail) -> None:
+    def _start_trail(self, trail: ReachabilityPath) -> None:
         for entry, reason in self.images.roots.items():
             trail.start(self.images.entries[entry], reason, f"images/{entry}")
         for image_id, where in self._mounted.items():

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
 
 
-class Trail:
+class ReachabilityPath:
     """How one object is reached, as the marking goes on.
 
     Attributes:

@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import RefNotFoundError
-from cfsctl.repository.names.links import Category, Ref
+from cfsctl.repository.names.links import LinkDirectory, Ref
 from cfsctl.repository.names.names import check_entry, check_ref, find_object_in, parse_image_name, suggest
 from cfsctl.repository.names.streams import DamagedLinkError, read_object_link, read_ref_entry
 
@@ -57,7 +57,7 @@ class Images:
             check_writable: Raises if nothing may be written.
             sync: The barrier between content and names.
         """
-        self.links = Category(dirfd, IMAGES, check_writable)
+        self.links = LinkDirectory(dirfd, IMAGES, check_writable)
         self._objects = objects
         self._sync = sync
 

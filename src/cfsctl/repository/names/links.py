@@ -84,7 +84,7 @@ class Found(NamedTuple):
     text: str | None
 
 
-class Category:
+class LinkDirectory:
     """The links below ``images`` or ``streams``.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import IntegrityError, RefNotFoundError
-from cfsctl.repository.names.links import Category, Ref
+from cfsctl.repository.names.links import LinkDirectory, Ref
 from cfsctl.repository.names.names import (
     REFS,
     check_entry,
@@ -42,7 +42,7 @@ class Stream(NamedTuple):
     object_id: ObjectID
 
 
-def read_object_link(category: Category, entry: str, algorithm: Algorithm) -> ObjectID | None:
+def read_object_link(category: LinkDirectory, entry: str, algorithm: Algorithm) -> ObjectID | None:
     """Return the object that an entry names, or None if there is no such entry.
 
     Raises:
@@ -59,7 +59,7 @@ def read_object_link(category: Category, entry: str, algorithm: Algorithm) -> Ob
     return object_id
 
 
-def read_ref_entry(category: Category, ref: str) -> str | None:
+def read_ref_entry(category: LinkDirectory, ref: str) -> str | None:
     """Return the entry that a ref names, or None if there is no such ref.
 
     Raises:
@@ -89,7 +89,7 @@ class Streams:
             objects: The repository's objects.
             check_writable: Raises if nothing may be written.
         """
-        self.links = Category(dirfd, STREAMS, check_writable)
+        self.links = LinkDirectory(dirfd, STREAMS, check_writable)
         self._objects = objects
 
     def find(self, name: str) -> ObjectID | None:

@@ -88,10 +88,10 @@ class Verifier(Protocol):
     def confirm(self, object_id: ObjectID, status: os.stat_result, /) -> None:
         """Take note that the digest was computed, and is right."""
 
-    def take_news(self) -> array[int]:
-        """Return what was confirmed since the last call; in a worker, for `add_news` of its parent."""
+    def drain_new(self) -> array[int]:
+        """Return what was confirmed since the last call; in a worker, for `add_new` of its parent."""
 
-    def add_news(self, news: Iterable[int], /) -> None:
+    def add_new(self, news: Iterable[int], /) -> None:
         """Take note of what a worker has confirmed."""
 
 
@@ -270,7 +270,7 @@ class ObjectReader:
 
         def look(batch: Sequence[ObjectID]) -> tuple[int, list[tuple[ObjectID, str | None]], array[int]]:
             found = self._look_at(batch)
-            return len(batch), found, array("Q") if verifier is None else verifier.take_news()
+            return len(batch), found, array("Q") if verifier is None else verifier.drain_new()
 
         batches = (object_ids[start : start + _VERIFY_BATCH] for start in range(0, count, _VERIFY_BATCH))
         damaged: dict[ObjectID, str | None] = {}
@@ -280,7 +280,7 @@ class ObjectReader:
             for size, found, news in pool.map_unordered(batches):
                 damaged.update(found)
                 if verifier is not None:
-                    verifier.add_news(news)
+                    verifier.add_new(news)
                 done += size
                 reporter(Advanced(VERIFY_ID, done, count))
         reporter(Done(VERIFY_ID, done))
@@ -302,9 +302,9 @@ class ObjectReader:
         if count < _WORTH_A_PROCESS:
             return look(self._iter_status(object_ids))
         look(())  # has the verifier read what both need
-        from cfsctl.workers import call_beside  # noqa: PLC0415 - few commands look at so many
+        from cfsctl.workers import run_in_fork  # noqa: PLC0415 - few commands look at so many
 
-        with call_beside(lambda: look(self._iter_status(object_ids[half:]))) as rest:
+        with run_in_fork(lambda: look(self._iter_status(object_ids[half:]))) as rest:
             return look(self._iter_status(object_ids[:half])) + rest()
 
     def _iter_status(

@@ -135,13 +135,13 @@ class VerifiedObjects:
             self._marks.add(mark)
             self._added.add(mark)
 
-    def take_news(self) -> array[int]:
+    def drain_new(self) -> array[int]:
         """Return what was noted since the last call; it is not saved from here any more."""
         news, self._added = array("Q", self._added), set()
         return news
 
-    def add_news(self, news: Iterable[int]) -> None:
-        """Note what a worker has taken with `take_news`."""
+    def add_new(self, news: Iterable[int]) -> None:
+        """Note what a worker has taken with `drain_new`."""
         if self._marks is not None:
             self._added.update(news)
             self._marks.update(news)
@@ -191,7 +191,7 @@ class VerifiedObjects:
         self._added = set()
 
 
-class Fact:
+class CachedCheck:
     """Something about an object that depends on its bytes alone, remembered with the state of its file.
 
     The mark is that of an object whose ID is the SHA-512 of what the fact is.
@@ -215,7 +215,7 @@ class Fact:
         self._question = ObjectID(hashlib.sha512(fact).digest())
         self.is_known = status is not None and not verified.needs_reading(self._question, status)
 
-    def remember(self) -> None:
+    def record(self) -> None:
         """Note that it was found to be so."""
         if self._status is not None and not self.is_known:
             self._verified.confirm(self._question, self._status)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cfsctl.progress import Reporter
     from cfsctl.repository.check.links import ContentChecks
     from cfsctl.repository.check.report import FsckReport, Tally
-    from cfsctl.repository.names.links import Category, Found
+    from cfsctl.repository.names.links import Found, LinkDirectory
     from cfsctl.repository.repair.sources import RepairSource
     from cfsctl.repository.repository import Repository
 
@@ -130,10 +130,10 @@ class _Distrust:
     def confirm(self, _object_id: ObjectID, _status: os.stat_result, /) -> None:
         pass
 
-    def take_news(self) -> array[int]:
+    def drain_new(self) -> array[int]:
         return array("Q")
 
-    def add_news(self, _news: Iterable[int], /) -> None:
+    def add_new(self, _news: Iterable[int], /) -> None:
         pass
 
 
@@ -292,7 +292,7 @@ class _Repair:
             for found in list(category.iter_refs_tree()):
                 yield from self._relink_ref(category, found)
 
-    def _relink_entry(self, category: Category, found: Found) -> None:
+    def _relink_entry(self, category: LinkDirectory, found: Found) -> None:
         if found.text is None:
             return
         object_id = self._find_meaning(category, found.path, found.text)
@@ -302,7 +302,7 @@ class _Repair:
             category.set_entry(found.path, object_id)
             self._relinked.append(f"{category.name}/{found.path}")
 
-    def _find_meaning(self, category: Category, name: str, text: str) -> ObjectID | None:
+    def _find_meaning(self, category: LinkDirectory, name: str, text: str) -> ObjectID | None:
         """Return the object that an entry must lead to: an image's name says it, else the end of its text."""
         if category is self._repository.images.links:
             return self._parse_id(name)
@@ -314,7 +314,7 @@ class _Repair:
         except DigestFormatError:
             return None
 
-    def _relink_ref(self, category: Category, found: Found) -> Iterator[ObjectID]:
+    def _relink_ref(self, category: LinkDirectory, found: Found) -> Iterator[ObjectID]:
         entry = None if found.text is None else find_entry_in(found.text)
         if found.text is None or entry is None:
             return

@@ -18,7 +18,7 @@ from cfsctl.fsverity.kernel import VerityMissingError, VerityUnsupportedError, m
 from cfsctl.linux.files import open_regular
 from cfsctl.repository.metadata.config import AlgorithmMismatchError, Config
 from cfsctl.repository.metadata.file import NotARepositoryError, write_metadata
-from cfsctl.repository.names.links import Category
+from cfsctl.repository.names.links import LinkDirectory
 from cfsctl.repository.names.names import find_object_in
 from cfsctl.repository.objects.fan_out import OBJECTS
 from cfsctl.repository.objects.store import ObjectStore
@@ -116,7 +116,7 @@ def infer_format(dirfd: int, algorithm: Algorithm) -> FormatVersion:
     """Return the format of the images in a repository: that of the first that can be read, else 2."""
     store = ObjectStore(dirfd, algorithm)
     try:
-        entries = Category(dirfd, "images", lambda: None).iter_entries()
+        entries = LinkDirectory(dirfd, "images", lambda: None).iter_entries()
         for _, entry in zip(range(_MAX_IMAGES_READ), entries, strict=False):
             object_id = find_object_in(entry.text, algorithm) if entry.text else None
             if object_id is None:

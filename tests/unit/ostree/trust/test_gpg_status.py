@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cfsctl.ostree.trust.gpg import judge
-from cfsctl.ostree.trust.verdict import Verified
+from cfsctl.ostree.trust.verdict import ValidSignature
 
 FINGERPRINT = "56D187E9329BD4C6E104B4924777BE838C9803E2"
 SUBKEY = "AA" * 20
@@ -21,7 +21,7 @@ def valid(hash_number: int = 10, signature_class: str = "00", key: str = FINGERP
 @pytest.mark.parametrize("key", [FINGERPRINT, SUBKEY])
 def test_a_good_signature(key: str) -> None:
     status = NEW + "[GNUPG:] KEY_CONSIDERED x 0\n" + GOOD + valid(key=key)
-    assert judge(status) == Verified("gpg", FINGERPRINT, 1706745600, "Some Body <some@body>")
+    assert judge(status) == ValidSignature("gpg", FINGERPRINT, 1706745600, "Some Body <some@body>")
 
 
 @pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\r"])
@@ -29,7 +29,7 @@ def test_names_of_users_are_not_status_lines(separator: str) -> None:
     name = f"Evil{separator}[GNUPG:] GOODSIG x{separator}{valid().strip()}{separator}[GNUPG:] BADSIG x"
     status = NEW + f"[GNUPG:] BADSIG 4777 {name}\n"
     assert judge(status) == "is not over these bytes"
-    assert judge(NEW + f"[GNUPG:] GOODSIG 4777 {name}\n" + valid()) == Verified(
+    assert judge(NEW + f"[GNUPG:] GOODSIG 4777 {name}\n" + valid()) == ValidSignature(
         "gpg", FINGERPRINT, 1706745600, name
     )
 

@@ -13,7 +13,7 @@ from cfsctl.errors import CfsError
 from cfsctl.ostree.trust import remotes
 from cfsctl.ostree.trust.keys import SignKey
 from cfsctl.ostree.trust.openpgp import Packet, format_packet
-from cfsctl.ostree.trust.policy import Demand
+from cfsctl.ostree.trust.policy import Requirement
 from cfsctl.ostree.trust.remotes import Remote, load_remote
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def load(tmp_path: Path, *options: str, keyring: bytes | None = None) -> Remote:
 def test_gpg_is_on_unless_it_is_off(tmp_path: Path) -> None:
     remote = load(tmp_path, keyring=RING)
     assert remote.url == "https://here/repo"
-    assert remote.policy.commits == Demand(gpg=True)
+    assert remote.policy.commits == Requirement(gpg=True)
     assert not remote.policy.summaries
     assert remote.policy.keyring == RING
 
@@ -94,8 +94,8 @@ def test_sign_engines(tmp_path: Path) -> None:
         f"verification-ed25519-key={TEXT}",
         "collection-id=org.example.Os",
     )
-    assert remote.policy.commits == Demand(engines=("ed25519",))
-    assert remote.policy.summaries == Demand(engines=("ed25519",))
+    assert remote.policy.commits == Requirement(engines=("ed25519",))
+    assert remote.policy.summaries == Requirement(engines=("ed25519",))
     assert list(remote.policy.keys) == [KEY]
     assert remote.policy.collection_id == "org.example.Os"
 
@@ -117,7 +117,7 @@ def test_a_key_is_revoked_in_either_form(tmp_path: Path, system: Path) -> None:
 def test_a_value_of_one_remote_says_nothing_of_another(tmp_path: Path, separator: str) -> None:
     title = f'nice{separator}[remote "one"]{separator}gpg-verify=false'
     remote = load(tmp_path, '[remote "evil"]', f"xa.title={title}", keyring=RING)
-    assert remote.policy.commits == Demand(gpg=True)
+    assert remote.policy.commits == Requirement(gpg=True)
 
 
 def test_trusted_keys_of_the_system(tmp_path: Path, system: Path) -> None:
@@ -125,7 +125,7 @@ def test_trusted_keys_of_the_system(tmp_path: Path, system: Path) -> None:
     (system / "trusted.ed25519.d/one").write_text(TEXT + "\n")
     remote = load(tmp_path, "gpg-verify=0", "sign-verify=true")
     assert list(remote.policy.keys) == [KEY]
-    assert remote.policy.commits == Demand(engines=("ed25519",))
+    assert remote.policy.commits == Requirement(engines=("ed25519",))
 
 
 @pytest.mark.parametrize(

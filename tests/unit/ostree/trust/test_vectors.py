@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cfsctl.ostree.trust.keys import SignKey, parse_key_file
-from cfsctl.ostree.trust.policy import Demand, TrustPolicy, verify
+from cfsctl.ostree.trust.policy import Requirement, TrustPolicy, verify
 from cfsctl.ostree.trust.verdict import SignatureError
 
 VECTORS = Path(__file__).parents[3] / "vectors" / "ostree" / "signatures"
@@ -22,7 +22,7 @@ def read_key(name: str) -> SignKey:
 
 
 def check(name: str, data: bytes, signatures: bytes, keys: list[SignKey]) -> list[str]:
-    demand = Demand(engines=(name.partition("-")[0],))
+    demand = Requirement(engines=(name.partition("-")[0],))
     policy = TrustPolicy(commits=demand, keys=keys)
     return [verified.engine for verified in verify("it", data, signatures, policy, demand)]
 

@@ -14,7 +14,7 @@ from cfsctl.cli.output import print_document, print_lines
 
 if TYPE_CHECKING:
     from cfsctl.digest import Algorithm, ObjectID
-    from cfsctl.inspection.sources import Source, SourceFinder
+    from cfsctl.inspection.sources import SourceFinder, TreeInput
 
 
 @click.command("explain-digest")
@@ -81,7 +81,7 @@ def _parse_expected(text: str) -> tuple[ObjectID, Algorithm]:
     raise click.BadParameter(f"expected 64 or 128 hexadecimal digits, found {text!r}", param_hint="EXPECTED")
 
 
-def _find_target(finder: SourceFinder, image: str | None, expected: ObjectID) -> Source | None:
+def _find_target(finder: SourceFinder, image: str | None, expected: ObjectID) -> TreeInput | None:
     """Return the image that is to be explained, if it is at hand."""
     from cfsctl.errors import CfsError  # noqa: PLC0415 - keeps --help quick
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @xattr_names_option
 @json_option()
 @trust_options
-@click.option("--verify-delta", is_flag=True, help="Demand the same signatures of the delta itself.")
+@click.option("--verify-delta", is_flag=True, help="Require the same signatures of the delta itself.")
 @pass_session
 def command(
     session: Session,

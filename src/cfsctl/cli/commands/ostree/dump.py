@@ -21,13 +21,13 @@ def command(session: Session, source: str, ostree_xattr_names: str) -> None:
     SOURCE is a tag, a commit ID, or the unique beginning of one.
     """
     from cfsctl.dumpfile import iter_dump  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.store.partial_commits import describe_part, open_source  # noqa: PLC0415 - the same
+    from cfsctl.ostree.store.partial_commits import describe_partial, open_source  # noqa: PLC0415 - the same
     from cfsctl.ostree.tree.to_tree import XattrNames, commit_to_filesystem  # noqa: PLC0415 - the same
 
     with session.open_repository() as repository:
         commit = open_source(repository, source)
     if commit.is_partial:
-        session.progress(Message(describe_part(commit)))
+        session.progress(Message(describe_partial(commit)))
     names = XattrNames(ostree_xattr_names)
     tree = commit_to_filesystem(commit, names, note=lambda text: session.progress(Message(text)))
     write_bytes(iter_dump(tree))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import Checksum
     from cfsctl.ostree.objects import Commit
     from cfsctl.ostree.tree.composefs_digest import DigestCheck
-    from cfsctl.ostree.trust.verdict import Verified
+    from cfsctl.ostree.trust.verdict import ValidSignature
 
 
 @click.command("inspect")
@@ -34,7 +34,7 @@ def command(session: Session, *, source: str, metadata: bool, as_json: bool) -> 
     SOURCE is a tag, a commit ID, or the unique beginning of one.
     """
     from cfsctl.ostree.store.metadata_text import iter_metadata_lines  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.store.partial_commits import describe_part, open_source  # noqa: PLC0415 - the same
+    from cfsctl.ostree.store.partial_commits import describe_partial, open_source  # noqa: PLC0415 - the same
     from cfsctl.ostree.tree.composefs_digest import check_composefs_digest  # noqa: PLC0415 - the same
     from cfsctl.ostree.trust.gate import read_record  # noqa: PLC0415 - the same
 
@@ -43,7 +43,7 @@ def command(session: Session, *, source: str, metadata: bool, as_json: bool) -> 
         verified = read_record(repository, stream)
         digest = None if metadata or stream.is_partial else check_composefs_digest(stream, repository.objects)
     if stream.is_partial:
-        session.progress(Message(describe_part(stream)))
+        session.progress(Message(describe_partial(stream)))
     if as_json:
         document = _document(stream.checksum, stream.commit)
         document["signatures"] = [one.describe() for one in verified]
@@ -73,7 +73,7 @@ def _document(checksum: Checksum, commit: Commit) -> dict[str, object]:
 
 
 def _lines(
-    checksum: Checksum, commit: Commit, verified: Iterable[Verified], digest: DigestCheck | None
+    checksum: Checksum, commit: Commit, verified: Iterable[ValidSignature], digest: DigestCheck | None
 ) -> Iterator[str]:
     yield f"commit  {checksum.hex()}"
     if commit.parent is not None:

@@ -25,7 +25,7 @@ class _Arguments(PullArguments, TrustArguments, ConnectionArguments):
 @pull_options
 @trust_options
 @connection_options
-@click.option("--verify-summary", is_flag=True, help="Demand the same signatures of the summary.")
+@click.option("--verify-summary", is_flag=True, help="Require the same signatures of the summary.")
 @click.option("--no-delta", is_flag=True, help="Fetch objects one by one, even if there is a static delta.")
 @pass_session
 def command(

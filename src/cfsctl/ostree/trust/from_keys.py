@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cfsctl.ostree.trust.keys import ENGINES, parse_key
-from cfsctl.ostree.trust.policy import NOTHING, Demand, TrustPolicy
+from cfsctl.ostree.trust.policy import NOTHING, Requirement, TrustPolicy
 from cfsctl.ostree.trust.remotes import load_keyrings, read_sign_keys, without_revoked
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ def trust_keys(
     """
     keys = [key for text in sign_keys for key in _parse_key(text, where)]
     engines = tuple(dict.fromkeys(key.engine for key in keys))
-    demand = Demand(bool(gpg_keyrings), engines)
+    requirement = Requirement(bool(gpg_keyrings), engines)
     policy = TrustPolicy(
-        commits=demand,
-        summaries=demand if summaries else NOTHING,
-        deltas=demand if deltas else NOTHING,
+        commits=requirement,
+        summaries=requirement if summaries else NOTHING,
+        deltas=requirement if deltas else NOTHING,
         keyring=load_keyrings(gpg_keyrings),
         keys=without_revoked(keys),
         collection_id=collection_id,
