@@ -27,6 +27,8 @@ else
     want mandoc mandoc
     want zsh zsh
     want fish fish
+    want skopeo skopeo
+    want docker-registry docker-registry
     [ -e /usr/bin/python3 ] && /usr/bin/python3 -c 'import gi' 2>/dev/null || missing="$missing python3-gi"
 fi
 if [ -z "$missing" ]; then

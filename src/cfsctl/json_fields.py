@@ -104,6 +104,10 @@ class JsonFields:
         self._what = what
         self._path = path
 
+    def list_keys(self) -> list[str]:
+        """Return the keys, in the order in which they stand."""
+        return list(self._value)
+
     def fail(self, key: str, expected: str, found: object) -> NoReturn:
         """Raise the error for a key of this object."""
         path = self._path + key
@@ -138,6 +142,21 @@ class JsonFields:
             found = value if isinstance(value, int) else _name_type(value)
             self.fail(key, "a number from 0 to 2^63 - 1", found)
         return value
+
+    def find_size(self, key: str) -> int | None:
+        """Return a number, or None."""
+        return None if self._value.get(key) is None else self.get_size(key)
+
+    def find_bool(self, key: str) -> bool | None:
+        """Return a truth value, or None."""
+        value = self._value.get(key)
+        if value is not None and not isinstance(value, bool):
+            self.fail(key, "a truth value", _name_type(value))
+        return value
+
+    def find_list_of_fields(self, key: str) -> list[JsonFields]:
+        """Return the objects that a list has; none where the key is missing."""
+        return [] if self._value.get(key) is None else self.get_list_of_fields(key)
 
     def get_fields(self, key: str) -> JsonFields:
         """Return the object that a key has."""

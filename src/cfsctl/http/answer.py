@@ -136,7 +136,7 @@ def _parse_range(head: Head) -> tuple[int, int, int | None] | None:
     return (first, last, total) if is_possible else None
 
 
-def check_rest(head: Head, offset: int, before: Mark | None, url: str) -> None:
+def check_rest(head: Head, offset: int, before: Mark | None, url: str, asked: str | None = None) -> None:
     """Check that an answer brings the rest of a body: all of it, and of the same body.
 
     Args:
@@ -144,13 +144,14 @@ def check_rest(head: Head, offset: int, before: Mark | None, url: str) -> None:
         offset: Bytes that are there already.
         before: What was said about the body when it began.
         url: For the message.
+        asked: The URL that was answered, if redirects have led to it.
 
     Raises:
         ResumeError: It brings something else.
         HTTPStatusError: It has a status that has nothing to do with parts of bodies.
     """
     if head.status not in {OK, PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE}:
-        raise status_error(head, url)
+        raise status_error(head, url, asked)
     found = _parse_range(head)
     if head.status != PARTIAL_CONTENT or found is None or found[0] != offset:
         raise ResumeError("the server does not send the rest", url)
@@ -162,11 +163,23 @@ def check_rest(head: Head, offset: int, before: Mark | None, url: str) -> None:
         raise ResumeError("what the server has there is not what it had before", url)
 
 
-def status_error(head: Head, url: str) -> TransferError:
-    """Return the error for an answer whose status is not the one that was hoped for."""
+def status_error(head: Head, url: str, asked: str | None = None) -> TransferError:
+    """Return the error for an answer whose status is not the one that was hoped for.
+
+    Args:
+        head: The answer.
+        url: What was asked for in the first place.
+        asked: Where redirects have led; None is nowhere.
+    """
     if not head.status:
         return MalformedAnswerError("the server does not answer with a status of HTTP", url)
-    return HTTPStatusError(url, head.status, parse_retry_after(head.get("retry-after")))
+    return HTTPStatusError(
+        url,
+        head.status,
+        parse_retry_after(head.get("retry-after")),
+        fields=head.fields,
+        answered_by=origin_of(asked or url),
+    )
 
 
 def find_redirect(head: Head, asked: str, url: str) -> str | None:

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import requests
 import requests.adapters
 import requests.auth
+import urllib3
 import urllib3.exceptions
 
 from cfsctl.http.answer import (
@@ -45,7 +46,7 @@ from cfsctl.http.fetcher import (
 )
 from cfsctl.http.guard import GuardedResponse, MalformedHeadError, make_pools
 from cfsctl.http.proxies import choose_proxy
-from cfsctl.http.request import is_named, select_headers
+from cfsctl.http.request import find_authorization, is_named, select_headers
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -90,6 +91,9 @@ class Client:
         self._options = options
         self._statistics = statistics
         self._ca_file = find_ca_file(options)
+        if not options.verifies_tls:
+            # The user has said so; the library would say it again for each request.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._templates: dict[object, requests.PreparedRequest] = {}
         self._pools = make_pools(limits)
         self._adapter = _Adapter(self._pools, limits.connections_max)
@@ -119,7 +123,7 @@ class Client:
             try:
                 target = find_redirect(answer.head, url, job.url)
                 if target is None:
-                    self._check_status(answer.head, job, document, offset, before)
+                    self._check_status(answer.head, job, url, offset, before)
                     return answer
             except TransferError:
                 answer.response.close()
@@ -128,15 +132,14 @@ class Client:
             url = target
         raise RedirectError(f"more than {self._limits.redirects} redirects", job.url)
 
-    def _check_status(
-        self, head: Head, job: Job[Any], document: Document | None, offset: int, before: Mark | None
-    ) -> None:
+    def _check_status(self, head: Head, job: Job[Any], asked: str, offset: int, before: Mark | None) -> None:
+        document = job if isinstance(job, Document) else None
         if document is not None and document.accepts(head.status):
             document.answer(head.status, head.fields)
         elif offset:
-            check_rest(head, offset, before, job.url)
+            check_rest(head, offset, before, job.url, asked)
         elif head.status != OK:
-            raise status_error(head, job.url)
+            raise status_error(head, job.url, asked)
 
     def _send(self, url: str, job: Job[Any], headers: Mapping[str, str] | None, deadline_s: float) -> Answer:
         bare, user, password = split_credentials(url)
@@ -144,6 +147,7 @@ class Client:
         request.url = bare
         if headers:
             request.headers.update(headers)
+        request.headers.update(find_authorization(url, job))
         proxy = choose_proxy(self._options, bare)
         if proxy is not None and bare.startswith("http:"):
             request.headers.update(self._adapter.proxy_headers(proxy))
@@ -158,7 +162,7 @@ class Client:
                 request,
                 stream=True,
                 timeout=(min(limits.connect_timeout_s, left_s), min(limits.stall_timeout_s, left_s)),
-                verify=self._ca_file or True,
+                verify=(self._ca_file or True) if self._options.verifies_tls else False,
                 cert=self._find_certificate() if is_named(self._options, bare, job.url) else None,
                 proxies={} if proxy is None else {"http": proxy, "https": proxy},
             )

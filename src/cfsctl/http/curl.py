@@ -169,7 +169,12 @@ class _Line:
         now_s = time.monotonic()
         if isinstance(error, HTTPStatusError) and error.status in THROTTLING_STATUSES:
             self._window.throttle(now_s)
-        pause_s = compute_pause(error, attempt.number, self._limits)
+        number = attempt.number
+        if partial is not None and partial.received - (
+            attempt.partial.received if attempt.partial else 0
+        ) >= (self._limits.progress_bytes):
+            number = 1
+        pause_s = compute_pause(error, number, self._limits)
         if pause_s is None:
             if partial is not None:
                 partial.sink.abort()
@@ -179,7 +184,7 @@ class _Line:
             self._backlog.add(now_s, Attempt(other))
             return
         self._statistics.retries += 1
-        self._backlog.add(now_s + pause_s, Attempt(attempt.job, attempt.number + 1, partial))
+        self._backlog.add(now_s + pause_s, Attempt(attempt.job, number + 1, partial))
 
     def _follow(self, slot: Slot, attempt: Attempt, target: str) -> None:
         """Ask for the same thing where a redirect leads."""
@@ -261,9 +266,16 @@ class CurlFetcher:
         ca_file = find_ca_file(self._options)
         return _Line(self._limits, lambda: slot_type(self._limits, self._options, ca_file), self.statistics)
 
-    def get(self, url: str, *, limit_bytes: int, headers: Mapping[str, str] | None = None) -> Response:
+    def get(
+        self,
+        url: str,
+        *,
+        limit_bytes: int,
+        headers: Mapping[str, str] | None = None,
+        authorization: str | None = None,
+    ) -> Response:
         """Return a whole document; see `Fetcher.get`."""
-        document = Document(url, limit_bytes, headers)
+        document = Document(url, limit_bytes, headers, authorization)
         jobs = iter([document])
         (body,) = self._control.get().transfer(lambda: next(jobs, None))
         return document.to_response(body)

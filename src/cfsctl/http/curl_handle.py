@@ -33,7 +33,7 @@ from cfsctl.http.fetcher import (
     TransferError,
 )
 from cfsctl.http.proxies import choose_proxy
-from cfsctl.http.request import is_named, select_headers
+from cfsctl.http.request import find_authorization, is_named, select_headers
 from cfsctl.http.retry import doubt
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class Slot:
         "_ca_file",
         "_chunks",
         "_has_certificate",
+        "_is_authorized",
         "_is_away",
         "_limit",
         "_limits",
@@ -101,7 +102,7 @@ class Slot:
         self._options = options
         self._ca_file = ca_file
         self._place = self._asked = ""
-        self._is_away = self._has_certificate = False
+        self._is_away = self._is_authorized = self._has_certificate = False
         self._limit: int | None = None
         self._room = 0
         self._chunks: list[bytes] = []
@@ -159,6 +160,9 @@ class Slot:
         self._place = place
         if self._ca_file is not None:
             set_option(pycurl.CAINFO, self._ca_file)
+        if not self._options.verifies_tls:
+            set_option(pycurl.SSL_VERIFYPEER, 0)
+            set_option(pycurl.SSL_VERIFYHOST, 0)
         if self._options.client_certificate is not None and is_named_by_user:
             set_option(pycurl.SSLCERT, self._options.client_certificate)
             set_option(pycurl.SSLKEY, self._options.client_key or self._options.client_certificate)
@@ -183,9 +187,11 @@ class Slot:
         if is_new:
             handle = self._configure(place, is_named(self._options, url, job.url))
         is_away = attempt.url is not None
-        if is_away or self._is_away or is_new:
+        authorization = find_authorization(url, job)
+        if is_away or self._is_away or is_new or authorization or self._is_authorized:
             self._is_away = is_away
-            _set_headers(handle, select_headers(self._options, url, job.url))
+            self._is_authorized = bool(authorization)
+            _set_headers(handle, select_headers(self._options, url, job.url) | authorization)
         handle.setopt(pycurl.URL, url)
         limit = job.limit_bytes
         if limit != self._limit:
@@ -295,11 +301,11 @@ class Slot:
                 return Redirected(target, url)
             if self.offset:
                 partial = cast("Attempt", self.attempt).partial
-                check_rest(head, self.offset, partial.mark if partial else None, url)
+                check_rest(head, self.offset, partial.mark if partial else None, url, self._asked)
                 return None
         except TransferError as error:
             return error
-        return status_error(head, url)
+        return status_error(head, url, self._asked)
 
     def complete(self) -> Any:  # noqa: ANN401 - whatever the job's sink returns
         """Return what the sink makes of the whole body.
@@ -373,8 +379,10 @@ class DocumentSlot(Slot):
     def begin(self, attempt: Attempt) -> None:
         """Make the handle ready for a document."""
         super().begin(attempt)
-        chosen = select_headers(self._options, self._asked, attempt.job.url)
-        _set_headers(self.handle, {**chosen, **cast("Document", attempt.job).headers})
+        document = cast("Document", attempt.job)
+        chosen = select_headers(self._options, self._asked, document.url)
+        chosen |= document.headers | find_authorization(self._asked, document)
+        _set_headers(self.handle, chosen)
 
     def break_off(self) -> Partial | None:
         """Return None: documents may change from one moment to the next, so they come whole."""

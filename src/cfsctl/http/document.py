@@ -42,12 +42,20 @@ class Document:
         url: Where the document is.
         limit_bytes: Largest body to accept.
         headers: Sent in addition to those of every request.
+        authorization: The header field of that name, for the origin of `url` only.
         status: Status of the answer, once there is one.
         answered: Header fields of the answer by lower-case name, as received.
     """
 
-    def __init__(self, url: str, limit_bytes: int, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        limit_bytes: int,
+        headers: Mapping[str, str] | None = None,
+        authorization: str | None = None,
+    ) -> None:
         """Describe the request."""
+        self.authorization = authorization
         self.url = url
         self.limit_bytes = limit_bytes
         self.headers = dict(headers or {})
@@ -75,4 +83,4 @@ class Document:
     def to_response(self, body: bytes) -> Response:
         """Return the answer."""
         etag, last_modified, date = map(self.answered.get, ("etag", "last-modified", "date"))
-        return Response(self.status, body, etag, last_modified, date)
+        return Response(self.status, body, etag, last_modified, date, self.answered)

@@ -9,6 +9,7 @@ Nothing here reads the environment or opens a socket.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from dataclasses import dataclass, field
@@ -64,12 +65,28 @@ class TransferError(FetchError):
 
 
 class HTTPStatusError(TransferError):
-    """An answer with another status than the one that was hoped for."""
+    """An answer with another status than the one that was hoped for.
 
-    def __init__(self, url: str, status: int, retry_after_s: float | None = None) -> None:
+    Attributes:
+        status: Three digits.
+        fields: Header fields of the answer, with their names in small letters.
+        answered_by: Origin of the server that answered, to which redirects may have led; None if unknown.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        status: int,
+        retry_after_s: float | None = None,
+        *,
+        fields: Iterable[tuple[str, str]] = (),
+        answered_by: Origin | None = None,
+    ) -> None:
         """Keep the status and what the server said about later."""
         super().__init__(f"the server answered with HTTP status {status}", url)
         self.status = status
+        self.fields = tuple(fields)
+        self.answered_by = answered_by
         self.retry_after_s = retry_after_s
         self.is_transient = status in _RETRIED_STATUSES
 
@@ -154,6 +171,7 @@ class Limits:
         streams_max: Requests in flight where the server takes many on one connection (HTTP/2).
         attempts: Requests for one thing, first one included.
         timeout_attempts: The same if they ended in a timeout, each of which took long enough.
+        progress_bytes: An attempt that has brought this much of a body is followed by as many as the first.
         backoff_s: Mean pause before the second attempt; doubles with each.
         backoff_max_s: Longest pause that is chosen by us.
         retry_after_max_s: Longest pause that is granted to a server that asks for one.
@@ -173,6 +191,7 @@ class Limits:
     streams_max: int = 64
     attempts: int = 5
     timeout_attempts: int = 2
+    progress_bytes: int = 8 << 20
     backoff_s: float = 0.25
     backoff_max_s: float = 15.0
     retry_after_max_s: float = 60.0
@@ -200,6 +219,8 @@ class Options:
         proxies: Proxy URL by scheme of the request, ``http`` and ``https``.
         no_proxy: Hosts that are reached directly, separated by commas.
         ca_file: Certificates of authorities to trust; None is what the system trusts.
+        more_authorities: Files of certificates of authorities to trust as well.
+        verifies_tls: Whether a server has to prove who it is.
         client_certificate: Our certificate, PEM.
         client_key: Its key, PEM; None if it is in the same file.
         origins: What the user has named, as `origin_of` returns it: header fields and certificate are for
@@ -211,6 +232,8 @@ class Options:
     proxies: Mapping[str, str] = field(default_factory=dict)
     no_proxy: str = ""
     ca_file: str | None = None
+    more_authorities: tuple[str, ...] = ()
+    verifies_tls: bool = True
     client_certificate: str | None = None
     client_key: str | None = None
     origins: frozenset[Origin] | None = None
@@ -226,6 +249,7 @@ class Response:
         etag: As received, or None.
         last_modified: As received, or None.
         date: When the server says that it has answered, as received, or None.
+        fields: All header fields by their names in small letters.
     """
 
     status: int
@@ -233,6 +257,7 @@ class Response:
     etag: str | None
     last_modified: str | None
     date: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(slots=True)
@@ -261,7 +286,9 @@ class Job(Protocol[T_co]):
     """One transfer: from where, how much at most, into what.
 
     A job may also have a method ``find_other(error)``: asked when the transfer has failed for good, it
-    returns a job for the same thing from elsewhere, which takes its place, or None.
+    returns a job for the same thing from elsewhere, which takes its place, or None. And it may have a
+    property ``authorization``: the value of that header field, or None; asked for each attempt, and sent to
+    the origin of `url` only, wherever redirects lead.
     """
 
     @property
@@ -286,13 +313,21 @@ class Fetcher(Protocol):
     def statistics(self) -> Statistics:
         """Return the counters of this process."""
 
-    def get(self, url: str, *, limit_bytes: int, headers: Mapping[str, str] | None = None) -> Response:
+    def get(
+        self,
+        url: str,
+        *,
+        limit_bytes: int,
+        headers: Mapping[str, str] | None = None,
+        authorization: str | None = None,
+    ) -> Response:
         """Return a whole document.
 
         Args:
             url: An ``http`` or ``https`` URL.
             limit_bytes: Largest body to accept.
-            headers: Sent in addition, for example a condition.
+            headers: Sent in addition, for example a condition; also to where redirects lead.
+            authorization: The header field of that name, for the origin of `url` only.
 
         Raises:
             TransferError: It could not be had; `HTTPStatusError` for any status but 200, or 304 if a
@@ -327,7 +362,26 @@ _SYSTEM_CA_FILES = (
 
 
 def find_ca_file(options: Options) -> str | None:
-    """Return the file of trusted authorities: the chosen one, the system's, certifi's or None."""
+    """Return the file of trusted authorities: the chosen one, the system's, certifi's or None.
+
+    Where more are to be trusted, it is a file in memory that has all of them.
+    """
+    if not options.more_authorities:
+        return _find_base_file(options)
+    return _join_files((_find_base_file(options), *options.more_authorities))
+
+
+@functools.lru_cache(256)
+def _join_files(paths: tuple[str | None, ...]) -> str:
+    """Return the name of a file in memory with the content of others; it lasts as long as the process."""
+    fd = os.memfd_create("authorities")
+    for path in filter(None, paths):
+        with open(path, "rb") as source:
+            os.write(fd, source.read() + b"\n")
+    return f"/proc/self/fd/{fd}"
+
+
+def _find_base_file(options: Options) -> str | None:
     if options.ca_file is not None:
         return options.ca_file
     for path in _SYSTEM_CA_FILES:

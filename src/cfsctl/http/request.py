@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cfsctl.errors import ExitCode, FetchError
 from cfsctl.http.fetcher import origin_of
 
 if TYPE_CHECKING:
-    from cfsctl.http.fetcher import Options
+    from cfsctl.http.fetcher import Job, Options
 
 
 def is_named(options: Options, asked: str, first: str) -> bool:
@@ -49,7 +49,7 @@ def check_options(options: Options) -> None:
         text = f"{name}{value}"
         if not (text.isascii() and text.isprintable()) or not name or ":" in name or " " in name:
             raise OptionsError(f"header field {name!r}: expected a name and a value of printable ASCII")
-    for path in (options.ca_file, options.client_certificate, options.client_key):
+    for path in (options.ca_file, *options.more_authorities, options.client_certificate, options.client_key):
         if path is not None:
             _check_file(path)
 
@@ -65,6 +65,19 @@ def _check_file(path: str) -> None:
         raise OptionsError(
             f"certificates in {path!r}: expected a file of certificates in PEM, found another thing"
         )
+
+
+def find_authorization(asked: str, job: Job[Any]) -> dict[str, str]:
+    """Return the header field Authorization of a job, which is for the origin that it asks first.
+
+    Args:
+        asked: The URL that is asked for, to which redirects may have led.
+        job: What is wanted.
+    """
+    authorization = getattr(job, "authorization", None)
+    if authorization is None or origin_of(asked) != origin_of(job.url):
+        return {}
+    return {"Authorization": authorization}
 
 
 def select_headers(options: Options, asked: str, first: str) -> dict[str, str]:

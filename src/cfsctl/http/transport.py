@@ -177,6 +177,8 @@ class _Run:
         now_s = time.monotonic()
         if isinstance(error, HTTPStatusError) and error.status in THROTTLING_STATUSES:
             self._window.throttle(now_s)
+        if attempt.received - attempt.offset >= self._limits.progress_bytes and may_resume(error):
+            attempt.number = 1
         pause_s = compute_pause(error, attempt.number, self._limits)
         if pause_s is None:
             _abort(attempt)
@@ -266,9 +268,16 @@ class RequestsFetcher:
         """Return the counters of this process."""
         return self._statistics.get()
 
-    def get(self, url: str, *, limit_bytes: int, headers: Mapping[str, str] | None = None) -> Response:
+    def get(
+        self,
+        url: str,
+        *,
+        limit_bytes: int,
+        headers: Mapping[str, str] | None = None,
+        authorization: str | None = None,
+    ) -> Response:
         """Return a whole document; see `Fetcher.get`."""
-        document = Document(url, limit_bytes, headers)
+        document = Document(url, limit_bytes, headers, authorization)
         client = self._client.get()
         attempt = 0
         while True:

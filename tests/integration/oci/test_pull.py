@@ -346,5 +346,5 @@ class TestArchives:
 
 def test_other_transports_say_what_to_do(repository: Repository) -> None:
     with pytest.raises(UnsupportedTransportError) as found:
-        pull_image(repository, "docker://example.org/image")
+        pull_image(repository, "containers-storage:example.org/image")
     assert "skopeo copy" in str(found.value.hint)

@@ -29,7 +29,7 @@ from cfsctl.oci.reference import (
     parse_reference,
     split_path,
 )
-from cfsctl.oci.sources.layout import matches
+from cfsctl.oci.sources.platforms import matches
 
 DIGEST = "sha256:" + "a" * 64
 BLOB = {"mediaType": CONFIG, "digest": DIGEST, "size": 5}

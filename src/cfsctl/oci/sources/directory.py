@@ -21,7 +21,7 @@ from cfsctl.oci.sources.base import (
     read_blob,
 )
 from cfsctl.oci.sources.files import DirectoryFiles
-from cfsctl.oci.sources.layout import matches
+from cfsctl.oci.sources.platforms import matches
 
 if TYPE_CHECKING:
     from cfsctl.oci.sources.base import BlobReader

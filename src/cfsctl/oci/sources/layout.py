@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.errors import FormatError
 from cfsctl.json_fields import MAX_DOCUMENT_BYTES
 from cfsctl.oci.context import naming
-from cfsctl.oci.docker import convert_manifest
-from cfsctl.oci.manifest import Platform, find_artifact_type, parse_config, parse_index, parse_manifest
-from cfsctl.oci.media_types import DELTA_ARTIFACT, INDEXES, MANIFESTS
+from cfsctl.oci.manifest import Platform, find_artifact_type, parse_index
+from cfsctl.oci.media_types import DELTA_ARTIFACT
 from cfsctl.oci.sources.base import (
     FoundManifest,
     ImageNotFoundError,
@@ -24,9 +23,10 @@ from cfsctl.oci.sources.base import (
     read_blob,
     read_document,
 )
+from cfsctl.oci.sources.platforms import PlatformChoice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from cfsctl.oci.manifest import Descriptor
     from cfsctl.oci.reference import TaggedPath
@@ -34,11 +34,6 @@ if TYPE_CHECKING:
     from cfsctl.oci.sources.files import LayoutFiles
 
 _TAG_ANNOTATION: Final = "org.opencontainers.image.ref.name"
-_MAX_DEPTH: Final = 8
-"""Deepest index that is looked into."""
-
-_MAX_INDEXES: Final = 64
-"""Most indexes that are looked into: indexes that name each other in turn have no end."""
 
 
 class LayoutSource:
@@ -54,7 +49,6 @@ class LayoutSource:
         """
         self._files = files
         self._wanted = wanted
-        self._indexes_left = _MAX_INDEXES
         tag = "" if wanted.tag is None else f":{wanted.tag}"
         digest = "" if wanted.digest is None else f"@{wanted.digest}"
         self._name = f"{transport}:{files.path}{tag}{digest}"
@@ -66,14 +60,8 @@ class LayoutSource:
 
     def find_manifest(self, platform: Platform) -> FoundManifest:
         """Return the manifest for a platform; see `cfsctl.oci.sources.base.ImageSource`."""
-        available: list[str] = []
-        for descriptor in self._resolve(self._candidates(), platform, available, 0):
-            data = read_document(self, descriptor, "manifest")
-            return convert_manifest(descriptor, data)
-        raise ImageNotFoundError(
-            f"No manifest found for platform {platform}; available: {', '.join(available) or 'nothing'}",
-            hint="choose another one with --platform",
-        )
+        choice = PlatformChoice(lambda descriptor, what: read_document(self, descriptor, what), platform)
+        return choice.choose(self._candidates())
 
     def _candidates(self) -> list[Descriptor]:
         entries = parse_index(self._read_index(), "index.json")
@@ -102,51 +90,6 @@ class LayoutSource:
         finally:
             reader.close()
 
-    def _resolve(
-        self, candidates: Iterable[Descriptor], platform: Platform, available: list[str], depth: int
-    ) -> Iterator[Descriptor]:
-        """Yield the manifests among candidates that are for a platform, the first one first."""
-        candidates = list(candidates)
-        for descriptor in candidates:
-            if descriptor.media_type in INDEXES:
-                inner = parse_index(self._open_index(descriptor, depth), f"index {descriptor.digest}")
-                yield from self._resolve(inner, platform, available, depth + 1)
-            elif descriptor.media_type not in MANIFESTS:
-                raise SourceError(
-                    f"manifest {descriptor.digest}: Unexpected media type {descriptor.media_type}"
-                )
-            elif self._is_for(descriptor, platform, available, is_only=len(candidates) == 1):
-                yield descriptor
-
-    def _open_index(self, descriptor: Descriptor, depth: int) -> bytes:
-        self._indexes_left -= 1
-        if depth >= _MAX_DEPTH or self._indexes_left < 0:
-            raise SourceError(f"index {descriptor.digest}: image indices are nested too deeply")
-        return read_document(self, descriptor, "index")
-
-    def _is_for(
-        self, descriptor: Descriptor, wanted: Platform, available: list[str], *, is_only: bool
-    ) -> bool:
-        """Return whether a manifest is for a platform; what its descriptor says is believed."""
-        found = descriptor.platform
-        if found is None:
-            found = self._find_platform(descriptor)
-            if found is None and is_only:
-                return True  # an artifact, and nothing to choose from
-            available.append("(no platform info)" if found is None else f"{found} (of its config)")
-        else:
-            available.append(str(found))
-        return found is not None and matches(found, wanted)
-
-    def _find_platform(self, descriptor: Descriptor) -> Platform | None:
-        """Return what a manifest's config says; None for an artifact, which has no platform."""
-        data = read_document(self, descriptor, "manifest")
-        manifest = parse_manifest(convert_manifest(descriptor, data).data, f"manifest {descriptor.digest}")
-        if not manifest.is_container:
-            return None
-        config = read_document(self, manifest.config, "config")
-        return parse_config(config, f"config {manifest.config.digest}").platform
-
     def open_blob(self, descriptor: Descriptor) -> BlobReader:
         """Open a blob; see `cfsctl.oci.sources.base.ImageSource`."""
         digest = descriptor.digest
@@ -164,13 +107,6 @@ class LayoutSource:
     def close(self) -> None:
         """Let go of the layout."""
         self._files.close()
-
-
-def matches(found: Platform, wanted: Platform) -> bool:
-    """Return whether an image for one platform runs on another; a variant only counts where both have one."""
-    if (found.os, found.architecture) != (wanted.os, wanted.architecture):
-        return False
-    return not wanted.variant or found.variant in {"", wanted.variant}
 
 
 def _list_tags(entries: Iterable[Descriptor]) -> str | None:

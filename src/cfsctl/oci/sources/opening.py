@@ -8,6 +8,7 @@ from cfsctl.errors import CfsError
 from cfsctl.oci.reference import parse_reference, split_path
 
 if TYPE_CHECKING:
+    from cfsctl.oci.registry.settings import RegistrySettings
     from cfsctl.oci.sources.base import ImageSource
 
 
@@ -15,8 +16,12 @@ class UnsupportedTransportError(CfsError):
     """A transport that there is, and that this program cannot read from."""
 
 
-def open_source(text: str) -> ImageSource:
+def open_source(text: str, settings: RegistrySettings | None = None) -> ImageSource:
     """Open the source that a reference names.
+
+    Args:
+        text: The reference.
+        settings: How registries are talked to; None is without credentials and configuration.
 
     Raises:
         ImageReferenceError: It names none.
@@ -29,6 +34,11 @@ def open_source(text: str) -> ImageSource:
         from cfsctl.oci.sources.directory import DirectorySource  # noqa: PLC0415 - one source is used
 
         return DirectorySource(reference.place)
+    if reference.transport in {"docker", "registry"}:
+        from cfsctl.oci.registry.settings import RegistrySettings  # noqa: PLC0415 - the same
+        from cfsctl.oci.sources.registry import RegistrySource  # noqa: PLC0415 - the same
+
+        return RegistrySource(reference.place, settings or RegistrySettings())
     if reference.transport not in {"oci", "oci-archive"}:
         raise UnsupportedTransportError(
             f"{text}: images cannot be pulled by {reference.transport} yet",

@@ -8,11 +8,13 @@ import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.options.common import TEXT, json_option
+from cfsctl.cli.options.registry import RegistryArguments, make_registry_settings, registry_options
 from cfsctl.cli.output import print_document, print_lines
 from cfsctl.errors import CfsError, ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Unpack
 
     from cfsctl.digest import Algorithm, ObjectID
     from cfsctl.oci.pull import PullResult
@@ -47,6 +49,7 @@ class BootImageMissingError(CfsError):
     default="disabled",
     help="Accepted for compatibility; it matters for images in containers-storage.",
 )
+@registry_options
 @json_option()
 @pass_session
 def command(
@@ -59,12 +62,13 @@ def command(
     platform: str | None,
     local_fetch: str,  # noqa: ARG001 - see its help
     as_json: bool,
+    **registry: Unpack[RegistryArguments],
 ) -> None:
     """Pull IMAGE and give it the tag NAME, or IMAGE if there is no NAME.
 
-    IMAGE is oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG] or dir:DIRECTORY; a layout or archive may also be
-    followed by @DIGEST. Every digest is verified while the bytes come, before anything has a name. Layers
-    that are here already are not read.
+    IMAGE is docker://NAME[:TAG], oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG] or dir:DIRECTORY; @DIGEST may
+    stand in place of the tag. Every digest is verified while the bytes come, before anything has a name.
+    Layers that are here already are not read.
     """
     from cfsctl.oci.pull import pull  # noqa: PLC0415 - keeps --help quick
     from cfsctl.oci.reference import parse_platform  # noqa: PLC0415 - the same
@@ -75,7 +79,7 @@ def command(
         raise click.UsageError("--expected-digest needs --bootable")
     tag = check_tag(image if name is None else name)
     wanted = None if platform is None else parse_platform(platform)
-    source = open_source(image)
+    source = open_source(image, make_registry_settings(registry))
     try:
         with session.open_repository() as repository:
             result = pull(

@@ -1,0 +1,1 @@
+"""Talking to registries: names, configuration files, credentials, and the protocol itself."""

@@ -1,0 +1,206 @@
+"""Blobs as they come from a registry, while they are read.
+
+A thread runs the transfer, which tries again, resumes, answers challenges and moves on to the next mirror. It
+gives its pieces to a queue that holds a few of them, so that a slow reader slows the server down. A transfer
+that has to begin anew passes over what was read already; the reader compares the digest of all of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.errors import FetchError
+from cfsctl.oci.registry.client import MAX_ANSWERS, RegistryClient, explain
+from cfsctl.oci.sources.base import ImageNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cfsctl.errors import CfsError
+    from cfsctl.http.fetcher import TransferError
+    from cfsctl.oci.manifest import Descriptor
+
+_QUEUED_PIECES: Final = 16
+"""Of about `Limits.hold_bytes` each."""
+
+_POLL_S: Final = 0.2
+_JOIN_TIMEOUT_S: Final = 2.0
+
+
+class _Closed(Exception):  # noqa: N818 - no error: the reader wants no more
+    """The reader has closed the blob."""
+
+
+class _Pipe:
+    """Takes pieces from a transfer and gives them to the reader.
+
+    Attributes:
+        passed: Bytes that were put into it.
+    """
+
+    def __init__(self) -> None:
+        self.passed = 0
+        self._queue: queue.Queue[bytes | BaseException | None] = queue.Queue(_QUEUED_PIECES)
+        self._closed = threading.Event()
+
+    def put(self, item: bytes | BaseException | None) -> None:
+        """Put a piece, an error, or None for the end."""
+        while True:
+            self.check_open()
+            try:
+                self._queue.put(item, timeout=_POLL_S)
+            except queue.Full:
+                continue
+            if isinstance(item, bytes):
+                self.passed += len(item)
+            return
+
+    def get(self) -> bytes:
+        """Return the next piece; none at the end."""
+        item = self._queue.get()
+        if isinstance(item, bytes):
+            return item
+        self._queue.put_nowait(item)  # the end stays the end
+        if item is None:
+            return b""
+        raise item
+
+    def check_open(self) -> None:
+        if self._closed.is_set():
+            raise _Closed
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+class _Sink:
+    """Passes over what an earlier transfer has brought."""
+
+    def __init__(self, pipe: _Pipe) -> None:
+        self._pipe = pipe
+        self._skip = pipe.passed
+
+    def write(self, chunk: bytes, /) -> None:
+        skipped = min(self._skip, len(chunk))
+        self._skip -= skipped
+        if skipped < len(chunk):
+            self._pipe.put(chunk[skipped:])
+
+    def finish(self) -> None:
+        """There is nothing left to do."""
+
+    def abort(self) -> None:
+        """Nothing: what was passed on was read already."""
+
+
+class _Job:
+    """The transfer of a blob from one place."""
+
+    def __init__(self, client: RegistryClient, descriptor: Descriptor, pipe: _Pipe, answers: int = 0) -> None:
+        self._client = client
+        self._descriptor = descriptor
+        self._pipe = pipe
+        self._answers = answers
+        self.url = client.url(f"blobs/{descriptor.digest}")
+        self.limit_bytes = descriptor.size
+
+    @property
+    def authorization(self) -> str | None:
+        return self._client.authorization
+
+    def make_sink(self) -> _Sink:
+        return _Sink(self._pipe)
+
+    def explain(self, error: TransferError, /) -> CfsError:
+        return explain(error, f"blob {self._descriptor.digest}", self._client.endpoint)
+
+    def find_other(self, error: TransferError) -> _Job | None:
+        """Return the same transfer with an answered challenge."""
+        if self._answers < MAX_ANSWERS and self._client.answer(error):
+            return _Job(self._client, self._descriptor, self._pipe, self._answers + 1)
+        return None
+
+
+class RemoteBlob:
+    """A blob that comes while it is read; see `cfsctl.oci.sources.base.BlobReader`.
+
+    Attributes:
+        size: What its descriptor says.
+    """
+
+    def __init__(self, clients: Sequence[RegistryClient], descriptor: Descriptor) -> None:
+        """Ask for it, and wait for its first bytes.
+
+        Args:
+            clients: Where it may be, to be asked in this order.
+            descriptor: What it is to be.
+
+        Raises:
+            ImageNotFoundError: It is in none of the places.
+            FetchError: It could not be had.
+        """
+        self.size = descriptor.size
+        self._pipe = _Pipe()
+        self._clients = clients
+        self._descriptor = descriptor
+        self._thread = threading.Thread(target=self._run, name="cfsctl-blob", daemon=True)
+        self._thread.start()
+        try:
+            self._piece = memoryview(self._pipe.get())
+        except BaseException:
+            self.close()
+            raise
+
+    def _run(self) -> None:
+        """Run the transfer, in a thread."""
+        try:
+            self._transfer()
+            self._pipe.put(None)
+        except _Closed:
+            pass
+        except BaseException as error:  # noqa: BLE001 - raised again in the reader's thread
+            self._pass_error(error)
+
+    def _transfer(self) -> None:
+        """Take the blob from the first place that gives it; each has a fetcher with its own TLS settings."""
+        *mirrors, last = self._clients
+        for client in mirrors:
+            try:
+                self._transfer_from(client)
+            except (FetchError, ImageNotFoundError):
+                continue
+            return
+        self._transfer_from(last)
+
+    def _transfer_from(self, client: RegistryClient) -> None:
+        jobs = [_Job(client, self._descriptor, self._pipe)]
+
+        def next_job() -> _Job | None:
+            self._pipe.check_open()
+            return jobs.pop() if jobs else None
+
+        for _ in client.fetcher.transfer(next_job):
+            pass
+
+    def _pass_error(self, error: BaseException) -> None:
+        with contextlib.suppress(_Closed):
+            self._pipe.put(error)
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, at most so many; none at the end.
+
+        Raises:
+            FetchError: The rest could not be had.
+        """
+        if not self._piece:
+            self._piece = memoryview(self._pipe.get())
+        data, self._piece = bytes(self._piece[:size]), self._piece[size:]
+        return data
+
+    def close(self) -> None:
+        """End the transfer; harmless when repeated."""
+        self._pipe.close()
+        self._thread.join(_JOIN_TIMEOUT_S)

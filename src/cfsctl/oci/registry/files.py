@@ -1,0 +1,35 @@
+"""Configuration files of users and administrators, read within limits."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from cfsctl.errors import FormatError
+from cfsctl.linux.files import open_regular, read_all
+
+_MAX_FILE_BYTES: Final = 4 << 20
+_AT_FDCWD: Final = -100
+
+
+class RegistryConfigError(FormatError):
+    """A configuration file that is not valid."""
+
+
+def read_config_file(path: str) -> bytes | None:
+    """Return the content of a file that the user or administrator has written, or None if there is none.
+
+    Raises:
+        RegistryConfigError: It is no regular file, or too large.
+        OSError: It cannot be read.
+    """
+    try:
+        fd = open_regular(_AT_FDCWD, os.path.realpath(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        if os.fstat(fd).st_size > _MAX_FILE_BYTES:
+            raise RegistryConfigError(f"{path}: expected at most {_MAX_FILE_BYTES} bytes")
+        return read_all(fd, _MAX_FILE_BYTES)
+    finally:
+        os.close(fd)

@@ -1,0 +1,262 @@
+"""registries.conf, auth.json, credential helpers and certs.d."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cfsctl.http.auth import Credentials
+from cfsctl.oci.registry.certificates import Certificates, find_certificates
+from cfsctl.oci.registry.configuration import (
+    Endpoint,
+    RegistryBlockedError,
+    find_endpoints,
+    parse_registries,
+    read_registries,
+)
+from cfsctl.oci.registry.credentials import CredentialHelperError, find_credentials
+from cfsctl.oci.registry.files import RegistryConfigError
+from cfsctl.oci.registry.names import parse_image_name
+from cfsctl.oci.registry.settings import (
+    find_auth_files,
+    find_certificate_directories,
+    find_registries_files,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIGURATION = b"""
+unqualified-search-registries = ["docker.io"]
+[[registry]]
+location = "plain.example"
+insecure = true
+[[registry]]
+prefix = "moved.example/team"
+location = "new.example/old/team"
+[[registry]]
+prefix = "moved.example/team/secret"
+blocked = true
+[[registry]]
+prefix = "*.wild.example"
+insecure = true
+[[registry]]
+location = "docker.io"
+[[registry.mirror]]
+location = "mirror.example/hub"
+insecure = true
+[[registry.mirror]]
+location = "by-digest.example"
+pull-from-mirror = "digest-only"
+[[registry.mirror]]
+location = "by-tag.example"
+pull-from-mirror = "tag-only"
+"""
+DIGEST = "sha256:" + "a" * 64
+
+
+class TestRegistries:
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("other.example/a", [("other.example", "a", False)]),
+            ("plain.example/a", [("plain.example", "a", True)]),
+            ("plain.example:5000/a", [("plain.example:5000", "a", False)]),
+            ("moved.example/team/a", [("new.example", "old/team/a", False)]),
+            ("moved.example/teams/a", [("moved.example", "teams/a", False)]),
+            ("x.wild.example/a", [("x.wild.example", "a", True)]),
+            ("wild.example/a", [("wild.example", "a", False)]),
+            (
+                "alpine",
+                [
+                    ("mirror.example", "hub/library/alpine", True),
+                    ("by-tag.example", "library/alpine", False),
+                    ("docker.io", "library/alpine", False),
+                ],
+            ),
+            (
+                f"alpine@{DIGEST}",
+                [
+                    ("mirror.example", "hub/library/alpine", True),
+                    ("by-digest.example", "library/alpine", False),
+                    ("docker.io", "library/alpine", False),
+                ],
+            ),
+        ],
+    )
+    def test_endpoints(self, name: str, expected: list[tuple[str, str, bool]]) -> None:
+        registries = parse_registries(CONFIGURATION, "x")
+        found = find_endpoints(registries, parse_image_name(name))
+        assert found == [Endpoint(*place) for place in expected]
+
+    def test_a_blocked_one(self) -> None:
+        with pytest.raises(RegistryBlockedError, match=r"blocks moved\.example/team/secret"):
+            find_endpoints(
+                parse_registries(CONFIGURATION, "x"), parse_image_name("moved.example/team/secret/a")
+            )
+
+    @pytest.mark.parametrize(
+        ("text", "error"),
+        [
+            (b"[[registry]", "expected TOML"),
+            (b"\xff", "expected TOML"),
+            (b"[[registry]]\n", "prefix: expected a host"),
+            (b"registry = 1", "registry: expected a list"),
+            (b'[[registry]]\nlocation = "a"\ninsecure = "yes"', r"registry\[0\]\.insecure: expected a truth"),
+            (b'[[registry]]\nprefix = "*.a"\nlocation = "b"', "wildcard"),
+            (b'[[registry]]\nlocation = "a"\n[[registry.mirror]]\n', r"mirror\[0\]\.location: expected"),
+            (
+                b'[[registry]]\nlocation = "a"\n[[registry.mirror]]\nlocation = "b"\npull-from-mirror = "no"',
+                "pull-from-mirror: expected one of",
+            ),
+        ],
+    )
+    def test_not_valid(self, text: bytes, error: str) -> None:
+        with pytest.raises(RegistryConfigError, match=error):
+            parse_registries(text, "registries.conf")
+
+    def test_later_files_count_more(self, tmp_path: Path) -> None:
+        for number, insecure in enumerate(("true", "false")):
+            text = f'[[registry]]\nlocation = "a"\ninsecure = {insecure}'
+            (tmp_path / f"{number}.conf").write_text(text)
+        paths = [str(tmp_path / name) for name in ("missing.conf", "0.conf", "1.conf")]
+        assert [registry.insecure for registry in read_registries(paths)] == [False]
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    return {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+class TestCredentials:
+    @pytest.fixture
+    def authfile(self, tmp_path: Path) -> Path:
+        path = tmp_path / "auth.json"
+        auths = {
+            "quay.io": basic("host", "h"),
+            "quay.io/team": basic("team", "t:t"),
+            "https://index.docker.io/v1/": basic("hub", "d"),
+            "https://gitlab.example": basic("url", "u"),
+            "token.example": {"identitytoken": "T"},
+            "empty.example": {},
+        }
+        path.write_text(json.dumps({"auths": auths}))
+        return path
+
+    @pytest.mark.parametrize(
+        ("repository", "expected"),
+        [
+            ("quay.io/other", ("host", "h")),
+            ("quay.io/team", ("team", "t:t")),
+            ("quay.io/team/image", ("team", "t:t")),
+            ("quay.io/teams", ("host", "h")),
+            ("quay.io:443/team", None),
+            ("evil-quay.io/team", None),
+            ("docker.io/library/alpine", ("hub", "d")),
+            ("gitlab.example/a", ("url", "u")),
+            ("token.example/a", ("", "", "T")),
+            ("empty.example/a", None),
+        ],
+    )
+    def test_the_longest_name_counts(
+        self, authfile: Path, repository: str, expected: tuple[str, ...] | None
+    ) -> None:
+        found = find_credentials(["/nonexistent", str(authfile)], repository, "")
+        assert found == (None if expected is None else Credentials(*expected))
+
+    @pytest.mark.parametrize(
+        ("document", "error"),
+        [
+            ("[]", "expected a JSON object"),
+            ('{"auths": 1}', "auths: expected an object"),
+            ('{"auths": {"a": {"auth": "?"}}}', r"auths\.a\.auth: expected base64"),
+            ('{"auths": {"a": {"auth": "YQ=="}}}', r"auths\.a\.auth: expected base64 of USER:PASSWORD"),
+        ],
+    )
+    def test_not_valid(self, tmp_path: Path, document: str, error: str) -> None:
+        (tmp_path / "auth.json").write_text(document)
+        with pytest.raises(RegistryConfigError, match=error):
+            find_credentials([str(tmp_path / "auth.json")], "a/b", "")
+
+    def test_no_pipe_is_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "auth.json")
+        with pytest.raises(OSError, match=r"auth\.json"):
+            find_credentials([str(tmp_path / "auth.json")], "a/b", "")
+
+
+class TestHelpers:
+    def make(self, path: Path, script: str, document: dict[str, object]) -> list[str]:
+        helper = path / "docker-credential-test"
+        helper.write_text(f"#!/bin/sh\n{script}\n")
+        helper.chmod(0o755)
+        (path / "auth.json").write_text(json.dumps(document))
+        return [str(path / "auth.json")]
+
+    def find(self, path: Path, script: str, document: dict[str, object]) -> Credentials | None:
+        files = self.make(path, script, document)
+        return find_credentials(files, "a.example/b", f"{path}:/usr/bin:/bin")
+
+    @pytest.mark.parametrize("document", [{"credHelpers": {"a.example": "test"}}, {"credsStore": "test"}])
+    def test_answers(self, tmp_path: Path, document: dict[str, object]) -> None:
+        script = 'read s; echo "{\\"Username\\": \\"$1\\", \\"Secret\\": \\"$s\\"}"'
+        assert self.find(tmp_path, script, document) == Credentials("get", "a.example")
+
+    def test_a_token(self, tmp_path: Path) -> None:
+        script = """echo '{"Username": "<token>", "Secret": "T"}'"""
+        assert self.find(tmp_path, script, {"credsStore": "test"}) == Credentials("", "", "T")
+
+    def test_knows_nothing(self, tmp_path: Path) -> None:
+        script = "echo credentials not found in native keychain; exit 1"
+        assert self.find(tmp_path, script, {"credsStore": "test"}) is None
+
+    @pytest.mark.parametrize(
+        ("script", "error"),
+        [("exit 3", "exit status 3"), ("echo no", "expected JSON"), ("echo '{\"Username\": 1}'", "Username")],
+    )
+    def test_fails(self, tmp_path: Path, script: str, error: str) -> None:
+        with pytest.raises(CredentialHelperError, match=error):
+            self.find(tmp_path, script, {"credsStore": "test"})
+
+    @pytest.mark.parametrize("name", ["../x", "missing", "", "a b"])
+    def test_is_not_there(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "auth.json").write_text(json.dumps({"credHelpers": {"a.example": name}}))
+        with pytest.raises(CredentialHelperError, match=r"not found in PATH|without slashes"):
+            find_credentials([str(tmp_path / "auth.json")], "a.example/b", str(tmp_path))
+
+
+class TestPlaces:
+    def test_of_credentials(self) -> None:
+        assert find_auth_files({"REGISTRY_AUTH_FILE": "/x", "HOME": "/h"}) == ("/x",)
+        assert find_auth_files({"HOME": "/h", "XDG_RUNTIME_DIR": "/r"}) == (
+            "/r/containers/auth.json",
+            "/h/.config/containers/auth.json",
+            "/h/.docker/config.json",
+        )
+        assert find_auth_files({"DOCKER_CONFIG": "/d"})[-1] == "/d/config.json"
+
+    def test_of_registries(self, tmp_path: Path) -> None:
+        own = tmp_path / "containers" / "registries.conf"
+        (tmp_path / "containers" / "registries.conf.d").mkdir(parents=True)
+        own.touch()
+        (tmp_path / "containers" / "registries.conf.d" / "a.conf").touch()
+        (tmp_path / "containers" / "registries.conf.d" / "a.txt").touch()
+        found = find_registries_files({"XDG_CONFIG_HOME": str(tmp_path)})
+        assert (found[0], found[-1]) == (str(own), f"{own}.d/a.conf")
+        assert find_registries_files({"CONTAINERS_REGISTRIES_CONF": "/x"}) == ("/x",)
+
+    def test_of_certificates(self, tmp_path: Path) -> None:
+        directories = [f"{tmp_path}/missing", str(tmp_path)]
+        place = tmp_path / "a.example:5000"
+        place.mkdir()
+        for name in ("ca.crt", "client.cert", "client.key", "README"):
+            (place / name).touch()
+        found = Certificates((f"{place}/ca.crt",), f"{place}/client.cert", f"{place}/client.key")
+        assert find_certificates(directories, "a.example:5000") == found
+        assert find_certificates(directories, "a.example") == Certificates()
+        (place / "client.key").unlink()
+        with pytest.raises(RegistryConfigError, match=r"missing client\.key"):
+            find_certificates(directories, "a.example:5000")
+        assert find_certificate_directories({"HOME": "/h"})[0] == "/h/.config/containers/certs.d"
