@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cfsctl.oci.media_types import CONFIG, INDEX, MANIFEST
+from tests.support.archives import unpack_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +35,7 @@ def read_table(name: str) -> list[dict[str, str]]:
 def unpack(archive: Path, target: Path) -> None:
     """Unpack a recorded archive."""
     with tarfile.open(fileobj=io.BytesIO(lzma.decompress(archive.read_bytes()))) as tar:
-        tar.extractall(target, filter="fully_trusted")
+        unpack_archive(tar, target)
 
 
 def make_tar(members: Iterable[Member]) -> bytes:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tests.support.oci import Layout, directory, file, make_tar
 from tests.support.ostree_client import run_ostree
 from tests.support.programs import CFSCTL
 from tests.support.signatures import sign_detached
@@ -90,6 +91,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert run(place, "--repo", "repo", "create-image", "tree", "web").returncode == 0
     image = (place / "repo" / "images" / "refs" / "web").resolve()
     shutil.copy(image, place / "web.img")
+    layer = make_tar([directory("usr"), file("usr/program", b"x" * 5000)])
+    (place / "layer").write_bytes(layer)
+    Layout(place / "layout").add_image("app", [layer])
+    assert run(place, "--repo", "repo", "oci", "pull", "oci:layout:app", "app").returncode == 0
+    (place / "oci-image-id").write_text(run(place, "--repo", "repo", "oci", "compute-id", "app").stdout)
     if shutil.which("ostree") is not None:
         (place / "ostree-repo").mkdir()
         run_ostree(place / "ostree-repo", "init", "--mode=archive")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -60,6 +62,18 @@ VERBS = {
     "import-image": Verb(("import-image", "imported")),
     "init": Verb(("init", "--insecure"), opens=False),
     "mount": Verb(("mount", "web", "mountpoint"), prints=False, named="web"),
+    "oci compute-id": Verb(("oci", "compute-id", "app"), named="app"),
+    "oci dump": Verb(("oci", "dump", "app"), named="app"),
+    "oci fsck": Verb(("oci", "fsck")),
+    "oci images": Verb(("oci", "images")),
+    "oci import-layer": Verb(("oci", "import-layer", "LAYER", "layer")),
+    "oci inspect": Verb(("oci", "inspect", "app"), named="app"),
+    "oci layer": Verb(("oci", "layer", "LAYER"), named="LAYER"),
+    "oci linked-erofs-images": Verb(("oci", "linked-erofs-images", "OCI-IMAGE"), named="OCI-IMAGE"),
+    "oci mount": Verb(("oci", "mount", "app", "mountpoint"), prints=False, named="app"),
+    "oci pull": Verb(("oci", "pull", "oci:layout:app", "app")),
+    "oci tag": Verb(("oci", "tag", "app", "other"), named="app"),
+    "oci untag": Verb(("oci", "untag", "app"), named="app"),
     "ostree apply-delta": Verb(("ostree", "apply-delta", "delta")),
     "ostree commit": Verb(("ostree", "commit", "web"), named="web"),
     "ostree compute-id": Verb(("ostree", "compute-id", "test"), named="test"),
@@ -79,7 +93,10 @@ VERBS = {
     "transaction": Verb(("transaction", "true"), prints=False),
 }
 
-MOUNTING = {"mount", "ostree mount"}
+INPUTS = {"import-image": "web.img", "oci import-layer": "layer"}
+"""Commands that read standard input, and the file that they are given."""
+
+MOUNTING = {"mount", "oci mount", "ostree mount"}
 READS_IMAGES = [name for name, verb in VERBS.items() if verb.named in {"web", "image:web"}]
 
 
@@ -113,7 +130,12 @@ def needs(name: str, *, mounts: bool = True) -> None:
 def arguments_of(name: str, place: Path) -> list[str]:
     """Return the arguments with the ID of the image and the address of the OSTree repository put in."""
     image_id = os.path.basename(os.readlink(place / "repo" / "images" / "refs" / "web"))
-    words = {"ID": image_id, "URL": f"http://127.0.0.1:{SERVER.port}{place}/ostree-repo"}
+    words = {
+        "ID": image_id,
+        "LAYER": f"sha256:{hashlib.sha256((place / 'layer').read_bytes()).hexdigest()}",
+        "OCI-IMAGE": (place / "oci-image-id").read_text().strip(),
+        "URL": f"http://127.0.0.1:{SERVER.port}{place}/ostree-repo",
+    }
     return [words.get(word, word) for word in VERBS[name].arguments]
 
 
@@ -121,9 +143,9 @@ def status_of(name: str, place: Path, *options: str, **how: object) -> subproces
     """Run a command on the repository; nothing is mounted where others see it."""
     arguments = ["--repo", "repo", *options, *arguments_of(name, place)]
     if name not in MOUNTING:
-        if name == "import-image" and "stdin" not in how:
-            with (place / "web.img").open("rb") as image:
-                return run(place, *arguments, stdin=image, **how)
+        if name in INPUTS and "stdin" not in how:
+            with (place / INPUTS[name]).open("rb") as content:
+                return run(place, *arguments, stdin=content, **how)
         return run(place, *arguments, **how)
     defaults: dict[str, Any] = {"cwd": place, "capture_output": True, "text": True, "env": environment()}
     command = ["unshare", "--mount", "--propagation", "private", str(CFSCTL), *arguments]
@@ -152,7 +174,7 @@ def test_success(name: str, place: Path) -> None:
 
 @pytest.mark.parametrize("name", VERBS)
 def test_wrong_option(name: str, place: Path) -> None:
-    words = 2 if name.startswith("ostree") else 1
+    words = 2 if name.startswith(("oci", "ostree")) else 1
     arguments = VERBS[name].arguments
     done = run(place, *arguments[:words], "--frobnicate", *arguments[words:])
     if name == "transaction":  # which takes it for a program
@@ -216,16 +238,22 @@ def test_closed_standard_output(name: str, place: Path) -> None:
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
+MISSING = {"LAYER": f"sha256:{'0' * 64}", "OCI-IMAGE": "0" * 128}
+"""Digests of nothing, for the commands that take no names."""
+
+
 @pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if verb.named])
 def test_not_found(name: str, place: Path) -> None:
     needs(name, mounts=False)
     named = VERBS[name].named
-    missing = named.replace("web", "nothing").replace("test", "nothing")
-    arguments = [missing if word == named else word for word in arguments_of(name, place)]
+    missing = MISSING.get(named) or re.sub("^(.*[:/])?(web|test|app)$", r"\1nothing", named)
+    position = VERBS[name].arguments.index(named)
+    arguments = arguments_of(name, place)
+    arguments[position] = missing
     done = run(place, "--repo", "repo", *arguments)
     comparing = name in {"diff", "explain-digest"}
     assert (done.returncode, done.stdout) == (2 if comparing else 17, "")
-    assert "nothing" in done.stderr
+    assert missing.rpartition("/")[2].rpartition(":")[2] in done.stderr
 
 
 HOSTILE = ["../x", "..", ".", "", "a/../../x", "a/", "x" * 300, "a\nb\x1b[31m/.."]
