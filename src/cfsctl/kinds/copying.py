@@ -24,6 +24,8 @@ def copy_by_name(
     name: str,
     new_ref: str | None = None,
     reporter: Reporter = silent,
+    *,
+    allow_unverified: bool = False,
 ) -> NamedCopy:
     """Copy what has a name, with all that it needs.
 
@@ -33,6 +35,7 @@ def copy_by_name(
         name: An image ID or ref, else what a kind of stream knows (a tag, an ID), else a content identifier.
         new_ref: The ref or tag for it in the target; None is the one that `name` is.
         reporter: Told about progress, and that nothing will name the copy.
+        allow_unverified: Let a tag be moved whatever it was set under.
 
     Raises:
         RepositoryError: Nothing has that name, or more than one thing, or the ref cannot be one.
@@ -43,7 +46,7 @@ def copy_by_name(
     ref = new_ref or found.ref
     if ref is None and found.needs_ref:
         reporter(Message("without a ref (--as) the next gc of the target removes the copy"))
-    return found.copy(target, ref, reporter)
+    return found.copy(target, ref, reporter, allow_unverified=allow_unverified)
 
 
 def _find(source: Repository, name: str) -> Copyable:
@@ -97,7 +100,10 @@ class _Image(Copyable):
         self._image_id = image_id
         self.ref = ref
 
-    def copy(self, target: Repository, ref: str | None, reporter: Reporter) -> NamedCopy:
+    def copy(
+        self, target: Repository, ref: str | None, reporter: Reporter, *, allow_unverified: bool = False
+    ) -> NamedCopy:
+        del allow_unverified
         image = copy_image(self._source, target, self._image_id, ref, reporter)
         return NamedCopy({"image": image.object_id.hex()}, ref, image.counts)
 
@@ -110,6 +116,9 @@ class _Stream(Copyable):
         self._entry = entry
         self.ref = ref
 
-    def copy(self, target: Repository, ref: str | None, reporter: Reporter) -> NamedCopy:
+    def copy(
+        self, target: Repository, ref: str | None, reporter: Reporter, *, allow_unverified: bool = False
+    ) -> NamedCopy:
+        del allow_unverified
         copied = copy_stream(self._source, target, self._entry, ref, reporter)
         return NamedCopy({"stream": copied.object_id.hex()}, ref, copied.counts)

@@ -85,13 +85,16 @@ class Copyable(ABC):
     needs_ref: bool = True
 
     @abstractmethod
-    def copy(self, target: Repository, ref: str | None, reporter: Reporter) -> NamedCopy:
+    def copy(
+        self, target: Repository, ref: str | None, reporter: Reporter, *, allow_unverified: bool = False
+    ) -> NamedCopy:
         """Copy it with all that it needs.
 
         Args:
             target: Where it goes.
             ref: The ref or tag to give it there, or None.
             reporter: Told about progress.
+            allow_unverified: Let a tag be moved whatever it was set under, for kinds that have such a thing.
 
         Raises:
             CfsError, OSError: It could not be copied; nothing names it in the target.

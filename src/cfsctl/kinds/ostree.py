@@ -162,10 +162,15 @@ class _Commit(Copyable):
         self._commit = commit
         self.ref = tag
 
-    def copy(self, target: Repository, ref: str | None, reporter: Reporter) -> NamedCopy:
+    def copy(
+        self, target: Repository, ref: str | None, reporter: Reporter, *, allow_unverified: bool = False
+    ) -> NamedCopy:
         from cfsctl.ostree.exchange.copy import copy_commit  # noqa: PLC0415 - only if asked
 
-        return _describe(copy_commit(self._source, target, self._commit, ref, reporter), self._commit, ref)
+        copied = copy_commit(
+            self._source, target, self._commit, ref, reporter, allow_unverified=allow_unverified
+        )
+        return _describe(copied, self._commit, ref)
 
 
 class _Part(_Commit):
@@ -173,10 +178,15 @@ class _Part(_Commit):
 
     needs_ref = False
 
-    def copy(self, target: Repository, ref: str | None, reporter: Reporter) -> NamedCopy:
+    def copy(
+        self, target: Repository, ref: str | None, reporter: Reporter, *, allow_unverified: bool = False
+    ) -> NamedCopy:
         from cfsctl.ostree.exchange.copy import copy_part  # noqa: PLC0415 - only if asked
 
-        return _describe(copy_part(self._source, target, self._commit, ref, reporter), self._commit, ref)
+        copied = copy_part(
+            self._source, target, self._commit, ref, reporter, allow_unverified=allow_unverified
+        )
+        return _describe(copied, self._commit, ref)
 
 
 def _find_part(repository: Repository, name: str) -> Copyable | None:

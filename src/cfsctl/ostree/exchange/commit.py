@@ -19,6 +19,7 @@ from cfsctl.ostree.store.binding import REF_BINDING
 from cfsctl.ostree.store.commit_proof import remember_proof
 from cfsctl.ostree.store.images import name_commit, store_images, store_images_of
 from cfsctl.ostree.store.in_memory import InMemoryCommit
+from cfsctl.ostree.store.partial_tags import drop_lost_demand
 from cfsctl.ostree.store.refs import tag_ref
 from cfsctl.ostree.tree.from_tree import AS_IT_IS, TreeOptions, make_objects
 from cfsctl.progress import silent
@@ -109,6 +110,8 @@ def commit_image_tree(
     else:
         images = store_images(repository, InMemoryCommit(checksum, commit, tree.objects))
     files = _find_objects(filesystem) if tree.is_exact else set()
+    if reference is not None:
+        drop_lost_demand(repository, reference)
     stream_id = name_commit(
         repository, checksum, tree.objects, lambda: images, tag, image_objects=sorted(files)
     )

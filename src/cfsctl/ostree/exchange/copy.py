@@ -19,9 +19,12 @@ from cfsctl.ostree.store.commitmeta import read_detached, store_detached
 from cfsctl.ostree.store.images import find_image, name_commit, store_images
 from cfsctl.ostree.store.in_memory import InMemoryCommit
 from cfsctl.ostree.store.partial_commits import PartialCommitError, drop_partial, find_partial, store_part
+from cfsctl.ostree.store.partial_tags import drop_lost_demand
 from cfsctl.ostree.store.refs import CommitNotFoundError, find_tag, open_commit, set_tag, stream_name, tag_ref
+from cfsctl.ostree.store.tag_demands import drop_demand
 from cfsctl.ostree.store.upstream_made import require_ostree_form
 from cfsctl.ostree.tree.image_proof import is_image_of
+from cfsctl.ostree.trust.tags import find_unmet
 from cfsctl.progress import Message, silent
 from cfsctl.repository.copying import (
     CopyCounts,
@@ -62,6 +65,7 @@ def copy_commit(
     reporter: Reporter = silent,
     *,
     from_scratch: bool = False,
+    allow_unverified: bool = False,
 ) -> CommitCopy:
     """Copy a commit with its contents and its image, and tag it.
 
@@ -74,8 +78,11 @@ def copy_commit(
         tag: A tag of the target to move to it, or None.
         reporter: Told about progress.
         from_scratch: Replace the stream that the target has of it, even if that looks right.
+        allow_unverified: Let the tag be moved whatever it was set under.
 
     Raises:
+        SignatureError, BindingError: The tag was set under a demand that the commit does not meet; nothing
+            was stored.
         CommitNotFoundError: It is not there.
         InvalidNameError: The tag cannot be one; nothing was stored.
         FormatError, IntegrityError: Something of it is damaged, missing, or not what its checksum says.
@@ -85,17 +92,31 @@ def copy_commit(
         tag_ref(tag)
     stream = open_commit(source, checksum)
     target.check_writable()
+    if tag is not None:
+        _check_tag(target, tag, stream, allow_unverified=allow_unverified)
     if source.algorithm is target.algorithm:
         counts = _copy_alike(source, target, stream, tag, reporter, from_scratch=from_scratch)
     else:
         counts = _pull(source, target, stream, reporter)
     if tag is not None:
+        drop_lost_demand(target, tag)
         set_tag(target, checksum.hex(), tag)
+        if allow_unverified:
+            drop_demand(target, tag)
     drop_partial(target, checksum, tag)
     copied = open_commit(target, checksum)
     assert copied.object_id is not None
     found = find_image(target, copied)
     return CommitCopy(copied.object_id, None if found is None else found[0], counts)
+
+
+def _check_tag(target: Repository, tag: str, stream: CommitStream, *, allow_unverified: bool) -> None:
+    """Check that a commit meets the demand that a tag of the target was set under.
+
+    Signatures that were verified in the source count for nothing, those that were verified in the target do.
+    """
+    if not allow_unverified and (unmet := find_unmet(target, tag, stream.checksum, stream.commit)):
+        raise unmet
 
 
 def _pull(source: Repository, target: Repository, stream: CommitStream, reporter: Reporter) -> CopyCounts:
@@ -199,6 +220,8 @@ def copy_part(
     checksum: Checksum,
     tag: str | None = None,
     reporter: Reporter = silent,
+    *,
+    allow_unverified: bool = False,
 ) -> CommitCopy:
     """Copy what is there of a commit of which not everything is there.
 
@@ -208,9 +231,11 @@ def copy_part(
         checksum: The commit.
         tag: The tag that names the part in the target, or None for the commit's ID.
         reporter: Told about progress.
+        allow_unverified: As for `copy_commit`.
 
     Raises:
         CommitNotFoundError: It is not there.
+        SignatureError, BindingError: As for `copy_commit`.
         PartialCommitError: All of it is in the target.
         OtherAlgorithmError: The target has another hash algorithm.
         FormatError, IntegrityError: Something of it is damaged, missing, or not what its checksum says.
@@ -229,6 +254,8 @@ def copy_part(
     target.check_writable()
     if target.streams.find(stream_name(checksum)) is not None:
         raise PartialCommitError(f"commit {checksum.hex()} is whole in {target.path}", hint="tag it there")
+    if tag is not None:
+        _check_tag(target, tag, stream, allow_unverified=allow_unverified)
     objects = stream.as_dict()
     counts = CopyCounts()
     contents = {object_id for _, object_id in objects.values() if object_id is not None}
@@ -239,5 +266,9 @@ def copy_part(
     images = store_images(target, InMemoryCommit(checksum, stream.commit, objects, is_partial=True))
     found = read_detached(source, stream)
     detached = None if found is None else store_detached(target, found)
+    if tag is not None:
+        drop_lost_demand(target, tag)
     stream_id = store_part(target, checksum, objects, images, tag, detached)
+    if tag is not None and allow_unverified:
+        drop_demand(target, tag)
     return CommitCopy(stream_id, images[target.erofs_versions[0]], counts)

@@ -30,9 +30,12 @@ from cfsctl.ostree.store.refs import (
     tag_ref,
 )
 from cfsctl.ostree.trust.admission import Admission
+from cfsctl.ostree.trust.tags import TagMove
 from cfsctl.progress import Advanced, Done, Message, Started, Unit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.delta.apply import DeltaCandidate, DeltaPull
     from cfsctl.ostree.delta.store import DeltaStore
@@ -80,6 +83,7 @@ class PullRun:
         self._is_accepted = False
         self._has_other = False
         self._admission = Admission(repository, source, checksum, options.trust)
+        self._move = _make_move(repository, tag, options)
         self._delta_use: DeltaStats | None = None
         self._delta_objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
         self._detached: ObjectID | None = None
@@ -196,7 +200,8 @@ class PullRun:
         drop_partial(self._repository, self._checksum, self._tag)
         stream_id = self._repository.streams.find(stream_name(self._checksum))
         assert stream_id is not None
-        self._repository.streams.link(stream_name(self._checksum), stream_id, self._tag_ref)
+        with self._keeping_demand(has_record=stored.record is not None):
+            self._repository.streams.link(stream_name(self._checksum), stream_id, self._tag_ref)
         if self._repository.verified.has_news:
             self._repository.sync()
             self._repository.save_marks(())
@@ -221,6 +226,15 @@ class PullRun:
             stream_id = restate_commit(self._repository, self._checksum, detached, record)
             remember_proof(self._repository, self._checksum, stream_id)
 
+    @contextlib.contextmanager
+    def _keeping_demand(self, *, has_record: bool = False) -> Iterator[None]:
+        """Keep what is demanded now with the tag, which is set within the block."""
+        if self._move is not None:
+            self._move.begin(self._admission.verified, has_record=has_record)
+        yield
+        if self._move is not None:
+            self._move.end()
+
     @property
     def _tag_ref(self) -> str | None:
         return None if self._tag is None else tag_ref(self._tag)
@@ -243,26 +257,26 @@ class PullRun:
         if self._tag is not None:
             check_binding(self._checksum, commit, self._tag)
             previous = find_tag(self._repository, self._tag) or find_part_tag(self._repository, self._tag)
+            self._check_move(self._tag, previous, commit)
         for checksum in dict.fromkeys((previous, commit.parent if needs_bases else None)):
             if checksum in {None, self._checksum}:
                 continue
             stream = self._stored.open(checksum) or self._stored.open_partial(checksum)
-            if stream is None:
-                continue
-            if self._tag is not None and checksum == previous:
-                self._check_move(self._tag, stream, commit)
-            self._add_other(stream)
+            if stream is not None:
+                self._add_other(stream)
 
-    def _check_move(self, tag: str, named: CommitStream, commit: Commit) -> None:
+    def _check_move(self, tag: str, previous: Checksum | None, commit: Commit) -> None:
         """Check that the tag may go from the commit that it names to this one."""
-        options = self._options
-        if not options.allow_downgrade:
-            check_not_older(tag, (named.checksum, named.commit), (self._checksum, commit))
-        if named.record is not None and not options.allow_unverified:
-            from cfsctl.ostree.trust.tags import check_tag  # noqa: PLC0415 - many pulls verify nothing
-
-            verified = self._admission.verified
-            check_tag(self._repository, tag, named, verified, options.trust, is_mirror=options.is_mirror)
+        assert self._move is not None
+        stream = None
+        if previous is not None:
+            stream = self._stored.open(previous) or self._stored.open_partial(previous)
+        self._move.look(previous, stream)
+        if not self._options.allow_downgrade:
+            old = None if stream is None else (stream.checksum, stream.commit)
+            check_not_older(tag, old, (self._checksum, commit))
+        if previous is not None:
+            self._move.check(previous, self._checksum)
 
     # Deltas
 
@@ -404,15 +418,16 @@ class PullRun:
         objects = self._known_objects()
         collected = InMemoryCommit(self._checksum, self._plan.commit, objects, is_partial=True)
         images = store_images(self._repository, collected, self._options.xattr_names)
-        stream_id = store_part(
-            self._repository,
-            self._checksum,
-            objects,
-            images,
-            self._tag,
-            self._detached,
-            self._admission.store_record(),
-        )
+        with self._keeping_demand():
+            stream_id = store_part(
+                self._repository,
+                self._checksum,
+                objects,
+                images,
+                self._tag,
+                self._detached,
+                self._admission.store_record(),
+            )
         return self._result(stream_id, images[self._repository.erofs_versions[0]])
 
     def _store(self) -> PullResult:
@@ -420,16 +435,17 @@ class PullRun:
         assert self._plan.commit is not None
         collected = InMemoryCommit(self._checksum, self._plan.commit, self._plan.objects)
         self._check_composefs_digest(collected)
-        stream_id, image_id = publish_commit(
-            self._repository,
-            collected,
-            xattr_names=self._options.xattr_names,
-            verified=self._stored.find_verified(),
-            tag_ref=self._tag_ref,
-            detached=self._detached,
-            record=self._admission.store_record(),
-            may_fork=self._options.workers != 0,
-        )
+        with self._keeping_demand():
+            stream_id, image_id = publish_commit(
+                self._repository,
+                collected,
+                xattr_names=self._options.xattr_names,
+                verified=self._stored.find_verified(),
+                tag_ref=self._tag_ref,
+                detached=self._detached,
+                record=self._admission.store_record(),
+                may_fork=self._options.workers != 0,
+            )
         return self._result(stream_id, image_id)
 
     def _result(self, stream_id: ObjectID, image_id: ObjectID) -> PullResult:
@@ -449,3 +465,13 @@ class PullRun:
             is_partial=self._options.part is not None,
             verified=self._admission.verified,
         )
+
+
+def _make_move(repository: Repository, tag: str | None, options: PullOptions) -> TagMove | None:
+    """Return the tag that is to name the commit, with what it demands; None if there is none."""
+    if tag is None:
+        return None
+    trust = options.trust
+    return TagMove(
+        repository, tag, trust, is_mirror=options.is_mirror, allow_unverified=options.allow_unverified
+    )

@@ -88,7 +88,7 @@ def check_collection(checksum: Checksum, commit: Commit, collection_id: str) -> 
         raise BindingError(f"{where}: {COLLECTION_BINDING}: expected '{collection_id}', found {shown}")
 
 
-def check_not_older(ref: str, old: tuple[Checksum, Commit], new: tuple[Checksum, Commit]) -> None:
+def check_not_older(ref: str, old: tuple[Checksum, Commit] | None, new: tuple[Checksum, Commit]) -> None:
     """Check that a ref does not go back in time.
 
     Another commit of the same second counts as older unless it is the child of the old one, and one that is
@@ -96,13 +96,13 @@ def check_not_older(ref: str, old: tuple[Checksum, Commit], new: tuple[Checksum,
 
     Args:
         ref: The ref.
-        old: Name and commit that the ref names.
+        old: Name and commit that the ref names, or None if it names none yet.
         new: Name and commit that it is to name.
 
     Raises:
         DowngradeError: It would.
     """
-    if old[0] == new[0]:
+    if old is not None and old[0] == new[0]:
         return
     if new[1].timestamp_s > time.time() + MAX_AHEAD_S:
         # Nothing would be newer for as long, so that the tag could not be updated any more.
@@ -110,7 +110,7 @@ def check_not_older(ref: str, old: tuple[Checksum, Commit], new: tuple[Checksum,
             f"ref '{ref}': expected a commit that is not made in the future, found {_describe(*new)}",
             hint="compare the clocks; --allow-downgrade takes it",
         )
-    if new[1].timestamp_s > old[1].timestamp_s:
+    if old is None or new[1].timestamp_s > old[1].timestamp_s:
         return
     if new[1].timestamp_s == old[1].timestamp_s and new[1].parent == old[0]:
         return

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import parse_checksum
-from cfsctl.ostree.store.refs import escape_tag, find_tag, remove_tag, set_tag, stream_name, unescape_tag
+from cfsctl.ostree.store.refs import (
+    escape_tag,
+    find_tag,
+    list_tags,
+    remove_tag,
+    set_tag,
+    stream_name,
+    unescape_tag,
+)
+from cfsctl.ostree.store.tag_demands import drop_demand, keep_demands
 from cfsctl.repository.names.streams import read_ref_entry
 
 if TYPE_CHECKING:
@@ -82,9 +91,22 @@ def tag_commit(repository: Repository, source: str, name: str) -> Checksum:
 
     See `cfsctl.ostree.store.refs.set_tag`.
     """
+    drop_lost_demand(repository, name)
     commit = set_tag(repository, source, name)
     remove_part_tag(repository, name)
     return commit
+
+
+def drop_lost_demand(repository: Repository, name: str) -> None:
+    """Forget what was demanded of a tag that there is not any more, before it is set anew."""
+    if find_tag(repository, name) is None and find_part_tag(repository, name) is None:
+        drop_demand(repository, name)
+
+
+def drop_lost_demands(repository: Repository) -> None:
+    """Forget what was demanded of tags that are gone; for whoever is alone in the repository."""
+    tags = {tag.name for tag in list_tags(repository)} | {part.name for part in list_part_tags(repository)}
+    keep_demands(repository, tags)
 
 
 def untag(repository: Repository, name: str) -> None:
@@ -96,10 +118,13 @@ def untag(repository: Repository, name: str) -> None:
     was_part = remove_part_tag(repository, name)
     if not was_part or find_tag(repository, name) is not None:
         remove_tag(repository, name)
+    drop_demand(repository, name)
 
 
 def drop_superseded(repository: Repository) -> None:
-    """Remove the tags of parts that whole commits have superseded; a collection then removes the parts.
+    """Remove the tags of parts that whole commits have superseded, and the demands of tags that are gone.
+
+    A collection then removes the parts.
 
     Whoever moves a tag to a part sets that first and removes the other one then, so this is only for whoever
     is alone in the repository.
@@ -107,6 +132,7 @@ def drop_superseded(repository: Repository) -> None:
     for part in list_part_tags(repository):
         if is_superseded(repository, part):
             remove_part_tag(repository, part.name)
+    drop_lost_demands(repository)
 
 
 def parse_partial_name(entry: str | None) -> Checksum | None:

@@ -113,6 +113,7 @@ def command(
     The commit is the one that `ostree commit` makes of the same tree with the same texts. Devices, fifos and
     sockets, which OSTree cannot hold, are left out; each is named on standard error, and the exit code is 3.
     """
+    from cfsctl.cli.options.demands import warn_of_demand  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.exchange.commit import CommitText, commit_image_tree  # noqa: PLC0415 - quick --help
     from cfsctl.ostree.store.refs import resolve_source  # noqa: PLC0415 - the same
     from cfsctl.ostree.tree.from_tree import TreeOptions  # noqa: PLC0415 - the same
@@ -129,6 +130,8 @@ def command(
             None if parent is None else resolve_source(repository, parent),
             arguments["metadata"],
         )
+        if reference is not None:
+            warn_of_demand(session, repository, reference, None)
         result = commit_image_tree(repository, image, text, reference, options, session.progress)
     if arguments["as_json"]:
         document = {

@@ -1,0 +1,40 @@
+"""What to say where a user moves a tag that a pull has set under a demand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cfsctl.progress import Message
+
+if TYPE_CHECKING:
+    from cfsctl.cli.context import Session
+    from cfsctl.digest import Checksum
+    from cfsctl.repository import Repository
+
+
+def warn_of_demand(session: Session, repository: Repository, tag: str, commit: Checksum | None) -> None:
+    """Say so if a tag was set under a demand that the commit it is to name does not meet.
+
+    Whoever names both by hand has decided; the demand stays for the next pull.
+
+    Args:
+        session: What is printed to.
+        repository: Where the tag is.
+        tag: The tag.
+        commit: The commit, or None for one that is only being made.
+    """
+    from cfsctl.errors import CfsError  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.store.partial_tags import find_part_tag  # noqa: PLC0415 - the same
+    from cfsctl.ostree.store.refs import find_tag, open_commit  # noqa: PLC0415 - the same
+
+    if find_tag(repository, tag) is None and find_part_tag(repository, tag) is None:
+        return
+    from cfsctl.ostree.trust.tags import find_unmet  # noqa: PLC0415 - most tags are new
+
+    try:
+        content = None if commit is None else open_commit(repository, commit).commit
+    except CfsError:
+        return  # The commit is damaged: whoever uses it is told.
+    unmet = find_unmet(repository, tag, commit, content)
+    if unmet is not None:
+        session.progress(Message(f"{unmet}; it is moved all the same, and the next pull has to meet that"))
