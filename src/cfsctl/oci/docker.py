@@ -16,7 +16,9 @@ from cfsctl.oci.media_types import DOCKER_CONFIG, DOCKER_MANIFEST, FROM_DOCKER, 
 from cfsctl.oci.sources.base import FoundManifest
 
 if TYPE_CHECKING:
-    from cfsctl.oci.manifest import Descriptor, Manifest
+    from collections.abc import Iterable, Mapping
+
+    from cfsctl.oci.manifest import Descriptor
 
 
 def convert_manifest(descriptor: Descriptor, data: bytes) -> FoundManifest:
@@ -33,19 +35,22 @@ def convert_manifest(descriptor: Descriptor, data: bytes) -> FoundManifest:
     manifest = parse_manifest(data, what)
     if manifest.config.media_type != DOCKER_CONFIG and descriptor.media_type != DOCKER_MANIFEST:
         return FoundManifest(descriptor.digest, data)
-    converted = _convert(manifest)
+    converted = write_manifest(manifest.config, manifest.layers, manifest.annotations)
     return FoundManifest(compute_digest(converted), converted)
 
 
-def _convert(manifest: Manifest) -> bytes:
+def write_manifest(
+    config: Descriptor, layers: Iterable[Descriptor], annotations: Mapping[str, str] | None = None
+) -> bytes:
+    """Return an OCI manifest, compact and in a fixed order; Docker's media types become OCI's."""
     document: dict[str, object] = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
-        "config": _convert_descriptor(manifest.config),
-        "layers": [_convert_descriptor(layer) for layer in manifest.layers],
+        "config": _convert_descriptor(config),
+        "layers": [_convert_descriptor(layer) for layer in layers],
     }
-    if manifest.annotations:
-        document["annotations"] = dict(sorted(manifest.annotations.items()))
+    if annotations:
+        document["annotations"] = dict(sorted(annotations.items()))
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 

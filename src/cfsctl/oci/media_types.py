@@ -46,6 +46,16 @@ FROM_DOCKER: Final = {
 """OCI's name for each of Docker's types that an image may have."""
 
 
+def tar_layer_type(compression: Compression) -> str:
+    """Return the type of a tar layer that is compressed so.
+
+    Raises:
+        KeyError: No type says that.
+    """
+    suffixes = {found: suffix for suffix, found in _COMPRESSIONS.items()}
+    return f"{_OCI}layer.v1.tar{suffixes[compression]}"
+
+
 def find_compression(media_type: str) -> Compression | None:
     """Return how a tar layer of this type is compressed, or None for anything that is no tar layer."""
     return _LAYERS.get(media_type)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.compression import Compression, detect_compression, iter_decoded
@@ -16,7 +17,7 @@ from cfsctl.oci.sources.base import SourceError
 from cfsctl.oci.sources.files import FileRange, open_archive_file
 from cfsctl.oci.tar import Body, Entry, TarError, TarParser
 from cfsctl.oci.tar.blocks import BLOCK_BYTES
-from cfsctl.oci.tar.entry import REGULAR_TYPES
+from cfsctl.oci.tar.entry import REGULAR_TYPES, EntryType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +30,19 @@ MAX_FILES: Final = 1 << 16
 _MAX_UNPACKED_BYTES: Final = 1 << 43
 _KEPT_BYTES: Final = 1 << 20
 _MAX_KEPT_BYTES: Final = 32 << 20
+_MAX_LINKS: Final = 8
 _READ_BYTES: Final = 1 << 18
 _HEAD_BYTES: Final = 6
+
+
+_LINK_TYPES: Final = frozenset({EntryType.SYMLINK, EntryType.HARD_LINK})
+
+
+def _clean(path: bytes) -> str:
+    """Return a path of the archive without a dot at its beginning."""
+    while path.startswith(b"./"):
+        path = path[2:].lstrip(b"/")
+    return os.fsdecode(path)
 
 
 class _Found:
@@ -61,6 +73,7 @@ class ArchiveFiles:
         self.path = path
         self._fd = open_archive_file(path)
         self._files: dict[str, _Found] = {}
+        self._links: dict[str, str] = {}
         try:
             self._size = os.fstat(self._fd).st_size
             self._compression = detect_compression(os.pread(self._fd, _HEAD_BYTES, 0))
@@ -117,15 +130,19 @@ class ArchiveFiles:
         parser.finish()
 
     def _add(self, entry: Entry, content: bytes | None) -> _Found | None:
-        if entry.type not in REGULAR_TYPES:
+        is_link = entry.type in _LINK_TYPES
+        if entry.type not in REGULAR_TYPES and not is_link:
             return None
-        name = entry.path
-        while name.startswith(b"./"):
-            name = name[2:].lstrip(b"/")
-        if len(self._files) >= MAX_FILES:
+        if len(self._files) + len(self._links) >= MAX_FILES:
             raise SourceError(f"image archive {self.path}: expected at most {MAX_FILES} files")
+        name = _clean(entry.path)
+        if is_link:
+            # Docker writes a layer that occurs twice as a link from one directory to the other.
+            base = posixpath.dirname(name) if entry.type == EntryType.SYMLINK else ""
+            self._links[name] = posixpath.normpath(posixpath.join(base, os.fsdecode(entry.link_target)))
+            return None
         found = _Found(entry.offset + BLOCK_BYTES, entry.size, content)
-        self._files[os.fsdecode(name)] = found
+        self._files[name] = found
         return found
 
     def _iter_raw(self) -> Iterator[bytes]:
@@ -138,7 +155,11 @@ class ArchiveFiles:
         return iter_decoded(self._iter_raw(), self._compression, _MAX_UNPACKED_BYTES)
 
     def open(self, name: str) -> BlobReader:
-        """Open a file."""
+        """Open a file, also by the name of a link to it."""
+        for _ in range(_MAX_LINKS):
+            if name in self._files or name not in self._links:
+                break
+            name = self._links[name]
         found = self._files.get(name)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{self.path}: {name}")

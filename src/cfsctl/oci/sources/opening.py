@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError
 from cfsctl.oci.reference import parse_reference, split_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cfsctl.oci.registry.settings import RegistrySettings
     from cfsctl.oci.sources.base import ImageSource
 
@@ -30,27 +32,67 @@ def open_source(text: str, settings: RegistrySettings | None = None) -> ImageSou
         FormatError: It is not valid.
     """
     reference = parse_reference(text)
-    if reference.transport == "dir":
-        from cfsctl.oci.sources.directory import DirectorySource  # noqa: PLC0415 - one source is used
-
-        return DirectorySource(reference.place)
-    if reference.transport in {"docker", "registry"}:
-        from cfsctl.oci.registry.settings import RegistrySettings  # noqa: PLC0415 - the same
-        from cfsctl.oci.sources.registry import RegistrySource  # noqa: PLC0415 - the same
-
-        return RegistrySource(reference.place, settings or RegistrySettings())
-    if reference.transport not in {"oci", "oci-archive"}:
+    opener = _OPENERS.get(reference.transport)
+    if opener is None:
         raise UnsupportedTransportError(
             f"{text}: images cannot be pulled by {reference.transport} yet",
             hint="copy it with `skopeo copy` to oci:DIRECTORY:TAG first",
         )
-    from cfsctl.oci.sources.layout import LayoutSource  # noqa: PLC0415 - the same
+    return opener(reference.place, settings)
 
-    wanted = split_path(reference.place)
-    if reference.transport == "oci":
-        from cfsctl.oci.sources.files import DirectoryFiles  # noqa: PLC0415 - the same
 
-        return LayoutSource("oci", DirectoryFiles(wanted.path), wanted)
-    from cfsctl.oci.sources.archive import ArchiveFiles  # noqa: PLC0415 - the same
+# One source is used, so that only its modules are imported.
 
+
+def _open_registry(place: str, settings: RegistrySettings | None) -> ImageSource:
+    from cfsctl.oci.registry.settings import RegistrySettings  # noqa: PLC0415 - see above
+    from cfsctl.oci.sources.registry import RegistrySource  # noqa: PLC0415 - see above
+
+    return RegistrySource(place, settings or RegistrySettings())
+
+
+def _open_directory(place: str, _: RegistrySettings | None) -> ImageSource:
+    from cfsctl.oci.sources.directory import DirectorySource  # noqa: PLC0415 - see above
+
+    return DirectorySource(place)
+
+
+def _open_layout(place: str, _: RegistrySettings | None) -> ImageSource:
+    from cfsctl.oci.sources.files import DirectoryFiles  # noqa: PLC0415 - see above
+    from cfsctl.oci.sources.layout import LayoutSource  # noqa: PLC0415 - see above
+
+    wanted = split_path(place)
+    return LayoutSource("oci", DirectoryFiles(wanted.path), wanted)
+
+
+def _open_archive(place: str, _: RegistrySettings | None) -> ImageSource:
+    from cfsctl.oci.sources.archive import ArchiveFiles  # noqa: PLC0415 - see above
+    from cfsctl.oci.sources.layout import LayoutSource  # noqa: PLC0415 - see above
+
+    wanted = split_path(place)
     return LayoutSource("oci-archive", ArchiveFiles(wanted.path), wanted)
+
+
+def _open_docker_archive(place: str, _: RegistrySettings | None) -> ImageSource:
+    from cfsctl.oci.sources import docker_archive  # noqa: PLC0415 - see above
+    from cfsctl.oci.sources.archive import ArchiveFiles  # noqa: PLC0415 - see above
+
+    wanted = docker_archive.parse_docker_archive_name(place)
+    return docker_archive.DockerArchiveSource(ArchiveFiles(wanted.path), wanted)
+
+
+def _open_docker_daemon(place: str, _: RegistrySettings | None) -> ImageSource:
+    from cfsctl.oci.sources.docker_daemon import DockerDaemonSource  # noqa: PLC0415 - see above
+
+    return DockerDaemonSource(place)
+
+
+_OPENERS: Final[dict[str, Callable[[str, RegistrySettings | None], ImageSource]]] = {
+    "dir": _open_directory,
+    "docker": _open_registry,
+    "docker-archive": _open_docker_archive,
+    "docker-daemon": _open_docker_daemon,
+    "oci": _open_layout,
+    "oci-archive": _open_archive,
+    "registry": _open_registry,
+}

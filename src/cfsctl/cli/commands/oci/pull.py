@@ -66,9 +66,10 @@ def command(
 ) -> None:
     """Pull IMAGE and give it the tag NAME, or IMAGE if there is no NAME.
 
-    IMAGE is docker://NAME[:TAG], oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG] or dir:DIRECTORY; @DIGEST may
-    stand in place of the tag. Every digest is verified while the bytes come, before anything has a name.
-    Layers that are here already are not read.
+    IMAGE is docker://NAME[:TAG], oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG], dir:DIRECTORY,
+    docker-archive:FILE[:NAME] or docker-daemon:NAME; for the first three @DIGEST may stand in place of the
+    tag. Every digest is verified while the bytes come, before anything has a name. Layers that are here
+    already are not read.
     """
     from cfsctl.oci.pull import pull  # noqa: PLC0415 - keeps --help quick
     from cfsctl.oci.reference import parse_platform  # noqa: PLC0415 - the same
