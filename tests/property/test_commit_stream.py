@@ -33,7 +33,7 @@ def test_what_is_written_is_read(
     objects[checksum] = (commit, None)
     store = MemoryStore(Algorithm.SHA256)
     refs = {} if image is None else {IMAGE_REF: image}
-    object_id = write_commit_stream(store, Algorithm.SHA256, checksum, objects, lambda: refs)
+    object_id = write_commit_stream(store, Algorithm.SHA256, checksum, objects, refs)
     reader = SplitstreamReader(store.objects[object_id], Algorithm.SHA256)
     stream = CommitStream.read(reader)
     assert stream.checksum == checksum
@@ -41,7 +41,7 @@ def test_what_is_written_is_read(
     assert {name: stream.find(name) for name in stream} == objects
     assert list(stream) == sorted(objects)
     turned = dict(reversed(objects.items()))
-    again = write_commit_stream(store, Algorithm.SHA256, checksum, turned, lambda: refs)
+    again = write_commit_stream(store, Algorithm.SHA256, checksum, turned, refs)
     assert again == object_id
 
 

@@ -29,6 +29,7 @@ from cfsctl.repository.names.images import map_file
 from cfsctl.repository.names.names import check_ref
 from cfsctl.repository.names.streams import read_object_link
 from cfsctl.repository.objects.kinds import ObjectRole, find_role
+from cfsctl.repository.publish import NewStream, publish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -391,12 +392,9 @@ def copy_stream(
     counts = CopyCounts()
     copied = _StreamCopier(source, target, counts, reporter).copy(stream_id)
     check_certified(target, name, stream_id)
-    target.sync(copied.objects)
-    for image_id in copied.images:
-        target.images.link(image_id)
-    for entry, object_id in _find_certified(source, target, copied.streams):
-        target.streams.link(entry, object_id)
-    target.streams.link(name, stream_id, ref)
+    inner = [NewStream(*found) for found in _find_certified(source, target, copied.streams)]
+    streams = [*inner, NewStream(name, stream_id, ref)]
+    publish(target, images=copied.images, streams=streams, noting=copied.objects)
     target.save_marks((stream_id,))
     return CopyResult(stream_id, counts)
 

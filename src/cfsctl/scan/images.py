@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.repository.names.names import check_ref
-from cfsctl.tree.gc_pause import python_gc_paused
+from cfsctl.repository.publish import make_images, publish
 from cfsctl.tree.model import ExternalFile
 from cfsctl.tree.walk import iter_nodes
 
@@ -25,8 +25,7 @@ def compute_image_id(filesystem: FileSystem, version: FormatVersion, algorithm: 
     """
     from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - slow to import
 
-    with python_gc_paused():
-        return compute_digest(build_image(filesystem, version), algorithm)
+    return compute_digest(build_image(filesystem, version), algorithm)
 
 
 def build_images(repository: Repository, filesystem: FileSystem, ref: str | None = None) -> ObjectID:
@@ -47,21 +46,14 @@ def build_images(repository: Repository, filesystem: FileSystem, ref: str | None
         ErofsError: The tree does not fit into an image.
         InvalidNameError: The ref cannot be one; nothing was stored.
     """
-    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - as above
-
     if ref is not None:
         check_ref(ref, "image name")
-    with python_gc_paused():
-        stored = [
-            repository.objects.ensure_bytes(build_image(filesystem, version))
-            for version in repository.erofs_versions
-        ]
+    stored = list(make_images(repository, filesystem).values())
     # An image that was known to be sound came with the knowledge about its objects.
     knows_nothing_new = not (any(image.is_new for image in stored) or repository.verified.has_news)
     nodes = () if knows_nothing_new else iter_nodes(filesystem)
-    repository.sync([node.object_id for node in nodes if isinstance(node, ExternalFile)])
-    for image in stored[1:]:
-        repository.images.link(image.object_id)
+    files = [node.object_id for node in nodes if isinstance(node, ExternalFile)]
+    publish(repository, images=[image.object_id for image in stored[1:]], noting=files)
     repository.images.link(stored[0].object_id, ref)
     repository.save_marks(image.object_id for image in stored)
     return stored[0].object_id

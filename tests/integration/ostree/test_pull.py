@@ -22,7 +22,7 @@ from cfsctl.ostree.objects import (
 )
 from cfsctl.ostree.pull.pull import PullResult, pull
 from cfsctl.ostree.sources.local import LocalSource
-from cfsctl.ostree.store import images
+from cfsctl.ostree.store import publish
 from cfsctl.ostree.store.binding import BindingError, DowngradeError
 from cfsctl.ostree.store.commit_stream import write_commit_stream
 from cfsctl.ostree.store.images import commit_image
@@ -384,7 +384,7 @@ def test_nothing_is_named_before_everything_is_durable(
 
         monkeypatch.setattr(owner, attribute, run)
 
-    watch(images, "write_commit_stream", "stream")
+    watch(publish, "begin_commit_stream", "stream")
     watch(repository, "sync", "sync")
     watch(repository.images, "link", "images.link")
     watch(repository.streams, "link", "streams.link")

@@ -20,9 +20,9 @@ from cfsctl.ostree.pull.journal import PullJournal
 from cfsctl.ostree.pull.pull import pull
 from cfsctl.ostree.store.commit_proof import UntrueCommitError, check_stored, is_proven
 from cfsctl.ostree.store.commit_stream import IMAGE_REF, RECORD_REF, write_commit_stream
-from cfsctl.ostree.store.images import store_images
 from cfsctl.ostree.store.partial_commits import find_partial, open_source
 from cfsctl.ostree.store.partial_tags import partial_name
+from cfsctl.ostree.store.publish import store_images
 from cfsctl.ostree.store.refs import find_tag, open_commit, stream_name
 from cfsctl.ostree.tree.to_tree import commit_to_filesystem
 from cfsctl.ostree.trust.gate import read_record
@@ -105,7 +105,7 @@ def tell(repository: Repository, checksum: Checksum, lie: Callable[..., None]) -
     lie(repository, objects, find_tool(repository, stream))
     image = repository.images.write(make_image([repository.objects.ensure_bytes(EVIL).object_id])).object_id
     return write_commit_stream(
-        repository.objects, repository.algorithm, checksum, objects, lambda: {IMAGE_REF: image}
+        repository.objects, repository.algorithm, checksum, objects, {IMAGE_REF: image}
     )
 
 
@@ -155,7 +155,7 @@ def test_a_copy_names_nothing_but_what_was_asked_for(
     objects = open_commit(there, pulled.commit).as_dict()
     there.streams.link(
         stream_name(pulled.commit),
-        write_commit_stream(there.objects, there.algorithm, pulled.commit, objects, lambda: refs),
+        write_commit_stream(there.objects, there.algorithm, pulled.commit, objects, refs),
     )
     copy_commit(there, here, pulled.commit, "foo")
     assert here.streams.find(stream_name(commit)) == before
@@ -207,7 +207,7 @@ def test_a_record_of_signatures_is_not_copied(
     refs = {IMAGE_REF: stream.image, RECORD_REF: record}
     there.streams.link(
         stream_name(commit),
-        write_commit_stream(there.objects, there.algorithm, commit, stream.as_dict(), lambda: refs),  # type: ignore[arg-type,return-value]  # it has an image
+        write_commit_stream(there.objects, there.algorithm, commit, stream.as_dict(), refs),  # type: ignore[arg-type]  # it has an image
     )
     assert read_record(there, open_commit(there, commit)) != []
     copy_commit(there, here, commit, "main")
@@ -261,7 +261,7 @@ def poison_part(repository: Repository, commit: Checksum, lie: Callable[..., Non
         repository.algorithm,
         commit,
         objects,
-        lambda: {IMAGE_REF: image},
+        {IMAGE_REF: image},
         ContentType.OSTREE_PARTIAL,
     )
     repository.streams.link(partial_name(commit), stream_id)

@@ -17,7 +17,7 @@ from cfsctl.ostree.exchange.copy import copy_commit
 from cfsctl.ostree.exchange.export import export_commit
 from cfsctl.ostree.objects import OstreeObjectError, parse_dirmeta, parse_zlib_file_header
 from cfsctl.ostree.store.commit_stream import write_commit_stream
-from cfsctl.ostree.store.images import name_commit, store_images
+from cfsctl.ostree.store.publish import name_commit, store_images
 from cfsctl.ostree.store.refs import open_commit, stream_name
 from cfsctl.ostree.tree.to_tree import commit_to_filesystem
 from cfsctl.repository.check.fsck import check_repository
@@ -78,7 +78,7 @@ def store(repository: Repository, mode: int, xattrs: bytes) -> Checksum:
     commit = maker.commit(root)
     name_bare(repository, commit, maker)
     images = store_images(repository, open_commit(repository, commit))
-    name_commit(repository, commit, maker.objects, lambda: images)
+    name_commit(repository, commit, maker.objects, images)
     return commit
 
 

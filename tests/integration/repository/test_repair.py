@@ -17,7 +17,7 @@ from cfsctl.errors import ExitCode, IntegrityError
 from cfsctl.kinds.checks import content_checks
 from cfsctl.ostree.pull.pull import pull
 from cfsctl.ostree.sources.local import LocalSource
-from cfsctl.ostree.store.images import name_commit, store_images
+from cfsctl.ostree.store.publish import name_commit, store_images
 from cfsctl.ostree.store.refs import open_commit
 from cfsctl.ostree.trust.remotes import RemoteNotConfiguredError
 from cfsctl.repository import LockedError, Repository
@@ -419,7 +419,7 @@ def test_stream_that_another_repository_has_in_another_form(
         objects = {checksum: found for checksum in stream if (found := stream.find(checksum))}
         record = other.objects.ensure_bytes(b"record " * 20).object_id
         images = store_images(other, stream)
-        name_commit(other, twin.commit, objects, lambda: images, record=record)
+        name_commit(other, twin.commit, objects, images, record=record)
         assert other.streams.find(name) != pulled.stream_id
         object_file(other, pulled.stream_id).unlink()
     remove_stream_object(store, name, [])

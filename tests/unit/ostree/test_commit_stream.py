@@ -62,7 +62,7 @@ def test_stored_stream_has_the_commit_and_is_written_the_same(name: str, hash_na
     store = MemoryStore(algorithm)
     objects = {checksum: _found(stream, checksum) for checksum in stream}
     image = stream.image
-    object_id = write_commit_stream(store, algorithm, stream.checksum, objects, lambda: {IMAGE_REF: image})
+    object_id = write_commit_stream(store, algorithm, stream.checksum, objects, {IMAGE_REF: image})
     again = SplitstreamReader(store.objects[object_id], algorithm, ContentType.OSTREE_COMMIT)
     limit = module.MAX_CONTENT_BYTES
     assert again.read_inline(limit) == reader.read_inline(limit)
@@ -145,7 +145,7 @@ def test_names_besides_the_image_are_kept() -> None:
     commit = maker.commit(maker.dirtree())
     store = MemoryStore(SHA256)
     named = {"other": ObjectID(b"o" * 32), IMAGE_REF: ObjectID(b"i" * 32)}
-    object_id = write_commit_stream(store, SHA256, commit, maker.objects, lambda: named)
+    object_id = write_commit_stream(store, SHA256, commit, maker.objects, named)
     reader = SplitstreamReader(store.objects[object_id], SHA256)
     assert reader.named_refs == {"composefs.image": b"i" * 32, "other": b"o" * 32}
     assert CommitStream.read(reader, commit).image == b"i" * 32

@@ -16,8 +16,8 @@ from cfsctl.oci.store.documents import find_only_object, write_document
 from cfsctl.oci.store.image_refs import KINDS, ImageKind, is_image_ref, plain_kind
 from cfsctl.oci.store.names import CONFIG, CONFIG_REF, LAYER, MANIFEST, TAGS, iter_digests
 from cfsctl.repository.objects.store import StoredObject
+from cfsctl.repository.publish import NewStream, make_images, publish
 from cfsctl.splitstream.format import ContentType, SplitstreamError
-from cfsctl.tree.gc_pause import python_gc_paused
 from cfsctl.tree.transform import XattrFilter
 
 if TYPE_CHECKING:
@@ -116,11 +116,7 @@ class ImageNames:
         new = {n: i for n, i in self._entries.items() if repository.streams.find(n) != i}
         images = [i for i in self._images if repository.images.find(i.hex()) is None]
         if new or images:
-            repository.sync()
-        for image in images:
-            repository.images.link(image)
-        for name, object_id in new.items():
-            repository.streams.link(name, object_id)
+            publish(repository, images=images, streams=[NewStream(*found) for found in new.items()])
         if tag is not None:
             repository.streams.set_ref(TAGS.ref(tag), f"{MANIFEST}{self._manifest[0]}")
         repository.save_marks((*self._images, *new.values()))
@@ -149,15 +145,10 @@ def store_images(
     Raises:
         ErofsError: No image can hold the tree.
     """
-    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - most uses find what they need
-
-    with python_gc_paused():
-        return {
-            ImageKind(
-                version is FormatVersion.V2, is_bootable, xattr_filter
-            ).ref: repository.objects.ensure_bytes(build_image(filesystem, version)).object_id
-            for version in repository.erofs_versions
-        }
+    return {
+        ImageKind(version is FormatVersion.V2, is_bootable, xattr_filter).ref: image.object_id
+        for version, image in make_images(repository, filesystem).items()
+    }
 
 
 def build(
@@ -168,11 +159,10 @@ def build(
     Raises:
         ErofsError: No image can hold the tree.
     """
-    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - see `store_images`
+    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - most uses find what they need
     from cfsctl.fsverity.merkle import compute_digest  # noqa: PLC0415 - the same
 
-    with python_gc_paused():
-        data = build_image(filesystem, version)
+    data = build_image(filesystem, version)
     return compute_digest(data, algorithm), data
 
 

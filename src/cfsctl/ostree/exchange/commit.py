@@ -17,12 +17,13 @@ from cfsctl.ostree.objects import Commit, format_commit
 from cfsctl.ostree.source import check_ref_name
 from cfsctl.ostree.store.binding import REF_BINDING
 from cfsctl.ostree.store.commit_proof import remember_proof
-from cfsctl.ostree.store.images import name_commit, store_images, store_images_of
 from cfsctl.ostree.store.in_memory import InMemoryCommit
 from cfsctl.ostree.store.partial_tags import drop_lost_demand
+from cfsctl.ostree.store.publish import image_ids, name_commit, store_images
 from cfsctl.ostree.store.refs import tag_ref
 from cfsctl.ostree.tree.from_tree import AS_IT_IS, TreeOptions, make_objects
 from cfsctl.progress import silent
+from cfsctl.repository.publish import make_images
 from cfsctl.tree.model import ExternalFile
 from cfsctl.tree.walk import iter_nodes
 
@@ -106,15 +107,13 @@ def commit_image_tree(
     checksum = Checksum(hashlib.sha256(data).digest())
     tree.objects[checksum] = (data, None)
     if tree.is_exact:
-        images = store_images_of(repository, filesystem)
+        images = image_ids(make_images(repository, filesystem))
     else:
         images = store_images(repository, InMemoryCommit(checksum, commit, tree.objects))
     files = _find_objects(filesystem) if tree.is_exact else set()
     if reference is not None:
         drop_lost_demand(repository, reference)
-    stream_id = name_commit(
-        repository, checksum, tree.objects, lambda: images, tag, image_objects=sorted(files)
-    )
+    stream_id = name_commit(repository, checksum, tree.objects, images, tag, image_objects=sorted(files))
     remember_proof(repository, checksum, stream_id)
     repository.save_marks(())
     return CommitResult(checksum, stream_id, tree.left_out)

@@ -16,10 +16,11 @@ from cfsctl.ostree.pull.pull import pull
 from cfsctl.ostree.sources.stored_commit import StoredCommitSource
 from cfsctl.ostree.store.commit_proof import is_proven, iter_false_contents, remember_proof, untrue
 from cfsctl.ostree.store.commitmeta import read_detached, store_detached
-from cfsctl.ostree.store.images import find_image, name_commit, store_images
+from cfsctl.ostree.store.images import find_image
 from cfsctl.ostree.store.in_memory import InMemoryCommit
 from cfsctl.ostree.store.partial_commits import PartialCommitError, drop_partial, find_partial, store_part
 from cfsctl.ostree.store.partial_tags import drop_lost_demand
+from cfsctl.ostree.store.publish import name_commit, store_images
 from cfsctl.ostree.store.refs import CommitNotFoundError, find_tag, open_commit, set_tag, stream_name, tag_ref
 from cfsctl.ostree.store.tag_demands import drop_demand
 from cfsctl.ostree.store.upstream_made import require_ostree_form
@@ -178,7 +179,7 @@ def _copy_alike(
         target,
         stream.checksum,
         objects,
-        lambda: images,
+        images,
         detached=None if detached is None else store_detached(target, detached),
         image_objects=sorted(files - contents),
     )

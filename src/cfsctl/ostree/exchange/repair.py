@@ -14,10 +14,10 @@ from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.ostree.content.file_import import FileImporter
 from cfsctl.ostree.pull.pull import pull
 from cfsctl.ostree.store.commit_proof import iter_false_contents, remember_proof
-from cfsctl.ostree.store.images import name_commit, store_images
 from cfsctl.ostree.store.inline_objects import find_inline
 from cfsctl.ostree.store.partial_commits import find_partial
 from cfsctl.ostree.store.partial_tags import parse_partial_name
+from cfsctl.ostree.store.publish import name_commit, store_images
 from cfsctl.ostree.store.refs import iter_commits, open_commit, parse_commit_name
 from cfsctl.ostree.tree.to_tree import XattrNames, commit_to_filesystem
 from cfsctl.progress import Message, silent
@@ -173,7 +173,7 @@ class CommitImageSource:
             return False
         images = store_images(repository, stream)
         stream_id = name_commit(
-            repository, checksum, stream.as_dict(), lambda: images, None, None, stream.detached, stream.record
+            repository, checksum, stream.as_dict(), images, None, stream.detached, stream.record
         )
         remember_proof(repository, checksum, stream_id)
         return True

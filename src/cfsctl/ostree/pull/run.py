@@ -17,11 +17,11 @@ from cfsctl.ostree.pull.options import PullOptions, PullResult
 from cfsctl.ostree.store.binding import check_binding, check_not_older
 from cfsctl.ostree.store.commit_proof import remember_proof
 from cfsctl.ostree.store.commitmeta import check_detached, store_detached
-from cfsctl.ostree.store.images import ensure_image, restate_commit, store_images
+from cfsctl.ostree.store.images import ensure_image
 from cfsctl.ostree.store.in_memory import InMemoryCommit
 from cfsctl.ostree.store.partial_commits import drop_partial, save_partial, store_part
 from cfsctl.ostree.store.partial_tags import find_part_tag
-from cfsctl.ostree.store.publish import publish_commit
+from cfsctl.ostree.store.publish import publish_commit, restate_commit, store_images
 from cfsctl.ostree.store.refs import (
     find_tag,
     open_commit,

@@ -35,10 +35,11 @@ from cfsctl.ostree.objects import CHECKSUM_SIZE, Commit, ObjectKind, OstreeObjec
 from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cfsctl.digest import Algorithm, ObjectID
     from cfsctl.splitstream import ObjectSink, SplitstreamReader
+    from cfsctl.splitstream.writer import SplitstreamWriter
 
 IMAGE_REF: Final = "composefs.image"
 """Name under which a commit stream keeps its image."""
@@ -54,6 +55,8 @@ NO_OBJECT: Final = 0xFFFFFFFF
 
 MAX_CONTENT_BYTES: Final = MAX_COMMIT_STREAM_BYTES
 """63,000 files make 14 MB."""
+
+NO_REFS: Final[Mapping[str, ObjectID]] = {}
 
 _HEAD: Final = struct.Struct("<II256I")
 _PLACE: Final = struct.Struct("<III")
@@ -89,7 +92,7 @@ class CommitStream:
     """
 
     is_partial = False
-    named_refs: Mapping[str, ObjectID] = {}
+    named_refs: Mapping[str, ObjectID] = NO_REFS
     object_id: ObjectID | None = None
 
     def __init__(
@@ -319,27 +322,53 @@ def write_commit_stream(
     algorithm: Algorithm,
     commit: Checksum,
     objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
-    find_refs: Callable[[], Mapping[str, ObjectID]] = dict,
+    refs: Mapping[str, ObjectID] = NO_REFS,
     content_type: ContentType = ContentType.OSTREE_COMMIT,
     image_objects: Iterable[ObjectID] = (),
 ) -> ObjectID:
-    """Store a commit.
+    """Store a commit; see `begin_commit_stream`.
 
-    Syncing and naming it are the caller's.
+    Args:
+        sink: The repository's objects.
+        algorithm: The repository's algorithm.
+        commit: Name of the commit, one of `objects`.
+        objects: What the commit needs and nothing else.
+        refs: Objects to keep alive, by name; the commit's image is `IMAGE_REF`.
+        content_type: Tells a whole commit from a partial one.
+        image_objects: Objects that the commit's image needs.
+
+    Returns:
+        The ID of the splitstream object.
+    """
+    with begin_commit_stream(sink, algorithm, commit, objects, content_type, image_objects) as writer:
+        for name, object_id in refs.items():
+            writer.add_named_ref(name, object_id)
+        return writer.finish()
+
+
+def begin_commit_stream(
+    sink: ObjectSink,
+    algorithm: Algorithm,
+    commit: Checksum,
+    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+    content_type: ContentType = ContentType.OSTREE_COMMIT,
+    image_objects: Iterable[ObjectID] = (),
+) -> SplitstreamWriter:
+    """Write all of a commit but the named references, which may be known later than the rest.
+
+    The caller adds those and finishes the stream; syncing and naming it are the caller's too.
 
     Args:
         sink: The repository's objects.
         algorithm: The repository's algorithm.
         commit: Name of the commit, one of `objects`.
         objects: What the commit needs and nothing else: data, and the ID of content that is an object.
-        find_refs: Called when all else has been compressed: returns the objects to keep alive, by name; the
-            commit's image is `IMAGE_REF`.
         content_type: Tells a whole commit from a partial one, of which `objects` lacks something.
         image_objects: Objects that the commit's image needs, also those that the commit has inline: the
             original keeps an image that a stream names without its objects, unless the stream lists them.
 
     Returns:
-        The ID of the splitstream object.
+        The writer, a context manager that has to be left.
 
     Raises:
         LimitError: More data than a reader takes.
@@ -351,30 +380,41 @@ def write_commit_stream(
 
     if commit not in objects:
         raise ValueError(f"commit {commit.hex()} is not among its objects")
+    writer = SplitstreamWriter(sink, algorithm, content_type, is_held=True)
+    try:
+        _write_objects(writer, commit, objects, image_objects)
+    except BaseException:
+        writer.abort()
+        raise
+    return writer
+
+
+def _write_objects(
+    writer: SplitstreamWriter,
+    commit: Checksum,
+    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+    image_objects: Iterable[ObjectID],
+) -> None:
     checksums = sorted(objects)
-    with SplitstreamWriter(sink, algorithm, content_type, is_held=True) as writer:
-        numbers = [
-            NO_OBJECT if (object_id := objects[checksum][1]) is None else writer.add_object_ref(object_id)
-            for checksum in checksums
-        ]
-        for object_id in image_objects:
-            writer.add_object_ref(object_id)
-        places, data_size = _format_places([len(objects[checksum][0]) for checksum in checksums], numbers)
-        head = _format_head(checksums, bisect_left(checksums, commit))
-        size = len(head) + len(checksums) * CHECKSUM_SIZE + len(places) + data_size
-        if size > MAX_CONTENT_BYTES:
-            raise LimitError(
-                f"commit {commit.hex()}: its stream has {size} bytes; expected at most {MAX_CONTENT_BYTES}"
-            )
-        writer.begin_inline(size)
-        writer.write_inline(head)
-        writer.write_inline(b"".join(checksums))
-        writer.write_inline(places)
-        for batch in _iter_data(checksums, objects):
-            writer.write_inline(batch)
-        for name, object_id in find_refs().items():
-            writer.add_named_ref(name, object_id)
-        return writer.finish()
+    numbers = [
+        NO_OBJECT if (object_id := objects[checksum][1]) is None else writer.add_object_ref(object_id)
+        for checksum in checksums
+    ]
+    for object_id in image_objects:
+        writer.add_object_ref(object_id)
+    places, data_size = _format_places([len(objects[checksum][0]) for checksum in checksums], numbers)
+    head = _format_head(checksums, bisect_left(checksums, commit))
+    size = len(head) + len(checksums) * CHECKSUM_SIZE + len(places) + data_size
+    if size > MAX_CONTENT_BYTES:
+        raise LimitError(
+            f"commit {commit.hex()}: its stream has {size} bytes; expected at most {MAX_CONTENT_BYTES}"
+        )
+    writer.begin_inline(size)
+    writer.write_inline(head)
+    writer.write_inline(b"".join(checksums))
+    writer.write_inline(places)
+    for batch in _iter_data(checksums, objects):
+        writer.write_inline(batch)
 
 
 def _format_head(checksums: Sequence[Checksum], position: int) -> bytes:

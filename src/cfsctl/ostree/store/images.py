@@ -17,56 +17,22 @@ from cfsctl.errors import IntegrityError
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.ostree.objects import OstreeObjectError, parse_dirmeta, parse_zlib_file_header
 from cfsctl.ostree.store.commit_proof import is_proven, remember_proof
-from cfsctl.ostree.store.commit_stream import DETACHED_REF, IMAGE_REF, RECORD_REF, write_commit_stream
-from cfsctl.ostree.store.refs import open_commit, stream_name
+from cfsctl.ostree.store.partial_commits import describe_partial, open_source
+from cfsctl.ostree.store.publish import name_commit, store_images
+from cfsctl.ostree.store.refs import open_commit
 from cfsctl.ostree.tree.to_tree import XattrNames, commit_to_filesystem
 from cfsctl.progress import Message, silent
 from cfsctl.repository.objects.verified import CachedCheck
-from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.store.commit_stream import CommitStream
-    from cfsctl.ostree.tree.to_tree import CommitObjects
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
     from cfsctl.tree.model import FileSystem
 
 _NAMESPACES: Final = (b"security.", b"user.", b"trusted.", b"system.")
 """One of these is in every object with an attribute that Linux knows."""
-
-
-def named_ref_of(version: FormatVersion, default: FormatVersion) -> str:
-    """Return the name under which a commit stream keeps its image of a format."""
-    return IMAGE_REF if version is default else f"{IMAGE_REF}.v{version.value}"
-
-
-def store_images(
-    repository: Repository, commit: CommitObjects, xattr_names: XattrNames = XattrNames.STRIPPED
-) -> dict[FormatVersion, ObjectID]:
-    """Make and store the commit's image in each format that the repository is set up for.
-
-    Naming them, behind the barrier, is the caller's.
-
-    Returns:
-        ID by format, the default format first.
-
-    Raises:
-        FormatError: No image can hold this commit.
-    """
-    return store_images_of(repository, commit_to_filesystem(commit, xattr_names))
-
-
-def store_images_of(repository: Repository, filesystem: FileSystem) -> dict[FormatVersion, ObjectID]:
-    """Make and store the images of a tree, as `store_images` does those of a commit."""
-    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - most uses find what they need
-
-    return {
-        version: repository.objects.ensure_bytes(build_image(filesystem, version)).object_id
-        for version in repository.erofs_versions
-    }
 
 
 def commit_tree(repository: Repository, checksum: Checksum) -> FileSystem:
@@ -122,8 +88,6 @@ def source_image(
         CommitNotFoundError, AmbiguousPrefixError: The source names none, or more than one.
         FormatError, IntegrityError: See `commit_image`.
     """
-    from cfsctl.ostree.store.partial_commits import describe_partial, open_source  # noqa: PLC0415 - needs this module
-
     stream = open_source(repository, source)
     if not stream.is_partial:
         return ensure_image(repository, stream, version, xattr_names, reporter)
@@ -200,7 +164,7 @@ def _replace_image(
     objects = stream.as_dict()
     was_proven = is_proven(repository, stream)
     stream_id = name_commit(
-        repository, stream.checksum, objects, lambda: images, detached=stream.detached, record=stream.record
+        repository, stream.checksum, objects, images, detached=stream.detached, record=stream.record
     )
     if was_proven:
         remember_proof(repository, stream.checksum, stream_id)
@@ -213,130 +177,6 @@ def _replace_image(
             )
         )
     return image
-
-
-def name_commit(
-    repository: Repository,
-    checksum: Checksum,
-    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
-    images: Callable[[], Mapping[FormatVersion, ObjectID]],
-    tag: str | None = None,
-    sync: Callable[[], None] | None = None,
-    detached: ObjectID | None = None,
-    record: ObjectID | None = None,
-    image_objects: Iterable[ObjectID] = (),
-) -> ObjectID:
-    """Store a commit's stream, make everything durable, and only then name images, stream and tag.
-
-    Args:
-        repository: Where; contents are stored there already.
-        checksum: The commit.
-        objects: All of its objects, as `write_commit_stream` takes them.
-        images: Called once, when the rest of the stream is there; returns its images by format.
-        tag: The stream ref to move to it, or None.
-        sync: Makes everything durable; None is the repository's barrier.
-        detached: The object that is its detached metadata, or None.
-        record: The object that says which signatures were found good, or None.
-        image_objects: As for `write_commit_stream`. Images that are made of the commit need no objects but
-            the commit's, and their streams are those of the original byte for byte.
-
-    Returns:
-        The ID of the splitstream object.
-    """
-    stream_id = store_stream(
-        repository, checksum, objects, images, detached, record, sync=sync, image_objects=image_objects
-    )
-    repository.streams.link(stream_name(checksum), stream_id, tag)
-    return stream_id
-
-
-def store_stream(
-    repository: Repository,
-    checksum: Checksum,
-    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
-    images: Callable[[], Mapping[FormatVersion, ObjectID]],
-    detached: ObjectID | None,
-    record: ObjectID | None,
-    *,
-    sync: Callable[[], None] | None = None,
-    content_type: ContentType = ContentType.OSTREE_COMMIT,
-    image_objects: Iterable[ObjectID] = (),
-) -> ObjectID:
-    """Do what `name_commit` does before the stream has a name; that is the caller's.
-
-    Args:
-        repository: See there, as for the others.
-        checksum: The commit.
-        objects: Its objects.
-        images: Returns its images by format.
-        detached: Its detached metadata, or None.
-        record: What is known of its signatures, or None.
-        sync: Makes everything durable; None is the repository's barrier.
-        content_type: Tells a whole commit from a partial one.
-        image_objects: See `name_commit`.
-
-    Returns:
-        The ID of the splitstream object.
-    """
-    default = repository.erofs_versions[0]
-
-    def find_refs() -> dict[str, ObjectID]:
-        made = images()
-        # The order of the original, which is that of the references in the stream.
-        refs = {
-            named_ref_of(version, default): image for version, image in made.items() if version is not default
-        }
-        if detached is not None:
-            refs[DETACHED_REF] = detached
-        if record is not None:
-            refs[RECORD_REF] = record
-        refs[IMAGE_REF] = made[default]
-        linked.extend(made.values())
-        return refs
-
-    linked: list[ObjectID] = []
-    stream_id = write_commit_stream(
-        repository.objects, repository.algorithm, checksum, objects, find_refs, content_type, image_objects
-    )
-    (sync or repository.sync)()
-    for image in linked:
-        repository.images.link(image)
-    return stream_id
-
-
-def restate_commit(
-    repository: Repository, checksum: Checksum, detached: ObjectID | None, record: ObjectID | None
-) -> ObjectID:
-    """Store a whole commit's stream with other things beside it; its images, and all else, stay as they are.
-
-    Args:
-        repository: Where the commit is.
-        checksum: The commit.
-        detached: The object that is its detached metadata now, or None.
-        record: The object that says which signatures were found good, or None.
-
-    Returns:
-        The ID of the splitstream object.
-    """
-    stream = open_commit(repository, checksum)
-    refs = {name: ref for name, ref in stream.named_refs.items() if name != IMAGE_REF}
-    for name, object_id in ((DETACHED_REF, detached), (RECORD_REF, record)):
-        refs.pop(name, None)
-        if object_id is not None:
-            refs[name] = object_id
-    if stream.image is not None:
-        refs[IMAGE_REF] = stream.image
-    stream_id = write_commit_stream(
-        repository.objects,
-        repository.algorithm,
-        checksum,
-        stream.as_dict(),
-        lambda: refs,
-        image_objects=stream.object_refs,
-    )
-    repository.sync()
-    repository.streams.link(stream_name(checksum), stream_id)
-    return stream_id
 
 
 # --- the original's names -----------------------------------------------------------------------

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from cfsctl.errors import CfsError
 from cfsctl.ostree.store.commit_proof import remember_proof
 from cfsctl.ostree.store.commit_stream import IMAGE_REF, CommitStream, write_commit_stream
-from cfsctl.ostree.store.images import store_stream
 from cfsctl.ostree.store.partial_tags import PART_DIRECTORY, list_part_tags, list_parts, partial_name
+from cfsctl.ostree.store.publish import find_stream_refs
 from cfsctl.ostree.store.refs import (
     TAG_DIRECTORY,
     CommitNotFoundError,
@@ -25,6 +25,7 @@ from cfsctl.ostree.store.refs import (
     resolve_source,
 )
 from cfsctl.repository.names.streams import read_ref_entry
+from cfsctl.repository.publish import NewStream, publish
 from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
@@ -61,11 +62,10 @@ def save_partial(
         repository.algorithm,
         checksum,
         objects,
-        lambda: {} if image is None else {IMAGE_REF: image},
+        {} if image is None else {IMAGE_REF: image},
         ContentType.OSTREE_PARTIAL,
     )
-    repository.sync()
-    repository.streams.link(partial_name(checksum), stream_id)
+    publish(repository, streams=[NewStream(partial_name(checksum), stream_id)])
     remember_proof(repository, checksum, stream_id)
     repository.save_marks(())
 
@@ -93,17 +93,13 @@ def store_part(
     Returns:
         The ID of the splitstream object.
     """
-    stream_id = store_stream(
-        repository,
-        checksum,
-        objects,
-        lambda: images,
-        detached,
-        record,
-        content_type=ContentType.OSTREE_PARTIAL,
+    refs = find_stream_refs(repository, images, detached, record)
+    stream_id = write_commit_stream(
+        repository.objects, repository.algorithm, checksum, objects, refs, ContentType.OSTREE_PARTIAL
     )
     name = escape_tag(checksum.hex() if tag is None else tag)
-    repository.streams.link(partial_name(checksum), stream_id, f"{PART_DIRECTORY}/{name}")
+    stream = NewStream(partial_name(checksum), stream_id, f"{PART_DIRECTORY}/{name}")
+    publish(repository, images=images.values(), streams=[stream])
     if tag is not None:
         _remove_ref(repository, f"{TAG_DIRECTORY}/{name}")
     remember_proof(repository, checksum, stream_id)

@@ -10,20 +10,56 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.ostree.store.commit_proof import remember_proof
-from cfsctl.ostree.store.images import name_commit, store_images
+from cfsctl.ostree.store.commit_stream import (
+    DETACHED_REF,
+    IMAGE_REF,
+    RECORD_REF,
+    begin_commit_stream,
+    write_commit_stream,
+)
+from cfsctl.ostree.store.refs import open_commit, stream_name
+from cfsctl.ostree.tree.to_tree import XattrNames, commit_to_filesystem
+from cfsctl.repository.publish import NewStream, make_images, publish
 from cfsctl.workers import run_in_fork
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Mapping
 
-    from cfsctl.digest import ObjectID
+    from cfsctl.digest import Checksum, ObjectID
     from cfsctl.erofs.format import FormatVersion
     from cfsctl.ostree.store.in_memory import InMemoryCommit
-    from cfsctl.ostree.tree.to_tree import XattrNames
+    from cfsctl.ostree.tree.to_tree import CommitObjects
     from cfsctl.repository import Repository
+    from cfsctl.repository.objects.store import StoredObject
 
 _WORTH_A_PROCESS: Final = 4000
 """Objects of a commit from which on a process of its own makes its images; smaller ones are made sooner."""
+
+
+def named_ref_of(version: FormatVersion, default: FormatVersion) -> str:
+    """Return the name under which a commit stream keeps its image of a format."""
+    return IMAGE_REF if version is default else f"{IMAGE_REF}.v{version.value}"
+
+
+def store_images(
+    repository: Repository, commit: CommitObjects, xattr_names: XattrNames = XattrNames.STRIPPED
+) -> dict[FormatVersion, ObjectID]:
+    """Make and store the commit's image in each format that the repository is set up for.
+
+    Naming them, behind the barrier, is the caller's.
+
+    Returns:
+        ID by format, the default format first.
+
+    Raises:
+        FormatError: No image can hold this commit.
+    """
+    return image_ids(make_images(repository, commit_to_filesystem(commit, xattr_names)))
+
+
+def image_ids(stored: Mapping[FormatVersion, StoredObject]) -> dict[FormatVersion, ObjectID]:
+    """Return the IDs of images that were made, in the same order."""
+    return {version: image.object_id for version, image in stored.items()}
 
 
 def publish_commit(
@@ -58,37 +94,120 @@ def publish_commit(
     """
     new = {found[1] for found in collected.objects.values() if found[1] is not None}
     new.difference_update(verified)
-    made: dict[FormatVersion, ObjectID] = {}
-    too_young: list[ObjectID] = []
 
-    def make_images() -> dict[FormatVersion, ObjectID]:
+    def make() -> dict[FormatVersion, ObjectID]:
         return store_images(repository, collected, xattr_names)
 
-    def take_images() -> dict[FormatVersion, ObjectID]:
-        too_young.extend(repository.note(new))  # while they are in the making
-        made.update(wait_for_images())
-        return made
-
-    def sync() -> None:
-        flush.finish()
-        repository.sync(too_young)
-
-    forks = may_fork and len(collected.objects) >= _WORTH_A_PROCESS
-    with run_in_fork(make_images, forks=forks) as wait_for_images:
+    checksum, objects = collected.checksum, collected.objects
+    forks = may_fork and len(objects) >= _WORTH_A_PROCESS
+    with run_in_fork(make, forks=forks) as wait_for_images:
         flush = repository.begin_flush()
         try:
-            stream_id = name_commit(
-                repository,
-                collected.checksum,
-                collected.objects,
-                take_images,
-                tag_ref,
-                sync,
-                detached,
-                record,
-            )
+            with begin_commit_stream(repository.objects, repository.algorithm, checksum, objects) as writer:
+                too_young = repository.note(new)  # while the images are in the making
+                images = wait_for_images()
+                for name, object_id in find_stream_refs(repository, images, detached, record).items():
+                    writer.add_named_ref(name, object_id)
+                stream_id = writer.finish()
         finally:
             flush.finish()
+        stream = NewStream(stream_name(checksum), stream_id, tag_ref)
+        publish(repository, images=images.values(), streams=[stream], noting=too_young)
     remember_proof(repository, collected.checksum, stream_id)
-    repository.save_marks((*made.values(), stream_id))
-    return stream_id, made[repository.erofs_versions[0]]
+    repository.save_marks((*images.values(), stream_id))
+    return stream_id, images[repository.erofs_versions[0]]
+
+
+def name_commit(
+    repository: Repository,
+    checksum: Checksum,
+    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+    images: Mapping[FormatVersion, ObjectID],
+    tag: str | None = None,
+    detached: ObjectID | None = None,
+    record: ObjectID | None = None,
+    image_objects: Iterable[ObjectID] = (),
+) -> ObjectID:
+    """Store a commit's stream, make everything durable, and only then name images, stream and tag.
+
+    Args:
+        repository: Where; contents and images are stored there already.
+        checksum: The commit.
+        objects: All of its objects, as `write_commit_stream` takes them.
+        images: Its images by format.
+        tag: The stream ref to move to it, or None.
+        detached: The object that is its detached metadata, or None.
+        record: The object that says which signatures were found good, or None.
+        image_objects: As for `write_commit_stream`. Images that are made of the commit need no objects but
+            the commit's, and their streams are those of the original byte for byte.
+
+    Returns:
+        The ID of the splitstream object.
+    """
+    refs = find_stream_refs(repository, images, detached, record)
+    stream_id = write_commit_stream(
+        repository.objects, repository.algorithm, checksum, objects, refs, image_objects=image_objects
+    )
+    stream = NewStream(stream_name(checksum), stream_id, tag)
+    publish(repository, images=images.values(), streams=[stream])
+    return stream_id
+
+
+def find_stream_refs(
+    repository: Repository,
+    images: Mapping[FormatVersion, ObjectID],
+    detached: ObjectID | None,
+    record: ObjectID | None,
+) -> dict[str, ObjectID]:
+    """Return what a commit's stream names.
+
+    Args:
+        repository: Where the stream goes.
+        images: The commit's images by format.
+        detached: The object that is its detached metadata, or None.
+        record: The object that says which signatures were found good, or None.
+    """
+    default = repository.erofs_versions[0]
+    # The order of the original, which is that of the references in the stream.
+    refs = {
+        named_ref_of(version, default): image for version, image in images.items() if version is not default
+    }
+    if detached is not None:
+        refs[DETACHED_REF] = detached
+    if record is not None:
+        refs[RECORD_REF] = record
+    return {**refs, IMAGE_REF: images[default]}
+
+
+def restate_commit(
+    repository: Repository, checksum: Checksum, detached: ObjectID | None, record: ObjectID | None
+) -> ObjectID:
+    """Store a whole commit's stream with other things beside it; its images, and all else, stay as they are.
+
+    Args:
+        repository: Where the commit is.
+        checksum: The commit.
+        detached: The object that is its detached metadata now, or None.
+        record: The object that says which signatures were found good, or None.
+
+    Returns:
+        The ID of the splitstream object.
+    """
+    stream = open_commit(repository, checksum)
+    refs = {name: ref for name, ref in stream.named_refs.items() if name != IMAGE_REF}
+    for name, object_id in ((DETACHED_REF, detached), (RECORD_REF, record)):
+        refs.pop(name, None)
+        if object_id is not None:
+            refs[name] = object_id
+    if stream.image is not None:
+        refs[IMAGE_REF] = stream.image
+    stream_id = write_commit_stream(
+        repository.objects,
+        repository.algorithm,
+        checksum,
+        stream.as_dict(),
+        refs,
+        image_objects=stream.object_refs,
+    )
+    publish(repository, streams=[NewStream(stream_name(checksum), stream_id)])
+    return stream_id

@@ -1,0 +1,81 @@
+"""The end of what stores something: images are made, all of it reaches the disk, and only then gets names.
+
+    images, streams ─▶ one barrier ─▶ names of images ─▶ names of streams, each with its ref last
+
+Somebody who kills this at any point leaves objects that nothing names, and no name that leads to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cfsctl.digest import ObjectID
+    from cfsctl.erofs.format import FormatVersion
+    from cfsctl.repository.objects.store import StoredObject
+    from cfsctl.repository.repository import Repository
+    from cfsctl.tree.model import FileSystem
+
+
+class NewStream(NamedTuple):
+    """A stream that gets a name.
+
+    Attributes:
+        name: Content identifier.
+        object_id: The splitstream object.
+        ref: A ref to move to it as well, or None.
+    """
+
+    name: str
+    object_id: ObjectID
+    ref: str | None = None
+
+
+def make_images(repository: Repository, filesystem: FileSystem) -> dict[FormatVersion, StoredObject]:
+    """Make and store the image of a tree in each format that the repository is set up for.
+
+    Naming them, behind the barrier, is the caller's.
+
+    Returns:
+        The images by format, the default format first.
+
+    Raises:
+        ErofsError: No image can hold the tree.
+    """
+    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - most uses find what they need
+
+    return {
+        version: repository.objects.ensure_bytes(build_image(filesystem, version))
+        for version in repository.erofs_versions
+    }
+
+
+def publish(
+    repository: Repository,
+    *,
+    images: Iterable[ObjectID] = (),
+    streams: Iterable[NewStream] = (),
+    noting: Iterable[ObjectID] = (),
+) -> None:
+    """Make everything durable that was written, and only then name images and streams, in this order.
+
+    Args:
+        repository: Where.
+        images: IDs of images.
+        streams: Streams, with everything that they refer to stored.
+        noting: Objects that `Repository.remember` looks at while the disk is waited for.
+    """
+    repository.sync(noting)
+    name_all(repository, images, streams)
+
+
+def name_all(
+    repository: Repository, images: Iterable[ObjectID] = (), streams: Iterable[NewStream] = ()
+) -> None:
+    """Name images and streams that are behind the barrier."""
+    for image in images:
+        repository.images.link(image)
+    for stream in streams:
+        repository.streams.link(*stream)
