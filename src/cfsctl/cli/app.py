@@ -127,7 +127,7 @@ def _tool_command(name: str, module: str) -> click.Command:
     metavar="PATH",
     cls=OnceOption,
     shell_complete=complete_directories,
-    help="Repository to work on.",
+    help="Path of the repository.",
 )
 @click.option("--user", is_flag=True, help="Use the user's repository, ~/.var/lib/composefs.")
 @click.option("--system", is_flag=True, help="Use the system's repository, /sysroot/composefs.")
@@ -136,12 +136,14 @@ def _tool_command(name: str, module: str) -> click.Command:
     "hash_name",
     type=click.Choice(["sha256", "sha512"]),
     envvar="CFSCTL_HASH",
-    help="Hash the repository must have; where there is none, the hash to use.",
+    help="Hash that the repository must use; without a repository, the hash to compute with.",
 )
 @erofs_version_option(
-    "Image format for this invocation, in place of the repository's.", envvar="CFSCTL_EROFS_VERSION"
+    "Image format for this command; overrides the repository's.", envvar="CFSCTL_EROFS_VERSION"
 )
-@click.option("--insecure", is_flag=True, hidden=True, envvar="CFSCTL_INSECURE", help="Do without fs-verity.")
+@click.option(
+    "--insecure", is_flag=True, hidden=True, envvar="CFSCTL_INSECURE", help="Do not require fs-verity."
+)
 @click.option(
     "--require-verity",
     is_flag=True,
@@ -152,7 +154,7 @@ def _tool_command(name: str, module: str) -> click.Command:
     "--no-upgrade",
     is_flag=True,
     envvar="CFSCTL_NO_UPGRADE",
-    help="Never write meta.json into a repository of the old format.",
+    help="Do not add meta.json to a repository in the old format.",
 )
 @click.option(
     "--no-repo",
@@ -165,17 +167,16 @@ def _tool_command(name: str, module: str) -> click.Command:
     metavar="SECONDS",
     envvar="CFSCTL_LOCK_TIMEOUT",
     callback=parse_duration,
-    help="Fail with exit status 11 when somebody else uses the repository for longer than this; 0 does not "
-    "wait at all. Default: wait for ever.",
+    help="Fail with exit status 11 if another process holds the lock for longer than this; 0 means do not "
+    "wait. By default, wait without a limit.",
 )
 @click.option(
     "--fsync",
     type=click.Choice(["per-object", "barrier", "none"]),
     default="barrier",
     envvar="CFSCTL_FSYNC",
-    help="When what is written reaches the disk: all content before the first name that leads to it "
-    "(barrier, the default), each object before its own name as well (per-object), or whenever the kernel "
-    "likes (none).",
+    help="Durability: sync once before refs are updated (barrier, the default), also after every object "
+    "(per-object), or never (none).",
 )
 @click.option(
     "--json",
@@ -191,16 +192,16 @@ def _tool_command(name: str, module: str) -> click.Command:
     "--quiet",
     is_flag=True,
     envvar="CFSCTL_QUIET",
-    help="Print no messages and no progress, only errors.",
+    help="Print only errors; no messages and no progress.",
 )
 @click.option(
     "--progress",
     type=click.Choice(["auto", "plain", "json", "none"]),
     default="auto",
     envvar="CFSCTL_PROGRESS",
-    help="Progress on standard error: bars on a terminal and otherwise a line every five seconds "
-    "(auto, the default; nothing with --json), always such lines (plain), a JSON object in a line for each "
-    "event (json), or nothing (none).",
+    help="Progress on standard error: bars on a terminal, otherwise a line every five seconds, and nothing "
+    "with --json (auto, the default); always lines (plain); one JSON object per event and line (json); or "
+    "nothing (none).",
 )
 @click.option(
     "--progress-fd",
@@ -208,14 +209,14 @@ def _tool_command(name: str, module: str) -> click.Command:
     type=click.IntRange(min=0),
     callback=check_writable_fd,
     envvar="CFSCTL_PROGRESS_FD",
-    help="Write each event as a line of JSON to this open descriptor, whatever --progress says.",
+    help="Also write each event as a line of JSON to this open file descriptor.",
 )
 @click.option(
     "-v",
     "--verbose",
     is_flag=True,
     envvar="CFSCTL_VERBOSE",
-    help="Say which repository is worked on, and how.",
+    help="Print which repository is used, and its settings.",
 )
 @click.option(
     "--debug",
@@ -223,7 +224,7 @@ def _tool_command(name: str, module: str) -> click.Command:
     is_eager=True,
     expose_value=False,
     callback=keep_tracebacks,
-    help="Show with an error where in the program it came from.",
+    help="Print a traceback with each error.",
 )
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 @click.pass_context
@@ -249,9 +250,9 @@ def cfsctl(
 ) -> None:
     """Manage composefs repositories.
 
-    Without --repo, --user or --system the system's repository is used by root and the user's by
-    everyone else. Each global option can also be set in the environment: CFSCTL_REPO for --repo, and so
-    on; flags as 1 or 0. What the command line says counts more.
+    Without --repo, --user or --system, root uses the system's repository and other users their own. Each
+    global option can also be set in the environment, for example CFSCTL_REPO for --repo; flags are set with
+    1 or 0. The command line overrides the environment.
     """
     if quiet and verbose:
         quiet, verbose = _choose_loudness(context)

@@ -168,7 +168,7 @@ ENVIRONMENT = {
     "CFSCTL_DEBUG": ("1", 0, ""),
     "CFSCTL_LOCK_TIMEOUT": ("soon", 2, "soon"),
     "CFSCTL_PROGRESS": ("bar", 2, "'bar' is not one of"),
-    "CFSCTL_PROGRESS_FD": ("999999", 2, "999999 is no descriptor"),
+    "CFSCTL_PROGRESS_FD": ("999999", 2, "file descriptor 999999 is not open for writing"),
     "CFSCTL_FSYNC": ("later", 2, "'later' is not one of"),
 }
 

@@ -62,7 +62,7 @@ def parse_duration(_context: click.Context, _parameter: click.Parameter, value: 
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= _MAX_DURATION_S:
-        raise click.BadParameter(f"{value!r} is no time span (expected a number and s, m, h, d or w)")
+        raise click.BadParameter(f"{value!r} is not a valid duration (expected a number and s, m, h, d or w)")
     return seconds
 
 
@@ -75,7 +75,7 @@ def check_writable_fd(_context: click.Context, _parameter: click.Parameter, valu
     except (OSError, OverflowError):
         is_writable = False
     if not is_writable:
-        raise click.BadParameter(f"{value} is no descriptor that is open for writing")
+        raise click.BadParameter(f"file descriptor {value} is not open for writing")
     if value > _STDERR:
         os.set_inheritable(value, False)  # noqa: FBT003 - has no keywords
     return value
@@ -180,7 +180,7 @@ def xattrs_option(function: F) -> F:
         metavar="MODE",
         callback=_check_xattr_filter,
         default=XATTR_FILTERS[0],
-        help="Extended attributes to keep: allowlist-only (security.capability alone; the default) "
+        help="Extended attributes to keep: allowlist-only (only security.capability; the default) "
         "or keep-user-xattrs.",
     )(function)
 
@@ -192,21 +192,23 @@ def scan_options(function: F) -> F:
         click.option(
             "--no-propagate-usr-to-root",
             is_flag=True,
-            help="Take the tree as it is: keep the root's own metadata, all extended attributes and /run.",
+            help="Do not change the tree: keep the root's own metadata, all extended attributes and /run.",
         ),
         click.option(
             "--bootable",
             is_flag=True,
-            help="Make the image bootable: empty /boot and /sysroot, and label files as the tree's own "
-            "SELinux policy says.",
+            help="Make the image bootable: empty /boot and /sysroot, and label files according to the tree's "
+            "SELinux policy.",
         ),
         click.option(
             "--verify-cache",
             is_flag=True,
-            help="Read every file, and fail if the repository's scan cache says something else of it.",
+            help="Read every file, and fail if the repository's scan cache disagrees.",
         ),
         click.option(
-            "--no-cache", is_flag=True, help="Read every file, and leave the repository's scan cache alone."
+            "--no-cache",
+            is_flag=True,
+            help="Read every file; neither use nor update the repository's scan cache.",
         ),
         click.argument("path", shell_complete=complete_directories),
     ):
@@ -221,7 +223,7 @@ def mount_options(function: F) -> F:
         click.option(
             "--workdir", metavar="DIR", help="Working directory of the upper layer; needs --upperdir."
         ),
-        click.option("--upperdir", metavar="DIR", help="Directory that takes the changes; needs --workdir."),
+        click.option("--upperdir", metavar="DIR", help="Directory for changes; needs --workdir."),
         click.option(
             "--fuse",
             type=click.Choice(["auto", "no"]),
@@ -240,5 +242,5 @@ def xattr_names_option(function: F) -> F:
         type=click.Choice(["stripped", "upstream"]),
         default="stripped",
         help="Names of extended attributes: without the NUL that ends them in a commit (the default), "
-        "or with it, as composefs-rs 0.9.0 has them, for comparison.",
+        "or with it, as composefs-rs 0.9.0 writes them, for comparison.",
     )(function)

@@ -41,7 +41,8 @@ def reading_options(function: F) -> F:
             "--ostree-xattr-names",
             type=click.Choice(["stripped", "upstream"]),
             default="stripped",
-            help="Names of attributes in OSTree commits: right, or with the NUL that the original keeps.",
+            help="Names of extended attributes in OSTree commits: correct, or with the NUL that "
+            "composefs-rs keeps.",
         ),
         click.option(
             "--xattrs",
@@ -52,7 +53,7 @@ def reading_options(function: F) -> F:
         click.option(
             "--no-propagate-usr-to-root",
             is_flag=True,
-            help="Take directories as they are, not as create-image would.",
+            help="Read directories unchanged, not as create-image would.",
         ),
     ):
         function = decorate(function)

@@ -65,60 +65,62 @@ def connection_options(function: F) -> F:
             "--connections",
             metavar="N",
             type=click.IntRange(1, _MAX_CONNECTIONS),
-            help="Most connections to the server at the same time, but at least one for each process that "
-            "fetches. Default: each begins with 8, and all together use up to 64 if the server is far away.",
+            help="Maximum number of simultaneous connections, but at least one per fetching process. By "
+            "default, each process starts with 8, and together they use up to 64 if latency is high.",
         ),
         click.option(
             "--subset",
             type=TEXT,
             metavar="KEY",
-            help="Take names from the summary of this subset, in a repository with a summary.idx: an "
-            "architecture, or SUBSET-ARCHITECTURE.",
+            help="Use the summary of this subset, in a repository with a summary.idx: an architecture, or "
+            "SUBSET-ARCHITECTURE.",
         ),
         click.option(
             "--summary-cache",
             metavar="DIR",
-            help="Where summaries are kept for the next time; the default is cfsctl/summaries in "
-            "$XDG_CACHE_HOME or ~/.cache. An empty DIR is none.",
+            help="Cache directory for summaries; the default is cfsctl/summaries in $XDG_CACHE_HOME or "
+            "~/.cache. An empty DIR disables the cache.",
         ),
         click.option(
-            "--client-key", metavar="FILE", help="Key of --client-certificate, unless it is in there."
+            "--client-key",
+            metavar="FILE",
+            help="Private key for --client-certificate, if not in the same file.",
         ),
+        click.option("--client-certificate", metavar="FILE", help="Client certificate for the server, PEM."),
         click.option(
-            "--client-certificate", metavar="FILE", help="Certificate that we show to the server, PEM."
+            "--ca-file", metavar="FILE", help="Certificate authorities to trust instead of the system's, PEM."
         ),
-        click.option("--ca-file", metavar="FILE", help="Authorities to trust in place of the system's, PEM."),
         click.option(
             "--proxy",
             type=TEXT,
             metavar="URL",
-            help="Proxy for every request; the default is http_proxy, https_proxy and no_proxy in the "
-            "environment. An empty URL is none.",
+            help="Proxy for every request; the default comes from http_proxy, https_proxy and no_proxy in "
+            "the environment. An empty URL disables the proxy.",
         ),
         click.option(
-            "--auth-file", metavar="FILE", help="File with USER:PASSWORD for the server of URL, and no other."
+            "--auth-file", metavar="FILE", help="File with USER:PASSWORD, sent only to the server of URL."
         ),
         click.option(
             "--content-url",
             type=TEXT,
             metavar="URL",
             multiple=True,
-            help="Root to ask for objects and deltas, in place of URL and --fallback-url.",
+            help="Repository URL for objects and deltas, instead of URL and --fallback-url. Repeatable.",
         ),
         click.option(
             "--fallback-url",
             type=TEXT,
             metavar="URL",
             multiple=True,
-            help="Another root of the same repository, asked for what the ones before do not give.",
+            help="Another URL of the same repository, tried when the previous ones fail. Repeatable.",
         ),
         click.option(
             "--header",
             metavar="NAME:VALUE",
             type=TEXT,
             multiple=True,
-            help="Header field of every request to the servers of URL, --fallback-url and --content-url. "
-            "Other servers do not get it.",
+            help="Header field for every request to the servers of URL, --fallback-url and --content-url; "
+            "not sent to other servers. Repeatable.",
         ),
     ):
         function = decorate(function)

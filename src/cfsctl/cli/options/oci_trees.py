@@ -24,7 +24,7 @@ def tree_options(function: F) -> F:
     """Add the arguments and options of these commands."""
     for decorate in (
         xattrs_option,
-        click.option("--bootable", is_flag=True, help="The tree of the boot image."),
+        click.option("--bootable", is_flag=True, help="Use the tree of the boot image."),
         click.argument("verity", type=TEXT, required=False),
         click.argument("image", type=TEXT, shell_complete=complete_oci_images),
     ):

@@ -57,39 +57,38 @@ def pull_options(function: F) -> F:
             "--plan",
             "only_plan",
             is_flag=True,
-            help="Only say what would be fetched, and whether there is room; exits with 12 if there is not.",
+            help="Only print what would be fetched, and whether there is room; exit with 12 if there is not.",
         ),
         xattr_names_option,
         click.option(
             "--allow-downgrade",
             is_flag=True,
-            help="Let the tag go back to an older commit, and take a signed summary older than the last one.",
+            help="Allow the tag to move to an older commit, and accept a signed summary older than the last "
+            "one.",
         ),
         click.option(
             "--allow-unverified",
             is_flag=True,
-            help="Let a tag that names a verified commit go to one that is not verified; with --mirror, also "
-            "to one that is signed by other keys.",
+            help="Allow a tag to move from a verified commit to one that is not verified; with --mirror, "
+            "also to one that is signed by other keys.",
         ),
         click.option(
             "--base-name",
             metavar="TAG",
-            help="A commit that is here already and has much in common with the new one.",
+            help="A stored commit that has much in common with the new one; its objects are reused.",
         ),
         click.option(
             "--require-composefs-digest",
             is_flag=True,
-            help="Refuse a commit without libostree's composefs digest, or whose tree gives another one.",
+            help="Refuse a commit that has no composefs digest by libostree, or does not match it.",
         ),
-        click.option(
-            "--mirror", is_flag=True, help="Pull every ref that the repository lists, and no other one."
-        ),
+        click.option("--mirror", is_flag=True, help="Pull all refs that the repository lists."),
         click.option(
             "--subpath",
             "subpaths",
             metavar="PATH",
             multiple=True,
-            help="Pull only this path. Repeatable. The commit is partial until it is pulled whole.",
+            help="Pull only this path. Repeatable. The commit is partial until all of it is pulled.",
         ),
         click.argument("refs", metavar="REF...", type=TEXT, nargs=-1),
     ):

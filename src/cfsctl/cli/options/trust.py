@@ -30,7 +30,7 @@ class TrustArguments(TypedDict):
 remotes_option = click.option(
     "--remotes",
     metavar="DIR",
-    help="Directory of *.conf files and keyrings of remotes, or an OSTree repository; the default is "
+    help="Directory with *.conf files and keyrings of remotes, or an OSTree repository; the default is "
     "/etc/ostree/remotes.d.",
 )
 """Says where remotes are configured."""
@@ -41,22 +41,22 @@ def trust_options(function: F) -> F:
     for decorate in (
         remotes_option,
         click.option(
-            "--remote", metavar="NAME", type=TEXT, help="Demand what this remote's configuration demands."
+            "--remote", metavar="NAME", type=TEXT, help="Verify as this remote's configuration requires."
         ),
         click.option(
-            "--collection-id", metavar="ID", type=TEXT, help="Collection that the commit must be bound to."
+            "--collection-id", metavar="ID", type=TEXT, help="Collection ID that the commit must be bound to."
         ),
         click.option(
             "--verify-key",
             metavar="TYPE=inline:KEY|file:PATH",
             multiple=True,
-            help="Require a signature by this ed25519 or spki key, or another one that is named so.",
+            help="Require a signature by one of the ed25519 or spki keys that are given with this option.",
         ),
         click.option(
             "--gpg-key",
             metavar="FILE",
             multiple=True,
-            help="Require a GPG signature by a key of this keyring, binary or armoured.",
+            help="Require a GPG signature by a key in this keyring, binary or armored. Repeatable.",
         ),
     ):
         function = decorate(function)

@@ -31,15 +31,15 @@ Query information from composefs images.
 
 Commands:
   ls               List files and directories
-  dump             Print the whole tree, as mkcomposefs --from-file reads it
-  objects          List the objects that files have their content in
-  missing-objects  List those of them that are not below --basedir
+  dump             Print the whole tree in the format of mkcomposefs --from-file
+  objects          List the objects that hold the content of files
+  missing-objects  List the objects that are missing below --basedir
   measure-file     Print the fs-verity digest of files
 
 Options:
-  --basedir DIR    Where missing-objects looks for objects
+  --basedir DIR    Directory where missing-objects looks for objects
   --filter NAME    Only this entry of the root directory; may be repeated
-  --hash HASH      sha256 or sha512; default: what each image was made for,
+  --hash HASH      sha256 or sha512; default: the hash of each image, or
                    sha256 for measure-file
   -h, --help       Print this text
   -V, --version    Print the version

@@ -38,22 +38,23 @@ Usage: mkcomposefs [OPTIONS] SOURCE IMAGE
 Make a composefs image from a directory. IMAGE may be - for standard output.
 
 Options:
-  --from-file             SOURCE is a dump, not a directory; - is standard input
-  --digest-store DIR      Copy the content of files into DIR, below their digests
+  --from-file             SOURCE is a dump, not a directory; - means standard input
+  --digest-store DIR      Copy the content of files into DIR, named by digest
   --print-digest          Print the fs-verity digest of the image
-  --print-digest-only     Print it, and write no image; there is no IMAGE then
-  --use-epoch             Make all modification times 0
-  --skip-devices          Leave out device nodes, whiteouts too
-  --skip-xattrs           Leave out extended attributes
-  --user-xattrs           Leave out those that do not start with user.
-  --hardlinks             Keep hard links of a directory; without it, each name
-                          is a file of its own
+  --print-digest-only     Print the digest and write no image; omit IMAGE
+  --use-epoch             Set all modification times to 0
+  --skip-devices          Omit device nodes, including whiteouts
+  --skip-xattrs           Omit extended attributes
+  --user-xattrs           Omit extended attributes outside of user.
+  --hardlinks             Preserve hard links of a directory; otherwise, each
+                          name becomes a separate file
   --min-version N         Lowest format to use, 0 or 1 (default: 0)
-  --max-version N         Highest format to use for what the lowest cannot hold
-                          (default: 1, but no more than --min-version if given)
-  --erofs-version N       Format 0, 1 or 2, whatever the tree needs
+  --max-version N         Highest format to use if the tree needs it
+                          (default: 1, or --min-version if given)
+  --erofs-version N       Always use format 0, 1 or 2
   --hash HASH             sha256 (the default) or sha512
-  --threads N             Files to read at once (default: one per processor)
+  --threads N             Number of files to read in parallel
+                          (default: one per processor)
   -h, --help              Print this text
   -V, --version           Print the version
 """

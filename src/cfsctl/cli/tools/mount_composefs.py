@@ -29,25 +29,25 @@ Usage: mount.composefs [OPTIONS] IMAGE MOUNTPOINT
 Mount a composefs image.
 
 Options:
-  -t composefs     File system type; there is no other
+  -t composefs     File system type; must be composefs
   -o OPTION,...    Mount options, see below
   -f               Do everything but mount
-  -s               Ignore mount options that are not known
-  -v               Say what is going on
+  -s               Ignore unknown mount options
+  -v               Print what is done
   -N NAMESPACE     Mount in another mount namespace: a process ID, or a path
-  -n               Accepted and without effect
+  -n               Accepted, but has no effect
   -h, --help       Print this text
   -V, --version    Print the version
 
-Mount options; a backslash protects the next character:
-  basedir=DIR[:DIR...]   Where the content of files is found; required
+Mount options; a backslash escapes the next character:
+  basedir=DIR[:DIR...]   Directories with the content of files; required
   digest=HEX             fs-verity digest that the image must have; implies verity
-  verity                 Have the kernel check the content of files
-  tryverity              The same, if it can
-  upperdir=DIR           Where changes go; needs workdir
-  workdir=DIR            Empty directory on the same file system
-  idmap=FILE             User namespace that owners and groups are mapped by
-  ro, rw                 Whether the mount is read-only; the last one counts
+  verity                 Require fs-verity on the content of files
+  tryverity              The same, if the kernel and file system support it
+  upperdir=DIR           Directory for changes; needs workdir
+  workdir=DIR            Empty directory on the same file system as upperdir
+  idmap=FILE             User namespace that maps owners and groups
+  ro, rw                 Mount read-only or writable; the last one counts
 """
 
 SHORT_OPTIONS: Final = "t:o:sfnvN:hV"

@@ -13,7 +13,7 @@ from cfsctl.cli.output import write_chunk
 @click.argument("name", shell_complete=complete_streams)
 @pass_session
 def command(session: Session, name: str) -> None:
-    """Write the stream NAME, put together again, to standard output.
+    """Write the content of the stream NAME to standard output.
 
     NAME is a content identifier such as ostree-commit-<checksum>, or refs/<ref>.
     """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def command(session: Session, *, as_json: bool, **arguments: Unpack[ScanArguments]) -> None:
     """Print the ID of the image that create-image would make of the directory PATH.
 
-    Nothing is stored. A repository named by --repo, --user or --system decides about hash and format.
+    Nothing is stored. If --repo, --user or --system names a repository, its hash and format are used.
     """
     from cfsctl.scan import compute_image_id  # noqa: PLC0415 - keeps --help quick
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 @json_option()
 @pass_session
 def command(session: Session, *, as_json: bool, **arguments: Unpack[ScanArguments]) -> None:
-    """Print the kernel argument for the directory PATH as an image.
+    """Print the kernel argument that boots the image of the directory PATH.
 
-    The image is the one that create-image --bootable makes; nothing is stored. Put the argument into the
-    command line of a unified kernel image to seal it.
+    The image is the one that create-image --bootable would make; nothing is stored. Put the argument into
+    the command line of a unified kernel image to seal it.
     """
     from cfsctl.boot.cmdline import format_argument  # noqa: PLC0415 - keeps --help quick
     from cfsctl.erofs.format import FormatVersion  # noqa: PLC0415 - the same

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def command(
     session: Session, *, image_name: str | None, as_json: bool, **arguments: Unpack[ScanArguments]
 ) -> None:
-    """Store the directory PATH and make an image of it, with the ref IMAGE_NAME if given.
+    """Store the directory PATH and create an image of it, with the ref IMAGE_NAME if given.
 
-    Prints the image's ID.
+    The ID of the image is printed.
     """
     from cfsctl.scan import XattrFilter, create_image  # noqa: PLC0415 - keeps --help quick
 

@@ -14,12 +14,12 @@ from cfsctl.cli.output import write_bytes
 @click.command("dump-files")
 @click.argument("image_name", shell_complete=complete_images)
 @click.argument("files", nargs=-1)
-@click.option("--backing-path-only", is_flag=True, help="Print only where the content of each file is.")
+@click.option("--backing-path-only", is_flag=True, help="Print only the object path of each file.")
 @pass_session
 def command(session: Session, *, image_name: str, files: tuple[str, ...], backing_path_only: bool) -> None:
-    """Print FILES of the image IMAGE_NAME as dump lines, directories with all that is below them.
+    """Print FILES of the image IMAGE_NAME as dump lines; directories are printed recursively.
 
-    Nothing is printed unless all FILES are there.
+    Nothing is printed unless all FILES exist.
     """
     from cfsctl.dumpfile import DumpWriter  # noqa: PLC0415 - keeps --help quick
     from cfsctl.erofs.inspect import find_entry, format_backing_path  # noqa: PLC0415 - the same

@@ -16,9 +16,9 @@ from cfsctl.digest import qualified
 @json_option()
 @pass_session
 def command(session: Session, *, reference: str, as_json: bool) -> None:
-    """Store the image on standard input and give it the ref REFERENCE.
+    """Store the image from standard input and give it the ref REFERENCE.
 
-    What is no composefs image is refused.
+    Input that is not a composefs image is refused.
     """
     with session.open_repository() as repository:
         stored = repository.images.import_image(iter_stdin(), reference)

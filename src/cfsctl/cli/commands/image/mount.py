@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def command(session: Session, *, name: str, mountpoint: str, **arguments: Unpack[MountArguments]) -> None:
     """Mount the image NAME at MOUNTPOINT.
 
-    NAME is an image ID, a ref, or refs/<ref>. In a repository that enforces fs-verity, so does the mount.
+    NAME is an image ID, a ref, or refs/<ref>. If the repository enforces fs-verity, the mount does too.
     """
     check_mount_options(arguments["upperdir"], arguments["workdir"], read_write=arguments["read_write"])
     with session.open_repository() as repository:

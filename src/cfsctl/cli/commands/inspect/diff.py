@@ -33,9 +33,9 @@ ATTRIBUTES = ("type", "mode", "owner", "mtime", "xattr", "content", "storage", "
 @click.argument("a", shell_complete=complete_sources)
 @click.argument("b", shell_complete=complete_sources)
 @json_option()
-@click.option("-q", "--brief", is_flag=True, help="Print only whether there is a difference.")
+@click.option("-q", "--brief", is_flag=True, help="Print only whether the trees differ.")
 @click.option(
-    "--ignore", multiple=True, type=click.Choice(ATTRIBUTES), help="An attribute that does not count."
+    "--ignore", multiple=True, type=click.Choice(ATTRIBUTES), help="Ignore this attribute. Repeatable."
 )
 @reading_options
 @pass_session
@@ -51,11 +51,11 @@ def command(
 ) -> int:
     """Compare the trees A and B: what was added, removed or changed, and for each change the attribute.
 
-    A and B each are a directory, an image (file, ref or ID), a dump (file, or dump:- for standard input)
-    or an OSTree commit (tag, ID, or the beginning of one). What a name means can be said by dir:, image:,
-    dump: or commit: before it. A directory is taken as create-image takes it.
+    A and B can be directories, images (file, ref or ID), dumps (file, or dump:- for standard input) or
+    OSTree commits (tag, ID, or a unique prefix of one). The prefixes dir:, image:, dump: and commit: say
+    which is meant. Directories are read as create-image reads them.
 
-    The exit status is 0 if they are the same, 1 if they are different, and 2 if there was trouble.
+    The exit status is 0 if the trees are the same, 1 if they differ, and 2 on errors.
     """
     with SourceOpener(session, **arguments) as opener:
         return with_trouble_as_2(

@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     "--image",
     metavar="IMAGE",
     shell_complete=complete_images,
-    help="An image of the expected ID, to show what is different.",
+    help="The image with the expected ID, to show the differences.",
 )
 @json_option()
 @pass_session
 def command(session: Session, *, source: str, expected: str, image: str | None, as_json: bool) -> int:
-    """Find out how an image of SOURCE with the ID EXPECTED is made.
+    """Find the options with which SOURCE becomes the image with the ID EXPECTED.
 
     SOURCE is a directory, an image, a dump or an OSTree commit, named as for diff. EXPECTED is an image
-    ID in hex, also with sha256: or sha512: before it. Tried are all known sets of options: formats,
-    propagation of /usr to root, attributes, times, devices, hard links, and how commits are read.
+    ID in hexadecimal, optionally with sha256: or sha512: before it. All known sets of options are tried:
+    formats, propagation of /usr to root, attributes, times, devices, hard links, and ways to read commits.
 
-    If none gives that ID, and there is the image itself, named by --image or in the repository, the
-    nearest tree is shown with what is different.
+    If none gives that ID but the image itself is available (named by --image or in the repository), the
+    most similar tree is shown with its differences.
 
-    The exit status is 0 if the ID was explained, 1 if not, and 2 if there was trouble.
+    The exit status is 0 if the ID was explained, 1 if not, and 2 on errors.
     """
     with SourceOpener(
         session, xattrs="allowlist-only", no_propagate_usr_to_root=True, ostree_xattr_names="stripped"

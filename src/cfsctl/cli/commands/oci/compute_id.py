@@ -18,10 +18,10 @@ from cfsctl.digest import qualified
 def command(
     session: Session, *, image: str, verity: str | None, bootable: bool, xattrs: str, as_json: bool
 ) -> None:
-    """Print the ID that the file system image of IMAGE has; nothing is stored.
+    """Print the ID of the file system image of IMAGE; nothing is stored.
 
-    IMAGE is a tag, the digest of a manifest or config, or the unique beginning of one. Of a digest without
-    VERITY, the ID of the config's stream, every layer is read and verified.
+    IMAGE is a tag, the digest of a manifest or config, or a unique prefix of one. If it is a digest, all
+    layers are read and verified, unless VERITY is the ID of the config's stream.
     """
     from cfsctl.oci.store.publish import build  # noqa: PLC0415 - keeps --help quick
 

@@ -15,8 +15,8 @@ from cfsctl.cli.output import write_bytes
 def command(session: Session, *, image: str, verity: str | None, bootable: bool, xattrs: str) -> None:
     """Print the tree of IMAGE as a composefs dump.
 
-    IMAGE is a tag, the digest of a manifest or config, or the unique beginning of one. Of a digest without
-    VERITY, the ID of the config's stream, every layer is read and verified.
+    IMAGE is a tag, the digest of a manifest or config, or a unique prefix of one. If it is a digest, all
+    layers are read and verified, unless VERITY is the ID of the config's stream.
     """
     from cfsctl.dumpfile import iter_dump  # noqa: PLC0415 - keeps --help quick
 

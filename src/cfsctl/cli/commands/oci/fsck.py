@@ -16,16 +16,16 @@ from cfsctl.errors import ExitCode, IntegrityError
 @click.option(
     "--deep",
     is_flag=True,
-    help="Read all content, compare every layer with its digest, and make the images anew to compare them.",
+    help="Read all content, compare every layer with its digest, and rebuild the images to compare them.",
 )
 @json_option(
-    "Print a JSON document. The exit status is then 0 whatever is found, unless only the environment asks "
-    "for JSON."
+    "Print a JSON document. The exit status is then 0 even if damage is found, unless JSON was requested "
+    "only by the environment."
 )
 @pass_session
 @click.pass_context
 def command(context: click.Context, session: Session, *, name: str | None, deep: bool, as_json: bool) -> int:
-    """Check the whole repository, and then every image that has a tag, or only the image NAME."""
+    """Check the whole repository, then all images that have a tag, or only the image NAME."""
     from cfsctl.oci.check import check_images  # noqa: PLC0415 - keeps --help quick
     from cfsctl.repository.check.fsck import check_repository  # noqa: PLC0415 - the same
 

@@ -17,9 +17,9 @@ _SHORT_DIGEST = 12
 @json_option()
 @pass_session
 def command(session: Session, *, as_json: bool) -> None:
-    """List the images that have a tag, sorted by it.
+    """List the tagged images, sorted by tag.
 
-    What cannot be read is left out and said on standard error.
+    Images that cannot be read are reported on standard error and skipped.
     """
     from cfsctl.oci.store.listing import Unreadable, iter_images  # noqa: PLC0415 - keeps --help quick
 

@@ -17,10 +17,10 @@ from cfsctl.digest import qualified
 @json_option()
 @pass_session
 def command(session: Session, *, digest: str, name: str | None, as_json: bool) -> None:
-    """Store the uncompressed layer on standard input, which must have this DIGEST.
+    """Store the uncompressed layer from standard input, whose digest must be DIGEST.
 
-    If it is here already, nothing is read. NAME becomes a ref of the layer's stream, which keeps it from
-    being collected.
+    If the layer is already stored, nothing is read. NAME becomes a ref of the layer's stream, which protects
+    it from garbage collection.
     """
     from cfsctl.oci.digest import OciDigestError, parse_digest  # noqa: PLC0415 - keeps --help quick
     from cfsctl.oci.store.layers import ensure_layer  # noqa: PLC0415 - the same

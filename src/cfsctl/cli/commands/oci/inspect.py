@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @click.option("--config", "only_config", is_flag=True, help="Print the config, byte for byte.")
 @pass_session
 def command(session: Session, *, image: str, only_manifest: bool, only_config: bool) -> None:
-    """Print manifest and config of IMAGE, and which images were made of it.
+    """Print the manifest and config of IMAGE, and the images that were made from it.
 
-    IMAGE is a tag, the digest of a manifest or config, or the unique beginning of one.
+    IMAGE is a tag, the digest of a manifest or config, or a unique prefix of one.
     """
     from cfsctl.oci.store.image_refs import find_image, plain_kind  # noqa: PLC0415 - keeps --help quick
     from cfsctl.oci.store.images import open_found, resolve  # noqa: PLC0415 - the same

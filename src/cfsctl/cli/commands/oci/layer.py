@@ -23,15 +23,15 @@ class TerminalError(CfsError):
 
 @click.command("layer")
 @click.argument("diff_id", type=TEXT)
-@click.option("--dumpfile", is_flag=True, help="Print a line of a composefs dump for each entry.")
+@click.option("--dumpfile", is_flag=True, help="Print the entries as composefs dump lines.")
 @json_option("Print what the layer has as a JSON document.")
 @pass_session
 @click.pass_context
 def command(context: click.Context, session: Session, *, diff_id: str, dumpfile: bool, as_json: bool) -> None:
-    """Write the layer DIFF_ID as the archive that it was to standard output.
+    """Write the layer DIFF_ID to standard output, as its original tar archive.
 
-    DIFF_ID is the digest of the unpacked layer, as the config has it. With --dumpfile entries are printed as
-    they stand in the layer: not merged, and whiteouts as files.
+    DIFF_ID is the digest of the uncompressed layer, as in the config. With --dumpfile, entries are printed as
+    in the layer: not merged, and with whiteouts as files.
     """
     from cfsctl.oci.store.layers import open_layer  # noqa: PLC0415 - keeps --help quick
 

@@ -19,9 +19,9 @@ class InvalidImageIdError(CfsError):
 @click.argument("verity", metavar="VERITY", type=TEXT)
 @pass_session
 def command(session: Session, verity: str) -> None:
-    """List all file system images of the stored image that VERITY, the ID of one of them, belongs to.
+    """List all file system images of the OCI image that includes VERITY, the ID of one of them.
 
-    The result is always JSON.
+    The output is always JSON.
     """
     from cfsctl.oci.store.listing import find_linked_images  # noqa: PLC0415 - keeps --help quick
 

@@ -26,7 +26,7 @@ def command(
 ) -> None:
     """Mount IMAGE at MOUNTPOINT.
 
-    IMAGE is a tag, the digest of a manifest or config, or the unique beginning of one.
+    IMAGE is a tag, the digest of a manifest or config, or a unique prefix of one.
     """
     from cfsctl.oci.store.image_refs import linked_image  # noqa: PLC0415 - keeps --help quick
     from cfsctl.oci.store.images import open_config, resolve  # noqa: PLC0415 - the same

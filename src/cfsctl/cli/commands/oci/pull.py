@@ -35,19 +35,19 @@ class BootImageMissingError(CfsError):
 @click.option(
     "--expected-digest",
     metavar="HEX",
-    help="With --bootable: find the boot image that has this ID, among those of every format and filter of "
-    "extended attributes; fail if there is none.",
+    help="With --bootable: try all formats and xattr filters for a boot image with this ID, and fail if "
+    "none has it.",
 )
 @click.option(
     "--platform",
     metavar="OS/ARCH[/VARIANT]",
-    help="Which image to take where there are several. Default: that for this machine.",
+    help="Platform to choose from an index of several images; the default is this machine's.",
 )
 @click.option(
     "--local-fetch",
     type=click.Choice(["disabled", "auto", "zerocopy"]),
     default="disabled",
-    help="Accepted for compatibility; it matters for images in containers-storage.",
+    help="Accepted for compatibility; only affects images in containers-storage.",
 )
 @registry_options
 @json_option()
@@ -64,12 +64,12 @@ def command(
     as_json: bool,
     **registry: Unpack[RegistryArguments],
 ) -> None:
-    """Pull IMAGE and give it the tag NAME, or IMAGE if there is no NAME.
+    """Pull IMAGE and tag it with NAME, or with IMAGE if NAME is missing.
 
     IMAGE is docker://NAME[:TAG], oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG], dir:DIRECTORY,
-    docker-archive:FILE[:NAME] or docker-daemon:NAME; for the first three @DIGEST may stand in place of the
-    tag. Every digest is verified while the bytes come, before anything has a name. Layers that are here
-    already are not read.
+    docker-archive:FILE[:NAME] or docker-daemon:NAME; the first three also accept
+    @DIGEST in place of the tag. All digests are verified during the transfer, before anything is named.
+    Layers that are already stored are not read.
     """
     from cfsctl.oci.pull import pull  # noqa: PLC0415 - keeps --help quick
     from cfsctl.oci.reference import parse_platform  # noqa: PLC0415 - the same

@@ -16,9 +16,9 @@ from cfsctl.cli.output import print_document, print_line
 @json_option()
 @pass_session
 def command(session: Session, *, image: str, name: str, as_json: bool) -> None:
-    """Give IMAGE the tag NAME, in place of what had it before.
+    """Tag IMAGE with NAME; an existing tag is moved.
 
-    IMAGE is the digest of a manifest or config, the unique beginning of one, or a tag.
+    IMAGE is the digest of a manifest or config, a unique prefix of one, or a tag.
     """
     from cfsctl.oci.store.images import set_tag  # noqa: PLC0415 - keeps --help quick
 

@@ -15,7 +15,7 @@ from cfsctl.cli.output import print_document, print_line
 @json_option()
 @pass_session
 def command(session: Session, *, name: str, as_json: bool) -> None:
-    """Remove the tag NAME. Its image stays until it is collected."""
+    """Remove the tag NAME. Its image stays until garbage collection."""
     from cfsctl.oci.store.images import remove_tag  # noqa: PLC0415 - keeps --help quick
 
     with session.open_repository() as repository:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @xattr_names_option
 @json_option()
 @trust_options
-@click.option("--verify-delta", is_flag=True, help="Require the same signatures of the delta itself.")
+@click.option("--verify-delta", is_flag=True, help="Require the same signatures on the delta itself.")
 @pass_session
 def command(
     session: Session,
@@ -32,10 +32,10 @@ def command(
     verify_delta: bool,
     **arguments: Unpack[TrustArguments],
 ) -> None:
-    """Store the commit that the static delta FILE leads to.
+    """Apply the static delta FILE and store its target commit.
 
-    FILE is a superblock with its parts in it or beside it, or the directory of a delta. The commit that it
-    starts from must be in the repository. No tag is set.
+    FILE is a superblock with its parts inside or next to it, or the directory of a delta. The delta's source
+    commit must be in the repository. No tag is set.
     """
     from cfsctl.cli.options.pull import commit_lines, result_document, show_documents  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.exchange.apply_delta import apply_delta  # noqa: PLC0415 - the same

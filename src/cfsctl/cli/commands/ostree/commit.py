@@ -83,35 +83,36 @@ class _KeyValue(_PairType):
 @click.command("commit")
 @click.argument("image")
 @click.option(
-    "--reference", metavar="REF", type=TEXT, help="Bind the commit to this ref, and make a tag of that name."
+    "--reference", metavar="REF", type=TEXT, help="Bind the commit to this ref, and tag it with that name."
 )
-@click.option("--subject", "-s", type=TEXT, default="", help="One line about the commit.")
-@click.option("--body", "-m", type=TEXT, default="", help="More about it.")
-@click.option("--parent", metavar="SOURCE", help="The commit before: a tag, an ID, or the beginning of one.")
+@click.option("--subject", "-s", type=TEXT, default="", help="One-line description of the commit.")
+@click.option("--body", "-m", type=TEXT, default="", help="Full description of the commit.")
+@click.option("--parent", metavar="SOURCE", help="Parent commit: a tag, a commit ID, or a unique prefix.")
 @click.option(
     "--timestamp",
     type=_Timestamp(),
-    help="Time of the commit, @SECONDS or ISO 8601; default: SOURCE_DATE_EPOCH of the environment, or now.",
+    help="Time of the commit, @SECONDS or ISO 8601; the default is $SOURCE_DATE_EPOCH, or now.",
 )
 @click.option(
     "--add-metadata-string",
     "metadata",
     type=_KeyValue(),
     multiple=True,
-    help="Add a text to the commit's metadata. Repeatable.",
+    help="Add a string to the commit's metadata. Repeatable.",
 )
-@click.option("--owner-uid", type=click.IntRange(0, _MAX_ID), help="Owner of everything.")
-@click.option("--owner-gid", type=click.IntRange(0, _MAX_ID), help="Group of everything.")
-@click.option("--no-xattrs", is_flag=True, help="Leave extended attributes out.")
+@click.option("--owner-uid", type=click.IntRange(0, _MAX_ID), help="Make this user own all files.")
+@click.option("--owner-gid", type=click.IntRange(0, _MAX_ID), help="Make this group own all files.")
+@click.option("--no-xattrs", is_flag=True, help="Omit extended attributes.")
 @json_option()
 @pass_session
 def command(
     session: Session, *, image: str, reference: str | None, **arguments: Unpack[CommitArguments]
 ) -> int:
-    """Make an OSTree commit of the tree of IMAGE, an image ID or a ref.
+    """Create an OSTree commit from the tree of IMAGE, an image ID or a ref.
 
-    The commit is the one that `ostree commit` makes of the same tree with the same texts. Devices, fifos and
-    sockets, which OSTree cannot hold, are left out; each is named on standard error, and the exit code is 3.
+    The commit is identical to the one that `ostree commit` makes of the same tree and messages. OSTree does
+    not support devices, FIFOs and sockets: they are skipped and listed on standard error, and the exit
+    status is 3.
     """
     from cfsctl.cli.options.demands import warn_of_demand  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.exchange.commit import CommitText, commit_image_tree  # noqa: PLC0415 - quick --help

@@ -17,9 +17,9 @@ from cfsctl.digest import qualified
 @json_option()
 @pass_session
 def command(session: Session, *, source: str, ostree_xattr_names: str, as_json: bool) -> None:
-    """Print the ID of the image of the commit SOURCE; the image is made if it is missing.
+    """Print the ID of the image of the commit SOURCE; create the image if it is missing.
 
-    SOURCE is a tag, a commit ID, or the unique beginning of one.
+    SOURCE is a tag, a commit ID, or a unique prefix of one.
     """
     from cfsctl.ostree.store.images import source_image  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.tree.to_tree import XattrNames  # noqa: PLC0415 - the same

@@ -18,7 +18,7 @@ from cfsctl.progress import Message
 def command(session: Session, source: str, ostree_xattr_names: str) -> None:
     """Print the tree of the commit SOURCE as a composefs dump.
 
-    SOURCE is a tag, a commit ID, or the unique beginning of one.
+    SOURCE is a tag, a commit ID, or a unique prefix of one.
     """
     from cfsctl.dumpfile import iter_dump  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.store.partial_commits import describe_partial, open_source  # noqa: PLC0415 - the same

@@ -12,14 +12,14 @@ from cfsctl.cli.output import print_document, print_line
 @click.command("export")
 @click.argument("source")
 @click.argument("path")
-@click.option("--reference", metavar="REF", help="Branch to move to the commit, once it is whole.")
+@click.option("--reference", metavar="REF", help="Branch to set to the commit once it is complete.")
 @json_option()
 @pass_session
 def command(session: Session, *, source: str, path: str, reference: str | None, as_json: bool) -> None:
     """Write the commit SOURCE to the OSTree repository in the directory PATH.
 
-    The repository may be in mode archive, bare, bare-user or bare-user-only. Every object is verified while
-    it is copied. SOURCE is a tag, a commit ID, or the unique beginning of one.
+    The mode of the repository may be archive, bare, bare-user or bare-user-only. Every object is verified as
+    it is copied. SOURCE is a tag, a commit ID, or a unique prefix of one.
     """
     from cfsctl.ostree.exchange.export import export_commit  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.store.partial_commits import check_whole  # noqa: PLC0415 - the same

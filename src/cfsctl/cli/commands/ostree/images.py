@@ -14,7 +14,7 @@ from cfsctl.cli.render import format_table
 @json_option()
 @pass_session
 def command(session: Session, *, as_json: bool) -> None:
-    """List the tags and the commits they name."""
+    """List all tags and their commits."""
     from cfsctl.ostree.store.partial_tags import list_parts  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.store.refs import list_tags  # noqa: PLC0415 - the same
 

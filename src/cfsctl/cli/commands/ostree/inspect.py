@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 @click.command("inspect")
 @click.argument("source", shell_complete=complete_commits)
-@click.option("--metadata", is_flag=True, help="Print the commit's metadata, one key=value a line.")
+@click.option("--metadata", is_flag=True, help="Print the commit's metadata, one key=value per line.")
 @json_option()
 @pass_session
 def command(session: Session, *, source: str, metadata: bool, as_json: bool) -> None:
-    """Print what the commit SOURCE says about itself.
+    """Print the fields of the commit SOURCE.
 
-    Where it records the composefs digest of libostree, that is computed anew from the tree and compared.
+    If it records a composefs digest of libostree, the digest is recomputed from the tree and compared.
 
-    SOURCE is a tag, a commit ID, or the unique beginning of one.
+    SOURCE is a tag, a commit ID, or a unique prefix of one.
     """
     from cfsctl.ostree.store.metadata_text import iter_metadata_lines  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.store.partial_commits import describe_partial, open_source  # noqa: PLC0415 - the same

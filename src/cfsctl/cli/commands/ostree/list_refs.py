@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @connection_options
 @json_option()
 def command(*, url: str, as_json: bool, **arguments: Unpack[ConnectionArguments]) -> None:
-    """List the refs that the summary of the repository at URL names.
+    """List the refs in the summary of the repository at URL.
 
-    Of a repository on this machine, file:///PATH, they are its branches.
+    For a local repository, file:///PATH, its branches are listed.
     """
     from cfsctl.ostree.sources.addresses import parse_file_url  # noqa: PLC0415 - keeps --help quick
 

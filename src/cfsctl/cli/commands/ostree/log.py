@@ -14,9 +14,9 @@ from cfsctl.cli.output import print_document, print_lines
 @json_option()
 @pass_session
 def command(session: Session, *, source: str, as_json: bool) -> None:
-    """Print the commit SOURCE and those before it, as `ostree log` does.
+    """Print the commit SOURCE and its ancestors, as `ostree log` does.
 
-    SOURCE is a tag, a commit ID, or the unique beginning of one.
+    SOURCE is a tag, a commit ID, or a unique prefix of one.
     """
     from cfsctl.ostree.store.history import entry_document, format_entry, iter_history  # noqa: PLC0415 - quick --help
     from cfsctl.ostree.store.partial_commits import check_whole  # noqa: PLC0415 - the same

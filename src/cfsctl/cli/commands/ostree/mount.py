@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def command(session: Session, *, source: str, mountpoint: str, **arguments: Unpack[MountArguments]) -> None:
     """Mount the commit SOURCE at MOUNTPOINT.
 
-    SOURCE is a tag, a commit ID, or the unique beginning of one.
+    SOURCE is a tag, a commit ID, or a unique prefix of one.
     """
     from cfsctl.ostree.store.images import source_image  # noqa: PLC0415 - keeps --help quick
 

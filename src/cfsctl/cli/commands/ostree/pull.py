@@ -25,18 +25,17 @@ class _Arguments(PullArguments, TrustArguments, ConnectionArguments):
 @pull_options
 @trust_options
 @connection_options
-@click.option("--verify-summary", is_flag=True, help="Require the same signatures of the summary.")
-@click.option("--no-delta", is_flag=True, help="Fetch objects one by one, even if there is a static delta.")
+@click.option("--verify-summary", is_flag=True, help="Require the same signatures on the summary.")
+@click.option("--no-delta", is_flag=True, help="Do not use static deltas.")
 @pass_session
 def command(
     session: Session, *, url: str, no_delta: bool, verify_summary: bool, **arguments: Unpack[_Arguments]
 ) -> int:
     """Pull each REF..., a ref or a commit ID, from the archive repository at URL.
 
-    URL may also be the name of a configured remote; what its configuration demands is demanded then. A URL
-    mirrorlist=URL stands for the roots that are listed there, and file:///PATH for a repository on this
-    machine, as for pull-local. A ref becomes a tag of the same name. Static
-    deltas are used where they cost less than objects.
+    URL may also be the name of a configured remote, whose configuration then says what must be signed;
+    mirrorlist=URL, a list of mirrors; or file:///PATH, a local repository, as for pull-local. Each ref
+    becomes a tag of the same name. Static deltas are used if they cost less than fetching objects.
     """
     from cfsctl.ostree.delta.remote import RemoteDeltas  # noqa: PLC0415 - the same
     from cfsctl.ostree.sources.addresses import parse_file_url  # noqa: PLC0415 - keeps --help quick

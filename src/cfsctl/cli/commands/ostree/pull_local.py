@@ -23,13 +23,13 @@ class _Arguments(PullArguments, TrustArguments):
 @click.argument("path", shell_complete=complete_directories)
 @pull_options
 @trust_options
-@click.option("--delta", is_flag=True, help="Use static deltas of the repository, as pull does.")
+@click.option("--delta", is_flag=True, help="Use the repository's static deltas, as pull does.")
 @pass_session
 def command(session: Session, *, path: str, delta: bool, **arguments: Unpack[_Arguments]) -> int:
     """Pull each REF..., a ref or a commit ID, from the repository in the directory PATH.
 
-    The repository may be in any mode, and may have parent repositories. REF may also be REMOTE:NAME,
-    COLLECTION:NAME, or a path as remotes/REMOTE/NAME. A ref becomes a tag of the same name.
+    The repository may have any mode, and may have parent repositories. REF may also be REMOTE:NAME,
+    COLLECTION:NAME, or a path such as remotes/REMOTE/NAME. Each ref becomes a tag of the same name.
     """
     from cfsctl.ostree.delta.store import LocalDeltas  # noqa: PLC0415 - keeps --help quick
     from cfsctl.ostree.sources.local import open_local  # noqa: PLC0415 - the same

@@ -16,9 +16,9 @@ from cfsctl.cli.output import print_document, print_line
 @json_option()
 @pass_session
 def command(session: Session, *, source: str, name: str, as_json: bool) -> None:
-    """Give the commit SOURCE the tag NAME, in place of what had it before.
+    """Tag the commit SOURCE with NAME; an existing tag is moved.
 
-    SOURCE is a tag, a commit ID, or the unique beginning of one. What was demanded when a pull set the tag
+    SOURCE is a tag, a commit ID, or a unique prefix of one. What was demanded when a pull set the tag
     is demanded of the next pull still; a message says so if this commit does not meet it.
     """
     from cfsctl.cli.options.demands import warn_of_demand  # noqa: PLC0415 - the same

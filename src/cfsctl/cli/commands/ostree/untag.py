@@ -12,7 +12,7 @@ from cfsctl.cli.context import Session, pass_session
 @click.argument("name", shell_complete=complete_tags)
 @pass_session
 def command(session: Session, name: str) -> None:
-    """Remove the tag NAME. Its commit stays until it is collected."""
+    """Remove the tag NAME. Its commit stays until garbage collection."""
     from cfsctl.ostree.store.partial_tags import untag  # noqa: PLC0415 - keeps --help quick
 
     with session.open_repository() as repository:

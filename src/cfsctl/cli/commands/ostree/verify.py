@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @json_option()
 @pass_session
 def command(session: Session, *, source: str, as_json: bool, **arguments: Unpack[TrustArguments]) -> None:
-    """Verify the signatures that are stored with the commit SOURCE, and that its files and image are its own.
+    """Verify the stored signatures of the commit SOURCE, and that its files and image match it.
 
-    SOURCE is a tag, a commit ID, or the unique beginning of one. Keys come from --gpg-key and --verify-key,
+    SOURCE is a tag, a commit ID, or a unique prefix of one. Keys come from --gpg-key and --verify-key,
     or from the configuration of --remote.
     """
     from cfsctl.ostree.store.commit_proof import check_stored  # noqa: PLC0415 - keeps --help quick

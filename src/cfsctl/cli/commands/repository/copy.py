@@ -12,7 +12,9 @@ from cfsctl.cli.output import print_document, print_line
 @click.command("copy")
 @click.argument("name")
 @click.argument("target")
-@click.option("--as", "new_name", metavar="REF", help="Ref or tag in TARGET; without, the one that NAME is.")
+@click.option(
+    "--as", "new_name", metavar="REF", help="Ref or tag in TARGET; the default is NAME, if it is one."
+)
 @click.option(
     "--allow-unverified",
     is_flag=True,
@@ -25,11 +27,11 @@ def command(
 ) -> None:
     """Copy an image, a commit or a stream to the repository in the directory TARGET.
 
-    NAME is an image ID or the ref of an image, else a tag, a commit ID or the beginning of one, else the
-    content identifier of a stream. All that it needs is copied too, unless it is there, and verified;
-    where the file system can, copies share their blocks. Images and commits can be copied to a repository
-    of the other hash; an image has another ID there. A tag of TARGET that was set by a pull which demanded
-    signatures or a collection keeps that demand.
+    NAME is the ID or ref of an image; a tag, a commit ID or a unique prefix of one; or the content
+    identifier of a stream. Everything that it refers to is copied and verified, unless it is already in
+    TARGET; copies share their blocks if the file system supports it. Images and commits can be copied to a
+    repository that uses the other hash; images get another ID there. If a tag of TARGET was set by a pull
+    that required signatures or a collection, the requirement stays.
     """
     from cfsctl.kinds.copying import copy_by_name  # noqa: PLC0415 - keeps --help quick
 

@@ -29,23 +29,23 @@ _REPAIR_HINT = (
 
 @click.command("fsck")
 @json_option(
-    "Print a JSON document. Without --repair the exit status is then 0 whatever is found, unless only the "
-    "environment asks for JSON."
+    "Print a JSON document. The exit status is then 0 even if damage is found, except with --repair or if "
+    "JSON was requested only by the environment."
 )
-@click.option("--metadata-only", is_flag=True, help="Leave the content of objects alone.")
-@click.option("--deep", is_flag=True, help="Read and decode everything, also what the kernel vouches for.")
+@click.option("--metadata-only", is_flag=True, help="Do not read the content of objects.")
+@click.option("--deep", is_flag=True, help="Read and decode everything, even what fs-verity protects.")
 @click.option(
     "--repair",
     is_flag=True,
-    help="Check in depth, put damaged objects into quarantine, restore what a source has, set links right.",
+    help="Check everything, quarantine damaged objects, restore what a source has, and fix links.",
 )
 @click.option(
     "--from",
     "places",
     metavar="SOURCE",
     multiple=True,
-    help="With --repair: where to look for what is lost: another composefs repository, an OSTree repository, "
-    "also by its URL or as the name of a configured remote, or any directory. Repeatable.",
+    help="With --repair: source of lost content: another composefs repository, an OSTree repository (a path, "
+    "a URL or the name of a configured remote), or any directory. Repeatable.",
 )
 @remotes_option
 @pass_session
@@ -61,12 +61,12 @@ def command(
     places: tuple[str, ...],
     remotes: str | None,
 ) -> int:
-    """Check that everything in the repository is there and is what its name says.
+    """Check that the repository is complete and undamaged.
 
-    Objects that the kernel vouches for by fs-verity are read with --deep only, as are the contents of
-    streams, and of images more than the objects that they name. The files of a commit are compared with its
-    checksum where that was not done when it was stored, and with --deep. With --repair the exit status is 0
-    if nothing is wrong afterwards.
+    Objects that fs-verity protects, the contents of streams, and all of each image except the objects it
+    refers to are read only with --deep. The files of a commit are compared with its checksum with --deep, or
+    if that was not done when the commit was stored. With --repair, the exit status is 0 if nothing is wrong
+    afterwards.
     """
     if places and not repair:
         raise click.UsageError("--from needs --repair")

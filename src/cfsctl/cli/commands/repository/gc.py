@@ -46,27 +46,26 @@ def _parse_limit(
     metavar="NAME",
     multiple=True,
     shell_complete=complete_roots,
-    help="Keep this as well: an image ID, a stream's content identifier, or refs/<ref>. Repeatable.",
+    help="Also keep this: an image ID, a stream's content identifier, or refs/<ref>. Repeatable.",
 )
-@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only print what would be removed.")
 @click.option(
     "--grace",
     metavar="DURATION",
     callback=parse_duration,
-    help="Keep garbage that is younger than this: 90s, 15m, 2h, 7d. Default: none is.",
+    help="Keep garbage that is younger than this: 90s, 15m, 2h, 7d. By default, remove all of it.",
 )
 @click.option(
     "--max-delete",
     "limit",
     metavar="N|N%",
     callback=_parse_limit,
-    help="Remove nothing if more objects than this, or more than this part of all objects, are garbage.",
+    help="Remove nothing if more than this number or percentage of all objects is garbage.",
 )
 @click.option(
     "--why",
     metavar="OBJECT",
-    help="Remove nothing; print what keeps this object, from a root to the object. Exits with 1 if "
-    "nothing does.",
+    help="Remove nothing; print the path from a root to this object. Exit with 1 if nothing keeps it.",
 )
 @json_option()
 @pass_session
@@ -80,9 +79,9 @@ def command(
     why: str | None,
     as_json: bool,
 ) -> int:
-    """Remove every object that neither a ref nor a mount leads to.
+    """Remove every object that is not reachable from a ref or a mount.
 
-    Waits until nobody else uses the repository. What cannot be understood is reported and kept.
+    Waits until no other process uses the repository. Unrecognized entries are reported and kept.
     """
     from cfsctl.kinds.registry import find_remarks, prepare_collection  # noqa: PLC0415 - keeps --help quick
     from cfsctl.repository.gc.collect import collect_garbage  # noqa: PLC0415 - the same

@@ -14,7 +14,7 @@ _SHORT_DIGEST = 12
 
 @click.command("images")
 @json_option()
-@click.option("--no-trunc", is_flag=True, help="Print whole digests.")
+@click.option("--no-trunc", is_flag=True, help="Print full digests.")
 @pass_session
 def command(session: Session, *, as_json: bool, no_trunc: bool) -> None:
     """List the images that have a ref."""

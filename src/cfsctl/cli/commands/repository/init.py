@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 @click.command("init")
 @click.argument("path", required=False, shell_complete=complete_directories)
 @algorithm_option
-@click.option("--insecure", is_flag=True, help="Do without fs-verity.")
+@click.option("--insecure", is_flag=True, help="Do not require fs-verity.")
 @click.option(
-    "--reset-metadata", is_flag=True, help="Remove all images, streams and refs first; objects stay."
+    "--reset-metadata", is_flag=True, help="First remove all images, streams and refs, but not objects."
 )
-@click.option("--ensure", is_flag=True, help="Leave a repository that exists as it is.")
+@click.option("--ensure", is_flag=True, help="Do not change an existing repository.")
 @erofs_version_option("Format of images made in the repository (default: 1).")
 @json_option()
 @pass_session
@@ -38,9 +38,9 @@ def command(
     erofs_version: FormatVersion | None,
     as_json: bool,
 ) -> None:
-    """Make PATH a repository; without PATH, the place that the global options name.
+    """Create a repository at PATH; without PATH, where the global options say.
 
-    On a repository that exists this succeeds if it is configured as asked for.
+    For an existing repository, this succeeds if its configuration matches the options.
     """
     from cfsctl.repository import InitStatus, init_repository  # noqa: PLC0415 - keeps --help quick
 

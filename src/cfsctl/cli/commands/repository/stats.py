@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 @json_option()
 @pass_session
 def command(session: Session, *, as_json: bool) -> None:
-    """Print how large the repository is, how much of it each ref needs, and what gc would free.
+    """Print the size of the repository, how much of it each ref needs, and how much gc would free.
 
-    Exclusive is what nothing but this ref needs, so that gc would free it if the ref were gone.
+    Exclusive means needed by this ref alone: gc would free it if the ref were removed.
     """
     from cfsctl.repository.gc.stats import measure_repository  # noqa: PLC0415 - keeps --help quick
 

@@ -13,9 +13,9 @@ from cfsctl.cli.context import Session, pass_session
 @click.argument("program", nargs=-1, type=click.UNPROCESSED)
 @pass_session
 def command(session: Session, program: tuple[str, ...]) -> int:
-    """Hold the repository's shared lock, so that nothing is collected meanwhile.
+    """Hold the repository's shared lock, to delay garbage collection.
 
-    With PROGRAM, run it under the lock and exit as it does; without, wait until a signal ends this.
+    With PROGRAM, run it under the lock and exit with its status; otherwise wait until interrupted.
     """
     import signal  # noqa: PLC0415 - only this command needs it
     import subprocess  # noqa: PLC0415 - the same
