@@ -25,7 +25,7 @@ LG_BLOCKSIZE = 12
 _LOWER_HEX = re.compile(r"[0-9a-f]*\Z")
 
 _MIN_ID_DIGITS = 2
-"""Digits of an ID that have to be typed before IDs are offered beside names."""
+"""Digits of an ID that have to be typed before IDs are offered next to names."""
 
 
 class Algorithm(Enum):
@@ -75,7 +75,7 @@ class Algorithm(Enum):
 
 
 class DigestFormatError(FormatError):
-    """Text that is no digest."""
+    """Text that is not a digest."""
 
 
 def parse_hex(text: str, size: int, what: str = "digest") -> bytes:
@@ -87,7 +87,7 @@ def parse_hex(text: str, size: int, what: str = "digest") -> bytes:
         what: What the text is meant to be, for the message.
 
     Raises:
-        DigestFormatError: Another length, or a character that is no lower-case hex digit.
+        DigestFormatError: Another length, or a character that is not a lower-case hex digit.
     """
     if len(text) != 2 * size:
         raise DigestFormatError(

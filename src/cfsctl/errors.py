@@ -1,6 +1,6 @@
 """The error families of cfsctl and the exit code that each one stands for.
 
-Every error that is raised on purpose descends from `CfsError`; each leaf lives beside the code that
+Every error that is raised on purpose descends from `CfsError`; each leaf lives next to the code that
 raises it. The kernel's refusals stay `OSError`, wrong use of an interface stays `ValueError`,
 `TypeError` or `RuntimeError`.
 
@@ -48,7 +48,7 @@ class CfsError(Exception):
     exit_code: ClassVar[ExitCode] = ExitCode.ERROR
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        """Keep the message; it names the thing, what was expected and what was found."""
+        """Store the message; it names the thing, what was expected and what was found."""
         super().__init__(message)
         self.hint = hint
 
@@ -66,7 +66,7 @@ class FormatError(CfsError, ValueError):
     def __init__(
         self, message: str, *, offset: int | None = None, field: str | None = None, hint: str | None = None
     ) -> None:
-        """Keep the message and where the fault is."""
+        """Store the message and where the fault is."""
         super().__init__(message, hint=hint)
         self.offset = offset
         self.field = field

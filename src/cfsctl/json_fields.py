@@ -23,7 +23,7 @@ _Pairs = list[tuple[str, object]]
 
 
 class JsonError(FormatError):
-    """A document that is no JSON, or does not have what it should have; `field` is the path of the key."""
+    """A document that is not JSON, or does not have what it should have; `field` is the path of the key."""
 
 
 def parse_object(data: bytes, what: str, known_keys: Collection[str] = ()) -> JsonFields:

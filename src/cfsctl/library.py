@@ -77,7 +77,7 @@ def _text(path: StrPath) -> str:
 
 
 class Repository:
-    """An open repository; nobody collects garbage in it meanwhile.
+    """An open repository; nobody collects garbage in it in the meantime.
 
     A context manager. Use it from one thread at a time; several processes, and several instances for one
     directory, may work side by side.
@@ -108,12 +108,12 @@ class Repository:
             insecure: Do without fs-verity.
             exist_ok: Open a repository that is there, however it is configured; without, it must be
                 configured as asked for.
-            lock_timeout_s: Longest time to wait for a collection to end; None waits for ever.
+            lock_timeout_s: Longest time to wait for a collection to end; None waits forever.
             progress: Told when that has to be waited for.
 
         Raises:
             RepositoryError: There is a repository with another configuration, or no fs-verity.
-            LockedError: The time is up.
+            LockedError: The timeout expired.
         """
         reporter = _reporter(progress)
         init_repository(
@@ -145,13 +145,13 @@ class Repository:
             algorithm: The hash that it must have, or None for whichever it has.
             insecure: Do without fs-verity even if the repository has it.
             require_verity: Refuse a repository without.
-            lock_timeout_s: Longest time to wait for a collection to end; None waits for ever.
+            lock_timeout_s: Longest time to wait for a collection to end; None waits forever.
             progress: Told when that has to be waited for.
 
         Raises:
-            NotARepositoryError: There is none.
+            NotARepositoryError: None exists.
             RepositoryError: It is not as it has to be.
-            LockedError: The time is up.
+            LockedError: The timeout expired.
         """
         store = _Store.open(
             _text(path),
@@ -164,7 +164,7 @@ class Repository:
         return cls(store)
 
     def close(self) -> None:
-        """Let go of the repository; harmless when repeated."""
+        """Release the repository; harmless when repeated."""
         self._store.close()
 
     def __enter__(self) -> Self:
@@ -331,7 +331,7 @@ class Repository:
 
         Raises:
             InvalidNameError: The ref cannot be one.
-            CfsError: The tree changed meanwhile, or cannot be an image.
+            CfsError: The tree changed in the meantime, or cannot be an image.
         """
         from cfsctl.scan import XattrFilter, create_image  # noqa: PLC0415 - only where it is needed
 
@@ -412,7 +412,7 @@ class Repository:
         Raises:
             RefNotFoundError: An extra root that does not exist.
             RepositoryError: Too much is garbage, or nothing may be written.
-            LockedError: The time is up.
+            LockedError: The timeout expired.
         """
         from cfsctl.kinds.registry import prepare_collection  # noqa: PLC0415 - only where it is needed
         from cfsctl.repository.gc.collect import DeleteLimit, collect_garbage  # noqa: PLC0415 - the same

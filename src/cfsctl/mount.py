@@ -301,7 +301,7 @@ def _set_paths(context: int, image: int, object_dirs: Sequence[int], upper: Laye
 
 @contextmanager
 def _attached(mount_fd: int) -> Iterator[None]:
-    """Attach a mount to a temporary directory for a while; what was made from it meanwhile stays.
+    """Attach a mount to a temporary directory for a while; what was made from it in the meantime stays.
 
     The kernel attaches a mount only once: it is of no further use afterwards.
     """

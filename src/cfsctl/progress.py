@@ -32,7 +32,7 @@ class Advanced(NamedTuple):
     Attributes:
         id: As in `Started`.
         done: Units that are done.
-        total: Units there are, or None where that is not known.
+        total: Units there are, or None if that is not known.
         size_bytes: Where items are counted, bytes that have come with them; None if nobody counts.
     """
 
@@ -65,7 +65,7 @@ Event = Started | Advanced | Skipped | Done | Message
 
 
 class Reporter(Protocol):
-    """Whoever wants to hear about progress."""
+    """Receiver of progress."""
 
     def __call__(self, event: Event, /) -> None:
         """Take one event; must return quickly and not raise."""

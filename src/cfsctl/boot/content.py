@@ -32,7 +32,7 @@ class BootFileError(FormatError):
 
 
 def read_file(filesystem: FileSystem, path: bytes, reader: ContentReader) -> bytes | None:
-    """Return the content of the regular file that a path leads to; None if there is none.
+    """Return the content of the regular file that a path leads to; None if none exists.
 
     A file of zero bytes only, which has no object, counts as missing, as with the original.
 
@@ -53,7 +53,7 @@ def read_leaf(node: Leaf, path: bytes, reader: ContentReader, limit: int = MAX_T
     """Return the content of a regular file; None if it is sparse.
 
     Raises:
-        BootFileError: It is no regular file, or larger than `limit` bytes.
+        BootFileError: It is not a regular file, or larger than `limit` bytes.
     """
     if isinstance(node, SparseFile):
         return None

@@ -84,7 +84,7 @@ class Type2Entry:
 
 @dataclass(frozen=True, slots=True)
 class KernelEntry:
-    """A kernel below ``/usr/lib/modules``; `initramfs` and `os_release` are None where they are missing."""
+    """A kernel below ``/usr/lib/modules``; `initramfs` and `os_release` are None if they are missing."""
 
     version: str
     kernel: BootFile

@@ -12,7 +12,7 @@ MAX_BYTES: Final = 1 << 20
 
 
 def parse_os_release(text: str) -> dict[str, str]:
-    """Return the values by key; lines that are no assignments are skipped."""
+    """Return the values by key; lines that are not assignments are skipped."""
     values: dict[str, str] = {}
     for line in text.split("\n"):
         key, equals, value = line.partition("=")

@@ -40,7 +40,7 @@ def make_bootable(filesystem: FileSystem, reader: ContentReader, *, keep_nanosec
         NotBootableError: ``/usr``, ``/boot`` or ``/sysroot`` is missing or no directory.
         PolicyError: The SELinux policy cannot be read.
         BootFileError: A file of the policy is not a regular file, or too large.
-        TreePathError: The way to the policy is no sequence of directories.
+        TreePathError: The way to the policy is not a sequence of directories.
     """
     root = filesystem.root
     usr, *emptied = [_find_directory(root, name) for name in (b"usr", *EMPTIED)]

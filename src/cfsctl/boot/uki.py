@@ -23,7 +23,7 @@ _SECTION: Final = struct.Struct("<8sI4xII16x")
 
 
 class UkiError(FormatError):
-    """A file that is no unified kernel image, or lacks a section."""
+    """A file that is not a unified kernel image, or lacks a section."""
 
 
 class MissingSectionError(UkiError):
@@ -36,7 +36,7 @@ def find_section(data: bytes | memoryview, name: bytes) -> bytes:
     The content has the section's virtual size, and no more than the file holds for it.
 
     Raises:
-        UkiError: The file is no PE executable, or a header or the section lies outside of it.
+        UkiError: The file is not a PE executable, or a header or the section lies outside of it.
         MissingSectionError: There is no section of this name.
     """
     for section_name, virtual_size, raw_size, start in _iter_sections(data):

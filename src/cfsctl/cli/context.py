@@ -48,7 +48,7 @@ class Session(NamedTuple):
         repo: Path given with ``--repo``, or None.
         user: ``--user`` was given.
         system: ``--system`` was given.
-        hash_name: ``sha256`` or ``sha512``, or None where the repository decides.
+        hash_name: ``sha256`` or ``sha512``, or None if the repository decides.
         format_version: Image format for this invocation, or None.
         insecure: Open the repository as insecure.
         require_verity: Refuse an insecure repository.
@@ -57,7 +57,7 @@ class Session(NamedTuple):
         as_json: Print results as JSON.
         progress: Where messages and progress go.
         verbose: Say more about what is done.
-        lock_timeout_s: Longest time to wait for the lock of a repository; None waits for ever.
+        lock_timeout_s: Longest time to wait for the lock of a repository; None waits forever.
         fsync: When what is written reaches the disk: ``per-object``, ``barrier`` or ``none``.
     """
 
@@ -144,7 +144,7 @@ class Session(NamedTuple):
 
         A repository that the command line names decides about both. Otherwise the hash of the default
         repository is used if there is one, then ``--hash``, then SHA-512; and format 1 unless
-        ``--erofs-version`` says otherwise. Where the command line names what is no repository, that is
+        ``--erofs-version`` says otherwise. Where the command line names what is not a repository, that is
         said on standard error.
         """
         from cfsctl.erofs.format import FormatVersion  # noqa: PLC0415 - keeps this module cheap

@@ -1,8 +1,8 @@
 """How a program ends that is told to: within a second, and with a word on what it leaves behind.
 
 The first SIGINT, SIGTERM or SIGHUP unwinds the program, so that temporary files go and workers end. What
-takes too long for that, a thread that waits for a server or a disk, is left alone: when the time is up the
-process just ends, which every operation is made for, as it is for a loss of power.
+takes too long for that, a thread that waits for a server or a disk, is left alone: when the timeout expires
+the process just ends, which every operation is made for, as it is for a loss of power.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class TerminatedError(BaseException):
     """A signal asked the program to end; raised so that everything unwinds and cleans up."""
 
     def __init__(self, signal_number: int) -> None:
-        """Keep the number of the signal."""
+        """Store the number of the signal."""
         super().__init__(signal_number)
         self.signal_number = signal_number
 

@@ -2,7 +2,7 @@ r"""Everything that the programs print: the only way to standard output and stan
 
 Whatever a line is made of, names of files, answers of servers, messages of other programs, it reaches a
 terminal with everything escaped that could steer it: control characters (C0, C1), characters that change the
-direction of text or are not to be seen, line separators, and bytes that are no text (``\xNN``). JSON has the
+direction of text or are not to be seen, line separators, and bytes that are not text (``\xNN``). JSON has the
 same escaped in its own way, ``\uNNNN``, so that it means what it meant. Only results that are bytes, dumps,
 images and streams, go as they are.
 """
@@ -29,7 +29,7 @@ def print_line(text: str = "") -> None:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print lines of a result; what is no text, and a newline in a line, is escaped."""
+    """Print lines of a result; what is not text, and a newline in a line, is escaped."""
     write = sys.stdout.write
     for line in lines:
         write(f"{printable(line)}\n")
@@ -114,7 +114,7 @@ def printable(text: str) -> str:
 
 def _escape(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no text, as Python has it in names
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not text, as Python has it in names
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
 

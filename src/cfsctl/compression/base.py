@@ -42,7 +42,7 @@ class Decoder(Protocol):
         """
 
     def finish(self) -> None:
-        """Note the end of the input.
+        """Record the end of the input.
 
         Raises:
             CompressionError: The stream is not complete.

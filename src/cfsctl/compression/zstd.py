@@ -4,7 +4,7 @@
     block       3 bytes (last: 1 bit, type: 2 bits, size: 21 bits), then `size` bytes, or 1 byte to repeat
     skippable   magic 0x184D2A5?, size (32 bits), as many bytes
 
-A block unpacks to 128 KiB at most, whatever its size. Format: RFC 8878, 3.1.
+A block unpacks to 128 KiB at most, regardless of its size. Format: RFC 8878, 3.1.
 """
 
 from __future__ import annotations
@@ -160,6 +160,6 @@ class ZstdDecoder:
         return True
 
     def finish(self) -> None:
-        """Note the end of the input."""
+        """Record the end of the input."""
         if self._is_empty or self._part is not _Part.MAGIC or self._missing != 4:
             raise truncated(Compression.ZSTD)

@@ -198,6 +198,6 @@ class FieldParser:
 
 
 def remember(memo: dict[bytes, T], text: bytes, value: T) -> None:
-    """Keep what a field stands for, unless so many are kept that memory matters."""
+    """Store what a field stands for, unless so many are kept that memory matters."""
     if len(memo) < _MAX_MEMO:
         memo[text] = value

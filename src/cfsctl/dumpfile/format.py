@@ -18,10 +18,10 @@ from cfsctl.errors import FormatError
 
 
 class DumpfileError(FormatError):
-    """Text that is no dump, or no dump of a tree.
+    """Text that is not a dump, or no dump of a tree.
 
     Attributes:
-        line: Number of the line at fault, from 1; None where no line is.
+        line: Number of the line at fault, from 1; None if no line is.
     """
 
     def __init__(self, message: str, *, line: int | None = None, field: str | None = None) -> None:

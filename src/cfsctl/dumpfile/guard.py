@@ -89,7 +89,7 @@ class GuardedDump:
                 return
 
     def close(self) -> None:
-        """Let the file go; harmless when repeated."""
+        """Release the file; harmless when repeated."""
         if self._spool is not None:
             self._spool.close()
             self._spool = None
@@ -99,5 +99,5 @@ class GuardedDump:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the file go."""
+        """Release the file."""
         self.close()

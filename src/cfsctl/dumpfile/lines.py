@@ -79,7 +79,7 @@ class LineParser(FieldParser):
         """Return the tree.
 
         Raises:
-            DumpfileError: There is none, or a hard link leads nowhere.
+            DumpfileError: None exists, or a hard link leads nowhere.
         """
         root = self.directories.get(b"")
         if root is None:

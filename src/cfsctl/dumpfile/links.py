@@ -18,7 +18,7 @@ class PendingLink(Leaf):
     file_type = 0
 
     def __init__(self, directory: Directory, name: bytes, target: bytes, number: int) -> None:
-        """Keep where the link is and where it leads."""
+        """Store where the link is and where it leads."""
         super().__init__(0)
         self.directory = directory
         self.name = name

@@ -5,7 +5,7 @@ Nearly all lines of a usual dump are of external files and look alike; they have
 anything that it does not know at sight goes through `LineParser`, which knows everything.
 
 Both dialects are stricter than their originals where the original takes what is surely a mistake: signs
-and blanks in numbers, a root that is no directory or comes twice, a path that comes twice, content whose
+and blanks in numbers, a root that is not a directory or comes twice, a path that comes twice, content whose
 length is not SIZE. Both are more lenient in names, which may be any bytes, in times before 1970, and in
 hard links, which may refer to later lines.
 """
@@ -266,6 +266,6 @@ class _Reader:
         """Return the tree.
 
         Raises:
-            DumpfileError: There is none, or a hard link leads nowhere.
+            DumpfileError: None exists, or a hard link leads nowhere.
         """
         return self._parser.finish()

@@ -29,7 +29,7 @@ ImageBuffer: TypeAlias = bytes | bytearray | memoryview | mmap
 
 
 class ErofsError(FormatError):
-    """Bytes that are no composefs image, or a tree that no image can hold."""
+    """Bytes that are not a composefs image, or a tree that no image can hold."""
 
 
 class FormatVersion(IntEnum):

@@ -121,7 +121,7 @@ def format_backing_path(filesystem: FileSystem, path: bytes) -> bytes:
 
 
 def backing_path(node: Leaf) -> bytes | None:
-    """Return where the content of a file is below an object directory; None where it is in no object."""
+    """Return where the content of a file is below an object directory; None if it is in no object."""
     if isinstance(node, ExternalFile):
         digits = hexlify(node.object_id)
         return digits[:2] + b"/" + digits[2:]

@@ -27,7 +27,7 @@ class NodeFault(Exception):  # noqa: N818 - never leaves the writer; it becomes 
     """
 
     def __init__(self, node: Node, message: str, field: str | None = None) -> None:
-        """Keep node and message."""
+        """Store node and message."""
         super().__init__(message)
         self.node = node
         self.message = message

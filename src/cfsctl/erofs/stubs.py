@@ -22,7 +22,7 @@ def stub_xattrs(root: Directory) -> Mapping[bytes, bytes]:
 
 
 def is_stub(leaf: Directory | Leaf, root: Directory) -> bool:
-    """Tell whether a leaf is what the writer would put there itself.
+    """Return whether a leaf is what the writer would put there itself.
 
     A whiteout of the tree that looks the same is taken for a stub by the writer too, so leaving it out
     changes no image.
@@ -42,7 +42,7 @@ def remove_stubs(root: Directory, devices: Iterable[bytes]) -> None:
 
     Args:
         root: The root directory.
-        devices: Names of entries that are devices in the image; a whiteout that was escaped is no stub,
+        devices: Names of entries that are devices in the image; a whiteout that was escaped is not a stub,
             whatever it looks like.
     """
     for name in _STUBS.intersection(devices):

@@ -28,7 +28,7 @@ class VerityError(IntegrityError, OSError):
     """The kernel will not do what was asked of fs-verity."""
 
     def __init__(self, number: int, message: str) -> None:
-        """Keep errno and message."""
+        """Store errno and message."""
         OSError.__init__(self, number, message)
         self.hint = None
 
@@ -38,7 +38,7 @@ class VerityError(IntegrityError, OSError):
 
 
 class VerityUnsupportedError(VerityError):
-    """The file system has no fs-verity."""
+    """The file system does not support fs-verity."""
 
     exit_code = ExitCode.ERROR
 
@@ -106,7 +106,7 @@ def measure(fd: int, algorithm: Algorithm) -> ObjectID:
 
     Raises:
         VerityMissingError: fs-verity is off.
-        VerityUnsupportedError: The file system has no fs-verity.
+        VerityUnsupportedError: The file system does not support fs-verity.
         VerityAlgorithmError: The file was measured with another algorithm.
         OSError: Any other refusal.
     """

@@ -58,7 +58,7 @@ class Lanes:
 
 
 def find_lanes(algorithm: Algorithm) -> Lanes | None:
-    """Return the fastest way for an algorithm; None where OpenSSL is as fast, or all there is."""
+    """Return the fastest way for an algorithm; None if OpenSSL is as fast, or all there is."""
     extension = _load()
     if extension is None:
         return None

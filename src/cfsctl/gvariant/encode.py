@@ -156,7 +156,7 @@ class _Body:
         self._size += padding + len(part)
 
     def mark(self) -> None:
-        """Note the end of the last child in the offset table."""
+        """Record the end of the last child in the offset table."""
         self.ends.append(self._size)
 
     def pad_to(self, size: int) -> bytes:

@@ -41,7 +41,7 @@ class Budget:
     __slots__ = ("left",)
 
     def __init__(self, left: int) -> None:
-        """Keep the number."""
+        """Store the number."""
         self.left = left
 
     def charge(self, count: int) -> None:

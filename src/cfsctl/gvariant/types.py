@@ -32,7 +32,7 @@ _KEYS: Final = frozenset("bynqiuxtdsogh")
 
 
 class GVariantError(FormatError):
-    """Bytes that are no value of their type, or a type string that is none."""
+    """Bytes that are not a value of their type, or a type string that is none."""
 
 
 class Type:
@@ -41,7 +41,7 @@ class Type:
     Attributes:
         signature: Its type string.
         alignment: 1, 2, 4 or 8 bytes.
-        fixed_size: Bytes of every value, or None where that varies.
+        fixed_size: Bytes of every value, or None if that varies.
         depth: 1 for what holds nothing, else 1 more than the deepest type inside.
         weight: Values that one value consists of at least: itself and the members of its tuples.
     """
@@ -51,7 +51,7 @@ class Type:
     def __init__(
         self, signature: str, alignment: int, fixed_size: int | None, depth: int = 1, weight: int = 1
     ) -> None:
-        """Keep the properties."""
+        """Store the properties."""
         self.signature = signature
         self.alignment = alignment
         self.fixed_size = fixed_size

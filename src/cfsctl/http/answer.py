@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-"""Statuses that send elsewhere; the others of the 300s are no answer to what we ask."""
+"""Statuses that send elsewhere; the others of the 300s are not an answer to what we ask."""
 
 PARTIAL_CONTENT: Final = 206
 _RANGE_NOT_SATISFIABLE: Final = 416
@@ -100,7 +100,7 @@ class Mark(NamedTuple):
     last_modified: str | None
 
     def contradicts(self, other: Mark) -> bool:
-        """Tell whether both cannot be of the same body."""
+        """Return whether both cannot be of the same body."""
         return any(a is not None and b is not None and a != b for a, b in zip(self, other, strict=True))
 
 

@@ -70,11 +70,11 @@ class Window:
         self._settled = True
 
     def count(self, completed: int) -> None:
-        """Take note of transfers that ended."""
+        """Record transfers that ended."""
         self._completed += completed
 
     def adapt(self, waited_s: float, now_s: float) -> None:
-        """Take note of time spent waiting with all transfers in flight, and adapt when it is time."""
+        """Record time spent waiting with all transfers in flight, and adapt when it is time."""
         self._waited_s += waited_s
         elapsed_s = now_s - self._since_s
         if self._settled or elapsed_s < INTERVAL_S or self._completed < self.size:

@@ -1,4 +1,4 @@
-"""One small document as a job: what `Fetcher.get` runs, whatever the transport."""
+"""One small document as a job: what `Fetcher.get` runs, regardless of the transport."""
 
 from __future__ import annotations
 

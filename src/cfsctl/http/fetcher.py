@@ -1,7 +1,7 @@
 """The seam between those who want bytes from a URL and the libraries that fetch them.
 
 A `Fetcher` does two things: `get` returns the body of one small document, `transfer` moves many bodies
-at once into sinks. Both bound what they take, never wait for ever, follow redirects within limits, and
+at once into sinks. Both bound what they take, never wait forever, follow redirects within limits, and
 try again where that can help; what is left is one of the errors below, and each names its URL.
 
 Nothing here reads the environment or opens a socket.
@@ -54,7 +54,7 @@ class TransferError(FetchError):
     retry_after_s: float | None = None
 
     def __init__(self, message: str, url: str, *, hint: str | None = None) -> None:
-        """Keep what happened; the URL goes in front of it."""
+        """Store what happened; the URL goes in front of it."""
         self.url = redact_url(url)
         super().__init__(f"{self.url}: {message}", hint=hint)
 
@@ -109,12 +109,12 @@ class TruncatedBodyError(TransferError):
     is_transient = True
 
     def __init__(self, detail: str, url: str) -> None:
-        """Keep what the transport knows about it."""
+        """Store what the transport knows about it."""
         super().__init__(f"the body is shorter than announced: {detail}", url)
 
 
 class ResumeError(TransferError):
-    """A transfer that could not go on where it had broken off, and has to begin anew."""
+    """A transfer that could not go on where it had broken off, and has to begin again."""
 
     is_transient = True
 
@@ -143,7 +143,7 @@ class TLSError(TransferError):
 
 
 class InvalidURLError(FetchError):
-    """Text that is no URL of a repository."""
+    """Text that is not a URL of a repository."""
 
     exit_code = ExitCode.USAGE
 
@@ -162,7 +162,7 @@ class Limits:
             body must come. What belongs to no body, such as interim answers, chunk extensions and trailers,
             does not count.
         answer_timeout_s: Time from a request to the first byte of the body, with all redirects.
-        exchange_timeout_s: Time for a whole exchange; a large body may be gone on with after it.
+        exchange_timeout_s: Time for a whole exchange; a large body may be resumed after it.
         low_speed_bytes_per_s: A body that stays below this for `low_speed_time_s` has failed.
         low_speed_time_s: See above; whole seconds.
         redirects: Redirects followed for one request.

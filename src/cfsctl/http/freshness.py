@@ -1,4 +1,4 @@
-"""Whether a server that says "not modified" can be believed, which depends on what it compares.
+"""Whether a server that says "not modified" can be trusted, which depends on what it compares.
 
 Format: RFC 9110, 5.6.7 (dates), 8.8.1 to 8.8.3 (validators). A date has seconds: what was published twice
 within one has the same. nginx and Apache make the entity tag of date and size, and call it a strong one.
@@ -42,9 +42,9 @@ def parse_date(text: str | None) -> int | None:
 
 
 def is_strong(etag: str | None, last_modified: str | None) -> bool:
-    """Tell whether another version surely has another tag.
+    """Return whether another version surely has another tag.
 
-    A tag beside a date is believed to be made of it unless a hash may be in it.
+    A tag next to a date is trusted to be made of it unless a hash may be in it.
     """
     if etag is None or etag.startswith("W/"):
         return False
@@ -52,7 +52,7 @@ def is_strong(etag: str | None, last_modified: str | None) -> bool:
 
 
 def can_be_told_apart(response: Response, made_s: int | None) -> bool:
-    """Tell whether another version than this one would have another tag or date.
+    """Return whether another version than this one would have another tag or date.
 
     Args:
         response: The answer.

@@ -35,7 +35,7 @@ _MAX_CHUNK_LINE_BYTES: Final = 16 << 10
 
 _MAX_IDLE_BYTES: Final = 1 << 20
 _IDLE_PER_BODY_BYTE: Final = 16
-"""What may come beside a body: this much, and more for each byte of it; chunks of one byte take 6."""
+"""What may come next to a body: this much, and more for each byte of it; chunks of one byte take 6."""
 
 _PROTOCOL: Final = b"HTTP/"
 _LINE_ENDS: Final = frozenset({b"\r\n", b"\n"})
@@ -77,7 +77,7 @@ class Pace:
         self._due_s = now_s + min(limits.stall_timeout_s, limits.low_speed_time_s)
 
     def count(self, size: int) -> None:
-        """Take note of bytes of the body."""
+        """Record bytes of the body."""
         now_s = time.monotonic()
         limits = self._limits
         window_s = now_s - self._since_s
@@ -136,7 +136,7 @@ class _Wire(io.RawIOBase):
         return count
 
     def count(self, size: int) -> None:
-        """Take note of bytes of the body."""
+        """Record bytes of the body."""
         self._room += size * (1 + _IDLE_PER_BODY_BYTE)
         self.pace.count(size)
 

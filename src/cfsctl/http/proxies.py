@@ -28,7 +28,7 @@ def environment_proxies() -> dict[str, str]:
 
 
 def read_variable(name: str) -> str:
-    """Return a variable of the environment, in small letters or, but for http_proxy, in capitals.
+    """Return a variable of the environment, in small letters or, except for http_proxy, in capitals.
 
     A web server hands the header field ``Proxy`` of a request to its programs as HTTP_PROXY.
     """
@@ -41,7 +41,7 @@ def choose_proxy(options: Options, url: str) -> str | None:
     """Return the URL of the proxy for a request, or None if it goes directly.
 
     Raises:
-        InvalidURLError: What is configured is no URL of a proxy.
+        InvalidURLError: What is configured is not a URL of a proxy.
     """
     scheme, host, port = origin_of(url)
     proxy = options.proxies.get(scheme)
@@ -76,7 +76,7 @@ def check_proxy(proxy: str) -> str:
 
 
 def is_exempt(host: str, port: int, no_proxy: str) -> bool:
-    """Tell whether a host is reached directly.
+    """Return whether a host is reached directly.
 
     Args:
         host: Name or address, without brackets.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def is_named(options: Options, asked: str, first: str) -> bool:
-    """Tell whether the user has named the server of a URL.
+    """Return whether the user has named the server of a URL.
 
     Args:
         options: With the origins that the user has named, if that is known.
@@ -55,7 +55,7 @@ def check_options(options: Options) -> None:
 
 
 def _check_file(path: str) -> None:
-    """Check that a file is one: opening a fifo would wait for ever, and some devices never end."""
+    """Check that a file is one: opening a fifo would wait forever, and some devices never end."""
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:

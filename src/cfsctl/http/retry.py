@@ -50,7 +50,7 @@ def find_other(job: Job[object], error: TransferError) -> Job[object] | None:
 
 
 def may_resume(error: TransferError) -> bool:
-    """Tell whether what has arrived before an error is worth keeping for the next attempt."""
+    """Return whether what has arrived before an error is worth keeping for the next attempt."""
     return error.is_transient and not isinstance(error, ResumeError)
 
 

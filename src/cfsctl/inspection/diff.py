@@ -1,7 +1,7 @@
 """What is different between two trees, attribute by attribute.
 
 Pure: two trees in, differences out in path order (depth first, byte order of names), each as soon as it
-is known. Two trees without a difference give the same image, whatever its format, since every attribute
+is known. Two trees without a difference give the same image, regardless of its format, since every attribute
 that an image holds is compared.
 """
 
@@ -57,8 +57,8 @@ class Change:
 
     Attributes:
         attribute: Which one.
-        old: Value in the first tree; None where it has none.
-        new: Value in the second tree; None where it has none.
+        old: Value in the first tree; None if it has none.
+        new: Value in the second tree; None if it has none.
         name: Name of the extended attribute, else None.
     """
 
@@ -293,7 +293,7 @@ def _identity(file: ExternalFile | RedirectedFile) -> ObjectID | bytes:
 
 
 def _is_content_of(file: File, data: bytes) -> bool:
-    """Tell whether a file of the same size has this content."""
+    """Return whether a file of the same size has this content."""
     match file:
         case InlineFile():
             return file.data == data

@@ -122,7 +122,7 @@ def explain(
 def _compute_id(
     filesystem: FileSystem, version: FormatVersion, dialect: Dialect, algorithm: Algorithm
 ) -> ObjectID | None:
-    """Return the ID of an image; None where this format cannot hold the tree."""
+    """Return the ID of an image; None if this format cannot hold the tree."""
     try:
         return compute_digest(build_image(filesystem, version, dialect), algorithm)
     except ErofsError:

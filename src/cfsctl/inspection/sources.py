@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class SourceError(CfsError):
-    """A name that leads to nothing, to too much, or to something that is no tree."""
+    """A name that leads to nothing, to too much, or to something that is not a tree."""
 
     exit_code = ExitCode.NOT_FOUND
 
@@ -58,7 +58,7 @@ class TreeInput(ABC):
 
     @abstractmethod
     def find_algorithm(self) -> Algorithm | None:
-        """Return the hash of the objects in it; None where any will do."""
+        """Return the hash of the objects in it; None if any will do."""
 
     @abstractmethod
     def read(self, algorithm: Algorithm) -> FileSystem:
@@ -236,7 +236,7 @@ class SourceFinder:
         """Return the source that a user means.
 
         Raises:
-            SourceError: There is none, or more than one.
+            SourceError: None exists, or more than one.
             CfsError: An image or dump cannot be read as such, or the repository cannot be opened.
             OSError: A file cannot be read.
         """

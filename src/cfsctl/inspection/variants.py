@@ -118,7 +118,7 @@ class Variant:
         }
 
     def command(self, hash_name: str) -> str | None:
-        """Return a command that makes the same image of a directory PATH, or None where none does."""
+        """Return a command that makes the same image of a directory PATH, or None if none does."""
         treatment = self.treatment
         if treatment.times is Times.KEPT and treatment.xattrs is Xattrs.ALL and treatment.devices:
             if treatment.hard_links and self.dialect is Dialect.RUST:
@@ -198,7 +198,7 @@ class _Features:
         self._has_links = len({id(leaf) for leaf in leaves}) != len(leaves)
 
     def is_effective(self, treatment: Treatment) -> bool:
-        """Tell whether every choice changes something, so that no two treatments make the same tree."""
+        """Return whether every choice changes something, so that no two treatments make the same tree."""
         return (
             (treatment.propagation is None or self._has_usr)
             and (treatment.propagation is not XattrFilter.KEEP_USER or self._has_user_xattrs)
@@ -287,7 +287,7 @@ def iter_forms(
 
 
 def _differs_in_c(filesystem: FileSystem) -> bool:
-    """Tell whether a tree has something that the two original implementations write differently."""
+    """Return whether a tree has something that the two original implementations write differently."""
     return any(
         node.mtime_s < 0
         or (isinstance(node, CharDevice) and node.rdev == 0)

@@ -181,7 +181,7 @@ class StreamKind:
         copy_stream(source, target, name)
 
     def list_repair_sources(self, _repository: Repository) -> list[RepairSource]:
-        """Return what can be made anew from the streams of this kind that are stored."""
+        """Return what can be made again from the streams of this kind that are stored."""
         return []
 
     def open_repair_source(

@@ -31,7 +31,7 @@ class ComposefsRepairSource(RepositorySource):
 
 
 def list_repair_sources(repository: Repository) -> list[RepairSource]:
-    """Return what can be made anew from what the repository has."""
+    """Return what can be made again from what the repository has."""
     return [source for kind in stream_kinds() for source in kind.list_repair_sources(repository)]
 
 

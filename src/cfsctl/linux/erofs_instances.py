@@ -21,7 +21,7 @@ _FIRST_RELEASE: Final = (5, 16)
 
 
 def count_erofs() -> int | None:
-    """Return how many EROFS file systems there are, or None where the kernel does not tell."""
+    """Return how many EROFS file systems there are, or None if the kernel does not tell."""
     try:
         directory = os.open(_PLACE, _FLAGS)
     except OSError:

@@ -75,7 +75,7 @@ def read_all(fd: int, limit_bytes: int) -> bytes:
 
 
 def _describe(fd: int) -> str:
-    """Return the path of an open file for a message, or its descriptor where there is none."""
+    """Return the path of an open file for a message, or its descriptor where none exists."""
     try:
         return os.readlink(f"/proc/self/fd/{fd}")
     except OSError:
@@ -93,7 +93,7 @@ _TYPE_NAMES = {
 
 
 _LISTED_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""O_NONBLOCK: opening a fifo for reading would wait for a writer for ever."""
+"""O_NONBLOCK: opening a fifo for reading would wait for a writer forever."""
 
 
 def open_regular(dirfd: int, name: str | bytes) -> int:
@@ -225,7 +225,7 @@ class AnonymousFile:
 
         Args:
             dirfd: Directory, borrowed; must stay open while this object is in use.
-            mode: Exact permission bits, whatever the umask.
+            mode: Exact permission bits, regardless of the umask.
             named: Do not try O_TMPFILE.
 
         Raises:
@@ -323,7 +323,7 @@ def read_umask() -> int:
 
 
 def make_directory(name: str, mode: int, dirfd: int | None = None) -> None:
-    """Make a directory with exactly these permission bits, whatever the umask.
+    """Make a directory with exactly these permission bits, regardless of the umask.
 
     Args:
         name: Its path.
@@ -371,7 +371,7 @@ class FileFactory:
 
         Args:
             dirfd: Directory that files without a name are made in, borrowed; must stay open.
-            mode: Exact permission bits, whatever the umask.
+            mode: Exact permission bits, regardless of the umask.
         """
         self._dirfd = dirfd
         self._mode = mode
@@ -414,7 +414,7 @@ class FileFactory:
 
 
 def _open_unnamed(dirfd: int, mode: int) -> int | None:
-    """Return a descriptor of a file without a name, or None where the file system cannot."""
+    """Return a descriptor of a file without a name, or None if the file system cannot."""
     try:
         return os.open(".", _UNNAMED_FLAGS, mode, dir_fd=dirfd)
     except OSError as error:

@@ -49,7 +49,7 @@ _MAX_DIGEST_SIZE = 64
 
 
 def enable_verity(fd: int, hash_algorithm: int) -> None:
-    """Make the file read-only for ever and have the kernel check its content on every read.
+    """Make the file read-only forever and have the kernel check its content on every read.
 
     Args:
         fd: Read-only descriptor; nobody may have the file open for writing.

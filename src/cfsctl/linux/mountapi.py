@@ -50,7 +50,7 @@ _MOUNT_ATTR = struct.Struct("=QQQQ")
 
 _LOG_MESSAGE_BYTES = 4096
 _MAX_LOG_MESSAGES = 64
-"""The kernel keeps 8 messages per context; more than this is not believed."""
+"""The kernel keeps 8 messages per context; more than this is not trusted."""
 
 
 def fsopen(filesystem: str) -> int:

@@ -6,7 +6,7 @@ that was taken off its place while it was in use (``umount --lazy``), or has not
 nobody's list: there the directories that processes have open must tell.
 
 The processes belong to others, and so do the file systems that their links in ``/proc`` lead to: one that
-does not answer (FUSE, NFS) would have whoever looks at it wait for ever. Therefore no link is followed by
+does not answer (FUSE, NFS) would have whoever looks at it wait forever. Therefore no link is followed by
 stat(2), and nothing is opened but with O_PATH.
 """
 
@@ -99,7 +99,7 @@ def read_mount_table() -> MountTable:
     """Return all mounts, and why there may be more than these.
 
     Nothing but ``/proc`` is touched, so no file system of anybody else can make this wait. A process that
-    ends meanwhile is no gap.
+    ends in the meantime is no gap.
     """
     mounts: list[Mount] = []
     gaps: list[str] = []
@@ -134,7 +134,7 @@ class _Views:
             self._note_view("self")
 
     def _note_view(self, process: str) -> bool:
-        """Take note of what a process sees; return whether another one has shown that already."""
+        """Record what a process sees; return whether another one has shown that already."""
         # The text of the link and not what it leads to: stat(2) would ask a file system of that process.
         namespace, root = os.readlink(f"/proc/{process}/ns/mnt"), os.readlink(f"/proc/{process}/root")
         self.namespaces.add(namespace)
@@ -302,7 +302,7 @@ def _iter_unlisted_of(pid: int, names: list[str], listed: Collection[int]) -> It
             if mount_id in listed or mount_id in seen:
                 continue
             fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:  # closed meanwhile, or no directory
+        except OSError:  # closed in the meantime, or no directory
             continue
         try:
             mount_id = find_mount_id(fd)
@@ -314,7 +314,7 @@ def _iter_unlisted_of(pid: int, names: list[str], listed: Collection[int]) -> It
 
 
 def find_mount_id(fd: int) -> int | None:
-    """Return the number of the mount that an open file is in, or None where that cannot be told."""
+    """Return the number of the mount that an open file is in, or None if that cannot be told."""
     return _find_mount_id(f"self/fdinfo/{fd}")
 
 

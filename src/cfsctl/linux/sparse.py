@@ -25,7 +25,7 @@ _STAT_BLOCK_BYTES: Final = 512
 
 
 def may_have_holes(status: os.stat_result) -> bool:
-    """Tell whether a file takes less space than its size."""
+    """Return whether a file takes less space than its size."""
     return status.st_blocks * _STAT_BLOCK_BYTES < status.st_size and stat.S_ISREG(status.st_mode)
 
 

@@ -2,7 +2,7 @@
 
 A list of names is no promise: security modules, overlays and FUSE servers list attributes that they have no
 value for. Such a one counts as not there. One that was there, and is gone from the list as well, was removed
-meanwhile.
+in the meantime.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def read_value(place: int | str | bytes, name: str, *, follow: bool = True) -> b
     """Return the value of an attribute that was listed, or None if it has none.
 
     Raises:
-        OSError: ENODATA if it was removed meanwhile; otherwise as getxattr(2).
+        OSError: ENODATA if it was removed in the meantime; otherwise as getxattr(2).
     """
     try:
         return os.getxattr(place, name, follow_symlinks=follow)

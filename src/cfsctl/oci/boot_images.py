@@ -82,7 +82,7 @@ class BootSearch:
         self._expected = expected
 
     def run(self) -> BootMatch | None:
-        """Return the image that has the ID, and store it; None if there is none.
+        """Return the image that has the ID, and store it; None if none exists.
 
         Raises:
             NotBootableError, FormatError: The image cannot be booted.

@@ -1,8 +1,8 @@
 """Check the images of a repository, tag by tag; nothing is changed.
 
 What is wrong with a manifest ends the check of that image, since it says what else belongs to it. A deep
-check also puts every layer together again, and makes the file system images of the tree anew to compare their
-IDs.
+check also puts every layer together again, and makes the file system images of the tree again to compare
+their IDs.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def check_images(repository: Repository, name: str | None = None, *, deep: bool 
     Args:
         repository: The repository, open.
         name: What a user types to name the one image, or None for all.
-        deep: Read all layers, and make all file system images anew.
+        deep: Read all layers, and make all file system images again.
     """
     report = OciReport()
     if name is not None:
@@ -217,7 +217,7 @@ class _ImageCheck:
     def _compare_images(
         self, config: ImageConfig, refs: Mapping[str, ObjectID], images: list[tuple[ImageKind, ObjectID]]
     ) -> None:
-        """Make each image anew of which that is possible, and compare."""
+        """Make each image again of which that is possible, and compare."""
         layers = [(digest, refs[str(digest)]) for digest in config.diff_ids]
         for kind, image_id in images:
             try:

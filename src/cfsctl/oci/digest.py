@@ -22,11 +22,11 @@ MAX_DIGEST_CHARACTERS: Final = 200
 
 
 class OciDigestError(FormatError):
-    """Text that is no digest, or a digest of an algorithm that cannot be computed here."""
+    """Text that is not a digest, or a digest of an algorithm that cannot be computed here."""
 
 
 class Hash(Protocol):
-    """A hash in the making, as hashlib has them."""
+    """A hash under construction, as hashlib has them."""
 
     def update(self, data: bytes | memoryview, /) -> None:
         """Take the next bytes."""

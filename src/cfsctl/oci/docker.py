@@ -1,7 +1,7 @@
 """Docker's manifests (image manifest version 2, schema 2) as OCI manifests.
 
 The two say the same in other words. An image that comes in Docker's words is stored in OCI's: the manifest is
-written anew, compact and in a fixed order, and goes by the digest of those bytes; config and layers stay as
+written again, compact and in a fixed order, and goes by the digest of those bytes; config and layers stay as
 they are.
 """
 

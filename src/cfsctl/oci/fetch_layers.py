@@ -63,7 +63,7 @@ def choose_compression(descriptor: Descriptor) -> Compression:
     """Return how a tar layer is compressed.
 
     Raises:
-        SourceError: It is no tar layer.
+        SourceError: It is not a tar layer.
     """
     media_type = FROM_DOCKER.get(descriptor.media_type, descriptor.media_type)
     compression = find_compression(media_type)
@@ -192,7 +192,7 @@ def find_layers(repository: Repository, layers: Iterable[WantedLayer]) -> dict[O
             with repository.streams.open_object(stream_id, content_type) as reader:
                 found[layer.digest] = stream_id, reader.object_refs
         except CfsError:
-            continue  # fetched anew, which heals it
+            continue  # fetched again, which heals it
     everything = set().union(*(refs for _, refs in found.values()))
     missing = set(repository.objects.find_missing(everything))
     return {

@@ -57,5 +57,5 @@ def tar_layer_type(compression: Compression) -> str:
 
 
 def find_compression(media_type: str) -> Compression | None:
-    """Return how a tar layer of this type is compressed, or None for anything that is no tar layer."""
+    """Return how a tar layer of this type is compressed, or None for anything that is not a tar layer."""
     return _LAYERS.get(media_type)

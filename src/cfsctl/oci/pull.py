@@ -1,6 +1,6 @@
 """Pull an image: verify everything, store it, make its file system images, and only then move the tag.
 
-Nothing is believed before its digest is: the manifest by its descriptor, or for what it is where nothing
+Nothing is trusted before its digest is: the manifest by its descriptor, or for what it is where nothing
 names it; the config by the manifest; each layer's blob by the manifest and its content by the config.
 """
 
@@ -175,7 +175,7 @@ class _Pull:
             try:
                 stored = read_stored(self._repository, stream_id, ContentType.OCI_CONFIG, digest)
             except CfsError:
-                pass  # fetched anew, which heals it
+                pass  # fetched again, which heals it
             else:
                 return stored.data, keep_image_refs(stored.refs)
         return read_document(self._source, manifest.config, "config"), {}
@@ -201,7 +201,7 @@ def _list_layers(manifest: Manifest, config: bytes) -> list[WantedLayer]:
 
     Raises:
         ManifestError: The config does not go with it.
-        SourceError: A layer of an image is no archive.
+        SourceError: A layer of an image is not an archive.
     """
     if not manifest.is_container:
         return [WantedLayer(layer, layer.digest, is_tar=False) for layer in manifest.layers]

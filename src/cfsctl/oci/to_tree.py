@@ -62,7 +62,7 @@ class LayerTreeError(FormatError):
     """
 
     def __init__(self, message: str, *, path: bytes) -> None:
-        """Keep the message and the path."""
+        """Store the message and the path."""
         super().__init__(f"'{_show(path)}': {message}")
         self.path = path
 
@@ -286,7 +286,7 @@ def make_node(entry: Entry, object_id: ObjectID | None) -> Directory | Leaf:
 
 
 def _make_special(entry: Entry, metadata: _Metadata) -> Leaf:
-    """Return a leaf that is no regular file."""
+    """Return a leaf that is not a regular file."""
     kind = entry.type
     if kind == EntryType.SYMLINK:
         return Symlink(entry.link_target, *metadata)

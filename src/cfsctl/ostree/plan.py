@@ -1,4 +1,4 @@
-"""The pull of one commit as a state machine: no I/O, nothing believed before its checksum agrees.
+"""The pull of one commit as a state machine: no I/O, nothing trusted before its checksum agrees.
 
 Whoever turns the handle asks `PullPlan.next_request` for metadata to fetch and `take_files` for content,
 hands in what arrived, and calls `check_complete` at the end. Rules:
@@ -66,7 +66,7 @@ class Base(Protocol):
     def find(self, checksum: Checksum) -> tuple[bytes, ObjectID | None] | None:
         """Return the object's data and, for content that is an object of the repository, its ID.
 
-        None where the base does not have it, or its content is not in the repository any more.
+        None if the base does not have it, or its content is not in the repository any more.
         """
 
 
@@ -294,7 +294,7 @@ class PullPlan:
         return False
 
     def take_back(self, checksums: Iterable[Checksum]) -> None:
-        """Want content objects anew that a base seemed to have.
+        """Want content objects again that a base seemed to have.
 
         Args:
             checksums: Such objects; what is none that was taken from a base is ignored.

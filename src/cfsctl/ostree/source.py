@@ -43,7 +43,7 @@ def ref_not_found(name: str, where: str, *, hint: str | None = None) -> RefNotFo
 
 
 class InvalidRefError(SourceError):
-    """A ref whose name cannot be one, or whose value is no commit checksum."""
+    """A ref whose name cannot be one, or whose value is not a commit checksum."""
 
     exit_code = ExitCode.INVALID_DATA
 
@@ -153,7 +153,7 @@ class ObjectSource(Protocol):
 
         Raises:
             RefNotFoundError: No such ref.
-            InvalidRefError: No valid name, or the ref's value is no checksum.
+            InvalidRefError: No valid name, or the ref's value is not a checksum.
         """
 
     def fetch_metadata(
@@ -190,7 +190,7 @@ class ObjectSource(Protocol):
         """
 
     def find_detached(self, commit: Checksum) -> bytes | None:
-        """Return the detached metadata of a commit, or None if there is none; nothing vouches for it."""
+        """Return the detached metadata of a commit, or None if none exists; nothing vouches for it."""
 
     def explain_missing(self, commit: Checksum) -> str | None:
         """Return why the source itself holds a commit for incomplete, as a hint for people, or None."""

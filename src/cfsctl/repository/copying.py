@@ -8,7 +8,7 @@ The names that things have in the source are not taken over, but the one that is
 IDs, and streams whose names are checksums of their content (`cfsctl.repository.certified`). A name that
 exists in the target is not given to another stream, unless the name proves that.
 
-A repository of the other hash has other IDs for the same contents. An image is then made anew: the same
+A repository of the other hash has other IDs for the same contents. An image is then made again: the same
 tree, of the same format, with the new IDs; so it has a new ID itself. A stream of any kind can only be
 copied where IDs stay the same.
 """
@@ -149,7 +149,7 @@ class ObjectCopier:
             self.counts.shared_bytes += stored.size
 
     def _share(self, fd: int, object_id: ObjectID) -> StoredObject | None:
-        """Make the object share its blocks with the source; None where that is not possible."""
+        """Make the object share its blocks with the source; None if that is not possible."""
         with self._target.begin() as file:
             if not try_clone(file.fd, fd):
                 self.may_share = False
@@ -271,7 +271,7 @@ def copy_image(
 
     Raises:
         InvalidNameError: The ref cannot be one; nothing was stored.
-        ErofsError: It is no image.
+        ErofsError: It is not an image.
         IntegrityError: An object is missing, or its content is not what its name says.
         OSError: Reading or writing failed.
     """
@@ -307,14 +307,14 @@ def fetch_image(
         reporter: Hears how many objects have been copied.
 
     Raises:
-        ErofsError: It is no image.
+        ErofsError: It is not an image.
         IntegrityError: An object is missing, or its content is not what its name says.
         OSError: Reading or writing failed.
     """
     from cfsctl.erofs.read.tree import collect_objects  # noqa: PLC0415 - see `Images.objects`
 
     copy_objects(source.objects, target.objects, (image_id,), counts)
-    # It says what else is needed, so it is read from the copy: the source may change meanwhile.
+    # It says what else is needed, so it is read from the copy: the source may change in the meantime.
     fd = target.objects.open(image_id)
     try:
         with map_file(fd) as data:

@@ -77,7 +77,7 @@ def check_algorithm(found: Algorithm, expected: Algorithm | None) -> None:
 
 
 def _open_directory(path: str) -> int:
-    # Not O_PATH: the descriptor is locked. O_NONBLOCK only matters for what is no directory.
+    # Not O_PATH: the descriptor is locked. O_NONBLOCK only matters for what is not a directory.
     try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -127,7 +127,7 @@ class Repository:
         erofs_version: FormatVersion | None = None,
         durability: Durability = Durability.BARRIER,
     ) -> None:
-        """Take over an open directory and its lock; `open` is the way here."""
+        """Take ownership of an open directory and its lock; `open` is the way here."""
         self.path = path
         self.dirfd = dirfd
         self.lock = lock
@@ -170,12 +170,12 @@ class Repository:
             insecure: Do without fs-verity even if the repository has it.
             require_verity: Refuse an insecure repository.
             erofs_version: Make images in this format only, whatever the repository says.
-            lock_timeout_s: Longest time to wait while it is being collected; None waits for ever.
+            lock_timeout_s: Longest time to wait while it is being collected; None waits forever.
             durability: When what is written reaches the disk.
             reporter: Told when that has to be waited for.
 
         Raises:
-            NotARepositoryError: There is none.
+            NotARepositoryError: None exists.
             ConfigError: Its meta.json cannot be read.
             UnsupportedFeatureError: It was made by a newer program.
             AlgorithmMismatchError: It has another algorithm.
@@ -253,7 +253,7 @@ class Repository:
         return self.verified.confirm_all(object_ids, self.objects.stat)
 
     def save_marks(self, object_ids: Iterable[ObjectID]) -> None:
-        """Note that objects need not be read again, as long as nobody touches them.
+        """Record that objects need not be read again, as long as nobody touches them.
 
         Args:
             object_ids: Objects that were written, or found to be sound, by this operation; they and all
@@ -318,7 +318,7 @@ def _upgrade(path: str, dirfd: int, expected: Algorithm | None) -> Metadata:
     except CannotInferError as error:
         raise _cannot_infer(path, error) from error
     except FileExistsError:
-        pass  # somebody else wrote it meanwhile; theirs is read below
+        pass  # somebody else wrote it in the meantime; theirs is read below
     metadata = read_metadata(dirfd)
     if metadata is None:
         raise _not_initialised(path)

@@ -65,7 +65,7 @@ class _DirectoryContents:
         return content
 
     def _read(self, above: list[bytes], name: bytes, size: int) -> bytes:
-        # One component at a time: a link that was put in the way meanwhile is not followed.
+        # One component at a time: a link that was put in the way in the meantime is not followed.
         directory = os.dup(self._root)
         try:
             for part in above:

@@ -7,7 +7,7 @@ One file, ``.cfsctl-scan-cache`` in the repository's directory, replaced as a wh
     checksum    SHA-256 of all that precedes
 
 A file's state is its device, inode, size, mtime and ctime. The kernel gives a file a new ctime whenever
-its content or attributes change, and no call sets it, so equal states mean equal content, but for five
+its content or attributes change, and no call sets it, so equal states mean equal content, except for five
 gaps, which are closed as follows (docs/explanation/scan-cache.md has the reasoning):
 
 * A change right after reading may get the same ctime: only files that had been left alone are recorded
@@ -79,7 +79,7 @@ class ScanCacheError(FormatError):
 
 
 class _Circumstances(NamedTuple):
-    """What decides whether records may be believed.
+    """What decides whether records may be trusted.
 
     Attributes:
         boot_id: Changes with every start of the kernel; zero if unknown.
@@ -127,7 +127,7 @@ class FileCache:
     def load(
         cls, dirfd: int, algorithm: Algorithm, *, verify: bool = False, reporter: Reporter = silent
     ) -> Self:
-        """Return the cache of a repository; it is empty where there is none that may be believed.
+        """Return the cache of a repository; it is empty where there is none that may be trusted.
 
         Args:
             dirfd: The repository's directory, borrowed.
@@ -156,7 +156,7 @@ class FileCache:
     # Reading
 
     def _parse(self, data: bytes) -> None:
-        """Take over the records of a cache file that may be believed.
+        """Take ownership of the records of a cache file that may be trusted.
 
         Raises:
             ScanCacheError: It is damaged.
@@ -167,7 +167,7 @@ class FileCache:
         if magic != _MAGIC:
             raise ScanCacheError(f"expected the magic {_MAGIC!r}, found {magic!r}", offset=0, field="magic")
         if version != _VERSION or number != self._algorithm.value:
-            return  # of another release, or of the repository before it was made anew
+            return  # of another release, or of the repository before it was made again
         end = _HEADER.size + count * self._record.size
         if len(data) != end + _CHECKSUM_SIZE:
             raise ScanCacheError(
@@ -203,13 +203,13 @@ class FileCache:
         """Write the cache if there is something new.
 
         Args:
-            reporter: Hears of a failure; a cache that cannot be written is no error.
+            reporter: Told of a failure; a cache that cannot be written is not an error.
 
         Returns:
             Whether it was written.
         """
         if not self._news or not is_private_directory(self._dirfd):
-            return False  # In a directory that others can write to it would not be believed.
+            return False  # In a directory that others can write to it would not be trusted.
         now = _look_around(self._dirfd)
         if now.boot_id == _NO_BOOT or now.offset_ns < self._started.offset_ns - _CLOCK_TOLERANCE_NS:
             return False

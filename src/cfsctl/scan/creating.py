@@ -50,7 +50,7 @@ def create_image(
         TransformError: There is no ``/usr``.
         NotBootableError: A bootable tree lacks ``/boot`` or ``/sysroot``.
         FormatError: A boot entry or the SELinux policy is malformed.
-        ChangedError: Something changed meanwhile.
+        ChangedError: Something changed in the meantime.
         StaleCacheError: The cache was to be verified, and is wrong.
         ErofsError: The tree does not fit into an image.
         OSError: Something cannot be read or stored.

@@ -32,7 +32,7 @@ _MAX_CONFIDENCE: Final = 8
 """How many files in a row have to be new, or known, before the next large one is taken to be so too."""
 
 FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""How files are opened: what took the place of a file meanwhile is neither followed nor waited for."""
+"""How files are opened: what took the place of a file in the meantime is neither followed nor waited for."""
 
 
 class NoProcError(CfsError):

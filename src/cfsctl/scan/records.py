@@ -26,7 +26,7 @@ Pairs = tuple[tuple[bytes, bytes], ...]
 """Extended attributes: name and value of each."""
 
 Entry = tuple[int, bytes, int, int, int, int, Pairs | None, "State | None", bytes, int]
-"""An entry that is no directory: kind, name, mode, uid, gid, mtime in nanoseconds, attributes, state,
+"""An entry that is not a directory: kind, name, mode, uid, gid, mtime in nanoseconds, attributes, state,
 payload, number.
 
 The state is given where the file has more than one name. The payload is content, link target or object ID,
@@ -59,7 +59,7 @@ class ListedDirectory(NamedTuple):
         gid: Group.
         mtime_ns: Modification time in nanoseconds.
         xattrs: Extended attributes.
-        entries: What is in it, but for directories.
+        entries: What is in it, except for directories.
         unread: The files among them whose content is left for later.
     """
 

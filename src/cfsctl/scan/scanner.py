@@ -111,7 +111,7 @@ def scan_directory(
         reporter: Hears how many entries have been seen.
 
     Raises:
-        ChangedError: Something changed meanwhile.
+        ChangedError: Something changed in the meantime.
         NoProcError: There is no ``/proc``.
         StaleCacheError: The cache was to be verified, and is wrong.
         OSError: Something cannot be read or stored; it is named.
@@ -138,14 +138,14 @@ def _check_proc() -> None:
     """Check that there is a ``/proc``, without which attributes of links cannot be read by descriptor.
 
     Raises:
-        NoProcError: There is none.
+        NoProcError: None exists.
     """
     if not os.path.isdir("/proc/self/fd"):
         raise NoProcError("a scan needs /proc, which is not mounted here", hint="mount -t proc proc /proc")
 
 
 def _run(assembly: _Assembly, make_walker: Callable[[], Walker], count: int, reporter: Reporter) -> None:
-    """Do all the work there is, and what turns up meanwhile."""
+    """Do all the work there is, and what turns up in the meantime."""
     reporter(Started(_PROGRESS_ID, None, Unit.ITEMS))
     with contextlib.closing(make_walker()) as walker:
         assembly.absorb(walker(assembly.first_task()))
@@ -248,7 +248,7 @@ class _Assembly:
         return VisitTask(places, _VISIT_ENTRIES, _VISIT_BYTES)
 
     def _next_files(self) -> ReadTask:
-        # The largest first, so that they do not come last, when there is nothing to do beside them.
+        # The largest first, so that they do not come last, when there is nothing else to do in parallel.
         requests: list[_Request] = []
         size = 0
         while self._unread and size < _READ_BYTES and len(requests) < _READ_FILES:

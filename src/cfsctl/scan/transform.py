@@ -48,7 +48,7 @@ def scan_container_root(
         TransformError: There is no ``/usr``.
         NotBootableError: A bootable tree lacks ``/boot`` or ``/sysroot``.
         FormatError: A boot entry or the SELinux policy is malformed.
-        ChangedError: A file changed meanwhile.
+        ChangedError: A file changed in the meantime.
         OSError: Something cannot be read.
     """
     filesystem = scan_directory(

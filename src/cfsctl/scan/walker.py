@@ -59,7 +59,7 @@ _OVERDRAFT_BYTES: Final = 8 << 20
 """Bytes read beyond the budget to get done with a directory; what is left of it then is handed out too."""
 
 _LIST_ATTEMPTS: Final = 3
-"""How often a directory is listed that changes meanwhile, before that is an error."""
+"""How often a directory is listed that changes in the meantime, before that is an error."""
 
 _MAX_LINKED: Final = 1 << 16
 """Files with several names whose ID a walker remembers, so that it reads them once."""
@@ -133,7 +133,7 @@ class Walker:
         """Visit directories or read files.
 
         Raises:
-            ChangedError: Something changed meanwhile.
+            ChangedError: Something changed in the meantime.
             StaleCacheError: The cache was to be verified, and is wrong.
             OSError: Something cannot be read or stored.
         """
@@ -226,7 +226,7 @@ class Walker:
             raise ChangedError(here.join(name), "a file was replaced by a directory")
         target = os.readlink(name, dir_fd=here.fd) if kind == stat.S_IFLNK else b""
         state = file_state(status)
-        # No descriptor keeps these the same meanwhile.
+        # No descriptor keeps these the same in the meantime.
         xattrs = self._read_xattrs(here, name, state)
         # Overlayfs links its whiteouts to each other to save inodes; each stays one of its own.
         is_linked = status.st_nlink > 1 and (kind != stat.S_IFCHR or status.st_rdev)

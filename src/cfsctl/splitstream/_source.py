@@ -39,7 +39,7 @@ class ByteRange(Protocol):
         """Return exactly `size` bytes from offset `start`; the range lies within the source."""
 
     def close(self) -> None:
-        """Let go of what the source owns; harmless when repeated."""
+        """Release what the source owns; harmless when repeated."""
 
 
 class BytesSource:
@@ -61,7 +61,7 @@ class BytesSource:
         return bytes(self._data[start : start + size])
 
     def close(self) -> None:
-        """Let go of the data."""
+        """Release the data."""
         self._data.release()
 
 
@@ -71,7 +71,7 @@ class FileSource:
     __slots__ = ("_fd", "_size")
 
     def __init__(self, fd: int) -> None:
-        """Take over the descriptor.
+        """Take ownership of the descriptor.
 
         Raises:
             OSError: As fstat(2).

@@ -27,7 +27,7 @@ class StoredObject(Protocol):
 
 
 class ObjectWriter(Protocol):
-    """An object in the making, which is a file without a name until it is committed."""
+    """An object under construction, which is a file without a name until it is committed."""
 
     @property
     def fd(self) -> int:

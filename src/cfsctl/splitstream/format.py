@@ -70,7 +70,7 @@ COMPRESSION_LEVEL: Final = 3
 
 
 class SplitstreamError(FormatError):
-    """Bytes that are no valid splitstream, or a stream that is not what its information says."""
+    """Bytes that are not a valid splitstream, or a stream that is not what its information says."""
 
 
 class ContentType(IntEnum):

@@ -2,7 +2,7 @@
 
 `SplitstreamReader` checks header, ranges, references and names when it is made. The stream itself is
 unpacked only as it is asked for, in pieces: neither the size of an inline chunk nor the size that the
-information claims is ever believed for an allocation. Whatever the bytes are, `SplitstreamError` is the only
+information claims is ever trusted for an allocation. Whatever the bytes are, `SplitstreamError` is the only
 error they cause; the kernel's refusal to read them stays an `OSError`.
 """
 

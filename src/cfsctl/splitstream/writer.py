@@ -37,7 +37,7 @@ _BATCH_BYTES: Final = 1 << 16
 
 
 class SplitstreamWriter:
-    """A splitstream in the making.
+    """A splitstream under construction.
 
     A context manager: leaving it without `finish` leaves nothing behind.
 
@@ -239,7 +239,7 @@ class SplitstreamWriter:
 
 
 class _Frame:
-    """One zstd frame in the making.
+    """One zstd frame under construction.
 
     Its bytes are what the original writes: the default level, content size unknown and no checksum.
     A one-shot compression would record the size and choose another window.

@@ -43,7 +43,7 @@ class RedirectedFile(Leaf):
         mtime_ns: int = 0,
         xattrs: Mapping[bytes, bytes] = NO_XATTRS,
     ) -> None:
-        """Keep content and metadata."""
+        """Store content and metadata."""
         super().__init__(mode, uid, gid, mtime_s, mtime_ns, xattrs)
         self.path = path
         self.size = size
@@ -66,7 +66,7 @@ class DumpedFileSystem(FileSystem):
         nlinks: dict[Leaf, int],
         originals: dict[Leaf, tuple[Directory, bytes]],
     ) -> None:
-        """Take over the root directory and the tables."""
+        """Take ownership of the root directory and the tables."""
         super().__init__(root)
         self.nlinks = nlinks
         self.originals = originals

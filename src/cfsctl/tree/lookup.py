@@ -33,7 +33,7 @@ def find_node(
         follow_last: Whether a symbolic link at the end of the path is followed too.
 
     Raises:
-        TreePathError: Too many links, or a component in the middle is no directory.
+        TreePathError: Too many links, or a component in the middle is not a directory.
     """
     return _Walk(root, path, follow_last=follow_last).run()
 

@@ -47,7 +47,7 @@ class Node:
         mtime_ns: int = 0,
         xattrs: Mapping[bytes, bytes] = NO_XATTRS,
     ) -> None:
-        """Keep the metadata."""
+        """Store the metadata."""
         self.mode = mode
         self.uid = uid
         self.gid = gid
@@ -103,7 +103,7 @@ class InlineFile(Leaf):
         mtime_ns: int = 0,
         xattrs: Mapping[bytes, bytes] = NO_XATTRS,
     ) -> None:
-        """Keep content and metadata."""
+        """Store content and metadata."""
         self.mode = mode
         self.uid = uid
         self.gid = gid
@@ -137,7 +137,7 @@ class ExternalFile(Leaf):
         mtime_ns: int = 0,
         xattrs: Mapping[bytes, bytes] = NO_XATTRS,
     ) -> None:
-        """Keep content and metadata."""
+        """Store content and metadata."""
         self.mode = mode
         self.uid = uid
         self.gid = gid
@@ -165,7 +165,7 @@ class SparseFile(Leaf):
         mtime_ns: int = 0,
         xattrs: Mapping[bytes, bytes] = NO_XATTRS,
     ) -> None:
-        """Keep content and metadata."""
+        """Store content and metadata."""
         self.mode = mode
         self.uid = uid
         self.gid = gid
@@ -191,7 +191,7 @@ class Symlink(Leaf):
         mtime_ns: int = 0,
         xattrs: Mapping[bytes, bytes] = NO_XATTRS,
     ) -> None:
-        """Keep content and metadata."""
+        """Store content and metadata."""
         self.mode = mode
         self.uid = uid
         self.gid = gid
@@ -217,7 +217,7 @@ class CharDevice(Leaf):
         mtime_ns: int = 0,
         xattrs: Mapping[bytes, bytes] = NO_XATTRS,
     ) -> None:
-        """Keep content and metadata."""
+        """Store content and metadata."""
         self.mode = mode
         self.uid = uid
         self.gid = gid
@@ -243,7 +243,7 @@ class BlockDevice(Leaf):
         mtime_ns: int = 0,
         xattrs: Mapping[bytes, bytes] = NO_XATTRS,
     ) -> None:
-        """Keep content and metadata."""
+        """Store content and metadata."""
         self.mode = mode
         self.uid = uid
         self.gid = gid
@@ -273,5 +273,5 @@ class FileSystem:
     __slots__ = ("root",)
 
     def __init__(self, root: Directory) -> None:
-        """Take over the root directory."""
+        """Take ownership of the root directory."""
         self.root = root

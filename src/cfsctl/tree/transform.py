@@ -49,7 +49,7 @@ def apply_oci_transform(
         hint: What to do about a tree without ``/usr``.
 
     Raises:
-        TransformError: ``/usr`` is missing, or it or ``/run`` is no directory.
+        TransformError: ``/usr`` is missing, or it or ``/run`` is not a directory.
     """
     root = filesystem.root
     usr = find_directory(root, b"usr", hint=hint)

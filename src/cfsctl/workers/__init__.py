@@ -1,4 +1,4 @@
-"""Work beside the calling thread: forked worker processes, and a second thread for what only waits."""
+"""Work outside of the calling thread: forked worker processes, and a second thread for what only waits."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class BackgroundWriter:
             self._failure = error
 
     def write(self, data: bytes) -> None:
-        """Hand over a piece; waits while too many are waiting."""
+        """Queue a piece; waits while too many are waiting."""
         if self._failure is not None:
             raise self._failure
         self._queue.put(data)

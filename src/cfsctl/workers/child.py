@@ -55,7 +55,7 @@ def run_worker(
     lifeline: int,
     mask: set[signal.Signals | int],
 ) -> NoReturn:
-    """Be a worker; never returns into the code that was copied from the parent."""
+    """Run the worker loop in the forked child; never returns to the parent's code."""
     code = 1
     try:
         _detach(lifeline, mask)
@@ -91,7 +91,7 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def _serve(make_handler: Callable[[], Callable[[T], R]], remote: socket.socket) -> None:
-    """Do tasks until there are no more."""
+    """Run tasks until none are left."""
     with remote, remote.makefile("rb") as stream:
         handler = _make(make_handler)
         try:
@@ -104,7 +104,7 @@ def _serve(make_handler: Callable[[], Callable[[T], R]], remote: socket.socket) 
 
 
 def _make(make_handler: Callable[[], Callable[[T], R]]) -> Callable[[T], R]:
-    """Return the handler, or one that reports why there is none."""
+    """Return the handler, or one that reports why none exists."""
     try:
         return make_handler()
     except Exception as error:  # noqa: BLE001 - raised again in the parent, as the answer to each task

@@ -149,7 +149,7 @@ class WorkerPool(Generic[T, R]):
         """Return the results that are there, in no particular order.
 
         Args:
-            timeout_s: How long to wait for a first result; None waits for ever, 0 not at all.
+            timeout_s: How long to wait for a first result; None waits forever, 0 not at all.
 
         Raises:
             WorkerDiedError: A worker ended unasked.
@@ -230,7 +230,7 @@ class WorkerPool(Generic[T, R]):
         self._epoll.modify(worker.fileno(), select.EPOLLIN | (select.EPOLLOUT if waits else 0))
 
     def iter_results(self) -> Iterator[R]:
-        """Yield results until no task is pending; more may be submitted meanwhile."""
+        """Yield results until no task is pending; more may be submitted in the meantime."""
         while self.pending:
             yield from self.poll()
 

@@ -139,7 +139,7 @@ class Worker:
         """Wait for the worker to end, kill it if it does not, and let its resources go.
 
         Args:
-            timeout_s: How long to wait; None waits for ever.
+            timeout_s: How long to wait; None waits forever.
         """
         if self._pid and self._wait(timeout_s) is None:
             with contextlib.suppress(ProcessLookupError):
@@ -148,7 +148,7 @@ class Worker:
         self.forget()
 
     def _wait(self, timeout_s: float | None) -> int | None:
-        """Return the wait status of the process, or None after the timeout; None waits for ever."""
+        """Return the wait status of the process, or None after the timeout; None waits forever."""
         if not self._pid:
             return 0
         pause = 0.0005

@@ -77,7 +77,7 @@ def _read_plain(char: str, at: int, *, is_pcre: bool) -> str:
             raise UnsupportedPatternError(f"\\{char} at offset {at}")
         raise PatternError(f"unrecognized character follows \\ at offset {at + 1}")
     if not char.isascii() or char in "_ ":
-        # Rust allows escapes of ASCII punctuation only, PCRE2 of all that is no letter or digit.
+        # Rust allows escapes of ASCII punctuation only, PCRE2 of all that is not a letter or digit.
         require_pcre(is_pcre=is_pcre)
     return char
 

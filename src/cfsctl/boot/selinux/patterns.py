@@ -131,7 +131,7 @@ class _Translator:
         self._is_pcre = is_pcre
         self._out: list[bytes] = []
         self._atom: int | None = None
-        """Where the item that a quantifier would repeat begins in `_out`; None where there is none."""
+        """Where the item that a quantifier would repeat begins in `_out`; None if none exists."""
         self._groups: list[_Group] = [_Group(start=0)]
         self._prefix = bytearray()
         self._prefix_is_open = True

@@ -122,7 +122,7 @@ def find_policy(filesystem: FileSystem, reader: ContentReader) -> Policy | None:
     Raises:
         PolicyError: A file of the policy is missing or cannot be parsed.
         BootFileError: A file of the policy is not a regular file, or too large.
-        TreePathError: A component of a path is no directory.
+        TreePathError: A component of a path is not a directory.
     """
     config = read_file(filesystem, CONFIG, reader)
     name = None if config is None else parse_policy_name(config)
@@ -156,7 +156,7 @@ def parse_policy_name(config: bytes) -> str | None:
     The value is taken as it is: quotes and comments behind it are part of it, as with the original.
 
     Raises:
-        PolicyError: The file is not UTF-8, or the name is no name of a directory.
+        PolicyError: The file is not UTF-8, or the name is not a name of a directory.
     """
     for line in _decode(config, "config").split("\n"):
         key, equals, value = line.partition("=")

@@ -117,7 +117,7 @@ class Text(_TextType):
         """Return the text.
 
         Raises:
-            click.BadParameter: It has bytes in it that are no UTF-8.
+            click.BadParameter: It has bytes in it that are not UTF-8.
         """
         try:
             value.encode()

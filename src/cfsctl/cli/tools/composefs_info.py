@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
         The exit status.
 
     Raises:
-        CfsError: A file is no image, or broken.
+        CfsError: A file is not an image, or broken.
         OSError: A file cannot be read.
     """
     from cfsctl.tree.gc_pause import python_gc_paused  # noqa: PLC0415 - not before the program is chosen

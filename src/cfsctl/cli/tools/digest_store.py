@@ -97,7 +97,7 @@ class FileWriter:
     """Takes the bytes of one file; without `commit` they are dropped."""
 
     def __init__(self, store: DigestStore, file: AnonymousFile) -> None:
-        """Take over a new file."""
+        """Take ownership of a new file."""
         self._store = store
         self._file = file
         self._hasher = Hasher(store.algorithm)

@@ -169,7 +169,7 @@ def separate(attributes: Iterable[Attribute], written: Iterable[Attribute] = ())
     Args:
         attributes: Full names and values, as stored.
         written: Escaped attributes that the writer has added to this inode. Of each only one is
-            taken away: the original adds its own beside one of the same name that was there.
+            taken away: the original adds its own next to one of the same name that was there.
 
     Raises:
         ErofsError: A name occurs twice.
@@ -194,7 +194,7 @@ def separate(attributes: Iterable[Attribute], written: Iterable[Attribute] = ())
 
 
 def parse_metacopy(value: bytes, algorithm: Algorithm) -> ObjectID | None:
-    """Return the digest in the value of ``trusted.overlay.metacopy``; None where it has none.
+    """Return the digest in the value of ``trusted.overlay.metacopy``; None if it has none.
 
     Raises:
         WrongAlgorithmError: A well-formed value of the other hash.
@@ -241,7 +241,7 @@ def find_redirect_algorithm(value: bytes) -> Algorithm | None:
 
 
 def parse_redirect(value: bytes, algorithm: Algorithm) -> ObjectID | None:
-    """Return the object at the path in ``trusted.overlay.redirect``; None where it is no object's path.
+    """Return the object at the path in ``trusted.overlay.redirect``; None if it is not an object's path.
 
     The path ends in ``xx/rest``; what stands before that is where the objects are. The original reads
     hexadecimal digits in either case, so this does.

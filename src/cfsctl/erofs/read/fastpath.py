@@ -103,7 +103,7 @@ class _Shape:
 
 
 class _Shapes(dict[bytes, "_Shape | None"]):
-    """Shape by the first four bytes of an inode; None where those are of no usual record.
+    """Shape by the first four bytes of an inode; None if those are of no usual record.
 
     Attributes:
         metacopy_start: What comes just before the digest.
@@ -138,7 +138,7 @@ class _Shapes(dict[bytes, "_Shape | None"]):
 
 
 def _are_references(size: int) -> bool:
-    """Tell whether an attribute body may be nothing but references, not too many, by its size."""
+    """Return whether an attribute body may be nothing but references, not too many, by its size."""
     return XATTR_BODY_HEADER.size <= size <= XATTR_BODY_HEADER.size + 4 * _MAX_REFERENCES
 
 
@@ -151,7 +151,7 @@ def leaf_reader(
         image: The image; each record that is read is charged for.
         algorithm: Hash of the objects.
         read_references: Takes an attribute body of nothing but references and returns the tree's own
-            attributes in it, or None where it has others or cannot be decoded.
+            attributes in it, or None if it has others or cannot be decoded.
     """
     data = image.data
     build_time_s, build_time_ns = image.superblock.build_time_s, image.superblock.build_time_ns

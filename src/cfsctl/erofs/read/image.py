@@ -1,6 +1,6 @@
 """An image as bytes: inodes, their content and directory listings, each checked before it is used.
 
-Nothing is believed. Every offset is compared with the end of the image before it is followed, and
+Nothing is trusted. Every offset is compared with the end of the image before it is followed, and
 every inode that is visited pays for the bytes it claims out of the size of the image: an honest image
 stores no byte twice, while a crafted one could let a million inodes name the same block. So time and
 memory are linear in the size of the image, whatever it says.
@@ -53,7 +53,7 @@ KIND_OF_TYPE: Final = bytes(
     }.get(bits, 0)
     for bits in range(16)
 )
-"""Type of a directory entry by the upper four bits of the mode; 0 where those are no file type."""
+"""Type of a directory entry by the upper four bits of the mode; 0 where those are not a file type."""
 
 
 class Inode(NamedTuple):
@@ -72,7 +72,7 @@ class Inode(NamedTuple):
         mtime_s: Seconds since 1970, may be negative.
         mtime_ns: Nanoseconds.
         body_start: Byte offset of the attribute body.
-        body_end: Byte offset behind it, where the inline tail begins; `body_start` if there is none.
+        body_end: Byte offset behind it, where the inline tail begins; `body_start` if none exists.
     """
 
     nid: int
@@ -136,7 +136,7 @@ class Image:
         """Return the root directory, counted as visited.
 
         Raises:
-            ErofsError: It cannot be decoded or is no directory.
+            ErofsError: It cannot be decoded or is not a directory.
         """
         nid = self.superblock.root_nid
         inode = self.inode(nid)
@@ -275,5 +275,5 @@ def _refused_inode(nid: int, i_format: int, mode: int, mtime_ns: int) -> ErofsEr
 
 
 def show(name: bytes) -> str:
-    """Return a name for a message, bytes that are no text escaped."""
+    """Return a name for a message, bytes that are not text escaped."""
     return name.decode("utf-8", "backslashreplace")

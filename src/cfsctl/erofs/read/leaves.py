@@ -125,7 +125,7 @@ class LeafReader:
     def _regular(self, inode: Inode, *, may_be_whiteout: bool) -> Leaf:
         if may_be_whiteout and inode.size == 0 and inode.layout == DataLayout.PLAIN:
             attributes = self._image.attribute_list(inode)
-            # An empty file of the tree with both marks, beside a whiteout, is taken for one too; that
+            # An empty file of the tree with both marks, next to a whiteout, is taken for one too; that
             # changes no image.
             if all(mark in attributes for mark in WHITEOUT_ATTRIBUTES):
                 return _whiteout(inode, attributes)
@@ -219,7 +219,7 @@ def _chunk_count(inode: Inode, *, is_epoch1: bool) -> int:
 
 
 def _may_be_promoted(inode: Inode, count: int) -> bool:
-    """Tell whether so many indexes behind such attributes do not fit a block.
+    """Return whether so many indexes behind such attributes do not fit a block.
 
     The writer moves them to a data block then, without the kernel being able to find them there; see
     `cfsctl.erofs.write.layout`. Such files have 8 PiB or nearly so.

@@ -52,18 +52,18 @@ def collect_objects(data: ImageBuffer, algorithm: Algorithm, *, strict: bool = F
 
     Raises:
         WrongAlgorithmError: The image names objects by the other hash.
-        ErofsError: It is no composefs image, or one that no writer has made.
+        ErofsError: It is not a composefs image, or one that no writer has made.
     """
     return _Collector(Image(data), algorithm, strict=strict).run()
 
 
 def find_algorithm(data: ImageBuffer) -> Algorithm | None:
-    """Return the hash that an image names its objects by; None where it names none.
+    """Return the hash that an image names its objects by; None if it names none.
 
     A digest decides; where no file has one, the length of the first object's path does.
 
     Raises:
-        ErofsError: It is no composefs image, or is broken before the first digest.
+        ErofsError: It is not a composefs image, or is broken before the first digest.
     """
     image = Image(data)
     known: set[bytes] = set()

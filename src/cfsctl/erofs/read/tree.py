@@ -56,7 +56,7 @@ def read_image(data: ImageBuffer, algorithm: Algorithm) -> FileSystem:
 
     Raises:
         WrongAlgorithmError: It names objects by the other hash.
-        ErofsError: It is no composefs image, or one that no writer has made.
+        ErofsError: It is not a composefs image, or one that no writer has made.
     """
     with python_gc_paused():
         return _TreeReader(Image(data), algorithm).read()
@@ -70,7 +70,7 @@ def check_image(data: ImageBuffer, algorithm: Algorithm) -> set[ObjectID]:
 
     Raises:
         WrongAlgorithmError: It names objects by the other hash.
-        ErofsError: It is no composefs image, or one that no writer has made, or it names one object by
+        ErofsError: It is not a composefs image, or one that no writer has made, or it names one object by
             digest and another by path.
     """
     read_image(data, algorithm)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def is_unreadable_in_v2(node: Node) -> bool:
-    """Tell whether the kernel would read something else than a file's content, or nothing.
+    """Return whether the kernel would read something else than a file's content, or nothing.
 
     Files whose digest is not in the image have no chunk index, and those of more than 2**43 bytes too few.
     Overlayfs reads the object of a file that has one, and is not affected by this.

@@ -237,7 +237,7 @@ def _group(
 
 
 def _share_files(gathered: InodeTable, repeated: set[ObjectID]) -> set[ObjectID]:
-    """Note the objects that several inodes have with their digest, and return them."""
+    """Record the objects that several inodes have with their digest, and return them."""
     if not repeated:
         return repeated
     counts = Counter(

@@ -267,7 +267,7 @@ class Placer:
 
 
 def has_digest(node: ExternalFile | RedirectedFile | SparseFile) -> bool:
-    """Tell whether the image says what the digest of the content is."""
+    """Return whether the image says what the digest of the content is."""
     match node:
         case ExternalFile():
             return node.has_digest

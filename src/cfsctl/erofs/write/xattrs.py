@@ -84,7 +84,7 @@ class XattrEncoder:
         return any(name.index in {2, 3} for name in self._names.values())
 
     def share_file(self, object_id: ObjectID) -> None:
-        """Note that several inodes have metacopy and redirect of this object."""
+        """Record that several inodes have metacopy and redirect of this object."""
         metacopy = (XATTR_METACOPY, metacopy_value(object_id, self._algorithm))
         redirect = (XATTR_REDIRECT, b"/" + hexlify(object_id, "/", len(object_id) - 1))
         self._files[object_id] = metacopy, redirect
@@ -93,7 +93,7 @@ class XattrEncoder:
                 self._names[name] = Name(name, self._version)
 
     def can_refer(self, xattrs: Mapping[bytes, bytes]) -> bool:
-        """Tell whether a node with these attributes has room for references to a shared file."""
+        """Return whether a node with these attributes has room for references to a shared file."""
         return self._dialect is Dialect.RUST or len(xattrs) + 2 <= MAX_SHARED_C
 
     def set_of_mapping(self, node: Node, form: Form = Form.PLAIN) -> AttributeSet:
@@ -119,7 +119,7 @@ class XattrEncoder:
     def replace(self, pairs: Iterable[Pair], marks: Iterable[Pair]) -> list[Pair]:
         """Return `pairs` with the marks of the format.
 
-        The original of `cfsctl` appends, even beside an attribute of the same name; the C tools replace
+        The original of `cfsctl` appends, even next to an attribute of the same name; the C tools replace
         that.
         """
         marks = list(marks)
@@ -257,7 +257,7 @@ class XattrEncoder:
 
 
 def splits_external(xattrs: Mapping[bytes, bytes]) -> bool:
-    """Tell whether a node has attributes that come between metacopy and redirect in V0 and V1."""
+    """Return whether a node has attributes that come between metacopy and redirect in V0 and V1."""
     return any(name.startswith(XATTR_OVERLAY_PREFIX) for name in xattrs)
 
 

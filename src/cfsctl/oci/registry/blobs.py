@@ -2,7 +2,7 @@
 
 A thread runs the transfer, which tries again, resumes, answers challenges and moves on to the next mirror. It
 gives its pieces to a queue that holds a few of them, so that a slow reader slows the server down. A transfer
-that has to begin anew passes over what was read already; the reader compares the digest of all of it.
+that has to begin again passes over what was read already; the reader compares the digest of all of it.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class AccessDeniedError(FetchError):
 
 
 class RegistryClient:
-    """Reads from one repository of a registry. May be used in forked processes, which connect anew.
+    """Reads from one repository of a registry. May be used in forked processes, which connect again.
 
     Attributes:
         endpoint: The repository.

@@ -17,10 +17,10 @@ class RegistryConfigError(FormatError):
 
 
 def read_config_file(path: str) -> bytes | None:
-    """Return the content of a file that the user or administrator has written, or None if there is none.
+    """Return the content of a file that the user or administrator has written, or None if none exists.
 
     Raises:
-        RegistryConfigError: It is no regular file, or too large.
+        RegistryConfigError: It is not a regular file, or too large.
         OSError: It cannot be read.
     """
     try:

@@ -64,7 +64,7 @@ def parse_image_name(text: str) -> ImageName:
 
     Raises:
         ImageReferenceError: It is none.
-        OciDigestError: What follows the ``@`` is no digest.
+        OciDigestError: What follows the ``@`` is not a digest.
     """
     rest, at, digest_text = text.partition("@")
     digest = parse_digest(digest_text, f"image name {text}") if at else None

@@ -63,7 +63,7 @@ def find_auth_files(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def find_registries_files(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the configuration files of registries that are there: one, and what is dropped beside it."""
+    """Return the configuration files of registries that are there: one, and what is dropped next to it."""
     chosen = environment.get("CONTAINERS_REGISTRIES_CONF")
     if chosen:
         return (chosen,)

@@ -67,7 +67,7 @@ class ArchiveFiles:
         """Open an archive and look through it.
 
         Raises:
-            ImageNotFoundError: There is none.
+            ImageNotFoundError: None exists.
             SourceError, TarError, CompressionError: It is not valid.
         """
         self.path = path

@@ -36,7 +36,7 @@ class BlobReader(Protocol):
         """Return the next bytes, at most so many; none at the end."""
 
     def close(self) -> None:
-        """Let go of it; harmless when repeated."""
+        """Release it; harmless when repeated."""
 
 
 class FoundManifest(NamedTuple):
@@ -62,7 +62,7 @@ class ImageSource(Protocol):
         """Return the manifest for a platform.
 
         Raises:
-            ImageNotFoundError: There is none.
+            ImageNotFoundError: None exists.
             FormatError: What is there is not valid.
         """
 
@@ -75,7 +75,7 @@ class ImageSource(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of everything; harmless when repeated."""
+        """Release everything; harmless when repeated."""
 
 
 def read_document(source: ImageSource, descriptor: Descriptor, what: str) -> bytes:

@@ -34,7 +34,7 @@ class DirectorySource:
         """Open the directory.
 
         Raises:
-            ImageNotFoundError: There is none.
+            ImageNotFoundError: None exists.
         """
         self._files = DirectoryFiles(path)
 

@@ -184,7 +184,7 @@ class DockerArchiveSource:
         return reader
 
     def close(self) -> None:
-        """Let go of the archive."""
+        """Release the archive."""
         self._files.close()
 
 

@@ -28,12 +28,12 @@ class LayoutFiles(Protocol):
             name: Relative path without ``.`` and ``..``.
 
         Raises:
-            FileNotFoundError: There is none.
+            FileNotFoundError: None exists.
             OSError: It cannot be read.
         """
 
     def close(self) -> None:
-        """Let go of everything; harmless when repeated."""
+        """Release everything; harmless when repeated."""
 
 
 class FileRange:
@@ -58,7 +58,7 @@ class FileRange:
         return data
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Release the file."""
         if self._owns and self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
@@ -75,7 +75,7 @@ class DirectoryFiles:
         """Open the directory.
 
         Raises:
-            ImageNotFoundError: There is none.
+            ImageNotFoundError: None exists.
         """
         self.path = path
         try:
@@ -109,7 +109,7 @@ def open_archive_file(path: str) -> int:
     """Open a regular file that the user names, through links, and never wait for anything.
 
     Raises:
-        ImageNotFoundError: There is none.
+        ImageNotFoundError: None exists.
         SourceError: It is something else.
     """
     try:

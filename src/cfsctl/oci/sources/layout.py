@@ -105,7 +105,7 @@ class LayoutSource:
         return reader
 
     def close(self) -> None:
-        """Let go of the layout."""
+        """Release the layout."""
         self._files.close()
 
 

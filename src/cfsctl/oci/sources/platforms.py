@@ -74,7 +74,7 @@ class PlatformChoice:
         return self._read(descriptor, "index")
 
     def _is_for(self, descriptor: Descriptor, *, is_only: bool) -> bool:
-        """Return whether a manifest is for the platform; what its descriptor says is believed."""
+        """Return whether a manifest is for the platform; what its descriptor says is trusted."""
         found = descriptor.platform
         if found is None:
             found = self._find_platform(descriptor)

@@ -45,7 +45,7 @@ class RegistrySource:
             settings: How registries are talked to.
 
         Raises:
-            ImageReferenceError: It is no name.
+            ImageReferenceError: It is not a name.
             RegistryConfigError: A configuration file is not valid.
             RegistryBlockedError: The configuration forbids it.
         """

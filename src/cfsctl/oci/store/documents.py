@@ -1,4 +1,4 @@
-"""Streams that hold one whole document or blob: a single object, whatever its size, and named references."""
+"""Streams that hold one document or blob: a single object of any size, and named references."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def read_document(
     """Return a stored document, whose digest has been checked.
 
     Raises:
-        SplitstreamError: It is no stream of this type.
+        SplitstreamError: It is not a stream of this type.
         IntegrityError: It is not the document that `digest` names, or something is missing.
     """
     kind = describe_content_type(content_type).removeprefix("oci ")

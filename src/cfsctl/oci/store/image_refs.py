@@ -56,7 +56,7 @@ KINDS: Final = tuple(
 
 
 def plain_kind(version: FormatVersion) -> ImageKind:
-    """Return the kind that an image of a format is, which is no boot image."""
+    """Return the kind that an image of a format is, which is not a boot image."""
     return ImageKind(version is FormatVersion.V2)
 
 
@@ -85,7 +85,7 @@ def linked_image(refs: Mapping[str, ObjectID], version: FormatVersion, *, bootab
     """Return an image that can be mounted, in the format that is asked for or else in the other one.
 
     Raises:
-        NoImageError: There is none.
+        NoImageError: None exists.
     """
     kind = plain_kind(version)._replace(is_bootable=bootable)
     for candidate in (kind, kind._replace(is_version_2=not kind.is_version_2)):

@@ -52,7 +52,7 @@ class Found:
 
     Attributes:
         manifest: The manifest, or None if a config was named that has none.
-        config: The config, or None where only the manifest is known so far.
+        config: The config, or None if only the manifest is known so far.
         tag: The tag that was typed, or None if it was a digest.
     """
 

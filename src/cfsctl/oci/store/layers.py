@@ -130,7 +130,7 @@ class LayerWriter:
             return ImportedLayer(self._stream.finish(), size, counts)
 
     def abort(self) -> None:
-        """Let everything go; harmless when repeated and after `finish`."""
+        """Release everything; harmless when repeated and after `finish`."""
         if self._content is not None:
             self._content.abort()
             self._content = None
@@ -143,7 +143,7 @@ class LayerWriter:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let go of what was not finished."""
+        """Release what was not finished."""
         self.abort()
 
 
@@ -258,7 +258,7 @@ def open_layer(repository: Repository, text: str) -> StoredLayer:
     """Return a stored layer.
 
     Raises:
-        OciDigestError: The text is no digest.
+        OciDigestError: The text is not a digest.
         LayerNotFoundError: It is not stored.
     """
     digest = parse_digest(text, "layer")
@@ -282,7 +282,7 @@ def ensure_layer(
     Raises:
         InvalidNameError: The ref cannot be one; nothing was read.
         ReceivedDigestError: It is another layer; it has no name then.
-        TarError: It is no archive.
+        TarError: It is not an archive.
     """
     if ref is not None:
         check_ref(ref)

@@ -36,14 +36,14 @@ _CACHED_NUMBERS: Final = 4096
 
 
 class TarError(FormatError):
-    """Bytes that are no valid tar archive, or an archive with something that layers cannot have.
+    """Bytes that are not a valid tar archive, or an archive with something that layers cannot have.
 
     Attributes:
-        path: Path of the entry at fault, as the archive has it; None where that is not known.
+        path: Path of the entry at fault, as the archive has it; None if that is not known.
     """
 
     def __init__(self, message: str, *, path: bytes | None = None, offset: int | None = None) -> None:
-        """Keep the message and where the fault is."""
+        """Store the message and where the fault is."""
         super().__init__(message, offset=offset)
         self.path = path
 

@@ -162,7 +162,7 @@ class TarParser:
         return field
 
     def skip_body(self, size: int) -> None:
-        """Take note that the body of the entry that came last, which `is_external`, stands elsewhere.
+        """Record that the body of the entry that came last, which `is_external`, stands elsewhere.
 
         Args:
             size: Bytes of the body there.
@@ -179,7 +179,7 @@ class TarParser:
         self._end_part(_At.BODY)
 
     def finish(self) -> None:
-        """Take note of the end of the archive; the marker of its end may be missing.
+        """Record the end of the archive; the marker of its end may be missing.
 
         Raises:
             TarError: It ends in the middle of something.

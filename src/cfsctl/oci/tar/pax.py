@@ -13,7 +13,7 @@ _NUMBER: Final = re.compile(rb"\+?[0-9]+")
 _MAX_64: Final = (1 << 64) - 1
 _MASK_32: Final = (1 << 32) - 1
 _MAX_DIGITS: Final = 40
-"""More are no number of 64 bits, unless they are zeros that nobody writes."""
+"""More are not a number of 64 bits, unless they are zeros that nobody writes."""
 
 _FRACTION_DIGITS: Final = 9
 
@@ -72,7 +72,7 @@ class PaxRecords:
             blank = body.find(b" ", place, place + _MAX_DIGITS)
             size = _parse_unsigned(body[place:blank]) if blank >= 0 else None
             if size is None:
-                return  # as the original: whatever follows is no list any more
+                return  # as the original: whatever follows is not a list any more
             end = place + size
             if end > len(body) or end <= blank + 1 or body[end - 1] != 0x0A:
                 raise TarError("PAX error: malformed PAX extension record")
@@ -147,7 +147,7 @@ def _invalid(key: str, value: bytes) -> TarError:
 
 
 def _parse_fraction(text: bytes) -> int:
-    """Return nanoseconds: nine characters count, and what is no number is 0, as in the original."""
+    """Return nanoseconds: nine characters count, and what is not a number is 0, as in the original."""
     digits = text[:_FRACTION_DIGITS]
     number = _parse_unsigned(digits)
     return 0 if number is None else number * 10 ** (_FRACTION_DIGITS - len(digits))

@@ -182,7 +182,7 @@ class FileImporter:
         return content
 
     def count(self, stored: StoredObject) -> None:
-        """Note an object that was stored, or found."""
+        """Record an object that was stored, or found."""
         if stored.is_new:
             self.stored_objects += 1
             self.stored_bytes += stored.size
@@ -276,7 +276,7 @@ class FileImportSink:
         return self._importer.import_bytes(self._checksum, self._join())
 
     def abort(self) -> None:
-        """Let everything go."""
+        """Release everything."""
         self._chunks = []
         if self._stream is not None:
             self._stream.abort()
@@ -345,7 +345,7 @@ class InflatingStream:
             raise
 
     def abort(self) -> None:
-        """Let everything go; harmless when repeated."""
+        """Release everything; harmless when repeated."""
         self._content.abort()
 
 

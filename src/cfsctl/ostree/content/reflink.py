@@ -1,6 +1,6 @@
 """Content that shares its blocks with the file it comes from, where the file system can (Btrfs, XFS).
 
-It then takes no space beside an OSTree repository in one of the bare modes. What is verified is the clone:
+It then takes no space next to an OSTree repository in one of the bare modes. What is verified is the clone:
 whoever can write to the source may do so at any time.
 """
 

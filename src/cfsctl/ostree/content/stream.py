@@ -112,7 +112,7 @@ class ContentStream:
         return ImportedFile(self._checksum, self._header_data, stored.object_id)
 
     def abort(self) -> None:
-        """Let everything go; harmless when repeated."""
+        """Release everything; harmless when repeated."""
         if self._background is not None:
             self._background.abort()
             self._background = None

@@ -120,7 +120,7 @@ class DeltaPull:
         self.commitmeta: bytes | None = None
 
     def close(self) -> None:
-        """Let the superblocks go."""
+        """Release the superblocks."""
         while self._candidates:
             self._candidates.pop().held.close()
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SIZES_KEY: Final = "ostree.sizes"
 
 REQUEST_COST_BYTES: Final = 500
-"""What a request costs beside the body: headers both ways, and the time of both sides, as bytes."""
+"""What a request costs next to the body: headers both ways, and the time of both sides, as bytes."""
 
 
 class Estimate(NamedTuple):

@@ -53,7 +53,7 @@ _NAME: Final = re.compile(r"(?:([0-9a-f]{64})-)?([0-9a-f]{64})")
 
 
 class DeltaError(FormatError):
-    """Bytes that are no static delta, or a delta that does not make what it says."""
+    """Bytes that are not a static delta, or a delta that does not make what it says."""
 
     def about(self, name: str) -> DeltaError:
         """Return the same error with the name of the thing in front of the message."""

@@ -25,7 +25,7 @@ _MEMORY_BYTES: Final = 1 << 20
 
 
 class FileOutput:
-    """One regular file or symbolic link in the making."""
+    """One regular file or symbolic link under construction."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class FileOutput:
         return ImportedFile(self._checksum, self._header, self._objects.ensure_bytes(content).object_id)
 
     def abort(self) -> None:
-        """Let everything go; harmless when repeated."""
+        """Release everything; harmless when repeated."""
         self._pieces.clear()
         if self._writer is not None:
             self._writer.abort()

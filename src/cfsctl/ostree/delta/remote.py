@@ -4,7 +4,7 @@
     delta-indexes/XX/REST.index      the deltas that lead to one commit
     deltas/…/superblock, 0, 1, …     a delta
 
-What a list says of a superblock is compared with what comes; whether the list is to be believed is decided
+What a list says of a superblock is compared with what comes; whether the list is to be trusted is decided
 where the summary is.
 """
 

@@ -189,14 +189,14 @@ def _decode_id(text: str) -> Checksum | None:
 class DeltaFile:
     """A single delta that the user has: a file, or the directory of one; see `DeltaStore`.
 
-    Parts that are not in the superblock lie beside it under their numbers.
+    Parts that are not in the superblock lie next to it under their numbers.
     """
 
     def __init__(self, path: str) -> None:
         """Open the delta.
 
         Raises:
-            DeltaNotFoundError: There is none.
+            DeltaNotFoundError: None exists.
         """
         self._path = path
         if os.path.isdir(path):
@@ -233,7 +233,7 @@ class DeltaFile:
         return _OpenFile(os.dup(self._superblock))
 
     def fetch_part(self, offer: DeltaInfo, number: int, limit_bytes: int, objects: ObjectStore) -> Readable:
-        """Return a part that lies beside the superblock."""
+        """Return a part that lies next to the superblock."""
         del offer, objects
         try:
             held = _OpenFile(open_regular(self._directory, str(number)))

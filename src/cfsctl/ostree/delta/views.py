@@ -116,7 +116,7 @@ class Scratch:
         return ByteView.of_file(self._file.fd)
 
     def close(self) -> None:
-        """Let the file go; harmless when repeated."""
+        """Release the file; harmless when repeated."""
         self._memory.clear()
         if self._file is not None:
             self._file.abort()

@@ -67,7 +67,7 @@ class DeltaOnlySource:
         return iter(())
 
     def list_ref_names(self) -> list[str]:
-        """Have none; see `Source.list_ref_names`."""
+        """Return nothing; see `Source.list_ref_names`."""
         return []
 
     def explain_missing(self, commit: Checksum) -> str | None:
@@ -91,7 +91,7 @@ def read_superblock(store: DeltaFile) -> Superblock:
     """Return what a delta says of itself; its inline parts are not in reach any more.
 
     Raises:
-        DeltaError: It is no delta.
+        DeltaError: It is not a delta.
         IntegrityError: The commit in it is another one than it says.
     """
     held = store.open_superblock()
@@ -147,7 +147,7 @@ def apply_delta(
         trust: What the commit has to prove, and the delta itself.
 
     Raises:
-        DeltaError: It is no valid delta, or the commit it starts from is not here.
+        DeltaError: It is not a valid delta, or the commit it starts from is not here.
         FormatError, IntegrityError: Something it makes is not valid, or is missing.
         OSError: Something could not be stored.
     """

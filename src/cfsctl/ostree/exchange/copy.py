@@ -1,9 +1,9 @@
 """Copy a stored commit, or a part of one, to another composefs repository.
 
-What the source says is not believed. Its objects are proven by their names, but a commit's stream is a table
+What the source says is not trusted. Its objects are proven by their names, but a commit's stream is a table
 that can give any content to any file, and it names an image, detached metadata and a record of signatures.
 So each file is hashed once more in the target, the image is compared with the commit, the stream is written
-anew, and signatures count for nothing until they are verified here (`cfsctl.ostree.store.commit_proof`).
+again, and signatures count for nothing until they are verified here (`cfsctl.ostree.store.commit_proof`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class CommitCopy(NamedTuple):
 
     Attributes:
         stream_id: The commit's splitstream object in the target.
-        image_id: Its image there, or None where there is none.
+        image_id: Its image there, or None if none exists.
         counts: What became of its objects.
     """
 

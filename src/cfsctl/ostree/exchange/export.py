@@ -9,7 +9,7 @@
 
 Whatever ends an export early leaves a repository that knows that the commit is not whole, and no ref to it.
 Objects that are there already are left alone. The repository is locked as `ostree` locks it for writers, so
-that nothing is pruned meanwhile.
+that nothing is pruned in the meantime.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class FileExporter:
         Args:
             objects: Has the content.
             target: Where files go.
-            temporary: Directory of the same file system for files in the making, borrowed.
+            temporary: Directory of the same file system for files under construction, borrowed.
         """
         self._objects = objects
         self._target = target
@@ -63,7 +63,7 @@ class FileExporter:
         """Check that the repository's mode can hold a file.
 
         Raises:
-            OstreeObjectError: It cannot, or this is no file.
+            OstreeObjectError: It cannot, or this is not a file.
         """
         header = _parse(checksum, data)
         if self._target.mode is not RepositoryMode.BARE_USER_ONLY:

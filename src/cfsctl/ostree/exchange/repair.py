@@ -1,7 +1,7 @@
 """What a repair takes from OSTree: objects and commits of its repositories, and images of stored commits.
 
 What an object of the store was in OSTree, the commits that are stored tell. A commit whose stream is lost
-is pulled again: its checksum is in the stream's name, so nobody has to be believed.
+is pulled again: its checksum is in the stream's name, so nobody has to be trusted.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class CommitImageSource:
         return False
 
     def restore_stream(self, name: str, repository: Repository) -> bool:
-        """Make the images of a commit anew whose files are right; see `RepairSource.restore_stream`."""
+        """Make the images of a commit again whose files are right; see `RepairSource.restore_stream`."""
         checksum = parse_commit_name(name)
         stream = None if checksum is None else _find_readable(repository, checksum)
         if checksum is None or stream is None or any(iter_false_contents(repository.objects, stream)):

@@ -1,6 +1,6 @@
 """OSTree objects: what a repository holds, as bytes in and values out.
 
-Every parser here is strict, whatever the source of the bytes: normal form of the serialisation,
+Every parser here is strict, regardless of the source of the bytes: normal form of the serialisation,
 sizes of identifiers, names, modes and extended attributes are checked before a value is returned,
 and `OstreeObjectError` is the only error. The parsers for what a pull meets by the ten thousand
 (dirtree, dirmeta, header of a ``.filez``) are written by hand around the common case; whatever

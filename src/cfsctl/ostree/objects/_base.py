@@ -36,7 +36,7 @@ MAX_XATTR_VALUE_SIZE: Final = limits.MAX_XATTR_VALUE_BYTES
 
 
 class OstreeObjectError(FormatError):
-    """Bytes that are no valid OSTree object; the message says field, expected and found."""
+    """Bytes that are not a valid OSTree object; the message says field, expected and found."""
 
     def about(self, name: str) -> OstreeObjectError:
         """Return the same error with the object's name in front of the message."""

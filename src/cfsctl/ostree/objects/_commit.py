@@ -65,7 +65,7 @@ def parse_commit(data: bytes | memoryview) -> Commit:
         Checksum(parent) if parent else None,
         subject,
         body,
-        swap64(timestamp),  # big-endian, whatever the rest is
+        swap64(timestamp),  # big-endian, regardless of the rest
         Checksum(dirtree),
         Checksum(dirmeta),
         tuple(related),

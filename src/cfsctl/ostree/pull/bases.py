@@ -238,7 +238,7 @@ class BaseCommits:
         An image that is made of the commit needs none; that is remembered with the state of its file.
 
         Raises:
-            ErofsError: It is no image.
+            ErofsError: It is not an image.
         """
         from cfsctl.erofs.read.attributes import WrongAlgorithmError  # noqa: PLC0415 - most pulls know the fact
 

@@ -36,8 +36,8 @@ class PullEstimate:
         delta: The static delta that would be used, in words, or None.
         delta_parts: Parts of it that would be run.
         requests: Objects, parts and fallback objects to fetch.
-        fetch_bytes: Bytes of all of them, as announced; None where nothing says.
-        store_bytes: Bytes of their content when it is stored; None where nothing says.
+        fetch_bytes: Bytes of all of them, as announced; None if unknown.
+        store_bytes: Bytes of their content when it is stored; None if unknown.
         free_bytes: Bytes that are free where the repository is.
         verified: The signatures by which the commit is trusted, if any had to be.
     """
@@ -55,14 +55,14 @@ class PullEstimate:
 
     @property
     def needed_bytes(self) -> int | None:
-        """Room that the pull needs, the image included; None where nothing says."""
+        """Room that the pull needs, the image included; None if unknown."""
         if self.store_bytes is None:
             return None
         return self.store_bytes + max(IMAGE_BYTES, self.store_bytes // IMAGE_SHARE) if not self.is_here else 0
 
     @property
     def has_room(self) -> bool | None:
-        """Whether there is room; None where nothing says."""
+        """Whether there is room; None if unknown."""
         needed = self.needed_bytes
         return None if needed is None else needed <= self.free_bytes
 

@@ -9,7 +9,7 @@
 Every process of a pull appends to it, whole records in one write, which the kernel does not mix with another.
 The end of the file may be torn; what is before it counts. Nothing is synced: after a power failure the file
 has what reached the disk. As with any other base, metadata and inline content are hashed again, and content
-that is an object is looked at, before anything from here is believed.
+that is an object is looked at, before anything from here is trusted.
 
 All numbers little-endian.
 """
@@ -133,7 +133,7 @@ class PullJournal:
         write_all(self._fd, b"".join(pieces))
 
     def refresh(self) -> None:
-        """Read what workers have written down meanwhile; none may be at it any more.
+        """Read what workers have written down in the meantime; none may be at it any more.
 
         Raises:
             OSError: It cannot be read.

@@ -9,7 +9,7 @@
 Until the barrier nothing has a name but objects, so whatever ends a pull early leaves no half of a commit
 behind, only objects that the next pull finds or a collection removes. A commit that is here already is
 not fetched again, as far as it is whole; what is missing of it is. What a pull that fails has fetched is
-kept under a name that is no commit's, and not fetched again either.
+kept under a name that is not a commit's, and not fetched again either.
 """
 
 from __future__ import annotations

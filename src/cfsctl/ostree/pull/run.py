@@ -168,7 +168,7 @@ class PullRun:
         return known
 
     def _keep_partial(self) -> None:
-        """Keep what has been fetched for the next pull; the error that ended this one matters more."""
+        """Store what has been fetched for the next pull; the error that ended this one matters more."""
         objects = self._known_objects()
         for checksum in self._stored.find_unproven():
             objects.pop(checksum, None)
@@ -208,7 +208,7 @@ class PullRun:
         return PullResult(self._checksum, stream_id, image, self._tag, verified=self._admission.verified)
 
     def _update_detached(self, stored: CommitStream) -> None:
-        """Keep what the source says about a commit beside it, where that is more than was stored.
+        """Store what the source says about a commit next to it, where that is more than was stored.
 
         The original does not store it, and signatures may have come since. What is not verified only takes an
         empty place: it must not push signatures out that were found good.
@@ -228,7 +228,7 @@ class PullRun:
 
     @contextlib.contextmanager
     def _keeping_demand(self, *, has_record: bool = False) -> Iterator[None]:
-        """Keep what is demanded now with the tag, which is set within the block."""
+        """Store what is demanded now with the tag, which is set within the block."""
         if self._move is not None:
             self._move.begin(self._admission.verified, has_record=has_record)
         yield
@@ -368,7 +368,7 @@ class PullRun:
         self._report(Done(FILES_ID, self._plan.counts.files))
 
     def _replace_damaged(self, workers: FileWorkers) -> None:
-        """Read what bases had and nobody has verified lately; want files anew of which that is damaged."""
+        """Read what bases had and nobody has verified lately; want files again of which that is damaged."""
 
         def report(event: Event) -> None:
             self._report(event)
@@ -468,7 +468,7 @@ class PullRun:
 
 
 def _make_move(repository: Repository, tag: str | None, options: PullOptions) -> TagMove | None:
-    """Return the tag that is to name the commit, with what it demands; None if there is none."""
+    """Return the tag that is to name the commit, with what it demands; None if none exists."""
     if tag is None:
         return None
     trust = options.trust

@@ -1,7 +1,7 @@
 """OSTree repositories in directories, as a source to pull from.
 
 A repository may have a parent, another repository that has what it lacks, objects and refs alike; the parent
-may have one as well, and each may store content in another way. Nothing is believed about any of them: where
+may have one as well, and each may store content in another way. Nothing is trusted about any of them: where
 one has an object its checksum is verified by whoever takes it.
 """
 
@@ -50,7 +50,7 @@ class LocalSource:
         """Open the repository and its parents, and read their configuration.
 
         Raises:
-            NotAnOstreeRepositoryError: There is none, or too many parents.
+            NotAnOstreeRepositoryError: None exists, or too many parents.
             UnsupportedModeError: It is in a mode that nobody knows.
         """
         self.description = path

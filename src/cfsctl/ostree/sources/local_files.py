@@ -1,4 +1,4 @@
-"""Content objects of a repository in a directory, whatever its mode.
+"""Content objects of a repository in a directory, regardless of its mode.
 
               content            target of a link        owner, mode               attributes
     archive   one file with a header, compressed

@@ -2,7 +2,7 @@
 
 Format: ``.lock`` in the repository, an open file description lock over the whole file (fcntl(2)): shared
 for those who read and write, exclusive for `ostree prune` and the like. ``[core] locking=false`` does
-without, and ``lock-timeout-secs`` says how long to wait, -1 for ever. Who only reads waits for 15 seconds at
+without, and ``lock-timeout-secs`` says how long to wait, -1 forever. Who only reads waits for 15 seconds at
 most, since the configuration need not be a friend's.
 """
 
@@ -49,14 +49,14 @@ def lock_for_use(dirfd: int, path: str, core: Mapping[str, str], *, create: bool
         dirfd: The repository's directory, borrowed.
         path: The repository, for messages.
         core: The group ``core`` of its configuration.
-        create: Make the file if there is none, as those do who write.
+        create: Make the file if none exists, as those do who write.
 
     Returns:
         A descriptor that holds the lock until it is closed, here and in every forked process; -1 if there is
         no lock to be had, as in a repository that nobody has ever written to, or that is not ours to open.
 
     Raises:
-        RepositoryInUseError: The time is up.
+        RepositoryInUseError: The timeout expired.
         OSError: The file could not be made.
     """
     if core.get("locking", "").strip(BLANKS) in {"false", "0"}:
@@ -80,7 +80,7 @@ def lock_for_use(dirfd: int, path: str, core: Mapping[str, str], *, create: bool
 
 
 def _parse_timeout(text: str) -> int:
-    """Return the seconds that a configuration asks for; for ever, and more than a day, is a day."""
+    """Return the seconds that a configuration asks for; forever, and more than a day, is a day."""
     digits = text.strip(BLANKS)
     if not digits.isascii() or not digits.removeprefix("-").isdecimal():
         return _DEFAULT_TIMEOUT_S

@@ -155,7 +155,7 @@ def _read_ref_file(repository: LocalRepository, path: str) -> bytes | None:
 
 
 def _open_ref_file(refs: int, path: str) -> int | None:
-    """Open a ref for reading, or return None if it is no regular file."""
+    """Open a ref for reading, or return None if it is not a regular file."""
     handle = openat2(refs, path, os.O_PATH)
     try:
         status = os.fstat(handle)

@@ -40,7 +40,7 @@ _OBJECT_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class NotAnOstreeRepositoryError(SourceError):
-    """A directory that is no OSTree repository, or one whose configuration cannot be read."""
+    """A directory that is not an OSTree repository, or one whose configuration cannot be read."""
 
     exit_code = ExitCode.NO_REPOSITORY
 
@@ -78,7 +78,7 @@ class RepositoryMode(Enum):
     """Plain content; owner, mode and attributes are in the attribute ``user.ostreemeta``."""
 
     BARE_USER_ONLY = "bare-user-only"
-    """Files as they are checked out, but for owner and attributes, which are not kept."""
+    """Files as they are checked out, except for owner and attributes, which are not kept."""
 
     BARE_SPLIT_XATTRS = "bare-split-xattrs"
     """As bare, with the attributes in files of their own."""
@@ -110,10 +110,10 @@ class LocalRepository:
 
         Args:
             path: Where it is.
-            is_written: Make the file of its lock if there is none.
+            is_written: Make the file of its lock if none exists.
 
         Raises:
-            NotAnOstreeRepositoryError: There is none.
+            NotAnOstreeRepositoryError: None exists.
             UnsupportedModeError: Its mode is not known.
             RepositoryInUseError: It is being pruned, and that does not end.
         """
@@ -202,7 +202,7 @@ class LocalRepository:
 
         Raises:
             FileNotFoundError: There is no such object.
-            OSError: ELOOP for a link, EINVAL for anything else that is no regular file.
+            OSError: ELOOP for a link, EINVAL for anything else that is not a regular file.
         """
         try:
             directory, name = self.locate(checksum)

@@ -36,7 +36,7 @@ class SignedLocalSource(LocalSource):
         """Check the signatures of the summary; see `RemoteSource.check_summary`.
 
         Raises:
-            SignatureError: It is not by a key that counts, or there is none.
+            SignatureError: It is not by a key that counts, or none exists.
             SummaryError: It is none, or it has expired.
         """
         self._read_summary()

@@ -7,7 +7,7 @@ Only repositories in archive mode can be pulled over HTTP. What is asked for, re
     refs/heads/NAME          the commit of one ref, if the summary does not name it
     objects/xx/rest.KIND     an object
 
-A server answers 403, 404 or 410 for what it does not have; anything else that is no success is an error
+A server answers 403, 404 or 410 for what it does not have; anything else that is not a success is an error
 that names what was wanted. Of signatures only those of the summary are looked at, by `summary_reader`.
 """
 
@@ -157,11 +157,11 @@ class RemoteSource:
     def find_summary(self) -> Summary | None:
         """Return the server's summary, or None if it has none; it is asked for once.
 
-        A server that answers with something else is not believed in anything else either: what looks
+        A server that answers with something else is not trusted in anything else either: what looks
         like a repository without a summary may be the login page of a network.
 
         Raises:
-            SummaryError: What the server has is no summary.
+            SummaryError: What the server has is not a summary.
             TransferError: The server did not answer as it should.
         """
         if not self._is_summary_known:
@@ -178,7 +178,7 @@ class RemoteSource:
         """Check the summary if it must be signed, also where no name is looked up in it.
 
         Raises:
-            SignatureError: It is not by a key that counts, or there is none.
+            SignatureError: It is not by a key that counts, or none exists.
             SummaryError: It is none, or an older one.
             TransferError: The server did not answer as it should.
         """

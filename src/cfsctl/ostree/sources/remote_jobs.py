@@ -53,7 +53,7 @@ def format_name(checksum: Checksum, kind: ObjectKind) -> str:
 
 
 class NamedJob(Generic[T]):
-    """One file that is no object."""
+    """One file that is not an object."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """The summary of a repository on a server: read whole or for a subset, verified, and never an older one.
 
-A summary that must be signed is believed for nothing before its signatures are good. One from the cache that
+A summary that must be signed is trusted for nothing before its signatures are good. One from the cache that
 is not good any more is fetched again. Of a subset the index is what is signed; it names the summary's
 checksum.
 """
@@ -102,7 +102,7 @@ class SummaryReader:
 
         Raises:
             NoSummaryError: The server has none of that subset.
-            SummaryError: What the server has is no summary, or an older one.
+            SummaryError: What the server has is not a summary, or an older one.
             SignatureError: It must be signed, and is not by a key that counts.
             TransferError: The server did not answer as it should.
         """

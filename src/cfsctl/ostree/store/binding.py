@@ -55,7 +55,7 @@ def check_binding(checksum: Checksum, commit: Commit, ref: str) -> None:
     """Check that a commit may have the ref it was asked for by; one that says nothing may have any.
 
     Raises:
-        BindingError: It was made for other refs, or what it says is no list of refs.
+        BindingError: It was made for other refs, or what it says is not a list of refs.
     """
     where = f"commit {checksum.hex()}"
     for key, variant in commit.metadata:

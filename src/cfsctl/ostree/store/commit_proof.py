@@ -48,7 +48,7 @@ _WORTH_WORKERS_BYTES: Final = 64 << 20
 
 
 class UntrueCommitError(IntegrityError):
-    """What is stored under the name of a commit, or beside it, is not that commit."""
+    """What is stored under the name of a commit, or next to it, is not that commit."""
 
 
 # --- what was proven ----------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def proof_of(repository: Repository, checksum: Checksum, stream_id: ObjectID) ->
 
 
 def remember_proof(repository: Repository, checksum: Checksum, stream_id: ObjectID) -> None:
-    """Note that a stream is true; `Repository.save_marks` saves it. See `proof_of`."""
+    """Record that a stream is true; `Repository.save_marks` saves it. See `proof_of`."""
     proof_of(repository, checksum, stream_id).remember_of_id()
 
 

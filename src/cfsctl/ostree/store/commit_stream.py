@@ -69,7 +69,7 @@ _BATCH_OBJECTS: Final = 1024
 
 
 class CommitStreamError(FormatError):
-    """A splitstream whose content is no commit stream."""
+    """A splitstream whose content is not a commit stream."""
 
 
 def _fail(field: str, expected: str, found: object) -> NoReturn:
@@ -84,7 +84,7 @@ class CommitStream:
         commit_data: The commit as an object.
         object_refs: Objects of the repository that hold large contents.
         image: The commit's EROFS image, or None if the stream does not name one.
-        detached: The object that is the commit's detached metadata, or None if there is none.
+        detached: The object that is the commit's detached metadata, or None if none exists.
         is_partial: Whether this is not all of the commit.
         record: The object that says which signatures were found good, or None if none were looked at.
         named_refs: All objects that the stream keeps alive under a name, the three above among them.

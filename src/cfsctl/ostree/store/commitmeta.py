@@ -46,7 +46,7 @@ def read_detached(repository: Repository, stream: CommitStream) -> bytes | None:
 
     Raises:
         IntegrityError: The object is missing, or damaged.
-        OstreeObjectError: It is no detached metadata.
+        OstreeObjectError: It is not detached metadata.
     """
     data = read_unchecked(repository.objects, stream)
     if data is not None:

@@ -1,4 +1,4 @@
-"""The EROFS images of commits: made, found again, and made anew where they are missing or wrong.
+"""The EROFS images of commits: made, found again, and made again where they are missing or wrong.
 
 A commit stream names the image of the repository's default format as ``composefs.image``; images of further
 formats are kept alive by names of their own. The original, up to 0.9.0, leaves the NUL that ends each
@@ -56,7 +56,7 @@ def commit_image(
 ) -> ObjectID:
     """Return the image of a stored commit, which is in the repository and may be mounted.
 
-    It is made if it is missing, and made anew if it is the original's with unusable names of attributes.
+    It is made if it is missing, and made again if it is the original's with unusable names of attributes.
 
     Args:
         repository: Where the commit is.

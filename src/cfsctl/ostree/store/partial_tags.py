@@ -50,7 +50,7 @@ def list_parts(repository: Repository) -> list[Part]:
 def is_superseded(repository: Repository, part: Part) -> bool:
     """Return whether the whole commit is here, or a whole commit has the tag.
 
-    The original, which knows nothing of parts, completes and tags commits beside them.
+    The original, which knows nothing of parts, completes and tags commits next to them.
     """
     exists = repository.streams.links.read_entry
     tagged = find_tag(repository, part.name)
@@ -98,7 +98,7 @@ def tag_commit(repository: Repository, source: str, name: str) -> Checksum:
 
 
 def drop_lost_demand(repository: Repository, name: str) -> None:
-    """Forget what was demanded of a tag that there is not any more, before it is set anew."""
+    """Forget what was demanded of a tag that there is not any more, before it is set again."""
     if find_tag(repository, name) is None and find_part_tag(repository, name) is None:
         drop_demand(repository, name)
 

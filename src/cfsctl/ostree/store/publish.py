@@ -1,7 +1,7 @@
 """The end of a pull: the images are made, everything reaches the disk, and only then it gets its names.
 
 in this process     look at what is new, compress the stream ─────┐
-beside it           make the images ──────────────────────────────┴─▶ barrier ─▶ names ─▶ marks
+next to it          make the images ──────────────────────────────┴─▶ barrier ─▶ names ─▶ marks
 in the kernel       what the workers stored goes to the disk
 """
 
@@ -104,7 +104,7 @@ def publish_commit(
         flush = repository.begin_flush()
         try:
             with begin_commit_stream(repository.objects, repository.algorithm, checksum, objects) as writer:
-                too_young = repository.note(new)  # while the images are in the making
+                too_young = repository.note(new)  # while the images are under construction
                 images = wait_for_images()
                 for name, object_id in find_stream_refs(repository, images, detached, record).items():
                     writer.add_named_ref(name, object_id)
@@ -182,7 +182,7 @@ def find_stream_refs(
 def restate_commit(
     repository: Repository, checksum: Checksum, detached: ObjectID | None, record: ObjectID | None
 ) -> ObjectID:
-    """Store a whole commit's stream with other things beside it; its images, and all else, stay as they are.
+    """Store a whole commit's stream with other things next to it; its images, and all else, stay as they are.
 
     Args:
         repository: Where the commit is.

@@ -1,4 +1,4 @@
-"""What a tag was set under, kept beside it: a file for each tag that anything was demanded of.
+"""What a tag was set under, kept next to it: a file for each tag that anything was demanded of.
 
     .cfsctl-tag-demands/<SHA-256 of the tag>      JSON, see `format_demand`
 
@@ -49,8 +49,8 @@ class TagDemand(NamedTuple):
     """What was demanded when a tag was set.
 
     Attributes:
-        commits: Engines and keys of the signatures of the commit, or None where none was demanded.
-        summaries: The keys that counted for the summary, or None where no signature of it was demanded.
+        commits: Engines and keys of the signatures of the commit, or None if none was demanded.
+        summaries: The keys that counted for the summary, or None if no signature of it was demanded.
         collection_id: The collection that commits had to be bound to, or None.
     """
 
@@ -103,7 +103,7 @@ def save_demand(repository: Repository, tag: str, demand: TagDemand) -> None:
 
 
 def drop_demand(repository: Repository, tag: str) -> None:
-    """Forget a tag's demand; harmless if there is none."""
+    """Forget a tag's demand; harmless if none exists."""
     with contextlib.suppress(FileNotFoundError), _open_directory(repository.dirfd) as directory:
         os.unlink(_file_name(tag), dir_fd=directory)
 
@@ -162,7 +162,7 @@ def _open_directory(dirfd: int) -> Iterator[int]:
 
 
 def _read(dirfd: int, name: str) -> bytes | None:
-    """Return the content of a file of the directory, or None if there is none."""
+    """Return the content of a file of the directory, or None if none exists."""
     try:
         with _open_directory(dirfd) as directory:
             fd = open_regular(directory, name)

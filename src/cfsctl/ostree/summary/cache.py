@@ -4,8 +4,8 @@
     DIRECTORY/<SHA-256 of the URL>.time    JSON: URL, and when the latest verified summary was made, seconds
 
 An entry counts only for the URL that it names, user name and port included, and only while its checksum is
-right: nothing of one server is ever taken for another's. It is believed only where nobody else can have
-written it (`cfsctl.linux.private_files`). A cache that cannot be written is no error.
+right: nothing of one server is ever taken for another's. It is trusted only where nobody else can have
+written it (`cfsctl.linux.private_files`). A cache that cannot be written is not an error.
 
 What is kept can be told from any later version: by a strong entity tag, or by a date that was over when the
 server answered. Entries of version 1 are not looked at, since nobody checked that.
@@ -70,7 +70,7 @@ class SummaryCache:
 
         Args:
             directory: Where the summaries are.
-            reporter: Told if somebody else can write there, so that nothing from there is believed.
+            reporter: Told if other users can write there, because the cache is then not used.
         """
         self._directory = directory
         self._report = reporter

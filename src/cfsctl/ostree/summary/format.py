@@ -5,7 +5,7 @@ commit object, checksum, metadata)), then metadata of the repository. The size i
 the machine that wrote it; little-endian in practice.
 
 What is checked: normal form, checksums of 32 bytes, names that are not empty and occur once. Not the
-order of the names, which we do not rely on; whether the summary is to be believed is decided elsewhere.
+order of the names, which we do not rely on; whether the summary is to be trusted is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TYPE: Final = gvariant.parse_type("(a(s(taya{sv}))a{sv})")
 
 
 class SummaryError(FormatError):
-    """Bytes that are no summary; the message says field, expected and found."""
+    """Bytes that are not a summary; the message says field, expected and found."""
 
 
 @dataclass(frozen=True, slots=True)

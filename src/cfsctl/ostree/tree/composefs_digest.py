@@ -3,7 +3,8 @@
 A libostree with composefs makes an image of each commit for itself and can record the image's fs-verity
 digest, SHA-256, in the commit. That image is another one than ours:
 
-* every file of a size above zero lies at ``xx/rest.file``, its path in a bare repository, whatever its size;
+* every file of a size above zero lies at ``xx/rest.file``, its path in a bare repository, regardless of
+  its size;
 * every name of a file is an inode of its own;
 * root has the directories usr, etc, boot, var and sysroot, mode 0755, whether the commit has them or not;
 * times are zero; the format is 0 as the C library writes it, with SHA-256.
@@ -59,7 +60,7 @@ class DigestCheck(NamedTuple):
 
     Attributes:
         verdict: Whether they are the same.
-        recorded: What the commit says, in hex or, if it is no digest, its type.
+        recorded: What the commit says, in hex or, if it is not a digest, its type.
         computed: What the tree gives, in hex; empty where nothing was computed.
     """
 

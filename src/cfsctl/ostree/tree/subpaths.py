@@ -23,7 +23,7 @@ class SubpathNotFoundError(CfsError):
 
 
 class InvalidSubpathError(CfsError):
-    """A text that is no path within a tree."""
+    """A text that is not a path within a tree."""
 
     exit_code = ExitCode.USAGE
 
@@ -74,7 +74,7 @@ EVERYTHING: Final = SubpathFilter(None)
 
 
 def parse_subpaths(paths: Iterable[str]) -> SubpathFilter | None:
-    """Return the part that paths name together, or None where that is the whole tree or none is given.
+    """Return the part that paths name together, or None if that is the whole tree or none is given.
 
     Raises:
         InvalidSubpathError: A path with empty components, ``.`` or ``..``, or one that is too deep.

@@ -1,7 +1,7 @@
 """OpenPGP signatures as `gpgv` judges them, and keyrings from files.
 
 `gpgv` says by a line of status for each step what it found. Neither its exit code nor one line alone tells
-that a signature counts: it exits with 0 for a key that was revoked, and with 2 when another signature beside
+that a signature counts: it exits with 0 for a key that was revoked, and with 2 when another signature next to
 a good one is by a key it does not have; and it stops at the first that is bad. So each signature gets a call
 of its own, in a directory with nothing else in it, and counts only if all lines together say so.
 

@@ -141,7 +141,7 @@ def parse_key_file(engine: str, data: bytes, where: str) -> list[SignKey]:
     """Return the keys of a file, of which there must be one.
 
     Raises:
-        UnusableKeyError: There is none, or one that cannot be used.
+        UnusableKeyError: None exists, or one that cannot be used.
     """
     if engine == "spki":
         keys = [
@@ -160,7 +160,7 @@ def _load(key: SignKey) -> Callable[[bytes, Message], object]:
     """Return the function that verifies (signature, message) with a key.
 
     Raises:
-        UnusableKeyError: There is none.
+        UnusableKeyError: None exists.
     """
     if key.engine == "ed25519":
         return _load_ed25519(key.data)

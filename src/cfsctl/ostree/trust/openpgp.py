@@ -28,7 +28,7 @@ _USER_ATTRIBUTE: Final = 17
 
 _SECRET_KEYS: Final = frozenset({5, 7})
 _COMPONENTS: Final = (_USER_ID, _USER_ATTRIBUTE, _SUBKEY)
-"""What a key consists of beside itself, in the order in which it is written."""
+"""What a key consists of next to itself, in the order in which it is written."""
 
 _TRUST: Final = 12
 _IGNORED: Final = frozenset({10, _TRUST, 16, 21, *range(40, 64)})

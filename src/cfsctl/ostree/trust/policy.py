@@ -133,7 +133,7 @@ def verify(
     Args:
         what: Name of the thing, for messages.
         data: The bytes.
-        signatures: Detached metadata, ``a{sv}``, or None where there is none.
+        signatures: Detached metadata, ``a{sv}``, or None if none exists.
         policy: The keys.
         requirement: What is needed.
         deadline: When there is no more time for it; None begins one.

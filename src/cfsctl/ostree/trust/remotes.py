@@ -1,7 +1,7 @@
 """Remotes as libostree keeps them: where a repository is, how to reach it, and what it has to prove.
 
     remotes.d/*.conf               [remote "NAME"] groups, as in a repository's config
-    NAME.trustedkeys.gpg           keys of a remote, beside these files
+    NAME.trustedkeys.gpg           keys of a remote, next to these files
 
 A remote without ``gpg-verify`` has it on. Keys that are configured for a remote are the only ones that count
 for it; without any, those of the system do. Lists of revoked keys always count.

@@ -170,7 +170,7 @@ class TagMove:
         self.check(named, commit)
 
     def begin(self, verified: Sequence[ValidSignature], *, has_record: bool) -> None:
-        """Keep what is demanded now, before the tag is set: so the tag never stands there without.
+        """Store what is demanded now, before the tag is set: so the tag never stands there without.
 
         Args:
             verified: The signatures by which the commit was let in.

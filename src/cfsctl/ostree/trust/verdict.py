@@ -48,7 +48,7 @@ class ValidSignature(NamedTuple):
     Attributes:
         engine: ``gpg``, ``ed25519`` or ``spki``.
         key: The key: fingerprint of the primary OpenPGP key, or the public key in hex (of spki its SHA-256).
-        time_s: When it was made, in seconds since 1970; None where signatures do not say.
+        time_s: When it was made, in seconds since 1970; None if signatures do not say.
         user: Name of the key's owner as the keyring has it, or None.
     """
 

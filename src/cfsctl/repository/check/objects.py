@@ -134,7 +134,7 @@ class ObjectChecker:
         return None
 
     def _measure(self, fd: int) -> ObjectID | None:
-        """Return the kernel's digest, or None where there is none and none is required."""
+        """Return the kernel's digest, or None if there is none and none is required."""
         if not self._may_have_verity:
             return None
         try:

@@ -204,7 +204,7 @@ def collect_garbage(
         NotWritableError: The repository cannot be written to; not in a dry run.
         RefNotFoundError: An extra root that does not exist; nothing was removed.
         TooMuchGarbageError: More than `limit` is garbage; nothing was removed.
-        LockedError: The time is up.
+        LockedError: The timeout expired.
         OSError: A directory cannot be read or changed; some garbage may be gone.
     """
     roots = list(extra_roots)
@@ -212,7 +212,7 @@ def collect_garbage(
         return _Collection(repository, grace_s, limit, is_dry_run=True, reporter=reporter).run(roots)
     repository.check_writable()
     # The mounts are looked at twice: should that take long in spite of all, nobody waits for the lock
-    # meanwhile; and while the lock was waited for, others may have mounted something.
+    # in the meantime; and while the lock was waited for, others may have mounted something.
     find_live_mounts(repository.objects, repository.images.list_ids())
     with repository.lock.exclusive(lock_timeout_s):
         prepare(repository)

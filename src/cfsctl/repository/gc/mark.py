@@ -59,7 +59,7 @@ class Marks:
     """
 
     def __init__(self) -> None:
-        """Know nothing yet."""
+        """Start empty."""
         self.live: set[ObjectID] = set()
         self.problems: list[str] = []
         self.is_complete = True
@@ -127,7 +127,7 @@ class CategoryMarks:
                 yield found.path, found.text
 
     def _follow_stray(self, name: str, text: str) -> None:
-        """Take a link beside the entries for the ref that somebody may have meant it to be."""
+        """Take a link next to the entries for the ref that somebody may have meant it to be."""
         where = f"{self.category.name}/{name}"
         self._marks.note(f"{where}: expected a link to an object, found {text!r}; kept, with what it names")
         object_id = find_object_in(text, self._algorithm)
@@ -317,7 +317,7 @@ class Marker:
             if not images and not streams:
                 return
             self._seen_images |= images
-            # One that is missing needs nothing: whoever names it makes it anew, or cannot use it.
+            # One that is missing needs nothing: whoever names it makes it again, or cannot use it.
             names = {image: f"image {image.hex()}" for image in images if self._objects.contains(image)}
             self._mark_objects_of(names)
             for stream_id in sorted(streams):

@@ -21,23 +21,23 @@ class ReachabilityPath:
     """
 
     def __init__(self, target: ObjectID) -> None:
-        """Know nothing yet."""
+        """Start empty."""
         self.target = target
         self.steps: tuple[str, ...] = ()
         self._ways: dict[ObjectID, tuple[str, ...]] = {}
 
     def start(self, object_id: ObjectID, *steps: str) -> None:
-        """Note what leads from outside to an image or a stream."""
+        """Record what leads from outside to an image or a stream."""
         self._ways.setdefault(object_id, steps)
         if object_id == self.target:
             self._arrive(steps)
 
     def follow(self, outer: ObjectID, inner: ObjectID, steps: list[str]) -> None:
-        """Note what leads from one stream to another object."""
+        """Record what leads from one stream to another object."""
         self.start(inner, *self._ways.get(outer, ()), *steps)
 
     def look(self, container: ObjectID, object_ids: Collection[ObjectID]) -> None:
-        """Note what an image or a stream names."""
+        """Record what an image or a stream names."""
         if not self.steps and self.target in object_ids:
             self._arrive(self._ways.get(container, ()))
 

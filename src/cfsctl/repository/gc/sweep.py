@@ -108,7 +108,7 @@ def _drop_live(names: list[str], fan_out: str, live: set[ObjectID]) -> list[str]
     from_hex = bytes.fromhex
     try:
         return [name for name in names if from_hex(fan_out + name) not in live]
-    except ValueError:  # something that is no object; look at each name
+    except ValueError:  # something that is not an object; look at each name
         return [name for name in names if not _is_live(fan_out + name, live)]
 
 

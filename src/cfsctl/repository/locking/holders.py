@@ -95,7 +95,7 @@ def _describe(pid: int) -> str:
 def _find_command(pid: int) -> str:
     """Return how a program was called, an interpreter left out; the name of its process if that is hidden."""
     # The kernel reads it from the memory of the process, and that may be a file of a file system that never
-    # answers: whoever holds the lock could keep us here for ever.
+    # answers: whoever holds the lock could keep us here forever.
     text = _read(f"/proc/{pid}/cmdline") if is_trusted_process(pid) else ""
     words = [word for word in text.split("\0") if word]
     if not words:

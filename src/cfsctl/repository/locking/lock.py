@@ -59,10 +59,10 @@ class RepositoryLock:
         """Hold the lock with others; gives an exclusive lock up.
 
         Args:
-            timeout_s: Longest time to wait for an exclusive holder; None waits for ever.
+            timeout_s: Longest time to wait for an exclusive holder; None waits forever.
 
         Raises:
-            LockedError: The time is up.
+            LockedError: The timeout expired.
         """
         self._acquire(fcntl.LOCK_SH, timeout_s)
         self.is_exclusive = False
@@ -72,10 +72,10 @@ class RepositoryLock:
         """Hold the lock alone within the block, shared again afterwards.
 
         Args:
-            timeout_s: Longest time to wait for the other holders; None waits for ever.
+            timeout_s: Longest time to wait for the other holders; None waits forever.
 
         Raises:
-            LockedError: The time is up; the lock may not even be held shared then.
+            LockedError: The timeout expired; the lock may not even be held shared then.
         """
         self._acquire(fcntl.LOCK_EX, timeout_s)
         self.is_exclusive = True

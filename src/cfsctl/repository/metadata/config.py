@@ -8,7 +8,7 @@
     }
 
 Written with two blanks of indentation, in this order of keys, with one newline at the end, so that equal
-configurations are equal bytes. Whether a repository is secure is no field: it is whether the file
+configurations are equal bytes. Whether a repository is secure is not a field: it is whether the file
 itself has fs-verity.
 
 Format: composefs-rs 0.9.0, `RepoMetadata`.

@@ -53,7 +53,7 @@ def read_metadata(dirfd: int) -> Metadata | None:
 
     Raises:
         ConfigError: It does not follow its format.
-        OSError: It cannot be read, is no regular file, or was measured with another hash algorithm.
+        OSError: It cannot be read, is not a regular file, or was measured with another hash algorithm.
     """
     try:
         fd = open_regular(dirfd, META_NAME)
@@ -87,7 +87,7 @@ def write_metadata(dirfd: int, config: Config, *, is_secure: bool, replace: bool
 
     Raises:
         FileExistsError: There is one already, and `replace` is false.
-        VerityRequiredError: The file system has no fs-verity; nothing has changed.
+        VerityRequiredError: The file system does not support fs-verity; nothing has changed.
     """
     with AnonymousFile(dirfd, _MODE) as file:
         write_all(file.fd, format_config(config))

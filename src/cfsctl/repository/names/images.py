@@ -70,7 +70,7 @@ class Images:
             name: A hex ID, ``sha512:<hex>``, ``refs/<ref>`` or a ref.
 
         Raises:
-            InvalidNameError: It can be no name of an image.
+            InvalidNameError: It cannot be the name of an image.
             DamagedLinkError: It leads to something else than an image of that ID.
         """
         entry, ref = parse_image_name(name, self._objects.algorithm)
@@ -185,7 +185,7 @@ class Images:
 
         Raises:
             InvalidNameError: The ref cannot be one; nothing was read.
-            ErofsError: It is no composefs image; nothing was kept.
+            ErofsError: It is not a composefs image; nothing was kept.
         """
         check_ref(ref, "image name")
         with self._objects.create() as writer:
@@ -241,7 +241,7 @@ def limited_image(chunks: Iterable[bytes]) -> Iterator[bytes]:
 def map_file(fd: int) -> Iterator[mmap.mmap | bytes]:
     """Map a whole file for reading; the mapping ends with the block.
 
-    A file that shrinks meanwhile kills the process (SIGBUS), so this is for objects, which never do.
+    A file that shrinks in the meantime kills the process (SIGBUS), so this is for objects, which never do.
     """
     if os.fstat(fd).st_size == 0:
         yield b""

@@ -111,14 +111,15 @@ class LinkDirectory:
         """Return the text of an entry's link, or None if there is no such entry.
 
         Raises:
-            BlockedNameError: It is no link.
+            BlockedNameError: It is not a link.
         """
         return self._read_link([self.name], check_entry(entry))
 
     def read_ref(self, ref: str) -> str | None:
         """Return the text of a ref's link, or None if there is no such ref.
 
-        A directory of refs is no ref, and nothing is below a ref: the name may be one of another kind then.
+        A directory of refs is not a ref, and nothing is below a ref: the name may be one of another kind
+            then.
 
         Raises:
             BlockedNameError: It is neither a link nor a directory.
@@ -143,7 +144,7 @@ class LinkDirectory:
                         return stat.S_ISLNK(mode)
                     directory = self._open_one(directory, part, create=False)
                     opened.callback(os.close, directory)
-        except FileNotFoundError:  # removed meanwhile
+        except FileNotFoundError:  # removed in the meantime
             return True
         return True
 
@@ -222,7 +223,7 @@ class LinkDirectory:
         """Return an O_PATH descriptor of what a link leads to, as long as that is in the repository.
 
         Whatever is outside belongs to somebody else: to look at it could start a device, mount something or
-        wait for a server for ever.
+        wait for a server forever.
 
         Raises:
             OSError: As open(2); EXDEV if it leads out.
@@ -413,7 +414,7 @@ class LinkDirectory:
 
 
 def _look(directory: int, name: str, path: str) -> Found | None:
-    """Return what is called `name`, or None if it is gone meanwhile."""
+    """Return what is called `name`, or None if it is gone in the meantime."""
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         text = os.readlink(name, dir_fd=directory) if stat.S_ISLNK(status.st_mode) else None

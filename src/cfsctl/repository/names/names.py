@@ -108,7 +108,7 @@ def check_entry(name: str, what: str = "name") -> str:
     """Return `name` if it can stand directly below ``images`` or ``streams``.
 
     Raises:
-        InvalidNameError: It is no single component, or ``refs``, or too long.
+        InvalidNameError: It is not a single component, or ``refs``, or too long.
     """
     _check_text(name, what)
     if "/" in name:

@@ -99,7 +99,7 @@ class Streams:
             name: A content identifier, ``refs/<ref>``, or a ref.
 
         Raises:
-            InvalidNameError: It can be no name of a stream.
+            InvalidNameError: It cannot be the name of a stream.
             DamagedLinkError: It leads to something else than an object.
         """
         entry, ref = parse_stream_name(name)
@@ -119,7 +119,7 @@ class Streams:
 
         Raises:
             RefNotFoundError: There is no such stream.
-            SplitstreamError: The object is no splitstream, or of another type.
+            SplitstreamError: The object is not a splitstream, or of another type.
             IntegrityError: The object is missing, or not what its name says.
         """
         object_id = self.find(name)
@@ -143,14 +143,14 @@ class Streams:
 
         Raises:
             RefNotFoundError: There is no such stream.
-            SplitstreamError: The object is no splitstream, or its parts do not add up.
+            SplitstreamError: The object is not a splitstream, or its parts do not add up.
             IntegrityError: An object is missing, or not what its name says.
         """
         with self.open(name) as stream:
             stream.cat(write, self._objects.open)
 
     def list_streams(self) -> list[Stream]:
-        """Return all streams, sorted by name; entries that are no links to objects are left out."""
+        """Return all streams, sorted by name; entries that are not links to objects are left out."""
         algorithm = self._objects.algorithm
         found = [
             (entry.path, parse_object_link(entry.text or "", algorithm))

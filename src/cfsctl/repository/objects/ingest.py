@@ -94,7 +94,7 @@ class ContentIngest:
         return self._objects.ensure_bytes(data)
 
     def abort(self) -> None:
-        """Let everything go; harmless when repeated and after `finish`."""
+        """Release everything; harmless when repeated and after `finish`."""
         if self._background is not None:
             self._background.abort()
             self._background = None

@@ -86,13 +86,13 @@ class Verifier(Protocol):
         """Return the size of each of many objects, as `ObjectReader.find_sizes` does."""
 
     def confirm(self, object_id: ObjectID, status: os.stat_result, /) -> None:
-        """Take note that the digest was computed, and is right."""
+        """Record that the digest was computed, and is right."""
 
     def drain_new(self) -> array[int]:
         """Return what was confirmed since the last call; in a worker, for `add_new` of its parent."""
 
     def add_new(self, news: Iterable[int], /) -> None:
-        """Take note of what a worker has confirmed."""
+        """Record what a worker has confirmed."""
 
 
 class ObjectReader:
@@ -154,7 +154,7 @@ class ObjectReader:
 
         Raises:
             ObjectMissingError: It is not there.
-            ObjectDamagedError: Its name belongs to something that is no file.
+            ObjectDamagedError: Its name belongs to something that is not a file.
             DigestMismatchError: The kernel's digest is another one.
             VerityMissingError: The repository is secure and the object has no fs-verity.
         """
@@ -310,7 +310,7 @@ class ObjectReader:
     def _iter_status(
         self, object_ids: Iterable[ObjectID]
     ) -> Iterator[tuple[ObjectID, os.stat_result | None]]:
-        """Yield objects with the status of their files, or None where there is no regular file."""
+        """Yield objects with the status of their files, or None if there is no regular file."""
         look, is_regular = os.stat, stat.S_ISREG
         for prefix, group in itertools.groupby(object_ids, key=_FIRST_BYTE):
             try:

@@ -20,7 +20,7 @@ class NoSpaceError(RepositoryError, OSError):
     exit_code = ExitCode.NO_SPACE
 
     def __init__(self, number: int, message: str, *, hint: str) -> None:
-        """Keep errno, message and hint."""
+        """Store errno, message and hint."""
         OSError.__init__(self, number, message)
         self.hint = hint
 

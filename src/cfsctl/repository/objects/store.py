@@ -3,7 +3,7 @@
     objects/            made at the first write
       xx/               first byte of the ID, made at the first write below it
         rest            the other bytes; a regular file, 0644, never changed in place
-      .tmp-object-*     a file in the making where the file system has no O_TMPFILE
+      .tmp-object-*     a file under construction where the file system has no O_TMPFILE
 
 Every object comes into being here and in one way: a file without a name is filled and hashed, gets
 fs-verity where the file system has it, and only then its name. What is promised:
@@ -264,7 +264,8 @@ class ObjectStore(ObjectReader):
             try:
                 file.link(directory, name[2:])
             except FileExistsError:
-                # Somebody else stored it meanwhile, or something is in the way that was not there before.
+                # Somebody else stored it in the meantime, or something is in the way that was not there
+                # before.
                 damage = self.find_damage(object_id, size) or ""
                 if not damage:
                     return StoredObject(object_id, size, is_new=False)
@@ -289,7 +290,7 @@ def _warn(object_id: ObjectID, damage: str) -> None:
 
 
 class ObjectWriter:
-    """An object in the making: written in pieces, hashed on the way, visible when committed.
+    """An object under construction: written in pieces, hashed on the way, visible when committed.
 
     A context manager: leaving it without `commit` leaves nothing behind.
     """
@@ -297,14 +298,14 @@ class ObjectWriter:
     __slots__ = ("_file", "_hasher", "_store")
 
     def __init__(self, store: ObjectStore, file: AnonymousFile) -> None:
-        """Take over a new file; `ObjectStore.create` is the way here."""
+        """Take ownership of a new file; `ObjectStore.create` is the way here."""
         self._store = store
         self._file = file
         self._hasher = Hasher(store.algorithm)
 
     @property
     def fd(self) -> int:
-        """Descriptor of the file in the making, borrowed: for reading what was written."""
+        """Descriptor of the file under construction, borrowed: for reading what was written."""
         return self._file.fd
 
     @property

@@ -8,7 +8,7 @@ One file, ``.cfsctl-verified`` in the repository's directory, replaced as a whol
 A mark is made of an object's ID and of the state of its file: inode, size, mtime, ctime. Whoever changes an
 object through the kernel gives it another ctime, and so another mark; the object then counts as
 unverified and is read before it is relied on. What it does and does not protect from is written down
-in docs/explanation/healing.md. Nothing depends on the file: without it more is read. It is believed only
+in docs/explanation/healing.md. Nothing depends on the file: without it more is read. It is trusted only
 where nobody else can have written it (`cfsctl.linux.private_files`).
 """
 
@@ -118,7 +118,7 @@ class VerifiedObjects:
         return array("q", sizes)
 
     def confirm(self, object_id: ObjectID, status: os.stat_result) -> None:
-        """Note that an object was read and found right; `status` is from before reading."""
+        """Record that an object was read and found right; `status` is from before reading."""
         if not _is_quiet(status.st_ctime_ns, self._now_ns() - _QUIET_NS):
             return
         mark = mark_of(object_id, status)
@@ -127,7 +127,7 @@ class VerifiedObjects:
             self._added.add(mark)
 
     def note(self, object_id: ObjectID, status: os.stat_result) -> None:
-        """Note a mark without asking how young the file is."""
+        """Record a mark without asking how young the file is."""
         if self._marks is None:
             self._marks = _load(self._root, self._algorithm)
         mark = mark_of(object_id, status)
@@ -141,7 +141,7 @@ class VerifiedObjects:
         return news
 
     def add_new(self, news: Iterable[int]) -> None:
-        """Note what a worker has taken with `drain_new`."""
+        """Record what a worker has taken with `drain_new`."""
         if self._marks is not None:
             self._added.update(news)
             self._marks.update(news)
@@ -149,7 +149,7 @@ class VerifiedObjects:
     def confirm_all(
         self, object_ids: Iterable[ObjectID], stat: Callable[[ObjectID], os.stat_result | None]
     ) -> list[ObjectID]:
-        """Note objects that this process, or one that it waited for, has just written or verified.
+        """Record objects that this process, or one that it waited for, has just written or verified.
 
         Returns:
             Those that were written so lately that they cannot be noted yet.
@@ -206,7 +206,7 @@ class CachedCheck:
         Args:
             verified: Where it is remembered.
             fact: What it is, with all that it is about.
-            status: State of the object's file, from before anything is found out; None if there is none.
+            status: State of the object's file, from before anything is found out; None if none exists.
         """
         import hashlib  # noqa: PLC0415 - see `_compute_checksum`
 
@@ -216,12 +216,12 @@ class CachedCheck:
         self.is_known = status is not None and not verified.needs_reading(self._question, status)
 
     def record(self) -> None:
-        """Note that it was found to be so."""
+        """Record that it was found to be so."""
         if self._status is not None and not self.is_known:
             self._verified.confirm(self._question, self._status)
 
     def remember_of_id(self) -> None:
-        """Note the same of a fact that is about an object's ID, however young the file is.
+        """Record the same of a fact that is about an object's ID, however young the file is.
 
         Whoever asks for it later has to look whether the file still is that object; the state of the file
         only ties the mark to this repository, so that a list from elsewhere says nothing here.
@@ -286,7 +286,7 @@ def _swapped(marks: array[int]) -> array[int]:
 def _write(dirfd: int, algorithm: Algorithm, marks: Iterable[int]) -> None:
     if os.fstatvfs(dirfd).f_flag & os.ST_RDONLY:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), VERIFIED_NAME)
-    check_private_directory(dirfd)  # it would not be believed there
+    check_private_directory(dirfd)  # it would not be trusted there
     with AnonymousFile(dirfd) as file:
         write_all(file.fd, _format(marks, algorithm))
         file.replace(dirfd, VERIFIED_NAME)

@@ -4,7 +4,7 @@
       ▲      missing and damaged ones are       │ each verified by its digest, replaced by one rename
       │      restored from the sources          ┘
       │      links are set right ◀── a restored image or stream may show that more is missing
-      └───── streams that still cannot be read are put in anew, as far as a source has them
+      └───── streams that still cannot be read are put in again, as far as a source has them
 
 What is promised: nothing is deleted (see `cfsctl.repository.objects.quarantine`), nothing that is sound is
 changed, and a repair that is killed leaves no more wrong than it found. It is alone in the repository.
@@ -51,7 +51,7 @@ class RepairReport(NamedTuple):
         quarantined: Paths below ``objects`` of what was put into quarantine.
         relinked: Links that were set right.
         lost: Objects that are missing, and that no source has.
-        streams: Names of streams that were put in anew, each with the place it came from.
+        streams: Names of streams that were put in again, each with the place it came from.
     """
 
     before: FsckReport
@@ -109,7 +109,7 @@ def repair_repository(
 
     Raises:
         NotWritableError: The repository cannot be written to.
-        LockedError: The time is up.
+        LockedError: The timeout expired.
         CheckFailedError: A directory cannot be read.
         OSError: Something could not be written; what was repaired so far stays.
     """
@@ -319,7 +319,7 @@ class _Repair:
         if found.text is None or entry is None:
             return
         if category.read_entry(entry) is None:
-            # The entry of an image can be made anew, as its name says all there is to it.
+            # The entry of an image can be made again, as its name says all there is to it.
             object_id = self._parse_id(entry) if category is self._repository.images.links else None
             if object_id is None:
                 return

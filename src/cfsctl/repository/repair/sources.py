@@ -1,6 +1,6 @@
 """Where a repair takes objects from: other repositories, and any directory with the same files in it.
 
-Nothing that comes from there is believed: an object is taken if its content has the digest that is wanted.
+Nothing that comes from there is trusted: an object is taken if its content has the digest that is wanted.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RepairSource(Protocol):
         """
 
     def restore_stream(self, name: str, repository: Repository) -> bool:
-        """Put a stream into a repository anew, with all that it needs, if it is here.
+        """Put a stream into a repository again, with all that it needs, if it is here.
 
         Args:
             name: Its content identifier. What the repository has of it cannot be read, or is nothing.
@@ -177,7 +177,7 @@ class TreeSource:
             except OSError:
                 continue
             try:
-                # Read by descriptor, entries have names of text; what is no Unicode survives in them.
+                # Read by descriptor, entries have names of text; what is not Unicode survives in them.
                 with os.scandir(directory) as entries:
                     for entry in entries:
                         if entry.is_dir(follow_symlinks=False):
@@ -188,7 +188,7 @@ class TreeSource:
                 os.close(directory)
 
     def restore_stream(self, _name: str, _repository: Repository) -> bool:
-        """Have none: in a directory nothing says which stream a file is."""
+        """Return nothing: in a directory nothing says which stream a file is."""
         return False
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _DIRECTORY_MODE = 0o700
 _PARENT_BITS = 0o300
-"""What the owner needs to make something in a directory, whatever the umask."""
+"""What the owner needs to make something in a directory, regardless of the umask."""
 _MAX_REMOVALS = 20
 """How often the directory may vanish while it becomes a repository."""
 
@@ -95,14 +95,14 @@ def init_repository(
         insecure: Do without fs-verity.
         ensure: Leave a repository that is there as it is, and upgrade one of the old format.
         reset_metadata: Remove all images, streams and refs first; objects stay.
-        lock_timeout_s: Longest time to wait for other users of the repository; None waits for ever.
+        lock_timeout_s: Longest time to wait for other users of the repository; None waits forever.
         reporter: Told when they have to be waited for.
 
     Raises:
         ConfigConflictError: There is a repository with another configuration.
         AlgorithmMismatchError: There are objects of another algorithm.
         ConfigError: There is a meta.json that cannot be read.
-        VerityRequiredError: The file system has no fs-verity and `insecure` is false.
+        VerityRequiredError: The file system does not support fs-verity and `insecure` is false.
         LockedError: Others use the repository and did not stop in time.
     """
     request = InitRequest(algorithm, erofs_version, insecure, ensure, reset_metadata)
@@ -249,7 +249,7 @@ def _create_or_upgrade(dirfd: int, request: InitRequest) -> InitStatus:
         try:
             upgrade(dirfd, request.algorithm)
         except CannotInferError:
-            pass  # an empty ``objects`` is no repository that could be upgraded
+            pass  # an empty ``objects`` is not a repository that could be upgraded
         else:
             return InitStatus.UPGRADED
     write_metadata(dirfd, request.config, is_secure=not request.insecure)

@@ -12,7 +12,7 @@ from cfsctl.errors import CfsError
 
 
 class InvalidImageIdError(CfsError):
-    """Text that is no ID of an image; it has the exit status of the original, since scripts look at it."""
+    """Text that is not an image ID; the exit status is that of composefs-rs, because scripts check it."""
 
 
 @click.command("linked-erofs-images")
