@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from cfsctl.repository import InvalidNameError, LockedError, NotARepositoryError
     from cfsctl.repository.check.report import FsckReport
     from cfsctl.repository.gc.collect import GcResult
-    from cfsctl.scan import XattrFilter
+    from cfsctl.tree.transform import XattrFilter
 
 __all__ = [
     "Added",
@@ -118,7 +118,7 @@ _MODULES = {
     "repository": ("InvalidNameError", "LockedError", "NotARepositoryError"),
     "repository.check.report": ("FsckReport",),
     "repository.gc.collect": ("GcResult",),
-    "scan": ("XattrFilter",),
+    "tree.transform": ("XattrFilter",),
 }
 """Where each public name is, below this package."""
 

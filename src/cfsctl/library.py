@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cfsctl.progress import Reporter
     from cfsctl.repository.check.report import FsckReport
     from cfsctl.repository.gc.collect import GcResult
-    from cfsctl.scan import XattrFilter
+    from cfsctl.tree.transform import XattrFilter
 
     StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -333,7 +333,8 @@ class Repository:
             InvalidNameError: The ref cannot be one.
             CfsError: The tree changed in the meantime, or cannot be an image.
         """
-        from cfsctl.scan import XattrFilter, create_image  # noqa: PLC0415 - only where it is needed
+        from cfsctl.scan import create_image  # noqa: PLC0415 - only where it is needed
+        from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
 
         return create_image(
             self._store,
@@ -479,7 +480,7 @@ class Repository:
         from cfsctl.inspection.sources import SourceFinder, common_algorithm  # noqa: PLC0415 - the same
         from cfsctl.kinds.kind import Reading  # noqa: PLC0415 - the same
         from cfsctl.ostree.tree.to_tree import XattrNames  # noqa: PLC0415 - the same
-        from cfsctl.scan import XattrFilter  # noqa: PLC0415 - the same
+        from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
 
         reading = Reading(as_root, XattrFilter.ALLOWLIST_ONLY, XattrNames.STRIPPED, _reporter(progress))
         finder = SourceFinder(lambda: self._store, reading)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.boot.selinux import apply_labels, find_policy, remove_labels
 from cfsctl.errors import CfsError, ExitCode
-from cfsctl.tree.model import Directory
+from cfsctl.tree.transform import TransformError, empty_directory, find_directory
 
 if TYPE_CHECKING:
     from cfsctl.boot.content import ContentReader
-    from cfsctl.tree.model import FileSystem
+    from cfsctl.tree.model import Directory, FileSystem
 
 EMPTIED: Final = (b"boot", b"sysroot")
 
@@ -28,7 +28,8 @@ class NotBootableError(CfsError):
 def make_bootable(filesystem: FileSystem, reader: ContentReader, *, keep_nanoseconds: bool = False) -> None:
     """Change a tree as the original does before it makes a bootable image.
 
-    Run `cfsctl.scan.apply_oci_transform` before this, and look for boot entries: they are gone afterwards.
+    Run `cfsctl.tree.transform.apply_oci_transform` before this, and look for boot entries: they are gone
+    afterwards.
 
     Args:
         filesystem: The tree, which is changed.
@@ -47,10 +48,7 @@ def make_bootable(filesystem: FileSystem, reader: ContentReader, *, keep_nanosec
     # The policy is looked for before anything changes: a tree is changed as a whole or not at all.
     policy = find_policy(filesystem, reader)
     for directory in emptied:
-        directory.entries.clear()
-        directory.mtime_s = usr.mtime_s
-        if not keep_nanoseconds:
-            directory.mtime_ns = usr.mtime_ns
+        empty_directory(directory, usr, keep_nanoseconds=keep_nanoseconds)
     if policy is None:
         remove_labels(filesystem)
     else:
@@ -58,12 +56,9 @@ def make_bootable(filesystem: FileSystem, reader: ContentReader, *, keep_nanosec
 
 
 def _find_directory(root: Directory, name: bytes) -> Directory:
-    node = root.entries.get(name)
-    shown = name.decode()
-    if isinstance(node, Directory):
-        return node
-    problem = "does not exist" if node is None else "is not a subdirectory"
-    raise NotBootableError(
-        f'Directory entry "{shown}" {problem}',
-        hint=f"a bootable image needs the directories /usr, /boot and /sysroot; add /{shown} to the tree",
-    )
+    try:
+        return find_directory(root, name)
+    except TransformError as error:
+        shown = name.decode()
+        hint = f"a bootable image needs the directories /usr, /boot and /sysroot; add /{shown} to the tree"
+        raise NotBootableError(str(error), hint=hint) from None

@@ -14,15 +14,23 @@ from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.scan import TransformError, XattrFilter, apply_oci_transform
 from cfsctl.tree.dialect import Dialect
 from cfsctl.tree.model import (
-    NO_XATTRS,
     BlockDevice,
     CharDevice,
     Directory,
     FileSystem,
     Leaf,
+)
+from cfsctl.tree.transform import (
+    TransformError,
+    XattrFilter,
+    apply_oci_transform,
+    filter_xattrs,
+    keeps_none,
+    keeps_user,
+    remove_devices,
+    reset_times,
 )
 
 if TYPE_CHECKING:
@@ -230,31 +238,27 @@ def apply_treatment(filesystem: FileSystem, treatment: Treatment) -> FileSystem 
         filesystem: The tree, which stays as it is.
         treatment: What is done.
     """
-    copied = copy_tree(filesystem, hard_links=treatment.hard_links, devices=treatment.devices)
+    copied = copy_tree(filesystem, hard_links=treatment.hard_links)
+    if not treatment.devices:
+        remove_devices(copied)
     if treatment.propagation is not None:
         try:
             apply_oci_transform(copied, treatment.propagation)
         except TransformError:
             return None
-    for node in _iter_nodes(copied):
-        if treatment.times is not Times.KEPT:
-            node.mtime_ns = 0
-            if treatment.times is Times.EPOCH:
-                node.mtime_s = 0
-        if treatment.xattrs is Xattrs.NONE:
-            node.xattrs = NO_XATTRS
-        elif treatment.xattrs is Xattrs.USER:
-            node.xattrs = {k: v for k, v in node.xattrs.items() if k.startswith(b"user.")} or NO_XATTRS
+    if treatment.times is not Times.KEPT:
+        reset_times(copied, keep_seconds=treatment.times is Times.WHOLE_SECONDS)
+    if treatment.xattrs is not Xattrs.ALL:
+        filter_xattrs(copied, keeps_user if treatment.xattrs is Xattrs.USER else keeps_none)
     return copied
 
 
-def copy_tree(filesystem: FileSystem, *, hard_links: bool = True, devices: bool = True) -> FileSystem:
+def copy_tree(filesystem: FileSystem, *, hard_links: bool = True) -> FileSystem:
     """Return a tree of new nodes.
 
     Args:
         filesystem: The tree to copy.
         hard_links: Keep the names of one file together; otherwise each gets a node of its own.
-        devices: Take device nodes over.
     """
     leaves: dict[int, Leaf] = {}
     root = copy.copy(filesystem.root)
@@ -266,7 +270,7 @@ def copy_tree(filesystem: FileSystem, *, hard_links: bool = True, devices: bool 
             if isinstance(node, Directory):
                 entries[name] = copied = copy.copy(node)
                 stack.append(copied)
-            elif devices or not isinstance(node, CharDevice | BlockDevice):
+            else:
                 entries[name] = (
                     leaves.setdefault(id(node), copy.copy(node)) if hard_links else copy.copy(node)
                 )

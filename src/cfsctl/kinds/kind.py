@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from cfsctl.repository.check.links import ContentCheck
     from cfsctl.repository.copying import CopyCounts
     from cfsctl.repository.repair.sources import RepairSource
-    from cfsctl.scan import XattrFilter
     from cfsctl.tree.model import FileSystem
+    from cfsctl.tree.transform import XattrFilter
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from cfsctl.progress import silent
 from cfsctl.repository.names.names import check_ref
 from cfsctl.scan.cache import FileCache
+from cfsctl.scan.container_root import scan_container_root
 from cfsctl.scan.images import build_images
-from cfsctl.scan.transform import XattrFilter, scan_container_root
+from cfsctl.tree.transform import XattrFilter
 
 if TYPE_CHECKING:
     from cfsctl.digest import ObjectID

@@ -26,3 +26,12 @@ def iter_nodes(filesystem: FileSystem) -> Iterator[Node]:
             else:
                 seen.add(id(node))
             yield node
+
+
+def iter_directories(filesystem: FileSystem) -> Iterator[Directory]:
+    """Yield every directory, in no particular order; the entries of one may be changed before the next."""
+    pending = [filesystem.root]
+    while pending:
+        directory = pending.pop()
+        yield directory
+        pending += [entry for entry in directory.entries.values() if isinstance(entry, Directory)]

@@ -12,8 +12,9 @@ import pytest
 from cfsctl.cli.app import main
 from cfsctl.digest import Algorithm
 from cfsctl.errors import ExitCode
-from cfsctl.scan import FileCache, StaleCacheError, TransformError, recorder, walker
+from cfsctl.scan import FileCache, StaleCacheError, recorder, walker
 from cfsctl.scan.cache import CACHE_NAME
+from cfsctl.tree.transform import TransformError
 from tests.support.repositories import make_repository
 from tests.unit.scan.test_recorder import _is_trusted
 

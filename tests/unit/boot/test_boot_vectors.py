@@ -23,7 +23,7 @@ from cfsctl.erofs.format import FormatVersion
 from cfsctl.erofs.write.image import build_image
 from cfsctl.errors import CfsError
 from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.scan import XattrFilter, apply_oci_transform
+from cfsctl.tree.transform import XattrFilter, apply_oci_transform
 from tests.support.tars import TarTree
 from tests.support.vectors import parse
 

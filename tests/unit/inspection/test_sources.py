@@ -27,7 +27,7 @@ from cfsctl.ostree.store.commit_stream import write_commit_stream
 from cfsctl.ostree.store.refs import set_tag, stream_name
 from cfsctl.ostree.tree.to_tree import XattrNames
 from cfsctl.repository import NotARepositoryError, Repository, init_repository
-from cfsctl.scan import XattrFilter
+from cfsctl.tree.transform import XattrFilter
 from tests.support.commits import CommitMaker
 from tests.support.erofs_images import stored
 

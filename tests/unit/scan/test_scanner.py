@@ -14,9 +14,10 @@ import pytest
 from cfsctl.digest import Algorithm
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.progress import Advanced, Done, Started
-from cfsctl.scan import XattrFilter, scan_directory
+from cfsctl.scan import scan_directory
 from cfsctl.scan.files import ContentReader
 from cfsctl.tree.model import NO_XATTRS, Directory, ExternalFile, InlineFile, Leaf, Socket, Symlink
+from cfsctl.tree.transform import XattrFilter
 from cfsctl.tree.walk import iter_nodes
 from tests.support.scans import describe_directory, describe_tree, make_random_tree
 

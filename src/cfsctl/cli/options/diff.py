@@ -89,7 +89,7 @@ class SourceOpener:
         from cfsctl.inspection.sources import SourceFinder  # noqa: PLC0415 - keeps --help quick
         from cfsctl.kinds.kind import Reading  # noqa: PLC0415
         from cfsctl.ostree.tree.to_tree import XattrNames  # noqa: PLC0415
-        from cfsctl.scan import XattrFilter  # noqa: PLC0415
+        from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415
 
         reading = Reading(
             propagate_usr=not self._arguments["no_propagate_usr_to_root"],

@@ -39,7 +39,8 @@ def scan(session: Session, algorithm: Algorithm, **arguments: Unpack[ScanArgumen
         algorithm: Hash algorithm of the objects.
         **arguments: As given on the command line.
     """
-    from cfsctl.scan import XattrFilter, scan_container_root  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.scan import scan_container_root  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
 
     with _cache_at_hand(session, algorithm, arguments) as cache:
         return scan_container_root(

@@ -23,7 +23,9 @@ from cfsctl.errors import ExitCode
 from cfsctl.linux.files import make_directory
 from cfsctl.tree.dialect import Dialect
 from cfsctl.tree.gc_pause import python_gc_paused
-from cfsctl.tree.model import NO_XATTRS, BlockDevice, CharDevice, Directory
+from cfsctl.tree.model import CharDevice
+from cfsctl.tree.transform import filter_xattrs, keeps_none, keeps_user, remove_devices, reset_times
+from cfsctl.tree.walk import iter_directories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -77,7 +79,6 @@ SHORT_OPTIONS: Final = "hV"
 LONG_OPTIONS: Final = (*_FLAGS, *(f"{name}=" for name in _VALUES))
 
 _HIGHEST_C_VERSION: Final = 1
-_USER_PREFIX: Final = b"user."
 
 
 class _UsageError(Exception):
@@ -242,21 +243,21 @@ def _read_source(options: _Options) -> FileSystem:
             tell("warning: --digest-store is ignored when --from-file is specified")
         filesystem = _read_dump(options)
         if keep_xattr is not None:
-            _filter_xattrs(filesystem, keep_xattr)
+            filter_xattrs(filesystem, keep_xattr)
     else:
         filesystem = _scan(options, keep_xattr)
     if "use-epoch" in flags:
-        _reset_times(filesystem)
+        reset_times(filesystem)
     if "skip-devices" in flags:
-        _remove_devices(filesystem)
+        remove_devices(filesystem)
     return filesystem
 
 
 def _xattr_filter(flags: frozenset[str]) -> Callable[[bytes], bool] | None:
     if "skip-xattrs" in flags:
-        return lambda _name: False
+        return keeps_none
     if "user-xattrs" in flags:
-        return lambda name: name.startswith(_USER_PREFIX)
+        return keeps_user
     return None
 
 
@@ -327,7 +328,7 @@ def _choose_version(filesystem: FileSystem, options: _Options) -> FormatVersion:
     if options.fixed_version is not None:
         return FormatVersion(options.fixed_version)
     if options.min_version == 0 and options.max_version >= 1:
-        for directory in _directories(filesystem):
+        for directory in iter_directories(filesystem):
             for leaf in directory.entries.values():
                 if isinstance(leaf, CharDevice) and leaf.rdev == 0:
                     return FormatVersion.V1
@@ -339,7 +340,7 @@ def _warn_of_unreadable(filesystem: FileSystem, version: FormatVersion) -> None:
     from cfsctl.erofs.write.defects import is_unreadable_in_v2  # noqa: PLC0415 - not before the options are right
 
     if version == 2:
-        for directory in _directories(filesystem):
+        for directory in iter_directories(filesystem):
             for leaf in directory.entries.values():
                 if is_unreadable_in_v2(leaf):
                     tell(
@@ -347,33 +348,3 @@ def _warn_of_unreadable(filesystem: FileSystem, version: FormatVersion) -> None:
                         "read from an image of format 2 itself"
                     )
                     return
-
-
-# Changes of the tree
-
-
-def _directories(filesystem: FileSystem) -> Iterator[Directory]:
-    pending = [filesystem.root]
-    while pending:
-        directory = pending.pop()
-        yield directory
-        pending += [entry for entry in directory.entries.values() if isinstance(entry, Directory)]
-
-
-def _filter_xattrs(filesystem: FileSystem, keep: Callable[[bytes], bool]) -> None:
-    for directory in _directories(filesystem):
-        for node in (directory, *directory.entries.values()):
-            node.xattrs = {name: node.xattrs[name] for name in node.xattrs if keep(name)} or NO_XATTRS
-
-
-def _reset_times(filesystem: FileSystem) -> None:
-    for directory in _directories(filesystem):
-        for node in (directory, *directory.entries.values()):
-            node.mtime_s = node.mtime_ns = 0
-
-
-def _remove_devices(filesystem: FileSystem) -> None:
-    for directory in _directories(filesystem):
-        entries = directory.entries
-        for name in [name for name in entries if isinstance(entries[name], CharDevice | BlockDevice)]:
-            del entries[name]

@@ -29,7 +29,8 @@ def command(
 
     The ID of the image is printed.
     """
-    from cfsctl.scan import XattrFilter, create_image  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.scan import create_image  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
 
     with session.open_repository() as repository:
         image_id = create_image(

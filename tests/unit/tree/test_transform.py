@@ -9,8 +9,9 @@ import pytest
 
 from cfsctl.digest import Algorithm
 from cfsctl.errors import ExitCode
-from cfsctl.scan import TransformError, XattrFilter, apply_oci_transform, scan_container_root
+from cfsctl.scan import scan_container_root
 from cfsctl.tree.model import Directory, FileSystem, InlineFile, Symlink
+from cfsctl.tree.transform import TransformError, XattrFilter, apply_oci_transform
 
 if TYPE_CHECKING:
     from pathlib import Path

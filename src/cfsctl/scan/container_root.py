@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.progress import silent
 from cfsctl.scan.scanner import scan_directory
-from cfsctl.tree.transform import TransformError, XattrFilter, apply_oci_transform
+from cfsctl.tree.transform import XattrFilter, apply_oci_transform
 
 if TYPE_CHECKING:
     from cfsctl.digest import Algorithm
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from cfsctl.scan.cache import FileCache
     from cfsctl.scan.store import ObjectSink
     from cfsctl.tree.model import FileSystem
-
-__all__ = ["TransformError", "XattrFilter", "apply_oci_transform", "scan_container_root"]
 
 
 def scan_container_root(
