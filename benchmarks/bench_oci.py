@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("other", nargs="?")
     options = parser.parse_args()
     programs = {"ours": str(OWN)} | ({"other": options.other} if options.other else {})
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as directory:
+    with tempfile.TemporaryDirectory(dir=options.layout and options.layout.parent) as directory:
         layout = options.layout or Path(directory) / "layout"
         if not (layout / "index.json").exists():
             make_layout(layout, options.kind, options.files, options.bytes)

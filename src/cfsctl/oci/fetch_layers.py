@@ -11,6 +11,7 @@ others are still under way: what was fetched before a kill is not fetched again.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -86,6 +87,7 @@ class LayerFetch:
         source: ImageSource,
         reporter: Reporter,
         when_idle: Callable[[Mapping[OciDigest, ObjectID]], None] | None = None,
+        workers: int | None = None,
     ) -> None:
         """Fetch nothing yet.
 
@@ -95,7 +97,9 @@ class LayerFetch:
             reporter: Told how far each layer is.
             when_idle: Called with the layers that are stored while fewer workers are busy than there are
                 processors, so that what follows can begin.
+            workers: Processes to use; 0 does everything in this one, None is one for each processor.
         """
+        self._workers = default_worker_count() if workers is None else workers
         self._when_idle = when_idle
         self.streams: dict[OciDigest, ObjectID] = {}
         self.counts = ImportCounts()
@@ -127,11 +131,15 @@ class LayerFetch:
             return
         try:
             self._fetch(tasks)
+        except (CfsError, OSError):
+            with contextlib.suppress(CfsError, OSError):  # the first error is the one to tell
+                self._keep_complete()
+            raise
         finally:
             self._end_flush()
 
     def _fetch(self, tasks: list[WantedLayer]) -> None:
-        count = min(len(tasks), default_worker_count())
+        count = min(len(tasks), self._workers)
         progress = _Progress(tasks, self._report)
         is_alone = count <= 1
 
@@ -170,14 +178,25 @@ class LayerFetch:
             self._flushing, self._unnamed = self._unnamed, {}
             self._flush = BackgroundCall(self._repository.sync)
 
+    def _keep_complete(self) -> None:
+        """Name the layers that are complete, so that the next pull does not fetch them again."""
+        self._end_flush()
+        if self._unnamed:
+            self._repository.sync()
+            self._flushing, self._unnamed = self._unnamed, {}
+            self._name(self._flushing)
+
     def _end_flush(self) -> None:
         if self._flush is None:
             return
         flush, self._flush = self._flush, None
         flush.finish()
-        for digest, stream_id in self._flushing.items():
-            self._repository.streams.link(f"{LAYER}{digest}", stream_id)
+        self._name(self._flushing)
         self._flushing = {}
+
+    def _name(self, layers: Mapping[OciDigest, ObjectID]) -> None:
+        for digest, stream_id in layers.items():
+            self._repository.streams.link(f"{LAYER}{digest}", stream_id)
 
 
 def find_layers(repository: Repository, layers: Iterable[WantedLayer]) -> dict[OciDigest, ObjectID]:
@@ -215,8 +234,6 @@ class _Progress:
         self._memory = mmap.mmap(-1, max(1, len(tasks)) * _COUNTER.size)
         self._told = [-1] * len(tasks)
         self._is_finished = [False] * len(tasks)
-        for task in tasks:
-            report(Started(_progress_id(task), task.descriptor.size, Unit.BYTES))
 
     def counter(self, index: int) -> Callable[[int], None]:
         """Return what notes how many bytes of a layer were read; for workers."""
@@ -226,12 +243,21 @@ class _Progress:
         """Report what has changed."""
         for index, task in enumerate(self._tasks):
             (done,) = _COUNTER.unpack_from(self._memory, index * _COUNTER.size)
-            if done != self._told[index] and not self._is_finished[index]:
+            if done > max(0, self._told[index]) and not self._is_finished[index]:
+                self._start(index)
                 self._told[index] = done
                 self._report(Advanced(_progress_id(task), done, task.descriptor.size))
 
+    def _start(self, index: int) -> None:
+        """Report that a layer was begun, unless that was reported; a layer that waits has no speed."""
+        if self._told[index] < 0:
+            self._told[index] = 0
+            task = self._tasks[index]
+            self._report(Started(_progress_id(task), task.descriptor.size, Unit.BYTES))
+
     def finish(self, index: int) -> None:
         """Report that a layer is complete."""
+        self._start(index)
         self._is_finished[index] = True
         task = self._tasks[index]
         self._report(Done(_progress_id(task), task.descriptor.size))

@@ -73,6 +73,7 @@ def pull(
     platform: Platform | None = None,
     bootable: bool = False,
     expected: ObjectID | None = None,
+    workers: int | None = None,
     reporter: Reporter = silent,
 ) -> PullResult:
     """Pull an image or artifact.
@@ -84,6 +85,7 @@ def pull(
         platform: What it is to run on; None is this machine.
         bootable: Make boot images as well.
         expected: With `bootable`: look for the boot image that has this ID instead.
+        workers: Processes that fetch layers; 0 is none, None is one for each processor.
         reporter: Told how far each layer is.
 
     Raises:
@@ -97,13 +99,16 @@ def pull(
         check_tag(tag)
     repository.check_writable()
     with naming(source.name):
-        run = _Pull(repository, source, reporter)
+        run = _Pull(repository, source, workers, reporter)
         result = run.run(tag, platform or host_platform(), bootable=bootable and expected is None)
         return result if expected is None or result.image is None else run.find_boot_image(result, expected)
 
 
 class _Pull:
-    def __init__(self, repository: Repository, source: ImageSource, reporter: Reporter) -> None:
+    def __init__(
+        self, repository: Repository, source: ImageSource, workers: int | None, reporter: Reporter
+    ) -> None:
+        self._workers = workers
         self._repository = repository
         self._source = source
         self._report = reporter
@@ -125,7 +130,11 @@ class _Pull:
             bootable or not has_all_images(self._repository, old_images)
         )
         fetch = LayerFetch(
-            self._repository, self._source, self._report, self._tree.advance if makes_images else None
+            self._repository,
+            self._source,
+            self._report,
+            self._tree.advance if makes_images else None,
+            self._workers,
         )
         fetch.run(layers)
         objects = self._repository.objects

@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -13,7 +14,7 @@ import zstandard
 
 from cfsctl.digest import Algorithm, ObjectID
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.errors import CfsError, ReceivedDigestError
+from cfsctl.errors import CfsError, ReceivedDigestError, RefNotFoundError
 from cfsctl.oci.digest import parse_digest
 from cfsctl.oci.manifest import Platform
 from cfsctl.oci.media_types import CONFIG, DOCKER_CONFIG, DOCKER_MANIFEST, INDEX, MANIFEST
@@ -21,16 +22,33 @@ from cfsctl.oci.pull import PullResult, pull
 from cfsctl.oci.sources.base import ImageNotFoundError
 from cfsctl.oci.sources.opening import UnsupportedTransportError, open_source
 from cfsctl.oci.store.names import TAGS
+from cfsctl.oci.store.referrers import (
+    add_referrer,
+    list_referrers,
+    remove_dangling,
+    remove_referrer,
+    remove_referrers,
+)
 from cfsctl.repository import Repository
 from cfsctl.repository.check.fsck import check_repository
 from cfsctl.repository.gc.collect import collect_garbage
 from cfsctl.repository.names.names import InvalidNameError
-from tests.support.oci import LAYER, Layout, digest_of, directory, example_layers, file, make_tar, to_json
+from tests.support.oci import (
+    LAYER,
+    Layout,
+    Member,
+    digest_of,
+    directory,
+    example_layers,
+    file,
+    hard_link,
+    make_tar,
+    to_json,
+)
 from tests.support.repositories import make_repository, object_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 AMD64 = Platform("linux", "amd64")
 LARGE = make_tar([directory("usr"), file("usr/large", b"x" * 3_000_000), file("usr/other", b"y" * 70)])
@@ -148,6 +166,22 @@ def test_a_missing_object_is_fetched_again(repository: Repository, layout: Layou
     object_file(repository, ObjectID(bytes.fromhex(digits))).unlink()
     assert pull_image(repository, f"oci:{layout.path}:t").counts.new == 1
     assert check_repository(repository, deep=True).is_ok
+
+
+def test_complete_layers_of_a_pull_that_failed_are_kept(repository: Repository, layout: Layout) -> None:
+    small = make_tar([file("usr/small", b"s" * 100)])
+    layout.add_image("t", [LARGE, small])
+    blobs = layout.path / "blobs" / "sha256"
+    wrong = blobs / digest_of(small).removeprefix("sha256:")
+    wrong.write_bytes(small.replace(b"ssss", b"xxxx"))
+    source = open_source(f"oci:{layout.path}:t")
+    with pytest.raises(ReceivedDigestError):
+        pull(repository, source, platform=AMD64, workers=0)
+    assert [s.name for s in repository.streams.list_streams()] == [f"oci-layer-{digest_of(LARGE)}"]
+    wrong.write_bytes(small)
+    (blobs / digest_of(LARGE).removeprefix("sha256:")).unlink()
+    assert pull(repository, source, platform=AMD64, workers=0).counts.new == 1
+    source.close()
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
@@ -348,3 +382,36 @@ def test_other_transports_say_what_to_do(repository: Repository) -> None:
     with pytest.raises(UnsupportedTransportError) as found:
         pull_image(repository, "containers-storage:example.org/image")
     assert "skopeo copy" in str(found.value.hint)
+
+
+def test_referrers(repository: Repository, layout: Layout) -> None:
+    layout.add_image("t", [LARGE])
+    config = layout.add_blob(b"{}", "application/vnd.oci.empty.v1+json")
+    layout.add_manifest(
+        "a", config, [layout.add_blob(b"signature", "text/plain")], {"os": "linux", "architecture": "amd64"}
+    )
+    subject = pull_image(repository, f"oci:{layout.path}:t").manifest_digest
+    artifact = pull_image(repository, f"oci:{layout.path}:a", "a").manifest_digest
+    assert list_referrers(repository, subject) == []
+    add_referrer(repository, subject, artifact)
+    assert list_referrers(repository, subject) == [artifact]
+    link = Path(repository.path) / "streams" / "refs" / "oci-referrers" / str(subject) / str(artifact)
+    assert str(link.readlink()) == f"../../../oci-manifest-{artifact}"
+    repository.streams.remove_ref(TAGS.ref("a"))
+    collect_garbage(repository)
+    assert repository.streams.find(f"oci-manifest-{artifact}") is not None
+    assert remove_dangling(repository) == 0
+    repository.streams.remove_ref(TAGS.ref("t"))
+    collect_garbage(repository)
+    assert remove_dangling(repository) == 1
+    assert remove_referrers(repository, subject) == []
+    with pytest.raises(RefNotFoundError):
+        remove_referrer(repository, subject, artifact)
+
+
+def test_a_hard_link_to_a_whiteout_device_is_told(repository: Repository, layout: Layout) -> None:
+    device: Member = ("usr/null", tarfile.CHRTYPE, 0o600, 0, b"", {})
+    layout.add_image("t", [make_tar([directory("usr"), device, hard_link("usr/again", "usr/null")])])
+    with pytest.raises(CfsError) as found:
+        pull_image(repository, f"oci:{layout.path}:t")
+    assert "/usr/again: a whiteout with 2 names" in str(found.value)

@@ -18,6 +18,11 @@ import pytest
 
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.errors import CfsError
+from cfsctl.oci.manifest import Platform
+from cfsctl.oci.pull import pull as pull_oci_image
+from cfsctl.oci.reference import TaggedPath
+from cfsctl.oci.sources.files import DirectoryFiles
+from cfsctl.oci.sources.layout import LayoutSource
 from cfsctl.ostree.pull.pull import pull
 from cfsctl.repository import Repository, init_repository, repository
 from cfsctl.repository.check.fsck import check_repository
@@ -27,6 +32,7 @@ from cfsctl.repository.repair.repair import repair_repository
 from cfsctl.repository.repair.sources import RepositorySource
 from cfsctl.scan import build_images, scan_directory
 from tests.fakes.ostree_repository import FakeOstreeRepository
+from tests.support.oci import Layout, example_layers, file, make_tar
 from tests.support.repositories import flip_bit, make_image, make_repository, object_file, view, write_stream
 
 if TYPE_CHECKING:
@@ -125,12 +131,23 @@ def pull_commit(path: Path) -> None:
         pull(store, fake, "main", workers=0)
 
 
+def pull_image(path: Path) -> None:
+    layout = path.parent / "layout"
+    if not layout.exists():
+        Layout(layout).add_image("t", [*example_layers(), make_tar([file("usr/third", b"3" * 900)])])
+    source = LayoutSource("oci", DirectoryFiles(str(layout)), TaggedPath(str(layout), "t"))
+    with Repository.open(str(path)) as store:
+        pull_oci_image(store, source, "old", platform=Platform("linux", "amd64"), workers=0)
+    source.close()
+
+
 OPERATIONS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
     "init": (make_nothing, initialise),
     "upgrade": (make_old, upgrade),
     "write image": (make_base, write_image),
     "create image": (make_base, create_image),
     "pull": (make_base, pull_commit),
+    "pull image": (make_base, pull_image),
     "import image": (make_base, import_image),
     "write streams": (make_base, write_streams),
     "tag": (make_base, tag),

@@ -8,7 +8,7 @@ from cfsctl.errors import CfsError, ExitCode, RepositoryError
 from cfsctl.oci.store.image_refs import list_images
 from cfsctl.oci.store.images import StoredImage, config_of, open_image
 from cfsctl.oci.store.names import MANIFEST, TAGS, iter_digests
-from cfsctl.repository.names.tags import escape_tag
+from cfsctl.oci.store.referrers import list_referrers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.store.image_refs import ImageKind
     from cfsctl.repository import Repository
-
-REFERRERS = "oci-referrers"
 
 
 class ImageIdNotFoundError(RepositoryError):
@@ -100,11 +98,6 @@ def _summarise(repository: Repository, name: str, image: StoredImage) -> ImageSu
         len(image.manifest.layers),
         len(list_referrers(repository, image.digest)),
     )
-
-
-def list_referrers(repository: Repository, digest: OciDigest) -> list[str]:
-    """Return the digests of artifacts that the repository knows to be about a manifest, ascending."""
-    return [ref.name for ref in repository.streams.list_refs(f"{REFERRERS}/{escape_tag(str(digest))}")]
 
 
 def find_linked_images(repository: Repository, image_id: ObjectID) -> list[tuple[ImageKind, ObjectID]]:

@@ -27,13 +27,13 @@ def command(session: Session, *, image: str, only_manifest: bool, only_config: b
     """
     from cfsctl.oci.store.image_refs import find_image, plain_kind  # noqa: PLC0415 - keeps --help quick
     from cfsctl.oci.store.images import open_found, resolve  # noqa: PLC0415 - the same
-    from cfsctl.oci.store.listing import list_referrers  # noqa: PLC0415 - the same
+    from cfsctl.oci.store.referrers import list_referrers  # noqa: PLC0415 - the same
 
     if only_manifest and only_config:
         raise click.UsageError("--manifest and --config exclude each other")
     with session.open_repository() as repository:
         stored = open_found(repository, resolve(repository, image))
-        referrers = list_referrers(repository, stored.digest)
+        referrers = [str(digest) for digest in list_referrers(repository, stored.digest)]
         kind = plain_kind(repository.erofs_versions[0])
     if only_manifest or only_config:
         document = stored.manifest_document if only_manifest else stored.config_document
