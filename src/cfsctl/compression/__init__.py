@@ -22,7 +22,7 @@ from cfsctl.compression.base import (
     TooMuchOutputError,
     detect_compression,
 )
-from cfsctl.compression.decoders import iter_decoded, make_decoder
+from cfsctl.compression.decoders import iter_decoded, limit_output, make_decoder
 
 __all__ = [
     "MAX_PIECE_BYTES",
@@ -32,5 +32,6 @@ __all__ = [
     "TooMuchOutputError",
     "detect_compression",
     "iter_decoded",
+    "limit_output",
     "make_decoder",
 ]

@@ -37,6 +37,11 @@ def make_decoder(kind: Compression, limit_bytes: int | None = None) -> Decoder:
     return decoder if limit_bytes is None else _Limited(decoder, limit_bytes)
 
 
+def limit_output(decoder: Decoder, limit_bytes: int) -> Decoder:
+    """Return a decoder that refuses more output than this."""
+    return _Limited(decoder, limit_bytes)
+
+
 def _make(kind: Compression) -> Decoder:
     if kind is Compression.NONE:
         return _Plain()

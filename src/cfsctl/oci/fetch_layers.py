@@ -16,7 +16,7 @@ import mmap
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cfsctl.compression import Compression, make_decoder
+from cfsctl.compression import Compression, Decoder, limit_output, make_decoder
 from cfsctl.errors import CfsError, FormatError
 from cfsctl.oci.context import naming
 from cfsctl.oci.media_types import FROM_DOCKER, find_compression
@@ -24,6 +24,8 @@ from cfsctl.oci.sources.base import SourceError
 from cfsctl.oci.store.documents import write_document
 from cfsctl.oci.store.layers import MAX_LAYER_BYTES, ImportCounts, ImportedLayer, LayerWriter
 from cfsctl.oci.store.names import LAYER
+from cfsctl.oci.tar_diff import MEDIA_TYPE as TAR_DIFF
+from cfsctl.oci.tar_diff import TarDiffDecoder
 from cfsctl.progress import Advanced, Done, Skipped, Started, Unit
 from cfsctl.repository.objects.ingest import ContentIngest
 from cfsctl.splitstream.format import ContentType
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from cfsctl.oci.digest import Hash, OciDigest
     from cfsctl.oci.manifest import Descriptor
     from cfsctl.oci.sources.base import BlobReader, ImageSource
+    from cfsctl.oci.tar_diff import SourceFiles
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
 
@@ -88,6 +91,7 @@ class LayerFetch:
         reporter: Reporter,
         when_idle: Callable[[Mapping[OciDigest, ObjectID]], None] | None = None,
         workers: int | None = None,
+        make_files: Callable[[], SourceFiles] | None = None,
     ) -> None:
         """Fetch nothing yet.
 
@@ -98,7 +102,9 @@ class LayerFetch:
             when_idle: Called with the layers that are stored while fewer workers are busy than there are
                 processors, so that what follows can begin.
             workers: Processes to use; 0 does everything in this one, None is one for each processor.
+            make_files: Returns the files that patches start from; called if a patch is to be applied.
         """
+        self._make_files = make_files
         self._workers = default_worker_count() if workers is None else workers
         self._when_idle = when_idle
         self.streams: dict[OciDigest, ObjectID] = {}
@@ -142,9 +148,11 @@ class LayerFetch:
         count = min(len(tasks), self._workers)
         progress = _Progress(tasks, self._report)
         is_alone = count <= 1
+        has_patches = any(task.descriptor.media_type == TAR_DIFF for task in tasks)
+        files = self._make_files() if has_patches and self._make_files is not None else None
 
         def make_handler() -> Callable[[int], tuple[int, ImportedLayer]]:
-            importer = LayerImporter(self._repository, self._source, may_thread=is_alone)
+            importer = LayerImporter(self._repository, self._source, may_thread=is_alone, files=files)
 
             def handle(index: int) -> tuple[int, ImportedLayer]:
                 return index, importer.run(tasks[index], progress.counter(index))
@@ -266,8 +274,16 @@ class _Progress:
 class LayerImporter:
     """Imports one layer after the other; lives in a worker."""
 
-    def __init__(self, repository: Repository, source: ImageSource, *, may_thread: bool) -> None:
-        """Open nothing yet."""
+    def __init__(
+        self,
+        repository: Repository,
+        source: ImageSource,
+        *,
+        may_thread: bool,
+        files: SourceFiles | None = None,
+    ) -> None:
+        """Open nothing yet; `files` are what patches start from."""
+        self._files = files
         self._repository = repository
         self._source = source
         self._may_thread = may_thread
@@ -292,7 +308,7 @@ class LayerImporter:
 
     def _import_tar(self, layer: WantedLayer, blob: _CheckedBlob) -> ImportedLayer:
         plain = layer.digest.new_hash()
-        decoder = make_decoder(choose_compression(layer.descriptor), MAX_LAYER_BYTES)
+        decoder = self._make_decoder(layer.descriptor)
         with LayerWriter(self._repository.objects, may_thread=self._may_thread) as writer:
             try:
                 for data in blob:
@@ -307,6 +323,12 @@ class LayerImporter:
         blob.check()
         layer.digest.check(plain, "unpacked layer (diff_id)")
         return imported
+
+    def _make_decoder(self, descriptor: Descriptor) -> Decoder:
+        """Return what gives the archive of a layer: a decoder, or the patch that it is."""
+        if descriptor.media_type == TAR_DIFF and self._files is not None:
+            return limit_output(TarDiffDecoder(self._files), MAX_LAYER_BYTES)
+        return make_decoder(choose_compression(descriptor), MAX_LAYER_BYTES)
 
     def _import_blob(self, blob: _CheckedBlob) -> ImportedLayer:
         objects = self._repository.objects

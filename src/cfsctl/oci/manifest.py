@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import FormatError
-from cfsctl.json_fields import JsonError, JsonFields, parse_object
-from cfsctl.oci.digest import OciDigest, OciDigestError, parse_digest
+from cfsctl.json_fields import JsonFields, parse_object
+from cfsctl.oci.digest import OciDigest, parse_digest
 from cfsctl.oci.media_types import CONFIG
 
 if TYPE_CHECKING:
@@ -181,14 +181,6 @@ def parse_config(data: bytes, what: str = "config") -> ImageConfig:
         fields.find_string("created"),
         {} if details is None else details.find_strings("Labels"),
     )
-
-
-def find_artifact_type(data: bytes) -> str | None:
-    """Return the artifact type of a document that may be a manifest, or None."""
-    try:
-        return parse_manifest(data).artifact_type
-    except (JsonError, OciDigestError, ManifestError):
-        return None
 
 
 def _bounded(entries: list[JsonFields], what: str) -> list[JsonFields]:

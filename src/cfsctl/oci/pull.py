@@ -7,16 +7,18 @@ names it; the config by the manifest; each layer's blob by the manifest and its 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cfsctl.errors import CfsError
 from cfsctl.oci.boot_images import BootSearch, turn_bootable
 from cfsctl.oci.context import naming
-from cfsctl.oci.fetch_layers import LayerFetch, WantedLayer, choose_compression
+from cfsctl.oci.delta import Delta, StoredFiles, check_base, read_delta
+from cfsctl.oci.fetch_layers import LayerFetch, WantedLayer, choose_compression, find_layers
 from cfsctl.oci.manifest import ManifestError, parse_config, parse_manifest
+from cfsctl.oci.media_types import DELTA_ARTIFACT
 from cfsctl.oci.reference import host_platform
 from cfsctl.oci.sources.base import read_document
-from cfsctl.oci.sources.layout import check_not_delta
 from cfsctl.oci.store.documents import read_document as read_stored
 from cfsctl.oci.store.image_refs import plain_kind
 from cfsctl.oci.store.names import CONFIG, check_tag
@@ -121,10 +123,16 @@ class _Pull:
     def run(self, tag: str | None, platform: Platform, *, bootable: bool) -> PullResult:
         digest, data = self._source.find_manifest(platform)
         manifest = parse_manifest(data, f"manifest {digest}")
-        check_not_delta(data, f"manifest {digest}")
+        delta: Delta | None = None
+        if manifest.artifact_type == DELTA_ARTIFACT:
+            delta = read_delta(self._source, manifest)
+            digest, data = delta.manifest
+            manifest = parse_manifest(data, f"manifest {digest}")
         config_digest = manifest.config.digest
-        config, old_images = self._get_config(manifest)
+        config, old_images = self._get_config(manifest, delta)
         layers = _list_layers(manifest, config)
+        if delta is not None:
+            layers = self._patch_layers(layers, delta)
         self._tree = GrowingTree(self._repository, [layer.digest for layer in layers])
         makes_images = manifest.is_container and (
             bootable or not has_all_images(self._repository, old_images)
@@ -135,6 +143,7 @@ class _Pull:
             self._report,
             self._tree.advance if makes_images else None,
             self._workers,
+            None if delta is None else partial(StoredFiles, self._repository, delta.source_config),
         )
         fetch.run(layers)
         objects = self._repository.objects
@@ -176,7 +185,25 @@ class _Pull:
             result, manifest_id=self._names.manifest_id, boot_image=match.image_id, boot_match=match
         )
 
-    def _get_config(self, manifest: Manifest) -> tuple[bytes, dict[str, ObjectID]]:
+    def _patch_layers(self, layers: list[WantedLayer], delta: Delta) -> list[WantedLayer]:
+        """Return the layers with patches in the place of blobs; what has none must be stored.
+
+        Raises:
+            DeltaBaseMissingError: The image that the delta starts from is not stored.
+            ManifestError: A layer is neither here nor in the delta.
+        """
+        stored = find_layers(self._repository, layers)
+        if any(layer.digest not in stored for layer in layers):
+            check_base(self._repository, delta.source_config)
+        patched = []
+        for layer in layers:
+            patch = delta.patches.get(layer.descriptor.digest)
+            if patch is None and layer.digest not in stored:
+                raise ManifestError(f"Reused layer {layer.digest} not found", hint="pull the whole image")
+            patched.append(layer if patch is None else layer._replace(descriptor=patch))
+        return patched
+
+    def _get_config(self, manifest: Manifest, delta: Delta | None) -> tuple[bytes, dict[str, ObjectID]]:
         """Return the config and the images that are known of it."""
         digest = manifest.config.digest
         stream_id = self._repository.streams.find(f"{CONFIG}{digest}")
@@ -187,6 +214,8 @@ class _Pull:
                 pass  # fetched again, which heals it
             else:
                 return stored.data, keep_image_refs(stored.refs)
+        if delta is not None:
+            return delta.config, {}
         return read_document(self._source, manifest.config, "config"), {}
 
     def _make_images(self, streams: Mapping[OciDigest, ObjectID], *, bootable: bool) -> None:

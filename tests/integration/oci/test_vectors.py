@@ -167,6 +167,37 @@ def test_archives(row: dict[str, str], layouts: Path, tmp_path: Path) -> None:
                 pull_into(repository, reference)
 
 
+@pytest.mark.parametrize(
+    "row", read_table("deltas.tsv"), ids=lambda row: f"{row['case']}-{row['base_pulled']}"
+)
+@pytest.mark.parametrize("version", [FormatVersion.V1, FormatVersion.V2])
+def test_deltas(row: dict[str, str], version: FormatVersion, layouts: Path, tmp_path: Path) -> None:
+    reference = f"oci:{layouts}/deltas/{row['case']}"
+    with make_repository(tmp_path / "r", Algorithm.SHA256, version) as repository:
+        if row["base_pulled"] == "yes":
+            pull_into(repository, f"oci:{layouts}/deltas/base:t")
+        if row["verdict"] != "ok":
+            with pytest.raises(CfsError, match=re.escape(reference)) as found:
+                pull_into(repository, reference)
+            assert DELTA_MESSAGES.get(row["case"], row["message_0.9.4"].split(" <- ")[-1]) in str(found.value)
+            return
+        result = pull_into(repository, reference)
+        if row["manifest"] != "-":
+            assert str(result.manifest_digest) == row["manifest"]
+            assert result.image is not None
+            assert result.image.hex() == row[f"image_V{version.value}"]
+        assert check_images(repository, deep=True).is_ok
+
+
+DELTA_MESSAGES = {
+    "manifest-altered": "Embedded target manifest: expected digest sha256:bbbb",
+    "config-altered": "Embedded target config: expected digest sha256:cccc",
+    "no-such-file": "Source file not found: usr/x",
+    "wrong-result": "unexpected EOF in tar stream",  # it is no archive at all
+    "size-wrong": "Expected size 196 but found 195",
+}
+
+
 @pytest.mark.parametrize("table", ["images.tsv", "must-fail.tsv", "must-refuse.tsv", "compression.tsv"])
 def test_no_recorded_layout_is_left_out(table: str, layouts: Path) -> None:
     directory = layouts if table == "images.tsv" else layouts / table.removesuffix(".tsv")

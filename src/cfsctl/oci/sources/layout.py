@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import FormatError
 from cfsctl.json_fields import MAX_DOCUMENT_BYTES
-from cfsctl.oci.context import naming
-from cfsctl.oci.manifest import Platform, find_artifact_type, parse_index
-from cfsctl.oci.media_types import DELTA_ARTIFACT
+from cfsctl.oci.manifest import Platform, parse_index
 from cfsctl.oci.sources.base import (
     FoundManifest,
     ImageNotFoundError,
-    SourceError,
     check_size,
     read_blob,
     read_document,
@@ -112,14 +109,3 @@ class LayoutSource:
 def _list_tags(entries: Iterable[Descriptor]) -> str | None:
     tags = [entry.annotations[_TAG_ANNOTATION] for entry in entries if _TAG_ANNOTATION in entry.annotations]
     return f"tags there: {', '.join(sorted(tags)[:8])}" if tags else None
-
-
-def check_not_delta(data: bytes, name: str) -> None:
-    """Refuse a delta, which cannot be stored as the artifact that it is.
-
-    Raises:
-        SourceError: It is one.
-    """
-    if find_artifact_type(data) == DELTA_ARTIFACT:
-        with naming(name):
-            raise SourceError("this is a delta between two images, which cannot be applied yet")
