@@ -285,7 +285,7 @@ def _choose_loudness(context: click.Context) -> tuple[bool, bool]:
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
     if len(said) > 1:
-        raise click.UsageError("--quiet and --verbose exclude each other")
+        raise click.UsageError("--quiet and --verbose cannot be used together")
     return ("verbose" not in said, "verbose" in said)
 
 

@@ -158,7 +158,7 @@ class Session(NamedTuple):
             config = read_config(self.repository_path(), may_infer=not self.no_upgrade)
         except (NotARepositoryError, HomeMissingError) as error:
             if self.names_repository:
-                self.progress(Message(f"{error}; going on with {fallback.describe()}"))
+                self.progress(Message(f"{error}; continuing with {fallback.describe()}"))
             return fallback
         if not self.names_repository:
             return Computation(config.algorithm, fallback.format_version)

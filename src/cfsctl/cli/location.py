@@ -31,12 +31,12 @@ def choose_place(given: Place) -> Place:
     if given.repo == "":
         raise click.UsageError("--repo: expected a path, found nothing")
     if _count(given) > 1:
-        raise click.UsageError("--repo, --user and --system exclude each other")
+        raise click.UsageError("--repo, --user and --system cannot be used together")
     if _count(given):
         return given
     place = Place(os.environ.get("CFSCTL_REPO") or None, _flag("CFSCTL_USER"), _flag("CFSCTL_SYSTEM"))
     if _count(place) > 1:
-        raise click.UsageError("CFSCTL_REPO, CFSCTL_USER and CFSCTL_SYSTEM exclude each other")
+        raise click.UsageError("CFSCTL_REPO, CFSCTL_USER and CFSCTL_SYSTEM cannot be used together")
     return place
 
 

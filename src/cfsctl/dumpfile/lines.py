@@ -142,7 +142,7 @@ class LineParser(FieldParser):
         if self.directories:
             self._fail("a second root directory", "PATH")
         if not isinstance(node, Directory):
-            self._fail("the root is no directory", "MODE")
+            self._fail("the root is not a directory", "MODE")
         self.directories[b""] = node
 
     def _place(self, path: bytes) -> tuple[Directory, bytes]:
@@ -154,7 +154,7 @@ class LineParser(FieldParser):
         if directory is None:
             self._fail(f"{printable(path)} has no parent directory in the lines before", "PATH")
         if name in directory.entries:
-            self._fail(f"{printable(path)} is there already", "PATH")
+            self._fail(f"{printable(path)} already exists", "PATH")
         return directory, name
 
     def _parse_link(self, path: bytes, fields: list[bytes], mode: int) -> None:
@@ -218,7 +218,9 @@ class LineParser(FieldParser):
     def _undigested(self, payload: bytes, size: int, info: Stat) -> ExternalFile:
         object_id = self._object_in(payload)
         if object_id is None:
-            self._fail(f"{printable(payload)} is no path of a {self._algorithm.hash_name} object", "PAYLOAD")
+            self._fail(
+                f"{printable(payload)} is not the path of a {self._algorithm.hash_name} object", "PAYLOAD"
+            )
         file = ExternalFile(object_id, size, *info)
         file.has_digest = False
         return file
@@ -245,7 +247,7 @@ class LineParser(FieldParser):
 
     def _device(self, kind: int, rdev: int, nlink: int, info: Stat) -> Leaf:
         if rdev > _U32:
-            self._fail(f"{rdev} is no device number, which has 32 bits", "RDEV")
+            self._fail(f"{rdev} is not a 32-bit device number", "RDEV")
         if kind == stat.S_IFBLK:
             return BlockDevice(rdev, *info)
         if rdev == 0 and nlink > 1 and not self._is_c:
@@ -267,10 +269,10 @@ class LineParser(FieldParser):
             if not (content and self._strict):
                 return
         if fields[9] != b"-":
-            self._fail("content of something that is no regular file", "CONTENT")
+            self._fail("content of something that is not a regular file", "CONTENT")
         if fields[10] != b"-":
-            self._fail("a digest of something that is no regular file", "DIGEST")
+            self._fail("a digest of something that is not a regular file", "DIGEST")
 
     def _check_rdev(self, rdev: int) -> None:
         if rdev and (self._strict or not self._is_c):
-            self._fail(f"{rdev} of something that is no device", "RDEV")
+            self._fail(f"{rdev} of something that is not a device", "RDEV")

@@ -212,7 +212,7 @@ def _check_extent(fields: _Fields, size: int) -> None:
         raise _refusal(
             36,
             "blocks",
-            f"superblock promises {fields.blocks} blocks ({fields.blocks * BLOCK_SIZE} bytes), "
+            f"superblock says {fields.blocks} blocks ({fields.blocks * BLOCK_SIZE} bytes), "
             f"found {size} bytes",
         )
     if fields.xattr_blkaddr > fields.blocks:

@@ -126,7 +126,7 @@ class _Wire(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int | None:  # noqa: ANN401 - any writable buffer
         if self._room <= 0:
-            raise MalformedHeadError("the server sends much that belongs to no body")
+            raise MalformedHeadError("the server sends too much data outside of the body")
         self._sock.settimeout(self.pace.wait_s())
         try:
             count = self._raw.readinto(buffer)

@@ -56,7 +56,9 @@ def may_resume(error: TransferError) -> bool:
 
 def doubt(error: CfsError, url: str) -> ResumeError:
     """Return the error for a body in two pieces that is refused: it may be those of two bodies."""
-    resumed = ResumeError(f"refused after it was put together from two answers: {error}", url)
+    resumed = ResumeError(
+        f"rejected after a resumed transfer; its pieces may come from different versions: {error}", url
+    )
     resumed.__cause__ = error
     return resumed
 

@@ -45,7 +45,7 @@ def copy_by_name(
     found = _find(source, name)
     ref = new_ref or found.ref
     if ref is None and found.needs_ref:
-        reporter(Message("without a ref (--as) the next gc of the target removes the copy"))
+        reporter(Message("the next gc of the target removes the copy, because it has no ref; use --as"))
     return found.copy(target, ref, reporter, allow_unverified=allow_unverified)
 
 

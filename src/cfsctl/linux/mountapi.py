@@ -204,7 +204,7 @@ def attach_loop(fd: int, block_size: int = 4096) -> tuple[int, str]:
                 return device, path
     finally:
         os.close(control)
-    raise OSError(errno.EBUSY, "every free loop device was taken by somebody else", "/dev/loop-control")
+    raise OSError(errno.EBUSY, "every free loop device was taken by another process", "/dev/loop-control")
 
 
 def _configure_loop(device: int, fd: int, block_size: int) -> None:

@@ -179,7 +179,7 @@ def _read_mounts(process: str) -> list[Mount]:
         while line := stream.readline(_MAX_LINE_BYTES):
             mount = parse_mount(line, process)
             if mount is None:
-                raise OSError(errno.EBADMSG, "a line is not understood", f"/proc/{process}/mountinfo")
+                raise OSError(errno.EBADMSG, "unknown format of a line", f"/proc/{process}/mountinfo")
             mounts.append(mount)
     return mounts
 

@@ -67,7 +67,7 @@ def ask_sizes(fd: int, timeout_s: float = TIMEOUT_S) -> Sizes:
         os.close(reader)
         _end(child)
     if len(answer) != _ANSWER.size:
-        raise OSError(errno.EIO, "the file system does not tell its sizes")
+        raise OSError(errno.EIO, "the file system does not report its sizes")
     return Sizes(*_ANSWER.unpack(answer))
 
 

@@ -39,7 +39,7 @@ def check_kind(name: str) -> None:
     """
     if _COMMIT.match(name):
         raise UncertifiedStreamError(
-            f"stream {name}: expected another stream than a commit", hint="copy the commit by its ID"
+            f"stream {name}: expected a stream other than a commit", hint="copy the commit by its ID"
         )
 
 
@@ -62,7 +62,7 @@ def check_certified(repository: Repository, name: str, object_id: ObjectID) -> N
     problem = _find_problem(repository, name, object_id)
     if problem:
         raise UncertifiedStreamError(
-            f"stream {name}: {problem}", hint="get it from where it comes from, which proves it"
+            f"stream {name}: {problem}", hint="import it again from its origin, which verifies it"
         )
     if link is not None and _CHECKSUM.search(name) is None:
         raise UncertifiedStreamError(

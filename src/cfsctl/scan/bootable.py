@@ -61,7 +61,7 @@ class _DirectoryContents:
         *above, name = path.strip(b"/").split(b"/")
         content = self._read(above, name, node.size)
         if compute_digest(content, self._algorithm) != node.object_id:
-            raise ChangedError(path.lstrip(b"/"), "its content is not what it was")
+            raise ChangedError(path.lstrip(b"/"), "its content changed")
         return content
 
     def _read(self, above: list[bytes], name: bytes, size: int) -> bytes:

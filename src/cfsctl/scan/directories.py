@@ -60,7 +60,7 @@ class Directories:
             self._remember(path, fd)
         status = os.fstat(fd)
         if (status.st_dev, status.st_ino) != identity:
-            raise ChangedError(path, "another directory has taken its place")
+            raise ChangedError(path, "it was replaced by another directory")
         return fd
 
     def enter(self, path: bytes, parent: Identity) -> int:
@@ -84,7 +84,7 @@ class Directories:
         try:
             fd = os.open(name, DIRECTORY_FLAGS, dir_fd=dirfd)
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise ChangedError(path, "it is gone or no directory any more") from error
+            raise ChangedError(path, "it no longer exists or is not a directory") from error
         self._remember(path, fd)
         return fd
 
@@ -104,7 +104,7 @@ class Directories:
             try:
                 fd = os.open(name, _WALK_FLAGS, dir_fd=fd)
             except (FileNotFoundError, NotADirectoryError) as error:
-                raise ChangedError(path, "it is gone or no directory any more") from error
+                raise ChangedError(path, "it no longer exists or is not a directory") from error
             start += len(name)
             self._remember(path[:start], fd)
             start += 1

@@ -118,7 +118,7 @@ class Recorder:
             raise StaleCacheError(
                 f"{path.decode(errors='replace')}: the scan cache says {value[VALUE_HEAD.size :].hex()}, "
                 f"the content has the digest {object_id.hex()}",
-                hint="scan with --no-cache, and please report how the file came to change unnoticed",
+                hint="scan with --no-cache, and please report how the file could change unnoticed",
             )
 
     def drain_new(self) -> bytes:

@@ -141,7 +141,7 @@ def _check_proc() -> None:
         NoProcError: None exists.
     """
     if not os.path.isdir("/proc/self/fd"):
-        raise NoProcError("a scan needs /proc, which is not mounted here", hint="mount -t proc proc /proc")
+        raise NoProcError("a scan needs /proc, which is not mounted", hint="mount -t proc proc /proc")
 
 
 def _run(assembly: _Assembly, make_walker: Callable[[], Walker], count: int, reporter: Reporter) -> None:
@@ -313,7 +313,7 @@ class _Assembly:
                 known = self._links[state[:2]] = self._make_leaf(entry), state
             elif known[1] != state:
                 path = self._path(len(self._directories) - 1, name)
-                raise ChangedError(path, "other names of the file showed another state of it")
+                raise ChangedError(path, "its hard links showed different states")
             target[name] = known[0]
 
     def _make_leaf(self, entry: Entry) -> Leaf:

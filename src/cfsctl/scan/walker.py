@@ -212,7 +212,7 @@ class Walker:
                 found.sort(key=os.DirEntry.inode)
                 return after, found
             before = after
-        raise ChangedError(path, "entries come and go")
+        raise ChangedError(path, "its entries keep changing")
 
     # Entries
 

@@ -293,7 +293,7 @@ def test_repair_goes_on_without_a_server(
 ) -> None:
     damage(store, remote)
     assert run(store, "--repair", "--from", "http://127.0.0.1:1/x", "--from", str(remote)) == 0
-    assert "cfsctl: http://127.0.0.1:1/x/ is of no use: " in capsys.readouterr().err
+    assert "cfsctl: http://127.0.0.1:1/x/ cannot be used: " in capsys.readouterr().err
 
 
 def test_content_of_commits_is_checked(store: Store, remote: Path) -> None:
@@ -401,7 +401,7 @@ def test_stream_that_no_source_has_stays_lost(
         assert run(store, "--repair", "--from", nginx.url) == ExitCode.CORRUPTION
         said = capsys.readouterr()
         assert f"lost: objects/{object_path(pulled.stream_id)}" in said.out
-        assert f"cfsctl: {name} cannot be had from {nginx.url}/: " in said.err
+        assert f"cfsctl: {name} cannot be restored from {nginx.url}/: " in said.err
     assert run(store, "--repair", "--from", "http://127.0.0.1:1/x") == ExitCode.CORRUPTION
     assert run(store, "--repair", "--from", str(store.copy)) == ExitCode.CORRUPTION
     assert run(store, "--repair", "--from", str(store.files)) == ExitCode.CORRUPTION

@@ -57,9 +57,9 @@ USAGE = {
     "empty path": (["--repo=", "images"], "--repo: expected a path, found nothing"),
     "two paths": (["--repo=a", "--repo=b", "images"], "'--repo': given more than once"),
     "the same path twice": (["--repo=a", "--repo=a", "images"], "given more than once"),
-    "path and user": (["--repo=a", "--user", "images"], "exclude each other"),
-    "user and system": (["--user", "--system", "images"], "exclude each other"),
-    "quiet and verbose": (["-q", "-v", "images"], "exclude each other"),
+    "path and user": (["--repo=a", "--user", "images"], "cannot be used together"),
+    "user and system": (["--user", "--system", "images"], "cannot be used together"),
+    "quiet and verbose": (["-q", "-v", "images"], "cannot be used together"),
     "unknown command": (["imags"], "did you mean images"),
     "unknown option": (["--reop=x", "images"], "did you mean --repo"),
     "unknown option of a command": (["gc", "--dry-rnu"], "did you mean --dry-run"),
@@ -140,7 +140,7 @@ def test_environment_names_the_repository(run: Run, repository: str, monkeypatch
     monkeypatch.setenv("HOME", "/nowhere")
     assert "/nowhere/.var" in run("--user", "images")[2]
     monkeypatch.setenv("CFSCTL_USER", "1")
-    assert "CFSCTL_REPO, CFSCTL_USER and CFSCTL_SYSTEM exclude each other" in run("images")[2]
+    assert "CFSCTL_REPO, CFSCTL_USER and CFSCTL_SYSTEM cannot be used together" in run("images")[2]
     assert run("--repo", repository, "images")[0] == 0
     monkeypatch.setenv("CFSCTL_USER", "0")
     assert run("images")[0] == 0
@@ -192,5 +192,5 @@ def test_no_global_option_is_without_its_variable() -> None:
 
 def test_quiet_leaves_errors_alone(run: Run, repository: str) -> None:
     assert run("-q", "--repo=nowhere", "compute-id", "--no-propagate-usr-to-root", ".")[2] == ""
-    assert "going on with" in run("--repo=nowhere", "compute-id", "--no-propagate-usr-to-root", ".")[2]
+    assert "continuing with" in run("--repo=nowhere", "compute-id", "--no-propagate-usr-to-root", ".")[2]
     assert run("-q", "--repo", repository, "mount", "nothing", ".")[2].startswith("Error: ")

@@ -163,18 +163,18 @@ LONG = "n" * 300
 REFUSED = {
     "nothing": (BOTH, "", "dump: empty; expected a line for the root directory"),
     "no root": (BOTH, f"/f 0 {REG} - - -\n", 'line 1, PATH: "/f" comes before the root directory'),
-    "root is a file": (BOTH, f"/ 0 {REG} - - -\n", "line 1, MODE: the root is no directory"),
+    "root is a file": (BOTH, f"/ 0 {REG} - - -\n", "line 1, MODE: the root is not a directory"),
     "root is a link": (BOTH, "/ 0 @120000 - - - - 0.0 /a - -\n", "line 1, MODE: the root is a hard link"),
     "second root": (BOTH, ROOT + ROOT, "line 2, PATH: a second root directory"),
     "path twice": (
         BOTH,
         f"{ROOT}/f 0 {REG} - - -\n/f 0 {REG} - - -\n",
-        'line 3, PATH: "/f" is there already',
+        'line 3, PATH: "/f" already exists',
     ),
     "path twice in other words": (
         BOTH,
         f"{ROOT}/f 0 {REG} - - -\n/\\x66 0 {REG} - - -\n",
-        'line 3, PATH: "/f" is there already',
+        'line 3, PATH: "/f" already exists',
     ),
     "no parent": (BOTH, f"{ROOT}/d/f 0 {REG} - - -\n", 'PATH: "/d/f" has no parent directory'),
     "parent is a file": (BOTH, f"{ROOT}/f 0 {REG} - - -\n/f/g 0 {REG} - - -\n", "line 3, PATH: .* no parent"),
@@ -217,7 +217,7 @@ REFUSED = {
     "device number": (
         BOTH,
         f"{ROOT}/f 0 20644 1 0 0 4294967296 0.0 - - -\n",
-        "RDEV: 4294967296 is no device",
+        "RDEV: 4294967296 is not a 32-bit device",
     ),
     "device number of a file": ((RUST,), f"{ROOT}/f 0 100644 1 0 0 7 0.0 - - -\n", "RDEV: 7 of something"),
     "time": (BOTH, f"{ROOT}/f 0 100644 1 0 0 0 7 - - -\n", "MTIME: expected seconds.nanoseconds"),
@@ -253,7 +253,7 @@ REFUSED = {
     "payload that is no object": (
         (RUST,),
         f"{ROOT}/f 1 {REG} a/b - -\n",
-        'PAYLOAD: "a/b" is no path of a sha256',
+        'PAYLOAD: "a/b" is not the path of a sha256',
     ),
     "empty payload": ((RUST,), f"{ROOT}/f 1 {REG}  - -\n", "PAYLOAD: 0 bytes; expected 1 to 4096"),
     "target missing": (
@@ -385,7 +385,7 @@ def test_the_c_dialect_takes_what_the_c_tool_takes(name: str, before: str) -> No
 @pytest.mark.parametrize(
     ("dump", "message"),
     [
-        (f"{ROOT}/f 0 100644 1 0 0 7 0.0 - - -\n", "RDEV: 7 of something that is no device"),
+        (f"{ROOT}/f 0 100644 1 0 0 7 0.0 - - -\n", "RDEV: 7 of something that is not a device"),
         (f"{ROOT}/f 7 120777 1 0 0 0 0.0 x - -\n", "SIZE: 7 for a link target of 1 bytes"),
         (f"{ROOT}/f 1 120777 1 0 0 0 0.0 x y -\n", "CONTENT: content of something"),
         (f"{ROOT}/f 0 {REG} - - -", "line 2: the last line does not end"),

@@ -164,7 +164,7 @@ def test_load_of_no_image(tmp_path: Path, content: bytes) -> None:
 
 def test_load_of_a_cut_image(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(stored("small-sha256-v1.img")[:8192])
-    with pytest.raises(ErofsError, match=r"promises 4 blocks \(16384 bytes\), found 8192 bytes"):
+    with pytest.raises(ErofsError, match=r"says 4 blocks \(16384 bytes\), found 8192 bytes"):
         load(tmp_path / "file")
 
 

@@ -21,8 +21,8 @@ BREAKS = {
     "block size 2^200": (SUPERBLOCK + 12, "<B", 200, "requires blkszbits=12, got 200"),
     "extslots": (SUPERBLOCK + 13, "<B", 1, "extslots=1"),
     "nanoseconds": (SUPERBLOCK + 32, "<I", 1_000_000_000, "less than 1000000000 nanoseconds"),
-    "blocks short": (SUPERBLOCK + 36, "<I", 13, "superblock promises 13 blocks"),
-    "blocks beyond": (SUPERBLOCK + 36, "<I", 0xFFFFFFFF, "superblock promises 4294967295 blocks"),
+    "blocks short": (SUPERBLOCK + 36, "<I", 13, "superblock says 13 blocks"),
+    "blocks beyond": (SUPERBLOCK + 36, "<I", 0xFFFFFFFF, "superblock says 4294967295 blocks"),
     "meta_blkaddr": (SUPERBLOCK + 40, "<I", 1, "requires meta_blkaddr=0, got 1"),
     "xattr_blkaddr": (SUPERBLOCK + 44, "<I", 0x7FFFFFFF, "Offset out of bounds"),
     "feature_incompat": (SUPERBLOCK + 80, "<I", 1, "unsupported feature_incompat flags: 0x1"),
@@ -59,7 +59,7 @@ def test_cut_off_in_the_headers(size: int) -> None:
 @pytest.mark.parametrize("change", [-1, 1, -BLOCK_SIZE, BLOCK_SIZE])
 def test_another_length_than_promised(change: int) -> None:
     data = stored("small-sha256-v1.img")
-    with pytest.raises(ErofsError, match="superblock promises 4 blocks"):
+    with pytest.raises(ErofsError, match="superblock says 4 blocks"):
         read_superblock((data + bytes(BLOCK_SIZE))[: len(data) + change])
 
 

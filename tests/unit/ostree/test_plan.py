@@ -249,7 +249,7 @@ def test_a_tree_may_be_some_times_what_its_dirtrees_are() -> None:
     limits = PlanLimits(max_shared_cost=1000, max_sharing=4)
     few, many = FakeOstreeRepository(), FakeOstreeRepository()
     run(PullPlan(chain(few, 2, 8), limits=limits), few).check_complete()  # 72 of 16, but below 1000
-    with pytest.raises(LimitError, match="32 entries of its directories are expanded to 272"):
+    with pytest.raises(LimitError, match="32 entries of its directories expand to 272"):
         run(PullPlan(chain(many, 2, 16), limits=limits), many)
     unshared = FakeOstreeRepository()
     names = {f"d{number}": {f"f{number}": b"x"} for number in range(300)}

@@ -249,7 +249,7 @@ def test_directory_that_never_stands_still_is_an_error(tree: Path, monkeypatch: 
         return real(fd)
 
     monkeypatch.setattr(os, "scandir", restless)
-    with pytest.raises(ChangedError, match="entries come and go"):
+    with pytest.raises(ChangedError, match="its entries keep changing"):
         _scan(tree)
 
 
@@ -258,7 +258,7 @@ def test_other_names_must_show_the_same_state(tree: Path, monkeypatch: pytest.Mo
     os.link(tree / "sub" / "short", path)
     time.sleep(0.02)
     _hook(monkeypatch, "open", lambda: _chmod(path), name="below")
-    with pytest.raises(ChangedError, match=f"{path}: changed while it was scanned: other names"):
+    with pytest.raises(ChangedError, match=f"{path}: changed while it was scanned: its hard links"):
         _scan(tree)
 
 

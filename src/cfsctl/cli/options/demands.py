@@ -37,4 +37,6 @@ def warn_of_demand(session: Session, repository: Repository, tag: str, commit: C
         return  # The commit is damaged: whoever uses it is told.
     unmet = find_unmet(repository, tag, commit, content)
     if unmet is not None:
-        session.progress(Message(f"{unmet}; it is moved all the same, and the next pull has to meet that"))
+        session.progress(
+            Message(f"{unmet}; the tag is moved anyway, and the next pull must meet this requirement")
+        )

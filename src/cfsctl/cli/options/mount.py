@@ -22,13 +22,13 @@ class MountArguments(TypedDict):
 
 
 def check_mount_options(upperdir: str | None, workdir: str | None, *, read_write: bool) -> None:
-    """Refuse options that need each other.
+    """Refuse options that must be used together.
 
     Raises:
         click.UsageError: One of them is alone.
     """
     if (upperdir is None) != (workdir is None):
-        raise click.UsageError("--upperdir and --workdir need each other")
+        raise click.UsageError("--upperdir and --workdir must be used together")
     if read_write and upperdir is None:
         raise click.UsageError("--read-write needs --upperdir")
 

@@ -114,7 +114,7 @@ def pull_from(
     from cfsctl.ostree.tree.to_tree import XattrNames  # noqa: PLC0415 - the same
 
     if bool(arguments["refs"]) is arguments["mirror"]:
-        raise click.UsageError("name at least one REF, or give --mirror and none")
+        raise click.UsageError("name at least one REF, or use --mirror without a REF")
     if arguments["subpaths"] and arguments["require_composefs_digest"]:
         raise click.UsageError("--require-composefs-digest needs all of the commit, not a --subpath")
     if arguments["only_plan"]:

@@ -78,7 +78,9 @@ def load_policy(
     remote = _choose_remote(arguments, remote)
     if remote is not None:
         if has_keys or arguments["collection_id"] is not None:
-            raise click.UsageError("a remote's configuration and keys on the command line exclude each other")
+            raise click.UsageError(
+                "a remote's configuration and keys on the command line cannot be used together"
+            )
         return remote.policy.with_demands(f"remote '{remote.name}'", summaries=summary, deltas=delta)
     if (summary or delta) and not has_keys:
         raise click.UsageError("nothing can be verified without --gpg-key, --verify-key or --remote")
@@ -104,10 +106,10 @@ def _choose_remote(arguments: TrustArguments, found: Remote | None) -> Remote | 
     name, directory = arguments["remote"], arguments["remotes"]
     if found is not None and name not in {None, found.name}:
         raise click.UsageError(
-            f"'{found.name}' is pulled from, and --remote names '{name}': name one of them"
+            f"'{found.name}' is the source, but --remote names '{name}': use only one of them"
         )
     if found is None and name is None and directory is not None:
-        raise click.UsageError("--remotes says where remotes are: name one with --remote, or in place of URL")
+        raise click.UsageError("--remotes needs a remote: name one with --remote, or in place of URL")
     return find_remote(name, directory) if found is None and name is not None else found
 
 

@@ -64,7 +64,7 @@ def _write_in_place(image: bytearray, path: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         if stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EEXIST, "was replaced meanwhile", path)
+            raise OSError(errno.EEXIST, "was replaced in the meantime", path)
         write_all(fd, image)
     finally:
         os.close(fd)

@@ -188,7 +188,7 @@ def _parse_fixed_version(given: dict[str, str]) -> int | None:
     if text not in {"0", "1", "2"}:
         raise _UsageError(f"--erofs-version: expected 0, 1 or 2, found '{text}'")
     if given.keys() & {"min-version", "max-version"}:
-        raise _UsageError("--erofs-version excludes --min-version and --max-version")
+        raise _UsageError("--erofs-version cannot be used with --min-version or --max-version")
     return int(text)
 
 

@@ -141,7 +141,7 @@ class Image:
         nid = self.superblock.root_nid
         inode = self.inode(nid)
         if inode.kind != DirentType.DIRECTORY:
-            raise ErofsError(f"root inode {nid} is no directory", offset=nid * SLOT_SIZE, field="root_nid")
+            raise ErofsError(f"root inode {nid} is not a directory", offset=nid * SLOT_SIZE, field="root_nid")
         self.seen[nid] = 1
         return inode
 

@@ -257,14 +257,12 @@ class _TreeReader:
         superblock = self._image.superblock
         count = self._image.seen.count(1)
         if superblock.inode_count != count:
-            raise ErofsError(
-                f"superblock promises {superblock.inode_count} inodes, found {count}", field="inos"
-            )
+            raise ErofsError(f"superblock says {superblock.inode_count} inodes, found {count}", field="inos")
         names = self._image.attributes.names
         if not superblock.has_acl and self._image.is_epoch1 and not _ACL_NAMES.isdisjoint(names):
-            raise ErofsError("an inode has an ACL, the header's flag says none has", field="flags")
+            raise ErofsError("an inode has an ACL, but the header's flag says that none has", field="flags")
         if superblock.has_acl and not any(name.startswith(tuple(_ACL_NAMES)) for name in names):
-            raise ErofsError("the header's flag says that an inode has an ACL, none has", field="flags")
+            raise ErofsError("the header's flag says that an inode has an ACL, but none has", field="flags")
 
 
 _ACL_NAMES: Final = frozenset(XATTR_PREFIXES[2:4])

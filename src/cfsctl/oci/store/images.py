@@ -134,7 +134,7 @@ def resolve(repository: Repository, text: str) -> Found:
 def _not_found(repository: Repository, text: str) -> OciNotFoundError:
     hint = suggest(text, (tag.name for tag in TAGS.list(repository.streams)))
     return OciNotFoundError(
-        f"OCI reference not found: {text}", hint=hint or "list what there is with `cfsctl oci images`"
+        f"OCI reference not found: {text}", hint=hint or "list the images with `cfsctl oci images`"
     )
 
 
@@ -152,7 +152,7 @@ def _find_digest(repository: Repository, digest: OciDigest) -> Found:
         return Found(None, digest, None)
     raise OciNotFoundError(
         f"OCI reference not found: {digest} is neither a manifest nor a config here",
-        hint="list what there is with `cfsctl oci images`",
+        hint="list the images with `cfsctl oci images`",
     )
 
 

@@ -241,7 +241,7 @@ class DeltaFile:
             where = os.path.join(os.path.dirname(self._where), str(number))
             raise DeltaNotFoundError(
                 f"cannot open delta part {where}: {error.strerror}",
-                hint="make the delta with --inline, or keep its parts beside it",
+                hint="create the delta with --inline, or keep its parts next to it",
             ) from error
         return _limited(held, number, limit_bytes)
 

@@ -209,9 +209,11 @@ def _fetch_image(
         files = fetch_image(source, target, stream.image, counts)
         if is_image_of(target.objects, stream, stream.image):
             return stream.image, files
-        reporter(Message(f"image {stream.image.hex()} of the source is not that of the commit; made anew"))
+        reporter(
+            Message(f"image {stream.image.hex()} of the source does not match the commit; it was rebuilt")
+        )
     except CfsError as error:
-        reporter(Message(f"image {stream.image.hex()} of the source is made anew: {error}"))
+        reporter(Message(f"image {stream.image.hex()} of the source is rebuilt: {error}"))
     return None, set()
 
 
@@ -246,7 +248,7 @@ def copy_part(
         tag_ref(tag)
     stream = find_partial(source, checksum)
     if stream is None:
-        raise CommitNotFoundError(f"no part of commit {checksum.hex()} that can be read is in {source.path}")
+        raise CommitNotFoundError(f"no readable part of commit {checksum.hex()} in {source.path}")
     if source.algorithm is not target.algorithm:
         raise OtherAlgorithmError(
             f"commit {checksum.hex()} is partial: {source.path} has {source.algorithm.hash_name} objects,"
@@ -254,7 +256,7 @@ def copy_part(
         )
     target.check_writable()
     if target.streams.find(stream_name(checksum)) is not None:
-        raise PartialCommitError(f"commit {checksum.hex()} is whole in {target.path}", hint="tag it there")
+        raise PartialCommitError(f"commit {checksum.hex()} is complete in {target.path}", hint="tag it there")
     if tag is not None:
         _check_tag(target, tag, stream, allow_unverified=allow_unverified)
     objects = stream.as_dict()

@@ -65,7 +65,7 @@ class OstreeRepairSource:
             for checksum in list(left):
                 yield from self._fetch(left, [checksum], wanted, importer)
         except FetchError as error:
-            self._report(Message(f"{self.description} is of no use: {error}"))
+            self._report(Message(f"{self.description} cannot be used: {error}"))
 
     def _fetch(
         self,
@@ -109,7 +109,7 @@ class OstreeRepairSource:
             from_scratch = _find_readable(repository, checksum) is not None
             pull(repository, self._source, checksum.hex(), reporter=self._report, from_scratch=from_scratch)
         except CfsError as error:
-            self._report(Message(f"{name} cannot be had from {self.description}: {error}"))
+            self._report(Message(f"{name} cannot be restored from {self.description}: {error}"))
             return False
         return True
 

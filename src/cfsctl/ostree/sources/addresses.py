@@ -1,6 +1,6 @@
 """Where a repository is on the web: one address or several, for names and for objects.
 
-A repository may have mirrors. Something that cannot be had from one is asked for at the next, object by
+A repository may have mirrors. Something that cannot be restored from one is asked for at the next, object by
 object; one that fails for another reason than not having something is not the first choice any more.
 """
 
@@ -64,7 +64,7 @@ def parse_file_url(url: str) -> str | None:
     path = os.fsdecode(unquote_to_bytes(parts.path))
     is_bare = not (parts.query or parts.fragment or "\0" in path)
     if parts.netloc.lower() not in {"", "localhost"} or not path.startswith("/") or not is_bare:
-        raise InvalidURLError(f"'{redact_url(url)}' is no URL of a directory: expected file:///PATH")
+        raise InvalidURLError(f"'{redact_url(url)}' is not the URL of a directory: expected file:///PATH")
     return path
 
 

@@ -67,7 +67,7 @@ class LocalSource:
             if len(self.repositories) > MAX_PARENTS:
                 raise NotAnOstreeRepositoryError(
                     f"{path}: expected a chain of at most {MAX_PARENTS} parent repositories, found more",
-                    hint="does one of them have itself for a parent?",
+                    hint="is one of them its own parent?",
                 )
             self.repositories.append(LocalRepository(following))
             following = self.repositories[-1].parent

@@ -102,6 +102,6 @@ def _wait(fd: int, path: str, timeout_s: float) -> bool:
         if time.monotonic() >= deadline_s:
             raise RepositoryInUseError(
                 f"{path}: expected to share its lock, found it held by another process for {timeout_s:g} s",
-                hint="wait for `ostree prune`, or whatever runs there, to end",
+                hint="wait for `ostree prune`, or any other process that uses it, to end",
             )
         time.sleep(_PAUSE_S)

@@ -68,7 +68,7 @@ def check_binding(checksum: Checksum, commit: Commit, ref: str) -> None:
             bound = ", ".join(f"'{name}'" for name in bound_to) or "no refs"
             raise BindingError(
                 f"{where}: expected a commit for ref '{ref}', found one that is bound to {bound}",
-                hint="pull it by its commit ID if that is what you want",
+                hint="to pull it anyway, use its commit ID",
             )
 
 
@@ -108,7 +108,7 @@ def check_not_older(ref: str, old: tuple[Checksum, Commit] | None, new: tuple[Ch
         # Nothing would be newer for as long, so that the tag could not be updated any more.
         raise DowngradeError(
             f"ref '{ref}': expected a commit that is not made in the future, found {_describe(*new)}",
-            hint="compare the clocks; --allow-downgrade takes it",
+            hint="check the clocks; --allow-downgrade accepts it",
         )
     if old is None or new[1].timestamp_s > old[1].timestamp_s:
         return
@@ -120,7 +120,7 @@ def check_not_older(ref: str, old: tuple[Checksum, Commit] | None, new: tuple[Ch
 def _refuse_downgrade(ref: str, old: tuple[Checksum, Commit], new: tuple[Checksum, Commit]) -> NoReturn:
     raise DowngradeError(
         f"ref '{ref}': expected a commit newer than {_describe(*old)}, found {_describe(*new)}",
-        hint="if that is what you want, let the tag go back with --allow-downgrade",
+        hint="to move the tag back, use --allow-downgrade",
     )
 
 

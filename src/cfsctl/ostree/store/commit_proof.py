@@ -106,8 +106,8 @@ def prove(repository: Repository, stream: CommitStream, reporter: Reporter = sil
 def untrue(stream: CommitStream, problem: str) -> UntrueCommitError:
     """Return the error for a commit of which something is not true."""
     return UntrueCommitError(
-        f"commit {stream.checksum.hex()} as it is stored is not true: {problem}",
-        hint="pull it again from where it comes from, which replaces it",
+        f"commit {stream.checksum.hex()} is stored incorrectly: {problem}",
+        hint="pull it again from its origin to replace it",
     )
 
 
@@ -123,7 +123,7 @@ def check_stored(repository: Repository, stream: CommitStream, reporter: Reporte
     for object_id, damage in found.items():
         raise UntrueCommitError(
             f"commit {stream.checksum.hex()}: object {object_id.hex()}: {damage or 'missing'}",
-            hint="pull it again, which restores it",
+            hint="pull it again to restore it",
         )
     prove(repository, stream, reporter)
 

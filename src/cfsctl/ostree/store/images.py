@@ -173,7 +173,7 @@ def _replace_image(
         reporter(
             Message(
                 f"commit {stream.checksum.hex()}: its image had names of extended attributes that no program "
-                f"can find, as older programs made them; replaced by {image.hex()}"
+                f"can find, made by an older program; replaced by {image.hex()}"
             )
         )
     return image

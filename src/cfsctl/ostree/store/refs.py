@@ -182,7 +182,7 @@ def resolve_source(repository: Repository, source: str) -> Checksum:
         hint = suggest(source, (tag.name for tag in list_tags(repository)))
         raise CommitNotFoundError(
             f"'{source}' is not a known ostree ref or valid commit ID",
-            hint=hint or "list what there is with `cfsctl ostree images`",
+            hint=hint or "list the images with `cfsctl ostree images`",
         )
     return _resolve_id(repository, source.lower())
 

@@ -22,4 +22,4 @@ def require_ostree_form(stream: CommitStream) -> None:
 
 def _refuse(stream: CommitStream, text: str) -> None:
     image = "its image" if stream.image is None else stream.image.hex()
-    raise OstreeObjectError(text, hint=f"make the commit anew with `cfsctl ostree commit {image}`")
+    raise OstreeObjectError(text, hint=f"create the commit again with `cfsctl ostree commit {image}`")

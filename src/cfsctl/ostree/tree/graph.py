@@ -113,7 +113,7 @@ class TreeGraph:
         most = max(limits.max_shared_cost, limits.max_sharing * self._distinct_cost)
         if total.cost > most:
             raise LimitError(
-                f"{self._what}: {self._distinct} entries of its directories are expanded to {total.entries}; "
+                f"{self._what}: {self._distinct} entries of its directories expand to {total.entries}; "
                 f"expected no more than {limits.max_sharing} times as many"
             )
 

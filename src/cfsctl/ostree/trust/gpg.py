@@ -40,7 +40,7 @@ _BAD: Final = {
     "EXPSIG": "has expired",
     "EXPKEYSIG": "is by a key that has expired",
     "REVKEYSIG": "is by a key that was revoked",
-    "NODATA": "is no signature",
+    "NODATA": "is not a signature",
 }
 """Words of the status by which a signature does not count, and what they mean."""
 
@@ -65,7 +65,7 @@ def merge_keyrings(files: Iterable[tuple[str, bytes]]) -> bytes:
             keyring.add(data)
         except OpenPGPError as error:
             raise UnusableKeyError(
-                f"{where}: {error}", hint="`gpg --export` writes what can be read, with or without --armor"
+                f"{where}: {error}", hint="create it with `gpg --export`, with or without --armor"
             ) from error
     return keyring.to_bytes()
 

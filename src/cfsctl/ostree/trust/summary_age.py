@@ -45,7 +45,7 @@ def check_summary_age(
     if expires_s is not None and expires_s < time.time():
         raise SummaryAgeError(
             f"{what}: expected one that is valid now, found one that expired at {format_time(expires_s)}",
-            hint="the server has to make a new one; compare the clocks, too",
+            hint="the server must publish a new one; also check the clocks",
         )
     if cache is None:
         return
@@ -56,7 +56,7 @@ def check_summary_age(
         found = "one that does not say" if made_s is None else f"one of {format_time(made_s)}"
         raise SummaryAgeError(
             f"{what}: expected one made at {format_time(latest_s)} or later, found {found}",
-            hint="somebody may be hiding updates; --allow-downgrade takes it if the server was set back",
+            hint="updates may be hidden from you; use --allow-downgrade if the server was rolled back",
         )
     if made_s is not None and made_s != latest_s:
         cache.save_time(url, made_s)
@@ -67,7 +67,7 @@ def _check_not_ahead(what: str, made_s: int | None) -> None:
     if made_s is not None and made_s > time.time() + MAX_AHEAD_S:
         raise SummaryAgeError(
             f"{what}: expected one that is not made in the future, found one of {format_time(made_s)}",
-            hint="compare the clocks; --allow-downgrade takes it",
+            hint="check the clocks; --allow-downgrade accepts it",
         )
 
 

@@ -87,7 +87,7 @@ class TagMove:
         except CfsError as error:
             if not self._is_free:
                 what = f"tag '{self._tag}': expected to find what was demanded of it, found {error}"
-                raise SignatureError(what, hint="--allow-unverified sets it anew") from error
+                raise SignatureError(what, hint="--allow-unverified replaces it") from error
         self._before = self._kept or _read_demand_of(self._repository, stream)
 
     def check(self, named: Checksum, commit: Checksum | None) -> None:

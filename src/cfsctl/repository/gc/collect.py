@@ -80,8 +80,8 @@ class DeleteLimit(NamedTuple):
         if dead_count > most:
             limit = f"{self.number:g}{'%' if self.is_percentage else ''}"
             raise TooMuchGarbageError(
-                f"{dead_count} of {total} objects are garbage, at most {limit} may be removed; nothing was",
-                hint="see what would go with --dry-run, then allow more",
+                f"{dead_count} of {total} objects are garbage, more than {limit}; nothing was removed",
+                hint="check with --dry-run what would be removed, then raise --max-delete",
             )
 
 

@@ -254,7 +254,7 @@ class Marker:
                 self._mark_streams(object_id, where)
             self._complete()
         for ref in self.streams.lost:
-            self.marks.note(f"streams/refs/{ref.name}: names {ref.text!r}, which is not there; left alone")
+            self.marks.note(f"streams/refs/{ref.name}: names {ref.text!r}, which does not exist; left alone")
         return self.marks
 
     def reach(self, links: CategoryMarks, entry: str) -> set[ObjectID]:
@@ -341,7 +341,7 @@ class Marker:
 
     def _find_lost_image(self, ref: Ref) -> ObjectID | None:
         """Return what a ref without an entry must have meant: an image's entry is named for its object."""
-        self.marks.note(f"images/refs/{ref.name}: names {ref.text!r}, which is not there; left alone")
+        self.marks.note(f"images/refs/{ref.name}: names {ref.text!r}, which does not exist; left alone")
         object_id = find_object_in(ref.text, self._algorithm)
         if object_id is None and ref.entry is not None:
             try:

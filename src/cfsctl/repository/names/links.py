@@ -377,7 +377,7 @@ class LinkDirectory:
             if error.errno != errno.EINVAL:
                 raise
             path = "/".join([*parents, last])
-            raise BlockedNameError(f"{path}: something that is no link is in the way") from error
+            raise BlockedNameError(f"{path}: something other than a link is in the way") from error
 
     def remove_ref(self, ref: str) -> None:
         """Remove a ref; what it named stays until it is collected.

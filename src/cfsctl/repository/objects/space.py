@@ -54,7 +54,7 @@ def _raise(error: OSError, dirfd: int, what: str) -> NoReturn:
     raise NoSpaceError(
         number,
         f"{what}: {usual} (now {free} on its file system){detail}",
-        hint="make room there and run the same command again; what was stored whole is kept",
+        hint="free some space and run the same command again; complete objects are kept",
     ) from error
 
 

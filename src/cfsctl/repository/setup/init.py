@@ -205,7 +205,7 @@ def _check_objects(dirfd: int, algorithm: Algorithm) -> None:
         return
     if found is not algorithm:
         raise AlgorithmMismatchError(
-            f"the objects that are there are of {found.label}, not of {algorithm.label}",
+            f"the existing objects use {found.label}, not of {algorithm.label}",
             hint=f"use --algorithm {found.label}, or another directory",
         )
 

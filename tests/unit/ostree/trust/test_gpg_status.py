@@ -48,7 +48,7 @@ BAD = {
     "expired-key-and-good": (NEW + GOOD + "[GNUPG:] EXPKEYSIG 4777 x\n" + valid(), "has expired"),
     "revoked": (NEW + "[GNUPG:] REVKEYSIG 4777 x\n" + valid(), "was revoked"),
     "expired": (NEW + "[GNUPG:] EXPSIG 4777 x\n" + valid(), "has expired"),
-    "junk": ("[GNUPG:] NODATA 4\n", "is no signature"),
+    "junk": ("[GNUPG:] NODATA 4\n", "is not a signature"),
     "sha1": (NEW + GOOD + valid(2), "a hash that can be forged"),
     "text": (NEW + GOOD + valid(signature_class="01"), "is of class 01"),
     "cut": (NEW + GOOD + f"[GNUPG:] VALIDSIG {FINGERPRINT} 2024-02-01\n", "is not a single good one"),

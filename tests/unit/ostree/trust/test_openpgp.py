@@ -166,7 +166,7 @@ def test_what_names_no_key_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert isinstance(reasons, list)
     assert reasons == [
         "signature 1 is by a key that is not in the keyring, or cannot be read, and 3 more like it",
-        "signature 2 is no signature, and 2 more like it",
+        "signature 2 is not a signature, and 2 more like it",
     ]
 
 

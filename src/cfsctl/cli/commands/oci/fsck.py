@@ -46,5 +46,5 @@ def command(context: click.Context, session: Session, *, name: str | None, deep:
         return ExitCode.OK if is_ok or asks_for_json(context) else ExitCode.CORRUPTION
     print_lines((*whole.lines(), *report.lines()))
     if not is_ok:
-        raise IntegrityError("OCI integrity check failed", hint="pulling an image again heals what it needs")
+        raise IntegrityError("OCI integrity check failed", hint="pull the image again to repair it")
     return ExitCode.OK

@@ -27,7 +27,7 @@ def command(session: Session, *, as_json: bool) -> None:
     with session.open_repository() as repository:
         for image in iter_images(repository):
             if isinstance(image, Unreadable):
-                session.progress(Message(f"{image.name}: left out: {image.error}"))
+                session.progress(Message(f"{image.name}: skipped: {image.error}"))
             else:
                 found.append(image)
     if as_json:

@@ -30,7 +30,7 @@ def command(session: Session, *, image: str, only_manifest: bool, only_config: b
     from cfsctl.oci.store.referrers import list_referrers  # noqa: PLC0415 - the same
 
     if only_manifest and only_config:
-        raise click.UsageError("--manifest and --config exclude each other")
+        raise click.UsageError("--manifest and --config cannot be used together")
     with session.open_repository() as repository:
         stored = open_found(repository, resolve(repository, image))
         referrers = [str(digest) for digest in list_referrers(repository, stored.digest)]

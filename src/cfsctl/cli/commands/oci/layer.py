@@ -36,7 +36,7 @@ def command(context: click.Context, session: Session, *, diff_id: str, dumpfile:
     from cfsctl.oci.store.layers import open_layer  # noqa: PLC0415 - keeps --help quick
 
     if dumpfile and asks_for_json(context):
-        raise click.UsageError("--dumpfile and --json exclude each other")
+        raise click.UsageError("--dumpfile and --json cannot be used together")
     with session.open_repository() as repository:
         layer = open_layer(repository, diff_id.removeprefix("@"))
         if dumpfile:

@@ -162,7 +162,7 @@ def _source_date() -> int | None:
 
 def _report_left_out(paths: list[bytes]) -> int:
     for path in paths[:_SHOWN]:
-        tell(f"cfsctl: {os.fsdecode(path)}: left out, OSTree holds files, links and directories only")
+        tell(f"cfsctl: {os.fsdecode(path)}: skipped, OSTree only supports files, links and directories")
     if len(paths) > _SHOWN:
-        tell(f"cfsctl: {len(paths) - _SHOWN} more left out")
+        tell(f"cfsctl: {len(paths) - _SHOWN} more skipped")
     return ExitCode.PARTIAL if paths else ExitCode.OK

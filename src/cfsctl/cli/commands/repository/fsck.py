@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from cfsctl.repository.repair.sources import RepairSource
 
 _REPAIR_HINT = (
-    "fsck --repair restores what can be made of what is here, with --from SOURCE also what a source has; "
-    "pulling a commit again heals it"
+    "fsck --repair restores what can be rebuilt locally, and with --from SOURCE also what the source has; "
+    "pulling a commit again repairs it"
 )
 
 
@@ -71,7 +71,9 @@ def command(
     if places and not repair:
         raise click.UsageError("--from needs --repair")
     if repair and metadata_only:
-        raise click.UsageError("--repair reads the content of objects: it excludes --metadata-only")
+        raise click.UsageError(
+            "--repair reads the content of objects: it cannot be used with --metadata-only"
+        )
     if repair:
         return _repair(session, places, remotes, as_json=as_json)
     from cfsctl.kinds.checks import content_checks  # noqa: PLC0415 - keeps --help quick
