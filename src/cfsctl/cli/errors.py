@@ -147,7 +147,8 @@ def report_interruption(number: int) -> None:
     if STYLE.as_json:
         tell_document(_document(SIGNAL_BASE + number, message, None) | {"kind": "interrupted"})
     else:
-        tell_lines([f"cfsctl: {message}"])
+        program = STYLE.command if STYLE.command == "mkcomposefs" else "cfsctl"
+        tell_lines([f"{program}: {message}"])
 
 
 def error_document(error: CfsError | OSError) -> dict[str, object]:

@@ -35,9 +35,13 @@ _KEPT: Final = {
     "pull-local": "what was copied and verified is kept; run the same command again to go on from there",
     "apply-delta": "objects that were made are kept; run the same command again to go on from there",
     "create-image": "files that were stored are kept; run the same command again, which stores the others",
+    "import-image": "nothing got a name yet; run the same command again",
+    "import-layer": "nothing got a name yet; run the same command again",
+    "commit": "objects that were stored are kept; run the same command again",
     "copy": "objects that were copied are kept; run the same command again to go on from there",
     "export": "objects that were written are kept; run the same command again to go on from there",
     "gc": "only garbage was removed; run it again to remove the rest",
+    "mkcomposefs": "no image was written; run the same command again",
     "fsck": "what was found so far is not shown; run it again",
 }
 """What remains of a command that was cut short, and how to go on."""

@@ -48,8 +48,9 @@ def _run() -> int:
 
         return completion.main(shell, arguments)
     if name in TOOLS:
-        from cfsctl.cli.errors import run_tool  # noqa: PLC0415 - as in `main`
+        from cfsctl.cli.errors import STYLE, run_tool  # noqa: PLC0415 - as in `main`
 
+        STYLE.command = name
         return run_tool(_program(name), arguments)
     return _program(name)(arguments)
 

@@ -7,10 +7,12 @@ name first, where its lines are counted.
 
 from __future__ import annotations
 
+import contextlib
 from typing import IO, TYPE_CHECKING, Final
 
 from cfsctl import limits
 from cfsctl.dumpfile.format import MAX_LINE, DumpfileError
+from cfsctl.linux.error_paths import relative_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,15 +64,19 @@ class GuardedDump:
 
     def _copy(self) -> IO[bytes]:
         """Write the rest to a file; what the parser refuses anyway need not be copied to its end."""
-        import tempfile  # noqa: PLC0415 - few dumps are so long, and it loads `random`
+        import tempfile  # noqa: PLC0415 - only for very long dumps
 
-        spool = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        directory = tempfile.gettempdir()
+        spool = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed by `close`
         try:
             for data in self._iter_rest():
-                spool.write(data)
-            spool.seek(0)
+                with relative_to(directory):
+                    spool.write(data)
+            with relative_to(directory):
+                spool.seek(0)  # writes what is left
         except BaseException:
-            spool.close()
+            with contextlib.suppress(OSError):  # the same that ended it
+                spool.close()
             raise
         return spool
 

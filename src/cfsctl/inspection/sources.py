@@ -18,6 +18,7 @@ from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import COMPOSEFS_MAGIC
 from cfsctl.errors import CfsError, ExitCode, RepositoryError
 from cfsctl.kinds.registry import find_by_prefix, stream_kinds
+from cfsctl.linux.error_paths import relative_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -252,7 +253,10 @@ class SourceFinder:
 
     def find_dump(self, name: str) -> TreeInput:
         """Return a dump in a file; ``-`` is standard input."""
-        with open(0 if name == "-" else name, "rb", closefd=name != "-") as file:
+        if name == "-":
+            with relative_to("standard input"), open(0, "rb", closefd=False) as file:
+                return DumpSource(name, _read_dump(file, name))
+        with open(name, "rb") as file:
             return DumpSource(name, _read_dump(file, name))
 
     def find_image(self, name: str) -> TreeInput:

@@ -191,10 +191,19 @@ def replace_symlink(dirfd: int, name: str, text: str | bytes, *, temporary_dirfd
     where = dirfd if temporary_dirfd is None else temporary_dirfd
     temporary, _ = _make_named(TEMPORARY_LINK_PREFIX, lambda new: os.symlink(text, new, dir_fd=where))
     try:
-        os.rename(temporary, name, src_dir_fd=where, dst_dir_fd=dirfd)
+        _rename_to(name, dirfd, temporary, where)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=where)
+        raise
+
+
+def _rename_to(name: str, dirfd: int, temporary: str, temporary_dirfd: int) -> None:
+    """Give a temporary file or link its name; an error has that name alone."""
+    try:
+        os.rename(temporary, name, src_dir_fd=temporary_dirfd, dst_dir_fd=dirfd)
+    except OSError as error:
+        error.filename, error.filename2 = name, None
         raise
 
 
@@ -291,7 +300,7 @@ class AnonymousFile:
         """
         if self._name is None:
             self._name, _ = _make_named(TEMPORARY_FILE_PREFIX, lambda new: link_fd(self.fd, self._dirfd, new))
-        os.rename(self._name, name, src_dir_fd=self._dirfd, dst_dir_fd=dirfd)
+        _rename_to(name, dirfd, self._name, self._dirfd)
         self._name = None
 
     def close(self) -> None:

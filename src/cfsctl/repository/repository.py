@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from cfsctl.linux.error_paths import relative_to
 from cfsctl.linux.syscalls import syncfs
 from cfsctl.progress import silent
 from cfsctl.repository.locking.access import WriteAccess
@@ -57,6 +59,9 @@ def read_config(path: str, *, may_infer: bool = True) -> Config:
             raise _cannot_infer(path, error) from error
     finally:
         os.close(dirfd)
+
+
+_CANNOT_WRITE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 def check_algorithm(found: Algorithm, expected: Algorithm | None) -> None:
@@ -134,7 +139,7 @@ class Repository:
         self.config: Config = metadata.config
         self.is_secure = metadata.is_secure
         self.erofs_versions = self.config.image_formats if erofs_version is None else (erofs_version,)
-        self._access = WriteAccess(dirfd, self.config.unknown_read_only_features)
+        self._access = WriteAccess(dirfd, path, self.config.unknown_read_only_features)
         self.objects = ObjectStore(
             dirfd, self.config.algorithm, is_secure=self.is_secure, check_writable=self._access.check
         )
@@ -186,7 +191,8 @@ class Repository:
         try:
             lock = RepositoryLock(dirfd, path, reporter)
             lock.share(lock_timeout_s)
-            metadata = _load(path, dirfd, algorithm, may_upgrade=upgrade)
+            with relative_to(path):
+                metadata = _load(path, dirfd, algorithm, may_upgrade=upgrade)
             if insecure:
                 metadata = metadata._replace(is_secure=False)
             if require_verity:
@@ -313,12 +319,18 @@ def _load(path: str, dirfd: int, expected: Algorithm | None, *, may_upgrade: boo
 
 def _upgrade(path: str, dirfd: int, expected: Algorithm | None) -> Metadata:
     try:
-        check_algorithm(infer(dirfd).algorithm, expected)
-        upgrade(dirfd)
+        found = infer(dirfd)
     except CannotInferError as error:
         raise _cannot_infer(path, error) from error
+    check_algorithm(found.algorithm, expected)
+    try:
+        upgrade(dirfd)
     except FileExistsError:
         pass  # somebody else wrote it in the meantime; theirs is read below
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        return Metadata(infer_config(dirfd), is_secure=found.is_secure)  # it can be read all the same
     metadata = read_metadata(dirfd)
     if metadata is None:
         raise _not_initialised(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from cfsctl.repository import Repository
 from cfsctl.repository.objects.space import NoSpaceError
 from tests.fakes.faulty_server import FaultyServer
 from tests.fakes.ostree_repository import FakeOstreeRepository
-from tests.support.programs import cfsctl, run_cfsctl
+from tests.support.programs import CFSCTL, cfsctl, run_cfsctl
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,3 +96,38 @@ def test_what_else_is_known_about_a_full_file_system_is_said(store: Path) -> Non
         Repository.open(str(store), insecure=True),
     ):
         raise OSError(errno.ENOSPC, "No space left on device (storing its content)", "/tree/file")
+
+
+@pytest.mark.parametrize("name", ["a", "c"])
+def test_export_names_what_is_in_its_way(tmp_path: Path, store: Path, name: str) -> None:
+    source = FakeOstreeRepository()
+    source.commit({"usr": {"file": b"x"}}, "ref")
+    source.write(tmp_path / "from")
+    cfsctl("--repo", store, "ostree", "pull-local", tmp_path / "from", "ref")
+    target = tmp_path / "to"
+    source.write(target)
+    (target / "refs" / "heads" / "a").write_bytes(b"")
+    (target / "refs" / "heads" / "c").mkdir()
+    reference, reason = {"a": ("a/b", "Not a directory"), "c": ("c", "Is a directory")}[name]
+    done = run_cfsctl("--repo", store, "ostree", "export", "ref", target, "--reference", reference)
+    assert done.stderr == f"Error: {target}/refs/heads/{name}: {reason}\n"
+
+
+def test_export_names_an_object_directory_that_is_none(tmp_path: Path, store: Path) -> None:
+    source = FakeOstreeRepository()
+    source.commit({"usr": {"file": b"x"}}, "ref")
+    source.write(tmp_path / "from")
+    cfsctl("--repo", store, "ostree", "pull-local", tmp_path / "from", "ref")
+    target = tmp_path / "to"
+    FakeOstreeRepository().write(target)
+    for number in range(256):
+        (target / "objects" / f"{number:02x}").write_bytes(b"")
+    done = run_cfsctl("--repo", store, "ostree", "export", "ref", target)
+    assert done.stderr.startswith(f"Error: {target}/objects/")
+    assert done.stderr.endswith(": Not a directory\n")
+
+
+def test_closed_standard_input_is_named(tmp_path: Path, store: Path) -> None:
+    command = f'exec "{CFSCTL}" --repo "{store}" diff dump:- dir:{tmp_path} <&-'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (2, b"Error: standard input: Bad file descriptor\n")

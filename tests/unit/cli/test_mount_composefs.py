@@ -166,3 +166,19 @@ def test_image_without_verity_fails_a_digest(image: Path) -> None:
     options = f"basedir={image.parent},digest={'00' * 32}"
     with pytest.raises(VerityError, match=f"^Failed to mount composefs {image}: .*fs-verity"):
         main(["-o", options, os.fspath(image), os.fspath(image.parent)])
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "device"])
+def test_what_is_no_image_is_not_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    image = tmp_path / "image"
+    if kind == "fifo":
+        os.mkfifo(image)
+    elif kind == "directory":
+        image.mkdir()
+    else:
+        image.symlink_to("/dev/null")
+    with pytest.raises(OSError, match="expected a file or a block device"):
+        main(["-f", "-o", f"basedir={tmp_path}", str(image), str(tmp_path)])
+    assert capsys.readouterr().out == ""

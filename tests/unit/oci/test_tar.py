@@ -409,3 +409,12 @@ def test_archives_of_the_standard_library_mean_the_same(kind: int) -> None:
         wanted = [(m.name.encode(), m.mode, m.uid, m.gid, m.mtime) for m in tar]
     found = [(e.path, e.mode, e.uid, e.gid, e.mtime_s) for e in parse(buffer.getvalue())]
     assert found == wanted
+
+
+def test_what_follows_the_end_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cfsctl.oci.tar.parser.MAX_TRAILER_BYTES", 4096)
+    parser = TarParser()
+    parser.feed(END + bytes(4096))
+    assert parser.is_ended
+    with pytest.raises(TarError, match="at most 4096 bytes after the end"):
+        parser.feed(b"\0")

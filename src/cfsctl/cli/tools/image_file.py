@@ -28,8 +28,10 @@ def about(message: str) -> Iterator[None]:
         if isinstance(error, CfsError):
             raise
         reason = error.strerror or str(error)
-        if error.filename is not None and os.fsdecode(error.filename) not in message:
-            reason = f"{os.fsdecode(error.filename)}: {reason}"
+        name = None if error.filename is None else os.fsdecode(error.filename)
+        # "." is the directory of a file that has no name yet.
+        if name is not None and name != "." and name not in message:
+            reason = f"{name}: {reason}"
         raise MakeError(f"{message}: {reason}") from error
 
 

@@ -10,6 +10,7 @@ import errno
 import getopt
 import os
 import re
+import stat
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -248,8 +249,11 @@ def _run(invocation: _Invocation) -> None:
         if invocation.namespace is not None:
             _enter_namespace(keep_open(_namespace_path(invocation.namespace), os.O_RDONLY, "namespace"))
         dirs = [keep_open(path, os.O_PATH | os.O_DIRECTORY, f"basedir {path}") for path in request.basedirs]
-        image = keep_open(invocation.image, os.O_RDONLY, invocation.image)
-        userns = None if request.idmap is None else keep_open(request.idmap, os.O_RDONLY, "idmap")
+        # What is no image may be a fifo, which is not waited for.
+        image = keep_open(invocation.image, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, invocation.image)
+        _check_type(image, invocation.image)
+        idmap_flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+        userns = None if request.idmap is None else keep_open(request.idmap, idmap_flags, "idmap")
         if request.digest is not None:
             _check_digest(image, invocation.image, request.digest)
         options = _mount_options(request, userns, acl=_may_have_acl(image))
@@ -269,6 +273,12 @@ def _mount_options(request: MountRequest, userns_fd: int | None, *, acl: bool) -
         userns_fd=userns_fd,
         acl=acl,
     )
+
+
+def _check_type(fd: int, image: str) -> None:
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+        raise OSError(errno.EINVAL, f"Failed to open {image}: expected a file or a block device")
 
 
 def _check_digest(fd: int, image: str, digest: ObjectID) -> None:

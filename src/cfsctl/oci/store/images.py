@@ -15,6 +15,7 @@ from cfsctl.oci.digest import OciDigest, OciDigestError, parse_digest
 from cfsctl.oci.manifest import Manifest, parse_config, parse_manifest
 from cfsctl.oci.store.documents import StoredDocument, read_document
 from cfsctl.oci.store.names import CONFIG, CONFIG_REF, LAYER, MANIFEST, TAGS, check_tag, iter_digests
+from cfsctl.repository.names.links import RefNotFoundError
 from cfsctl.repository.names.names import InvalidNameError, suggest
 from cfsctl.splitstream.format import ContentType
 
@@ -289,7 +290,7 @@ def remove_tag(repository: Repository, name: str) -> None:
     """
     try:
         repository.streams.remove_ref(TAGS.ref(name))
-    except RepositoryError as error:
+    except (RefNotFoundError, InvalidNameError) as error:
         hint = suggest(name, (tag.name for tag in TAGS.list(repository.streams)))
         raise OciNotFoundError(f"Failed to remove tag {name}: {error}", hint=hint) from error
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 INLINE_BYTES: Final = 64
 """Largest regular file that is kept inline."""
 
+MAX_TRAILER_BYTES: Final = 64 << 20
+"""Bytes that may follow the end of an archive: padding, of which tar writes 10 KiB unless told otherwise."""
+
 MAX_EXTENSION_BYTES: Final = 1 << 20
 """Most bytes of extension headers before one entry, and of one global header."""
 
@@ -95,6 +98,7 @@ class TarParser:
         self._entry: Entry | None = None  # waits for its content
         self._path = b""  # of the entry that came last, for messages
         self._after_zeros = False
+        self._trailer_bytes = 0
 
     @property
     def is_ended(self) -> bool:
@@ -130,6 +134,7 @@ class TarParser:
                     events.append(entry)
                 continue
             if at is _At.TRAILER:
+                self._count_trailer(end - place)
                 place = end
                 break
             stop = min(place + self._left, end)
@@ -149,6 +154,12 @@ class TarParser:
             events.append(Inline(view[start:place]))
         self.offset += end
         return events
+
+    def _count_trailer(self, size: int) -> None:
+        self._trailer_bytes += size
+        if self._trailer_bytes > MAX_TRAILER_BYTES:
+            limit = MAX_TRAILER_BYTES
+            raise TarError(f"expected at most {limit} bytes after the end of the archive, found more")
 
     def _collect(self, piece: memoryview, size: int) -> bytes | None:
         """Return a whole field, or None while bytes are missing."""

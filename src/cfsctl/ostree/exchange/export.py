@@ -18,6 +18,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Final
 
+from cfsctl.linux.error_paths import relative_to
 from cfsctl.linux.files import AnonymousFile, fsync_directory, write_all
 from cfsctl.linux.syscalls import syncfs
 from cfsctl.ostree.exchange.export_files import FileExporter
@@ -86,7 +87,8 @@ def export_commit(
     try:
         if target.mode is RepositoryMode.BARE_SPLIT_XATTRS:
             raise UnsupportedModeError(target.mode.value, path, _WRITABLE_MODES)
-        _Export(repository, stream, target, reporter).run(reference)
+        with relative_to(path):
+            _Export(repository, stream, target, reporter).run(reference)
     except OSError as error:
         explain_no_space(error, target.root(), f"OSTree repository {path}")
         raise
@@ -188,15 +190,19 @@ class _Export:
         # One by one, without following links: they are somebody else's, and could lead out of the repository.
         directory = open_made(self._target.root(), "refs")
         try:
+            path = "refs"
             for parent in ("heads", *parents):
-                below = open_made(directory, parent)
+                with relative_to(path):
+                    below = open_made(directory, parent)
+                path = f"{path}/{parent}"
                 fsync_directory(directory)
                 os.close(directory)
                 directory = below
             with AnonymousFile(self._temporary, _FILE_MODE) as file:
                 write_all(file.fd, self._stream.checksum.hex().encode() + b"\n")
                 os.fsync(file.fd)
-                file.replace(directory, name)
+                with relative_to(path):
+                    file.replace(directory, name)
             fsync_directory(directory)
         finally:
             os.close(directory)

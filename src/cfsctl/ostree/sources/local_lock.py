@@ -16,9 +16,11 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import ExitCode
+from cfsctl.linux.error_paths import relative_to
 from cfsctl.linux.files import open_regular
 from cfsctl.ostree.key_file import BLANKS
 from cfsctl.ostree.source import SourceError
+from cfsctl.repository.objects.space import explain_no_space
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +65,12 @@ def lock_for_use(dirfd: int, path: str, core: Mapping[str, str], *, create: bool
         return -1
     if create:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        os.close(os.open(_NAME, flags, _MODE, dir_fd=dirfd))
+        try:
+            with relative_to(path):
+                os.close(os.open(_NAME, flags, _MODE, dir_fd=dirfd))
+        except OSError as error:
+            explain_no_space(error, dirfd, f"OSTree repository {path}")
+            raise
     try:
         fd = open_regular(dirfd, _NAME)
     except OSError:

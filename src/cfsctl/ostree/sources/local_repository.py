@@ -19,6 +19,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import ExitCode
+from cfsctl.linux.error_paths import relative_to
 from cfsctl.linux.files import make_directory, open_regular, read_all
 from cfsctl.ostree.key_file import parse_key_file
 from cfsctl.ostree.source import SourceError
@@ -286,11 +287,12 @@ def open_made(dirfd: int, name: str) -> int:
 
 def make_fan_out(repository: LocalRepository, checksum: Checksum) -> int:
     """Return a descriptor of the directory that an object goes to, borrowed; it is made if it is missing."""
-    try:
-        return repository.locate(checksum)[0]
-    except FileNotFoundError:
-        os.close(open_made(repository.objects(), checksum.hex()[:2]))
-        return repository.locate(checksum)[0]
+    with relative_to("objects"):
+        try:
+            return repository.locate(checksum)[0]
+        except FileNotFoundError:
+            os.close(open_made(repository.objects(), checksum.hex()[:2]))
+            return repository.locate(checksum)[0]
 
 
 def _open_directory(path: str, dirfd: int | None, message: str, flags: int = 0) -> int:

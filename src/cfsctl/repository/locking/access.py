@@ -15,14 +15,16 @@ class NotWritableError(RepositoryError):
 class WriteAccess:
     """The permission to write to one repository."""
 
-    def __init__(self, dirfd: int, unknown_features: tuple[str, ...] = ()) -> None:
+    def __init__(self, dirfd: int, path: str, unknown_features: tuple[str, ...] = ()) -> None:
         """Ask nothing yet.
 
         Args:
             dirfd: The repository's directory, borrowed.
+            path: What to call it in messages.
             unknown_features: Features of the repository that a writer would have to know.
         """
         self._dirfd = dirfd
+        self._path = path
         self._unknown_features = unknown_features
         self._is_granted = False
 
@@ -36,12 +38,19 @@ class WriteAccess:
             return
         if self._unknown_features:
             names = ", ".join(self._unknown_features)
-            raise NotWritableError(
-                f"Repository is not writable: unknown read-only-compatible features: {names}",
-                hint="use the program version that made the repository",
+            raise self._error(
+                f"unknown read-only-compatible features: {names}",
+                "use the program version that made the repository",
             )
         if os.fstatvfs(self._dirfd).f_flag & os.ST_RDONLY:
-            raise NotWritableError("Repository is not writable: read-only file system")
+            raise self._error(
+                "read-only file system", "mount it for writing, or `cfsctl copy` to a repository elsewhere"
+            )
         if not os.access(".", os.W_OK, dir_fd=self._dirfd, effective_ids=True):
-            raise NotWritableError(f"Repository is not writable: {os.strerror(errno.EACCES).lower()}")
+            raise self._error(
+                os.strerror(errno.EACCES).lower(), "run it as the repository's owner, or name another one"
+            )
         self._is_granted = True
+
+    def _error(self, reason: str, hint: str) -> NotWritableError:
+        return NotWritableError(f"Repository is not writable: {reason}: {self._path}", hint=hint)

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.errors import RepositoryError
+from cfsctl.linux.error_paths import relative_to
 from cfsctl.linux.files import fsync_directory, make_directory, read_umask
 from cfsctl.progress import silent
 from cfsctl.repository.locking.lock import RepositoryLock
 from cfsctl.repository.metadata.config import AlgorithmMismatchError, Config, ConfigError
 from cfsctl.repository.metadata.file import read_metadata, write_metadata
 from cfsctl.repository.names.names import REFS
+from cfsctl.repository.objects.space import explain_no_space
 from cfsctl.repository.setup.upgrade import CannotInferError, has_objects_directory, infer, upgrade
 
 if TYPE_CHECKING:
@@ -120,14 +122,16 @@ def _init_once(
         lock = RepositoryLock(dirfd, path, reporter)
         lock.share(lock_timeout_s)
         try:
-            if request.reset_metadata:
-                with lock.exclusive(lock_timeout_s):
-                    return _reset(dirfd, request)
-            return _ensure(dirfd, request) if request.ensure else _init(dirfd, request)
+            with relative_to(path):
+                if request.reset_metadata:
+                    with lock.exclusive(lock_timeout_s):
+                        return _reset(dirfd, request)
+                return _ensure(dirfd, request) if request.ensure else _init(dirfd, request)
         except OSError as error:
             # What a file system says of a directory that is no more differs from one to the other.
             if os.fstat(dirfd).st_nlink == 0:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+            explain_no_space(error, dirfd, path)
             raise
 
 
