@@ -10,12 +10,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.errors import CfsError, ExitCode, IntegrityError, RepositoryError
+from cfsctl.errors import CfsError, ExitCode, IntegrityError, RefNotFoundError, RepositoryError
 from cfsctl.oci.digest import OciDigest, OciDigestError, parse_digest
 from cfsctl.oci.manifest import Manifest, parse_config, parse_manifest
 from cfsctl.oci.store.documents import StoredDocument, read_document
 from cfsctl.oci.store.names import CONFIG, CONFIG_REF, LAYER, MANIFEST, TAGS, check_tag, iter_digests
-from cfsctl.repository.names.links import RefNotFoundError
 from cfsctl.repository.names.names import InvalidNameError, suggest
 from cfsctl.splitstream.format import ContentType
 
