@@ -104,6 +104,10 @@ class JsonFields:
         self._what = what
         self._path = path
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the object itself, with all its keys."""
+        return dict(self._value)
+
     def list_keys(self) -> list[str]:
         """Return the keys, in the order in which they stand."""
         return list(self._value)

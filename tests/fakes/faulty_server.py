@@ -183,6 +183,7 @@ class FaultyServer:
         url: Its root, without a slash at the end.
         counts: Requests for each path.
         seen: Header fields of each request by lower-case name, by path.
+        bodies: Bodies of requests that had one, by path.
         peers: Where the last request for each path came from.
     """
 
@@ -196,6 +197,7 @@ class FaultyServer:
         """Serve by TLS if there is a certificate, and ask clients for theirs if that is given."""
         self.counts: Counter[str] = Counter()
         self.seen: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
+        self.bodies: defaultdict[str, list[bytes]] = defaultdict(list)
         self.peers: dict[str, object] = {}
         self._root = root
         self._reactions: dict[str, list[Reaction]] = {}
@@ -257,6 +259,9 @@ class FaultyServer:
                     name, _, value = field.partition(":")
                     headers[name.lower()] = value.strip()
                 self.peers[path] = connection.getpeername()
+                body = reader.read(int(headers.get("content-length", "0")))
+                if body:
+                    self.bodies[path].append(body)
                 reaction = self._choose(path, headers)
                 if not reaction(Exchange(connection, self._stopped, path)):
                     return

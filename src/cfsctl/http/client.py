@@ -47,6 +47,7 @@ from cfsctl.http.fetcher import (
 from cfsctl.http.guard import GuardedResponse, MalformedHeadError, make_pools
 from cfsctl.http.proxies import choose_proxy
 from cfsctl.http.request import find_authorization, is_named, select_headers
+from cfsctl.http.upload_request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -132,6 +133,11 @@ class Client:
             url = target
         raise RedirectError(f"more than {self._limits.redirects} redirects", job.url)
 
+    def exchange(self, request: Request) -> Answer:
+        """Send a request of any method; return the answer, whatever its status, and follow no redirect."""
+        deadline_s = time.monotonic() + self._limits.answer_timeout_s
+        return self._send(request.url, request, request.headers, deadline_s)
+
     def _check_status(self, head: Head, job: Job[Any], asked: str, offset: int, before: Mark | None) -> None:
         document = job if isinstance(job, Document) else None
         if document is not None and document.accepts(head.status):
@@ -148,6 +154,8 @@ class Client:
         if headers:
             request.headers.update(headers)
         request.headers.update(find_authorization(url, job))
+        if isinstance(job, Request):
+            request.method, request.body = job.method, job.body  # type: ignore[assignment]  # files, too
         proxy = choose_proxy(self._options, bare)
         if proxy is not None and bare.startswith("http:"):
             request.headers.update(self._adapter.proxy_headers(proxy))
@@ -207,6 +215,8 @@ class Client:
         limit = None if job.limit_bytes is None else job.limit_bytes - offset
         received = 0
         try:
+            if isinstance(job, Request) and job.method == "HEAD":
+                return
             if limit is not None and expected is not None and expected > limit:
                 raise TooLargeError(job.url, job.limit_bytes or 0)
             if expected is not None and expected > MAX_LENGTH:

@@ -72,6 +72,7 @@ VERBS = {
     "oci linked-erofs-images": Verb(("oci", "linked-erofs-images", "OCI-IMAGE"), named="OCI-IMAGE"),
     "oci mount": Verb(("oci", "mount", "app", "mountpoint"), prints=False, named="app"),
     "oci pull": Verb(("oci", "pull", "oci:layout:app", "app")),
+    "oci push": Verb(("oci", "push", "app", "oci:pushed:app"), named="app"),
     "oci tag": Verb(("oci", "tag", "app", "other"), named="app"),
     "oci untag": Verb(("oci", "untag", "app"), named="app"),
     "ostree apply-delta": Verb(("ostree", "apply-delta", "delta")),

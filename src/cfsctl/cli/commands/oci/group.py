@@ -17,6 +17,7 @@ COMMANDS = {
     "linked-erofs-images": "linked_erofs_images",
     "mount": "mount",
     "pull": "pull",
+    "push": "push",
     "tag": "tag",
     "untag": "untag",
 }
@@ -30,4 +31,4 @@ COMMANDS = {
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 def command() -> None:
-    """Pull, name, inspect, check and mount OCI images."""
+    """Pull, push, name, inspect, check and mount OCI images."""

@@ -1,0 +1,39 @@
+"""What a push needs of a destination."""
+
+from __future__ import annotations
+
+from typing import IO, TYPE_CHECKING, Protocol
+
+from cfsctl.errors import CfsError
+
+if TYPE_CHECKING:
+    from cfsctl.oci.manifest import Descriptor
+
+
+class DestinationError(CfsError):
+    """A destination that cannot take an image."""
+
+
+class ImageDestination(Protocol):
+    """A place that takes an image: all blobs first, then the manifest."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the place."""
+
+    def has_blob(self, descriptor: Descriptor) -> bool:
+        """Return whether a blob is there already."""
+
+    def put_blob(self, descriptor: Descriptor, file: IO[bytes]) -> None:
+        """Store a blob.
+
+        Args:
+            descriptor: What it is; its size and digest are right.
+            file: Its content, from where the file stands.
+        """
+
+    def put_manifest(self, descriptor: Descriptor, data: bytes) -> None:
+        """Store the manifest under the name of the place, after which the image is complete."""
+
+    def close(self) -> None:
+        """Let go of everything; an image without its manifest leaves no name behind."""
