@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.workers import BackgroundCall, BackgroundWriter
+from cfsctl.workers import BackgroundCall, BackgroundReader, BackgroundWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def test_pieces_arrive_in_order() -> None:
@@ -88,3 +92,36 @@ def test_a_call_runs_at_the_same_time_and_its_failure_comes_back() -> None:
     with pytest.raises(OSError, match="Input/output error"):
         BackgroundCall(fail).finish()
     assert threading.active_count() == 1
+
+
+def test_pieces_are_read_ahead_in_order() -> None:
+    with BackgroundReader(iter(range(100)), depth=3) as pieces:
+        assert list(pieces) == list(range(100))
+    assert threading.active_count() == 1
+
+
+def test_what_the_iterator_raises_comes_in_its_place() -> None:
+    def produce() -> Iterator[int]:
+        yield 1
+        raise ValueError("broken")
+
+    with BackgroundReader(produce()) as pieces:
+        found = iter(pieces)
+        assert next(found) == 1
+        with pytest.raises(ValueError, match="broken"):
+            next(found)
+    assert threading.active_count() == 1
+
+
+def test_a_reader_that_is_left_early_ends_its_thread() -> None:
+    produced = []
+
+    def produce() -> Iterator[int]:
+        for number in range(1000):
+            produced.append(number)
+            yield number
+
+    with BackgroundReader(produce(), depth=2) as pieces:
+        assert next(iter(pieces)) == 0
+    assert threading.active_count() == 1
+    assert len(produced) < 20

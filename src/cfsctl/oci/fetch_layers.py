@@ -3,8 +3,8 @@
     blob ─▶ digest and size as the manifest says ─▶ unpacked ─▶ digest as the config says
                                                              └▶ cut into objects and a stream
 
-Every layer is one task of a forked worker, the largest first; a layer alone is one of this process, which
-then uses a second thread. What a worker has done of a layer it notes in shared memory, which is where
+Every layer is one task of a forked worker, the largest first; the worker of a layer alone has a second thread
+that unpacks ahead. What a worker has done of a layer it notes in shared memory, which is where
 progress comes from. A layer gets its name when both digests are right and its content is on the disk, while
 others are still under way: what was fetched before a kill is not fetched again.
 """
@@ -29,10 +29,11 @@ from cfsctl.oci.tar_diff import TarDiffDecoder
 from cfsctl.progress import Advanced, Done, Skipped, Started, Unit
 from cfsctl.repository.objects.ingest import ContentIngest
 from cfsctl.splitstream.format import ContentType
-from cfsctl.workers import BackgroundCall, WorkerPool, default_worker_count
+from cfsctl.workers import BackgroundCall, BackgroundReader, WorkerPool, default_worker_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from cfsctl.digest import ObjectID
     from cfsctl.oci.digest import Hash, OciDigest
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 _READ_BYTES: Final = 1 << 17
 _POLL_S: Final = 0.25
 """How often progress is looked at."""
+
+_WORTH_A_THREAD_BYTES: Final = 1 << 20
+"""Bytes of a blob from which on a second thread, or a process, is worth it."""
 
 _COUNTER: Final = struct.Struct("=Q")
 
@@ -159,7 +163,9 @@ class LayerFetch:
 
             return handle
 
-        with WorkerPool(make_handler, 0 if is_alone else count, window=1) as pool:
+        # Also a layer alone is fetched beside this process, which tells how far it is meanwhile.
+        is_small = sum(task.descriptor.size for task in tasks) < _WORTH_A_THREAD_BYTES
+        with WorkerPool(make_handler, 0 if is_small else count, window=1) as pool:
             for index in range(len(tasks)):
                 pool.submit(index)
             while pool.pending:
@@ -311,11 +317,10 @@ class LayerImporter:
         decoder = self._make_decoder(layer.descriptor)
         with LayerWriter(self._repository.objects, may_thread=self._may_thread) as writer:
             try:
-                for data in blob:
-                    for piece in decoder.decode(data):
+                with self._ahead(_unpack(blob, decoder), blob.descriptor.size) as pieces:
+                    for piece in pieces:
                         plain.update(piece)
                         writer.write(piece)
-                decoder.finish()
                 imported = writer.finish()
             except FormatError:
                 blob.drain()  # raises if it is the blob that is wrong, which says more
@@ -323,6 +328,14 @@ class LayerImporter:
         blob.check()
         layer.digest.check(plain, "unpacked layer (diff_id)")
         return imported
+
+    def _ahead(
+        self, pieces: Iterator[bytes | memoryview], size: int
+    ) -> AbstractContextManager[Iterable[bytes | memoryview]]:
+        """Return pieces that a second thread unpacks ahead, where one layer has all processors."""
+        if self._may_thread and size >= _WORTH_A_THREAD_BYTES:
+            return BackgroundReader(pieces)
+        return contextlib.nullcontext(pieces)
 
     def _make_decoder(self, descriptor: Descriptor) -> Decoder:
         """Return what gives the archive of a layer: a decoder, or the patch that it is."""
@@ -343,6 +356,13 @@ class LayerImporter:
         stream_id = write_document(self._repository, ContentType.OCI_BLOB, stored, {})
         counts = ImportCounts(int(stored.is_new), int(not stored.is_new), stored.size if stored.is_new else 0)
         return ImportedLayer(stream_id, stored.size, counts)
+
+
+def _unpack(blob: Iterable[bytes], decoder: Decoder) -> Iterator[bytes | memoryview]:
+    """Yield what a blob holds."""
+    for data in blob:
+        yield from decoder.decode(data)
+    decoder.finish()
 
 
 class _CheckedBlob:

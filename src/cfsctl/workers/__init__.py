@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from cfsctl.workers.background import BackgroundCall, BackgroundWriter
+from cfsctl.workers.background import BackgroundCall, BackgroundReader, BackgroundWriter
 from cfsctl.workers.failures import WorkerDiedError, WorkerFailedError
 from cfsctl.workers.fork_call import run_in_fork
 from cfsctl.workers.pool import WorkerPool, default_worker_count, is_fork_safe
 
 __all__ = [
     "BackgroundCall",
+    "BackgroundReader",
     "BackgroundWriter",
     "WorkerDiedError",
     "WorkerFailedError",

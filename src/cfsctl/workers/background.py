@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import contextlib
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     import queue
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+    from typing import Self
+
+T = TypeVar("T")
+
+_DRAIN_S: Final = 0.05
+"""How often a thread that is to end is looked at, while there is nothing to take from it."""
 
 QUEUE_DEPTH: Final = 8
 """Pieces that may wait; bounds memory to this many times the size of a piece."""
@@ -61,6 +69,61 @@ class BackgroundWriter:
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
+
+
+class BackgroundReader(Generic[T]):
+    """Takes pieces from an iterator ahead of the caller, in a second thread.
+
+    An iterator and a context manager: leaving it ends the thread, however many pieces are left. What the
+    iterator raises is raised where its next piece would come.
+    """
+
+    def __init__(self, pieces: Iterator[T], depth: int = QUEUE_DEPTH) -> None:
+        """Start the thread, which alone may use the iterator until the end."""
+        import queue  # noqa: PLC0415 - see above
+
+        self._pieces = pieces
+        self._queue: queue.Queue[T | BaseException | None] = queue.Queue(depth)
+        self._is_closed = False
+        self._thread = _start(self._run, "background-reader")
+
+    def _run(self) -> None:
+        try:
+            for piece in self._pieces:
+                self._queue.put(piece)
+                if self._is_closed:
+                    break
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that takes
+            self._queue.put(error)
+        else:
+            self._queue.put(None)
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield the pieces."""
+        while (piece := self._queue.get()) is not None:
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+
+    def close(self) -> None:
+        """End the thread after the piece that it has in hand; harmless when repeated."""
+        import queue  # noqa: PLC0415 - see above
+
+        self._is_closed = True
+        while self._thread.is_alive():
+            with contextlib.suppress(queue.Empty):
+                self._queue.get(timeout=_DRAIN_S)
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        """Return the reader itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the thread."""
+        self.close()
 
 
 class BackgroundCall:
