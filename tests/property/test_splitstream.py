@@ -92,7 +92,7 @@ def test_file_does_not_depend_on_how_data_was_cut(parts: list[Part], cut: int, i
 def test_reading_does_not_depend_on_how_much_is_unpacked_at_once(parts: list[Part], feed: int) -> None:
     data, store = _write(parts, {}, Algorithm.SHA256, 1 << 20)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source_module, "_FEED_BYTES", feed)
+        patch.setattr(source_module, "_READ_BYTES", feed)
         patch.setattr(source_module, "_READ_BYTES", 3 * feed - 1)
         pieces: list[Part | ObjectID] = []
         for chunk in SplitstreamReader(data, Algorithm.SHA256).iter_chunks():

@@ -4,7 +4,8 @@ A decoder is fed compressed bytes in pieces of any size and gives back plain one
 rules:
 
 * Several gzip members, zstd frames or xz streams may follow one another; zstd frames that are to be skipped
-  may stand anywhere. Nothing else may follow the last one, not even zeros.
+  may stand anywhere. Nothing else may follow the last one, not even zeros. Where a format says that there is
+  one member, nothing at all may follow that.
 * The end of the input must be the end of a member. Input without any bytes holds no member and is refused.
 * Checksums and lengths that the format records are compared.
 * No piece of output is larger than `MAX_PIECE_BYTES`, and no decoder holds more than that and its window,
@@ -20,6 +21,8 @@ from cfsctl.compression.base import (
     CompressionError,
     Decoder,
     TooMuchOutputError,
+    TrailingError,
+    TruncatedError,
     detect_compression,
 )
 from cfsctl.compression.decoders import iter_decoded, limit_output, make_decoder
@@ -30,6 +33,8 @@ __all__ = [
     "CompressionError",
     "Decoder",
     "TooMuchOutputError",
+    "TrailingError",
+    "TruncatedError",
     "detect_compression",
     "iter_decoded",
     "limit_output",

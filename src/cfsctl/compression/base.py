@@ -27,6 +27,14 @@ class CompressionError(FormatError):
     """Bytes that are not what their compression says."""
 
 
+class TruncatedError(CompressionError):
+    """Input that ends before its last member does."""
+
+
+class TrailingError(CompressionError):
+    """Bytes that follow a complete member and start no other that may follow."""
+
+
 class TooMuchOutputError(CompressionError):
     """A stream that unpacks to more than is allowed."""
 
@@ -65,12 +73,24 @@ def detect_compression(head: bytes) -> Compression:
     return Compression.ZSTD if is_skippable else Compression.NONE
 
 
-def truncated(kind: Compression) -> CompressionError:
+def truncated(kind: Compression) -> TruncatedError:
     """Return the error for input that ends too early."""
-    return CompressionError(f"{kind.value} data: unexpected end, expected more bytes")
+    return TruncatedError(f"{kind.value} data: unexpected end, expected more bytes")
 
 
-def trailing(kind: Compression, unit: str, data: bytes | memoryview) -> CompressionError:
-    """Return the error for what follows a complete member and starts no other."""
+def not_a_member(
+    kind: Compression, unit: str | None, data: bytes | memoryview, *, is_first: bool
+) -> CompressionError:
+    """Return the error for bytes that start no member.
+
+    Args:
+        kind: What is unpacked.
+        unit: What might have started there; None if nothing might.
+        data: The bytes.
+        is_first: Whether they are the first ones.
+    """
     found = bytes(data[:4]).hex(" ")
-    return CompressionError(f"{kind.value} data: expected {unit} or the end, found bytes {found}")
+    expected = "the end" if unit is None else unit if is_first else f"{unit} or the end"
+    return (CompressionError if is_first else TrailingError)(
+        f"{kind.value} data: expected {expected}, found bytes {found}"
+    )

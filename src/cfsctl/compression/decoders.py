@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from cfsctl.compression.base import (
     MAX_PIECE_BYTES,
@@ -12,28 +11,38 @@ from cfsctl.compression.base import (
     CompressionError,
     Decoder,
     TooMuchOutputError,
-    trailing,
+    not_a_member,
     truncated,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from cfsctl.compression.inflate import Inflater
+
 _GZIP_WBITS: Final = 31
 """A gzip header and trailer are expected, and checked."""
 
 _XZ_MEMORY_BYTES: Final = 128 << 20
-"""Most memory that an xz stream may ask for: what `xz -9` needs is 65 MiB."""
+"""Most memory that an xz stream may ask for: what `xz -9` needs is 65 MiB, libostree's 33 MiB."""
 
 
-def make_decoder(kind: Compression, limit_bytes: int | None = None) -> Decoder:
+def make_decoder(
+    kind: Compression,
+    limit_bytes: int | None = None,
+    *,
+    is_single: bool = False,
+    max_window_bytes: int | None = None,
+) -> Decoder:
     """Return a decoder for one stream.
 
     Args:
         kind: How it is compressed.
         limit_bytes: Most bytes that it may unpack to; None is no limit.
+        is_single: Whether gzip and xz have one member only.
+        max_window_bytes: Largest window of a zstd frame; None is that of the library.
     """
-    decoder = _make(kind)
+    decoder = _make(kind, is_single=is_single, max_window_bytes=max_window_bytes)
     return decoder if limit_bytes is None else _Limited(decoder, limit_bytes)
 
 
@@ -42,27 +51,32 @@ def limit_output(decoder: Decoder, limit_bytes: int) -> Decoder:
     return _Limited(decoder, limit_bytes)
 
 
-def _make(kind: Compression) -> Decoder:
+def _make(kind: Compression, *, is_single: bool, max_window_bytes: int | None) -> Decoder:
     if kind is Compression.NONE:
         return _Plain()
     if kind is Compression.ZSTD:
-        from cfsctl.compression.zstd import ZstdDecoder  # noqa: PLC0415 - brings the library along
+        from cfsctl.compression.zstd import MAX_WINDOW_BYTES, ZstdDecoder  # noqa: PLC0415 - brings the library along
 
-        return ZstdDecoder()
+        return ZstdDecoder(max_window_bytes or MAX_WINDOW_BYTES)
     if kind is Compression.XZ:
-        return _Members(kind, b"\xfd7zXZ\0", "an xz stream", *_load_xz())
-    return _Members(kind, b"\x1f\x8b", "a gzip member", *_load_inflate())
+        return _Members(kind, b"\xfd7zXZ\0", "an xz stream", *_load_xz(), is_single=is_single)
+    return _Members(kind, b"\x1f\x8b", "a gzip member", *_load_gunzip(), is_single=is_single)
 
 
 def iter_decoded(
-    pieces: Iterable[bytes | memoryview], kind: Compression, limit_bytes: int | None = None
+    pieces: Iterable[bytes | memoryview],
+    kind: Compression,
+    limit_bytes: int | None = None,
+    *,
+    is_single: bool = False,
+    max_window_bytes: int | None = None,
 ) -> Iterator[bytes | memoryview]:
-    """Yield what a whole compressed stream holds, in pieces of at most `MAX_PIECE_BYTES`.
+    """Yield what a whole compressed stream holds, in pieces of at most `MAX_PIECE_BYTES`; see `make_decoder`.
 
     Raises:
         CompressionError: It is not valid; what came before has been delivered by then.
     """
-    decoder = make_decoder(kind, limit_bytes)
+    decoder = make_decoder(kind, limit_bytes, is_single=is_single, max_window_bytes=max_window_bytes)
     for piece in pieces:
         yield from decoder.decode(piece)
     decoder.finish()
@@ -103,18 +117,6 @@ class _Limited:
         self._decoder.finish()
 
 
-class _Member(Protocol):
-    """Unpacks one member: what is common to the objects of zlib, isal and the adapter for lzma."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    @property
-    def unconsumed_tail(self) -> bytes: ...
-    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes: ...
-
-
 class _Members:
     """Members of one kind that follow one another: gzip and xz."""
 
@@ -123,15 +125,18 @@ class _Members:
         kind: Compression,
         magic: bytes,
         unit: str,
-        make: Callable[[], _Member],
+        make: Callable[[], Inflater],
         error: type[Exception] | tuple[type[Exception], ...],
+        *,
+        is_single: bool,
     ) -> None:
         self._kind = kind
         self._magic = magic
         self._unit = unit
         self._make = make
         self._error = error
-        self._member: _Member | None = None
+        self._is_single = is_single
+        self._member: Inflater | None = None
         self._head = b""
         self._is_empty = True
 
@@ -148,6 +153,8 @@ class _Members:
 
     def _begin(self, data: bytes | memoryview) -> bytes | memoryview:
         """Check the first bytes of a member, since the texts of the libraries do not tell what is wrong."""
+        if self._is_single and not self._is_empty:
+            raise not_a_member(self._kind, None, data, is_first=False)
         missing = len(self._magic) - len(self._head)
         if not self._head and len(data) >= missing:
             whole: bytes | memoryview = data
@@ -155,7 +162,7 @@ class _Members:
             whole = self._head + bytes(data)
         head = bytes(whole[: len(self._magic)])
         if not self._magic.startswith(head):
-            raise trailing(self._kind, self._unit, whole)
+            raise not_a_member(self._kind, self._unit, whole, is_first=self._is_empty)
         if len(head) < len(self._magic):
             self._head = head
             return b""
@@ -164,7 +171,7 @@ class _Members:
         self._member = self._make()
         return whole
 
-    def _decode_member(self, member: _Member, data: bytes | memoryview) -> Iterator[bytes]:
+    def _decode_member(self, member: Inflater, data: bytes | memoryview) -> Iterator[bytes]:
         while True:
             try:
                 output = member.decompress(data, MAX_PIECE_BYTES)
@@ -182,15 +189,12 @@ class _Members:
             raise truncated(self._kind)
 
 
-def _load_inflate() -> tuple[Callable[[], _Member], type[Exception]]:
-    """Return what begins a gzip member, by the fastest implementation there is, and what that raises."""
-    for name in ("isal.isal_zlib", "zlib"):
-        try:
-            module = importlib.import_module(name)
-        except ImportError:
-            continue
-        return partial(module.decompressobj, _GZIP_WBITS), module.error
-    raise AssertionError("the standard library has zlib")
+def _load_gunzip() -> tuple[Callable[[], Inflater], type[Exception]]:
+    """Return what begins a gzip member, and what that raises."""
+    from cfsctl.compression.inflate import load_inflate  # noqa: PLC0415 - not for other kinds
+
+    inflate = load_inflate()
+    return partial(inflate.make, _GZIP_WBITS), inflate.error
 
 
 class _XzStream:
@@ -215,7 +219,7 @@ class _XzStream:
         return self._decompressor.decompress(data, max_length)
 
 
-def _load_xz() -> tuple[Callable[[], _Member], tuple[type[Exception], ...]]:
+def _load_xz() -> tuple[Callable[[], Inflater], tuple[type[Exception], ...]]:
     import lzma  # noqa: PLC0415 - few archives are xz
 
     return _XzStream, (lzma.LZMAError, EOFError, MemoryError)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import zstandard
 
-from cfsctl.compression.base import MAX_PIECE_BYTES, Compression, CompressionError, trailing, truncated
+from cfsctl.compression.base import MAX_PIECE_BYTES, Compression, CompressionError, not_a_member, truncated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,9 +50,9 @@ _SHORT_PARTS: Final = frozenset({_Part.MAGIC, _Part.SKIPPABLE_SIZE, _Part.DESCRI
 class ZstdDecoder:
     """Decodes zstd frames; see the rules of the package."""
 
-    def __init__(self) -> None:
-        """Begin before the first frame."""
-        self._library = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+    def __init__(self, max_window_bytes: int = MAX_WINDOW_BYTES) -> None:
+        """Begin before the first frame; frames that ask for a larger window are refused."""
+        self._library = zstandard.ZstdDecompressor(max_window_size=max_window_bytes)
         self._frame: zstandard.ZstdDecompressionObj | None = None
         self._part = _Part.MAGIC
         self._missing = 4  # bytes of the part
@@ -130,7 +130,7 @@ class ZstdDecoder:
             self._frame.decompress(magic)
             self._expect(_Part.DESCRIPTOR, 1)
         else:
-            raise trailing(Compression.ZSTD, "a zstd frame", magic)
+            raise not_a_member(Compression.ZSTD, "a zstd frame", magic, is_first=self._is_empty)
         self._is_empty = False
 
     def _parse_descriptor(self, descriptor: int) -> int:

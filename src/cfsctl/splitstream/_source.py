@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 _READ_BYTES: Final = 1 << 16
 """Compressed bytes read at a time."""
 
-_FEED_BYTES: Final = 512
-"""Compressed bytes unpacked at a time. A block of 4 bytes may stand for 128 KiB, so this bounds one piece
-of output to 16 MiB in a hostile file; in any other a piece is a block."""
-
 
 class ByteRange(Protocol):
     """Bytes that can be read anywhere."""
@@ -125,36 +121,31 @@ def iter_unpacked(source: ByteRange, section: Range, name: str) -> Iterator[byte
         SplitstreamError: Not zstd, damaged, cut short, a window above 8 MiB, or far more bytes than
             such a section unpacks to; what came before has been delivered by then.
     """
-    import zstandard  # noqa: PLC0415 - costs more than most commands that never unpack anything
+    from cfsctl.compression import (  # noqa: PLC0415 - costs more than most commands that never unpack anything
+        Compression,
+        CompressionError,
+        TooMuchOutputError,
+        TruncatedError,
+        iter_decoded,
+    )
 
-    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
-    unpacker = decompressor.decompressobj()
-    limit = streamed_limit(section.size_bytes)
-    total = 0
-    for feed in _iter_feeds(source, section):
-        rest = feed
-        while rest:
-            try:
-                if unpacker.eof:
-                    unpacker = decompressor.decompressobj()
-                data = unpacker.decompress(rest)
-            except zstandard.ZstdError as error:
-                message = f"splitstream {name}: expected zstd frames, found them damaged: {error}"
-                raise SplitstreamError(message, offset=section.start, field=name) from error
-            rest = unpacker.unused_data if unpacker.eof else b""
-            total += len(data)
-            if total > limit:
-                expected = f"at most {limit} bytes in {section.size_bytes} compressed ones"
-                fail(name, expected, "more", section.start)
-            if data:
-                yield data
-    if not unpacker.eof:
-        fail(name, "a complete zstd frame", f"its end missing in {section.size_bytes} bytes", section.end)
+    size = section.size_bytes
+    limit = streamed_limit(size)
+    try:
+        pieces = _iter_pieces(source, section)
+        # What a zstd decoder yields are bytes already, which are not copied.
+        yield from map(
+            bytes, iter_decoded(pieces, Compression.ZSTD, limit, max_window_bytes=MAX_WINDOW_BYTES)
+        )
+    except TooMuchOutputError:
+        fail(name, f"at most {limit} bytes in {size} compressed ones", "more", section.start)
+    except TruncatedError:
+        fail(name, "a complete zstd frame", f"its end missing in {size} bytes", section.end)
+    except CompressionError as error:
+        message = f"splitstream {name}: expected zstd frames, found them damaged: {error}"
+        raise SplitstreamError(message, offset=section.start, field=name) from error
 
 
-def _iter_feeds(source: ByteRange, section: Range) -> Iterator[bytes]:
-    """Yield a section in small pieces."""
+def _iter_pieces(source: ByteRange, section: Range) -> Iterator[bytes]:
     for start in range(section.start, section.end, _READ_BYTES):
-        data = source.read(start, min(_READ_BYTES, section.end - start))
-        for place in range(0, len(data), _FEED_BYTES):
-            yield data[place : place + _FEED_BYTES]
+        yield source.read(start, min(_READ_BYTES, section.end - start))

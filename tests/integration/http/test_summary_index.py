@@ -82,12 +82,15 @@ def test_a_subset_that_is_not_there(site: FaultyServer) -> None:
 
 
 BAD: dict[str, tuple[bytes, str]] = {
-    "plain": (SUMMARY, "expected gzip data"),
-    "cut": (gzip.compress(SUMMARY)[:-9], "expected the end of the gzip data"),
-    "junk": (gzip.compress(SUMMARY) + b"junk", "expected nothing after the gzip data"),
+    "plain": (SUMMARY, "subsummary: gzip data: expected a gzip member, found bytes"),
+    "cut": (gzip.compress(SUMMARY)[:-9], "subsummary: gzip data: unexpected end"),
+    "junk": (
+        gzip.compress(SUMMARY) + b"junk",
+        "subsummary: gzip data: expected the end, found bytes 6a 75 6e 6b",
+    ),
     "other": (gzip.compress(SUMMARY + b"."), "expected digest"),
     "bomb": (gzip.compress(bytes(3 << 20)), "expected at most 1048576 bytes, found more"),
-    "nothing": (b"", "expected the end of the gzip data"),
+    "nothing": (b"", "subsummary: gzip data: unexpected end"),
 }
 
 

@@ -16,6 +16,8 @@ from cfsctl.compression import (
     Compression,
     CompressionError,
     TooMuchOutputError,
+    TrailingError,
+    TruncatedError,
     detect_compression,
     iter_decoded,
 )
@@ -109,6 +111,31 @@ def test_every_cut_is_noticed(kind: Compression) -> None:
 def test_nothing_else_may_follow(kind: Compression, step: int, tail: bytes) -> None:
     with pytest.raises(CompressionError):
         unpack(PACKERS[kind](b"content") + tail, kind, step)
+
+
+@pytest.mark.usefixtures("_inflate")
+@pytest.mark.parametrize("step", [1, 1 << 16])
+@pytest.mark.parametrize("kind", [Compression.GZIP, Compression.XZ])
+def test_only_one_member_where_a_format_has_only_one(kind: Compression, step: int) -> None:
+    member = PACKERS[kind](b"content")
+    for data in (member + member, member + b"\0"):
+        pieces = [data[start : start + step] for start in range(0, len(data), step)]
+        with pytest.raises(TrailingError, match="expected the end, found bytes"):
+            list(iter_decoded(pieces, kind, is_single=True))
+    assert b"".join(iter_decoded([member], kind, is_single=True)) == b"content"
+
+
+@pytest.mark.usefixtures("_inflate")
+@pytest.mark.parametrize("kind", PACKED)
+def test_the_kind_of_error_says_where_it_is(kind: Compression) -> None:
+    member = PACKERS[kind](b"content" * 100)
+    with pytest.raises(TruncatedError):
+        unpack(member[:-1], kind)
+    with pytest.raises(TrailingError, match="or the end, found bytes 6a 75 6e 6b"):
+        unpack(member + b"junk", kind)
+    with pytest.raises(CompressionError, match=r"expected an? [a-z ]+, found bytes 6a 75 6e 6b") as caught:
+        unpack(b"junk" + member, kind)
+    assert not isinstance(caught.value, TrailingError)
 
 
 @pytest.mark.usefixtures("_inflate")

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cfsctl.compression.inflate import Inflate, load_inflate
 from cfsctl.digest import Algorithm, Checksum
 from cfsctl.errors import DigestMismatchError
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.ostree.content.file_import import (
     FileImporter,
     FileImportSink,
-    Inflate,
     inline_limit,
-    load_inflate,
 )
 from cfsctl.ostree.content.stream import ImportedFile
 from cfsctl.ostree.objects import OstreeObjectError, format_regular_header, format_zlib_header

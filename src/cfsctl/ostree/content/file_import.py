@@ -19,9 +19,9 @@ Format: OSTree archive repositories, ``.filez``: sized header, then raw deflate.
 from __future__ import annotations
 
 import hashlib
-import importlib
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn
 
+from cfsctl.compression.inflate import Inflate, Inflater, load_inflate
 from cfsctl.ostree.content.stream import ContentStream, ImportedFile, check_content, fail, file_name
 from cfsctl.ostree.objects import (
     SIZED_PREFIX,
@@ -32,8 +32,6 @@ from cfsctl.ostree.objects import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cfsctl.digest import Algorithm, Checksum
     from cfsctl.repository.objects.store import ObjectStore, StoredObject
 
@@ -48,39 +46,6 @@ INFLATE_STEP_BYTES: Final = 1 << 18
 
 _RAW_DEFLATE: Final = -15
 """`wbits` of deflate data without a wrapper, window of 32 KiB."""
-
-
-class _Inflater(Protocol):
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    @property
-    def unconsumed_tail(self) -> bytes: ...
-    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes: ...
-
-
-class Inflate(NamedTuple):
-    """An implementation of inflate.
-
-    Attributes:
-        make: Return a decompression object for this `wbits`, as `zlib.decompressobj` does.
-        error: What that raises.
-    """
-
-    make: Callable[[int], _Inflater]
-    error: type[Exception]
-
-
-def load_inflate() -> Inflate:
-    """Return the fastest inflate there is; loads its module, so call it once before forking."""
-    for name in ("isal.isal_zlib", "zlib"):
-        try:
-            module = importlib.import_module(name)
-        except ImportError:
-            continue
-        return Inflate(module.decompressobj, module.error)
-    raise AssertionError("the standard library has zlib")
 
 
 def inline_limit(algorithm: Algorithm) -> int:
@@ -364,7 +329,7 @@ def _parse_header(checksum: Checksum, data: bytes) -> FileHeader:
 
 
 def _refuse_content(
-    checksum: Checksum, header: FileHeader, size: int, inflater: _Inflater, trailing: int = 0
+    checksum: Checksum, header: FileHeader, size: int, inflater: Inflater, trailing: int = 0
 ) -> NoReturn:
     """Say what is wrong with content that does not end where and how it should."""
     expected = f"{header.size_bytes} bytes of content"

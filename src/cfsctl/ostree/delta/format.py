@@ -43,9 +43,6 @@ MAX_PART_PLAIN_BYTES: Final = 16 << 30
 MAX_TABLE_BYTES: Final = 64 << 20
 """Bytes of each of a part's tables (modes, extended attributes, program), which are held in memory."""
 
-XZ_MEMORY_BYTES: Final = 128 << 20
-"""Memory of the decompressor; libostree's preset takes 33 MiB."""
-
 PART_SLACK_BYTES: Final = 16 << 20
 """What a part may have beyond what follows from the sizes that the superblock announces."""
 

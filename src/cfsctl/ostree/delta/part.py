@@ -9,16 +9,22 @@ file without a name, from which the payload is read by ranges.
 from __future__ import annotations
 
 import hashlib
-import lzma
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from cfsctl import gvariant
+from cfsctl.compression import (
+    Compression,
+    CompressionError,
+    TooMuchOutputError,
+    TrailingError,
+    TruncatedError,
+    iter_decoded,
+)
 from cfsctl.errors import ReceivedDigestError
 from cfsctl.ostree.delta.format import (
     MAX_PART_PLAIN_BYTES,
     MAX_TABLE_BYTES,
-    XZ_MEMORY_BYTES,
     DeltaError,
     fail,
 )
@@ -32,7 +38,6 @@ if TYPE_CHECKING:
     from cfsctl.ostree.delta.views import ByteView, Scratch
 
 _MODE: Final = struct.Struct(">III")
-_STEP_BYTES: Final = 1 << 18
 
 _PLAIN: Final = 0x00
 _XZ: Final = ord("x")
@@ -96,30 +101,17 @@ def open_part(
 
 
 def _decompress(body: ByteView, limit: int, scratch: Scratch) -> None:
-    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES)
-    for piece in body.iter_pieces():
-        if decompressor.eof:
-            fail("part", "nothing after the compressed data", "more bytes")
-        data = piece
-        is_hungry = False
-        while not is_hungry:
-            try:
-                plain = decompressor.decompress(data, _STEP_BYTES)
-            except lzma.LZMAError as error:
-                raise DeltaError(f"part: expected xz data, found an error in it: {error}") from error
+    try:
+        for plain in iter_decoded(body.iter_pieces(), Compression.XZ, limit, is_single=True):
             scratch.write(plain)
-            if scratch.size > limit:
-                fail("part", f"at most {limit} bytes when decompressed", "more")
-            data = b""
-            is_hungry = _is_hungry(decompressor)
-    if not decompressor.eof:
+    except TooMuchOutputError:
+        fail("part", f"at most {limit} bytes when decompressed", "more")
+    except TruncatedError:
         fail("part", "the end of the compressed data", f"the end of the part after {scratch.size} bytes")
-    if decompressor.unused_data:
-        fail("part", "nothing after the compressed data", f"{len(decompressor.unused_data)} bytes or more")
-
-
-def _is_hungry(decompressor: lzma.LZMADecompressor) -> bool:
-    return decompressor.eof or decompressor.needs_input
+    except TrailingError:
+        fail("part", "nothing after the compressed data", "more bytes")
+    except CompressionError as error:
+        raise DeltaError(f"part: {error}") from error
 
 
 def _parse(view: ByteView) -> PartContent:

@@ -93,7 +93,7 @@ class Scratch:
         self._file: ObjectWriter | None = None
         self.size = 0
 
-    def write(self, data: bytes, /) -> None:
+    def write(self, data: bytes | memoryview, /) -> None:
         """Append bytes.
 
         Raises:

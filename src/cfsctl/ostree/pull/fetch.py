@@ -13,8 +13,9 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cfsctl.compression.inflate import load_inflate
 from cfsctl.digest import Checksum
-from cfsctl.ostree.content.file_import import FileImporter, load_inflate
+from cfsctl.ostree.content.file_import import FileImporter
 from cfsctl.workers import WorkerDiedError, WorkerPool
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, TypeAlias
 
+    from cfsctl.compression.inflate import Inflate
     from cfsctl.digest import ObjectID
-    from cfsctl.ostree.content.file_import import Inflate
     from cfsctl.ostree.content.stream import ImportedFile
     from cfsctl.ostree.source import ObjectSource
     from cfsctl.repository.objects.store import ObjectStore

@@ -10,7 +10,6 @@ names a commit which was verified for another one. Files of tags that are gone s
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -149,6 +148,8 @@ def _parse_keys(fields: JsonFields, name: str) -> frozenset[Key] | None:
 
 
 def _file_name(tag: str) -> str:
+    import hashlib  # noqa: PLC0415 - takes longer to load than listing tags
+
     return hashlib.sha256(os.fsencode(tag)).hexdigest()
 
 

@@ -10,10 +10,10 @@ Format: flatpak's ``(a{s(ayaaya{sv})}a{sv})``. Subsets are architectures, or SUB
 from __future__ import annotations
 
 import hashlib
-import zlib
 from typing import TYPE_CHECKING, Final, cast
 
 from cfsctl import gvariant
+from cfsctl.compression import Compression, CompressionError, TooMuchOutputError, iter_decoded
 from cfsctl.errors import ExitCode, ReceivedDigestError
 from cfsctl.ostree.objects import CHECKSUM_SIZE
 from cfsctl.ostree.source import SourceError
@@ -28,10 +28,6 @@ MAX_INDEX_BYTES: Final = 16 << 20
 """Bytes of an index; Flathub's has some kilobytes."""
 
 _MAX_INDEX_VALUES: Final = 500_000
-_GZIP: Final = 31
-"""`wbits` of data with the wrapper of gzip."""
-
-_STEP_BYTES: Final = 1 << 20
 
 
 class SubsetNotFoundError(SourceError):
@@ -86,26 +82,12 @@ def unpack_subsummary(data: bytes, checksum: bytes) -> bytes:
         SummaryError: No gzip data, more than one summary may have, or something after it.
         ReceivedDigestError: It is another one.
     """
-    decompressor = zlib.decompressobj(_GZIP)
-    pieces = []
-    size = 0
     try:
-        while not decompressor.eof:
-            piece = decompressor.decompress(data, _STEP_BYTES)
-            data = decompressor.unconsumed_tail
-            size += len(piece)
-            if size > MAX_SUMMARY_SIZE:
-                raise SummaryError(f"subsummary: expected at most {MAX_SUMMARY_SIZE} bytes, found more")
-            pieces.append(piece)
-            if not piece and not data and not decompressor.eof:
-                raise SummaryError(
-                    f"subsummary: expected the end of the gzip data, found the file's after {size}"
-                )
-    except zlib.error as error:
-        raise SummaryError(f"subsummary: expected gzip data, found an error in it: {error}") from error
-    if decompressor.unused_data:
-        raise SummaryError("subsummary: expected nothing after the gzip data, found more bytes")
-    text = b"".join(pieces)
+        text = b"".join(iter_decoded((data,), Compression.GZIP, MAX_SUMMARY_SIZE, is_single=True))
+    except TooMuchOutputError as error:
+        raise SummaryError(f"subsummary: expected at most {MAX_SUMMARY_SIZE} bytes, found more") from error
+    except CompressionError as error:
+        raise SummaryError(f"subsummary: {error}") from error
     actual = hashlib.sha256(text).digest()
     if actual != checksum:
         raise ReceivedDigestError("subsummary", expected=checksum.hex(), actual=actual.hex())
