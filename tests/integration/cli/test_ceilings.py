@@ -116,7 +116,7 @@ def make_commit(path: Path, files: int, directories: int, name_bytes: int = 6) -
 @pytest.mark.parametrize(
     ("files", "directories", "name_bytes", "message"),
     [
-        (1000, 5000, 6, "are expanded to 5005000"),
+        (1000, 5000, 6, "expand to 5005000"),
         (2000, 2150, 255, "bytes of its image"),
         (4000, 4000, 6, "entries in the whole tree"),
     ],

@@ -81,7 +81,7 @@ def test_full_file_system_is_that_of_the_repository(store: Path, number: int) ->
     message, hint = error_lines(error)
     assert message.startswith(f"Error: repository {store}: {os.strerror(number)} (now ")
     assert "inodes free on its file system)" in message
-    assert hint.startswith("Hint: make room there")
+    assert hint.startswith("Hint: free some space")
 
 
 def test_other_errors_stay_what_they_are(store: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_commit_of_our_own_is_said_to_be_unverified(store: str, tmp_path: Path
     assert run_cfsctl("--repo", store, "create-image", str(tmp_path / "tree"), "own").returncode == 0
     done = run_cfsctl("--repo", store, "ostree", "commit", "own", "--reference", "stable")
     assert done.returncode == 0
-    assert "the next pull has to meet that" in done.stderr
+    assert "the next pull must meet this requirement" in done.stderr
     refused = run_cfsctl(
         "--repo", store, "ostree", "pull-local", "--allow-downgrade", str(tmp_path / "outside"), "stable"
     )

@@ -98,5 +98,5 @@ def test_content_that_is_proven_replaces_other_content(here: Repository, there: 
 def test_a_stream_does_not_become_a_commit(here: Repository, there: Repository, kind: str) -> None:
     name = f"ostree-{kind}-{'00' * 32}"
     store(there, name, b"anything")
-    with pytest.raises(UncertifiedStreamError, match="another stream than a commit"):
+    with pytest.raises(UncertifiedStreamError, match="a stream other than a commit"):
         copy_stream(there, here, name)

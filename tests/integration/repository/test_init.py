@@ -266,7 +266,7 @@ def test_upgrade_for_another_algorithm(tmp_path: Path) -> None:
         Repository.open(str(tmp_path), algorithm=SHA512)
     with pytest.raises(AlgorithmMismatchError, match="not compatible"):
         init(tmp_path, ensure=True)
-    with pytest.raises(AlgorithmMismatchError, match="objects that are there are of fsverity-sha256-12"):
+    with pytest.raises(AlgorithmMismatchError, match="existing objects use fsverity-sha256-12"):
         init(tmp_path)
     assert not (tmp_path / "meta.json").exists()
     assert init(tmp_path, ensure=True, algorithm=SHA256) is InitStatus.UPGRADED
