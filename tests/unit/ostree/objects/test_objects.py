@@ -36,7 +36,7 @@ from cfsctl.ostree.objects import (
     parse_zlib_file_header,
 )
 
-_OBJECTS = Path(__file__).parents[2] / "vectors" / "ostree" / "objects"
+_OBJECTS = Path(__file__).parents[3] / "vectors" / "ostree" / "objects"
 _REGULAR = stat.S_IFREG | 0o644
 _LINK = stat.S_IFLNK | 0o777
 _DIRECTORY = stat.S_IFDIR | 0o755

@@ -27,7 +27,7 @@ from tests.support.commits import CommitMaker
 if TYPE_CHECKING:
     from cfsctl.tree.model import FileSystem, Node
 
-_VECTORS = Path(__file__).parents[2] / "vectors"
+_VECTORS = Path(__file__).parents[3] / "vectors"
 _IMAGES = [
     line.split("\t") for line in (_VECTORS / "ostree" / "images" / "images.tsv").read_text().splitlines()[1:]
 ]

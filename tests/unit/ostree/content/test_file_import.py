@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 MODE = stat.S_IFREG | 0o644
 LINK = stat.S_IFLNK | 0o777
-VECTORS = Path(__file__).parents[2] / "vectors" / "ostree" / "objects"
+VECTORS = Path(__file__).parents[3] / "vectors" / "ostree" / "objects"
 INFLATES = {"zlib": Inflate(zlib.decompressobj, zlib.error), "fastest": load_inflate()}
 LARGE = Random(1).randbytes(9 << 20)
 """Compresses to more than one piece in memory, and is large enough for a second thread."""

@@ -20,7 +20,7 @@ from cfsctl.repository.metadata.config import (
     parse_config,
 )
 
-VECTORS = Path(__file__).parents[2] / "vectors" / "repository"
+VECTORS = Path(__file__).parents[3] / "vectors" / "repository"
 V0, V1, V2 = FormatVersion
 SHA256, SHA512 = Algorithm
 

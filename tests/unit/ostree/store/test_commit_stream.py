@@ -30,7 +30,7 @@ from tests.support.splitstreams import build, chunks, frame
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_VECTORS = Path(__file__).parents[2] / "vectors"
+_VECTORS = Path(__file__).parents[3] / "vectors"
 _COMMITS = {
     (row[0], row[2]): Checksum(bytes.fromhex(row[1]))
     for row in (

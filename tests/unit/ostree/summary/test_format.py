@@ -9,7 +9,7 @@ import pytest
 from cfsctl import gvariant
 from cfsctl.ostree.summary.format import SummaryError, format_summary, parse_summary
 
-VECTORS = Path(__file__).parents[2] / "vectors" / "ostree" / "summary"
+VECTORS = Path(__file__).parents[3] / "vectors" / "ostree" / "summary"
 TYPE = "(a(s(taya{sv}))a{sv})"
 
 
