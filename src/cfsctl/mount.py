@@ -14,9 +14,9 @@ What the kernel can do is found out by trying, best first:
     data-only layers       Linux 6.5
     verity                 Linux 6.6
 
-The mount point is opened first of all, so that the mount ends up where it pointed then, and nothing is
-mounted for a mount point that is none. Whatever fails, nothing stays behind. The kernel's own messages are
-part of the errors; those of a mount that worked are logged.
+The mount point is opened first, so that the mount appears where the path led at that time, and nothing is
+mounted if it is not a directory. If anything fails, nothing is left behind. The kernel's messages are part of
+the errors; those of a successful mount are logged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all decoders have in common."""
+"""Shared base of all decoders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decoders without a module of their own, and the choice among them."""
+"""gzip, xz and plain decoders, and the choice of a decoder by kind."""
 
 from __future__ import annotations
 

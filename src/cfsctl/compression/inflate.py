@@ -1,4 +1,4 @@
-"""Inflate by the fastest implementation there is."""
+"""Inflate with the fastest available implementation."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Dumps that come from anywhere, and may never end.
+"""Protection against endless dumps.
 
-A tree is in memory while its dump is read. So that an endless dump is refused before it has filled the
-memory, only the lines of a usual one are handed on as they come. What follows goes to a file without a
-name first, where its lines are counted.
+A tree is in memory while its dump is read. An endless dump must be refused before it fills the memory. So
+only the lines of a dump of usual size are passed on directly. Further lines are first written to an unnamed
+file and counted.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Dumps read into trees.
 
 Input is taken as bytes and in pieces, so that names need not be text and a dump need not be in memory.
-Nearly all lines of a usual dump are of external files and look alike; they have a fast way through, and
-anything that it does not know at sight goes through `LineParser`, which knows everything.
+Nearly all lines of a usual dump describe external files and look alike; they are parsed by a fast path.
+All other lines go through `LineParser`, which handles everything.
 
-Both dialects are stricter than their originals where the original takes what is surely a mistake: signs
+Both dialects are stricter than their originals where the original accepts obvious mistakes: signs
 and blanks in numbers, a root that is not a directory or comes twice, a path that comes twice, content whose
 length is not SIZE. Both are more lenient in names, which may be any bytes, in times before 1970, and in
 hard links, which may refer to later lines.

@@ -1,4 +1,4 @@
-"""Looking into images: listings for people, entries by path, the objects behind files.
+"""Inspect images: listings for people, entries by path, the objects behind files.
 
 What is printed, and how names are escaped, follows `composefs-info` and `cfsctl dump-files` of the
 original.

@@ -1,4 +1,4 @@
-"""Trees that no image can hold: what is wrong with which node."""
+"""Errors for trees that no image can hold, with the path of the node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two headers of an image: what they promise, checked before anything else is read.
+"""The two headers of an image, validated before anything else is read.
 
     0     composefs header, 32 bytes
     1024  EROFS superblock, 128 bytes

@@ -1,7 +1,7 @@
-"""fs-verity as the kernel does it: enable it on a file, ask for a file's digest.
+"""fs-verity in the kernel: enable it on a file, and query a file's digest.
 
-The refusals that a caller may want to live with have classes of their own; they are `OSError`s too,
-so that errno and path stay with them. Anything else passes through as the kernel gave it.
+Errors that callers may want to handle have their own classes. They are also `OSError`s and keep errno and
+path. Other errors are passed on unchanged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Several blocks hashed at once by vector instructions, where the optional extension is there and faster.
+"""Hash several blocks at once with vector instructions, if the optional extension is installed and faster.
 
 fs-verity hashes each block of 4096 bytes by itself, so eight or sixteen of them can share the lanes of vector
 registers. The extension is ``_lanes.c``; an installation without it computes the same digests with OpenSSL,

@@ -8,7 +8,7 @@ of 4096 bytes, no salt. The tree over a file:
     level n  one block; its hash is the root
     digest   hash of a descriptor of 256 bytes that holds the data size and the root
 
-A hole of a file is not read, and what stands for many blocks of zeros is computed once for each level.
+Holes of a file are not read; the digest of a range of zeros is computed once for each level.
 
 Where the processor and the installation allow it, vector instructions hash several blocks at once
 (`cfsctl.fsverity.lanes`). Otherwise the cost is one call of the hash function per block, so the loops do

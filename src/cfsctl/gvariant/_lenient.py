@@ -1,4 +1,4 @@
-"""Readers that put the default of a type where its bytes are not in order."""
+"""Lenient readers: invalid bytes give the default value of their type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers that refuse everything but normal form."""
+"""Strict readers: only normal form is accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What strict and lenient readers share."""
+"""Code shared by strict and lenient readers."""
 
 from __future__ import annotations
 

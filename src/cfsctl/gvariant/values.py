@@ -1,4 +1,4 @@
-"""Values that no plain Python type stands for, and the union of all that can be decoded.
+"""Values without an equivalent Python type, and the union of all decoded types.
 
     y n q i u x t h   int            b   bool          d   float
     s o g             str            ay  bytes         aT  list

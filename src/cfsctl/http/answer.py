@@ -1,8 +1,8 @@
-"""What the head of an answer means: the same rules for every transport.
+"""Interpret response heads by the same rules for every transport.
 
-A transport hands over the lines as they came. An ordinary answer needs nothing from them, so that they
-are only parsed for a redirect, for the rest of a body that broke off, and for what a server says about
-later. All text here comes from the server: what cannot be understood is refused, never guessed.
+A transport passes the raw lines. An ordinary response does not need them, so they are only parsed for
+redirects, for resumed bodies and for ``Retry-After``. All text here comes from the server: anything that is
+not understood is refused, never guessed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is asked for on one libcurl handle, and the answer that leads elsewhere."""
+"""One attempt on a libcurl handle: the request, and a redirect in its response."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Answering challenges: basic authentication, and tokens as registries give them out.
+"""Answer authentication challenges: basic authentication, and the bearer tokens of registries.
 
-A server that wants to know who asks answers with status 401 and says how it wants to be told. Credentials
-belong to one origin. They go to that origin, or, where it wants a token, to the service that it names for
-that; the token goes back to the origin alone. A challenge from where a redirect has led is not answered.
+A server that requires authentication responds with status 401 and a challenge. Credentials belong to one
+origin. They are sent only to that origin or, if it requires a token, to the token service that it names; the
+token is sent only to the origin. A challenge after a redirect to another origin is not answered.
 
     GET ─▶ 401, WWW-Authenticate: Bearer realm="…",service="…" ─▶ token service ─▶ GET with the token
 

@@ -1,4 +1,4 @@
-"""Requests and bodies by way of `requests`, within limits; no retries.
+"""Send requests and read bodies with `requests`, within limits; without retries.
 
 This is the only module that imports `requests`. Its sessions are not used: they cost more than a small
 object does, and follow redirects and environment variables by rules that are not ours.

@@ -1,9 +1,9 @@
-"""How many transfers to have in flight.
+"""Adapt the number of parallel transfers.
 
-A server next door keeps a few connections busy; one that is 20 ms away answers 50 requests a second
-on each, whatever either side can do. So the window grows when most of the time goes into waiting, and
-stays larger only if that brought more: otherwise the line is full, and more connections would only take
-from others. A server that asks for less gets less.
+A nearby server keeps a few connections busy. A server with a latency of 20 ms answers only 50 requests per
+second on each connection. So the window grows when most of the time is spent waiting, and stays larger only
+if the throughput increased; otherwise the link is saturated, and more connections would only slow down
+others. If a server asks for fewer requests, the window shrinks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What libcurl's errors are to us."""
+"""Map libcurl's errors to the errors of this package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One small document as a job: what `Fetcher.get` runs, regardless of the transport."""
+"""The job that `Fetcher.get` runs for one small document, with any transport."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seam between those who want bytes from a URL and the libraries that fetch them.
+"""The interface between code that needs bytes from a URL and the libraries that fetch them.
 
 A `Fetcher` does two things: `get` returns the body of one small document, `transfer` moves many bodies
 at once into sinks. Both bound what they take, never wait forever, follow redirects within limits, and

@@ -1,7 +1,8 @@
-"""Whether a server that says "not modified" can be trusted, which depends on what it compares.
+"""Decide whether a response "not modified" can be trusted, which depends on what the server compares.
 
-Format: RFC 9110, 5.6.7 (dates), 8.8.1 to 8.8.3 (validators). A date has seconds: what was published twice
-within one has the same. nginx and Apache make the entity tag of date and size, and call it a strong one.
+Format: RFC 9110, 5.6.7 (dates), 8.8.1 to 8.8.3 (validators). Dates have a resolution of one second, so two
+versions within a second have the same date. nginx and Apache compute the entity tag from date and size, but
+call it strong.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Answers that are read under a clock: what the standard library's client lacks against hostile servers.
+"""Deadlines and strict checks for responses, which the standard library lacks against hostile servers.
 
-`http.client` gives every read its own time-out, so a server that sends a byte now and then holds it for
-ever, in a head, in interim answers (1xx), in chunk extensions or in trailers. Here one clock runs:
-the head has to be whole in its time, and after that only bytes of the body wind the clock up again.
-The head is also checked for what the library would overlook or guess at.
+`http.client` applies its timeout to each read. A server that sends a byte now and then can block it forever,
+in a head, in interim responses (1xx), in chunk extensions or in trailers. Here, the whole head has one
+deadline, and after that only bytes of the body extend the deadline. The head is also checked for errors that
+the library would overlook or guess at.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Things that belong to one process, such as connections.
+"""Resources that belong to one process, such as connections.
 
-A connection that two processes use is of no use to either, and to close it properly in one says
-goodbye for both. So after a fork the child makes its own and leaves what it inherited alone.
+Two processes cannot share a connection: their data would mix, and closing it in one process closes it for
+both. So after a fork, the child creates its own and does not touch the inherited one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Which proxy a request goes through: what the environment names, and what is exempt from it.
+"""Choose the proxy for a request, from the environment and ``no_proxy``.
 
-Both transports ask here, so that ``no_proxy`` means the same whichever of them is installed.
+Both transports use this module, so that ``no_proxy`` has the same meaning with each of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What goes along with a request: the same for every transport.
+"""Header fields, certificates and other options of a request, the same for every transport.
 
-Header fields that the user has chosen are for the servers that the user has named, and so are the client's
-certificate and its key. Where a redirect leads, or what a list of mirrors names, is chosen by a server.
+The user's header fields, client certificate and key are only sent to servers that the user has named. The
+target of a redirect and the URLs in a list of mirrors are chosen by a server, so they do not get them.
 """
 
 from __future__ import annotations

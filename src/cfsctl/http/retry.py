@@ -1,7 +1,7 @@
-"""When to ask again, and how long to wait before that.
+"""Decide when to retry a request, and how long to wait before.
 
-Only for errors that speak of the moment: a connection that failed or broke, a timeout, a short body,
-and the statuses by which a server says "later". A thing that is not there is not asked for twice.
+Only temporary errors are retried: a failed or broken connection, a timeout, a truncated body, and statuses
+that mean "later". A missing file is not requested again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is different between two trees, attribute by attribute.
+"""Compare two trees, attribute by attribute.
 
 Pure: two trees in, differences out in path order (depth first, byte order of names), each as soon as it
 is known. Two trees without a difference give the same image, regardless of its format, since every attribute

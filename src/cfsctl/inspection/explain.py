@@ -1,4 +1,4 @@
-"""Which known way of making an image gives an expected ID."""
+"""Find the known way of making an image that gives an expected ID."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""From what a user names to a tree.
+"""Find the tree that a user names.
 
-A name may say what it is: ``dir:``, ``image:``, ``dump:`` or ``commit:`` in front of it. Without that a
-path that exists is taken as the directory, image or dump that it is, and any other name is looked up in
-the repository, among images and the streams that hold trees (`cfsctl.kinds`).
+A prefix may say what a name means: ``dir:``, ``image:``, ``dump:`` or ``commit:``. Without a prefix, an
+existing path is read as a directory, image or dump, and any other name is looked up in the repository, among
+images and the streams that hold trees (`cfsctl.kinds`).
 """
 
 from __future__ import annotations

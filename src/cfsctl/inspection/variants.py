@@ -1,8 +1,8 @@
 """The known ways to make an image of one tree.
 
-Whoever makes an image decides more than the tree: format, what becomes of root, which attributes,
-devices, links and times stay. A `Variant` is one set of these decisions. Only those are tried that make
-a difference for the tree at hand.
+An image depends on more than the tree: on the format, the treatment of the root directory, and on which
+attributes, devices, links and times are kept. A `Variant` is one set of these decisions. Only variants that
+make a difference for the given tree are tried.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How `fsck` looks at the content of streams: each kind at its own, by content type."""
+"""Checks of stream contents for `fsck`, by content type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copy whatever has a name: an image, what a kind of stream calls so, or any other stream."""
+"""Copy by name: an image, a name of one of the kinds of streams, or any other stream."""
 
 from __future__ import annotations
 

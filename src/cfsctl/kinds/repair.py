@@ -1,4 +1,4 @@
-"""Where `fsck --repair` takes content from: what each kind has stored, and the places that a user names."""
+"""Sources of content for `fsck --repair`: what each kind can rebuild, and the sources that a user names."""
 
 from __future__ import annotations
 

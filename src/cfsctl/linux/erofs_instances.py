@@ -1,7 +1,7 @@
-"""How many EROFS file systems the kernel has at this moment, whoever mounted them and in whichever namespace.
+"""Count the EROFS file systems that the kernel has, in all namespaces.
 
-Every one has a directory in ``/sys/fs/erofs`` from the first mount to the end of the last use, be it in no
-mount table any more. It is the same in all namespaces.
+Each has a directory in ``/sys/fs/erofs`` from its first mount until its last use ends, even after it has
+disappeared from all mount tables. The directory is the same in all namespaces.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Building blocks for files that appear whole or not at all.
+"""Building blocks for files that appear complete or not at all.
 
-An `AnonymousFile` has no name while it is filled and so leaves nothing behind, whatever happens; on
-file systems without O_TMPFILE it has a name of its own that is removed again. Neither syncs:
-durability is the caller's barrier.
+An `AnonymousFile` has no name while it is written, so it leaves nothing behind if the process dies. On file
+systems without O_TMPFILE, it has a temporary name that is removed again. Nothing is synced here: durability
+comes from the caller's barrier.
 """
 
 from __future__ import annotations

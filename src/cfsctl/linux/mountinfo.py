@@ -1,13 +1,13 @@
-"""What is mounted, in every mount namespace that this process may look into.
+"""List the mounts in all mount namespaces that this process may inspect.
 
 Format: ``/proc/PID/mountinfo``, see proc_pid_mountinfo(5). It shows the mounts that are reachable from the
 process's root directory, so a namespace with processes in a chroot is read once for each root. A mount
-that was taken off its place while it was in use (``umount --lazy``), or has not been put in one, is in
-nobody's list: there the directories that processes have open must tell.
+that was detached while in use (``umount --lazy``), or was never attached, is in no list. Such mounts are
+found through the directories that processes have open.
 
-The processes belong to others, and so do the file systems that their links in ``/proc`` lead to: one that
-does not answer (FUSE, NFS) would have whoever looks at it wait forever. Therefore no link is followed by
-stat(2), and nothing is opened but with O_PATH.
+The processes may belong to other users, and their links in ``/proc`` may lead to file systems that never
+answer (FUSE, NFS). Accessing these could block forever. Therefore no link is followed by stat(2), and files
+are only opened with O_PATH.
 """
 
 from __future__ import annotations

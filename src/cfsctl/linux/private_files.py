@@ -1,12 +1,13 @@
-"""Files that a program wrote for itself, and believes later: only if nobody else can have written them.
+"""State files that are only trusted if no other user can have written them.
 
-Looking at a file's owner and mode is not enough. Whoever may write to its directory can give its name to any
-other file of the same owner, such as an object of the store with content of his choosing. So both count:
+The file's owner and mode are not sufficient. An attacker who can write to the directory can give the file's
+name to any other file of the same owner, such as an object of the store with chosen content. So both are
+checked:
 
-* the directory belongs to this user or to root, and nobody else may write to it, sticky or not;
-* the file is a regular one with one name, belongs to one of the two, and nobody else may write to it.
+* the directory belongs to this user or to root, and no other user may write to it, sticky or not;
+* the file is a regular file with one link, belongs to one of the two, and no other user may write to it.
 
-An access control list that lets somebody else write shows as the permission of the group.
+An access control list that lets another user write shows in the group's permission bits.
 """
 
 from __future__ import annotations

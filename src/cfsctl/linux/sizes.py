@@ -1,7 +1,7 @@
-"""What a file system says about itself (statfs(2)), without waiting for one that does not answer.
+"""Query a file system (statfs(2)) with a timeout.
 
 A file system that is served by a program or a server (FUSE, NFS) may never answer, and a system call that
-waits for it cannot be called off. So a forked process asks, and is killed when the timeout expires.
+waits for it cannot be cancelled. So a forked process makes the call, and is killed when the timeout expires.
 """
 
 from __future__ import annotations

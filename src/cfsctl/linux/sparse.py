@@ -1,7 +1,7 @@
-"""Files with holes: where a file has none of its data on the disk, and writing without storing zeros.
+"""Sparse files: find holes, and write without storing blocks of zeros.
 
-A block of zeros takes no space in what is written here, whether it came from a hole, from a network or
-from memory. Holes are those that the file system tells of; one that tells nothing has none.
+Blocks of zeros are written as holes, whether they come from a hole, from the network or from memory. Holes
+are found with SEEK_HOLE; on file systems without it, files have no holes.
 """
 
 from __future__ import annotations

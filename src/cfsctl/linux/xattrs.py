@@ -1,8 +1,7 @@
-"""Extended attributes as file systems really answer for them.
+"""Read extended attributes, with the quirks of real file systems.
 
-A list of names is no promise: security modules, overlays and FUSE servers list attributes that they have no
-value for. Such a one counts as not there. One that was there, and is gone from the list as well, was removed
-in the meantime.
+Security modules, overlays and FUSE servers list attributes that have no value. Such an attribute counts as
+missing. An attribute that has disappeared from the list as well was removed in the meantime.
 """
 
 from __future__ import annotations

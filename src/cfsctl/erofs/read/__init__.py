@@ -1,1 +1,1 @@
-"""From the bytes of an image back to its tree, or to the objects that it names."""
+"""Read images: their tree, or only the objects that they refer to."""

@@ -1,4 +1,4 @@
-"""Extended attributes of an inode: decoding, and telling the writer's own from the tree's.
+"""Extended attributes of an inode: decode them, and separate the writer's own from those of the tree.
 
     0       u32 name filter, u8 number of shared references n, 7 zero bytes
     12      n times u32: offset of a shared attribute, in units of 4 bytes

@@ -1,11 +1,10 @@
-"""Records of usual leaves, taken apart in one go.
+"""Fast path: records of usual leaves, decoded in one step.
 
 Nearly every inode of a composefs image is a regular file whose attributes are references to shared
 ones, then its metacopy and its redirect, and behind them one null chunk; or a small file or link with
 nothing but references, and its content behind them. The first four bytes of such an inode tell where
-all of that is, so one compiled structure per value of those bytes takes the record apart; whether it is
-such a record at all is seen by comparing the bytes that must be constant. Anything else is decoded
-field by field.
+all of that is, so one compiled structure per value of those bytes decodes the record. Comparing the
+bytes that must be constant shows whether it is such a record. Anything else is decoded field by field.
 """
 
 from __future__ import annotations

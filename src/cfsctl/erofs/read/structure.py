@@ -1,4 +1,4 @@
-"""Rules that every image of one format keeps, as the original's check of images knows them."""
+"""Rules that every image of one format follows, as composefs-rs checks them."""
 
 from __future__ import annotations
 

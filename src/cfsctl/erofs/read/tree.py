@@ -1,4 +1,4 @@
-"""From an image back to the tree it was written from.
+"""Read the tree that an image was written from.
 
 The tree, written again in the same format, gives the same bytes: what the writer adds (stubs and the
 opaque mark of root, escapes of whiteouts and of overlay attributes, metacopy and redirect) is taken

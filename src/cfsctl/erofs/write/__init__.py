@@ -1,1 +1,1 @@
-"""From a tree to the bytes of an image."""
+"""Build the bytes of an image from a tree."""

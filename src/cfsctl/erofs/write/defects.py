@@ -1,7 +1,6 @@
-"""What images of format 2 get wrong, as their original writes them.
+"""Known defects of images in format 2, as composefs-rs writes them.
 
-Such images are written all the same, since their digests are what people have; whoever makes one can be
-warned.
+Such images are still written, because users already have their digests. Callers can warn about them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a tree to the bytes of an image."""
+"""Build the bytes of an image from a tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a tree to the list of inodes with their attributes; nothing of the tree is changed.
+"""Build the table of inodes with their attributes; the tree is not changed.
 
 What V0 and V1 add to a tree is added here: the 256 stubs in root, the mark that makes root opaque, and
 the marks of whiteouts. A whiteout of the tree becomes a regular file with two marks, since the kernel

@@ -1,4 +1,4 @@
-"""Where everything in an image goes, decided before a byte is written.
+"""The layout of an image, computed before any byte is written.
 
 Inodes lie one behind the other, each with its attribute body and an inline tail; what does not fit in
 the tail goes to data blocks at the end, in inode order. A tail never crosses the end of a block, so some

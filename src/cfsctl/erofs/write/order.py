@@ -1,4 +1,4 @@
-"""Which inodes an image has, and in which order.
+"""The inodes of an image and their order.
 
 V0 and V1 number inodes breadth-first: the children of a directory one after the other, before any
 grandchild. V2 numbers them depth-first, each directory followed by everything below it. Children are
