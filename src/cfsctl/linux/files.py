@@ -65,8 +65,10 @@ def read_all(fd: int, limit_bytes: int) -> bytes:
     """
     chunks: list[bytes] = []
     left = limit_bytes + 1
+    # A regular file is read at once: joining pieces would hold everything twice.
+    step = max(os.fstat(fd).st_size + 1, _READ_CHUNK_BYTES)
     while left > 0:
-        chunk = os.read(fd, min(left, _READ_CHUNK_BYTES))
+        chunk = os.read(fd, min(left, step))
         if not chunk:
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.append(chunk)

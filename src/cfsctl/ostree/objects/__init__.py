@@ -20,6 +20,7 @@ objects are big-endian, framing offsets little-endian).
 
 from cfsctl.ostree.objects._base import (
     CHECKSUM_SIZE,
+    MAX_DETACHED_SIZE,
     MAX_FILE_HEADER_SIZE,
     MAX_METADATA_SIZE,
     MAX_NAME_SIZE,
@@ -55,6 +56,7 @@ from cfsctl.ostree.objects._upstream import parse_stored_dirmeta, parse_stored_f
 __all__ = [
     "CHECKSUM_SIZE",
     "MAX_COMMIT_VALUES",
+    "MAX_DETACHED_SIZE",
     "MAX_FILE_HEADER_SIZE",
     "MAX_METADATA_SIZE",
     "MAX_NAME_SIZE",

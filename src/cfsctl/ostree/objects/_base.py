@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 CHECKSUM_SIZE: Final = 32
 """Bytes of a SHA-256."""
 
-MAX_METADATA_SIZE: Final = 128 * 1024 * 1024
-"""Bytes of a commit, dirtree or dirmeta; the limit of libostree since 2023."""
+MAX_METADATA_SIZE: Final = 64 * 1024 * 1024
+"""Bytes of a commit, dirtree or dirmeta. libostree reads twice as much; a parsed commit takes its size again,
+and what is refused for what it says must not have filled the memory."""
+
+MAX_DETACHED_SIZE: Final = 16 * 1024 * 1024
+"""Bytes of detached metadata: four times all signatures that are looked at."""
 
 MAX_DIRTREE_SIZE: Final = 40 * 1024 * 1024
 """Bytes of a dirtree: half a million entries. Its parsed form takes several times as much memory."""

@@ -41,6 +41,12 @@ _MAGIC: Final = b"cfspull\0"
 _HEADER: Final = struct.Struct("<8sI")
 _RECORD: Final = struct.Struct("<II")
 
+_JOINED_BYTES: Final = 1 << 20
+"""Bytes up to which pieces are put together; one of the largest commits must not be held a second time."""
+
+_PIECES_AT_ONCE: Final = 3 * 340
+"""Pieces of one call, at most IOV_MAX; whole records, since several processes append."""
+
 Entry = tuple[bytes, "ObjectID | None"]
 
 
@@ -128,9 +134,10 @@ class PullJournal:
         pieces: list[bytes] = []
         for checksum, data, object_id in objects:
             content_id = object_id or b""
-            body = b"".join((checksum, bytes((len(content_id),)), content_id, data))
-            pieces += (_RECORD.pack(len(body), zlib.crc32(body)), body)
-        write_all(self._fd, b"".join(pieces))
+            head = b"".join((checksum, bytes((len(content_id),)), content_id))
+            crc = zlib.crc32(data, zlib.crc32(head))
+            pieces += (_RECORD.pack(len(head) + len(data), crc), head, data)
+        _write_pieces(self._fd, pieces)
 
     def refresh(self) -> None:
         """Read what workers have written down in the meantime; none may be at it any more.
@@ -184,3 +191,15 @@ def _open_own(dirfd: int, name: str) -> int:
     fd = os.open(name, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=dirfd)
     os.fchmod(fd, 0o600)  # whatever the umask: the next pull is to read it
     return fd
+
+
+def _write_pieces(fd: int, pieces: list[bytes]) -> None:
+    """Append records, each of three pieces, however little each call takes."""
+    if sum(map(len, pieces)) <= _JOINED_BYTES:
+        write_all(fd, b"".join(pieces))
+        return
+    for first in range(0, len(pieces), _PIECES_AT_ONCE):
+        some = pieces[first : first + _PIECES_AT_ONCE]
+        written = os.writev(fd, some)
+        if written < sum(map(len, some)):
+            write_all(fd, b"".join(some)[written:])

@@ -15,7 +15,7 @@ from cfsctl.ostree.pull.fetch import FileWorkers
 from cfsctl.ostree.pull.journal import PullJournal
 from cfsctl.ostree.pull.options import PullOptions, PullResult
 from cfsctl.ostree.store.binding import check_binding, check_not_older
-from cfsctl.ostree.store.commit_proof import remember_proof
+from cfsctl.ostree.store.commit_proof import is_proven, remember_proof
 from cfsctl.ostree.store.commitmeta import check_detached, store_detached
 from cfsctl.ostree.store.images import ensure_image
 from cfsctl.ostree.store.in_memory import InMemoryCommit
@@ -80,7 +80,9 @@ class PullRun:
         self._plan = PullPlan(checksum, limits=options.limits, part=options.part)
         self._partial: CommitStream | None = None
         self._journal: PullJournal | None = None
-        self._is_accepted = False
+        self._is_accepted = False  # looked at, whatever came out
+        self._is_admitted = False
+        self._was_proven = False
         self._has_other = False
         self._admission = Admission(repository, source, checksum, options.trust)
         self._move = _make_move(repository, tag, options)
@@ -107,6 +109,7 @@ class PullRun:
         base = self._open_named_base()
         stored = self._stored.open(self._checksum)
         if stored is not None:
+            self._was_proven = is_proven(self._repository, stored)
             is_whole = self._stored.is_whole(stored)
             self._accept(stored.commit, stored.commit_data, stored, needs_bases=not is_whole)
             if is_whole:
@@ -168,7 +171,12 @@ class PullRun:
         return known
 
     def _keep_partial(self) -> None:
-        """Store what has been fetched for the next pull; the error that ended this one matters more."""
+        """Store what has been fetched for the next pull; the error that ended this one matters more.
+
+        Of a commit that was refused nothing is kept: it may be large, and would be refused again.
+        """
+        if not self._is_admitted:
+            return
         objects = self._known_objects()
         for checksum in self._stored.find_unproven():
             objects.pop(checksum, None)
@@ -211,10 +219,11 @@ class PullRun:
         """Store what the source says about a commit next to it, where that is more than was stored.
 
         The original does not store it, and signatures may have come since. What is not verified only takes an
-        empty place: it must not push signatures out that were found good.
+        empty place: it must not push signatures out that were found good. For that it is asked for once, when
+        the commit is proven: a pull that finds nothing new asks for nothing.
         """
         proof = self._admission.proof
-        if proof is None and stored.detached is not None:
+        if proof is None and (stored.detached is not None or self._was_proven):
             return
         found = self._admission.find_detached() if proof is None else proof
         if found is None:
@@ -264,6 +273,7 @@ class PullRun:
             stream = self._stored.open(checksum) or self._stored.open_partial(checksum)
             if stream is not None:
                 self._add_other(stream)
+        self._is_admitted = True
 
     def _check_move(self, tag: str, previous: Checksum | None, commit: Commit) -> None:
         """Check that the tag may go from the commit that it names to this one."""
@@ -382,9 +392,9 @@ class PullRun:
     def _fetch_metadata(self, workers: FileWorkers, journal: PullJournal) -> None:
         def deliver(checksum: Checksum, kind: ObjectKind, data: bytes) -> None:
             self._plan.deliver(checksum, kind, data)
-            journal.append(checksum, data, None)
             if not self._is_accepted and self._plan.commit is not None:
                 self._accept(self._plan.commit, data)
+            journal.append(checksum, data, None)  # What is refused is not kept.
             workers.add(self._plan.take_files())
             self._take(workers.poll(0))
             self._report(Advanced(METADATA_ID, self._plan.counts.metadata, None))

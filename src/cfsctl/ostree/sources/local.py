@@ -11,7 +11,7 @@ import errno
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cfsctl.errors import ExitCode
-from cfsctl.ostree.objects import MAX_METADATA_SIZE, ObjectKind, OstreeObjectError
+from cfsctl.ostree.objects import MAX_DETACHED_SIZE, MAX_METADATA_SIZE, ObjectKind, OstreeObjectError
 from cfsctl.ostree.source import SourceError, SourceObjectMissingError, check_ref_name, ref_not_found
 from cfsctl.ostree.sources.local_files import send_file
 from cfsctl.ostree.sources.local_refs import find_ref, list_branches
@@ -150,7 +150,7 @@ class LocalSource:
         """Return the detached metadata of a commit, or None; see `Source.find_detached`."""
         for repository in self.repositories:
             try:
-                data = repository.read_object(commit, "commitmeta", MAX_METADATA_SIZE)
+                data = repository.read_object(commit, "commitmeta", MAX_DETACHED_SIZE)
             except FileNotFoundError:
                 continue
             return data or None  # An empty file means that it was deleted.

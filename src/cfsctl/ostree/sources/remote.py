@@ -26,7 +26,7 @@ from cfsctl.http.fetcher import (
     redact_url,
 )
 from cfsctl.ostree.key_file import parse_key_file
-from cfsctl.ostree.objects import MAX_METADATA_SIZE, ObjectKind
+from cfsctl.ostree.objects import MAX_DETACHED_SIZE, MAX_METADATA_SIZE, ObjectKind
 from cfsctl.ostree.source import (
     MAX_REF_FILE_BYTES,
     METADATA_IN_FLIGHT,
@@ -353,7 +353,7 @@ class RemoteSource:
         """
         digits = commit.hex()
         path = f"objects/{digits[:2]}/{digits[2:]}.commitmeta"
-        return self.find_optional(path, f"commitmeta object {digits}", MAX_METADATA_SIZE) or None
+        return self.find_optional(path, f"commitmeta object {digits}", MAX_DETACHED_SIZE) or None
 
     def explain_missing(self, commit: Checksum) -> None:
         """Know nothing: what a server lacks, it does not say why; see `Source.explain_missing`."""

@@ -65,6 +65,7 @@ _PADDING: Final = tuple(bytes(-size % _ALIGNMENT) for size in range(_ALIGNMENT))
 """What follows data whose size modulo 8 is the index."""
 
 _BATCH_OBJECTS: Final = 1024
+_LARGE_BYTES: Final = 1 << 20
 """Objects whose data are joined before they are compressed."""
 
 
@@ -446,10 +447,15 @@ def _iter_data(
 ) -> Iterator[bytes]:
     """Yield the data of all objects with its padding, some objects at a time."""
     for place in range(0, len(checksums), _BATCH_OBJECTS):
-        parts = []
+        parts: list[bytes] = []
         for checksum in checksums[place : place + _BATCH_OBJECTS]:
             data = objects[checksum][0]
-            parts.append(data)
+            if len(data) > _LARGE_BYTES:  # which must not be held a second time
+                yield b"".join(parts)
+                yield data
+                parts = []
+            else:
+                parts.append(data)
             if padding := _PADDING[len(data) % _ALIGNMENT]:
                 parts.append(padding)
         yield b"".join(parts)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cfsctl import gvariant
-from cfsctl.ostree.objects import MAX_COMMIT_VALUES, MAX_METADATA_SIZE, OstreeObjectError
+from cfsctl.ostree.objects import MAX_COMMIT_VALUES, MAX_DETACHED_SIZE, OstreeObjectError
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID
@@ -64,9 +64,9 @@ def read_unchecked(objects: ObjectReader, stream: CommitStream) -> bytes | None:
     if stream.detached is None:
         return None
     status = objects.stat(stream.detached)
-    if status is not None and status.st_size > MAX_METADATA_SIZE:
+    if status is not None and status.st_size > MAX_DETACHED_SIZE:
         raise OstreeObjectError(
             f"detached metadata of commit {stream.checksum.hex()}:"
-            f" expected at most {MAX_METADATA_SIZE} bytes, found {status.st_size}"
+            f" expected at most {MAX_DETACHED_SIZE} bytes, found {status.st_size}"
         )
     return objects.read(stream.detached)

@@ -210,7 +210,7 @@ def test_metadata_has_a_size_limit(fake: FakeOstreeRepository, path: Path) -> No
     checksum = fake.refs["main"]
     os.truncate(path / loose_path(checksum, ObjectKind.COMMIT), MAX_METADATA_SIZE + 1)
     with pytest.raises(
-        OstreeObjectError, match=f"commit object {checksum.hex()}: expected at most 134217728"
+        OstreeObjectError, match=f"commit object {checksum.hex()}: expected at most {MAX_METADATA_SIZE}"
     ):
         fetch(LocalSource(str(path)), checksum, ObjectKind.COMMIT)
 
