@@ -365,7 +365,9 @@ class RemoteSource:
             mode = parse_key_file(data.decode()).get("core", {}).get("mode", "bare")
         except (CfsError, UnicodeDecodeError):
             return f"{_INCOMPLETE_HINT}; {_ARCHIVE_HINT}"
-        if not data or mode in {"archive", "archive-z2"}:
+        if not data:
+            return f"{_INCOMPLETE_HINT}; {_ARCHIVE_HINT}"
+        if mode in {"archive", "archive-z2"}:
             return _INCOMPLETE_HINT
         return f"{_ARCHIVE_HINT}, and this one is in mode {mode}"
 
