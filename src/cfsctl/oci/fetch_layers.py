@@ -173,7 +173,8 @@ class LayerFetch:
                     self._take(tasks[index], imported)
                     progress.finish(index)
                 progress.tell()
-                self._name_flushed()
+                if pool.pending:  # the last ones are named with the image, behind its barrier
+                    self._name_flushed()
                 if self._when_idle is not None and pool.pending < count:
                     self._when_idle(self.streams)
 
