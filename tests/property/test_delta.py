@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cfsctl.digest import Algorithm
 from cfsctl.errors import CfsError
-from cfsctl.ostree.content.file_import import inline_limit
+from cfsctl.ostree.content.target import inline_limit
 from cfsctl.ostree.delta.part import open_part
 from cfsctl.ostree.delta.patch import apply_patch
 from cfsctl.ostree.delta.program import PartProgram

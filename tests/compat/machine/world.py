@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.digest import Algorithm, ObjectID, object_path
-from cfsctl.ostree.content.file_import import inline_limit
+from cfsctl.ostree.content.target import inline_limit
 from cfsctl.ostree.store.partial_tags import list_parts
 from cfsctl.ostree.store.refs import find_tag, list_tags
 from cfsctl.repository import Repository

@@ -6,7 +6,8 @@ What is promised for every file that comes out of here:
   size that the header claims. The checksum does not cover that size, so it is never trusted for more
   than a ceiling: inflating stops one byte after it, and nothing is allocated for it in advance.
 * Content above the inline limit is an object of the repository, stored after it was verified.
-* A small file is handled in memory in one go; a large one in constant memory, see `content_stream`.
+* A small file is handled in memory in one go; a large one in constant memory, see
+  `cfsctl.ostree.content.stream`.
 
 Bytes after the end of the compressed content are refused, which also ends a body without end. A
 symbolic link has no body at all; a regular file without content still has an (empty) deflate stream.
@@ -22,7 +23,8 @@ import hashlib
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from cfsctl.compression.inflate import Inflate, Inflater, load_inflate
-from cfsctl.ostree.content.stream import ContentStream, ImportedFile, check_content, fail, file_name
+from cfsctl.ostree.content.stream import ContentStream
+from cfsctl.ostree.content.target import ImportedFile, ImportTarget, check_content, fail, file_name
 from cfsctl.ostree.objects import (
     SIZED_PREFIX,
     FileHeader,
@@ -32,8 +34,8 @@ from cfsctl.ostree.objects import (
 )
 
 if TYPE_CHECKING:
-    from cfsctl.digest import Algorithm, Checksum
-    from cfsctl.repository.objects.store import ObjectStore, StoredObject
+    from cfsctl.digest import Checksum
+    from cfsctl.repository.objects.store import ObjectStore
 
 ONE_SHOT_BYTES: Final = 1 << 20
 """Files up to this size, stored and plain, are handled in memory in one go."""
@@ -48,30 +50,18 @@ _RAW_DEFLATE: Final = -15
 """`wbits` of deflate data without a wrapper, window of 32 KiB."""
 
 
-def inline_limit(algorithm: Algorithm) -> int:
-    """Return the largest content in bytes that is kept inline in the commit stream."""
-    return 2 * algorithm.digest_size
-
-
-class FileImporter:
+class FileImporter(ImportTarget):
     """Imports the files of one worker.
 
     Attributes:
         may_share: Whether files are not known to be unable to share blocks with where they come from.
-        received_bytes: Stored form of all files taken so far.
-        stored_bytes: Content of new objects.
-        stored_objects: Number of new objects.
     """
 
     def __init__(self, objects: ObjectStore, inflate: Inflate | None = None) -> None:
         """Import into `objects`; None is the fastest inflate that is installed."""
-        self.objects = objects
+        super().__init__(objects)
         self.inflate = inflate or load_inflate()
-        self.inline_limit = inline_limit(objects.algorithm)
         self.may_share = True
-        self.received_bytes = 0
-        self.stored_bytes = 0
-        self.stored_objects = 0
 
     def open_sink(self, checksum: Checksum) -> FileImportSink:
         """Return a sink for the bytes of one file."""
@@ -145,12 +135,6 @@ class FileImporter:
         if len(content) != header.size_bytes or not inflater.eof or inflater.unused_data:
             _refuse_content(checksum, header, len(content), inflater)
         return content
-
-    def count(self, stored: StoredObject) -> None:
-        """Record an object that was stored, or found."""
-        if stored.is_new:
-            self.stored_objects += 1
-            self.stored_bytes += stored.size
 
 
 class FileImportSink:

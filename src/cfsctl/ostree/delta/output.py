@@ -10,8 +10,7 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import ReceivedDigestError
-from cfsctl.ostree.content.file_import import inline_limit
-from cfsctl.ostree.content.stream import ImportedFile
+from cfsctl.ostree.content.target import ImportedFile, inline_limit
 from cfsctl.ostree.delta.format import fail
 from cfsctl.ostree.objects import format_regular_header, format_zlib_header
 

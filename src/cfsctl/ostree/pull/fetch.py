@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cfsctl.compression.inflate import Inflate
     from cfsctl.digest import ObjectID
-    from cfsctl.ostree.content.stream import ImportedFile
+    from cfsctl.ostree.content.target import ImportedFile
     from cfsctl.ostree.source import ObjectSource
     from cfsctl.repository.objects.store import ObjectStore
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cfsctl.digest import Checksum
 from cfsctl.errors import DigestMismatchError
 from cfsctl.limits import MAX_DEPTH
-from cfsctl.ostree.content.file_import import inline_limit
+from cfsctl.ostree.content.target import inline_limit
 from cfsctl.ostree.objects import (
     Dirmeta,
     OstreeObjectError,

@@ -7,12 +7,18 @@ large      the same in a second thread, while the caller unpacks and hashes
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final, cast
 
 from cfsctl.errors import FormatError
+from cfsctl.fsverity.merkle import Hasher
+from cfsctl.linux.ioctls import try_clone
 from cfsctl.workers import BackgroundWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cfsctl.digest import Algorithm, ObjectID
     from cfsctl.repository.objects.store import ObjectStore, ObjectWriter, StoredObject
 
 GATHERED_BYTES: Final = 1 << 20
@@ -20,6 +26,8 @@ GATHERED_BYTES: Final = 1 << 20
 
 THREADED_BYTES: Final = 8 << 20
 """From this size on a second thread pays."""
+
+_READ_BYTES: Final = 1 << 17
 
 
 class WrongSizeError(FormatError):
@@ -100,3 +108,57 @@ class ContentIngest:
             self._background = None
         if self._writer is not None:
             self._writer.abort()
+
+
+def ingest_clone(
+    objects: ObjectStore,
+    source: int,
+    size: int,
+    observe: Callable[[bytes], object],
+    confirm: Callable[[], None],
+) -> StoredObject | None:
+    """Store a file as a clone of an open one, which shares its blocks where the file system can.
+
+    It takes no space then. What is looked at is the clone: whoever can write to the source may do so at any
+    time.
+
+    Args:
+        objects: Where the object goes.
+        source: The open file, borrowed.
+        size: Bytes that it is to have.
+        observe: Called with the content of the clone, in pieces.
+        confirm: Called afterwards; raises if the object must not be stored.
+
+    Returns:
+        None if blocks cannot be shared; nothing has been stored then.
+
+    Raises:
+        WrongSizeError: It has another size.
+        OSError: As read(2), or the clone could not be stored.
+    """
+    with objects.begin() as file:
+        if not try_clone(file.fd, source):
+            return None
+        actual = os.fstat(file.fd).st_size
+        if actual != size:
+            raise WrongSizeError(f"expected {size} bytes of content, found {actual}")
+        object_id = _digest(objects.algorithm, file.fd, size, observe)
+        confirm()
+        return objects.publish(file, object_id, size)
+
+
+def _digest(algorithm: Algorithm, fd: int, size: int, observe: Callable[[bytes], object]) -> ObjectID:
+    """Return the object ID of an open file, and show its content to somebody else."""
+    hasher = Hasher(algorithm)
+    background = BackgroundWriter(hasher.update) if size >= THREADED_BYTES else None
+    update = hasher.update if background is None else background.write
+    try:
+        position = 0
+        while chunk := os.pread(fd, _READ_BYTES, position):
+            update(chunk)
+            observe(chunk)
+            position += len(chunk)
+    finally:
+        if background is not None:
+            background.finish()
+    return hasher.digest()

@@ -20,9 +20,8 @@ from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.ostree.content.file_import import (
     FileImporter,
     FileImportSink,
-    inline_limit,
 )
-from cfsctl.ostree.content.stream import ImportedFile
+from cfsctl.ostree.content.target import ImportedFile, inline_limit
 from cfsctl.ostree.objects import OstreeObjectError, format_regular_header, format_zlib_header
 from cfsctl.repository.objects.store import ObjectStore
 from tests.fakes.ostree_repository import checksum_of, deflate
