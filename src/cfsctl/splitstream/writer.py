@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.splitstream._spool import ObjectSink, ObjectWriter, Spool
+from cfsctl.splitstream.spool import ObjectSink, ObjectWriter, Spool
 from cfsctl.splitstream.format import (
     CHUNK,
     COMPRESSION_LEVEL,
