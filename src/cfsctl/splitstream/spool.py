@@ -105,6 +105,13 @@ class Spool:
         if self._parts:
             yield b"".join(self._parts)
 
+    def settle(self) -> int | None:
+        """Return a descriptor of a file that has everything, borrowed; None if all of it is in memory."""
+        if self._scratch is None:
+            return None
+        self._spill()
+        return self._scratch.fd
+
     def clear(self) -> None:
         """Forget everything; the file is let go of."""
         self._parts.clear()

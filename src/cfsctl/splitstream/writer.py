@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.splitstream.spool import ObjectSink, ObjectWriter, Spool
 from cfsctl.splitstream.format import (
     CHUNK,
     COMPRESSION_LEVEL,
@@ -22,6 +21,7 @@ from cfsctl.splitstream.format import (
     held_limit,
     streamed_limit,
 )
+from cfsctl.splitstream.spool import ObjectSink, ObjectWriter, Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

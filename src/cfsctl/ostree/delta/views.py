@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.linux.files import write_all
 from cfsctl.ostree.delta.format import DeltaError, fail
+from cfsctl.splitstream.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cfsctl.repository.objects.store import ObjectStore, ObjectWriter
+    from cfsctl.repository.objects.store import ObjectStore
 
 READ_BYTES: Final = 1 << 18
 """Bytes read at a time where a range may be large."""
-
-_MEMORY_BYTES: Final = 1 << 20
-"""A scratch of up to this size stays in memory."""
 
 
 class ByteView:
@@ -78,20 +75,18 @@ class ByteView:
 
 
 class Scratch:
-    """Takes bytes in pieces and shows them; when there are many they are in a file without a name.
+    """Takes bytes in pieces and shows them; when there are many they are in a file without a name."""
 
-    The file is an object of the store that never gets committed: it lies where there is room for the
-    objects themselves, and is gone when it is closed, also if the process dies.
-    """
-
-    __slots__ = ("_file", "_memory", "_objects", "size")
+    __slots__ = ("_spool",)
 
     def __init__(self, objects: ObjectStore) -> None:
         """Begin empty."""
-        self._objects = objects
-        self._memory = bytearray()
-        self._file: ObjectWriter | None = None
-        self.size = 0
+        self._spool = Spool(objects)
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._spool.size
 
     def write(self, data: bytes | memoryview, /) -> None:
         """Append bytes.
@@ -99,25 +94,13 @@ class Scratch:
         Raises:
             OSError: As write(2), ENOSPC among them.
         """
-        self.size += len(data)
-        if self._file is None and self.size <= _MEMORY_BYTES:
-            self._memory += data
-            return
-        if self._file is None:
-            self._file = self._objects.create()
-            write_all(self._file.fd, self._memory)
-            self._memory.clear()
-        write_all(self._file.fd, data)
+        self._spool.append(data)
 
     def view(self) -> ByteView:
         """Return everything; the view is good until `close`, and nothing may be written any more."""
-        if self._file is None:
-            return ByteView.of_bytes(bytes(self._memory))
-        return ByteView.of_file(self._file.fd)
+        fd = self._spool.settle()
+        return ByteView.of_bytes(b"".join(self._spool.iter_pieces())) if fd is None else ByteView.of_file(fd)
 
     def close(self) -> None:
         """Release the file; harmless when repeated."""
-        self._memory.clear()
-        if self._file is not None:
-            self._file.abort()
-            self._file = None
+        self._spool.clear()
