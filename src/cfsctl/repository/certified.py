@@ -1,11 +1,12 @@
-"""Streams whose names say what they hold, and which may only have that name if that is proven.
+"""Streams whose names certify their content, so that the content must be verified before they are named.
 
     oci-layer-sha256:<hex>    the stream, put together again, has this SHA-256
     ostree-commit-<hex>       see `cfsctl.ostree.store.commit_proof`; not copied as a stream
 
-Whoever finds such a name takes the content for what it says and asks no further, so a stream from another
-repository must not get it unless that is true. All that it names must be proven as well: a named reference
-with a checksum leads to a stream with that content; any other reference, an image above all, proves nothing.
+Readers of such a name trust it without a check, so a stream from another repository must not get the name
+unless its content matches. Everything that it refers to must be verified as well. A named reference with a
+checksum leads to a stream with that content; any other reference, such as an image, is not covered by the
+checksum.
 """
 
 from __future__ import annotations

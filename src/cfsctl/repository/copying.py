@@ -1,16 +1,16 @@
-"""Copy images and streams to another repository, with all that they need.
+"""Copy images and streams to another repository, with everything that they refer to.
 
-Where the file system can share blocks between files (Btrfs, XFS), objects are reflinks of one another and
-take no space. Whatever the way, an object is digested on it: what is damaged in one repository does not get
-into another. Images and streams are only read from the copy, which has been digested.
+If the file system can share blocks between files (Btrfs, XFS), objects are copied as reflinks and take no
+space. Every object is digested during the copy, so damaged data never gets into the target. Images and
+streams are parsed only from the verified copy.
 
-The names that things have in the source are not taken over, but the one that is asked for, images by their
-IDs, and streams whose names are checksums of their content (`cfsctl.repository.certified`). A name that
-exists in the target is not given to another stream, unless the name proves that.
+Of the names in the source, only these are copied: the requested name, IDs of images, and streams whose names
+are checksums of their content (`cfsctl.repository.certified`). A name that exists in the target is not given
+to another stream, unless the name proves the content.
 
-A repository of the other hash has other IDs for the same contents. An image is then made again: the same
-tree, of the same format, with the new IDs; so it has a new ID itself. A stream of any kind can only be
-copied where IDs stay the same.
+A repository that uses the other hash has other IDs for the same contents. An image is then rebuilt with the
+same tree and format but the new IDs, so it has a new ID itself. Streams can only be copied if the IDs stay
+the same.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The end of what stores something: images are made, all of it reaches the disk, and only then gets names.
+"""Publish stored content: make the images, sync everything, and only then set names.
 
     images, streams ─▶ one barrier ─▶ names of images ─▶ names of streams, each with its ref last
 
-Somebody who kills this at any point leaves objects that nothing names, and no name that leads to nothing.
+If this is killed at any point, it leaves unnamed objects, but never a name that leads to missing content.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A directory becomes a tree, and its large files become objects."""
+"""Scan directories: build a tree, and store large files as objects."""
 
 from cfsctl.scan.cache import FileCache
 from cfsctl.scan.container_root import scan_container_root

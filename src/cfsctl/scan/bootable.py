@@ -1,4 +1,4 @@
-"""A scanned directory becomes a bootable tree; what the policy says is read from the directory itself."""
+"""Make a scanned directory bootable; the SELinux policy is read from the directory itself."""
 
 from __future__ import annotations
 

@@ -1,24 +1,25 @@
-"""What earlier scans have read, so that a file need not be read again to know its object.
+"""Cache of earlier scans: the object of each file, so that unchanged files need not be read again.
 
 One file, ``.cfsctl-scan-cache`` in the repository's directory, replaced as a whole:
 
     header      72 bytes, see `_HEADER`
-    records     sorted by nothing; state of a file, flags, day of last use, object ID
-    checksum    SHA-256 of all that precedes
+    records     in no particular order; state of a file, flags, day of last use, object ID
+    checksum    SHA-256 of everything before it
 
 A file's state is its device, inode, size, mtime and ctime. The kernel gives a file a new ctime whenever
 its content or attributes change, and no call sets it, so equal states mean equal content, except for five
 gaps, which are closed as follows (docs/explanation/scan-cache.md has the reasoning):
 
-* A change right after reading may get the same ctime: only files that had been left alone are recorded
+* A change right after reading may get the same ctime: only files that have not changed recently are recorded
   (`cfsctl.scan.recorder`).
-* Programs that make whole file systems make the times up: those are told by their looks (the same).
-* A clock that is set back may give a ctime again: the cache is dropped then.
+* Programs that create whole file systems make up the times: such times are recognised by their form (same
+module).
+* A clock that is set back may repeat a ctime: the cache is then dropped.
 * A crash may lose content and keep the metadata, or lose the ctime and keep the content: no record
-  outlives the boot it was made in.
-* The file itself may be damaged, or made by somebody else: it counts only with the right checksum,
-  repository, hash algorithm and size, and where nobody else can have written it
-  (`cfsctl.linux.private_files`).
+  outlives the boot in which it was made.
+* The file itself may be damaged or forged: it is only used if its checksum, repository, hash algorithm and
+size are
+  right, and if no other user can have written it (`cfsctl.linux.private_files`).
 
 An object ID from here is used only if the store has an object of that name and size.
 """

@@ -1,4 +1,4 @@
-"""A directory becomes an image of a repository, the usual way: with the scan cache, and flushing early."""
+"""Create an image of a directory, with the scan cache and early flushing."""
 
 from __future__ import annotations
 

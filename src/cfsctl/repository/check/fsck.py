@@ -1,10 +1,10 @@
-"""Check a whole repository and report everything that is wrong; nothing is changed.
+"""Check a whole repository and report all errors, without changing anything.
 
-Only the list of verified objects is removed if one of the objects is damaged, since it can be wrong then.
+There is one exception: if an object is damaged, the list of verified objects may be wrong, and is removed.
 
-The parts are independent of each other: metadata, each of the 256 directories of objects, streams,
-images. Workers take them one by one, the long ones first, and the report puts them together in a fixed
-order. Streams and images are checked against the objects that are there, whatever is in those.
+The parts of a check are independent: metadata, each of the 256 object directories, streams and images.
+Workers process them one by one, the long ones first; the report lists them in a fixed order. Streams and
+images are checked against the set of existing objects, regardless of their contents.
 """
 
 from __future__ import annotations

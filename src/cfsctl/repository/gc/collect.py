@@ -1,17 +1,19 @@
 """Collect garbage: remove every object that no ref leads to.
 
-What is promised, also to whoever kills it at any point:
+Guarantees, even if the process is killed at any point:
 
-* While objects are removed nobody else has the repository open.
-* Names go before objects, and are gone from the disk before the first object is. So a name that is there
-  leads to a complete set of objects, and what a killed collection leaves is more garbage, nothing else.
-* What is not understood stays: foreign files are reported and left alone, and if something in use
-  cannot be read, no object is removed at all (see `cfsctl.repository.gc.mark`).
-* What is mounted stays, in whichever namespace, ref or no ref (see `cfsctl.repository.gc.live_mounts`).
-* More than was expected is not removed: the limit is checked before the first name goes.
+* While objects are removed, no other process has the repository open.
+* Names are removed first, and the removal is synced before the first object is deleted. So every existing
+name
+  leads to a complete set of objects, and a killed collection only leaves more garbage.
+* Unknown data is kept: foreign files are reported and not touched, and if something in use cannot be read, no
+object
+  is removed at all (see `cfsctl.repository.gc.mark`).
+* Mounted images are kept, in any namespace, with or without a ref (see `cfsctl.repository.gc.live_mounts`).
+* The limit on removals is checked before the first name is removed.
 
-A dry run holds the shared lock only and changes nothing. As the original's, it counts objects as they
-would go, but only those links that lead nowhere already.
+A dry run holds only the shared lock and changes nothing. Like composefs-rs, it counts all objects that would
+be removed, but only links that are already broken.
 """
 
 from __future__ import annotations

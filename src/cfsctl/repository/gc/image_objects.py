@@ -1,4 +1,4 @@
-"""Which objects many images refer to, read in parallel where that pays."""
+"""The objects that many images refer to, read in parallel if that is faster."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Which images of a repository are mounted at this moment, by whomever and in whichever namespace.
+"""Find the images of a repository that are mounted at this moment, in any namespace.
 
-What can be seen of a mount differs from way to way of mounting:
+The visible information depends on how an image was mounted:
 
     EROFS from a file           the path of the file
     EROFS on a loop device      the path of the file behind the device
@@ -8,18 +8,18 @@ What can be seen of a mount differs from way to way of mounting:
                                 is not, and then mountinfo has only ``composefs:<what the user typed>`` and
                                 the directories of objects. What was typed may be a ref that has moved since.
 
-So an overlay is asked for what the kernel passes on from the image below: its number of blocks and of
-inodes, and mode and mtime of its root. Every image of the repository that agrees in all four counts as
-mounted: perhaps one too many, never one too few. Where even that is not to be had, because changes go to
-an upper layer or the mount cannot be reached, every image may be the one.
+So an overlay is queried for properties of the image below: its number of blocks and inodes, and the mode and
+mtime of its root. Every image in the repository with the same four values counts as mounted. This may keep an
+image too many, but never removes one in use. If the values are not available, because the overlay has an
+upper layer or cannot be reached, every image counts as mounted.
 
-What cannot be seen is found by counting (see `cfsctl.linux.erofs_instances`): an image is mounted as an
-EROFS, so if every EROFS of the kernel is accounted for by a mount table, nothing is hidden. Otherwise
-detached mounts that are still in use are looked for, and whatever could not be looked at is a gap.
+Hidden mounts are detected by counting (see `cfsctl.linux.erofs_instances`): every mounted image is an EROFS,
+so if all EROFS instances of the kernel appear in a mount table, nothing is hidden. Otherwise, detached mounts
+that are still in use are searched for, and everything that could not be inspected is reported as a gap.
 
-Other users can mount as well, and their file systems may never answer. Nothing is asked of a mount
-before it is known that only a privileged user can have made it; until then the kernel's own memory has to
-do (`open_cached`, `stat_cached`).
+Unprivileged users can mount too, and their file systems may never answer. So no mount is accessed before it
+is known that only a privileged user can have made it; until then, only data cached by the kernel is used
+(`open_cached`, `stat_cached`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Find everything in a repository that is in use: the first half of a collection.
+"""Mark everything in a repository that is in use: the first half of a collection.
 
 Roots are refs, what is mounted, and what the caller names. From there:
 
@@ -6,12 +6,13 @@ Roots are refs, what is mounted, and what the caller names. From there:
     ref ─▶ streams/<entry> ─▶ splitstream   ─▶ its object references
                                             ─▶ its named references, and on, if they are streams or images
 
-An image or stream that stays for any reason stays with all that it needs: one that is in use only as the
-content of a file has a name that stays too, and whoever follows that name must find everything.
+An image or stream that is kept for any reason is kept with everything that it refers to. This includes one
+that is in
+use only as the content of a file: its name stays as well, and must lead to complete data.
 
-What cannot be understood is never taken for garbage. A link that leads elsewhere than it should is
-followed by its name as far as that goes; a stream or image that cannot be read could name anything, so
-then nothing is garbage. All of that is noted, none of it is an error.
+Data that is not understood never counts as garbage. If the target of a link is wrong, the object in the
+link's name is kept as well. If a stream or image cannot be read, it could refer to any object, so nothing is
+garbage. All of these problems are recorded, but none is an error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Why an object is in use: what leads to it, written down while everything in use is marked."""
+"""Why an object is in use: the path from a root to it, recorded while objects are marked."""
 
 from __future__ import annotations
 

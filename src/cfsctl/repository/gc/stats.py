@@ -1,7 +1,7 @@
-"""How large a repository is, who needs how much of it, and what a collection would free.
+"""Statistics: the size of a repository, how much each ref needs, and what a collection would free.
 
-Of each ref: the objects that it leads to, as a collection follows it, and how many of them nothing else
-leads to. Those are what removing this one ref, and collecting, would free.
+For each ref: the objects that are reachable from it, and how many of them are reachable from nothing else.
+The latter would be freed by removing the ref and collecting.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether a repository may be written to, asked once before the first write of a process."""
+"""Check whether a repository may be written to, once before the first write of a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When what is written to a repository reaches the disk; docs/explanation/durability.md has the whole."""
+"""When written data reaches the disk; docs/explanation/durability.md describes all of it."""
 
 from __future__ import annotations
 

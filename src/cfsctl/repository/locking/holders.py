@@ -1,8 +1,8 @@
-"""Who holds the lock of a repository: which process, running what, and since when.
+"""Find out who holds the lock of a repository: the process, its command line, and its start time.
 
-The kernel says who took a lock in ``/proc/locks`` (proc_locks(5)). A lock outlives the process that took it
-where that one forked before it ended; then the open file that the lock belongs to is looked for among
-those of all processes (proc_pid_fdinfo(5)).
+``/proc/locks`` (proc_locks(5)) shows which process took a lock. If that process has forked and ended, the
+lock stays with its children. Then the open file of the lock is searched for among those of all processes
+(proc_pid_fdinfo(5)).
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     shared      everyone who has the repository open, for as long as it is open
     exclusive   garbage collection and ``init --reset-metadata``, while they remove things
 
-flock works on directories of read-only file systems too. A lock is tried without waiting first, so that
-whoever waits can say for whom. Turning a shared lock into an exclusive one is not atomic: another
-holder may come in between, so nothing read under the shared lock holds under the exclusive one.
+flock also works on directories of read-only file systems. First, the lock is tried without waiting, so that a
+waiting process can report the holder. Upgrading a shared lock to an exclusive one is not atomic: another
+process may get the lock in between, so anything read under the shared lock must be read again.
 """
 
 from __future__ import annotations

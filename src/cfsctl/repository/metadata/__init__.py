@@ -1,1 +1,1 @@
-"""What a repository says about itself: ``meta.json``, parsed, read and written."""
+"""The metadata of a repository: ``meta.json``, parsed, read and written."""

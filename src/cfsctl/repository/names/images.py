@@ -1,7 +1,7 @@
 """Images: EROFS objects that may be mounted, by ID and by ref.
 
-Only what an entry below ``images`` names is an image; any other object may be data of somebody's
-choosing and is never offered for mounting.
+Only an object with an entry below ``images`` is an image. Any other object may be data chosen by an attacker
+and must never be mounted.
 """
 
 from __future__ import annotations

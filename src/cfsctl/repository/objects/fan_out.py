@@ -1,4 +1,4 @@
-"""The directories that objects are in, each opened once."""
+"""The directories that contain objects, each opened once."""
 
 from __future__ import annotations
 

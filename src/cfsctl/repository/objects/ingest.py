@@ -1,4 +1,4 @@
-"""Content of known size on its way into the store: as an object, in constant memory.
+"""Store content of known size as an object, in constant memory.
 
 small      gathered, and stored in one call, which finds out first whether it is there already
 larger     written and digested as it comes

@@ -1,4 +1,4 @@
-"""What an object without a name is, told from its first bytes: a splitstream, an image, or anything else."""
+"""Recognise the kind of an object by its first bytes: a splitstream, an image, or anything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a repair puts what it finds below ``objects`` and cannot use, instead of deleting it.
+"""The quarantine: where a repair moves unusable files from ``objects`` instead of deleting them.
 
 .cfsctl-quarantine/     0700, in the repository's directory; neither gc nor fsck looks into it
 xxrest                an object whose content is not what its name says

@@ -1,7 +1,7 @@
-"""Objects that are there: found, opened, and looked at before they are relied on.
+"""Find and open stored objects, and check them before use.
 
-* An object that is there is looked at before it counts: type and size always, the kernel's digest where
-  there is one, its content where a `Verifier` asks for it.
+* An object is checked before it counts as present: always its type and size, the kernel's digest if it has
+  one, and its content if a `Verifier` requires it.
 * Nothing here follows a symbolic link or opens anything but a regular file.
 """
 

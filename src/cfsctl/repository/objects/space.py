@@ -1,4 +1,4 @@
-"""A file system that is full, said so that the reader knows which one."""
+"""Errors for a full file system, which say which file system it is."""
 
 from __future__ import annotations
 

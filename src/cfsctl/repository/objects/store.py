@@ -5,14 +5,15 @@
         rest            the other bytes; a regular file, 0644, never changed in place
       .tmp-object-*     a file under construction where the file system has no O_TMPFILE
 
-Every object comes into being here and in one way: a file without a name is filled and hashed, gets
-fs-verity where the file system has it, and only then its name. What is promised:
+Every object is created here in the same way: an unnamed file is written and hashed, fs-verity is enabled if
+the file system supports it, and only then the file gets its name. Guarantees:
 
-* A name in the store is complete content, or after a power failure without `Repository.sync` possibly
-  less; therefore an object that is there already is looked at before it counts: type and size always,
-  the kernel's digest where there is one, its content where a `Verifier` asks for it. One that fails is
-  replaced in one rename, and that is logged.
-* In a secure repository every object that is written has fs-verity with the digest in its name.
+* An object with a name is complete, except possibly after a power failure before `Repository.sync`. Therefore
+an
+  existing object is checked before it counts as present: always its type and size, the kernel's digest if it
+  has one, and its content if a `Verifier` requires it. If a check fails, the object is replaced atomically,
+  and this is logged.
+* In a secure repository, every written object has fs-verity enabled with the digest in its name.
 * Nothing here follows a symbolic link or opens anything but a regular file.
 * An `ObjectStore` may be used in forked processes at the same time; it holds nothing but descriptors.
 """

@@ -1,15 +1,14 @@
-"""Which objects have been found to be what their names say, and were not touched since.
+"""The list of objects that were verified and have not changed since.
 
 One file, ``.cfsctl-verified`` in the repository's directory, replaced as a whole:
 
     header     40 bytes, see `_HEADER`
     marks      sorted, 8 bytes for each object
 
-A mark is made of an object's ID and of the state of its file: inode, size, mtime, ctime. Whoever changes an
-object through the kernel gives it another ctime, and so another mark; the object then counts as
-unverified and is read before it is relied on. What it does and does not protect from is written down
-in docs/explanation/healing.md. Nothing depends on the file: without it more is read. It is trusted only
-where nobody else can have written it (`cfsctl.linux.private_files`).
+A mark is computed from an object's ID and the state of its file: inode, size, mtime, ctime. Any change of an
+object through the kernel changes its ctime and so its mark; the object then counts as unverified and is read
+again before use. docs/explanation/healing.md describes what this detects. The file is only a cache: without
+it, more data is read. It is trusted only if no other user can have written it (`cfsctl.linux.private_files`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Repair a repository: restore what is damaged or missing, and set links right whose meaning is certain.
+"""Repair a repository: restore damaged and missing objects, and correct links whose target is certain.
 
     check ─▶ damaged objects go into quarantine ┐
       ▲      missing and damaged ones are       │ each verified by its digest, replaced by one rename
@@ -6,8 +6,8 @@
       │      links are set right ◀── a restored image or stream may show that more is missing
       └───── streams that still cannot be read are put in again, as far as a source has them
 
-What is promised: nothing is deleted (see `cfsctl.repository.objects.quarantine`), nothing that is sound is
-changed, and a repair that is killed leaves no more wrong than it found. It is alone in the repository.
+Guarantees: nothing is deleted (see `cfsctl.repository.objects.quarantine`), undamaged data is not changed,
+and a killed repair does not make anything worse. The repair holds the exclusive lock.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Where a repair takes objects from: other repositories, and any directory with the same files in it.
+"""Sources for a repair: other repositories, and any directory that contains the same files.
 
-Nothing that comes from there is trusted: an object is taken if its content has the digest that is wanted.
+Sources are not trusted: an object is accepted only if its content has the expected digest.
 """
 
 from __future__ import annotations

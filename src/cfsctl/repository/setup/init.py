@@ -1,9 +1,9 @@
-"""Make a directory a repository.
+"""Initialise a repository in a directory.
 
-Whatever happens on the way, a directory either has a complete meta.json or none: it is linked in one
-step and never overwritten, so of two processes that initialise the same path one finds what the other
-wrote. Resetting is the exception. It removes every name that a repository has, and so waits until
-nobody else uses it, checks first what it is going to write, and removes last.
+At any time, the directory has either a complete meta.json or none: the file is linked in one step and never
+overwritten. If two processes initialise the same path, one finds the file of the other. A reset is the
+exception. It removes every name in the repository, so it first waits until no other process uses the
+repository, then checks what it is going to write, and removes last.
 """
 
 from __future__ import annotations

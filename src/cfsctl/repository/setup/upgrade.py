@@ -1,9 +1,9 @@
-"""Repositories from before there was a meta.json: find out what they are, and give them one.
+"""Upgrade old repositories that have no meta.json.
 
-Such a repository is recognised by its ``objects``. The hash is told by the length of an object's name,
-security by that object's fs-verity, and the image format by the images that it holds. The original
-always notes format 1 here, although the program that made these repositories knew only format 2, and
-then does not find their images.
+Such a repository is recognised by its ``objects``. The hash is inferred from the length of an object's name,
+the security from that object's fs-verity, and the image format from the stored images. composefs-rs always
+writes format 1 here, although the program that made these repositories only knew format 2, and then does not
+find their images.
 """
 
 from __future__ import annotations
