@@ -300,7 +300,11 @@ WRONG = {
     "no source": ([], 2, "no source specified"),
     "too many arguments": (["tree", "image", "more"], 2, "unexpected argument 'more'"),
     "unknown format": (["--erofs-version=3", "tree", "image"], 2, "--erofs-version: expected 0, 1 or 2"),
-    "two formats": (["--erofs-version=1", "--min-version=1", "tree", "i"], 2, "--erofs-version cannot be used with"),
+    "two formats": (
+        ["--erofs-version=1", "--min-version=1", "tree", "i"],
+        2,
+        "--erofs-version cannot be used",
+    ),
     "unknown hash": (["--hash=md5", "tree", "image"], 2, "--hash: unsupported hash algorithm 'md5'"),
 }
 
