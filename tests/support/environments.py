@@ -184,6 +184,7 @@ VERBS: Final[dict[str, list[str]]] = {
     "usage json": ["--json", "gc", "--frob"],
     "version": ["--version"],
     "compute-karg": ["compute-karg", "image"],
+    "oci build": ["oci", "build", "image", "built"],
     "oci compute-id": ["oci", "compute-id", "none"],
     "oci dump": ["oci", "dump", "none"],
     "oci fsck json": ["oci", "fsck", "--json"],

@@ -62,6 +62,7 @@ VERBS = {
     "import-image": Verb(("import-image", "imported")),
     "init": Verb(("init", "--insecure"), opens=False),
     "mount": Verb(("mount", "web", "mountpoint"), prints=False, named="web"),
+    "oci build": Verb(("oci", "build", "tree", "built")),
     "oci compute-id": Verb(("oci", "compute-id", "app"), named="app"),
     "oci dump": Verb(("oci", "dump", "app"), named="app"),
     "oci fsck": Verb(("oci", "fsck")),

@@ -7,6 +7,7 @@ import click
 from cfsctl.cli.lazy import LazyGroup
 
 COMMANDS = {
+    "build": "build",
     "compute-id": "compute_id",
     "dump": "dump",
     "fsck": "fsck",
@@ -31,4 +32,4 @@ COMMANDS = {
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 def command() -> None:
-    """Pull, push, name, inspect, check and mount OCI images."""
+    """Pull, build, push, name, inspect, check and mount OCI images."""

@@ -97,9 +97,9 @@ def command(
     finally:
         source.close()
     if as_json:
-        print_document(_document(result))
+        print_document(document_of(result))
     else:
-        print_lines(_lines(result))
+        print_lines(lines_of(result))
     if bootable:
         _check_boot_image(result, expected_digest)
 
@@ -110,7 +110,8 @@ def _parse_expected(algorithm: Algorithm, text: str) -> ObjectID:
     return parse_object_id(text.lower(), algorithm)
 
 
-def _lines(result: PullResult) -> Iterator[str]:
+def lines_of(result: PullResult) -> Iterator[str]:
+    """Yield what a pull has done, for people."""
     counts = result.counts
     yield f"manifest {result.manifest_digest}"
     yield f"config   {result.config_digest}"
@@ -145,7 +146,8 @@ def format_size(size: int) -> str:
     return f"{size / 1024**power:.2f} {_UNITS[power - 1]}"
 
 
-def _document(result: PullResult) -> dict[str, object]:
+def document_of(result: PullResult) -> dict[str, object]:
+    """Return what a pull has done, for programs."""
     counts = result.counts
     return {
         "manifest": str(result.manifest_digest),

@@ -1,0 +1,168 @@
+"""``cfsctl oci build``."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TypedDict
+
+import click
+
+from cfsctl.cli.commands.oci.pull import document_of, lines_of
+from cfsctl.cli.completers import complete_oci_images
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.options.common import TEXT, json_option, xattrs_option
+from cfsctl.cli.output import print_document, print_lines, tell
+from cfsctl.errors import ExitCode
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from cfsctl.oci.build import BuildOptions
+    from cfsctl.repository import Repository
+    from cfsctl.tree.model import FileSystem
+
+_SHOWN = 10
+
+
+class BuildArguments(TypedDict):
+    """What the options say about the image."""
+
+    platform: str | None
+    compression: str
+    xattrs: str
+    entrypoint: tuple[str, ...]
+    cmd: tuple[str, ...]
+    env: tuple[str, ...]
+    label: tuple[str, ...]
+    bootable: bool
+
+
+@click.command("build")
+@click.argument("source", type=TEXT)
+@click.argument("name", type=TEXT, required=False)
+@click.option(
+    "--base",
+    type=TEXT,
+    metavar="IMAGE",
+    shell_complete=complete_oci_images,
+    help="A stored image; the new one has its layers and config, and SOURCE on top of them.",
+)
+@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Default: that of --base, or of this machine.")
+@click.option(
+    "--compression",
+    type=click.Choice(["gzip", "zstd", "none"]),
+    default="gzip",
+    show_default=True,
+    help="How the layer travels; in the repository it is unpacked.",
+)
+@click.option("--entrypoint", type=TEXT, metavar="ARG", multiple=True, help="What is run. Repeatable.")
+@click.option("--cmd", type=TEXT, metavar="ARG", multiple=True, help="Arguments of that. Repeatable.")
+@click.option("--env", type=TEXT, metavar="NAME=VALUE", multiple=True, help="A variable. Repeatable.")
+@click.option("--label", type=TEXT, metavar="KEY=VALUE", multiple=True, help="A label. Repeatable.")
+@click.option("--bootable", is_flag=True, help="Make a boot image as well.")
+@xattrs_option
+@json_option()
+@pass_session
+def command(
+    session: Session,
+    *,
+    source: str,
+    name: str | None,
+    base: str | None,
+    as_json: bool,
+    **arguments: Unpack[BuildArguments],
+) -> int:
+    """Make an OCI image of SOURCE with one new layer, store it, and give it the tag NAME.
+
+    SOURCE is a directory, a composefs image by ref, ID or file, or an OSTree commit by tag or ID; dir:,
+    image: or commit: may stand in front of it. The same source makes the same image: times are those of the
+    files, and none is later than $SOURCE_DATE_EPOCH if that is set. Sockets are skipped and listed on
+    standard error, and the exit status is 3.
+    """
+    from cfsctl.oci.build import build  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.oci.store.images import open_found, resolve  # noqa: PLC0415 - the same
+    from cfsctl.oci.store.names import check_tag  # noqa: PLC0415 - the same
+
+    options = _make_options(arguments)
+    tag = None if name is None else check_tag(name)
+    with session.open_repository() as repository:
+        below = None if base is None else open_found(repository, resolve(repository, base))
+        tree = _read_tree(session, repository, source)
+        result = build(repository, tree, tag, options, base=below, reporter=session.progress)
+    for path in result.skipped[:_SHOWN]:
+        tell(f"cfsctl: {os.fsdecode(path)}: skipped, a layer cannot have sockets")
+    if len(result.skipped) > _SHOWN:
+        tell(f"cfsctl: {len(result.skipped) - _SHOWN} more skipped")
+    if as_json:
+        skipped = [path.decode(errors="backslashreplace") for path in result.skipped]
+        print_document(document_of(result.pulled) | {"skipped": skipped})
+    else:
+        print_lines(lines_of(result.pulled))
+    return ExitCode.PARTIAL if result.skipped else ExitCode.OK
+
+
+def _make_options(arguments: BuildArguments) -> BuildOptions:
+    from cfsctl.compression import Compression  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.oci.build import BuildOptions  # noqa: PLC0415 - the same
+    from cfsctl.oci.reference import parse_platform  # noqa: PLC0415 - the same
+    from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
+
+    platform = arguments["platform"]
+    return BuildOptions(
+        platform=None if platform is None else parse_platform(platform),
+        compression=Compression(arguments["compression"]),
+        xattr_filter=XattrFilter(arguments["xattrs"]),
+        source_date_s=_source_date(),
+        entrypoint=arguments["entrypoint"] or None,
+        cmd=arguments["cmd"] or None,
+        env=_parse_pairs("--env", arguments["env"]),
+        labels=_parse_pairs("--label", arguments["label"]),
+        bootable=arguments["bootable"],
+    )
+
+
+def _parse_pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise click.UsageError(f"{option}: expected KEY=VALUE, found {text!r}")
+        pairs[key] = value
+    return pairs
+
+
+def _source_date() -> int | None:
+    """Return the time that builds which are to be repeatable have in their environment."""
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 12):
+        raise click.UsageError(f"SOURCE_DATE_EPOCH: expected seconds since 1970, found {text!r}")
+    return int(text)
+
+
+def _read_tree(session: Session, repository: Repository, text: str) -> FileSystem:
+    """Return the tree that a source is; the contents of a directory's files are stored meanwhile."""
+    from cfsctl.inspection.sources import DirectorySource, SourceFinder  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.kinds.kind import Reading  # noqa: PLC0415 - the same
+    from cfsctl.ostree.tree.to_tree import XattrNames  # noqa: PLC0415 - the same
+    from cfsctl.scan import scan_container_root  # noqa: PLC0415 - the same
+    from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
+
+    reading = Reading(
+        propagate_usr=False,
+        xattr_filter=XattrFilter.KEEP_USER,
+        xattr_names=XattrNames.STRIPPED,
+        reporter=session.progress,
+    )
+    source = SourceFinder(lambda: repository, reading).find(text)
+    algorithm = repository.algorithm
+    if not isinstance(source, DirectorySource):
+        return source.read(algorithm)
+    return scan_container_root(
+        source.name,
+        algorithm=algorithm,
+        store=repository.objects,
+        propagate_usr=False,
+        reporter=session.progress,
+    )
