@@ -17,7 +17,7 @@ from cfsctl.ostree.store.binding import DowngradeError
 from cfsctl.ostree.store.images import commit_tree
 from cfsctl.ostree.store.partial_commits import PartialCommitError, find_partial, open_source
 from cfsctl.ostree.store.partial_tags import (
-    PART_DIRECTORY,
+    PARTS,
     drop_superseded,
     find_part_tag,
     list_parts,
@@ -326,7 +326,7 @@ def complete_beside(repository: Repository, fake: FakeOstreeRepository, ref: str
     record = repository.streams.find(partial_name(part))
     assert record is not None
     pull(repository, fake, ref, workers=0)
-    repository.streams.link(partial_name(part), record, f"{PART_DIRECTORY}/main")
+    repository.streams.link(partial_name(part), record, PARTS.ref("main"))
 
 
 @pytest.mark.parametrize("newer", [False, True])
@@ -341,7 +341,7 @@ def test_part_that_another_program_completed(
     assert list_parts(repository) == []
     assert not open_source(repository, "main").is_partial
     collect_garbage(repository, prepare=drop_superseded)
-    assert repository.streams.list_refs(PART_DIRECTORY) == []
+    assert PARTS.list(repository.streams) == []
     assert len(repository.streams.list_streams()) == 1
     assert check_repository(repository, deep=True).findings == []
 
@@ -350,7 +350,7 @@ def test_pull_of_what_is_here_forgets_the_part(repository: Repository, fake: Fak
     pull_part(repository, fake, "/a")
     complete_beside(repository, fake)
     pull(repository, fake, "main", workers=0)
-    assert repository.streams.list_refs(PART_DIRECTORY) == []
+    assert PARTS.list(repository.streams) == []
 
 
 def test_untag_removes_both(repository: Repository, fake: FakeOstreeRepository) -> None:
@@ -367,7 +367,7 @@ def test_tag_takes_the_place_of_a_part(repository: Repository, fake: FakeOstreeR
     pull(repository, fake, "other", workers=0)
     pull_part(repository, fake, "/a")
     tag_commit(repository, "other", "main")
-    assert repository.streams.list_refs(PART_DIRECTORY) == []
+    assert PARTS.list(repository.streams) == []
     assert find_tag(repository, "main") == whole
 
 

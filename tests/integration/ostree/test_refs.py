@@ -13,7 +13,6 @@ from cfsctl.ostree.store.refs import (
     AmbiguousPrefixError,
     CommitNotFoundError,
     Tag,
-    escape_tag,
     find_tag,
     iter_commits,
     list_tags,
@@ -24,9 +23,9 @@ from cfsctl.ostree.store.refs import (
     set_tag,
     stream_name,
     tag_ref,
-    unescape_tag,
 )
 from cfsctl.repository.names.names import InvalidNameError
+from cfsctl.repository.names.tags import escape_tag, unescape_tag
 from tests.fakes.ostree_repository import FakeOstreeRepository
 
 if TYPE_CHECKING:

@@ -15,15 +15,9 @@ from typing import TYPE_CHECKING
 from cfsctl.errors import CfsError
 from cfsctl.ostree.store.commit_proof import remember_proof
 from cfsctl.ostree.store.commit_stream import IMAGE_REF, CommitStream, write_commit_stream
-from cfsctl.ostree.store.partial_tags import PART_DIRECTORY, list_part_tags, list_parts, partial_name
+from cfsctl.ostree.store.partial_tags import PARTS, list_part_tags, list_parts, partial_name
 from cfsctl.ostree.store.publish import find_stream_refs
-from cfsctl.ostree.store.refs import (
-    TAG_DIRECTORY,
-    CommitNotFoundError,
-    escape_tag,
-    open_commit,
-    resolve_source,
-)
+from cfsctl.ostree.store.refs import CommitNotFoundError, open_commit, resolve_source, tag_ref
 from cfsctl.repository.names.streams import read_ref_entry
 from cfsctl.repository.publish import NewStream, publish
 from cfsctl.splitstream.format import ContentType
@@ -97,11 +91,11 @@ def store_part(
     stream_id = write_commit_stream(
         repository.objects, repository.algorithm, checksum, objects, refs, ContentType.OSTREE_PARTIAL
     )
-    name = escape_tag(checksum.hex() if tag is None else tag)
-    stream = NewStream(partial_name(checksum), stream_id, f"{PART_DIRECTORY}/{name}")
+    ref = PARTS.ref(checksum.hex() if tag is None else tag)
+    stream = NewStream(partial_name(checksum), stream_id, ref)
     publish(repository, images=images.values(), streams=[stream])
     if tag is not None:
-        _remove_ref(repository, f"{TAG_DIRECTORY}/{name}")
+        _remove_ref(repository, tag_ref(tag))
     remember_proof(repository, checksum, stream_id)
     repository.save_marks(())
     return stream_id
@@ -131,7 +125,7 @@ def drop_partial(repository: Repository, checksum: Checksum, tag: str | None = N
     """
     for part in list_part_tags(repository):
         if part.commit == checksum or part.name == tag:
-            _remove_ref(repository, f"{PART_DIRECTORY}/{escape_tag(part.name)}")
+            _remove_ref(repository, PARTS.ref(part.name))
     if repository.streams.links.read_entry(partial_name(checksum)) is not None:
         repository.streams.links.prune([partial_name(checksum)], [])
 

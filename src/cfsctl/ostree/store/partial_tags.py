@@ -6,22 +6,20 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import parse_checksum
 from cfsctl.ostree.store.refs import (
-    escape_tag,
     find_tag,
     list_tags,
     remove_tag,
     set_tag,
     stream_name,
-    unescape_tag,
 )
 from cfsctl.ostree.store.tag_demands import drop_demand, keep_demands
-from cfsctl.repository.names.streams import read_ref_entry
+from cfsctl.repository.names.names import InvalidNameError
+from cfsctl.repository.names.tags import TagNamespace
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum
     from cfsctl.repository import Repository
 
-PART_DIRECTORY: Final = "ostree-partial"
 _PREFIX: Final = "ostree-partial-"
 
 
@@ -40,6 +38,20 @@ class Part(NamedTuple):
 def partial_name(checksum: Checksum) -> str:
     """Return the content identifier of what is there of a commit."""
     return f"{_PREFIX}{checksum.hex()}"
+
+
+def parse_partial_name(entry: str | None) -> Checksum | None:
+    """Return the commit of which this content identifier names a part, or None for any other stream."""
+    if entry is None or not entry.startswith(_PREFIX):
+        return None
+    try:
+        return parse_checksum(entry.removeprefix(_PREFIX))
+    except ValueError:
+        return None
+
+
+PARTS: Final = TagNamespace("ostree-partial", parse_partial_name, lists_nested=True)
+"""The tags of parts of commits."""
 
 
 def list_parts(repository: Repository) -> list[Part]:
@@ -61,28 +73,22 @@ def is_superseded(repository: Repository, part: Part) -> bool:
 
 def list_part_tags(repository: Repository) -> list[Part]:
     """Return all tags of parts, also those that whole commits have superseded, sorted by name."""
-    parts = []
-    for ref in repository.streams.list_refs(PART_DIRECTORY):
-        commit = parse_partial_name(ref.entry)
-        if commit is not None:
-            parts.append(Part(unescape_tag(ref.name), commit))
-    return sorted(parts)
+    return [Part(*tag) for tag in PARTS.list(repository.streams)]
 
 
 def find_part_tag(repository: Repository, name: str) -> Checksum | None:
     """Return the commit of which a tag names a part, or None."""
-    if name in {"", ".", ".."}:
+    try:
+        return PARTS.find(repository.streams, name)
+    except InvalidNameError:
         return None
-    return parse_partial_name(
-        read_ref_entry(repository.streams.links, f"{PART_DIRECTORY}/{escape_tag(name)}")
-    )
 
 
 def remove_part_tag(repository: Repository, name: str) -> bool:
     """Remove the tag of a part of a commit; return whether there was one."""
     if find_part_tag(repository, name) is None:
         return False
-    repository.streams.remove_ref(f"{PART_DIRECTORY}/{escape_tag(name)}")
+    repository.streams.remove_ref(PARTS.ref(name))
     return True
 
 
@@ -133,13 +139,3 @@ def drop_superseded(repository: Repository) -> None:
         if is_superseded(repository, part):
             remove_part_tag(repository, part.name)
     drop_lost_demands(repository)
-
-
-def parse_partial_name(entry: str | None) -> Checksum | None:
-    """Return the commit of which this content identifier names a part, or None for any other stream."""
-    if entry is None or not entry.startswith(_PREFIX):
-        return None
-    try:
-        return parse_checksum(entry.removeprefix(_PREFIX))
-    except ValueError:
-        return None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cfsctl.digest import Checksum, parse_checksum
 from cfsctl.errors import ExitCode, RefNotFoundError, RepositoryError
 from cfsctl.repository.names.names import InvalidNameError, suggest
-from cfsctl.repository.names.streams import read_ref_entry
+from cfsctl.repository.names.tags import TagNamespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +24,8 @@ if TYPE_CHECKING:
     from cfsctl.ostree.store.commit_stream import CommitStream
     from cfsctl.repository import Repository
 
-TAG_DIRECTORY: Final = "ostree"
 _STREAM_PREFIX: Final = "ostree-commit-"
 _STREAM_NAME: Final = re.compile(r"ostree-commit-([0-9a-f]{64})")
-_ESCAPE: Final = re.compile(r"%2F|%25")
 _HEX: Final = re.compile(r"[0-9a-fA-F]{1,64}")
 _COMMIT_ID: Final = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -56,27 +54,6 @@ class Tag(NamedTuple):
     commit: Checksum
 
 
-def escape_tag(name: str) -> str:
-    """Return a tag's name as it stands below ``refs/ostree``."""
-    return name.replace("%", "%25").replace("/", "%2F")
-
-
-def unescape_tag(text: str) -> str:
-    """Return the name of a tag from what stands below ``refs/ostree``; other ``%`` stay as they are."""
-    return _ESCAPE.sub(lambda match: "/" if match[0] == "%2F" else "%", text)
-
-
-def tag_ref(name: str) -> str:
-    """Return the stream ref that a tag is.
-
-    Raises:
-        InvalidNameError: The name is empty, or ``.`` or ``..``.
-    """
-    if name in {"", ".", ".."}:
-        raise InvalidNameError(f"{name!r} cannot be the name of a tag")
-    return f"{TAG_DIRECTORY}/{escape_tag(name)}"
-
-
 def parse_commit_id(text: str) -> Checksum | None:
     """Return the commit that 64 hex digits of either case name, or None for any other text."""
     return parse_checksum(text.lower()) if _COMMIT_ID.fullmatch(text) else None
@@ -96,13 +73,22 @@ def parse_commit_name(name: str | None) -> Checksum | None:
 # --- tags ---------------------------------------------------------------------------------------
 
 
+TAGS: Final = TagNamespace("ostree", parse_commit_name, lists_nested=True)
+"""The tags of whole commits; what is in directories is listed, as the original does."""
+
+
+def tag_ref(name: str) -> str:
+    """Return the stream ref that a tag is.
+
+    Raises:
+        InvalidNameError: The name cannot be one.
+    """
+    return TAGS.ref(name)
+
+
 def list_tags(repository: Repository) -> list[Tag]:
     """Return all tags, sorted by name; links that name no commit are left out."""
-    found = (
-        (unescape_tag(ref.name), parse_commit_name(ref.entry))
-        for ref in repository.streams.list_refs(TAG_DIRECTORY)
-    )
-    return sorted(Tag(name, commit) for name, commit in found if commit is not None)
+    return [Tag(*tag) for tag in TAGS.list(repository.streams)]
 
 
 def find_tag(repository: Repository, name: str) -> Checksum | None:
@@ -111,8 +97,7 @@ def find_tag(repository: Repository, name: str) -> Checksum | None:
     Raises:
         InvalidNameError: The name cannot be one.
     """
-    entry = read_ref_entry(repository.streams.links, tag_ref(name))
-    return parse_commit_name(entry)
+    return TAGS.find(repository.streams, name)
 
 
 def set_tag(repository: Repository, source: str, name: str) -> Checksum:

@@ -46,13 +46,17 @@ class Tag(NamedTuple, Generic[T]):
 class TagNamespace(Generic[T]):
     """The tags of one directory."""
 
-    def __init__(self, directory: str, parse_entry: Callable[[str], T | None]) -> None:
+    def __init__(
+        self, directory: str, parse_entry: Callable[[str], T | None], *, lists_nested: bool = False
+    ) -> None:
         """Make no call to the system.
 
         Args:
             directory: Component below ``refs``.
             parse_entry: Returns what the name of a stream stands for, or None for streams of other kinds.
+            lists_nested: Whether links in directories below are listed, although no name leads to them.
         """
+        self._lists_nested = lists_nested
         self._directory = directory
         self._parse_entry = parse_entry
 
@@ -78,7 +82,7 @@ class TagNamespace(Generic[T]):
         found = []
         for ref in streams.list_refs(self._directory):
             target = None if ref.entry is None else self._parse_entry(ref.entry)
-            if target is not None and "/" not in ref.name:
+            if target is not None and (self._lists_nested or "/" not in ref.name):
                 found.append(Tag(unescape_tag(ref.name), target))
         return sorted(found, key=lambda tag: tag.name)
 
