@@ -1,4 +1,4 @@
-"""Numbers that stand in the other byte order than the GVariant codec, which is little-endian, reads."""
+"""Convert big-endian numbers, because the GVariant codec reads little-endian."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Key files, as GLib's GKeyFile reads the parts of them that OSTree uses.
+"""Parser for key files, compatible with the parts of GLib's GKeyFile that OSTree uses.
 
-Lines end at newlines and nowhere else, and blanks are those of ASCII. Python's own idea of both is wider: a
-title with U+2028 in it, as a server may send it, would begin a group.
+Only newlines end lines, and only ASCII whitespace is stripped. Python's methods treat more characters as line
+ends and
+whitespace: a title that contains U+2028, sent by a server, could then start a new group.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Ceilings of a pull: what a repository may ask of us before it is refused.
+"""Limits of a pull, which protect against hostile repositories.
 
-Sizes of single objects have their limits in `objects`, since the parsers need them; these are about a
-commit as a whole. A caller may pass stricter ones.
+The limits here apply to a commit as a whole. Limits of single objects are in `objects`, where the parsers
+need them. Callers may pass stricter limits.
 """
 
 from __future__ import annotations

@@ -1,22 +1,24 @@
 """The pull of one commit as a state machine: no I/O, nothing trusted before its checksum agrees.
 
-Whoever turns the handle asks `PullPlan.next_request` for metadata to fetch and `take_files` for content,
-hands in what arrived, and calls `check_complete` at the end. Rules:
+The caller asks `PullPlan.next_request` for metadata to fetch and `take_files` for content, delivers what has
+arrived, and calls `check_complete` at the end. Rules:
 
-1. An object counts as there when its SHA-256 equals its name and its structure is valid; content is
-   verified where it is imported (see `file_import`) and only taken over here.
-2. Every object is asked for at most once, and every dirtree is expanded once, however often the tree
-   names it. A name that stands for objects of two kinds is refused.
-3. What a base has is not asked for. Metadata and inline content from a base are hashed again; content
-   that is an object of the repository carries its own fs-verity digest, against which whoever offers the
-   base may still check it (`take_back`). A base that does not agree counts as not having the object.
-4. Bases may be added until the commit has been handed in and `next_request` is called again: the tree
-   is expanded there and in `deliver` of a dirtree, not when the commit arrives. So the caller can look at the
-   commit, refuse it or find its parent, before anything of its tree is asked for.
-5. The whole tree's entries and depth are counted over the graph of dirtrees, without expanding it.
+1. An object counts as present if its SHA-256 equals its name and its structure is valid. Content is verified
+by
+   the importer (see `file_import`) and only recorded here.
+2. Every object is requested at most once, and every dirtree is expanded once, even if the tree refers to it
+   several times. A name that is used for objects of two kinds is refused.
+3. Objects of a base are not requested. Metadata and inline content from a base are hashed again. Content that
+is
+   an object of the repository has its own fs-verity digest, which the owner of the base may still check
+   (`take_back`). If a base's object is wrong, it counts as missing.
+4. Bases may be added until the commit has been delivered and `next_request` is called again: the tree is
+expanded
+   there and when a dirtree is delivered, not when the commit arrives. So the caller can inspect the commit,
+   refuse it or find its parent before anything of its tree is requested.
+5. The entries and the depth of the whole tree are counted over the graph of dirtrees, without expanding it.
 
-A call in the wrong order is a `RuntimeError`, our own mistake; anything else that is raised is about
-what the other side sent.
+A call in the wrong order raises `RuntimeError`, since it is a bug; all other errors are about received data.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a pull needs of the place it pulls from, whether that is a directory or a server.
+"""The interface of a source that commits are pulled from, such as a directory or a server.
 
-An `ObjectSource` resolves a ref and hands out objects as bytes. It believes nothing and checks nothing of
-what it hands out: checksums and structure are the business of the plan (metadata) and of the sink
-(content). It does bound what it holds: metadata by `MAX_METADATA_SIZE` of `objects`, content by a chunk.
+An `ObjectSource` resolves refs and returns objects as bytes. It does not verify them: checksums and structure
+are checked by the plan (metadata) and the sink (content). It does limit its memory: metadata to
+`MAX_METADATA_SIZE` of `objects`, content to one chunk.
 """
 
 from __future__ import annotations

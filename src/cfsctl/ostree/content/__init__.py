@@ -1,1 +1,1 @@
-"""Content objects on their way in: verified, hashed and stored."""
+"""Import content objects: verify, hash and store them."""

@@ -1,6 +1,6 @@
-"""Content objects on their way in: ``.filez`` bytes become an object, or a header with inline content.
+"""Import content objects: ``.filez`` bytes become an object, or a header with inline content.
 
-What is promised for every file that comes out of here:
+Guarantees for every imported file:
 
 * The SHA-256 over regular header and content is the file's checksum, and the content has exactly the
   size that the header claims. The checksum does not cover that size, so it is never trusted for more

@@ -1,4 +1,4 @@
-"""The content of one file on its way into the repository: verified first, visible afterwards.
+"""Import the content of one file: it becomes visible only after it was verified.
 
     plain content ─▶ SHA-256 after the regular header
                  └─▶ above the inline limit: an object, see `cfsctl.repository.objects.ingest`

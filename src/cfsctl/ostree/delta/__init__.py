@@ -1,4 +1,4 @@
-"""Static deltas: how a commit comes from another one, or from nothing, in a few large files.
+"""Static deltas: a few large files that turn one commit, or nothing, into another commit.
 
 format      names, limits, the error
 views       bytes read by ranges; a place for bytes that come in pieces

@@ -1,8 +1,8 @@
-"""From a delta to objects that a pull takes as its own.
+"""Apply a delta during a pull.
 
-The delta's objects become one more base of the plan: the plan takes what the commit reaches, leaves the rest,
-and asks for what is missing. So an incomplete delta, fallback objects and a delta that fails half-way all end
-in the same place, and a commit is only stored when everything it reaches is there.
+The delta's objects become one more base of the plan: the plan uses the objects that the commit reaches,
+ignores the rest, and requests what is missing. An incomplete delta, fallback objects and a delta that fails
+half-way are all handled in this way, and a commit is only stored when all of its objects exist.
 """
 
 from __future__ import annotations

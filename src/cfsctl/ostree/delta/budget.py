@@ -1,9 +1,9 @@
-"""How much a part of a delta may make, whatever it says of itself.
+"""Limit the output of a delta part, regardless of the sizes that it announces.
 
-A program may copy the same payload over and over, and a payload of zeros is compressed to a seven-
-thousandth, so that a delta of a kilobyte could fill the disk. What a part makes is bounded by what was
-fetched, what is read of the old commit, what the commit announces of its objects (``ostree.sizes``), and
-what is free on the disk; all of that is known before anything is written.
+A program may copy the same payload again and again, and zeros compress by a factor of 7000, so a delta of a
+kilobyte could fill the disk. The output of a part is limited by the number of fetched bytes, by the bytes
+read from the old commit, by the sizes in the commit (``ostree.sizes``), and by the free space on the disk.
+All of these are known before anything is written.
 """
 
 from __future__ import annotations

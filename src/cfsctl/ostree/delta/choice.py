@@ -1,4 +1,4 @@
-"""Which delta to take, if any: what each would cost, and what the objects would cost one by one."""
+"""Choose a delta, if any: compare the cost of each delta with that of fetching the objects one by one."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Where the children of a GVariant container are, read from its end without reading the children.
+"""Find the children of a GVariant container by its offset table, without reading the children.
 
-For the few containers that may be larger than memory; everything else goes through `cfsctl.gvariant`. What is
-checked is what makes the container's own framing normal: offsets of the smallest width that ascend, starts
-at the alignment of the child, padding of zeros.
+This is for the few containers that may be larger than memory; everything else goes through `cfsctl.gvariant`.
+The
+framing of the container must be in normal form: ascending offsets of the smallest width, children at their
+alignment, and padding of zeros.
 """
 
 from __future__ import annotations

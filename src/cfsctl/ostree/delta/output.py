@@ -1,6 +1,6 @@
-"""Content objects on their way in from plain bytes: each becomes an object, or a header with inline content.
+"""Import content objects from the plain output of a delta program.
 
-The same promises as in `cfsctl.ostree.content.file_import`, from which this differs in what comes in: the
+The guarantees are those of `cfsctl.ostree.content.file_import`, but the input is uncompressed: the
 checksum covers header and content, the size is the one announced, and nothing is allocated for it in advance.
 """
 

@@ -4,8 +4,8 @@
     delta-indexes/XX/REST.index      the deltas that lead to one commit
     deltas/…/superblock, 0, 1, …     a delta
 
-What a list says of a superblock is compared with what comes; whether the list is to be trusted is decided
-where the summary is.
+A superblock is compared with its digest in the list. Whether the list itself is trusted depends on the
+summary.
 """
 
 from __future__ import annotations

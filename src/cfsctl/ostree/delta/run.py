@@ -1,7 +1,7 @@
-"""Fetching parts and running their programs, some at a time, in forked workers.
+"""Fetch delta parts and run their programs in parallel, in forked workers.
 
-A part needs nothing of another part. What a part has made before an error is kept: every object of it is
-verified.
+Parts are independent of each other. Objects that a part has made before an error are kept, because each of
+them was verified.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where deltas come from: what a pull needs of it, and the kinds that are files on this machine."""
+"""Sources of deltas: the interface that a pull needs, and deltas in local files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pull had of a delta; apart from the rest, which many pulls never load."""
+"""Statistics of a delta; a separate module, because many pulls never load the rest of the package."""
 
 from __future__ import annotations
 

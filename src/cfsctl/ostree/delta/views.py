@@ -1,4 +1,4 @@
-"""Bytes that are read by ranges, wherever they are, and a place for bytes that come in pieces."""
+"""Random access to bytes in memory or files, and a buffer for bytes that arrive in pieces."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Commits on their way out or in by other means: export, commit, copy, repair."""
+"""Exchange of commits other than by pull: export, commit, copy, repair."""

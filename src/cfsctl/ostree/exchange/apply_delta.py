@@ -1,4 +1,4 @@
-"""Applying a delta that the user has as a file, without any repository behind it."""
+"""Apply a delta from a local file, without a source repository."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Commits of what is in the repository already: an image becomes an OSTree commit.
+"""Make an OSTree commit from an image in the repository.
 
-The image of such a commit is the one that it was made of, with times and all, as the original has it. Where
-the commit differs from that image, because it was told to or because it cannot hold all of it, an image is
-made of the commit, as for a commit that was pulled: what is mounted is what the commit has.
+The image of such a commit is usually the image it was made from, including its times, as in composefs-rs. If
+the commit differs from that image, because options changed the tree or a commit cannot hold all of it, an
+image is built from the commit, as after a pull. So a mount always shows the content of the commit.
 """
 
 from __future__ import annotations

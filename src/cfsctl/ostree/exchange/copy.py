@@ -1,9 +1,9 @@
 """Copy a stored commit, or a part of one, to another composefs repository.
 
-What the source says is not trusted. Its objects are proven by their names, but a commit's stream is a table
-that can give any content to any file, and it names an image, detached metadata and a record of signatures.
-So each file is hashed once more in the target, the image is compared with the commit, the stream is written
-again, and signatures count for nothing until they are verified here (`cfsctl.ostree.store.commit_proof`).
+The source is not trusted. Objects are verified by their names, but the table in a commit's stream can assign
+any content to any file, and the stream refers to an image, detached metadata and a record of signatures. So
+each file is hashed again in the target, the image is compared with the commit, the stream is written again,
+and signatures do not count until they are verified here (`cfsctl.ostree.store.commit_proof`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A stored commit written to an OSTree repository in a directory.
+"""Write a stored commit to an OSTree repository in a directory.
 
     state/<commit>.commitpartial    first of all
     files, dirtrees, dirmetas       verified while they are copied, then given their names
@@ -7,9 +7,9 @@
     barrier
     state/<commit>.commitpartial    removed, then the ref moved
 
-Whatever ends an export early leaves a repository that knows that the commit is not whole, and no ref to it.
-Objects that are there already are left alone. The repository is locked as `ostree` locks it for writers, so
-that nothing is pruned in the meantime.
+After an interrupted export, the repository has a marker that the commit is partial, and no ref to it.
+Existing objects are not changed. The repository is locked like `ostree` locks it for writers, so that no
+objects are pruned during the export.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Content objects on their way out, into an OSTree repository of any mode that can be written.
+"""Write content objects to an OSTree repository, in any of the writable modes.
 
 Format: see `local_files`; a file of a bare-user repository has the permissions of its mode within 0775 and
 0400 on top, so that whoever owns the repository can read it.

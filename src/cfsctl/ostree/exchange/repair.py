@@ -1,7 +1,7 @@
-"""What a repair takes from OSTree: objects and commits of its repositories, and images of stored commits.
+"""Repair from OSTree: objects and commits of OSTree repositories, and images of stored commits.
 
-What an object of the store was in OSTree, the commits that are stored tell. A commit whose stream is lost
-is pulled again: its checksum is in the stream's name, so nobody has to be trusted.
+The stored commits show which OSTree object each object of the store was. A commit whose stream is lost is
+pulled again. Its checksum is in the stream's name, so the source need not be trusted.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Objects that composefs-rs makes when it commits an image, and that no program of OSTree would write.
+"""Read the non-standard objects that composefs-rs writes when it commits an image.
 
-Names of extended attributes lack the NUL that ends them, and devices, fifos and sockets are objects with
-their type and nothing else. They are in repositories of composefs-rs alone: what is stored is read here, so
-that such a commit can be looked at; what comes from a repository of OSTree, or goes to one, is held to the
-format.
+Names of extended attributes lack the final NUL, and devices, FIFOs and sockets are objects that contain only
+their type. Such objects exist only in repositories written by composefs-rs. They are read from the store, so
+that such a commit can be inspected. Objects that come from an OSTree repository, or go to one, must follow
+the format.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Commits that are stored, as a pull looks at them: read, found whole or not, and offered as bases."""
+"""Stored commits as bases of a pull: read them, check whether they are complete, and offer their objects."""
 
 from __future__ import annotations
 

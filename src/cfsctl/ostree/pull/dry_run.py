@@ -1,4 +1,4 @@
-"""What a pull would do: what has to be fetched, by which way, and whether there is room for it."""
+"""Dry run of a pull: what would be fetched, with which delta, and whether there is enough space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pull has verified so far, written down as it goes, so that a pull that is killed is not lost.
+"""Journal of verified objects, so that a killed pull can be resumed.
 
     $REPO/.cfsctl-pull-<commit>     one file per commit; gone when a pull of it is done
 
@@ -6,10 +6,10 @@
     records   size of what follows the checksum, CRC-32 of that; then the object's checksum, size of its ID
               (0 for none), the ID, and its data as the plan holds it
 
-Every process of a pull appends to it, whole records in one write, which the kernel does not mix with another.
-The end of the file may be torn; what is before it counts. Nothing is synced: after a power failure the file
-has what reached the disk. As with any other base, metadata and inline content are hashed again, and content
-that is an object is looked at, before anything from here is trusted.
+Every process of a pull appends to the journal, whole records in one write, which the kernel does not mix with
+others. The last record may be torn; all records before it are used. Nothing is synced: after a power failure,
+the file contains what reached the disk. As with any other base, metadata and inline content are hashed again,
+and objects are checked, before anything from the journal is trusted.
 
 All numbers little-endian.
 """

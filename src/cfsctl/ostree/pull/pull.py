@@ -1,4 +1,4 @@
-"""Pulling a commit: from a source into the repository, with its image and its names.
+"""Pull a commit from a source into the repository, with its image and its names.
 
     source ─▶ resolve the ref                                       parent
            ─▶ metadata ─▶ PullPlan: verified, expanded              parent
@@ -6,10 +6,10 @@
     plan complete ─▶ tree ─▶ images ─▶ commit stream                parent
     barrier ─▶ images/<id>, streams/ostree-commit-<hex>, then the tag
 
-Until the barrier nothing has a name but objects, so whatever ends a pull early leaves no half of a commit
-behind, only objects that the next pull finds or a collection removes. A commit that is here already is
-not fetched again, as far as it is whole; what is missing of it is. What a pull that fails has fetched is
-kept under a name that is not a commit's, and not fetched again either.
+Until the barrier, only objects have names. So an interrupted pull never leaves a partial commit under a
+commit's name, only objects that the next pull reuses or a collection removes. Of a stored commit, only
+missing objects are fetched. What a failed pull has fetched is stored under a separate name, and is not
+fetched again either.
 """
 
 from __future__ import annotations

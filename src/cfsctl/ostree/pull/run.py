@@ -1,4 +1,4 @@
-"""One pull, step by step; `cfsctl.ostree.pull.pull` says what it promises."""
+"""The steps of one pull; see `cfsctl.ostree.pull.pull` for the guarantees."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Places to pull from: web servers, directories, stored commits."""
+"""Sources of a pull: web servers, directories, stored commits."""

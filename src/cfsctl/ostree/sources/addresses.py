@@ -1,7 +1,7 @@
-"""Where a repository is on the web: one address or several, for names and for objects.
+"""The addresses of a repository on the web, for refs and for objects.
 
-A repository may have mirrors. Something that cannot be restored from one is asked for at the next, object by
-object; one that fails for another reason than not having something is not the first choice any more.
+A repository may have mirrors. If one does not have an object, the next one is tried. If a mirror fails for
+any other reason, it is tried last from then on.
 """
 
 from __future__ import annotations

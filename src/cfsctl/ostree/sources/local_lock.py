@@ -1,9 +1,9 @@
-"""The lock of an OSTree repository: with it in hand nobody prunes what we read or write.
+"""The lock of an OSTree repository, which prevents pruning while we read or write.
 
 Format: ``.lock`` in the repository, an open file description lock over the whole file (fcntl(2)): shared
 for those who read and write, exclusive for `ostree prune` and the like. ``[core] locking=false`` does
-without, and ``lock-timeout-secs`` says how long to wait, -1 forever. Who only reads waits for 15 seconds at
-most, since the configuration need not be a friend's.
+the lock, and ``lock-timeout-secs`` is the time to wait, -1 for no limit. Readers wait for 15 seconds at most,
+since the configuration may be hostile.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
     objects/xx/rest.KIND            an object
     state/<commit>.commitpartial    the commit is known not to be whole
 
-The repository may belong to somebody else: everything is opened relative to descriptors, without following
-links, and only where it is of the type it should be.
+The repository may be hostile: everything is opened relative to descriptors, without following links, and only
+if it has the expected type.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An OSTree repository in a directory whose summary must be signed: its files of refs say nothing then."""
+"""An OSTree repository in a directory whose summary must be signed; its ref files are then not used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transfers from a repository on the web, each of one file, at one address after the other."""
+"""Transfers of single files from a repository on the web, with failover between addresses."""
 
 from __future__ import annotations
 

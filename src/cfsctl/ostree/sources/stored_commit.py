@@ -1,8 +1,8 @@
-"""A commit that a composefs repository holds, as something to pull from.
+"""A commit in a composefs repository as a source to pull from.
 
-A repository of the other hash algorithm keeps the same commit in other objects, and draws the line between
-contents in the stream and contents in objects elsewhere. So it pulls: everything is verified by its checksum
-on the way, and stored as if it came from a remote.
+A repository that uses the other hash stores the same commit in different objects, and has another size limit
+for contents in the stream. So the commit is pulled: everything is verified by its checksum and stored as if
+it came from a remote.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The summary of a repository on a server: read whole or for a subset, verified, and never an older one.
+"""Read the summary of a server, whole or for a subset; verify it and refuse older ones.
 
-A summary that must be signed is trusted for nothing before its signatures are good. One from the cache that
-is not good any more is fetched again. Of a subset the index is what is signed; it names the summary's
-checksum.
+If a summary must be signed, nothing in it is used before its signatures are verified. If the signatures of a
+cached summary are no longer valid, it is fetched again. For a subset, the index is signed; it contains the
+checksum of the summary.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a commit must be to be stored under a ref, once its checksum is known to be right.
+"""Checks of a commit with a correct checksum before a ref is set to it.
 
-A server, or whoever stands between, can hand out a true commit under the wrong name: that of another
-branch, or one from the past with holes that were closed since. The commit itself says for which refs it was
-made (``ostree.ref-binding``) and when.
+A server or a man in the middle can send a valid commit under the wrong ref: one of another branch, or an old
+one with known vulnerabilities. The commit itself says for which refs it was made (``ostree.ref-binding``) and
+when.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stored commits against their checksums, for `fsck`."""
+"""Compare stored commits with their checksums, for `fsck`."""
 
 from __future__ import annotations
 

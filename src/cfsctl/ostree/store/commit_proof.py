@@ -1,12 +1,13 @@
-"""Whether a commit as it is stored is true: every file is what its checksum says, the image is the commit's.
+"""Verify a stored commit: every file must match its checksum, and the image must match the commit.
 
-The ID of an object proves its content, and the checksum of a dirtree proves which files it names. That this
-content belongs to that file is written down in the table of the commit's stream only, next to the file's
-header with mode and owner. Whoever made the table may have lied; so may a partial commit, a journal, and the
-name of an image in the stream. A table is true if this program made it of what it had verified, or if it was
-proven here: header and content of each file hashed, and the image compared with the commit.
+The ID of an object proves its content, and the checksum of a dirtree proves which files it contains. But only
+the table in the commit's stream says which content belongs to which file, together with the file's header
+(mode and owner). The table may be forged; so may a partial commit, a journal, and the image reference in the
+stream. A
+table is trusted if this program made it from verified data, or if it was verified here: header and content of
+each file are hashed, and the image is compared with the commit.
 
-Streams and objects are named by digests, so what was proven of one stays true. That is remembered as a mark
+Streams and objects are named by digests, so the result never changes. It is recorded as a mark
 (`cfsctl.repository.objects.verified`) and costs nothing the next time.
 """
 

@@ -11,9 +11,9 @@ object itself; that of a file its header as an archive repository has it, follow
 is an object of the repository, which then is named by its number among the splitstream's object
 references. The named reference ``composefs.image`` is the EROFS image of the commit, if there is one.
 
-A stream in the store may come from anybody: `CommitStream` checks when it is made that the commit is what
-its checksum says, and the whole table, unless the caller knows that this has been done before. What a caller
-takes out by checksum is for the caller to verify, except through `CommitStream.get_metadata`.
+A stream in the store may be forged. When a `CommitStream` is created, it checks the checksum of the commit
+and the whole table, unless the caller knows that this was done before. Callers must verify what they read by
+checksum, except through `CommitStream.get_metadata`.
 """
 
 from __future__ import annotations

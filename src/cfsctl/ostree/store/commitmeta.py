@@ -1,4 +1,4 @@
-"""Detached metadata of a commit: what was said about it after it was made, signatures above all.
+"""Detached metadata of a commit, which is added after it was made, mainly signatures.
 
 A repository of OSTree keeps it as an object named after the commit, ``objects/xx/rest.commitmeta``. Here it
 is an object that the commit's stream names ``ostree.commitmeta``, so that it lives as long as the commit.

@@ -1,4 +1,4 @@
-"""The history of a commit, as far as it is stored, in the form of `ostree log`."""
+"""The stored history of a commit, in the format of `ostree log`."""
 
 from __future__ import annotations
 

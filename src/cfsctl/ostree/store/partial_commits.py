@@ -1,11 +1,12 @@
-"""Commits of which not everything is here: a pull that failed, or one of a part of the tree.
+"""Partial commits: from a failed pull, or from a pull of some subpaths.
 
     streams/ostree-partial-<commit>          what is here, stored as a commit is
     streams/refs/ostree-partial/<escaped>    a tag, for a part that was asked for; or the commit's ID
 
-The splitstream has a content type of its own, so that nothing takes it for a whole commit. What a pull that
-failed has left has no ref: the next pull of the commit takes its objects from there, a collection removes it.
-A part that was asked for has one, and an image of what is here. A whole pull puts an end to both.
+The splitstream has a separate content type, so that it is never mistaken for a complete commit. After a
+failed pull it has
+no ref: the next pull of the commit reuses its objects, and a collection removes it. A pull of subpaths gives
+it a ref, and an image of the stored files. A complete pull replaces both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The end of a pull: the images are made, everything reaches the disk, and only then it gets its names.
+"""Publish a pulled commit: make the images, sync everything, and only then set the names.
 
 in this process     look at what is new, compress the stream ─────┐
 next to it          make the images ──────────────────────────────┴─▶ barrier ─▶ names ─▶ marks
