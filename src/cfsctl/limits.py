@@ -1,9 +1,9 @@
-"""Ceilings that several formats share: what one of them can hold, every other one can be asked to hold.
+"""Limits that all formats share, since any format may be converted to any other.
 
-A tree is read from a directory, a dump, an image or a commit, and written as any of them. So that nothing is
-stored that cannot be read back, readers and writers take their numbers from here, and writers check them
-before anything gets a name. Limits of a single format stand in its `format` module and are never lower
-than these, unless `docs/reference/limits.md` says so.
+A tree is read from a directory, a dump, an image or a commit, and written as any of these. So that nothing is
+stored that cannot be read back, readers and writers use the limits from here, and writers check them before
+anything gets a name. Limits of a single format are in its `format` module and are never lower than these,
+unless `docs/reference/limits.md` says so.
 
 Imports nothing, so that every room can use it.
 """

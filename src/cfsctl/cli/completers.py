@@ -1,8 +1,7 @@
-"""What a word of a command line may be: names from the repository, or files.
+"""Shell completion of arguments: names from the repository, or files.
 
-Each function takes the context of the command, the parameter and the beginning of the word, as click hands
-them over. Nothing is said about trouble, nothing waited for and nothing written: whoever presses a key wants
-names or nothing.
+Each function takes the context of the command, the parameter and the incomplete word from click. Completion
+must never print errors, wait, or write anything, so on any problem it offers nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Completion for shells: the scripts below `completions` ask what a word may be, and are told in lines.
+"""Shell completion: the protocol between the scripts in `completions` and this program.
 
     _CFSCTL_COMPLETE=bash COMP_LINE=LINE COMP_POINT=POINT cfsctl
     _CFSCTL_COMPLETE=zsh|fish cfsctl WORD... LAST

@@ -1,4 +1,4 @@
-"""Global options and the repository they lead to."""
+"""Global options and the repository that they select."""
 
 from __future__ import annotations
 

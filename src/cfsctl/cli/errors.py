@@ -1,4 +1,4 @@
-"""From what a program raised to its exit status and its words on standard error."""
+"""Convert exceptions to exit statuses and error messages."""
 
 from __future__ import annotations
 

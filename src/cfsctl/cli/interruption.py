@@ -1,8 +1,9 @@
-"""How a program ends that is told to: within a second, and with a word on what it leaves behind.
+"""Handle termination signals: end within a second, and print what was left behind.
 
-The first SIGINT, SIGTERM or SIGHUP unwinds the program, so that temporary files go and workers end. What
-takes too long for that, a thread that waits for a server or a disk, is left alone: when the timeout expires
-the process just ends, which every operation is made for, as it is for a loss of power.
+The first SIGINT, SIGTERM or SIGHUP unwinds the program, so that temporary files are removed and workers end.
+Threads
+that wait too long for a server or a disk are abandoned: when the timeout expires, the process just ends.
+Every operation is safe against that, as it is against a power failure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Groups whose commands are imported when they are used."""
+"""Command groups that import their commands on use."""
 
 from __future__ import annotations
 

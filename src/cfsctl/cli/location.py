@@ -1,4 +1,4 @@
-"""Where the repository is, as the command line or else the environment says."""
+"""Find the location of the repository from the command line or the environment."""
 
 from __future__ import annotations
 

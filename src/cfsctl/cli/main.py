@@ -1,4 +1,4 @@
-"""Entry point: choose the program by its name, run it, turn its outcome into an exit status."""
+"""Entry point: choose the program by its name, run it, and convert its result to an exit status."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-r"""Everything that the programs print: the only way to standard output and standard error.
+r"""All output of the programs goes to standard output and standard error through this module.
 
-Whatever a line is made of, names of files, answers of servers, messages of other programs, it reaches a
-terminal with everything escaped that could steer it: control characters (C0, C1), characters that change the
-direction of text or are not to be seen, line separators, and bytes that are not text (``\xNN``). JSON has the
-same escaped in its own way, ``\uNNNN``, so that it means what it meant. Only results that are bytes, dumps,
-images and streams, go as they are.
+A line may contain file names, responses of servers or messages of other programs, which could manipulate a
+terminal. So these are escaped: control characters (C0, C1), invisible characters and those that change the
+direction of text, line separators, and bytes that are not text (``\xNN``). In JSON, the same characters are
+escaped as ``\uNNNN``, so that its meaning does not change. Only binary results (dumps, images and streams)
+are printed unchanged.
 """
 
 from __future__ import annotations

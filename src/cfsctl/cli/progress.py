@@ -1,6 +1,6 @@
-"""What becomes of events: messages and progress of one run of a command.
+"""Show events: messages and progress of one command.
 
-Nothing that draws is imported before there is something to draw: most commands end long before that.
+The progress views are imported when there is something to show: most commands end long before that.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The three standard streams, made safe to use whatever the program was started with.
+"""Make the three standard streams safe to use, even if some of them are closed.
 
-A stream that is closed is treated as if it led to /dev/null, as the original does, but a closed standard
-input cannot be read. What fails on standard output is an error that names it; what fails on standard error
-is ignored, for there is nobody left to be told, and the work goes on.
+A closed stream is treated as if it led to /dev/null, as composefs-rs does, but a closed standard input cannot
+be read. A failure on standard output is reported as an error. A failure on standard error is ignored, since
+it cannot be reported, and the work continues.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Docker's manifests (image manifest version 2, schema 2) as OCI manifests.
+"""Convert Docker's manifests (image manifest version 2, schema 2) to OCI manifests.
 
-The two say the same in other words. An image that comes in Docker's words is stored in OCI's: the manifest is
-written again, compact and in a fixed order, and goes by the digest of those bytes; config and layers stay as
-they are.
+The two formats have the same content with different media types. A Docker image is stored in OCI form: the
+manifest is rewritten, compact and in a fixed order, and has the digest of those bytes; config and layers are
+not changed.
 """
 
 from __future__ import annotations

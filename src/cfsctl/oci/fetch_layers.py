@@ -1,12 +1,12 @@
-"""Layers on their way into the repository, several at a time.
+"""Fetch and store layers in parallel.
 
     blob ─▶ digest and size as the manifest says ─▶ unpacked ─▶ digest as the config says
                                                              └▶ cut into objects and a stream
 
-Every layer is one task of a forked worker, the largest first; the worker of a layer alone has a second thread
-that unpacks ahead. What a worker has done of a layer it notes in shared memory, which is where
-progress comes from. A layer gets its name when both digests are right and its content is on the disk, while
-others are still under way: what was fetched before a kill is not fetched again.
+Every layer is one task of a forked worker, the largest first; if there is only one layer, its worker has a
+second thread that decompresses ahead. Workers report their progress in shared memory. A layer gets its name
+as soon as both digests are verified and its content is on disk, even if others are still being fetched. So it
+is not fetched again after a kill.
 """
 
 from __future__ import annotations

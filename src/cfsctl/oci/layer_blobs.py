@@ -1,4 +1,4 @@
-"""Layers as the blobs that travel: put together, compared with their digests, and compressed."""
+"""Rebuild the blobs of stored layers: restore the archives, compare their digests, and compress them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Manifests, indexes and configs, as far as we look into them.
+"""Parsers for manifests, indexes and configs.
 
-All of them are kept byte for byte as they were received; what is parsed here is never written again.
+All documents are stored byte for byte as received; parsed values are never written back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Media types, and what they mean for us."""
+"""Media types and their meaning."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Pull an image: verify everything, store it, make its file system images, and only then move the tag.
 
-Nothing is trusted before its digest is: the manifest by its descriptor, or for what it is where nothing
-names it; the config by the manifest; each layer's blob by the manifest and its content by the config.
+Nothing is trusted before its digest is verified: the manifest by its descriptor, if there is one; the config
+by the manifest; the blob of each layer by the manifest, and its content by the config.
 """
 
 from __future__ import annotations

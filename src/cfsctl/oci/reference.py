@@ -1,4 +1,4 @@
-"""What a user types to name an image that is to be pulled: ``transport:place``."""
+"""References of images to pull, as typed by users: ``transport:place``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to say where a user moves a tag that a pull has set under a demand."""
+"""Messages for users who move a tag that a pull has set with requirements."""
 
 from __future__ import annotations
 

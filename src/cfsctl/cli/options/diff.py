@@ -1,4 +1,4 @@
-"""What the commands that compare trees have in common."""
+"""Options and helpers of the commands that compare trees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that say how a server is reached."""
+"""Options for connections to servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands that mount an image have in common."""
+"""Options and helpers of the commands that mount an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands that print the tree of an image, or its ID, have in common."""
+"""Options and helpers of the commands that print the tree of an image, or its ID."""
 
 from __future__ import annotations
 

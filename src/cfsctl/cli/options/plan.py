@@ -1,4 +1,4 @@
-"""What a pull would do, printed: ``--plan`` of the commands that pull."""
+"""Print what a pull would do: ``--plan`` of the commands that pull."""
 
 from __future__ import annotations
 

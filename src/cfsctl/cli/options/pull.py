@@ -1,4 +1,4 @@
-"""What the commands that pull have in common."""
+"""Options and helpers of the commands that pull."""
 
 from __future__ import annotations
 

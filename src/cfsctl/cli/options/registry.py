@@ -1,4 +1,4 @@
-"""Options that say how registries are reached."""
+"""Options for connections to registries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands that scan a directory have in common."""
+"""Options and helpers of the commands that scan a directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options by which a command is told whose signatures count."""
+"""Options that select trusted keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Content of files below their digests in a plain directory, as mkcomposefs keeps it.
+"""The digest store of mkcomposefs: contents of files in a plain directory, named by digest.
 
     DIR/xx/rest    content, by its fs-verity digest in hex; files 0644, directories 0755
 

@@ -1,4 +1,4 @@
-"""Images written to files, so that a failure leaves what was there."""
+"""Write images to files; after a failure, the old file is unchanged."""
 
 from __future__ import annotations
 

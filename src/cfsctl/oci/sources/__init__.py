@@ -1,4 +1,4 @@
-"""Where images come from: each source finds a manifest and opens blobs, and believes nothing.
+"""Sources of images: each finds a manifest and opens blobs.
 
-Digests are checked by whoever reads: `read_document` for documents, the pull for layers.
+Sources do not verify digests; `read_document` does for documents, and the pull for layers.
 """

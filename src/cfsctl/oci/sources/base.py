@@ -1,4 +1,4 @@
-"""What a pull needs of a source."""
+"""The interface of a source of images."""
 
 from __future__ import annotations
 

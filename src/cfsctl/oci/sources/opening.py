@@ -1,4 +1,4 @@
-"""From a reference to the source that it names."""
+"""Open the source that a reference names."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Images that are stored: found by what a user types, and opened with every digest checked.
+"""Find stored images by name, and open them with all digests verified.
 
-A user may type a tag; the digest of a manifest or config, with or without ``@`` before it; or the beginning
-of the digits of one that no other has. What has an ``@`` is never a tag.
+A name can be a tag; the digest of a manifest or config, with or without ``@`` before it; or a unique prefix
+of the digits of one. A name with an ``@`` is never a tag.
 """
 
 from __future__ import annotations

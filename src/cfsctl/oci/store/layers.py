@@ -1,4 +1,4 @@
-"""Layers: archives that are cut into streams, and read back as entries or as the bytes that they were."""
+"""Layers: store archives as streams, and read them back as entries or as the original bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is: images by tag, and the file system images that belong together."""
+"""Listings: images by tag, and the file system images of one OCI image."""
 
 from __future__ import annotations
 

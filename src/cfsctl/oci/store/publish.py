@@ -1,4 +1,4 @@
-"""The end of every change to an image: streams and file system images are written, and then named.
+"""Publish a changed OCI image: write streams and file system images, then set names.
 
     tree ─▶ images ─▶ config stream ─▶ manifest streams ─▶ barrier ─▶ names ─▶ tag
 

@@ -2,7 +2,7 @@
 
     streams/refs/oci-referrers/<digest of the manifest>/<digest of the artifact>    names the artifact
 
-Such a link keeps its artifact from being collected; whoever removes an image removes its referrers too.
+Such a link protects its artifact from collection; removing an image also removes its referrers.
 """
 
 from __future__ import annotations

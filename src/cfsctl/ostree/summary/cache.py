@@ -1,14 +1,15 @@
-"""Summaries that were fetched before, so that a server need only say that nothing has changed.
+"""Cache of fetched summaries, for conditional requests.
 
     DIRECTORY/<SHA-256 of the URL>    a line of JSON (version, URL, ETag, Last-Modified, SHA-256), the summary
     DIRECTORY/<SHA-256 of the URL>.time    JSON: URL, and when the latest verified summary was made, seconds
 
-An entry counts only for the URL that it names, user name and port included, and only while its checksum is
-right: nothing of one server is ever taken for another's. It is trusted only where nobody else can have
+An entry is used only for the URL that it contains, including user name and port, and only if its checksum is
+right, so that data of one server is never used for another. It is trusted only if no other user can have
 written it (`cfsctl.linux.private_files`). A cache that cannot be written is not an error.
 
-What is kept can be told from any later version: by a strong entity tag, or by a date that was over when the
-server answered. Entries of version 1 are not looked at, since nobody checked that.
+A summary is only stored if any later version can be distinguished from it: by a strong entity tag, or by a
+date that was in the past when the server answered. Entries of version 1 are ignored, since this was not
+checked for them.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The ``summary`` of a repository: its refs, and what else it says about itself.
+"""The ``summary`` of a repository: its refs and its metadata.
 
 Format: libostree's ``OSTREE_SUMMARY_GVARIANT``, ``(a(s(taya{sv}))a{sv})``: refs as (name, (size of the
 commit object, checksum, metadata)), then metadata of the repository. The size is in the byte order of
 the machine that wrote it; little-endian in practice.
 
-What is checked: normal form, checksums of 32 bytes, names that are not empty and occur once. Not the
-order of the names, which we do not rely on; whether the summary is to be trusted is decided elsewhere.
+The parser checks normal form, checksums of 32 bytes, and that names are unique and not empty. It does not
+check the order of the names, which we do not rely on. Signatures are verified elsewhere.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""From commits to file system trees and back."""
+"""Convert commits to file system trees and back."""

@@ -1,7 +1,7 @@
 """libostree's own composefs digest of a commit: ``ostree.composefs.digest.v0`` in its metadata.
 
 A libostree with composefs makes an image of each commit for itself and can record the image's fs-verity
-digest, SHA-256, in the commit. That image is another one than ours:
+digest, SHA-256, in the commit. That image differs from ours:
 
 * every file of a size above zero lies at ``xx/rest.file``, its path in a bare repository, regardless of
   its size;

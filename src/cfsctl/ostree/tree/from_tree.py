@@ -1,8 +1,8 @@
-"""A tree becomes the objects of a commit, the same that `ostree commit` makes of the same tree.
+"""Convert a tree to the objects of a commit, identical to those of `ostree commit`.
 
-Times and hard links have no place in a commit. Extended attributes are sorted by name, those with an empty
-value left out, and the value of ``security.selinux`` gets the NUL that the kernel shows it with. Devices,
-fifos and sockets cannot be held; they are left out, and their paths returned.
+A commit has no times and no hard links. Extended attributes are sorted by name, those with an empty value are
+skipped, and the value of ``security.selinux`` gets the final NUL that the kernel reports. Devices, FIFOs and
+sockets are not supported by OSTree; they are skipped, and their paths are returned.
 """
 
 from __future__ import annotations

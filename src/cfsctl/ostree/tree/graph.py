@@ -1,4 +1,4 @@
-"""How large a tree of dirtrees is, without expanding it."""
+"""Compute the size of a tree of dirtrees without expanding it."""
 
 from __future__ import annotations
 

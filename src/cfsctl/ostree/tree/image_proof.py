@@ -1,7 +1,8 @@
-"""Whether an image is that of a commit whose files have been proven.
+"""Check whether an image matches a commit whose files have been verified.
 
-It is if it can be made of the commit, bit by bit, or if it has the same tree: the image that a commit was
-made of has times and hard links, which commits do not have, and has other small files in itself.
+It does if it equals the image built from the commit, byte for byte, or if it has the same tree. The image
+that a commit was made from has times and hard links, which commits do not have, and contains other small
+files inline.
 """
 
 from __future__ import annotations

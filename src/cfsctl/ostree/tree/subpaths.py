@@ -1,4 +1,4 @@
-"""Parts of a tree that are named by paths, as `ostree pull --subpath` takes them."""
+"""Filters for parts of a tree, given as paths with `ostree pull --subpath`."""
 
 from __future__ import annotations
 

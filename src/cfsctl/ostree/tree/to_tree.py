@@ -1,11 +1,11 @@
 """The file system tree that a commit describes.
 
 Every file of a commit becomes one inode: its further occurrences, empty files and symbolic links included,
-are hard links to it. Times are zero, since OSTree has none. How large the tree is is counted before
-anything of it is made, because a few dirtrees that share subtrees can stand for any number of paths.
+are hard links to it. Times are zero, since OSTree has none. The size of the tree is computed before the tree
+is built, because a few dirtrees that share subtrees can expand to any number of paths.
 
-Metadata, links and inline content are verified here; content that is an object is vouched for by its own
-ID, but the header that goes with it only by whoever stored the commit.
+Metadata, links and inline content are verified here. Content that is an object is verified by its own ID, but
+its header is trusted as stored.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Trust: signatures, the keys that count, and what configured remotes ask for.
+"""Trust: signatures, trusted keys, and the requirements of configured remotes.
 
 verdict   the errors, and what is known of a valid signature
 keys      ed25519 and spki keys and their signatures

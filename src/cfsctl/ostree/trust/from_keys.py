@@ -1,4 +1,4 @@
-"""A policy from keys that a user names, in place of a remote's configuration."""
+"""Build a policy from keys given by the user instead of a remote's configuration."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
 """OpenPGP signatures as `gpgv` judges them, and keyrings from files.
 
-`gpgv` says by a line of status for each step what it found. Neither its exit code nor one line alone tells
-that a signature counts: it exits with 0 for a key that was revoked, and with 2 when another signature next to
-a good one is by a key it does not have; and it stops at the first that is bad. So each signature gets a call
-of its own, in a directory with nothing else in it, and counts only if all lines together say so.
+`gpgv` prints status lines for each step. Neither its exit code nor a single line is sufficient to accept a
+signature: it exits with 0 for a revoked key, and with 2 if one of several signatures is by an unknown key,
+and it stops at the first bad signature. So each signature is verified by a separate call, in an otherwise
+empty directory, and is valid only if all status lines together say so.
 
-Each call costs a hash of all that is signed, and anybody can write signatures. So `gpgv` only sees signature
-packets that name a key of the keyring, and a few of them, which have one deadline together.
+Each call hashes all signed data, and an attacker can add many signatures. So `gpgv` only gets signature
+packets that name a key in the keyring, up to a small number, with one common deadline.
 
-There is no web of trust: to be in the keyring is to be trusted.
+There is no web of trust: all keys in the keyring are trusted.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Keys of libostree's sign engines, ``ed25519`` and ``spki``, and what their signatures are worth.
+"""Keys of libostree's sign engines, ``ed25519`` and ``spki``, and the verification of their signatures.
 
     ed25519   32 bytes; in files and options base64, a key a line
     spki      SubjectPublicKeyInfo, DER; in options base64 of that, in files PEM blocks ``PUBLIC KEY``
 
-Whatever goes wrong while a signature is looked at means that it is not valid, and nothing else.
+Any error during the verification of a signature only means that the signature is not valid.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The framing of OpenPGP: packets, keys with what is signed about them, and armour.
+"""The framing of OpenPGP: packets, keys with their certifications, and ASCII armor.
 
-Nothing is verified here. Keyrings are merged as `gpg --import` does, and signatures are told from all else,
-which `gpgv` must not see: it would inflate a compressed packet for an hour.
+Nothing is verified here. Keyrings are merged as `gpg --import` does, and signatures are separated from all
+other packets. `gpgv` must not see those: it could spend an hour on decompressing a hostile packet.
 
 Format: RFC 4880 and RFC 9580, 4.2 (packets), 5.2.2 (signatures), 5.5.4 (key IDs), 6.2 (armour).
 """

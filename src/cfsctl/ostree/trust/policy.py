@@ -1,11 +1,10 @@
-"""What must be signed, and by whom: bytes, signatures and keys in, a verdict out. No file is read here.
+"""The trust policy: which signatures are required. No files are read here.
 
-Rules, where they differ from libostree stricter:
+Rules, which are stricter than those of libostree where they differ:
 
-1. GPG and the sign engines are two kinds. A kind that is asked for needs one valid signature; if both are
-   asked for, both need one.
-2. An engine that is named without a key for it is an error, and so is a policy without any key.
-3. A signature that is broken does not count, and harms nothing.
+1. GPG and the sign engines are two kinds of signatures. Each required kind needs one valid signature.
+2. Requiring an engine without a key for it is an error, and so is a policy without any key.
+3. A malformed signature does not count, but does not cause an error either.
 """
 
 from __future__ import annotations

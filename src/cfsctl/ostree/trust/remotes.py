@@ -1,10 +1,10 @@
-"""Remotes as libostree keeps them: where a repository is, how to reach it, and what it has to prove.
+"""Configured remotes in libostree's format: URL, connection options, and required signatures.
 
     remotes.d/*.conf               [remote "NAME"] groups, as in a repository's config
     NAME.trustedkeys.gpg           keys of a remote, next to these files
 
-A remote without ``gpg-verify`` has it on. Keys that are configured for a remote are the only ones that count
-for it; without any, those of the system do. Lists of revoked keys always count.
+``gpg-verify`` defaults to true. If a remote has its own keys, only these are trusted for it; otherwise, those
+of the system are. Lists of revoked keys always apply.
 """
 
 from __future__ import annotations

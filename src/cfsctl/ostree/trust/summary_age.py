@@ -1,4 +1,4 @@
-"""How old a verified summary is: an old one, signed as well, hides what came after it.
+"""Check the age of a verified summary: replaying an old one, which is signed too, would hide updates.
 
 Format: libostree's metadata of a summary, ``ostree.summary.last-modified`` and ``ostree.summary.expires``,
 seconds since 1970 as 64 bits, big-endian whatever the rest is.

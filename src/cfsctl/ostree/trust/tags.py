@@ -1,8 +1,8 @@
-"""What a tag was set under stays demanded of the next commit that it is to name.
+"""Requirements of tags: what was required when a tag was set is also required of its next commit.
 
-Each kind of demand is kept by itself: signatures of commits, of summaries, and a collection. A pull that
-demands less than the tag was set under must not move it. One with other keys, or another collection, may, if
-the user has named the ref; in a mirror the server names it.
+Each kind of requirement is stored separately: signatures of commits, of summaries, and a collection. A pull
+that requires less must not move the tag. A pull with other keys or another collection may, if the user has
+named the ref; with --mirror, the refs are chosen by the server.
 """
 
 from __future__ import annotations

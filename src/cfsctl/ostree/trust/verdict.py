@@ -1,4 +1,4 @@
-"""The outcome of looking at signatures."""
+"""Results and errors of verifying signatures."""
 
 from __future__ import annotations
 
