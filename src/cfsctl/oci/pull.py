@@ -19,6 +19,7 @@ from cfsctl.oci.manifest import ManifestError, parse_config, parse_manifest
 from cfsctl.oci.media_types import DELTA_ARTIFACT
 from cfsctl.oci.reference import host_platform
 from cfsctl.oci.sources.base import read_document
+from cfsctl.oci.store.blobs import KeptSource, find_kept, keep_blobs
 from cfsctl.oci.store.documents import read_document as read_stored
 from cfsctl.oci.store.image_refs import plain_kind
 from cfsctl.oci.store.names import CONFIG, check_tag
@@ -76,6 +77,7 @@ def pull(
     bootable: bool = False,
     expected: ObjectID | None = None,
     workers: int | None = None,
+    keep_compressed: bool = False,
     reporter: Reporter = silent,
 ) -> PullResult:
     """Pull an image or artifact.
@@ -88,6 +90,7 @@ def pull(
         bootable: Make boot images as well.
         expected: With `bootable`: look for the boot image that has this ID instead.
         workers: Processes that fetch layers; 0 is none, None is one for each processor.
+        keep_compressed: Store compressed layers also as they came, so that a push need not change anything.
         reporter: Told how far each layer is.
 
     Raises:
@@ -102,6 +105,7 @@ def pull(
     repository.check_writable()
     with naming(source.name):
         run = _Pull(repository, source, workers, reporter)
+        run.keeps_compressed = keep_compressed
         result = run.run(tag, platform or host_platform(), bootable=bootable and expected is None)
         return result if expected is None or result.image is None else run.find_boot_image(result, expected)
 
@@ -110,6 +114,7 @@ class _Pull:
     def __init__(
         self, repository: Repository, source: ImageSource, workers: int | None, reporter: Reporter
     ) -> None:
+        self.keeps_compressed = False
         self._workers = workers
         self._repository = repository
         self._source = source
@@ -131,6 +136,10 @@ class _Pull:
         config_digest = manifest.config.digest
         config, old_images = self._get_config(manifest, delta)
         layers = _list_layers(manifest, config)
+        blobs = find_kept(self._repository, digest)
+        if self.keeps_compressed and manifest.is_container and delta is None:
+            blobs |= keep_blobs(self._repository, self._source, manifest, self._report)
+            self._source = KeptSource(self._repository, self._source)
         if delta is not None:
             layers = self._patch_layers(layers, delta)
         self._tree = GrowingTree(self._repository, [layer.digest for layer in layers])
@@ -152,6 +161,7 @@ class _Pull:
             (digest, objects.ensure_bytes(data)),
             (config_digest, objects.ensure_bytes(config)),
             {layer.digest: fetch.streams[layer.digest] for layer in layers},
+            blobs,
         )
         self._names = names
         self._images = old_images

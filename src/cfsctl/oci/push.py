@@ -1,8 +1,9 @@
 """Push a stored image: its layers, compared with their digests, then the config, then the manifest.
 
-A repository keeps layers unpacked. Where the destination has a layer's blob already, or the layer was never
-compressed, nothing about the image changes. Otherwise the layer is compressed again, which mostly gives other
-bytes than before: then the manifest names those, and so has another digest. The config never changes.
+A repository keeps layers unpacked, and as they came only on request. Where it has the blob, the destination
+has it already, or the layer was never compressed, nothing about the image changes. Otherwise the layer is
+compressed again, which mostly gives other bytes than before: then the manifest names those, and so has
+another digest. The config never changes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from cfsctl.oci.fetch_layers import choose_compression
 from cfsctl.oci.layer_blobs import spool_layer
 from cfsctl.oci.manifest import Descriptor, parse_config
 from cfsctl.oci.media_types import MANIFEST
+from cfsctl.oci.store.blobs import open_blob
 from cfsctl.oci.store.documents import find_only_object
 from cfsctl.progress import Done, Skipped, Started, Unit, silent
 from cfsctl.splitstream.format import ContentType
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 _ABOUT_COMPRESSED: Final = ("io.github.containers.zstd-chunked.", "containerd.io/snapshot/stargz/")
 """Beginnings of annotations that speak of places in the compressed bytes."""
+
+
+_READ_BYTES: Final = 1 << 18
 
 
 class DigestChangedError(CfsError):
@@ -150,6 +155,8 @@ class _Push:
         return pushed
 
     def _push_tar_layer(self, descriptor: Descriptor, digest: OciDigest, stream_id: ObjectID) -> Descriptor:
+        if self._push_kept(descriptor):
+            return descriptor
         compression = choose_compression(descriptor)
         with spool_layer(self._repository, digest, stream_id, compression) as blob:
             if (blob.digest, blob.size) == (descriptor.digest, descriptor.size):
@@ -170,6 +177,21 @@ class _Push:
             if not self._has(pushed):
                 self._put(pushed, blob.file)
             return pushed
+
+    def _push_kept(self, descriptor: Descriptor) -> bool:
+        """Push the blob as it came, if it was kept and is still right."""
+        kept = open_blob(self._repository, descriptor)
+        if kept is None:
+            return False
+        with open(kept.take_fd(), "rb") as file:
+            computed = descriptor.digest.new_hash()
+            while data := file.read(_READ_BYTES):
+                computed.update(data)
+            if computed.hexdigest() != descriptor.digest.encoded:
+                return False
+            file.seek(0)
+            self._put(descriptor, file)
+        return True
 
     def _push_artifact_layer(self, descriptor: Descriptor, stream_id: ObjectID) -> Descriptor:
         streams, objects = self._repository.streams, self._repository.objects

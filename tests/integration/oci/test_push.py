@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import subprocess
 import tarfile
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import pytest
 import zstandard
 
 from cfsctl.digest import Algorithm
-from cfsctl.errors import IntegrityError
+from cfsctl.errors import IntegrityError, ReceivedDigestError
 from cfsctl.http.fetcher import HTTPStatusError
 from cfsctl.oci.destinations.base import DestinationError
 from cfsctl.oci.destinations.opening import open_destination
@@ -22,7 +23,12 @@ from cfsctl.oci.push import DigestChangedError, PushResult, push
 from cfsctl.oci.registry.client import AccessDeniedError
 from cfsctl.oci.registry.settings import RegistrySettings
 from cfsctl.oci.sources.opening import UnsupportedTransportError, open_source
+from cfsctl.oci.store.blobs import KeptSource
+from cfsctl.oci.store.documents import find_only_object
 from cfsctl.oci.store.images import open_found, resolve
+from cfsctl.oci.store.names import TAGS
+from cfsctl.repository.check.fsck import check_repository
+from cfsctl.repository.gc.collect import collect_garbage
 from tests.fakes.faulty_server import FaultyServer, respond
 from tests.integration.http.jobs import QUICK
 from tests.support import schemas
@@ -30,13 +36,15 @@ from tests.support.certificates import make_certificate
 from tests.support.oci import LAYER, Layout, digest_of, directory, example_layers, file, make_tar
 from tests.support.programs import require, run_cfsctl
 from tests.support.registry import Registry, run_registry
-from tests.support.repositories import flip_bit, make_repository
+from tests.support.repositories import flip_bit, make_repository, object_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cfsctl.oci.manifest import Descriptor
     from cfsctl.oci.pull import PullResult
+    from cfsctl.oci.sources.base import BlobReader
     from cfsctl.repository import Repository
 
 AMD64 = Platform("linux", "amd64")
@@ -180,6 +188,90 @@ def test_an_artifact_is_the_same(repository: Repository, tmp_path: Path) -> None
     out = tmp_path / "out" / "blobs" / "sha256"
     for path in (layout.path / "blobs" / "sha256").iterdir():
         assert (out / path.name).read_bytes() == path.read_bytes()
+
+
+class TestKeptBlobs:
+    """Layers that are also kept as they came leave as they came."""
+
+    def pull(self, repository: Repository, layout: Layout, *, keep: bool) -> PullResult:
+        source = open_source(f"oci:{layout.path}:t")
+        try:
+            return pull(repository, source, "t", platform=AMD64, keep_compressed=keep)
+        finally:
+            source.close()
+
+    @pytest.fixture
+    def layout(self, tmp_path: Path) -> Layout:
+        layout = Layout(tmp_path / "layout")
+        packed = [
+            (LAYERS[0], LAYER),
+            (gzip.compress(LAYERS[1], 1), f"{LAYER}+gzip"),
+            (zstandard.compress(LAYERS[2], 1), f"{LAYER}+zstd"),
+        ]
+        layout.add_image("t", LAYERS, packed=packed)
+        return layout
+
+    @pytest.mark.parametrize("is_there_before", [False, True])
+    def test_survive_collections_and_other_pulls(
+        self,
+        repository: Repository,
+        layout: Layout,
+        tmp_path: Path,
+        is_there_before: bool,  # noqa: FBT001 - a parameter
+    ) -> None:
+        if is_there_before:
+            self.pull(repository, layout, keep=False)
+        stored = self.pull(repository, layout, keep=True)
+        assert self.pull(repository, layout, keep=False).manifest_id == stored.manifest_id
+        assert collect_garbage(repository).objects_removed == (1 if is_there_before else 0)
+        assert check_repository(repository, deep=True).is_ok
+        shutil.rmtree(layout.path)
+        pushed = push_image(repository, f"oci:{tmp_path}/out:t", preserve_digests=True)
+        assert pushed.manifest_digest == stored.manifest_digest
+        with make_repository(tmp_path / "r2", Algorithm.SHA256) as other:
+            assert pull_image(other, f"oci:{tmp_path}/out:t").image == stored.image
+
+    def test_go_with_their_image(self, repository: Repository, layout: Layout) -> None:
+        self.pull(repository, layout, keep=True)
+        repository.streams.remove_ref(TAGS.ref("t"))
+        collect_garbage(repository)
+        assert repository.streams.list_streams() == []
+
+    def test_are_not_fetched_twice(self, repository: Repository, layout: Layout) -> None:
+        source = open_source(f"oci:{layout.path}:t")
+        opened: list[str] = []
+
+        class Counting(KeptSource):
+            def open_blob(self, descriptor: Descriptor) -> BlobReader:
+                opened.append(descriptor.media_type)
+                return super().open_blob(descriptor)
+
+        counting = Counting(repository, source)
+        pull(repository, counting, "t", platform=AMD64, keep_compressed=True, workers=0)
+        source.close()
+        assert sorted(name for name in opened if "tar" in name) == [LAYER, f"{LAYER}+gzip", f"{LAYER}+zstd"]
+
+    def test_are_compared_with_their_digests(self, repository: Repository, layout: Layout) -> None:
+        index = json.loads((layout.path / "index.json").read_bytes())
+        blobs = layout.path / "blobs" / "sha256"
+        manifest = json.loads((blobs / index["manifests"][0]["digest"][7:]).read_bytes())
+        flip_bit(blobs / manifest["layers"][1]["digest"][7:], 40)
+        with pytest.raises(ReceivedDigestError, match="blob: expected digest"):
+            self.pull(repository, layout, keep=True)
+        assert repository.streams.list_streams() == []
+
+    def test_one_that_is_damaged_is_not_sent(
+        self, repository: Repository, layout: Layout, tmp_path: Path
+    ) -> None:
+        self.pull(repository, layout, keep=True)
+        with repository.streams.open_object(
+            next(s.object_id for s in repository.streams.list_streams() if "oci-blob" in s.name)
+        ) as reader:
+            flip_bit(object_file(repository, find_only_object(reader)), 40)
+        pushed = push_image(repository, f"oci:{tmp_path}/out:t")
+        assert pushed.manifest_digest != pushed.stored_digest
+        with make_repository(tmp_path / "r2", Algorithm.SHA256) as other:
+            assert pull_image(other, f"oci:{tmp_path}/out:t").image
 
 
 class TestLayouts:

@@ -57,6 +57,11 @@ class FileRange:
         self._place += len(data)
         return data
 
+    def take_fd(self) -> int:
+        """Return the descriptor, which is the caller's from now on."""
+        fd, self._fd = self._fd, -1
+        return fd
+
     def close(self) -> None:
         """Release the file."""
         if self._owns and self._fd >= 0:

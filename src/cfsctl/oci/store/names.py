@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 LAYER: Final = "oci-layer-"
 CONFIG: Final = "oci-config-"
 MANIFEST: Final = "oci-manifest-"
+BLOB: Final = "oci-blob-"
+
+BLOB_REF: Final = "blob:"
+"""What stands before the digest of a kept blob in the name under which a manifest's stream refers to it."""
 
 CONFIG_REF: Final = "config:"
 """What stands before the config's digest in the name under which a manifest's stream refers to it."""

@@ -43,6 +43,7 @@ class ImageNames:
         manifest: tuple[OciDigest, StoredObject],
         config: tuple[OciDigest, StoredObject],
         layers: Mapping[OciDigest, ObjectID],
+        blobs: Mapping[str, ObjectID] | None = None,
     ) -> None:
         """Write nothing yet.
 
@@ -51,12 +52,14 @@ class ImageNames:
             manifest: Digest and object of the manifest.
             config: Digest and object of the config.
             layers: Stream by digest; of equal layers there is one.
+            blobs: Kept blobs by the names that the manifest's stream has for them.
         """
         self._repository = repository
         self._manifest = manifest
         self._config = config
         self._layers = {str(digest): stream_id for digest, stream_id in layers.items()}
         self._entries: dict[str, ObjectID] = {LAYER + name: layer for name, layer in self._layers.items()}
+        self._blobs = dict(blobs or {})
         self._images: list[ObjectID] = []
         self.manifest_id: ObjectID
         self.config_id: ObjectID
@@ -74,7 +77,7 @@ class ImageNames:
         self.config_id = write_document(repository, ContentType.OCI_CONFIG, config, refs)
         self._entries[f"{CONFIG}{config_digest}"] = self.config_id
         digest, manifest = self._manifest
-        refs = {f"{CONFIG_REF}{config_digest}": self.config_id, **self._layers}
+        refs = {f"{CONFIG_REF}{config_digest}": self.config_id, **self._layers, **self._blobs}
         self.manifest_id = write_document(repository, ContentType.OCI_MANIFEST, manifest, refs)
         self._entries[f"{MANIFEST}{digest}"] = self.manifest_id
         self._rewrite_others(f"{CONFIG_REF}{config_digest}", digest)

@@ -49,6 +49,11 @@ class BootImageMissingError(CfsError):
     default="disabled",
     help="Accepted for compatibility; only affects images in containers-storage.",
 )
+@click.option(
+    "--keep-compressed",
+    is_flag=True,
+    help="Store compressed layers also as they come, so that `oci push` can send the image unchanged.",
+)
 @registry_options
 @json_option()
 @pass_session
@@ -60,6 +65,7 @@ def command(
     bootable: bool,
     expected_digest: str | None,
     platform: str | None,
+    keep_compressed: bool,
     local_fetch: str,  # noqa: ARG001 - see its help
     as_json: bool,
     **registry: Unpack[RegistryArguments],
@@ -92,6 +98,7 @@ def command(
                 expected=None
                 if expected_digest is None
                 else _parse_expected(repository.algorithm, expected_digest),
+                keep_compressed=keep_compressed,
                 reporter=session.progress,
             )
     finally:
