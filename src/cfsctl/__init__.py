@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     )
     from cfsctl.http.fetcher import Options as ConnectionOptions
     from cfsctl.inspection.diff import Added, Attribute, Change, Changed, Difference, Removed
-    from cfsctl.library import CancelledError, Progress, Repository
+    from cfsctl.library.events import CancelledError, Progress
+    from cfsctl.library.repository import Repository
     from cfsctl.mount import WritableLayer
     from cfsctl.ostree.pull.options import PullResult
     from cfsctl.ostree.store.binding import PolicyError
@@ -93,7 +94,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "library": ("CancelledError", "Progress", "Repository"),
+    "library.events": ("CancelledError", "Progress"),
+    "library.repository": ("Repository",),
     "digest": ("Algorithm", "Checksum", "ObjectID"),
     "erofs.format": ("FormatVersion",),
     "errors": (

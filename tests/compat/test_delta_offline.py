@@ -11,7 +11,7 @@ from cfsctl.ostree.delta.format import delta_directory, parse_delta_name
 from cfsctl.ostree.delta.store import DeltaFile
 from cfsctl.ostree.delta.superblock import parse_superblock
 from cfsctl.ostree.exchange.apply_delta import apply_delta
-from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.sources.local import LocalSource
 from tests.support.deltas import TwoCommits, generate, make_two_commits
 from tests.support.ostree_client import require_ostree, run_ostree
@@ -45,8 +45,8 @@ def expected(repository: TwoCommits, tmp_path_factory: pytest.TempPathFactory) -
     """Splitstream and image that a pull of the newer commit gives."""
     source = LocalSource(str(repository.path))
     with make_repository(tmp_path_factory.mktemp("expected") / "store") as store:
-        pull(store, source, repository.first, workers=0)
-        result = pull(store, source, repository.second, workers=0)
+        pull(store, source, repository.first, PullOptions(workers=0))
+        result = pull(store, source, repository.second, PullOptions(workers=0))
     return result.stream_id, result.image_id
 
 
@@ -77,7 +77,7 @@ def test_a_delta_in_a_file(
         assert part.size_bytes == size
     with make_repository(tmp_path / "store") as store:
         if not scratch:
-            pull(store, LocalSource(str(repository.path)), repository.first, workers=0)
+            pull(store, LocalSource(str(repository.path)), repository.first, PullOptions(workers=0))
         result = apply_delta(store, str(file))
     assert (result.stream_id, result.image_id) == expected
     assert result.delta_parts == len(superblock.parts)
@@ -103,7 +103,7 @@ def test_a_delta_in_a_directory(
     assert name is not None
     directory = repository.path / delta_directory(*name)
     with make_repository(tmp_path / "store") as store:
-        pull(store, LocalSource(str(repository.path)), repository.first, workers=0)
+        pull(store, LocalSource(str(repository.path)), repository.first, PullOptions(workers=0))
         result = apply_delta(store, str(directory))
     assert (result.stream_id, result.image_id) == expected
 
@@ -118,7 +118,7 @@ def test_fallback_objects_are_asked_for_by_name(repository: TwoCommits, tmp_path
         assert caught.value.hint is not None
         assert "pull the commit instead" in caught.value.hint
         # What the delta made is not fetched again.
-        result = pull(store, LocalSource(str(repository.path)), repository.second, workers=0)
+        result = pull(store, LocalSource(str(repository.path)), repository.second, PullOptions(workers=0))
     assert result.metadata_fetched == 0
     assert result.files_fetched == len(superblock_of(file).fallbacks)
 

@@ -14,7 +14,7 @@ from cfsctl.ostree.delta.format import delta_directory
 from cfsctl.ostree.delta.part import open_part
 from cfsctl.ostree.delta.remote import RemoteDeltas
 from cfsctl.ostree.delta.store import LocalDeltas
-from cfsctl.ostree.pull.pull import PullResult, pull
+from cfsctl.ostree.pull.pull import PullOptions, PullResult, pull
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.ostree.sources.remote import RemoteSource
 from cfsctl.progress import Message
@@ -76,7 +76,13 @@ class Puller:
     def pull(self, name: str, workers: int | None = None) -> PullResult:
         deltas = RemoteDeltas(self.source)
         try:
-            return pull(self.store, self.source, name, deltas=deltas, reporter=self.report, workers=workers)
+            return pull(
+                self.store,
+                self.source,
+                name,
+                PullOptions(deltas=deltas, workers=workers),
+                reporter=self.report,
+            )
         finally:
             self.source.close()
 
@@ -97,7 +103,7 @@ def requested(server: Nginx) -> dict[str, int]:
 
 def check_whole(store: Repository, repository: TwoCommits, result: PullResult, tmp_path: Path) -> None:
     with make_repository(tmp_path / "compared") as other:
-        expected = pull(other, LocalSource(str(repository.path)), repository.second, workers=0)
+        expected = pull(other, LocalSource(str(repository.path)), repository.second, PullOptions(workers=0))
     assert result.commit.hex() == repository.second
     assert (result.stream_id, result.image_id) == (expected.stream_id, expected.image_id)
     assert not store.objects.find_missing([result.image_id])
@@ -121,7 +127,7 @@ def test_an_update_by_delta(
     if listed == "index":
         run_ostree(repository.path, "config", "set", "core.no-deltas-in-summary", "true")
     run_ostree(repository.path, "summary", "-u")
-    pull(store, LocalSource(str(repository.path)), repository.first, workers=0)
+    pull(store, LocalSource(str(repository.path)), repository.first, PullOptions(workers=0))
     puller = Puller(store, nginx, transport)
     result = puller.pull("main")
     assert puller.said == []
@@ -162,7 +168,7 @@ def test_a_delta_from_nothing_is_left_when_a_commit_is_here(
 ) -> None:
     generate(repository, scratch=True)
     run_ostree(repository.path, "summary", "-u")
-    pull(store, LocalSource(str(repository.path)), repository.first, workers=0)
+    pull(store, LocalSource(str(repository.path)), repository.first, PullOptions(workers=0))
     store.streams.set_ref("ostree/main", f"ostree-commit-{repository.first}")
     result = Puller(store, nginx).pull("main")
     assert result.delta_parts == 0
@@ -189,7 +195,7 @@ def test_objects_are_fetched_where_they_cost_less(store: Repository, tmp_path: P
     assert data.count(size) == 1
     superblock.write_bytes(data.replace(size, (1 << 40).to_bytes(8, "little")))
     run_ostree(path, "summary", "-u")
-    pull(store, LocalSource(str(path)), first, workers=0)
+    pull(store, LocalSource(str(path)), first, PullOptions(workers=0))
     with run_nginx(path, work) as server:
         result = Puller(store, server).pull("main")
         counts = requested(server)
@@ -218,7 +224,7 @@ def test_a_broken_delta_costs_nothing_but_time(
             data[len(data) // 2] ^= 1
             file.write_bytes(b"<!DOCTYPE html><html></html>" if damage == "html" else data)
             run_ostree(repository.path, "summary", "-u")
-    pull(store, LocalSource(str(repository.path)), repository.first, workers=0)
+    pull(store, LocalSource(str(repository.path)), repository.first, PullOptions(workers=0))
     puller = Puller(store, nginx)
     result = puller.pull("main")
     assert len(puller.said) == 1
@@ -231,8 +237,8 @@ def test_a_broken_delta_costs_nothing_but_time(
 def test_a_delta_of_a_directory(repository: TwoCommits, store: Repository, tmp_path: Path) -> None:
     generate(repository)
     source = LocalSource(str(repository.path))
-    pull(store, source, repository.first, workers=0)
-    result = pull(store, source, "main", deltas=LocalDeltas(str(repository.path)))
+    pull(store, source, repository.first, PullOptions(workers=0))
+    result = pull(store, source, "main", PullOptions(deltas=LocalDeltas(str(repository.path))))
     assert result.delta_parts > 0
     check_whole(store, repository, result, tmp_path)
 

@@ -11,7 +11,7 @@ import pytest
 
 from cfsctl.errors import DigestMismatchError, ExitCode, ObjectMissingError
 from cfsctl.ostree.objects import OstreeObjectError, format_xattrs
-from cfsctl.ostree.pull.pull import PullResult, pull
+from cfsctl.ostree.pull.pull import PullOptions, PullResult, pull
 from cfsctl.ostree.source import InvalidRefError
 from cfsctl.ostree.sources.local import DeletedCommitError, LocalSource
 from cfsctl.ostree.sources.local_files import read_xattrs
@@ -86,7 +86,7 @@ def make_source(path: Path, mode: str, tree: Path, *options: str) -> str:
 def pull_all(repository: Repository, path: Path, ref: str = REF) -> PullResult:
     source = LocalSource(str(path))
     try:
-        return pull(repository, source, ref, workers=0)
+        return pull(repository, source, ref, PullOptions(workers=0))
     finally:
         source.close()
 

@@ -13,7 +13,7 @@ from cfsctl.cli.app import cfsctl
 from cfsctl.errors import DigestMismatchError, ExitCode
 from cfsctl.ostree.exchange.export import export_commit
 from cfsctl.ostree.objects import OstreeObjectError
-from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.ostree.sources.local_lock import RepositoryInUseError
 from cfsctl.ostree.sources.local_repository import UnsupportedModeError
@@ -132,7 +132,7 @@ def test_what_no_commit_holds_is_named(tmp_path: Path, tree: Path) -> None:
 
 
 def stored(repository: Repository, source: Path, ref: str = REF) -> Checksum:
-    return pull(repository, LocalSource(str(source)), ref, workers=0).commit
+    return pull(repository, LocalSource(str(source)), ref, PullOptions(workers=0)).commit
 
 
 @pytest.mark.parametrize("mode", ["archive", "bare", "bare-user", "bare-user-only"])
@@ -216,7 +216,7 @@ def test_damaged_content_is_not_exported_and_the_next_export_ends_it(
     target = tmp_path / "target"
     run_ostree(target, "init", f"--mode={mode}")
     with make_repository(tmp_path / "store") as repository:
-        result = pull(repository, LocalSource(str(tmp_path / "source")), REF, workers=0)
+        result = pull(repository, LocalSource(str(tmp_path / "source")), REF, PullOptions(workers=0))
         image_objects = repository.images.objects(result.image_id.hex())
         largest = max(image_objects, key=lambda one: object_file(repository, one).stat().st_size)
         flip_bit(object_file(repository, largest), 1000)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.ostree.pull.pull import PullResult, pull
+from cfsctl.ostree.pull.pull import PullOptions, PullResult, pull
 from cfsctl.ostree.store.refs import open_commit
 from cfsctl.repository import Repository
 from cfsctl.repository.objects.verified import VERIFIED_NAME
@@ -46,7 +46,7 @@ class _Site:
             if self.chance.random() < 0.7:  # as if everything had been left alone for a while
                 now = repository.verified._now_ns
                 repository.verified._now_ns = lambda: now() + 10**10
-            return pull(repository, self.remote, "main", workers=0)
+            return pull(repository, self.remote, "main", PullOptions(workers=0))
 
     def damage(self) -> None:
         chance = self.chance

@@ -14,7 +14,8 @@ from cfsctl.progress import Message
 
 if TYPE_CHECKING:
     from cfsctl.erofs.format import FormatVersion
-    from cfsctl.repository import Repository
+    from cfsctl.library.repository import Repository
+    from cfsctl.repository import Repository as Store
 
 SYSTEM_PATH = "/sysroot/composefs"
 USER_PATH = ".var/lib/composefs"
@@ -99,17 +100,24 @@ class Session(NamedTuple):
             )
         return os.path.join(home, USER_PATH)
 
-    def open_repository(self) -> Repository:
+    def open(self) -> Repository:
         """Open the repository as the global options say; use it as a context manager."""
+        from cfsctl.library.repository import Repository  # noqa: PLC0415 - keeps --help quick
+
+        return Repository(self.open_repository())
+
+    def open_repository(self) -> Store:
+        """Open the same for commands that the library does not have yet."""
         if self.no_repo:
             raise NoRepositoryAllowedError(
                 "--no-repo is only supported for compute-id and create-dumpfile",
                 hint="leave --no-repo out, or name a repository with --repo",
             )
-        from cfsctl.repository import Durability, Repository  # noqa: PLC0415
+        from cfsctl.repository import Durability  # noqa: PLC0415 - keeps --help quick
+        from cfsctl.repository import Repository as Store  # noqa: PLC0415 - the same
 
         path = self.repository_path()
-        repository = Repository.open(
+        repository = Store.open(
             path,
             algorithm=self.algorithm,
             upgrade=not self.no_upgrade,
@@ -126,7 +134,8 @@ class Session(NamedTuple):
 
     def open_other(self, path: str) -> Repository:
         """Open a second repository, of whichever hash; use it as a context manager."""
-        from cfsctl.repository import Durability, Repository  # noqa: PLC0415
+        from cfsctl.library.repository import Repository  # noqa: PLC0415 - keeps --help quick
+        from cfsctl.repository import Durability  # noqa: PLC0415 - the same
 
         return Repository.open(
             path,
@@ -136,7 +145,7 @@ class Session(NamedTuple):
             erofs_version=self.format_version,
             lock_timeout_s=self.lock_timeout_s,
             durability=Durability(self.fsync),
-            reporter=self.progress,
+            progress=self.progress,
         )
 
     def computation(self) -> Computation:
@@ -168,7 +177,7 @@ class Session(NamedTuple):
         return Computation(config.algorithm, version)
 
 
-def _describe(repository: Repository) -> str:
+def _describe(repository: Store) -> str:
     formats = ", ".join(str(version.value) for version in repository.config.image_formats)
     verity = "enforces fs-verity" if repository.is_secure else "does without fs-verity"
     return f"{repository.config.algorithm.hash_name}, images of format {formats}, {verity}"

@@ -11,7 +11,7 @@ from cfsctl.progress import silent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from cfsctl.ostree.tree.to_tree import XattrNames
+    from cfsctl.ostree.tree.xattr_names import XattrNames
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
     from cfsctl.repository.check.links import ContentCheck

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import Checksum
     from cfsctl.kinds.kind import Reading
     from cfsctl.ostree.exchange.copy import CommitCopy
-    from cfsctl.ostree.tree.to_tree import XattrNames
+    from cfsctl.ostree.tree.xattr_names import XattrNames
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
     from cfsctl.repository.check.links import ContentCheck
@@ -142,7 +142,7 @@ class _CommitTree(StoredTree):
         return self._read(reading.xattr_names, note)
 
     def iter_others(self, note: Callable[[str], object]) -> Iterator[tuple[str, FileSystem]]:
-        from cfsctl.ostree.tree.to_tree import XattrNames  # noqa: PLC0415 - only if asked
+        from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - only if asked
 
         tree = self._read(XattrNames.UPSTREAM, note)
         yield "attribute names with the NUL that the original keeps", tree

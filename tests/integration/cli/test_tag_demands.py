@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cfsctl.ostree.objects import ObjectKind
-from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.trust.keys import SignKey
 from cfsctl.ostree.trust.policy import Requirement, TrustPolicy
 from tests.fakes.ostree_repository import FakeOstreeRepository
@@ -38,8 +38,8 @@ def store(tmp_path: Path, fake: FakeOstreeRepository) -> str:
     fake.detached[good] = sign_detached(VENDOR, fake.objects[good, ObjectKind.COMMIT])
     fake.commit({"file": b"else"}, "else", timestamp_s=1_650_000_000)
     with make_repository(tmp_path / "store") as repository:
-        pull(repository, fake, "stable", workers=0, trust=POLICY)
-        pull(repository, fake, "else", workers=0)
+        pull(repository, fake, "stable", PullOptions(workers=0, trust=POLICY))
+        pull(repository, fake, "else", PullOptions(workers=0))
     fake.commit({"file": b"bad"}, "stable", timestamp_s=1_700_000_000)
     (tmp_path / "outside").mkdir()
     fake.write(tmp_path / "outside")

@@ -10,6 +10,7 @@ import base64
 import functools
 import itertools
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -22,6 +23,7 @@ from cfsctl.gvariant import Variant
 from cfsctl.ostree.exchange import apply_delta as offline
 from cfsctl.ostree.objects import ObjectKind
 from cfsctl.ostree.pull import pull as pull_module
+from cfsctl.ostree.pull.run import run_pull
 from cfsctl.ostree.summary.format import Summary, SummaryRef, format_summary
 from cfsctl.ostree.trust.openpgp import Packet, format_packet
 from tests.fakes.faulty_server import FaultyServer
@@ -179,7 +181,11 @@ def make_delta(origin: FakeOstreeRepository, commit: Checksum, keys: dict[str, E
 @pytest.fixture(autouse=True)
 def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pulls run in this process, which has the server's threads."""
-    monkeypatch.setattr(pull_module, "pull", functools.partial(pull_module.pull, workers=0))
+    monkeypatch.setattr(
+        pull_module,
+        "run_pull",
+        lambda task: run_pull(replace(task, options=replace(task.options, workers=0))),
+    )
     monkeypatch.setattr(offline, "apply_delta", functools.partial(offline.apply_delta, workers=0))
 
 

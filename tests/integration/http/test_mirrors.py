@@ -11,7 +11,7 @@ import pytest
 from cfsctl.errors import CfsError
 from cfsctl.http import Transport, open_fetcher
 from cfsctl.ostree.objects import ObjectKind, loose_path
-from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.sources.remote import RemoteSource
 from tests.fakes.faulty_server import FaultyServer, respond, stall
 from tests.fakes.ostree_repository import FakeOstreeRepository
@@ -53,7 +53,7 @@ class Pair:
         shutil.rmtree(self.store, ignore_errors=True)
         try:
             with make_repository(self.store) as repository:
-                return pull(repository, source, "x", workers=0)
+                return pull(repository, source, "x", PullOptions(workers=0))
         finally:
             source.close()
 

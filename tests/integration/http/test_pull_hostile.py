@@ -22,7 +22,7 @@ from cfsctl.http import Transport, open_fetcher
 from cfsctl.ostree.delta.format import MAX_SUPERBLOCK_BYTES, delta_directory
 from cfsctl.ostree.delta.remote import RemoteDeltas
 from cfsctl.ostree.objects import ObjectKind, loose_path
-from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.ostree.sources.remote import RemoteSource
 from cfsctl.ostree.summary.format import Summary, SummaryRef, format_summary
@@ -106,7 +106,7 @@ def test_repository(hostile: Path, tmp_path: Path, case: str) -> None:
     assert "Traceback" not in done.stderr
     assert names_in(store) == []
     with Repository.open(str(store)) as repository:
-        assert pull(repository, LocalSource(str(hostile / "good")), "x", workers=0).tag == "x"
+        assert pull(repository, LocalSource(str(hostile / "good")), "x", PullOptions(workers=0)).tag == "x"
 
 
 class Site:
@@ -125,7 +125,7 @@ class Site:
         self.said: list[str] = []
         with make_repository(store) as repository:
             if is_update:
-                pull(repository, LocalSource(str(hostile / "good")), self.good, workers=0)
+                pull(repository, LocalSource(str(hostile / "good")), self.good, PullOptions(workers=0))
         commit = (root / loose_path(parse_checksum(self.commit), ObjectKind.COMMIT)).read_bytes()
         self.commit_body = commit
         self.commit_path = "/" + loose_path(parse_checksum(self.commit), ObjectKind.COMMIT)
@@ -146,7 +146,11 @@ class Site:
         try:
             with Repository.open(str(self.store)) as repository:
                 return pull(
-                    repository, source, "x", workers=0, deltas=RemoteDeltas(source), reporter=self.report
+                    repository,
+                    source,
+                    "x",
+                    PullOptions(workers=0, deltas=RemoteDeltas(source)),
+                    reporter=self.report,
                 )
         finally:
             source.close()
@@ -179,7 +183,7 @@ def test_delta(hostile: Path, tmp_path: Path, case: str, digest: str) -> None:
         assert "is not used: " in site.said[0]
     with make_repository(tmp_path / "other") as other:
         name = "delta-target" if starts_from_good(case) else "good"
-        expected = pull(other, LocalSource(str(hostile / name)), "x", workers=0)
+        expected = pull(other, LocalSource(str(hostile / name)), "x", PullOptions(workers=0))
     assert (result.stream_id, result.image_id) == (expected.stream_id, expected.image_id)
 
 

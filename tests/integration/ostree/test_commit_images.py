@@ -16,7 +16,7 @@ from cfsctl.kinds.checks import content_checks
 from cfsctl.ostree.exchange.commit import CommitText, commit_image_tree
 from cfsctl.ostree.exchange.copy import copy_commit
 from cfsctl.ostree.exchange.repair import CommitImageSource
-from cfsctl.ostree.pull.pull import forecast, pull
+from cfsctl.ostree.pull.pull import estimate_pull, pull
 from cfsctl.ostree.sources.stored_commit import StoredCommitSource
 from cfsctl.ostree.store.images import commit_tree
 from cfsctl.ostree.store.refs import open_commit, stream_name
@@ -83,7 +83,7 @@ def check(repository: Repository) -> None:
 
 def is_here(repository: Repository, checksum: Checksum) -> bool:
     origin = StoredCommitSource("itself", open_commit(repository, checksum), repository.objects)
-    return forecast(repository, origin, checksum.hex()).is_here
+    return estimate_pull(repository, origin, checksum.hex()).is_here
 
 
 def pull_again(repository: Repository, checksum: Checksum) -> list[Event]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cfsctl.digest import Algorithm
-from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.ostree.store.refs import open_commit
 from cfsctl.ostree.tree.composefs_digest import Verdict, check_composefs_digest
@@ -24,7 +24,9 @@ ALGORITHMS = pytest.mark.parametrize("algorithm", list(Algorithm), ids=lambda on
 
 def check(source: Path, ref: str, store: Path, algorithm: Algorithm) -> None:
     with make_repository(store, algorithm) as repository:
-        result = pull(repository, LocalSource(str(source)), ref, workers=0, requires_composefs_digest=True)
+        result = pull(
+            repository, LocalSource(str(source)), ref, PullOptions(workers=0, requires_composefs_digest=True)
+        )
         found = check_composefs_digest(open_commit(repository, result.commit), repository.objects)
     assert found is not None
     assert found.verdict is Verdict.MATCHES

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.ostree.exchange.apply_delta import apply_delta
-from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.repository import Repository
 from tests.support.hostile import HOSTILE, read_verdicts, unpack_repositories
@@ -44,7 +44,7 @@ def store_of_good(hostile: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A repository with the commit that the patches start from; not to be changed."""
     path = tmp_path_factory.mktemp("base") / "store"
     with make_repository(path) as repository:
-        pull(repository, LocalSource(str(hostile / "good")), "x", workers=0)
+        pull(repository, LocalSource(str(hostile / "good")), "x", PullOptions(workers=0))
     return path
 
 
@@ -59,7 +59,7 @@ def pulled(hostile: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[bool
     links = {}
     with make_repository(path) as repository:
         for name in ("good", "delta-target"):
-            result = pull(repository, LocalSource(str(hostile / name)), "x", workers=0)
+            result = pull(repository, LocalSource(str(hostile / name)), "x", PullOptions(workers=0))
             links[name == "delta-target"] = path / f"streams/ostree-commit-{result.commit.hex()}"
     return links
 

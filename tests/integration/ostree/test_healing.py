@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.fsverity.merkle import compute_file_digest
-from cfsctl.ostree.pull.pull import PullResult, pull
+from cfsctl.ostree.pull.pull import PullOptions, PullResult, pull
 from cfsctl.ostree.store.refs import open_commit
 from cfsctl.progress import Done, Started, Unit, silent
 from cfsctl.repository import Repository
@@ -74,7 +74,7 @@ def run(
         if is_later:
             now = repository.verified._now_ns
             repository.verified._now_ns = lambda: now() + 10**10
-        return pull(repository, fake, "main", workers=0, reporter=reporter)
+        return pull(repository, fake, "main", PullOptions(workers=0), reporter=reporter)
 
 
 def check(path: Path) -> list[str]:

@@ -12,7 +12,7 @@ from cfsctl.cli.app import cfsctl
 from cfsctl.errors import ExitCode, ObjectMissingError
 from cfsctl.ostree.exchange.export import export_commit
 from cfsctl.ostree.objects import ObjectKind
-from cfsctl.ostree.pull.pull import PullResult, pull
+from cfsctl.ostree.pull.pull import PullOptions, PullResult, pull
 from cfsctl.ostree.store.binding import DowngradeError
 from cfsctl.ostree.store.images import commit_tree
 from cfsctl.ostree.store.partial_commits import PartialCommitError, find_partial, open_source
@@ -73,7 +73,7 @@ def pull_part(
     repository: Repository, fake: FakeOstreeRepository, *paths: str, ref: str = "main"
 ) -> PullResult:
     fake.asked.clear()
-    return pull(repository, fake, ref, workers=0, subpaths=paths)
+    return pull(repository, fake, ref, PullOptions(workers=0, subpaths=paths))
 
 
 def paths_of(directory: Directory, prefix: str = "/") -> set[str]:
@@ -140,7 +140,7 @@ def test_parts_add_up_and_a_whole_pull_ends_them(repository: Repository, fake: F
     assert present(repository) >= ALL_OF_A | {"/locale/en/x"}
     assert (again.stream_id, again.image_id) == (second.stream_id, second.image_id)
     fake.asked.clear()
-    whole = pull(repository, fake, "main", workers=0)
+    whole = pull(repository, fake, "main", PullOptions(workers=0))
     assert sum(kind is ObjectKind.FILE for _, kind in fake.asked) == 3
     assert not whole.is_partial
     assert find_tag(repository, "main") == whole.commit == first.commit
@@ -155,9 +155,9 @@ def test_the_whole_is_the_same_as_if_it_had_come_at_once(
     tmp_path: Path, repository: Repository, fake: FakeOstreeRepository
 ) -> None:
     pull_part(repository, fake, "/locale")
-    whole = pull(repository, fake, "main", workers=0)
+    whole = pull(repository, fake, "main", PullOptions(workers=0))
     with make_repository(tmp_path / "other") as other:
-        direct = pull(other, fake, "main", workers=0)
+        direct = pull(other, fake, "main", PullOptions(workers=0))
     assert (whole.stream_id, whole.image_id) == (direct.stream_id, direct.image_id)
     part = pull_part(repository, fake, "/locale")
     assert not part.is_partial
@@ -173,13 +173,13 @@ def test_a_part_survives_collection_and_a_failed_pull(
     top = fake.add_file(b"t" * 700)
     saved = fake.objects.pop((top, ObjectKind.FILE))
     with pytest.raises(ObjectMissingError):
-        pull(repository, fake, "main", workers=0)
+        pull(repository, fake, "main", PullOptions(workers=0))
     collect_garbage(repository)
     assert present(repository) >= before
     assert repository.images.find(part.image_id.hex())
     fake.objects[top, ObjectKind.FILE] = saved
     fake.asked.clear()
-    pull(repository, fake, "main", workers=0)
+    pull(repository, fake, "main", PullOptions(workers=0))
     assert (top, ObjectKind.FILE) in fake.asked
     assert (fake.add_file(b"de" * 300), ObjectKind.FILE) not in fake.asked
 
@@ -194,7 +194,7 @@ def test_a_part_by_commit_id_is_kept_as_well(repository: Repository, fake: FakeO
 def test_a_part_of_a_newer_commit_takes_the_tag_over(
     repository: Repository, fake: FakeOstreeRepository
 ) -> None:
-    old = pull(repository, fake, "main", workers=0)
+    old = pull(repository, fake, "main", PullOptions(workers=0))
     new = fake.commit({**TREE, "new": b"n" * 900}, "main", timestamp_s=1_700_000_000)
     result = pull_part(repository, fake, "/new")
     assert result.commit == new
@@ -325,7 +325,7 @@ def complete_beside(repository: Repository, fake: FakeOstreeRepository, ref: str
     assert part is not None
     record = repository.streams.find(partial_name(part))
     assert record is not None
-    pull(repository, fake, ref, workers=0)
+    pull(repository, fake, ref, PullOptions(workers=0))
     repository.streams.link(partial_name(part), record, PARTS.ref("main"))
 
 
@@ -349,7 +349,7 @@ def test_part_that_another_program_completed(
 def test_pull_of_what_is_here_forgets_the_part(repository: Repository, fake: FakeOstreeRepository) -> None:
     pull_part(repository, fake, "/a")
     complete_beside(repository, fake)
-    pull(repository, fake, "main", workers=0)
+    pull(repository, fake, "main", PullOptions(workers=0))
     assert PARTS.list(repository.streams) == []
 
 
@@ -364,7 +364,7 @@ def test_untag_removes_both(repository: Repository, fake: FakeOstreeRepository) 
 
 def test_tag_takes_the_place_of_a_part(repository: Repository, fake: FakeOstreeRepository) -> None:
     whole = fake.commit({"other": b"o" * 300}, "other")
-    pull(repository, fake, "other", workers=0)
+    pull(repository, fake, "other", PullOptions(workers=0))
     pull_part(repository, fake, "/a")
     tag_commit(repository, "other", "main")
     assert PARTS.list(repository.streams) == []

@@ -20,14 +20,14 @@ from cfsctl.ostree.objects import (
     format_dirtree,
     loose_path,
 )
-from cfsctl.ostree.pull.pull import PullResult, pull
+from cfsctl.ostree.pull.pull import PullOptions, PullResult, pull
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.ostree.store import publish
 from cfsctl.ostree.store.binding import BindingError, DowngradeError
 from cfsctl.ostree.store.commit_stream import write_commit_stream
 from cfsctl.ostree.store.images import commit_image
 from cfsctl.ostree.store.refs import CommitNotFoundError, find_tag, open_commit, remove_tag, stream_name
-from cfsctl.ostree.tree.to_tree import XattrNames
+from cfsctl.ostree.tree.xattr_names import XattrNames
 from cfsctl.progress import Done, Event, Message
 from cfsctl.repository.gc.collect import collect_garbage
 from cfsctl.repository.names.names import InvalidNameError
@@ -86,7 +86,7 @@ def fetched(fake: FakeOstreeRepository) -> list[Checksum]:
 
 
 def here(repository: Repository, fake: FakeOstreeRepository, ref: str = "main") -> PullResult:
-    return pull(repository, fake, ref, workers=WITHOUT_WORKERS)
+    return pull(repository, fake, ref, PullOptions(workers=WITHOUT_WORKERS))
 
 
 def test_the_number_of_workers_changes_nothing(
@@ -97,7 +97,7 @@ def test_the_number_of_workers_changes_nothing(
     for count in (0, 1, 3):
         source = LocalSource(str(tmp_path / "source"))
         remove_everything(repository)
-        results.append(pull(repository, source, "main", workers=count))
+        results.append(pull(repository, source, "main", PullOptions(workers=count)))
         source.close()
     assert results[0] == results[1] == results[2]
     assert results[0].metadata_fetched == 7
@@ -117,7 +117,7 @@ def remove_everything(repository: Repository) -> None:
 
 def test_progress_is_reported(repository: Repository, fake: FakeOstreeRepository) -> None:
     notes = Notes()
-    pull(repository, fake, "main", reporter=notes, workers=WITHOUT_WORKERS)
+    pull(repository, fake, "main", PullOptions(workers=WITHOUT_WORKERS), reporter=notes)
     assert [event for event in notes.events if isinstance(event, Done)] == [
         Done("metadata", 7),
         Done("files", 45),
@@ -174,10 +174,10 @@ def test_a_parent_that_is_here_saves_what_is_the_same(
 def test_a_named_base_saves_what_is_the_same(repository: Repository, fake: FakeOstreeRepository) -> None:
     here(repository, fake)
     fake.commit({**TREE, "new": b"new"}, "other")
-    result = pull(repository, fake, "other", base_name="main", workers=WITHOUT_WORKERS)
+    result = pull(repository, fake, "other", PullOptions(base_name="main", workers=WITHOUT_WORKERS))
     assert (result.metadata_fetched, result.files_fetched) == (2, 1)
     with pytest.raises(CommitNotFoundError, match="'nope' is not a known ostree ref"):
-        pull(repository, fake, "other", base_name="nope")
+        pull(repository, fake, "other", PullOptions(base_name="nope"))
 
 
 def test_an_object_of_the_base_that_is_gone_is_fetched(
@@ -187,7 +187,7 @@ def test_an_object_of_the_base_that_is_gone_is_fetched(
     victim = open_commit(repository, fake.refs["main"]).object_refs[7]
     object_file(repository, victim).unlink()
     fake.commit({**TREE, "new": b"new"}, "other")
-    result = pull(repository, fake, "other", base_name="main", workers=WITHOUT_WORKERS)
+    result = pull(repository, fake, "other", PullOptions(base_name="main", workers=WITHOUT_WORKERS))
     assert (result.metadata_fetched, result.files_fetched) == (2, 2)
     assert repository.objects.contains(victim)
 
@@ -206,7 +206,7 @@ def test_missing_objects_of_a_commit_that_is_here_are_fetched_again(
         file.unlink() if damage == "gone" else os.truncate(file, 10)
     fake.asked.clear()
     notes = Notes()
-    second = pull(repository, fake, "main", reporter=notes, workers=WITHOUT_WORKERS)
+    second = pull(repository, fake, "main", PullOptions(workers=WITHOUT_WORKERS), reporter=notes)
     if damage == "gone":
         assert notes.messages == [
             f"stored commit {first.commit.hex()}: 2 of its objects are missing; fetched again"
@@ -260,7 +260,7 @@ def test_a_stream_that_is_damaged_is_replaced(
             link.symlink_to("../elsewhere")
     notes = Notes()
     fake.asked.clear()
-    second = pull(repository, fake, "main", reporter=notes, workers=WITHOUT_WORKERS)
+    second = pull(repository, fake, "main", PullOptions(workers=WITHOUT_WORKERS), reporter=notes)
     assert len(notes.messages) in {1, 2}
     assert notes.messages[0].startswith(f"stored commit {first.commit.hex()} is damaged and not used: ")
     assert second.files_fetched == 45
@@ -318,12 +318,12 @@ def test_one_bad_object_fails_the_pull_and_its_repair_mends_it(
     good = dict(fake.objects)
     break_object(fake, key, fault)
     with pytest.raises(CfsError, match=f"{kind.label} object {key[0].hex()}") as caught:
-        pull(repository, fake, "main", workers=workers)
+        pull(repository, fake, "main", PullOptions(workers=workers))
     assert isinstance(caught.value, ObjectMissingError | OstreeObjectError | DigestMismatchError)
     assert caught.value.exit_code is ExitCode.INVALID_DATA
     assert not names_in(repository)
     fake.objects = good
-    result = pull(repository, fake, "main", workers=workers)
+    result = pull(repository, fake, "main", PullOptions(workers=workers))
     assert find_tag(repository, "main") == result.commit
 
 
@@ -416,7 +416,9 @@ def test_what_can_be_no_tag_is_refused_before_anything_is_asked(
 
 def test_limits_are_the_callers(repository: Repository, fake: FakeOstreeRepository) -> None:
     with pytest.raises(LimitError, match="at most 10 entries"):
-        pull(repository, fake, "main", limits=PlanLimits(max_entries=10), workers=WITHOUT_WORKERS)
+        pull(
+            repository, fake, "main", PullOptions(limits=PlanLimits(max_entries=10), workers=WITHOUT_WORKERS)
+        )
     assert not names_in(repository)
 
 
@@ -473,7 +475,7 @@ def test_a_ref_goes_back_in_time_only_when_told_to(
     ):
         here(repository, fake)
     assert find_tag(repository, "main") == new
-    result = pull(repository, fake, "main", allow_downgrade=True, workers=WITHOUT_WORKERS)
+    result = pull(repository, fake, "main", PullOptions(allow_downgrade=True, workers=WITHOUT_WORKERS))
     assert find_tag(repository, "main") == old == result.commit
 
 
@@ -518,7 +520,9 @@ def test_an_image_with_names_as_the_original_leaves_them_is_replaced(
     directories: bool,  # noqa: FBT001 - a parameter
 ) -> None:
     commit = labelled(fake, directories=directories)
-    theirs = pull(repository, fake, "main", xattr_names=XattrNames.UPSTREAM, workers=WITHOUT_WORKERS)
+    theirs = pull(
+        repository, fake, "main", PullOptions(xattr_names=XattrNames.UPSTREAM, workers=WITHOUT_WORKERS)
+    )
     notes = Notes()
     if use == "pull":
         ours = pull(repository, fake, "main", reporter=notes).image_id

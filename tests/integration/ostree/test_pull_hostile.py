@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cfsctl.ostree.pull.pull import PullOptions
 from cfsctl.ostree.pull.pull import pull as pull_here
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.repository import Repository
@@ -86,7 +87,7 @@ def check_refused(store: Path, before: list[str], done: subprocess.CompletedProc
 def check_good_pull(store: Path, good: Path) -> None:
     source = LocalSource(str(good))
     with Repository.open(str(store)) as repository:
-        assert pull_here(repository, source, "x", workers=0).tag == "x"
+        assert pull_here(repository, source, "x", PullOptions(workers=0)).tag == "x"
     source.close()
 
 

@@ -13,7 +13,7 @@ from cfsctl.ostree.delta.choice import Estimate, estimate_objects
 from cfsctl.ostree.delta.store import LocalDeltas
 from cfsctl.ostree.objects import Commit
 from cfsctl.ostree.pull import dry_run as forecast_module
-from cfsctl.ostree.pull.pull import forecast, pull
+from cfsctl.ostree.pull.pull import PullOptions, estimate_pull, pull
 from cfsctl.ostree.sources.local import LocalSource
 from tests.support import schemas
 from tests.support.programs import run_cfsctl
@@ -33,30 +33,30 @@ def source(fixture_path: Path) -> LocalSource:
 
 
 def test_objects_are_counted_as_the_pull_fetches_them(repository: Repository, source: LocalSource) -> None:
-    found = forecast(repository, source, REF)
+    found = estimate_pull(repository, source, REF)
     assert (found.is_here, found.delta, found.fetch_bytes, found.has_room) == (False, None, None, None)
-    result = pull(repository, source, REF, workers=0)
+    result = pull(repository, source, REF, PullOptions(workers=0))
     assert found.commit == result.commit
     assert found.requests == result.metadata_fetched + result.files_fetched
-    after = forecast(repository, source, REF)
+    after = estimate_pull(repository, source, REF)
     assert (after.is_here, after.requests, after.has_room) == (True, 0, True)
 
 
 def test_what_is_here_already_is_not_counted(
     repository: Repository, source: LocalSource, fixture_path: Path
 ) -> None:
-    pull(repository, source, (fixture_path / "plain-1").read_text().strip(), workers=0)
-    found = forecast(repository, source, REF)
-    result = pull(repository, source, REF, workers=0)
+    pull(repository, source, (fixture_path / "plain-1").read_text().strip(), PullOptions(workers=0))
+    found = estimate_pull(repository, source, REF)
+    result = pull(repository, source, REF, PullOptions(workers=0))
     assert 0 < found.requests == result.metadata_fetched + result.files_fetched < 100
 
 
 def test_a_delta_is_chosen_as_the_pull_does(repository: Repository, source: LocalSource) -> None:
     deltas = LocalDeltas(source.description)
-    found = forecast(repository, source, REF, deltas=deltas)
+    found = estimate_pull(repository, source, REF, PullOptions(deltas=deltas))
     assert found.delta is not None
     assert found.delta.startswith("delta from nothing to ")
-    result = pull(repository, source, REF, workers=0, deltas=deltas)
+    result = pull(repository, source, REF, PullOptions(workers=0, deltas=deltas))
     assert (found.delta_parts, found.fetch_bytes) == (result.delta_parts, result.received_bytes)
     assert found.store_bytes is not None
     assert found.store_bytes > 900_000
@@ -77,7 +77,7 @@ def test_too_little_room(
     repository: Repository, source: LocalSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forecast_module, "count_free_bytes", lambda _: 1 << 20)
-    found = forecast(repository, source, REF, deltas=LocalDeltas(source.description))
+    found = estimate_pull(repository, source, REF, PullOptions(deltas=LocalDeltas(source.description)))
     assert found.has_room is False
     assert found.needed_bytes is not None
     assert found.needed_bytes > 1 << 20

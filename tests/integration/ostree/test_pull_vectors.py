@@ -16,7 +16,7 @@ from cfsctl.ostree.pull.pull import pull
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.ostree.store.images import commit_image, commit_tree
 from cfsctl.ostree.store.refs import stream_name
-from cfsctl.ostree.tree.to_tree import XattrNames
+from cfsctl.ostree.tree.xattr_names import XattrNames
 from cfsctl.repository import Repository
 from cfsctl.repository.gc.collect import collect_garbage
 from tests.integration.ostree.conftest import VECTORS

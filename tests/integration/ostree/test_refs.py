@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.errors import ExitCode
-from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.store.refs import (
     AmbiguousPrefixError,
     CommitNotFoundError,
@@ -73,7 +73,7 @@ def commits(repository: Repository) -> list[Checksum]:
     fake = FakeOstreeRepository()
     made = [fake.commit({}, timestamp_s=number) for number in range(20)]
     for checksum in made:
-        pull(repository, fake, checksum.hex(), workers=0)
+        pull(repository, fake, checksum.hex(), PullOptions(workers=0))
     return sorted(made)
 
 

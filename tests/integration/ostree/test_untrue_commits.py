@@ -17,7 +17,7 @@ from cfsctl.ostree.exchange.copy import copy_commit, copy_part
 from cfsctl.ostree.exchange.repair import CommitImageSource
 from cfsctl.ostree.objects import format_zlib_header, parse_zlib_file_header
 from cfsctl.ostree.pull.journal import PullJournal
-from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.store.commit_proof import UntrueCommitError, check_stored, is_proven
 from cfsctl.ostree.store.commit_stream import IMAGE_REF, RECORD_REF, write_commit_stream
 from cfsctl.ostree.store.partial_commits import find_partial, open_source
@@ -25,8 +25,8 @@ from cfsctl.ostree.store.partial_tags import partial_name
 from cfsctl.ostree.store.publish import store_images
 from cfsctl.ostree.store.refs import find_tag, open_commit, stream_name
 from cfsctl.ostree.tree.to_tree import commit_to_filesystem
-from cfsctl.ostree.trust.gate import read_record
 from cfsctl.ostree.trust.verdict import SignatureError
+from cfsctl.ostree.trust.verification_record import read_record
 from cfsctl.repository.check.fsck import check_repository
 from cfsctl.repository.objects.verified import VERIFIED_NAME
 from cfsctl.repository.repair.repair import repair_repository
@@ -144,13 +144,13 @@ def test_a_copy_names_nothing_but_what_was_asked_for(
     remote: FakeOstreeRepository, here: Repository, there: Repository, *, is_here: bool
 ) -> None:
     """The tag's stream leads to another stream, which has the name of a commit that was pulled before."""
-    commit = pull(there, remote, "main", workers=0).commit
-    before = pull(here, remote, "main", workers=0).stream_id if is_here else None
+    commit = pull(there, remote, "main", PullOptions(workers=0)).commit
+    before = pull(here, remote, "main", PullOptions(workers=0)).stream_id if is_here else None
     lying = tell(there, commit, give_both)
     there.streams.link(stream_name(commit), lying)
     innocent = FakeOstreeRepository()
     innocent.commit({"hello": b"hello" * 100}, "foo")
-    pulled = pull(there, innocent, "foo", workers=0)
+    pulled = pull(there, innocent, "foo", PullOptions(workers=0))
     refs = {IMAGE_REF: pulled.image_id, "helper": lying}
     objects = open_commit(there, pulled.commit).as_dict()
     there.streams.link(
@@ -160,7 +160,7 @@ def test_a_copy_names_nothing_but_what_was_asked_for(
     copy_commit(there, here, pulled.commit, "foo")
     assert here.streams.find(stream_name(commit)) == before
     assert find_tag(here, "foo") == pulled.commit
-    pull(here, remote, "main", workers=0)
+    pull(here, remote, "main", PullOptions(workers=0))
     check_good(here)
 
 
@@ -174,9 +174,9 @@ def test_a_lie_is_not_copied(
     *,
     is_here: bool,
 ) -> None:
-    commit = pull(there, remote, "main", workers=0).commit
+    commit = pull(there, remote, "main", PullOptions(workers=0)).commit
     if is_here:
-        pull(here, remote, "main", workers=0)
+        pull(here, remote, "main", PullOptions(workers=0))
     poison(there, commit, lie)
     if not is_here:
         with pytest.raises(UntrueCommitError, match="its header and content have the checksum"):
@@ -191,17 +191,17 @@ def test_a_lie_is_not_copied(
 def test_an_image_that_is_another_one_is_made_anew(
     remote: FakeOstreeRepository, here: Repository, there: Repository
 ) -> None:
-    commit = pull(there, remote, "main", workers=0).commit
+    commit = pull(there, remote, "main", PullOptions(workers=0)).commit
     poison(there, commit, lambda *_: None)
     copied = copy_commit(there, here, commit, "main")
-    assert copied.image_id == pull(here, remote, "main", workers=0).image_id
+    assert copied.image_id == pull(here, remote, "main", PullOptions(workers=0)).image_id
     check_good(here)
 
 
 def test_a_record_of_signatures_is_not_copied(
     remote: FakeOstreeRepository, here: Repository, there: Repository
 ) -> None:
-    commit = pull(there, remote, "main", workers=0).commit
+    commit = pull(there, remote, "main", PullOptions(workers=0)).commit
     stream = open_commit(there, commit)
     record = there.objects.ensure_bytes(b'[{"engine":"gpg","key":"FE","user":"Vendor"}]').object_id
     refs = {IMAGE_REF: stream.image, RECORD_REF: record}
@@ -237,7 +237,7 @@ RECORDS: Final = {
 def test_a_record_that_is_none_is_refused(
     remote: FakeOstreeRepository, here: Repository, record: bytes
 ) -> None:
-    stream = open_commit(here, pull(here, remote, "main", workers=0).commit)
+    stream = open_commit(here, pull(here, remote, "main", PullOptions(workers=0)).commit)
     stream.record = here.objects.ensure_bytes(record).object_id
     with pytest.raises(SignatureError, match="record of signatures of"):
         read_record(here, stream)
@@ -247,7 +247,7 @@ def test_a_record_that_is_none_is_refused(
 
 
 def part_of(repository: Repository, remote: FakeOstreeRepository) -> Checksum:
-    return pull(repository, remote, "main", workers=0, subpaths=["/usr/tool"]).commit
+    return pull(repository, remote, "main", PullOptions(workers=0, subpaths=["/usr/tool"])).commit
 
 
 def poison_part(repository: Repository, commit: Checksum, lie: Callable[..., None]) -> None:
@@ -295,7 +295,7 @@ def test_a_part_that_lies_is_not_built_on(
 ) -> None:
     commit = part_of(here, remote)
     poison_part(here, commit, lie)
-    pull(here, remote, "main", workers=0, subpaths=subpaths)
+    pull(here, remote, "main", PullOptions(workers=0, subpaths=subpaths))
     stream = open_source(here, "main")
     usr = commit_to_filesystem(stream).root.entries[b"usr"]
     assert isinstance(usr, Directory)
@@ -314,7 +314,7 @@ def test_a_part_that_lies_is_not_built_on(
 def test_no_command_says_that_a_lie_is_well(
     remote: FakeOstreeRepository, here: Repository, lie: Callable[..., None]
 ) -> None:
-    commit = pull(here, remote, "main", workers=0).commit
+    commit = pull(here, remote, "main", PullOptions(workers=0)).commit
     assert run(here, "fsck") == 0
     check_stored(here, open_commit(here, commit))
     poison(here, commit, lie)
@@ -322,7 +322,7 @@ def test_no_command_says_that_a_lie_is_well(
     with pytest.raises(UntrueCommitError):
         check_stored(here, open_commit(here, commit))
     messages: list[object] = []
-    pull(here, remote, "main", workers=0, reporter=messages.append)
+    pull(here, remote, "main", PullOptions(workers=0), reporter=messages.append)
     assert any("not true" in str(message) for message in messages)
     check_good(here)
     check_stored(here, open_commit(here, commit))
@@ -341,10 +341,10 @@ def test_another_stream_under_the_name_of_a_commit_is_found(here: Repository) ->
 def test_the_next_version_takes_nothing_false_from_the_last_one(
     remote: FakeOstreeRepository, here: Repository, lie: Callable[..., None]
 ) -> None:
-    commit = pull(here, remote, "main", workers=0).commit
+    commit = pull(here, remote, "main", PullOptions(workers=0)).commit
     poison(here, commit, lie)
     remote.commit({**TREE, "new": b"new" * 100}, "main", parent=commit)
-    pull(here, remote, "main", workers=0)
+    pull(here, remote, "main", PullOptions(workers=0))
     check_good_tool = tool_of(here)
     assert check_good_tool == (0o644, GOOD)
     assert is_proven(here, open_source(here, "main"))
@@ -353,7 +353,7 @@ def test_the_next_version_takes_nothing_false_from_the_last_one(
 def test_what_a_pull_that_failed_took_from_a_lie_is_not_kept_as_proven(
     remote: FakeOstreeRepository, here: Repository
 ) -> None:
-    first = pull(here, remote, "main", workers=0).commit
+    first = pull(here, remote, "main", PullOptions(workers=0)).commit
     tool = find_tool(here, open_commit(here, first))
     poison(here, first, give_both)
     second = remote.commit({**TREE, "new": b"new" * 100}, "main", parent=first)
@@ -361,23 +361,23 @@ def test_what_a_pull_that_failed_took_from_a_lie_is_not_kept_as_proven(
     content = next(key for key in remote.objects if key[0] == lost)
     data = remote.objects.pop(content)
     with pytest.raises(ObjectMissingError):
-        pull(here, remote, "main", workers=0)
+        pull(here, remote, "main", PullOptions(workers=0))
     part = find_partial(here, second)
     assert part is not None
     assert tool not in part.as_dict()
     remote.objects[content] = data
-    pull(here, remote, "main", workers=0)
+    pull(here, remote, "main", PullOptions(workers=0))
     assert tool_of(here) == (0o644, GOOD)
 
 
 def test_what_was_proven_is_remembered(remote: FakeOstreeRepository, here: Repository) -> None:
     """A commit that another program has stored is read once, the first time that a pull relies on it."""
-    commit = pull(here, remote, "main", workers=0).commit
+    commit = pull(here, remote, "main", PullOptions(workers=0)).commit
     assert is_proven(here, open_commit(here, commit))
     (Path(here.path) / VERIFIED_NAME).unlink()
     with make_again(here) as again:
         assert not is_proven(again, open_commit(again, commit))
-        assert pull(again, remote, "main", workers=0).files_fetched == 0
+        assert pull(again, remote, "main", PullOptions(workers=0)).files_fetched == 0
     with make_again(here) as again:
         assert is_proven(again, open_commit(again, commit))
 
@@ -392,7 +392,7 @@ def test_what_was_proven_here_says_nothing_elsewhere(
     """The list of a repository that was brought along with it, by its attacker."""
     import shutil  # noqa: PLC0415 - only here
 
-    commit = pull(here, remote, "main", workers=0).commit
+    commit = pull(here, remote, "main", PullOptions(workers=0)).commit
     shutil.copytree(here.path, tmp_path / "copy", symlinks=True)
     with type(here).open(str(tmp_path / "copy")) as copied:
         assert not is_proven(copied, open_commit(copied, commit))
@@ -406,7 +406,7 @@ def test_a_journal_where_others_can_write_is_proven(
     remote: FakeOstreeRepository, here: Repository, there: Repository, mode: int
 ) -> None:
     """They can give its name to an object of the store, which belongs to this user."""
-    commit = pull(there, remote, "main", workers=0).commit
+    commit = pull(there, remote, "main", PullOptions(workers=0)).commit
     stream = open_commit(there, commit)
     objects = stream.as_dict()
     tool = find_tool(there, stream)
@@ -416,7 +416,7 @@ def test_a_journal_where_others_can_write_is_proven(
     journal.extend([(name, *objects[name]) for name in (commit, tool)])
     journal.close()
     os.chmod(here.path, mode)
-    pull(here, remote, "main", workers=0)
+    pull(here, remote, "main", PullOptions(workers=0))
     check_good(here)
 
 
@@ -426,8 +426,8 @@ def test_a_journal_where_others_can_write_is_proven(
 def test_a_repair_restores_nothing_false(
     remote: FakeOstreeRepository, here: Repository, there: Repository
 ) -> None:
-    commit = pull(here, remote, "main", workers=0).commit
-    pull(there, remote, "main", workers=0)
+    commit = pull(here, remote, "main", PullOptions(workers=0)).commit
+    pull(there, remote, "main", PullOptions(workers=0))
     poison(there, commit, give_both)
     (Path(here.path) / "streams" / stream_name(commit)).unlink()
     source = ComposefsRepairSource(there.path, here.objects)
@@ -436,15 +436,15 @@ def test_a_repair_restores_nothing_false(
     assert report.streams == {}
     assert not report.after.is_ok
     assert here.streams.find(stream_name(commit)) is None
-    pull(here, remote, "main", workers=0)
+    pull(here, remote, "main", PullOptions(workers=0))
     check_good(here)
 
 
 def test_a_repair_brings_a_commit_back(
     remote: FakeOstreeRepository, here: Repository, there: Repository
 ) -> None:
-    commit = pull(here, remote, "main", workers=0).commit
-    pull(there, remote, "main", workers=0)
+    commit = pull(here, remote, "main", PullOptions(workers=0)).commit
+    pull(there, remote, "main", PullOptions(workers=0))
     poison(here, commit, give_both)
     source = ComposefsRepairSource(there.path, here.objects)
     report = repair_repository(here, [source], workers=0, content_checks=content_checks(here))
@@ -457,7 +457,7 @@ def test_a_repair_brings_a_commit_back(
 def test_a_repair_makes_a_false_image_anew_without_any_source(
     remote: FakeOstreeRepository, here: Repository
 ) -> None:
-    pulled = pull(here, remote, "main", workers=0)
+    pulled = pull(here, remote, "main", PullOptions(workers=0))
     poison(here, pulled.commit, lambda *_: None)
     report = repair_repository(
         here, [CommitImageSource(here)], workers=0, content_checks=content_checks(here)
@@ -474,7 +474,7 @@ def test_a_commit_has_no_other_way_in(
     remote: FakeOstreeRepository, here: Repository, there: Repository
 ) -> None:
     """By its content identifier, by a ref that is no tag, under another tag: it is proven by every name."""
-    commit = pull(there, remote, "main", workers=0).commit
+    commit = pull(there, remote, "main", PullOptions(workers=0)).commit
     poison(there, commit, give_both)
     there.streams.set_ref("elsewhere/x", stream_name(commit))
     names = (commit.hex(), commit.hex()[:10], stream_name(commit), "refs/ostree/main", "elsewhere/x", "main")
@@ -485,6 +485,6 @@ def test_a_commit_has_no_other_way_in(
 
 
 def test_store_images_is_what_a_pull_makes(remote: FakeOstreeRepository, here: Repository) -> None:
-    pulled = pull(here, remote, "main", workers=0)
+    pulled = pull(here, remote, "main", PullOptions(workers=0))
     images = store_images(here, open_commit(here, pulled.commit))
     assert images[here.erofs_versions[0]] == pulled.image_id

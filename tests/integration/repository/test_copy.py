@@ -15,7 +15,7 @@ from cfsctl.erofs.write.image import build_image
 from cfsctl.errors import DigestMismatchError, ExitCode, ObjectMissingError
 from cfsctl.kinds.checks import content_checks
 from cfsctl.ostree.exchange.copy import copy_commit
-from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.store.refs import CommitNotFoundError, find_tag
 from cfsctl.repository import Repository, copying
 from cfsctl.repository.check.fsck import check_repository
@@ -135,7 +135,7 @@ def test_damaged_image_is_not_copied(pair: tuple[Repository, Repository]) -> Non
 def commit(repository: Repository, ref: str = "main") -> Checksum:
     fake = FakeOstreeRepository()
     fake.commit({"usr": {f"s{size}": b"x" * size for size in SIZES}, "l": "usr/s0"}, "main")
-    return pull(repository, fake, ref, workers=0).commit
+    return pull(repository, fake, ref, PullOptions(workers=0)).commit
 
 
 def test_commit(pair: tuple[Repository, Repository], tmp_path: Path) -> None:

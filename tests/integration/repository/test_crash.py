@@ -23,7 +23,7 @@ from cfsctl.oci.pull import pull as pull_oci_image
 from cfsctl.oci.reference import TaggedPath
 from cfsctl.oci.sources.files import DirectoryFiles
 from cfsctl.oci.sources.layout import LayoutSource
-from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.repository import Repository, init_repository, repository
 from cfsctl.repository.check.fsck import check_repository
 from cfsctl.repository.gc.collect import collect_garbage
@@ -128,7 +128,7 @@ def pull_commit(path: Path) -> None:
     fake = FakeOstreeRepository()
     fake.commit({"usr": {f"f{number}": b"file %d " % number * 40 for number in range(3)}}, "main")
     with Repository.open(str(path)) as store:
-        pull(store, fake, "main", workers=0)
+        pull(store, fake, "main", PullOptions(workers=0))
 
 
 def pull_image(path: Path) -> None:

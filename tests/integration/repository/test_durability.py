@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.ostree.exchange.copy import copy_commit
-from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.repository import Durability, Repository, repository
 from cfsctl.repository.check.fsck import check_repository
 from cfsctl.repository.copying import copy_image
@@ -54,7 +54,7 @@ def prepare(path: Path) -> None:
     with make_repository(path / "other") as other:
         image_file = other.objects.ensure_bytes(b"copied" * 50).object_id
         other.images.write(make_image([image_file], b"copied"), "copied")
-        pull(other, remote(), "main", workers=0)
+        pull(other, remote(), "main", PullOptions(workers=0))
 
 
 def remote() -> FakeOstreeRepository:
@@ -71,7 +71,7 @@ def create(path: Path, durability: Durability) -> None:
 
 def pull_commit(path: Path, durability: Durability) -> None:
     with open_(path / "r", durability) as store:
-        pull(store, remote(), "main", workers=0)
+        pull(store, remote(), "main", PullOptions(workers=0))
 
 
 def import_image(path: Path, durability: Durability) -> None:

@@ -15,7 +15,7 @@ from cfsctl.cli.app import main
 from cfsctl.digest import Algorithm, ObjectID, object_path
 from cfsctl.errors import ExitCode, IntegrityError
 from cfsctl.kinds.checks import content_checks
-from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.ostree.store.publish import name_commit, store_images
 from cfsctl.ostree.store.refs import open_commit
@@ -242,7 +242,7 @@ def remote(tmp_path: Path) -> Path:
 
 
 def test_repair_from_an_archive_repository(store: Store, remote: Path) -> None:
-    commit = pull(store.repository, LocalSource(str(remote)), "main", workers=0).commit
+    commit = pull(store.repository, LocalSource(str(remote)), "main", PullOptions(workers=0)).commit
     victims = open_commit(store.repository, commit).object_refs
     flip_bit(store.path_of(victims[0]), 5)
     store.path_of(victims[1]).unlink()
@@ -252,7 +252,7 @@ def test_repair_from_an_archive_repository(store: Store, remote: Path) -> None:
 
 def damage(store: Store, remote: Path) -> list[ObjectID]:
     """Pull, damage two contents of the commit, and return their IDs."""
-    commit = pull(store.repository, LocalSource(str(remote)), "main", workers=0).commit
+    commit = pull(store.repository, LocalSource(str(remote)), "main", PullOptions(workers=0)).commit
     victims = list(open_commit(store.repository, commit).object_refs)[:2]
     flip_bit(store.path_of(victims[0]), 5)
     store.path_of(victims[1]).unlink()
@@ -271,7 +271,7 @@ def test_repair_from_a_server(store: Store, remote: Path, tmp_path: Path) -> Non
 
 def test_repair_from_a_server_that_lacks_something(store: Store, remote: Path, tmp_path: Path) -> None:
     """What it has is taken, wherever in the order that comes which it lacks, or has in a wrong form."""
-    commit = pull(store.repository, LocalSource(str(remote)), "main", workers=0).commit
+    commit = pull(store.repository, LocalSource(str(remote)), "main", PullOptions(workers=0)).commit
     stream = open_commit(store.repository, commit)
     files = {found[1]: file for file in stream if (found := stream.find(file)) and found[1] is not None}
     victims = sorted(files)
@@ -298,7 +298,7 @@ def test_repair_goes_on_without_a_server(
 
 def test_content_of_commits_is_checked(store: Store, remote: Path) -> None:
     """A stream that is sound as a stream, and whose table gives a file the content of another."""
-    commit = pull(store.repository, LocalSource(str(remote)), "main", workers=0).commit
+    commit = pull(store.repository, LocalSource(str(remote)), "main", PullOptions(workers=0)).commit
     checks = content_checks(store.repository)
     assert check_repository(store.repository, deep=True, content_checks=checks).findings == []
     name = f"ostree-commit-{commit.hex()}"
@@ -365,7 +365,7 @@ def test_stream_of_a_commit_is_pulled_again(
     damage_stream: Callable[[Store, str, list[ObjectID]], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    pulled = pull(store.repository, LocalSource(str(remote)), "main", workers=0)
+    pulled = pull(store.repository, LocalSource(str(remote)), "main", PullOptions(workers=0))
     name = f"ostree-commit-{pulled.commit.hex()}"
     damage_stream(store, name, list(open_commit(store.repository, pulled.commit).object_refs))
     assert run(store, "--deep") == ExitCode.CORRUPTION
@@ -391,7 +391,7 @@ def test_stream_that_no_source_has_stays_lost(
     store: Store, remote: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A server that answers with 404, one that does not answer, and another repository without the commit."""
-    pulled = pull(store.repository, LocalSource(str(remote)), "main", workers=0)
+    pulled = pull(store.repository, LocalSource(str(remote)), "main", PullOptions(workers=0))
     name = f"ostree-commit-{pulled.commit.hex()}"
     remove_stream_object(store, name, [])
     for place in (remote / "objects").rglob("*.commit"):
@@ -411,10 +411,10 @@ def test_stream_that_another_repository_has_in_another_form(
     store: Store, remote: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """There a record stands beside the commit, so its stream is another object."""
-    pulled = pull(store.repository, LocalSource(str(remote)), "main", workers=0)
+    pulled = pull(store.repository, LocalSource(str(remote)), "main", PullOptions(workers=0))
     name = f"ostree-commit-{pulled.commit.hex()}"
     with make_repository(tmp_path / "other", store.repository.algorithm) as other:
-        twin = pull(other, LocalSource(str(remote)), "main", workers=0)
+        twin = pull(other, LocalSource(str(remote)), "main", PullOptions(workers=0))
         stream = open_commit(other, twin.commit)
         objects = {checksum: found for checksum in stream if (found := stream.find(checksum))}
         record = other.objects.ensure_bytes(b"record " * 20).object_id
@@ -432,7 +432,7 @@ def test_image_of_a_commit_is_made_again(
     store: Store, remote: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From the stream alone, without any source."""
-    pulled = pull(store.repository, LocalSource(str(remote)), "main", workers=0)
+    pulled = pull(store.repository, LocalSource(str(remote)), "main", PullOptions(workers=0))
     before = store.path_of(pulled.image_id).read_bytes()
     flip_bit(store.path_of(pulled.image_id), 1100)
     assert run(store, "--repair") == 0

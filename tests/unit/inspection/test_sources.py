@@ -25,7 +25,7 @@ from cfsctl.inspection.sources import (
 from cfsctl.kinds.kind import Reading
 from cfsctl.ostree.store.commit_stream import write_commit_stream
 from cfsctl.ostree.store.refs import set_tag, stream_name
-from cfsctl.ostree.tree.to_tree import XattrNames
+from cfsctl.ostree.tree.xattr_names import XattrNames
 from cfsctl.repository import NotARepositoryError, Repository, init_repository
 from cfsctl.tree.transform import XattrFilter
 from tests.support.commits import CommitMaker

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session
 from cfsctl.cli.errors import STYLE
 from cfsctl.cli.output import printable
@@ -183,56 +182,6 @@ def xattrs_option(function: F) -> F:
         help="Extended attributes to keep: allowlist-only (only security.capability; the default) "
         "or keep-user-xattrs.",
     )(function)
-
-
-def scan_options(function: F) -> F:
-    """Add the argument PATH and the options of every command that scans a directory."""
-    for decorate in (
-        xattrs_option,
-        click.option(
-            "--no-propagate-usr-to-root",
-            is_flag=True,
-            help="Do not change the tree: keep the root's own metadata, all extended attributes and /run.",
-        ),
-        click.option(
-            "--bootable",
-            is_flag=True,
-            help="Make the image bootable: empty /boot and /sysroot, and label files according to the tree's "
-            "SELinux policy.",
-        ),
-        click.option(
-            "--verify-cache",
-            is_flag=True,
-            help="Read every file, and fail if the repository's scan cache disagrees.",
-        ),
-        click.option(
-            "--no-cache",
-            is_flag=True,
-            help="Read every file; neither use nor update the repository's scan cache.",
-        ),
-        click.argument("path", shell_complete=complete_directories),
-    ):
-        function = decorate(function)
-    return function
-
-
-def mount_options(function: F) -> F:
-    """Add the options of every command that mounts an image."""
-    for decorate in (
-        click.option("--read-write", is_flag=True, help="Make the mount writable; needs --upperdir."),
-        click.option(
-            "--workdir", metavar="DIR", help="Working directory of the upper layer; needs --upperdir."
-        ),
-        click.option("--upperdir", metavar="DIR", help="Directory for changes; needs --workdir."),
-        click.option(
-            "--fuse",
-            type=click.Choice(["auto", "no"]),
-            default="auto",
-            help="Accepted for compatibility: the kernel always mounts.",
-        ),
-    ):
-        function = decorate(function)
-    return function
 
 
 def xattr_names_option(function: F) -> F:

@@ -3,40 +3,61 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, TypedDict, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
 from cfsctl.cli.errors import report_error
 from cfsctl.cli.options.common import XATTR_FILTERS
+from cfsctl.cli.options.groups import option_group
 from cfsctl.errors import CfsError, ExitCode
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Self, Unpack
+    from collections.abc import Callable
+    from typing import Self
 
     from cfsctl.cli.context import Session
-    from cfsctl.inspection.sources import SourceFinder, TreeInput
-    from cfsctl.repository import Repository
-
-F = TypeVar("F", bound="Callable[..., object]")
+    from cfsctl.library.comparison import ReadingOptions
+    from cfsctl.library.repository import Repository
+    from cfsctl.progress import Event
 
 SAME, DIFFERENT = 0, 1
 """Exit status of comparing commands, which is that of diff(1); trouble is `ExitCode.USAGE`, 2."""
 
 
-class ReadingArguments(TypedDict):
-    """What `reading_options` adds to a command."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingArguments:
+    """What `reading_options` adds to a command.
+
+    Attributes:
+        xattrs: Which extended attributes of directories stay.
+        no_propagate_usr_to_root: Take directories as they are.
+        ostree_xattr_names: How names of attributes in commits are read.
+    """
 
     xattrs: str
     no_propagate_usr_to_root: bool
     ostree_xattr_names: str
 
+    def options(self) -> ReadingOptions:
+        """Return how trees are read."""
+        from cfsctl.library.comparison import ReadingOptions  # noqa: PLC0415 - keeps --help quick
+        from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
+        from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
 
-def reading_options(function: F) -> F:
-    """Add the options that say how directories and commits are read."""
-    for decorate in (
+        return ReadingOptions(
+            as_root=not self.no_propagate_usr_to_root,
+            xattrs=XattrFilter(self.xattrs),
+            xattr_names=XattrNames(self.ostree_xattr_names),
+        )
+
+
+reading_options = option_group(
+    "reading",
+    ReadingArguments,
+    (
         click.option(
             "--ostree-xattr-names",
             type=click.Choice(["stripped", "upstream"]),
@@ -55,18 +76,17 @@ def reading_options(function: F) -> F:
             is_flag=True,
             help="Read directories unchanged, not as create-image would.",
         ),
-    ):
-        function = decorate(function)
-    return function
+    ),
+)
+"""Adds the options that say how directories and commits are read, as `reading`."""
 
 
-class SourceOpener:
-    """Opens sources as the command line says, and the repository once where a source is in it."""
+class RepositoryOpener:
+    """Opens the repository once something in it is named, until the end of the block."""
 
-    def __init__(self, session: Session, **arguments: Unpack[ReadingArguments]) -> None:
+    def __init__(self, session: Session) -> None:
         """Open nothing yet."""
         self._session = session
-        self._arguments = arguments
         self._stack = ExitStack()
         self._repository: Repository | None = None
 
@@ -78,32 +98,21 @@ class SourceOpener:
         """Close the repository."""
         self._stack.close()
 
-    def open_repository(self) -> Repository:
+    def __call__(self) -> Repository:
         """Return the repository, open until the end."""
         if self._repository is None:
-            self._repository = self._stack.enter_context(self._session.open_repository())
+            self._repository = self._stack.enter_context(self._session.open())
         return self._repository
 
-    def finder(self) -> SourceFinder:
-        """Return what finds sources by name."""
-        from cfsctl.inspection.sources import SourceFinder  # noqa: PLC0415 - keeps --help quick
-        from cfsctl.kinds.kind import Reading  # noqa: PLC0415
-        from cfsctl.ostree.tree.to_tree import XattrNames  # noqa: PLC0415
-        from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415
 
-        reading = Reading(
-            propagate_usr=not self._arguments["no_propagate_usr_to_root"],
-            xattr_filter=XattrFilter(self._arguments["xattrs"]),
-            xattr_names=XattrNames(self._arguments["ostree_xattr_names"]),
-        )
-        return SourceFinder(self.open_repository, reading)
+def notes_only(session: Session) -> Callable[[Event], None]:
+    """Return what tells on standard error how trees were read, and nothing of progress."""
 
+    def report(event: Event) -> None:
+        if isinstance(event, Message):
+            session.progress(event)
 
-def show_notes(session: Session, sources: Iterable[TreeInput]) -> None:
-    """Tell on standard error what the user should know about how sources were read."""
-    for source in sources:
-        for note in source.notes:
-            session.progress(Message(note))
+    return report
 
 
 def with_trouble_as_2(compare: Callable[[], int]) -> int:

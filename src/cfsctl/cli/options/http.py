@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TypedDict, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
 from cfsctl.cli.options.common import TEXT
-from cfsctl.progress import silent
+from cfsctl.cli.options.groups import option_group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from cfsctl.http.fetcher import Fetcher
-    from cfsctl.ostree.sources.remote import RemoteSource
-    from cfsctl.ostree.summary.cache import SummaryCache
-    from cfsctl.ostree.trust.policy import TrustPolicy
-    from cfsctl.progress import Reporter
+    from cfsctl.library.sources import SourceOptions
+    from cfsctl.ostree.trust.remotes import Remote
 
 _MAX_AUTH_BYTES = 4096
 _MAX_CONNECTIONS = 256
-_MAX_PEM_BYTES = 16 << 20
-
-F = TypeVar("F", bound="Callable[..., object]")
 
 
-class ConnectionArguments(TypedDict):
-    """What `connection_options` adds to a command."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionArguments:
+    """What `connection_options` adds to a command.
+
+    Attributes:
+        fallback_url: Further roots of the same repository.
+        content_url: Roots to ask for objects and deltas.
+        header: Header fields, ``NAME:VALUE``.
+        auth_file: File with user name and password, or None.
+        proxy: Proxy for every request; empty is none, None is as configured.
+        ca_file: Authorities to trust, or None.
+        client_certificate: Certificate to show, or None.
+        client_key: Its key, or None.
+        summary_cache: Where summaries are kept; empty is nowhere, None is the user's cache.
+        subset: Subset of the summary, or None.
+        connections: Most connections at the same time, or None.
+    """
 
     fallback_url: tuple[str, ...]
     content_url: tuple[str, ...]
@@ -41,26 +49,66 @@ class ConnectionArguments(TypedDict):
     subset: str | None
     connections: int | None
 
+    def __post_init__(self) -> None:
+        """Refuse header fields that cannot be sent.
 
-DEFAULT_CONNECTION: ConnectionArguments = {
-    "fallback_url": (),
-    "content_url": (),
-    "header": (),
-    "auth_file": None,
-    "proxy": None,
-    "ca_file": None,
-    "client_certificate": None,
-    "client_key": None,
-    "summary_cache": "",
-    "subset": None,
-    "connections": None,
-}
-"""Where no options say how a server is reached: the proxy is that of the environment."""
+        Raises:
+            click.UsageError: There is one.
+        """
+        self.headers()
+
+    def headers(self) -> dict[str, str]:
+        """Return the header fields by name."""
+        return dict(_parse_header(text) for text in self.header)
+
+    def source_options(
+        self,
+        url: str,
+        remote: Remote | None = None,
+        *,
+        allow_older_summary: bool = False,
+        use_deltas: bool = True,
+    ) -> SourceOptions:
+        """Return how a repository on a server is read.
+
+        Args:
+            url: Its root; header fields and certificate are for its server, and others that are named.
+            remote: The configured remote that it is, if it is one; the options go before its configuration.
+            allow_older_summary: Take a verified summary that is older than the latest one that was seen.
+            use_deltas: Whether to look for static deltas.
+        """
+        from dataclasses import replace  # noqa: PLC0415 - keeps --help quick
+
+        from cfsctl.http.fetcher import named_origins  # noqa: PLC0415 - the same
+        from cfsctl.library.sources import SourceOptions, content_urls_of, make_connection  # noqa: PLC0415 - the same
+
+        connection = make_connection(
+            headers=self.headers(),
+            proxy=self.proxy,
+            ca_file=self.ca_file,
+            client_certificate=self.client_certificate,
+            client_key=self.client_key,
+            remote=remote,
+        )
+        content_urls = self.content_url or (() if remote is None else content_urls_of(remote))
+        named = (url, *self.fallback_url, *content_urls)
+        origins = named_origins(one.removeprefix("mirrorlist=") for one in named)
+        return SourceOptions(
+            connection=replace(connection, origins=origins),
+            max_connections=self.connections,
+            mirrors=self.fallback_url,
+            content_urls=content_urls,
+            subset=self.subset,
+            summary_cache=_find_cache(self.summary_cache),
+            allow_older_summary=allow_older_summary,
+            use_deltas=use_deltas,
+        )
 
 
-def connection_options(function: F) -> F:
-    """Add the options of every command that fetches."""
-    for decorate in (
+connection_options = option_group(
+    "connecting",
+    ConnectionArguments,
+    (
         click.option(
             "--connections",
             metavar="N",
@@ -122,108 +170,18 @@ def connection_options(function: F) -> F:
             help="Header field for every request to the servers of URL, --fallback-url and --content-url; "
             "not sent to other servers. Repeatable.",
         ),
-    ):
-        function = decorate(function)
-    return function
+    ),
+)
+"""Adds the options of every command that fetches, as `connecting`."""
 
 
-def open_source(
-    url: str,
-    arguments: ConnectionArguments,
-    *,
-    trust: TrustPolicy | None = None,
-    configured: Mapping[str, str] | None = None,
-    allow_older_summary: bool = False,
-    reporter: Reporter = silent,
-) -> RemoteSource:
-    """Return the repository at a URL.
-
-    Args:
-        url: Its root, or ``mirrorlist=URL``.
-        arguments: How to reach it, and where else it is.
-        trust: What its summary has to prove.
-        configured: Options of the configured remote that it is, if it is one.
-        allow_older_summary: Take a verified summary that is older than the latest one that was seen.
-        reporter: Told if the cache of summaries cannot be used.
-    """
-    from cfsctl.ostree.sources.remote import RemoteSource  # noqa: PLC0415 - brings the HTTP client along
-
-    own = (configured or {}).get("contenturl")
-    content_urls = arguments["content_url"] or ((own,) if own else ())
-    return RemoteSource(
-        with_credentials(url, arguments),
-        make_fetcher(arguments, configured, (url, *arguments["fallback_url"], *content_urls)),
-        trust,
-        cache=_open_cache(arguments["summary_cache"], reporter),
-        subset=arguments["subset"],
-        mirrors=arguments["fallback_url"],
-        content_urls=content_urls,
-        allow_older_summary=allow_older_summary,
-    )
-
-
-def _open_cache(directory: str | None, reporter: Reporter) -> SummaryCache | None:
-    """Return the cache of summaries in a directory, or the user's; None if there is no such place."""
-    from cfsctl.ostree.summary.cache import SummaryCache  # noqa: PLC0415 - keeps --help quick
-
+def _find_cache(directory: str | None) -> str | None:
+    """Return where summaries are kept: the directory, or the user's; None if nowhere."""
     if directory is None:
         home = os.environ.get("HOME")
         base = os.environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home else "")
         directory = os.path.join(base, "cfsctl/summaries") if base else ""
-    return SummaryCache(directory, reporter) if directory else None
-
-
-def make_fetcher(
-    arguments: ConnectionArguments, defaults: Mapping[str, str] | None = None, urls: Sequence[str] = ()
-) -> Fetcher:
-    """Return what fetches in the way the options say.
-
-    Args:
-        arguments: The options.
-        defaults: Options of a configured remote, which those of the command line go before.
-        urls: What the user has named: header fields and certificate are for these servers.
-    """
-    from cfsctl.http import open_fetcher  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.http.fetcher import MAX_CONNECTIONS, Limits, Options, named_origins  # noqa: PLC0415 - the same
-    from cfsctl.http.proxies import environment_proxies, read_variable  # noqa: PLC0415 - the same
-    from cfsctl.workers import default_worker_count  # noqa: PLC0415 - the same
-
-    configured = defaults or {}
-    headers = dict(_parse_header(text) for text in arguments["header"])
-    proxy = arguments["proxy"] if arguments["proxy"] is not None else configured.get("proxy")
-    return open_fetcher(
-        Limits.shared(default_worker_count(), arguments["connections"] or MAX_CONNECTIONS),
-        Options(
-            headers=headers,
-            proxies=environment_proxies() if proxy is None else _proxies(proxy),
-            no_proxy="" if proxy is not None else read_variable("no_proxy"),
-            ca_file=_check_pem(arguments["ca_file"] or configured.get("tls-ca-path")),
-            client_certificate=_check_pem(
-                arguments["client_certificate"] or configured.get("tls-client-cert-path")
-            ),
-            client_key=_check_pem(arguments["client_key"] or configured.get("tls-client-key-path")),
-            origins=named_origins(url.removeprefix("mirrorlist=") for url in urls),
-        ),
-    )
-
-
-def _check_pem(name: str | None) -> str | None:
-    """Return the name of a file for the TLS library, which would read a device or a pipe forever."""
-    from cfsctl.linux.files import open_regular  # noqa: PLC0415 - keeps --help quick
-
-    if name is None:
-        return None
-    fd = open_regular(-100, os.path.realpath(name))
-    size = os.fstat(fd).st_size
-    os.close(fd)
-    if size > _MAX_PEM_BYTES:
-        raise click.UsageError(f"{name}: expected at most {_MAX_PEM_BYTES} bytes, found {size}")
-    return name
-
-
-def _proxies(url: str) -> dict[str, str]:
-    """Return the chosen proxy for each scheme; an empty URL is none."""
-    return {"http": url, "https": url} if url else {}
+    return directory or None
 
 
 def _parse_header(text: str) -> tuple[str, str]:
@@ -238,13 +196,12 @@ def _name_of(name: str, colon: str) -> str:
     return f" behind {name.strip()!r}" if colon and name.strip() else ""
 
 
-def with_credentials(url: str, arguments: ConnectionArguments) -> str:
+def with_credentials(url: str, path: str | None) -> str:
     """Return a URL with the user name and the password that stand in a file, and so not in `ps`."""
     from urllib.parse import quote  # noqa: PLC0415 - keeps --help quick
 
     from cfsctl.linux.files import open_regular, read_all  # noqa: PLC0415 - the same
 
-    path = arguments["auth_file"]
     if path is None:
         return url
     fd = open_regular(-100, os.path.realpath(path))

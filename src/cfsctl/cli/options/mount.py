@@ -2,56 +2,69 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.options.groups import option_group
+
 if TYPE_CHECKING:
-    from typing import Unpack
-
-    from cfsctl.repository import Repository
+    from cfsctl.mount import WritableLayer
 
 
-class MountArguments(TypedDict):
-    """What `cfsctl.cli.options.common.mount_options` adds to a command."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountArguments:
+    """What `mount_options` adds to a command.
+
+    Attributes:
+        fuse: Accepted for compatibility.
+        upperdir: Directory that takes the changes, or None.
+        workdir: Working directory of the upper layer, or None.
+        read_write: Make the mount writable.
+    """
 
     fuse: str
     upperdir: str | None
     workdir: str | None
     read_write: bool
 
+    def __post_init__(self) -> None:
+        """Refuse options that need each other.
 
-def check_mount_options(upperdir: str | None, workdir: str | None, *, read_write: bool) -> None:
-    """Refuse options that must be used together.
+        Raises:
+            click.UsageError: One of them is alone.
+        """
+        if (self.upperdir is None) != (self.workdir is None):
+            raise click.UsageError("--upperdir and --workdir must be used together")
+        if self.read_write and self.upperdir is None:
+            raise click.UsageError("--read-write needs --upperdir")
 
-    Raises:
-        click.UsageError: One of them is alone.
-    """
-    if (upperdir is None) != (workdir is None):
-        raise click.UsageError("--upperdir and --workdir must be used together")
-    if read_write and upperdir is None:
-        raise click.UsageError("--read-write needs --upperdir")
+    @property
+    def writable_layer(self) -> WritableLayer | None:
+        """Where changes go, or None for a tree that cannot change."""
+        from cfsctl.mount import WritableLayer  # noqa: PLC0415 - keeps --help quick
+
+        if self.upperdir is None or self.workdir is None:
+            return None
+        return WritableLayer(self.upperdir, self.workdir)
 
 
-def mount_image_of(
-    repository: Repository, name: str, mountpoint: str, **arguments: Unpack[MountArguments]
-) -> None:
-    """Mount an image of a repository.
-
-    Args:
-        repository: The repository, open.
-        name: Image ID or ref.
-        mountpoint: A directory.
-        **arguments: As given on the command line.
-    """
-    from cfsctl.mount import WritableLayer  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.repository.mounting import mount_stored_image  # noqa: PLC0415 - the same
-
-    upperdir, workdir = arguments["upperdir"], arguments["workdir"]
-    mount_stored_image(
-        repository,
-        name,
-        mountpoint,
-        writable_layer=None if upperdir is None or workdir is None else WritableLayer(upperdir, workdir),
-        read_write=arguments["read_write"],
-    )
+mount_options = option_group(
+    "mounting",
+    MountArguments,
+    (
+        click.option("--read-write", is_flag=True, help="Make the mount writable; needs --upperdir."),
+        click.option(
+            "--workdir", metavar="DIR", help="Working directory of the upper layer; needs --upperdir."
+        ),
+        click.option("--upperdir", metavar="DIR", help="Directory for changes; needs --workdir."),
+        click.option(
+            "--fuse",
+            type=click.Choice(["auto", "no"]),
+            default="auto",
+            help="Accepted for compatibility: the kernel always mounts.",
+        ),
+    ),
+)
+"""Adds the options of every command that mounts an image, as `mounting`."""

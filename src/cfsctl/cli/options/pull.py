@@ -2,56 +2,82 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import click
 
-from cfsctl.cli.options.common import TEXT
+from cfsctl.cli.options.common import TEXT, json_option, xattr_names_option
+from cfsctl.cli.options.groups import option_group
 from cfsctl.cli.output import print_document, print_line, print_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import TypeVar, Unpack
+    from collections.abc import Iterator
 
     from cfsctl.cli.context import Session
-    from cfsctl.digest import Checksum
-    from cfsctl.ostree.delta.store import DeltaStore
-    from cfsctl.ostree.pull.pull import PullResult
-    from cfsctl.ostree.source import ObjectSource
+    from cfsctl.library.sources import Location, SourceOptions
+    from cfsctl.ostree.pull.options import PullOptions, PullResult
     from cfsctl.ostree.trust.policy import TrustPolicy
 
-    F = TypeVar("F", bound=Callable[..., object])
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullRequest:
+    """What is pulled, how, and what is printed.
 
-_BASES = 8
-"""Commits of the same run from which objects are taken that the next one shares."""
+    Attributes:
+        refs: Refs, or IDs of commits; None is all refs that the source lists.
+        options: How commits are pulled.
+        only_plan: Only say what would be fetched.
+        as_json: Print a JSON document.
+    """
 
-
-class PullArguments(TypedDict):
-    """What `pull_options` adds to a command."""
-
-    refs: tuple[str, ...]
-    mirror: bool
-    subpaths: tuple[str, ...]
-    require_composefs_digest: bool
-    base_name: str | None
-    allow_downgrade: bool
-    allow_unverified: bool
-    ostree_xattr_names: str
+    refs: tuple[str, ...] | None
+    options: PullOptions
     only_plan: bool
     as_json: bool
 
 
-def pick(names: Iterable[str], arguments: Mapping[str, object]) -> Any:  # noqa: ANN401 - a TypedDict's
-    """Return the options with the names of a TypedDict, as one."""
-    return {name: arguments[name] for name in names}
+def _make_request(
+    *,
+    refs: tuple[str, ...],
+    mirror: bool,
+    subpaths: tuple[str, ...],
+    requires_composefs_digest: bool,
+    base_name: str | None,
+    allow_downgrade: bool,
+    allow_unverified: bool,
+    ostree_xattr_names: str,
+    only_plan: bool,
+    as_json: bool,
+) -> PullRequest:
+    """Return what the command line asks for.
+
+    Raises:
+        click.UsageError: Options that exclude each other, or need each other.
+        InvalidSubpathError: A subpath cannot be one.
+    """
+    from cfsctl.ostree.pull.options import PullOptions  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
+
+    if bool(refs) is mirror:
+        raise click.UsageError("name at least one REF, or use --mirror without a REF")
+    if subpaths and requires_composefs_digest:
+        raise click.UsageError("--require-composefs-digest needs all of the commit, not a --subpath")
+    options = PullOptions(
+        base_name=base_name,
+        subpaths=subpaths,
+        requires_composefs_digest=requires_composefs_digest,
+        allow_downgrade=allow_downgrade,
+        allow_unverified=allow_unverified,
+        xattr_names=XattrNames(ostree_xattr_names),
+    )
+    return PullRequest(refs=refs or None, options=options, only_plan=only_plan, as_json=as_json)
 
 
-def pull_options(function: F) -> F:
-    """Add the argument REF and the options of every command that pulls."""
-    from cfsctl.cli.options.common import json_option, xattr_names_option  # noqa: PLC0415 - parameters needs no pull
-
-    for decorate in (
+pull_options = option_group(
+    "request",
+    _make_request,
+    (
         json_option(),
         click.option(
             "--plan",
@@ -79,6 +105,7 @@ def pull_options(function: F) -> F:
         ),
         click.option(
             "--require-composefs-digest",
+            "requires_composefs_digest",
             is_flag=True,
             help="Refuse a commit that has no composefs digest by libostree, or does not match it.",
         ),
@@ -91,67 +118,48 @@ def pull_options(function: F) -> F:
             help="Pull only this path. Repeatable. The commit is partial until all of it is pulled.",
         ),
         click.argument("refs", metavar="REF...", type=TEXT, nargs=-1),
-    ):
-        function = decorate(function)
-    return function
+    ),
+)
+"""Adds the argument REF and the options of every command that pulls, as `request`."""
 
 
-def pull_from(
-    source: ObjectSource,
+def run_request(
     session: Session,
-    deltas: DeltaStore | None = None,
-    trust: TrustPolicy | None = None,
-    **arguments: Unpack[PullArguments],
+    request: PullRequest,
+    source: Location,
+    source_options: SourceOptions,
+    trust: TrustPolicy | None,
 ) -> int:
-    """Pull from a source, which is closed afterwards; print each result as soon as it is there.
-
-    As JSON there is one document, at the end.
+    """Pull, or plan to; print each result as soon as it is known. As JSON there is one document, at the end.
 
     Returns:
         The exit status.
     """
-    from cfsctl.ostree.pull.pull import pull  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.tree.to_tree import XattrNames  # noqa: PLC0415 - the same
+    options = replace(request.options, trust=trust)
+    if request.only_plan:
+        from cfsctl.cli.options.plan import print_estimates  # noqa: PLC0415 - most pulls just pull
 
-    if bool(arguments["refs"]) is arguments["mirror"]:
-        raise click.UsageError("name at least one REF, or use --mirror without a REF")
-    if arguments["subpaths"] and arguments["require_composefs_digest"]:
-        raise click.UsageError("--require-composefs-digest needs all of the commit, not a --subpath")
-    if arguments["only_plan"]:
-        from cfsctl.cli.options.plan import plan_from  # noqa: PLC0415 - most pulls just pull
-
-        return plan_from(source, session, deltas, trust, **arguments)
-    pulled: list[Checksum] = []
-    documents: list[dict[str, object]] = []
-    try:
-        with session.open_repository() as repository:
-            for ref in arguments["refs"] or source.list_ref_names():
-                result = pull(
-                    repository,
-                    source,
-                    ref,
-                    base_name=arguments["base_name"],
-                    reporter=session.progress,
-                    xattr_names=XattrNames(arguments["ostree_xattr_names"]),
-                    allow_downgrade=arguments["allow_downgrade"],
-                    allow_unverified=arguments["allow_unverified"],
-                    is_mirror=arguments["mirror"],
-                    deltas=deltas,
-                    trust=trust,
-                    subpaths=arguments["subpaths"],
-                    also_bases=pulled[-_BASES:],
-                    requires_composefs_digest=arguments["require_composefs_digest"],
-                )
-                if arguments["as_json"]:
-                    documents.append(result_document(result))
-                else:
-                    _show(result, is_first=not pulled)
-                pulled.append(result.commit)
-    finally:
-        source.close()
-    if arguments["as_json"]:
-        show_documents(documents)
+        with session.open() as repository:
+            estimates = repository.estimate_pull(
+                source, request.refs, options, source_options=source_options, progress=session.progress
+            )
+            return print_estimates(estimates, as_json=request.as_json)
+    with session.open() as repository:
+        results = repository.pull_refs(
+            source, request.refs, options, source_options=source_options, progress=session.progress
+        )
+        _print_results(results, as_json=request.as_json)
     return 0
+
+
+def _print_results(results: Iterator[PullResult], *, as_json: bool) -> None:
+    if as_json:
+        show_documents([result_document(result) for result in results])
+        return
+    for number, result in enumerate(results):
+        if number:
+            print_line()
+        print_lines(result_lines(result))
 
 
 def commit_lines(result: PullResult) -> Iterator[str]:
@@ -163,12 +171,6 @@ def commit_lines(result: PullResult) -> Iterator[str]:
         yield f"tagged  {result.tag}"
     for one in result.verified:
         yield f"signed  {one.describe()}"
-
-
-def _show(result: PullResult, *, is_first: bool) -> None:
-    if not is_first:
-        print_line()
-    print_lines(_lines(result))
 
 
 def show_documents(documents: list[dict[str, object]]) -> None:
@@ -196,7 +198,8 @@ def result_document(result: PullResult) -> dict[str, object]:
     }
 
 
-def _lines(result: PullResult) -> Iterator[str]:
+def result_lines(result: PullResult) -> Iterator[str]:
+    """Yield the lines that say what a pull did."""
     yield from commit_lines(result)
     how = f"via {result.delta_parts} delta parts" if result.delta_parts else "fetched"
     yield f"objects {result.metadata_fetched} metadata + {result.files_fetched} files {how}"

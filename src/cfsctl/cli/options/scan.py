@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from typing import TYPE_CHECKING, TypedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import click
+
+from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import HomeMissingError
+from cfsctl.cli.options.common import xattrs_option
+from cfsctl.cli.options.groups import option_group
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Unpack
-
     from cfsctl.cli.context import Session
-    from cfsctl.digest import Algorithm
-    from cfsctl.scan import FileCache
-    from cfsctl.tree import FileSystem
+    from cfsctl.library.trees import ScanOptions
+    from cfsctl.tree.transform import XattrFilter
 
 
-class ScanArguments(TypedDict):
-    """What `cfsctl.cli.options.common.scan_options` adds to a command."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanArguments:
+    """What `scan_options` adds to a command.
+
+    Attributes:
+        path: The directory.
+        xattrs: Which extended attributes stay.
+        no_propagate_usr_to_root: Take the tree as it is.
+        bootable: Make the image bootable.
+        no_cache: Read every file, and leave the scan cache alone.
+        verify_cache: Read every file, and compare with the scan cache.
+    """
 
     path: str
     xattrs: str
@@ -28,54 +38,66 @@ class ScanArguments(TypedDict):
     no_cache: bool
     verify_cache: bool
 
+    @property
+    def xattr_filter(self) -> XattrFilter:
+        """Which extended attributes stay."""
+        from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - keeps --help quick
 
-def scan(session: Session, algorithm: Algorithm, **arguments: Unpack[ScanArguments]) -> FileSystem:
-    """Scan as the command line says, without storing anything.
+        return XattrFilter(self.xattrs)
 
-    The scan cache of the repository is used if there is one, and left as it is.
+    def options(self, session: Session, *, bootable: bool = False) -> ScanOptions:
+        """Return how the directory is read where nothing is stored.
 
-    Args:
-        session: Says where the repository is.
-        algorithm: Hash algorithm of the objects.
-        **arguments: As given on the command line.
-    """
-    from cfsctl.scan import scan_container_root  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
+        The scan cache of the repository is used if there is one, and left as it is.
+        """
+        from cfsctl.library.trees import ScanOptions  # noqa: PLC0415 - keeps --help quick
 
-    with _cache_at_hand(session, algorithm, arguments) as cache:
-        return scan_container_root(
-            arguments["path"],
-            algorithm=algorithm,
-            xattr_filter=XattrFilter(arguments["xattrs"]),
-            propagate_usr=not arguments["no_propagate_usr_to_root"],
-            bootable=arguments["bootable"],
-            cache=cache,
-            reporter=session.progress,
+        return ScanOptions(
+            as_root=not self.no_propagate_usr_to_root,
+            bootable=bootable or self.bootable,
+            xattrs=self.xattr_filter,
+            cache=None if self.no_cache else _find_repository(session),
+            verify_cache=self.verify_cache,
         )
 
 
-def _load_cache(
-    session: Session, dirfd: int, algorithm: Algorithm, arguments: ScanArguments
-) -> FileCache | None:
-    if arguments["no_cache"]:
+def _find_repository(session: Session) -> str | None:
+    """Return where the repository would be that is used, if there is such a place."""
+    if session.no_repo:
         return None
-    from cfsctl.scan import FileCache  # noqa: PLC0415 - keeps --help quick
-
-    return FileCache.load(dirfd, algorithm, verify=arguments["verify_cache"], reporter=session.progress)
-
-
-@contextlib.contextmanager
-def _cache_at_hand(
-    session: Session, algorithm: Algorithm, arguments: ScanArguments
-) -> Iterator[FileCache | None]:
-    """Yield the cache of the repository that would be used, if there is one."""
-    dirfd = -1
     try:
-        if not session.no_repo and not arguments["no_cache"]:
-            with contextlib.suppress(OSError, HomeMissingError):
-                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-                dirfd = os.open(session.repository_path(), flags)
-        yield _load_cache(session, dirfd, algorithm, arguments) if dirfd >= 0 else None
-    finally:
-        if dirfd >= 0:
-            os.close(dirfd)
+        return session.repository_path()
+    except HomeMissingError:
+        return None
+
+
+scan_options = option_group(
+    "scanning",
+    ScanArguments,
+    (
+        xattrs_option,
+        click.option(
+            "--no-propagate-usr-to-root",
+            is_flag=True,
+            help="Do not change the tree: keep the root's own metadata, all extended attributes and /run.",
+        ),
+        click.option(
+            "--bootable",
+            is_flag=True,
+            help="Make the image bootable: empty /boot and /sysroot, and label files according to the tree's "
+            "SELinux policy.",
+        ),
+        click.option(
+            "--verify-cache",
+            is_flag=True,
+            help="Read every file, and fail if the repository's scan cache disagrees.",
+        ),
+        click.option(
+            "--no-cache",
+            is_flag=True,
+            help="Read every file; neither use nor update the repository's scan cache.",
+        ),
+        click.argument("path", shell_complete=complete_directories),
+    ),
+)
+"""Adds the argument PATH and the options of every command that scans a directory, as `scanning`."""

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
 from cfsctl.cli.options.common import TEXT
+from cfsctl.cli.options.groups import option_group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cfsctl.ostree.trust.policy import TrustPolicy
     from cfsctl.ostree.trust.remotes import Remote
 
-F = TypeVar("F", bound="Callable[..., object]")
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustArguments:
+    """What `trust_options` adds to a command.
 
-class TrustArguments(TypedDict):
-    """What `trust_options` adds to a command."""
+    Attributes:
+        gpg_key: Keyrings of which a signature is demanded.
+        verify_key: Keys of which a signature is demanded.
+        collection_id: Collection that the commit must be bound to, or None.
+        remote: Remote whose configuration counts, or None.
+        remotes: Directory where remotes are configured, or None for the system's.
+    """
 
     gpg_key: tuple[str, ...]
     verify_key: tuple[str, ...]
     collection_id: str | None
     remote: str | None
     remotes: str | None
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether there are keys on the command line."""
+        return bool(self.gpg_key or self.verify_key)
 
 
 remotes_option = click.option(
@@ -35,10 +47,10 @@ remotes_option = click.option(
 )
 """Says where remotes are configured."""
 
-
-def trust_options(function: F) -> F:
-    """Add the options that say which keys count, and which remote's configuration."""
-    for decorate in (
+trust_options = option_group(
+    "trusting",
+    TrustArguments,
+    (
         remotes_option,
         click.option(
             "--remote", metavar="NAME", type=TEXT, help="Verify as this remote's configuration requires."
@@ -58,41 +70,40 @@ def trust_options(function: F) -> F:
             multiple=True,
             help="Require a GPG signature by a key in this keyring, binary or armored. Repeatable.",
         ),
-    ):
-        function = decorate(function)
-    return function
+    ),
+)
+"""Adds the options that say which keys count, and which remote's configuration, as `trusting`."""
 
 
 def load_policy(
-    arguments: TrustArguments, *, remote: Remote | None = None, summary: bool = False, delta: bool = False
+    trusting: TrustArguments, *, remote: Remote | None = None, summary: bool = False, delta: bool = False
 ) -> TrustPolicy | None:
     """Return what the options demand, or None if they demand nothing.
 
     Args:
-        arguments: The options.
+        trusting: The options.
         remote: A remote that was found already.
         summary: Whether the summary must be signed as commits must.
         delta: Whether a delta must be signed by one of the keys of an engine.
     """
-    has_keys = bool(arguments["gpg_key"] or arguments["verify_key"])
-    remote = _choose_remote(arguments, remote)
+    remote = _choose_remote(trusting, remote)
     if remote is not None:
-        if has_keys or arguments["collection_id"] is not None:
+        if trusting.has_keys or trusting.collection_id is not None:
             raise click.UsageError(
                 "a remote's configuration and keys on the command line cannot be used together"
             )
         return remote.policy.with_demands(f"remote '{remote.name}'", summaries=summary, deltas=delta)
-    if (summary or delta) and not has_keys:
+    if (summary or delta) and not trusting.has_keys:
         raise click.UsageError("nothing can be verified without --gpg-key, --verify-key or --remote")
-    if not has_keys and arguments["collection_id"] is None:
+    if not trusting.has_keys and trusting.collection_id is None:
         return None
     from cfsctl.ostree.trust.from_keys import KeySpellingError, trust_keys  # noqa: PLC0415 - keeps --help quick
 
     try:
         return trust_keys(
-            gpg_keyrings=arguments["gpg_key"],
-            sign_keys=arguments["verify_key"],
-            collection_id=arguments["collection_id"],
+            gpg_keyrings=trusting.gpg_key,
+            sign_keys=trusting.verify_key,
+            collection_id=trusting.collection_id,
             summaries=summary,
             deltas=delta,
             where="command line",
@@ -101,20 +112,17 @@ def load_policy(
         raise click.UsageError(str(error)) from error
 
 
-def _choose_remote(arguments: TrustArguments, found: Remote | None) -> Remote | None:
+def _choose_remote(trusting: TrustArguments, found: Remote | None) -> Remote | None:
     """Return the remote whose configuration counts, of the one that is pulled from and what options say."""
-    name, directory = arguments["remote"], arguments["remotes"]
+    name, directory = trusting.remote, trusting.remotes
     if found is not None and name not in {None, found.name}:
         raise click.UsageError(
             f"'{found.name}' is the source, but --remote names '{name}': use only one of them"
         )
     if found is None and name is None and directory is not None:
         raise click.UsageError("--remotes needs a remote: name one with --remote, or in place of URL")
-    return find_remote(name, directory) if found is None and name is not None else found
+    if found is not None or name is None:
+        return found
+    from cfsctl.library.sources import find_remote  # noqa: PLC0415 - keeps --help quick
 
-
-def find_remote(name: str, directory: str | None) -> Remote:
-    """Return a configured remote, from a directory or where the system has them."""
-    from cfsctl.ostree.trust.remotes import DEFAULT_DIRECTORY, load_remote  # noqa: PLC0415 - keeps --help quick
-
-    return load_remote(name, directory or DEFAULT_DIRECTORY)
+    return find_remote(name, directory)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 from cfsctl.ostree.delta.format import MAX_SUPERBLOCK_BYTES, DeltaError
 from cfsctl.ostree.delta.store import DeltaFile
 from cfsctl.ostree.delta.superblock import Superblock, parse_superblock, unwrap
-from cfsctl.ostree.pull.pull import PullResult, pull
+from cfsctl.ostree.pull.pull import PullOptions, PullResult, pull
 from cfsctl.ostree.source import SourceObjectMissingError, ref_not_found
-from cfsctl.ostree.tree.to_tree import XattrNames
+from cfsctl.ostree.tree.xattr_names import XattrNames
 from cfsctl.progress import silent
 
 if TYPE_CHECKING:
@@ -160,12 +160,8 @@ def apply_delta(
             repository,
             DeltaOnlySource(f"delta {path}", superblock),
             superblock.to_checksum.hex(),
+            PullOptions(workers=workers, xattr_names=xattr_names, deltas=store, only_delta=True, trust=trust),
             reporter=reporter,
-            workers=workers,
-            xattr_names=xattr_names,
-            deltas=store,
-            only_delta=True,
-            trust=trust,
         )
     finally:
         store.release()

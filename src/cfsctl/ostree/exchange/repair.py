@@ -12,14 +12,15 @@ from cfsctl.erofs.format import FormatVersion
 from cfsctl.errors import CfsError, FetchError
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.ostree.content.file_import import FileImporter
-from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.store.commit_proof import iter_false_contents, remember_proof
 from cfsctl.ostree.store.inline_objects import find_inline
 from cfsctl.ostree.store.partial_commits import find_partial
 from cfsctl.ostree.store.partial_tags import parse_partial_name
 from cfsctl.ostree.store.publish import name_commit, store_images
 from cfsctl.ostree.store.refs import iter_commits, open_commit, parse_commit_name
-from cfsctl.ostree.tree.to_tree import XattrNames, commit_to_filesystem
+from cfsctl.ostree.tree.to_tree import commit_to_filesystem
+from cfsctl.ostree.tree.xattr_names import XattrNames
 from cfsctl.progress import Message, silent
 
 if TYPE_CHECKING:
@@ -107,7 +108,13 @@ class OstreeRepairSource:
         try:
             # One that can be read gives contents wrong names.
             from_scratch = _find_readable(repository, checksum) is not None
-            pull(repository, self._source, checksum.hex(), reporter=self._report, from_scratch=from_scratch)
+            pull(
+                repository,
+                self._source,
+                checksum.hex(),
+                PullOptions(from_scratch=from_scratch),
+                reporter=self._report,
+            )
         except CfsError as error:
             self._report(Message(f"{name} cannot be restored from {self.description}: {error}"))
             return False

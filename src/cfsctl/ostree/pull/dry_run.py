@@ -7,25 +7,27 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from cfsctl.ostree.delta.choice import Estimate, estimate_objects
-from cfsctl.ostree.pull.run import PullRun
+from cfsctl.ostree.delta.choice import estimate_objects
+from cfsctl.ostree.pull.find_bases import BaseFinder
+from cfsctl.ostree.pull.get_commit import CommitGetter
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum
+    from cfsctl.ostree.delta.choice import Estimate
     from cfsctl.ostree.objects import Commit, ObjectKind
-    from cfsctl.ostree.store.commit_stream import CommitStream
+    from cfsctl.ostree.pull.task import PullTask
     from cfsctl.ostree.trust.verdict import ValidSignature
     from cfsctl.repository import Repository
 
 IMAGE_SHARE: Final = 64
 """An image and a commit's stream together take less than one part in so many of what the files take.
 
-At least `IMAGE_BYTES` are counted, so that a forecast is not too good."""
+At least `IMAGE_BYTES` are counted, so that an estimate is not too good."""
 
 IMAGE_BYTES: Final = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PullEstimate:
     """What a pull would do, as far as can be known before.
 
@@ -67,7 +69,7 @@ class PullEstimate:
         return None if needed is None else needed <= self.free_bytes
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the forecast as a document."""
+        """Return the estimate as a document."""
         return {
             "commit": self.commit.hex(),
             "tag": self.tag,
@@ -90,73 +92,90 @@ def count_free_bytes(repository: Repository) -> int:
     return status.f_bavail * status.f_frsize
 
 
-class PullEstimateRun(PullRun):
-    """A pull that stops before it fetches what costs."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cost:
+    """What would be fetched.
 
-    def forecast(self) -> PullEstimate:
-        """Find out what `run` would do."""
-        if self._find_here() is not None:
-            return self._make_forecast(Estimate(0, 0), is_here=True)
-        deltas = self._usable_deltas
-        if deltas is not None:
-            with contextlib.closing(self._make_delta_pull(deltas)) as delta:
-                candidate = self._choose_delta(delta)
-                if candidate is not None:
-                    what = candidate.superblock.description
-                    return self._make_forecast(candidate.estimate, what, len(candidate.parts))
-        return self._make_forecast(self._count_objects())
+    Attributes:
+        requests: Objects, parts and fallback objects.
+        fetch_bytes: Bytes of all of them, as announced; None where nothing says.
+        store_bytes: Bytes of their content when it is stored; None where nothing says.
+        delta: The static delta that would be used, in words, or None.
+        delta_parts: Parts of it that would be run.
+    """
 
-    def _accept(
-        self,
-        commit: Commit,
-        data: bytes,
-        stored: CommitStream | None = None,
-        embedded: bytes | None = None,
-        *,
-        needs_bases: bool = True,
-    ) -> None:
-        """Look at the commit as a pull does; whether its composefs digest is right, only its tree tells."""
-        super()._accept(commit, data, stored, embedded, needs_bases=needs_bases)
-        if self._options.requires_composefs_digest:
-            from cfsctl.ostree.tree.composefs_digest import require_recorded  # noqa: PLC0415 - rare
+    requests: int
+    fetch_bytes: int | None
+    store_bytes: int | None
+    delta: str | None = None
+    delta_parts: int = 0
 
-            require_recorded(self._checksum, commit)
 
-    def _count_objects(self) -> Estimate:
-        """Return what fetching objects costs; sizes below zero are not known."""
-        plan = self._plan
-        said: list[Estimate | None] = []
+_NOTHING: Final = _Cost(requests=0, fetch_bytes=0, store_bytes=0)
 
-        def request() -> tuple[Checksum, ObjectKind] | None:
-            if plan.commit is not None and not said:
-                is_all = self._options.part is None
-                said.append(estimate_objects(plan.commit, plan.is_in_base) if is_all else None)
-            return None if said and said[0] else plan.next_request()
 
-        def deliver(checksum: Checksum, kind: ObjectKind, data: bytes) -> None:
-            plan.deliver(checksum, kind, data)
-            if not self._is_accepted and plan.commit is not None:
-                self._accept(plan.commit, data)
+def run_dry(task: PullTask) -> PullEstimate:
+    """Find bases and get the commit as a pull does, and stop before what costs is fetched."""
+    bases = BaseFinder(task)
+    # Whether the composefs digest is right, only the tree tells.
+    also_check = _require_recorded if task.options.requires_composefs_digest else None
+    getter = CommitGetter(task, bases, also_check)
+    is_here = getter.find_here() is not None
+    cost = _NOTHING if is_here else _cost_of_delta(task, getter) or _cost_of_objects(task, getter)
+    return PullEstimate(
+        commit=task.checksum,
+        tag=task.tag,
+        is_here=is_here,
+        delta=cost.delta,
+        delta_parts=cost.delta_parts,
+        requests=cost.requests,
+        fetch_bytes=cost.fetch_bytes,
+        store_bytes=cost.store_bytes,
+        free_bytes=count_free_bytes(task.repository),
+        verified=getter.verifier.verified,
+    )
 
-        self._source.fetch_metadata(request, deliver)
-        if said and said[0]:
-            return said[0]
-        plan.check_tree()
-        return Estimate(-1, plan.counts.metadata + len(plan.take_files()), -1)
 
-    def _make_forecast(
-        self, estimate: Estimate, delta: str | None = None, delta_parts: int = 0, *, is_here: bool = False
-    ) -> PullEstimate:
-        is_known = estimate.size_bytes >= 0
-        return PullEstimate(
-            self._checksum,
-            self._tag,
-            is_here,
-            delta,
-            delta_parts,
-            estimate.requests,
-            estimate.size_bytes if is_known else None,
-            estimate.plain_bytes if is_known else None,
-            count_free_bytes(self._repository),
-            self._admission.verified,
+def _require_recorded(checksum: Checksum, commit: Commit) -> None:
+    from cfsctl.ostree.tree.composefs_digest import require_recorded  # noqa: PLC0415 - rare
+
+    require_recorded(checksum, commit)
+
+
+def _cost_of_delta(task: PullTask, getter: CommitGetter) -> _Cost | None:
+    """Return what the delta costs that a pull would use, if it would use one."""
+    deltas = task.usable_deltas
+    if deltas is None:
+        return None
+    with contextlib.closing(getter.open_deltas(deltas)) as delta:
+        candidate = getter.choose_delta(delta)
+        if candidate is None:
+            return None
+        return _Cost(
+            requests=candidate.estimate.requests,
+            fetch_bytes=candidate.estimate.size_bytes,
+            store_bytes=candidate.estimate.plain_bytes,
+            delta=candidate.superblock.description,
+            delta_parts=len(candidate.parts),
         )
+
+
+def _cost_of_objects(task: PullTask, getter: CommitGetter) -> _Cost:
+    """Return what fetching objects costs; where the commit does not say, its metadata are fetched."""
+    plan = task.plan
+    said: list[Estimate | None] = []
+
+    def request() -> tuple[Checksum, ObjectKind] | None:
+        if plan.commit is not None and not said:
+            said.append(None if task.is_partial else estimate_objects(plan.commit, plan.is_in_base))
+        return None if said and said[0] else plan.next_request()
+
+    def deliver(checksum: Checksum, kind: ObjectKind, data: bytes) -> None:
+        plan.deliver(checksum, kind, data)
+        getter.accept_delivered(data)
+
+    task.source.fetch_metadata(request, deliver)
+    if said and (found := said[0]) is not None:
+        return _Cost(requests=found.requests, fetch_bytes=found.size_bytes, store_bytes=found.plain_bytes)
+    plan.check_tree()
+    return _Cost(requests=plan.counts.metadata + len(plan.take_files()), fetch_bytes=None, store_bytes=None)

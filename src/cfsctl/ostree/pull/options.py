@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.ostree.limits import PlanLimits
+from cfsctl.ostree.tree.xattr_names import XattrNames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.delta.store import DeltaStore
-    from cfsctl.ostree.limits import PlanLimits
-    from cfsctl.ostree.tree.subpaths import SubpathFilter
-    from cfsctl.ostree.tree.to_tree import XattrNames
     from cfsctl.ostree.trust.policy import TrustPolicy
     from cfsctl.ostree.trust.verdict import ValidSignature
 
@@ -50,20 +50,52 @@ class PullResult:
     verified: tuple[ValidSignature, ...] = ()
 
 
-class PullOptions(NamedTuple):
-    """How a commit is pulled; see `cfsctl.ostree.pull.pull.pull`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullOptions:
+    """How a commit is pulled.
 
-    base_name: str | None
-    workers: int | None
-    xattr_names: XattrNames
-    allow_downgrade: bool
-    limits: PlanLimits
-    deltas: DeltaStore | None
-    only_delta: bool
-    part: SubpathFilter | None
-    also_bases: Sequence[Checksum]
-    requires_composefs_digest: bool
-    trust: TrustPolicy | None
-    from_scratch: bool = False
+    Attributes:
+        base_name: A stored commit (tag, ID or prefix) whose objects need not be fetched.
+        also_bases: Further commits whose objects need not be fetched, asked from the last one on.
+        subpaths: Pull only what is at these paths; what was pulled of the commit before stays.
+        trust: What the commit has to prove; what a summary has to, its source sees to.
+        allow_downgrade: Let the tag go back in time.
+        allow_unverified: Let the tag be moved from a commit that was verified to one that is not.
+        requires_composefs_digest: Refuse a commit without libostree's composefs digest, or with a wrong one.
+        is_mirror: The source has named the ref, and not the user.
+        xattr_names: How names of extended attributes go into the image.
+        deltas: Where to look for static deltas; None takes none.
+        only_delta: Fail if no delta can be used.
+        from_scratch: Take nothing from stored streams, so that one that is wrong is replaced.
+        workers: Number of processes for content; 0 works in this one, None uses all processors.
+        limits: What a commit may ask for.
+    """
+
+    base_name: str | None = None
+    also_bases: Sequence[Checksum] = ()
+    subpaths: Sequence[str] = ()
+    trust: TrustPolicy | None = None
+    allow_downgrade: bool = False
     allow_unverified: bool = False
+    requires_composefs_digest: bool = False
     is_mirror: bool = False
+    xattr_names: XattrNames = XattrNames.STRIPPED
+    deltas: DeltaStore | None = None
+    only_delta: bool = False
+    from_scratch: bool = False
+    workers: int | None = None
+    limits: PlanLimits = field(default_factory=PlanLimits)
+
+    def __post_init__(self) -> None:
+        """Check the paths, before anything is opened.
+
+        Raises:
+            InvalidSubpathError: One of them cannot be a path within a tree.
+        """
+        if self.subpaths:
+            from cfsctl.ostree.tree.subpaths import parse_subpaths  # noqa: PLC0415 - most pulls are whole
+
+            parse_subpaths(self.subpaths)
+
+
+DEFAULT_OPTIONS: Final = PullOptions()

@@ -20,7 +20,8 @@ from cfsctl.ostree.store.commit_proof import is_proven, remember_proof
 from cfsctl.ostree.store.partial_commits import describe_partial, open_source
 from cfsctl.ostree.store.publish import name_commit, store_images
 from cfsctl.ostree.store.refs import open_commit
-from cfsctl.ostree.tree.to_tree import XattrNames, commit_to_filesystem
+from cfsctl.ostree.tree.to_tree import commit_to_filesystem
+from cfsctl.ostree.tree.xattr_names import XattrNames
 from cfsctl.progress import Message, silent
 from cfsctl.repository.objects.verified import CachedCheck
 

@@ -18,7 +18,8 @@ from cfsctl.ostree.store.commit_stream import (
     write_commit_stream,
 )
 from cfsctl.ostree.store.refs import open_commit, stream_name
-from cfsctl.ostree.tree.to_tree import XattrNames, commit_to_filesystem
+from cfsctl.ostree.tree.to_tree import commit_to_filesystem
+from cfsctl.ostree.tree.xattr_names import XattrNames
 from cfsctl.repository.publish import NewStream, make_images, publish
 from cfsctl.workers import run_in_fork
 

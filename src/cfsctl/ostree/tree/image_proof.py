@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError
 from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.ostree.tree.to_tree import XattrNames, commit_to_filesystem
+from cfsctl.ostree.tree.to_tree import commit_to_filesystem
+from cfsctl.ostree.tree.xattr_names import XattrNames
 from cfsctl.tree.model import Directory, ExternalFile, InlineFile, Symlink
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from enum import Enum
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeAlias
 
 from cfsctl.errors import DigestMismatchError
@@ -26,6 +25,7 @@ from cfsctl.ostree.objects import (
     parse_stored_file_header,
 )
 from cfsctl.ostree.tree.graph import TreeGraph
+from cfsctl.ostree.tree.xattr_names import XattrNames
 from cfsctl.tree.gc_pause import python_gc_paused
 from cfsctl.tree.model import (
     NO_XATTRS,
@@ -80,17 +80,6 @@ class CommitObjects(Protocol):
 
     def fail_missing(self, checksum: Checksum, kind: ObjectKind, /) -> NoReturn:
         """Raise the error for an object that is not there."""
-
-
-class XattrNames(Enum):
-    """What becomes of the NUL that ends each name of an extended attribute in OSTree's objects."""
-
-    STRIPPED = "stripped"
-    """It is not a part of the name."""
-
-    UPSTREAM = "upstream"
-    """It is kept, as composefs-rs 0.9.0 does: the kernel then finds no attribute by its name. For
-    comparison only."""
 
 
 def commit_to_filesystem(

@@ -217,7 +217,7 @@ def _read_demand_of(repository: Repository, stream: CommitStream | None) -> TagD
     """Return what was demanded of a commit, as far as its record says."""
     if stream is None or stream.record is None:
         return NO_DEMAND
-    from cfsctl.ostree.trust.gate import read_record  # noqa: PLC0415 - many pulls verify nothing
+    from cfsctl.ostree.trust.verification_record import read_record  # noqa: PLC0415 - many pulls verify nothing
 
     try:
         verified = read_record(repository, stream)

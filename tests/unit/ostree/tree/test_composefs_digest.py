@@ -16,7 +16,7 @@ from cfsctl.dumpfile import iter_dump
 from cfsctl.errors import ExitCode
 from cfsctl.gvariant import Variant
 from cfsctl.ostree.objects import Dirmeta
-from cfsctl.ostree.pull.pull import pull
+from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.store.refs import find_tag, open_commit
 from cfsctl.ostree.tree.composefs_digest import (
     DIGEST_KEY,
@@ -56,13 +56,13 @@ def commit(fake: FakeOstreeRepository, digest: object = None, type_: str = "ay")
 
 def digest_of(repository: Repository, fake: FakeOstreeRepository) -> bytes:
     plain = commit(fake)
-    pull(repository, fake, plain.hex(), workers=0)
+    pull(repository, fake, plain.hex(), PullOptions(workers=0))
     return compute_composefs_digest(open_commit(repository, plain), repository.objects)
 
 
 def test_the_tree_is_that_of_libostree(repository: Repository) -> None:
     fake = FakeOstreeRepository()
-    result = pull(repository, fake, commit(fake).hex(), workers=0)
+    result = pull(repository, fake, commit(fake).hex(), PullOptions(workers=0))
     tree = make_libostree_tree(open_commit(repository, result.commit), repository.objects)
     text = b"".join(iter_dump(tree)).decode()
     lines = {line.split()[0]: line.split() for line in text.splitlines()}
@@ -84,7 +84,7 @@ def test_the_c_tool_makes_the_same_image(repository: Repository, tmp_path: Path)
     if program is None or Path(program).read_bytes()[:4] != b"\x7fELF":
         pytest.skip("the C mkcomposefs is not installed (package composefs)")
     fake = FakeOstreeRepository()
-    result = pull(repository, fake, commit(fake).hex(), workers=0)
+    result = pull(repository, fake, commit(fake).hex(), PullOptions(workers=0))
     stream = open_commit(repository, result.commit)
     dump = b"".join(iter_dump(make_libostree_tree(stream, repository.objects)))
     (tmp_path / "dump").write_bytes(dump)
@@ -116,7 +116,7 @@ def test_verdicts(repository: Repository) -> None:
     ]
     for digest, type_, verdict in cases:
         checksum = commit(fake, digest, type_)
-        pull(repository, fake, checksum.hex(), workers=0)
+        pull(repository, fake, checksum.hex(), PullOptions(workers=0))
         found = check_composefs_digest(open_commit(repository, checksum), repository.objects)
         assert (found and found.verdict) is verdict
         if verdict is Verdict.DIFFERS:
@@ -130,11 +130,11 @@ def test_every_change_of_the_tree_changes_the_digest(repository: Repository) -> 
     trees: list[Tree] = [{"a": b"1"}, {"a": b"2"}, {"b": b"1"}, {"a": "1"}, {"a": {}}, {"usr": {}}]
     for tree in trees:
         checksum = fake.commit(tree)
-        pull(repository, fake, checksum.hex(), workers=0)
+        pull(repository, fake, checksum.hex(), PullOptions(workers=0))
         found.add(compute_composefs_digest(open_commit(repository, checksum), repository.objects))
     owned = fake.add_tree({"a": b"1"}, Dirmeta(1, 0, 0o40755, ((b"user.x\0", b"1"),)))
     checksum = fake.commit(owned)
-    pull(repository, fake, checksum.hex(), workers=0)
+    pull(repository, fake, checksum.hex(), PullOptions(workers=0))
     found.add(compute_composefs_digest(open_commit(repository, checksum), repository.objects))
     assert len(found) == 7
 
@@ -146,12 +146,12 @@ def test_a_required_digest(repository: Repository) -> None:
         commit(fake, digest)
         for _ in range(2):
             with pytest.raises(ComposefsDigestError, match=message) as caught:
-                pull(repository, fake, "main", workers=0, requires_composefs_digest=True)
+                pull(repository, fake, "main", PullOptions(workers=0, requires_composefs_digest=True))
             assert caught.value.exit_code is ExitCode.POLICY
         assert find_tag(repository, "main") is None
     checksum = commit(fake, right)
     for _ in range(2):
-        pull(repository, fake, "main", workers=0, requires_composefs_digest=True)
+        pull(repository, fake, "main", PullOptions(workers=0, requires_composefs_digest=True))
     assert find_tag(repository, "main") == checksum
 
 
@@ -161,7 +161,7 @@ def test_inspect_shows_the_verdict(repository: Repository) -> None:
     lines = []
     for digest in (right, bytes(32)):
         checksum = commit(fake, digest)
-        pull(repository, fake, checksum.hex(), workers=0)
+        pull(repository, fake, checksum.hex(), PullOptions(workers=0))
         outcome = CliRunner().invoke(cfsctl, ["--repo", repository.path, "ostree", "inspect", checksum.hex()])
         lines += [line for line in outcome.stdout.splitlines() if line.startswith("digest ")]
     assert lines == [

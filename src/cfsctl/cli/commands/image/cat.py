@@ -17,5 +17,5 @@ def command(session: Session, name: str) -> None:
 
     NAME is a content identifier such as ostree-commit-<checksum>, or refs/<ref>.
     """
-    with session.open_repository() as repository:
-        repository.streams.cat(name, write_chunk)
+    with session.open() as repository:
+        repository.read_stream(name, write_chunk)

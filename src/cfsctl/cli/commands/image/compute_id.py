@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.options.common import json_option, scan_options
-from cfsctl.cli.options.scan import ScanArguments, scan
+from cfsctl.cli.options.common import json_option
+from cfsctl.cli.options.scan import ScanArguments, scan_options
 from cfsctl.cli.output import print_document, print_line
 from cfsctl.digest import qualified
-
-if TYPE_CHECKING:
-    from typing import Unpack
 
 
 @click.command("compute-id")
 @scan_options
 @json_option()
 @pass_session
-def command(session: Session, *, as_json: bool, **arguments: Unpack[ScanArguments]) -> None:
+def command(session: Session, *, as_json: bool, scanning: ScanArguments) -> None:
     """Print the ID of the image that create-image would make of the directory PATH.
 
     Nothing is stored. If --repo, --user or --system names a repository, its hash and format are used.
     """
-    from cfsctl.scan import compute_image_id  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.trees import compute_id  # noqa: PLC0415 - keeps --help quick
 
     algorithm, version = session.computation()
-    filesystem = scan(session, algorithm, **arguments)
-    image_id = compute_image_id(filesystem, version, algorithm)
+    image_id = compute_id(
+        scanning.path,
+        scanning.options(session),
+        algorithm=algorithm,
+        erofs_version=version,
+        progress=session.progress,
+    )
     if as_json:
         print_document({"image": qualified(image_id), "erofs_version": version.value})
     else:

@@ -23,12 +23,11 @@ def command(session: Session, *, image_name: str, files: tuple[str, ...], backin
     """
     from cfsctl.dumpfile import DumpWriter  # noqa: PLC0415 - keeps --help quick
     from cfsctl.erofs.inspect import find_entry, format_backing_path  # noqa: PLC0415 - the same
-    from cfsctl.erofs.read.tree import read_image  # noqa: PLC0415 - the same
 
     if "" in files:
         raise click.BadParameter("expected a path, found nothing", param_hint="FILES")
-    with session.open_repository() as repository, repository.images.map(image_name) as image:
-        filesystem = read_image(image, repository.algorithm)
+    with session.open() as repository:
+        filesystem = repository.read_image(image_name)
     paths = [os.fsencode(name) for name in files]
     if backing_path_only:
         write_bytes([format_backing_path(filesystem, path) for path in paths])

@@ -20,9 +20,8 @@ def command(session: Session, *, reference: str, as_json: bool) -> None:
 
     Input that is not a composefs image is refused.
     """
-    with session.open_repository() as repository:
-        stored = repository.images.import_image(iter_stdin(), reference)
-    image_id = qualified(stored.object_id)
+    with session.open() as repository:
+        image_id = qualified(repository.import_image(iter_stdin(), reference))
     if as_json:
         print_document({"image": image_id, "name": reference})
     else:

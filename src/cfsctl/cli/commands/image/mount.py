@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from cfsctl.cli.completers import complete_directories, complete_images
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.options.common import mount_options
-from cfsctl.cli.options.mount import MountArguments, check_mount_options, mount_image_of
-
-if TYPE_CHECKING:
-    from typing import Unpack
+from cfsctl.cli.options.mount import MountArguments, mount_options
 
 
 @click.command("mount")
@@ -20,11 +14,12 @@ if TYPE_CHECKING:
 @click.argument("mountpoint", shell_complete=complete_directories)
 @mount_options
 @pass_session
-def command(session: Session, *, name: str, mountpoint: str, **arguments: Unpack[MountArguments]) -> None:
+def command(session: Session, *, name: str, mountpoint: str, mounting: MountArguments) -> None:
     """Mount the image NAME at MOUNTPOINT.
 
     NAME is an image ID, a ref, or refs/<ref>. If the repository enforces fs-verity, the mount does too.
     """
-    check_mount_options(arguments["upperdir"], arguments["workdir"], read_write=arguments["read_write"])
-    with session.open_repository() as repository:
-        mount_image_of(repository, name, mountpoint, **arguments)
+    with session.open() as repository:
+        repository.mount(
+            name, mountpoint, writable_layer=mounting.writable_layer, read_write=mounting.read_write
+        )

@@ -13,16 +13,15 @@ from cfsctl.cli.options.diff import (
     DIFFERENT,
     SAME,
     ReadingArguments,
-    SourceOpener,
+    RepositoryOpener,
+    notes_only,
     reading_options,
-    show_notes,
     with_trouble_as_2,
 )
 from cfsctl.cli.output import print_document, print_line, print_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Unpack
 
     from cfsctl.inspection.diff import Difference
 
@@ -47,7 +46,7 @@ def command(
     as_json: bool,
     brief: bool,
     ignore: tuple[str, ...],
-    **arguments: Unpack[ReadingArguments],
+    reading: ReadingArguments,
 ) -> int:
     """Compare the trees A and B: what was added, removed or changed, and for each change the attribute.
 
@@ -57,30 +56,33 @@ def command(
 
     The exit status is 0 if the trees are the same, 1 if they differ, and 2 on errors.
     """
-    with SourceOpener(session, **arguments) as opener:
+    with RepositoryOpener(session) as opener:
         return with_trouble_as_2(
-            lambda: _compare(opener, session, (a, b), ignore, as_json=as_json, brief=brief)
+            lambda: _compare(opener, session, (a, b), ignore, reading, as_json=as_json, brief=brief)
         )
 
 
 def _compare(
-    opener: SourceOpener,
+    opener: RepositoryOpener,
     session: Session,
     names: tuple[str, str],
     ignore: tuple[str, ...],
+    reading: ReadingArguments,
     *,
     as_json: bool,
     brief: bool,
 ) -> int:
-    from cfsctl.inspection.diff import Attribute, iter_differences  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.inspection.sources import common_algorithm  # noqa: PLC0415
+    from cfsctl.inspection.diff import Attribute  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.comparison import diff  # noqa: PLC0415 - the same
 
-    finder = opener.finder()
-    sources = [finder.find(name) for name in names]
-    algorithm = common_algorithm(sources, session.algorithm)
-    old, new = (source.read(algorithm) for source in sources)
-    show_notes(session, sources)
-    differences = iter_differences(old, new, ignored={Attribute(name) for name in ignore})
+    differences = diff(
+        *names,
+        open_repository=opener,
+        ignore={Attribute(name) for name in ignore},
+        options=reading.options(),
+        algorithm=session.algorithm,
+        progress=notes_only(session),
+    )
     if brief:
         return _print_brief(differences, names)
     return _print_json(differences) if as_json else _print_text(differences)

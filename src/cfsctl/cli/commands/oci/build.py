@@ -145,7 +145,7 @@ def _read_tree(session: Session, repository: Repository, text: str) -> FileSyste
     """Return the tree that a source is; the contents of a directory's files are stored meanwhile."""
     from cfsctl.inspection.sources import DirectorySource, SourceFinder  # noqa: PLC0415 - keeps --help quick
     from cfsctl.kinds.kind import Reading  # noqa: PLC0415 - the same
-    from cfsctl.ostree.tree.to_tree import XattrNames  # noqa: PLC0415 - the same
+    from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
     from cfsctl.scan import scan_container_root  # noqa: PLC0415 - the same
     from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
 

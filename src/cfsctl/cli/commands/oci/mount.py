@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from cfsctl.cli.completers import complete_directories, complete_oci_images
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.options.common import TEXT, mount_options
-from cfsctl.cli.options.mount import MountArguments, check_mount_options, mount_image_of
-
-if TYPE_CHECKING:
-    from typing import Unpack
+from cfsctl.cli.options.common import TEXT
+from cfsctl.cli.options.mount import MountArguments, mount_options
 
 
 @click.command("mount")
@@ -22,7 +17,7 @@ if TYPE_CHECKING:
 @mount_options
 @pass_session
 def command(
-    session: Session, *, image: str, mountpoint: str, bootable: bool, **arguments: Unpack[MountArguments]
+    session: Session, *, image: str, mountpoint: str, bootable: bool, mounting: MountArguments
 ) -> None:
     """Mount IMAGE at MOUNTPOINT.
 
@@ -30,9 +25,15 @@ def command(
     """
     from cfsctl.oci.store.image_refs import linked_image  # noqa: PLC0415 - keeps --help quick
     from cfsctl.oci.store.images import open_config, resolve  # noqa: PLC0415 - the same
+    from cfsctl.repository.mounting import mount_stored_image  # noqa: PLC0415 - the same
 
-    check_mount_options(arguments["upperdir"], arguments["workdir"], read_write=arguments["read_write"])
     with session.open_repository() as repository:
         config = open_config(repository, resolve(repository, image))
         image_id = linked_image(config.document.refs, repository.erofs_versions[0], bootable=bootable)
-        mount_image_of(repository, image_id.hex(), mountpoint, **arguments)
+        mount_stored_image(
+            repository,
+            image_id.hex(),
+            mountpoint,
+            writable_layer=mounting.writable_layer,
+            read_write=mounting.read_write,
+        )

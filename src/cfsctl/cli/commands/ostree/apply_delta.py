@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from cfsctl.cli.completers import complete_files
@@ -11,9 +9,6 @@ from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.options.common import json_option, xattr_names_option
 from cfsctl.cli.options.trust import TrustArguments, load_policy, trust_options
 from cfsctl.cli.output import print_line, print_lines
-
-if TYPE_CHECKING:
-    from typing import Unpack
 
 
 @click.command("apply-delta")
@@ -30,7 +25,7 @@ def command(
     ostree_xattr_names: str,
     as_json: bool,
     verify_delta: bool,
-    **arguments: Unpack[TrustArguments],
+    trusting: TrustArguments,
 ) -> None:
     """Apply the static delta FILE and store its target commit.
 
@@ -38,17 +33,12 @@ def command(
     commit must be in the repository. No tag is set.
     """
     from cfsctl.cli.options.pull import commit_lines, result_document, show_documents  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.exchange.apply_delta import apply_delta  # noqa: PLC0415 - the same
-    from cfsctl.ostree.tree.to_tree import XattrNames  # noqa: PLC0415 - the same
+    from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
 
-    trust = load_policy(arguments, delta=verify_delta)
-    with session.open_repository() as repository:
-        result = apply_delta(
-            repository,
-            file,
-            reporter=session.progress,
-            xattr_names=XattrNames(ostree_xattr_names),
-            trust=trust,
+    trust = load_policy(trusting, delta=verify_delta)
+    with session.open() as repository:
+        result = repository.apply_delta(
+            file, trust=trust, xattr_names=XattrNames(ostree_xattr_names), progress=session.progress
         )
     if as_json:
         show_documents([result_document(result)])

@@ -114,26 +114,21 @@ def command(
     not support devices, FIFOs and sockets: they are skipped and listed on standard error, and the exit
     status is 3.
     """
-    from cfsctl.cli.options.demands import warn_of_demand  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.exchange.commit import CommitText, commit_image_tree  # noqa: PLC0415 - quick --help
-    from cfsctl.ostree.store.refs import resolve_source  # noqa: PLC0415 - the same
-    from cfsctl.ostree.tree.from_tree import TreeOptions  # noqa: PLC0415 - the same
-
-    options = TreeOptions(
-        arguments["owner_uid"], arguments["owner_gid"], keeps_xattrs=not arguments["no_xattrs"]
-    )
-    with session.open_repository() as repository:
-        parent = arguments["parent"]
-        text = CommitText(
-            arguments["subject"],
-            arguments["body"],
-            _source_date() if arguments["timestamp"] is None else arguments["timestamp"],
-            None if parent is None else resolve_source(repository, parent),
-            arguments["metadata"],
+    timestamp_s = _source_date() if arguments["timestamp"] is None else arguments["timestamp"]
+    with session.open() as repository:
+        result = repository.commit(
+            image,
+            reference,
+            subject=arguments["subject"],
+            body=arguments["body"],
+            parent=arguments["parent"],
+            timestamp_s=timestamp_s,
+            metadata=arguments["metadata"],
+            owner_uid=arguments["owner_uid"],
+            owner_gid=arguments["owner_gid"],
+            keep_xattrs=not arguments["no_xattrs"],
+            progress=session.progress,
         )
-        if reference is not None:
-            warn_of_demand(session, repository, reference, None)
-        result = commit_image_tree(repository, image, text, reference, options, session.progress)
     if arguments["as_json"]:
         document = {
             "commit": result.commit.hex(),

@@ -21,16 +21,14 @@ def command(session: Session, *, source: str, ostree_xattr_names: str, as_json: 
 
     SOURCE is a tag, a commit ID, or a unique prefix of one.
     """
-    from cfsctl.ostree.store.images import source_image  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.tree.to_tree import XattrNames  # noqa: PLC0415 - the same
+    from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - keeps --help quick
 
-    with session.open_repository() as repository:
-        image_id = source_image(
-            repository,
+    with session.open() as repository:
+        image_id = repository.commit_image(
             source,
-            session.format_version,
+            erofs_version=session.format_version,
             xattr_names=XattrNames(ostree_xattr_names),
-            reporter=session.progress,
+            progress=session.progress,
         )
     if as_json:
         print_document({"image": qualified(image_id)})

@@ -8,7 +8,6 @@ from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.options.common import xattr_names_option
 from cfsctl.cli.output import write_bytes
-from cfsctl.progress import Message
 
 
 @click.command("dump")
@@ -21,13 +20,10 @@ def command(session: Session, source: str, ostree_xattr_names: str) -> None:
     SOURCE is a tag, a commit ID, or a unique prefix of one.
     """
     from cfsctl.dumpfile import iter_dump  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.store.partial_commits import describe_partial, open_source  # noqa: PLC0415 - the same
-    from cfsctl.ostree.tree.to_tree import XattrNames, commit_to_filesystem  # noqa: PLC0415 - the same
+    from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
 
-    with session.open_repository() as repository:
-        commit = open_source(repository, source)
-    if commit.is_partial:
-        session.progress(Message(describe_partial(commit)))
-    names = XattrNames(ostree_xattr_names)
-    tree = commit_to_filesystem(commit, names, note=lambda text: session.progress(Message(text)))
+    with session.open() as repository:
+        tree = repository.commit_tree(
+            source, xattr_names=XattrNames(ostree_xattr_names), progress=session.progress
+        )
     write_bytes(iter_dump(tree))

@@ -21,14 +21,8 @@ def command(session: Session, *, source: str, path: str, reference: str | None, 
     The mode of the repository may be archive, bare, bare-user or bare-user-only. Every object is verified as
     it is copied. SOURCE is a tag, a commit ID, or a unique prefix of one.
     """
-    from cfsctl.ostree.exchange.export import export_commit  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.store.partial_commits import check_whole  # noqa: PLC0415 - the same
-    from cfsctl.ostree.store.refs import resolve_source  # noqa: PLC0415 - the same
-
-    with session.open_repository() as repository:
-        check_whole(repository, source)
-        checksum = resolve_source(repository, source)
-        export_commit(repository, checksum, path, reference, session.progress)
+    with session.open() as repository:
+        checksum = repository.export(source, path, reference, progress=session.progress)
     if as_json:
         print_document({"commit": checksum.hex(), "repository": path, "reference": reference})
         return

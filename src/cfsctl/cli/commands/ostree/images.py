@@ -15,12 +15,9 @@ from cfsctl.cli.render import format_table
 @pass_session
 def command(session: Session, *, as_json: bool) -> None:
     """List all tags and their commits."""
-    from cfsctl.ostree.store.partial_tags import list_parts  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.store.refs import list_tags  # noqa: PLC0415 - the same
-
-    with session.open_repository() as repository:
-        found = [(tag.name, tag.commit.hex(), False) for tag in list_tags(repository)]
-        found += [(part.name, part.commit.hex(), True) for part in list_parts(repository)]
+    with session.open() as repository:
+        found = [(name, commit.hex(), False) for name, commit in repository.tags().items()]
+        found += [(name, commit.hex(), True) for name, commit in repository.partial_tags().items()]
     if as_json:
         keys = ("name", "commit", "partial")
         print_document({"images": [dict(zip(keys, row, strict=True)) for row in found]})

@@ -10,15 +10,11 @@ from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.output import print_document, print_lines
-from cfsctl.progress import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from cfsctl.digest import Checksum
-    from cfsctl.ostree.objects import Commit
-    from cfsctl.ostree.tree.composefs_digest import DigestCheck
-    from cfsctl.ostree.trust.verdict import ValidSignature
+    from cfsctl.library.results import CommitInfo
 
 
 @click.command("inspect")
@@ -33,59 +29,44 @@ def command(session: Session, *, source: str, metadata: bool, as_json: bool) -> 
 
     SOURCE is a tag, a commit ID, or a unique prefix of one.
     """
-    from cfsctl.ostree.store.metadata_text import iter_metadata_lines  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.store.partial_commits import describe_partial, open_source  # noqa: PLC0415 - the same
-    from cfsctl.ostree.tree.composefs_digest import check_composefs_digest  # noqa: PLC0415 - the same
-    from cfsctl.ostree.trust.gate import read_record  # noqa: PLC0415 - the same
-
-    with session.open_repository() as repository:
-        stream = open_source(repository, source)
-        verified = read_record(repository, stream)
-        digest = None if metadata or stream.is_partial else check_composefs_digest(stream, repository.objects)
-    if stream.is_partial:
-        session.progress(Message(describe_partial(stream)))
+    with session.open() as repository:
+        info = repository.commit_info(source, check_digest=not metadata, progress=session.progress)
     if as_json:
-        document = _document(stream.checksum, stream.commit)
-        document["signatures"] = [one.describe() for one in verified]
-        document["partial"] = stream.is_partial
-        document["composefs_digest"] = None if digest is None else digest.as_dict()
-        print_document(document)
-        return
-    if metadata:
-        print_lines(iter_metadata_lines(stream.commit.metadata))
-        return
-    print_lines(_lines(stream.checksum, stream.commit, verified, digest))
+        print_document(_document(info))
+    elif metadata:
+        print_lines(f"{key}={value}" for key, value in info.metadata)
+    else:
+        print_lines(_lines(info))
 
 
-def _document(checksum: Checksum, commit: Commit) -> dict[str, object]:
-    from cfsctl.ostree.store.metadata_text import render_value  # noqa: PLC0415 - keeps --help quick
-
+def _document(info: CommitInfo) -> dict[str, object]:
     return {
-        "commit": checksum.hex(),
-        "parent": None if commit.parent is None else commit.parent.hex(),
-        "timestamp": commit.timestamp_s,
-        "tree": commit.root_dirtree.hex(),
-        "dirmeta": commit.root_dirmeta.hex(),
-        "subject": commit.subject,
-        "body": commit.body,
-        "metadata": {key: render_value(value) for key, value in commit.metadata},
+        "commit": info.commit.hex(),
+        "parent": None if info.parent is None else info.parent.hex(),
+        "timestamp": info.timestamp_s,
+        "tree": info.root_dirtree.hex(),
+        "dirmeta": info.root_dirmeta.hex(),
+        "subject": info.subject,
+        "body": info.body,
+        "metadata": dict(info.metadata),
+        "signatures": [one.describe() for one in info.signatures],
+        "partial": info.is_partial,
+        "composefs_digest": None if info.composefs_digest is None else info.composefs_digest.as_dict(),
     }
 
 
-def _lines(
-    checksum: Checksum, commit: Commit, verified: Iterable[ValidSignature], digest: DigestCheck | None
-) -> Iterator[str]:
-    yield f"commit  {checksum.hex()}"
-    if commit.parent is not None:
-        yield f"parent  {commit.parent.hex()}"
-    yield f"date    {_format_time(commit.timestamp_s)}"
-    yield f"tree    {commit.root_dirtree.hex()}"
-    yield f"dirmeta {commit.root_dirmeta.hex()}"
-    for one in verified:
+def _lines(info: CommitInfo) -> Iterator[str]:
+    yield f"commit  {info.commit.hex()}"
+    if info.parent is not None:
+        yield f"parent  {info.parent.hex()}"
+    yield f"date    {_format_time(info.timestamp_s)}"
+    yield f"tree    {info.root_dirtree.hex()}"
+    yield f"dirmeta {info.root_dirmeta.hex()}"
+    for one in info.signatures:
         yield f"signed  {one.describe()}"
-    if digest is not None:
-        yield f"digest  {digest.describe()}"
-    for text in (commit.subject, commit.body):
+    if info.composefs_digest is not None:
+        yield f"digest  {info.composefs_digest.describe()}"
+    for text in (info.subject, info.body):
         if text:
             yield ""
             yield from text.split("\n")

@@ -2,48 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING
-
 import click
 
 from cfsctl.cli.options.common import TEXT, json_option
-from cfsctl.cli.options.http import ConnectionArguments, connection_options, open_source
+from cfsctl.cli.options.http import ConnectionArguments, connection_options
 from cfsctl.cli.output import print_block, print_document, print_line
 from cfsctl.cli.render import format_table
-
-if TYPE_CHECKING:
-    from typing import Unpack
 
 
 @click.command("list-refs")
 @click.argument("url", type=TEXT)
 @connection_options
 @json_option()
-def command(*, url: str, as_json: bool, **arguments: Unpack[ConnectionArguments]) -> None:
+def command(*, url: str, as_json: bool, connecting: ConnectionArguments) -> None:
     """List the refs in the summary of the repository at URL.
 
     For a local repository, file:///PATH, its branches are listed.
     """
-    from cfsctl.ostree.sources.addresses import parse_file_url  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.cli.options.http import with_credentials  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.sources import Location, list_refs  # noqa: PLC0415 - the same
 
-    path = parse_file_url(url)
-    rows = _list_summary(url, arguments) if path is None else _list_branches(path)
+    location = Location(url, is_url=True)
+    if location.find_directory() is not None:
+        refs = list_refs(location)
+    else:
+        address = Location(with_credentials(url, connecting.auth_file), is_url=True)
+        refs = list_refs(address, connecting.source_options(url))
+    rows = [(ref.name, ref.commit.hex()) for ref in refs]
     if as_json:
         print_document({"refs": [{"name": name, "commit": commit} for name, commit in rows]})
     elif rows:
         print_block(format_table(["REF", "COMMIT"], rows))
     else:
         print_line("No refs found")
-
-
-def _list_summary(url: str, arguments: ConnectionArguments) -> list[tuple[str, str]]:
-    with contextlib.closing(open_source(url, arguments)) as source:
-        return [(ref.name, ref.checksum.hex()) for ref in source.list_refs()]
-
-
-def _list_branches(path: str) -> list[tuple[str, str]]:
-    from cfsctl.ostree.sources.local import LocalSource  # noqa: PLC0415 - few lists are of this machine
-
-    with contextlib.closing(LocalSource(path)) as source:
-        return [(name, checksum.hex()) for name, checksum in source.list_refs().items()]

@@ -18,13 +18,10 @@ def command(session: Session, *, source: str, as_json: bool) -> None:
 
     SOURCE is a tag, a commit ID, or a unique prefix of one.
     """
-    from cfsctl.ostree.store.history import entry_document, format_entry, iter_history  # noqa: PLC0415 - quick --help
-    from cfsctl.ostree.store.partial_commits import check_whole  # noqa: PLC0415 - the same
-    from cfsctl.ostree.store.refs import resolve_source  # noqa: PLC0415 - the same
+    from cfsctl.ostree.store.history import entry_document, format_entry  # noqa: PLC0415 - keeps --help quick
 
-    with session.open_repository() as repository:
-        check_whole(repository, source)
-        entries = iter_history(repository, resolve_source(repository, source))
+    with session.open() as repository:
+        entries = repository.history(source)
         if as_json:
             print_document({"commits": [entry_document(entry) for entry in entries]})
             return

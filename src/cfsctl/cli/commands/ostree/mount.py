@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from cfsctl.cli.completers import complete_commits, complete_directories
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.options.common import mount_options
-from cfsctl.cli.options.mount import MountArguments, check_mount_options, mount_image_of
-
-if TYPE_CHECKING:
-    from typing import Unpack
+from cfsctl.cli.options.mount import MountArguments, mount_options
 
 
 @click.command("mount")
@@ -20,14 +14,15 @@ if TYPE_CHECKING:
 @click.argument("mountpoint", shell_complete=complete_directories)
 @mount_options
 @pass_session
-def command(session: Session, *, source: str, mountpoint: str, **arguments: Unpack[MountArguments]) -> None:
+def command(session: Session, *, source: str, mountpoint: str, mounting: MountArguments) -> None:
     """Mount the commit SOURCE at MOUNTPOINT.
 
     SOURCE is a tag, a commit ID, or a unique prefix of one.
     """
-    from cfsctl.ostree.store.images import source_image  # noqa: PLC0415 - keeps --help quick
-
-    check_mount_options(arguments["upperdir"], arguments["workdir"], read_write=arguments["read_write"])
-    with session.open_repository() as repository:
-        image_id = source_image(repository, source, session.format_version, reporter=session.progress)
-        mount_image_of(repository, image_id.hex(), mountpoint, **arguments)
+    with session.open() as repository:
+        image_id = repository.commit_image(
+            source, erofs_version=session.format_version, progress=session.progress
+        )
+        repository.mount(
+            image_id, mountpoint, writable_layer=mounting.writable_layer, read_write=mounting.read_write
+        )

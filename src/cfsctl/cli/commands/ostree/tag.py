@@ -21,15 +21,8 @@ def command(session: Session, *, source: str, name: str, as_json: bool) -> None:
     SOURCE is a tag, a commit ID, or a unique prefix of one. What was demanded when a pull set the tag
     is demanded of the next pull still; a message says so if this commit does not meet it.
     """
-    from cfsctl.cli.options.demands import warn_of_demand  # noqa: PLC0415 - the same
-    from cfsctl.ostree.store.partial_commits import check_whole  # noqa: PLC0415 - the same
-    from cfsctl.ostree.store.partial_tags import tag_commit  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.store.refs import resolve_source  # noqa: PLC0415 - the same
-
-    with session.open_repository() as repository:
-        check_whole(repository, source)
-        warn_of_demand(session, repository, name, resolve_source(repository, source))
-        commit = tag_commit(repository, source, name)
+    with session.open() as repository:
+        commit = repository.tag(source, name, progress=session.progress)
     if as_json:
         print_document({"commit": commit.hex(), "tag": name})
     else:

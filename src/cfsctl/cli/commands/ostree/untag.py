@@ -13,7 +13,5 @@ from cfsctl.cli.context import Session, pass_session
 @pass_session
 def command(session: Session, name: str) -> None:
     """Remove the tag NAME. Its commit stays until garbage collection."""
-    from cfsctl.ostree.store.partial_tags import untag  # noqa: PLC0415 - keeps --help quick
-
-    with session.open_repository() as repository:
-        untag(repository, name)
+    with session.open() as repository:
+        repository.untag(name)

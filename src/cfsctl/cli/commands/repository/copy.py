@@ -33,11 +33,9 @@ def command(
     repository that uses the other hash; images get another ID there. If a tag of TARGET was set by a pull
     that required signatures or a collection, the requirement stays.
     """
-    from cfsctl.kinds.copying import copy_by_name  # noqa: PLC0415 - keeps --help quick
-
-    with session.open_repository() as source, session.open_other(target) as other:
-        copied = copy_by_name(
-            source, other, name, new_name, session.progress, allow_unverified=allow_unverified
+    with session.open() as source, session.open_other(target) as other:
+        copied = source.copy(
+            name, other, new_name, allow_unverified=allow_unverified, progress=session.progress
         )
     counts, names = copied.counts, {**copied.ids, "tagged": copied.ref}
     if as_json:

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from typing import TYPE_CHECKING
-
 import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.options.common import asks_for_json, json_option
-from cfsctl.cli.options.trust import find_remote, remotes_option
+from cfsctl.cli.options.trust import remotes_option
 from cfsctl.cli.output import print_document, print_lines
 from cfsctl.errors import ExitCode, IntegrityError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cfsctl.progress import Reporter
-    from cfsctl.repository import Repository
-    from cfsctl.repository.repair.sources import RepairSource
 
 _REPAIR_HINT = (
     "fsck --repair restores what can be rebuilt locally, and with --from SOURCE also what the source has; "
@@ -76,20 +65,9 @@ def command(
         )
     if repair:
         return _repair(session, places, remotes, as_json=as_json)
-    from cfsctl.kinds.checks import content_checks  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.kinds.registry import find_remarks  # noqa: PLC0415 - the same
-    from cfsctl.repository.check.fsck import check_repository  # noqa: PLC0415 - the same
-
-    with session.open_repository() as repository:
-        checks = None if metadata_only else content_checks(repository, is_deep=deep)
-        report = check_repository(
-            repository,
-            metadata_only=metadata_only,
-            deep=deep,
-            content_checks=checks,
-            reporter=session.progress,
-        )
-        remarks = find_remarks(repository)
+    with session.open() as repository:
+        report = repository.fsck(metadata_only=metadata_only, deep=deep, progress=session.progress)
+        remarks = repository.remarks()
     if as_json:
         print_document(report.as_dict() | remarks.document)
         # As the original has it; a variable that some script exported hides no damage from another.
@@ -101,18 +79,9 @@ def command(
 
 
 def _repair(session: Session, places: tuple[str, ...], remotes: str | None, *, as_json: bool) -> int:
-    from cfsctl.kinds.checks import content_checks  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.kinds.repair import list_repair_sources  # noqa: PLC0415 - the same
-    from cfsctl.repository.repair.repair import repair_repository  # noqa: PLC0415 - the same
-
-    with session.open_repository() as repository, contextlib.ExitStack() as stack:
-        sources = [_open_source(stack, repository, place, remotes, session.progress) for place in places]
-        report = repair_repository(
-            repository,
-            [*sources, *list_repair_sources(repository)],
-            lock_timeout_s=session.lock_timeout_s,
-            content_checks=content_checks(repository),
-            reporter=session.progress,
+    with session.open() as repository:
+        report = repository.repair(
+            places, remotes=remotes, lock_timeout_s=session.lock_timeout_s, progress=session.progress
         )
     if as_json:
         print_document(report.as_dict())
@@ -121,36 +90,3 @@ def _repair(session: Session, places: tuple[str, ...], remotes: str | None, *, a
     if not report.after.is_ok:
         raise IntegrityError("some of the damage could not be repaired", hint="name more sources with --from")
     return ExitCode.OK
-
-
-def _open_source(
-    stack: contextlib.ExitStack, repository: Repository, place: str, remotes: str | None, reporter: Reporter
-) -> RepairSource:
-    """Open a source as what it is; a name is that of a directory if there is one, else that of a remote."""
-    from cfsctl.kinds.repair import open_repair_source  # noqa: PLC0415 - only here
-
-    if "://" in place:
-        source = _open_url(repository, place, reporter)
-    elif "/" in place or os.path.lexists(place):
-        source = open_repair_source(repository, place, reporter)
-    else:
-        remote = find_remote(place, remotes)
-        source = _open_url(repository, remote.url, reporter, remote.options)
-    stack.callback(source.close)
-    return source
-
-
-def _open_url(
-    repository: Repository, url: str, reporter: Reporter, configured: Mapping[str, str] | None = None
-) -> RepairSource:
-    """Open an OSTree repository on a server; it is asked for objects by their names, and each is verified."""
-    from cfsctl.cli.options.http import DEFAULT_CONNECTION, open_source  # noqa: PLC0415 - only here
-    from cfsctl.kinds.repair import open_repair_source  # noqa: PLC0415 - the same
-    from cfsctl.ostree.exchange.repair import OstreeRepairSource  # noqa: PLC0415 - the same
-    from cfsctl.ostree.sources.addresses import parse_file_url  # noqa: PLC0415 - the same
-
-    if (path := parse_file_url(url)) is not None:
-        return open_repair_source(repository, path, reporter)
-    return OstreeRepairSource(
-        repository, open_source(url, DEFAULT_CONNECTION, configured=configured), reporter
-    )

@@ -83,23 +83,18 @@ def command(
 
     Waits until no other process uses the repository. Unrecognized entries are reported and kept.
     """
-    from cfsctl.kinds.registry import find_remarks, prepare_collection  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.repository.gc.collect import collect_garbage  # noqa: PLC0415 - the same
-
     if why is not None:
         return _explain(session, why, roots, grace or 0, as_json=as_json)
-    with session.open_repository() as repository:
-        result = collect_garbage(
-            repository,
+    with session.open() as repository:
+        result = repository.gc(
             extra_roots=roots,
             dry_run=dry_run,
-            lock_timeout_s=session.lock_timeout_s,
             grace_s=grace or 0,
-            limit=limit,
-            prepare=prepare_collection,
-            reporter=session.progress,
+            max_delete=limit,
+            lock_timeout_s=session.lock_timeout_s,
+            progress=session.progress,
         )
-        remarks = find_remarks(repository)
+        remarks = repository.remarks()
     _show(result, remarks, as_json=as_json)
     return ExitCode.OK if result.is_complete else ExitCode.PARTIAL
 
@@ -113,12 +108,8 @@ def _show(result: GcResult, remarks: Remarks, *, as_json: bool) -> None:
 
 
 def _explain(session: Session, text: str, roots: tuple[str, ...], grace: float, *, as_json: bool) -> int:
-    from cfsctl.repository.gc.collect import explain_object  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.repository.names.names import parse_object_name  # noqa: PLC0415 - the same
-
-    with session.open_repository() as repository:
-        object_id = parse_object_name(text, repository.algorithm)
-        answer = explain_object(repository, object_id, extra_roots=roots, grace_s=grace)
+    with session.open() as repository:
+        answer = repository.explain_object(text, extra_roots=roots, grace_s=grace)
     if as_json:
         print_document(answer.as_dict())
     elif answer.steps:

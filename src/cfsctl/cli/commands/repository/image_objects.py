@@ -20,8 +20,8 @@ def command(session: Session, *, name: str, as_json: bool) -> None:
 
     NAME is an image ID, a ref, or refs/<ref>.
     """
-    with session.open_repository() as repository:
-        objects = repository.images.objects(name)
+    with session.open() as repository:
+        objects = repository.image_objects(name)
     if as_json:
         print_document({"objects": [qualified(object_id) for object_id in objects]})
         return

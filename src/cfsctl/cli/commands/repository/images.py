@@ -18,8 +18,8 @@ _SHORT_DIGEST = 12
 @pass_session
 def command(session: Session, *, as_json: bool, no_trunc: bool) -> None:
     """List the images that have a ref."""
-    with session.open_repository() as repository:
-        refs = [(ref.name, ref.entry or "") for ref in repository.images.list_refs()]
+    with session.open() as repository:
+        refs = [(ref.name, ref.entry or "") for ref in repository.image_refs()]
     if as_json:
         print_document({"images": [{"name": name, "digest": digest} for name, digest in refs]})
     elif not refs:

@@ -42,7 +42,7 @@ def command(
 
     For an existing repository, this succeeds if its configuration matches the options.
     """
-    from cfsctl.repository import InitStatus, init_repository  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.setup import InitStatus, init_repository  # noqa: PLC0415 - keeps --help quick
 
     if path == "":
         raise click.BadParameter("expected a path, found nothing", param_hint="PATH")
@@ -54,10 +54,10 @@ def command(
         algorithm=algorithm,
         erofs_version=next(version for version in versions if version is not None),
         insecure=insecure,
-        ensure=ensure,
+        exist_ok=ensure,
         reset_metadata=reset_metadata,
         lock_timeout_s=session.lock_timeout_s,
-        reporter=session.progress,
+        progress=session.progress,
     )
     if as_json:
         print_document({"path": where, "status": status.name.lower()})

@@ -23,10 +23,8 @@ def command(session: Session, *, as_json: bool) -> None:
 
     Exclusive means needed by this ref alone: gc would free it if the ref were removed.
     """
-    from cfsctl.repository.gc.stats import measure_repository  # noqa: PLC0415 - keeps --help quick
-
-    with session.open_repository() as repository:
-        stats = measure_repository(repository)
+    with session.open() as repository:
+        stats = repository.stats()
     if as_json:
         print_document(stats.as_dict())
         return

@@ -20,7 +20,7 @@ def command(session: Session, program: tuple[str, ...]) -> int:
     import signal  # noqa: PLC0415 - only this command needs it
     import subprocess  # noqa: PLC0415 - the same
 
-    with session.open_repository():
+    with session.open():
         if not program:
             signal.pause()
             return 0

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
-    from cfsctl.cli.context import Session
     from cfsctl.digest import Checksum
+    from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
 
 
-def warn_of_demand(session: Session, repository: Repository, tag: str, commit: Checksum | None) -> None:
+def warn_of_demand(repository: Repository, tag: str, commit: Checksum | None, report: Reporter) -> None:
     """Say so if a tag was set under a demand that the commit it is to name does not meet.
 
     Whoever names both by hand has decided; the demand stays for the next pull.
 
     Args:
-        session: What is printed to.
         repository: Where the tag is.
         tag: The tag.
         commit: The commit, or None for one that is only being made.
+        report: Told so.
     """
-    from cfsctl.errors import CfsError  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.errors import CfsError  # noqa: PLC0415 - keeps starts quick
     from cfsctl.ostree.store.partial_tags import find_part_tag  # noqa: PLC0415 - the same
     from cfsctl.ostree.store.refs import find_tag, open_commit  # noqa: PLC0415 - the same
 
@@ -37,6 +37,4 @@ def warn_of_demand(session: Session, repository: Repository, tag: str, commit: C
         return  # The commit is damaged: whoever uses it is told.
     unmet = find_unmet(repository, tag, commit, content)
     if unmet is not None:
-        session.progress(
-            Message(f"{unmet}; the tag is moved anyway, and the next pull must meet this requirement")
-        )
+        report(Message(f"{unmet}; the tag is moved anyway, and the next pull must meet this requirement"))

@@ -1,0 +1,335 @@
+"""What can be done with the OSTree commits of a repository."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cfsctl.library.events import make_reporter
+from cfsctl.library.ids import Checksum, ObjectID
+from cfsctl.library.opened import OpenedRepository
+from cfsctl.progress import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cfsctl.erofs.format import FormatVersion
+    from cfsctl.library.events import Progress
+    from cfsctl.library.paths import StrPath
+    from cfsctl.library.results import CommitInfo
+    from cfsctl.ostree.exchange.commit import CommitResult
+    from cfsctl.ostree.pull.options import PullResult
+    from cfsctl.ostree.store.commit_stream import CommitStream
+    from cfsctl.ostree.store.history import LogEntry
+    from cfsctl.ostree.tree.xattr_names import XattrNames
+    from cfsctl.ostree.trust.policy import TrustPolicy
+    from cfsctl.ostree.trust.verdict import ValidSignature
+    from cfsctl.tree.model import FileSystem
+
+
+class CommitMethods(OpenedRepository):
+    """Making, naming, reading and verifying commits.
+
+    A `source` is a tag, the ID of a commit, or the unique beginning of one.
+    """
+
+    def tags(self) -> dict[str, Checksum]:
+        """Return the OSTree commits that have a tag, by tag, sorted."""
+        from cfsctl.ostree.store.refs import list_tags  # noqa: PLC0415 - only where it is needed
+
+        return {tag.name: Checksum(tag.commit) for tag in list_tags(self._store)}
+
+    def partial_tags(self) -> dict[str, Checksum]:
+        """Return the commits of which only a part was pulled, by tag or ID, sorted."""
+        if not self._store.streams.list_refs("ostree-partial"):
+            return {}
+        from cfsctl.ostree.store.partial_tags import list_parts  # noqa: PLC0415 - rarely needed
+
+        return {part.name: Checksum(part.commit) for part in list_parts(self._store)}
+
+    def tag(self, source: str, name: str, *, progress: Progress | None = None) -> Checksum:
+        """Give a commit a tag, in place of what had it before.
+
+        What was demanded when a pull set the tag is demanded of the next pull still.
+
+        Args:
+            source: The commit.
+            name: The tag.
+            progress: Told if the commit does not meet what the tag was set under.
+
+        Raises:
+            RepositoryError: There is no such commit, or more than one, or the name cannot be a tag.
+        """
+        from cfsctl.library.demands import warn_of_demand  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.store.partial_tags import tag_commit  # noqa: PLC0415 - the same
+
+        commit = self._resolve_whole(source)
+        warn_of_demand(self._store, name, commit, make_reporter(progress))
+        return Checksum(tag_commit(self._store, source, name))
+
+    def untag(self, name: str) -> None:
+        """Remove a tag; the commit stays until garbage is collected.
+
+        Raises:
+            RepositoryError: There is no such tag.
+        """
+        from cfsctl.ostree.store.partial_tags import untag  # noqa: PLC0415 - only where it is needed
+
+        untag(self._store, name)
+
+    def commit_image(
+        self,
+        source: str,
+        *,
+        erofs_version: FormatVersion | None = None,
+        xattr_names: XattrNames | None = None,
+        progress: Progress | None = None,
+    ) -> ObjectID:
+        """Return the image of an OSTree commit, which is made if it is missing.
+
+        Args:
+            source: The commit.
+            erofs_version: Format of the image; None is that of the repository.
+            xattr_names: How names of extended attributes go into the image; None is without the NUL that
+                commits have at their ends.
+            progress: Told what was found damaged.
+
+        Raises:
+            RepositoryError: There is no such commit, or more than one.
+        """
+        from cfsctl.ostree.store.images import source_image  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
+
+        image_id = source_image(
+            self._store,
+            source,
+            erofs_version,
+            xattr_names=xattr_names or XattrNames.STRIPPED,
+            reporter=make_reporter(progress),
+        )
+        return ObjectID(image_id)
+
+    def commit_info(
+        self, source: str, *, check_digest: bool = True, progress: Progress | None = None
+    ) -> CommitInfo:
+        """Return what a commit says about itself.
+
+        Args:
+            source: The commit.
+            check_digest: Compute the composefs digest of libostree if the commit has recorded one.
+            progress: Told if only a part of the commit is here.
+
+        Raises:
+            RepositoryError: There is no such commit, or more than one.
+            FormatError, IntegrityError: It is damaged.
+        """
+        from cfsctl.library.results import CommitInfo  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.store.metadata_text import render_value  # noqa: PLC0415 - the same
+        from cfsctl.ostree.trust.verification_record import read_record  # noqa: PLC0415 - the same
+
+        stream = self._open_commit(source, progress)
+        commit = stream.commit
+        digest = None
+        if check_digest and not stream.is_partial:
+            from cfsctl.ostree.tree.composefs_digest import check_composefs_digest  # noqa: PLC0415 - the same
+
+            digest = check_composefs_digest(stream, self._store.objects)
+        return CommitInfo(
+            commit=Checksum(stream.checksum),
+            parent=None if commit.parent is None else Checksum(commit.parent),
+            timestamp_s=commit.timestamp_s,
+            subject=commit.subject,
+            body=commit.body,
+            root_dirtree=Checksum(commit.root_dirtree),
+            root_dirmeta=Checksum(commit.root_dirmeta),
+            metadata=tuple((key, render_value(value)) for key, value in commit.metadata),
+            signatures=tuple(read_record(self._store, stream)),
+            is_partial=stream.is_partial,
+            composefs_digest=digest,
+        )
+
+    def commit_tree(
+        self, source: str, *, xattr_names: XattrNames | None = None, progress: Progress | None = None
+    ) -> FileSystem:
+        """Return the tree of a commit; its type is not part of the interface.
+
+        Raises:
+            RepositoryError: There is no such commit, or more than one.
+            FormatError, IntegrityError: It is damaged.
+        """
+        from cfsctl.ostree.tree.to_tree import commit_to_filesystem  # noqa: PLC0415 - as above
+        from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - as above
+
+        report = make_reporter(progress)
+        stream = self._open_commit(source, progress)
+        names = xattr_names or XattrNames.STRIPPED
+        return commit_to_filesystem(stream, names, note=lambda text: report(Message(text)))
+
+    def _open_commit(self, source: str, progress: Progress | None) -> CommitStream:
+        """Return a commit, or the part of it that is here, which is told."""
+        from cfsctl.ostree.store.partial_commits import describe_partial, open_source  # noqa: PLC0415 - as above
+
+        stream = open_source(self._store, source)
+        if stream.is_partial:
+            make_reporter(progress)(Message(describe_partial(stream)))
+        return stream
+
+    def _resolve_whole(self, source: str) -> Checksum:
+        from cfsctl.ostree.store.partial_commits import check_whole  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.store.refs import resolve_source  # noqa: PLC0415 - the same
+
+        check_whole(self._store, source)
+        return Checksum(resolve_source(self._store, source))
+
+    def history(self, source: str) -> Iterator[LogEntry]:
+        """Return a commit, its parent, that one's parent, and so on, as far as they are stored.
+
+        The `commit` of the last entry is None if there is a parent that is not stored.
+
+        Raises:
+            RepositoryError: There is no such commit, or more than one.
+        """
+        from cfsctl.ostree.store.history import iter_history  # noqa: PLC0415 - only where it is needed
+
+        entries = iter_history(self._store, self._resolve_whole(source))
+        return (entry._replace(checksum=Checksum(entry.checksum)) for entry in entries)
+
+    def verify_commit(
+        self, source: str, trust: TrustPolicy, *, progress: Progress | None = None
+    ) -> tuple[Checksum, tuple[ValidSignature, ...]]:
+        """Verify the signatures that are stored with a commit, and that its files and image are its own.
+
+        Returns:
+            The commit, and the signatures by which it is trusted.
+
+        Raises:
+            RepositoryError: There is no such commit, or more than one.
+            PolicyError: It is not signed as it has to be.
+            IntegrityError: Something of it is not what its name says.
+        """
+        from cfsctl.ostree.store.commit_proof import check_stored  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.store.refs import open_commit, resolve_source  # noqa: PLC0415 - the same
+        from cfsctl.ostree.trust.verify import verify_stored  # noqa: PLC0415 - the same
+
+        stream = open_commit(self._store, resolve_source(self._store, source))
+        verified = verify_stored(self._store, stream, trust)
+        check_stored(self._store, stream, make_reporter(progress))
+        return Checksum(stream.checksum), verified
+
+    def commit(
+        self,
+        image: str,
+        ref: str | None = None,
+        *,
+        subject: str = "",
+        body: str = "",
+        parent: str | None = None,
+        timestamp_s: int | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+        owner_uid: int | None = None,
+        owner_gid: int | None = None,
+        keep_xattrs: bool = True,
+        progress: Progress | None = None,
+    ) -> CommitResult:
+        """Make an OSTree commit of the tree of an image, to the bit as `ostree commit` would.
+
+        Args:
+            image: The ref or ID of the image.
+            ref: The ref that the commit is bound to, and that becomes its tag; or None.
+            subject: One line about the commit.
+            body: More about it.
+            parent: The commit before: a source.
+            timestamp_s: Its time in seconds since 1970; None is now.
+            metadata: Texts by key, in order.
+            owner_uid: Owner of everything; None leaves owners as they are.
+            owner_gid: Group of everything; None leaves groups as they are.
+            keep_xattrs: Keep extended attributes.
+            progress: Told how many directories have been read.
+
+        Raises:
+            RefNotFoundError: There is no such image.
+            RepositoryError: There is no such parent, or the ref cannot be one.
+            FormatError, IntegrityError: The tree cannot be a commit, or is damaged.
+        """
+        from cfsctl.library.demands import warn_of_demand  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.exchange.commit import CommitText, commit_image_tree  # noqa: PLC0415 - as above
+        from cfsctl.ostree.store.refs import resolve_source  # noqa: PLC0415 - the same
+        from cfsctl.ostree.tree.from_tree import TreeOptions  # noqa: PLC0415 - the same
+
+        text = CommitText(
+            subject=subject,
+            body=body,
+            timestamp_s=timestamp_s,
+            parent=None if parent is None else resolve_source(self._store, parent),
+            metadata=metadata,
+        )
+        options = TreeOptions(owner_uid, owner_gid, keeps_xattrs=keep_xattrs)
+        if ref is not None:
+            warn_of_demand(self._store, ref, None, make_reporter(progress))
+        made = commit_image_tree(self._store, image, text, ref, options, make_reporter(progress))
+        return made._replace(commit=Checksum(made.commit), stream_id=ObjectID(made.stream_id))
+
+    def export(
+        self, source: str, path: StrPath, ref: str | None = None, *, progress: Progress | None = None
+    ) -> Checksum:
+        """Write a commit to an OSTree repository, in mode archive, bare, bare-user or bare-user-only.
+
+        Args:
+            source: The commit.
+            path: The OSTree repository.
+            ref: A branch to move to the commit once it is whole, or None.
+            progress: Told how many files have been written.
+
+        Raises:
+            RepositoryError: There is no such commit, or more than one.
+            IntegrityError: Something of it is missing or damaged.
+            CfsError: That is not an OSTree repository that can be written to.
+        """
+        from cfsctl.ostree.exchange.export import export_commit  # noqa: PLC0415 - only where it is needed
+
+        checksum = self._resolve_whole(source)
+        export_commit(self._store, checksum, os.fspath(path), ref, make_reporter(progress))
+        return checksum
+
+    def apply_delta(
+        self,
+        path: StrPath,
+        *,
+        trust: TrustPolicy | None = None,
+        xattr_names: XattrNames | None = None,
+        progress: Progress | None = None,
+    ) -> PullResult:
+        """Store the commit that a static delta leads to; it gets no tag.
+
+        Args:
+            path: The delta: a file, or the directory of one. The commit that it starts from must be here.
+            trust: What the commit, and the delta, have to prove.
+            xattr_names: As for `commit_image`.
+            progress: Told what is done.
+
+        Raises:
+            FormatError, IntegrityError: It is not a valid delta, or not of a commit that is here.
+            PolicyError: It is not signed as it has to be.
+        """
+        from cfsctl.ostree.exchange.apply_delta import apply_delta  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
+
+        result = apply_delta(
+            self._store,
+            os.fspath(path),
+            reporter=make_reporter(progress),
+            xattr_names=xattr_names or XattrNames.STRIPPED,
+            trust=trust,
+        )
+        return printable_result(result)
+
+
+def printable_result(result: PullResult) -> PullResult:
+    """Return a result whose IDs are text when they are printed."""
+    return replace(
+        result,
+        commit=Checksum(result.commit),
+        stream_id=ObjectID(result.stream_id),
+        image_id=ObjectID(result.image_id),
+    )

@@ -1,0 +1,183 @@
+"""What can be done with the images and streams of a repository."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from cfsctl.library.events import make_reporter
+from cfsctl.library.ids import ObjectID
+from cfsctl.library.opened import OpenedRepository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from cfsctl.library.events import Progress
+    from cfsctl.library.paths import StrPath
+    from cfsctl.mount import WritableLayer
+    from cfsctl.repository import Ref
+    from cfsctl.tree.model import FileSystem
+    from cfsctl.tree.transform import XattrFilter
+
+
+class ImageMethods(OpenedRepository):
+    """Making, naming, reading and mounting images."""
+
+    def images(self) -> dict[str, ObjectID]:
+        """Return the images that have a ref, by ref, sorted."""
+        found = ((ref.name, self.find_image(f"refs/{ref.name}")) for ref in self.image_refs())
+        return {name: image_id for name, image_id in found if image_id is not None}
+
+    def image_refs(self) -> list[Ref]:
+        """Return the refs of images as they are, sorted; what one names may be missing."""
+        return self._store.images.list_refs()
+
+    def find_image(self, name: str) -> ObjectID | None:
+        """Return the image that has a ref or an ID, or None."""
+        found = self._store.images.find(name)
+        return None if found is None else ObjectID(found)
+
+    def image_objects(self, name: str) -> list[ObjectID]:
+        """Return the objects that an image refers to, sorted.
+
+        Raises:
+            RefNotFoundError: There is no such image.
+            IntegrityError: It is missing or damaged.
+        """
+        return [ObjectID(object_id) for object_id in self._store.images.objects(name)]
+
+    def read_image(self, name: str) -> FileSystem:
+        """Return the tree of an image; its type is not part of the interface.
+
+        Raises:
+            RefNotFoundError: There is no such image.
+            IntegrityError, FormatError: It is missing or damaged.
+        """
+        from cfsctl.erofs.read.tree import read_image  # noqa: PLC0415 - only where it is needed
+
+        with self._store.images.map(name) as data:
+            return read_image(data, self.algorithm)
+
+    def import_image(self, chunks: Iterable[bytes], ref: str) -> ObjectID:
+        """Store an image that was made elsewhere, and give it a ref.
+
+        Args:
+            chunks: Its bytes, in pieces of any size.
+            ref: The ref.
+
+        Raises:
+            FormatError: It is not a composefs image.
+            InvalidNameError: The ref cannot be one.
+        """
+        return ObjectID(self._store.images.import_image(chunks, ref).object_id)
+
+    def create_image(
+        self,
+        path: StrPath,
+        ref: str | None = None,
+        *,
+        as_root: bool = True,
+        bootable: bool = False,
+        xattrs: XattrFilter | None = None,
+        use_cache: bool = True,
+        verify_cache: bool = False,
+        progress: Progress | None = None,
+    ) -> ObjectID:
+        """Store a directory and make an image of it.
+
+        Args:
+            path: The directory.
+            ref: A ref for the image, or None.
+            as_root: It is the root of a system or of a container: the root directory takes the metadata of
+                ``/usr``, ``/run`` is emptied, and only portable extended attributes stay.
+            bootable: Empty ``/boot`` and ``/sysroot``, and label files as the tree's own SELinux policy says.
+            xattrs: With `as_root`, the extended attributes that stay; None is ``security.capability``.
+            use_cache: Let the repository remember what was read, and read less the next time.
+            verify_cache: Read everything, and fail if the cache says something else.
+            progress: Told how many entries have been seen.
+
+        Raises:
+            InvalidNameError: The ref cannot be one.
+            CfsError: The tree changed in the meantime, or cannot be an image.
+        """
+        from cfsctl.scan import create_image  # noqa: PLC0415 - only where it is needed
+        from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
+
+        image_id = create_image(
+            self._store,
+            os.fspath(path),
+            ref,
+            xattr_filter=xattrs or XattrFilter.ALLOWLIST_ONLY,
+            propagate_usr=as_root,
+            bootable=bootable,
+            use_cache=use_cache,
+            verify_cache=verify_cache,
+            reporter=make_reporter(progress),
+        )
+        return ObjectID(image_id)
+
+    def remove_image(self, ref: str) -> None:
+        """Remove the ref of an image; the image stays until garbage is collected.
+
+        Raises:
+            RefNotFoundError: There is no such ref.
+        """
+        self._store.images.remove_ref(ref)
+
+    def mount(
+        self,
+        image: str | ObjectID,
+        mountpoint: StrPath,
+        *,
+        writable_layer: WritableLayer | None = None,
+        read_write: bool | None = None,
+    ) -> None:
+        """Mount an image; the mount outlives this object.
+
+        Args:
+            image: Its ref or ID.
+            mountpoint: A directory.
+            writable_layer: Where changes go; None is a tree that cannot change.
+            read_write: Allow writing through the mount; None is if there is a writable layer.
+
+        Raises:
+            RefNotFoundError: There is no such image.
+            IntegrityError: It is missing or damaged.
+            OSError: The kernel refused; nothing is mounted then.
+        """
+        from cfsctl.repository.mounting import mount_stored_image  # noqa: PLC0415 - only where it is needed
+
+        mount_stored_image(
+            self._store,
+            image if isinstance(image, str) else image.hex(),
+            os.fspath(mountpoint),
+            writable_layer=writable_layer,
+            read_write=writable_layer is not None if read_write is None else read_write,
+        )
+
+    @contextlib.contextmanager
+    def mounted(
+        self, image: str | ObjectID, mountpoint: StrPath, *, writable_layer: WritableLayer | None = None
+    ) -> Iterator[None]:
+        """Mount an image as `mount` does, for as long as the block lasts."""
+        from cfsctl.linux.mountapi import umount  # noqa: PLC0415 - only where it is needed
+
+        self.mount(image, mountpoint, writable_layer=writable_layer)
+        try:
+            yield
+        finally:
+            umount(os.fspath(mountpoint))
+
+    def read_stream(self, name: str, write: Callable[[bytes | memoryview], object]) -> None:
+        """Put a stream together, and call a function with each piece of it.
+
+        Args:
+            name: A content identifier, or ``refs/<ref>``.
+            write: Takes the pieces.
+
+        Raises:
+            RefNotFoundError: There is no such stream.
+            IntegrityError, FormatError: It is damaged, or an object is missing.
+        """
+        self._store.streams.cat(name, write)

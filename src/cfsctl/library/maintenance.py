@@ -1,0 +1,191 @@
+"""Checking, repairing, measuring, collecting and copying a repository."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cfsctl.library.events import make_reporter
+from cfsctl.library.ids import ObjectID
+from cfsctl.library.opened import OpenedRepository, store_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cfsctl.kinds.kind import NamedCopy, Remarks
+    from cfsctl.library.events import Progress
+    from cfsctl.library.paths import StrPath
+    from cfsctl.repository.check.report import FsckReport
+    from cfsctl.repository.gc.collect import DeleteLimit, GcResult, Why
+    from cfsctl.repository.gc.stats import Stats
+    from cfsctl.repository.repair.repair import RepairReport
+
+
+class MaintenanceMethods(OpenedRepository):
+    """What is done with the repository as a whole."""
+
+    def gc(
+        self,
+        *,
+        extra_roots: Iterable[str] = (),
+        dry_run: bool = False,
+        grace_s: float = 0,
+        max_delete: int | DeleteLimit | None = None,
+        lock_timeout_s: float | None = None,
+        progress: Progress | None = None,
+    ) -> GcResult:
+        """Remove every object that neither a ref, nor a mount, nor an extra root leads to.
+
+        Args:
+            extra_roots: Further images and streams to keep, by any of their names.
+            dry_run: Count only.
+            grace_s: Keep garbage that is younger than this, in seconds.
+            max_delete: Remove nothing if more objects than this are garbage, or a larger part of all objects.
+            lock_timeout_s: Longest time to wait until nobody else has the repository open; None waits for
+                ever.
+            progress: Told what is looked through and removed. If it raises, the collection ends there; names
+                go before objects, so every name still leads to a whole tree.
+
+        Raises:
+            RefNotFoundError: An extra root that does not exist.
+            RepositoryError: Too much is garbage, or nothing may be written.
+            LockedError: The timeout expired.
+        """
+        from cfsctl.kinds.registry import prepare_collection  # noqa: PLC0415 - only where it is needed
+        from cfsctl.repository.gc.collect import DeleteLimit, collect_garbage  # noqa: PLC0415 - the same
+
+        limit = DeleteLimit(max_delete, is_percentage=False) if isinstance(max_delete, int) else max_delete
+        return collect_garbage(
+            self._store,
+            extra_roots=extra_roots,
+            dry_run=dry_run,
+            grace_s=grace_s,
+            limit=limit,
+            lock_timeout_s=lock_timeout_s,
+            prepare=prepare_collection,
+            reporter=make_reporter(progress),
+        )
+
+    def explain_object(
+        self, name: str | ObjectID, *, extra_roots: Iterable[str] = (), grace_s: float = 0
+    ) -> Why:
+        """Find out what keeps an object from being collected; nothing is changed.
+
+        Args:
+            name: The object: its ID, also with the algorithm before it or as a path.
+            extra_roots: As for `gc`.
+            grace_s: As for `gc`.
+
+        Raises:
+            ObjectMissingError: There is no such object.
+            RefNotFoundError: An extra root that does not exist.
+        """
+        from cfsctl.repository.gc.collect import explain_object  # noqa: PLC0415 - only where it is needed
+        from cfsctl.repository.names.names import parse_object_name  # noqa: PLC0415 - the same
+
+        object_id = parse_object_name(name, self.algorithm) if isinstance(name, str) else name
+        why = explain_object(self._store, object_id, extra_roots=extra_roots, grace_s=grace_s)
+        return why._replace(object_id=ObjectID(why.object_id))
+
+    def stats(self) -> Stats:
+        """Return how large the repository is, what each ref needs, and what a collection would free."""
+        from cfsctl.repository.gc.stats import measure_repository  # noqa: PLC0415 - only where it is needed
+
+        return measure_repository(self._store)
+
+    def fsck(
+        self, *, metadata_only: bool = False, deep: bool = False, progress: Progress | None = None
+    ) -> FsckReport:
+        """Check that everything is there and is what its name says; nothing is changed.
+
+        Args:
+            metadata_only: Leave the content of objects alone.
+            deep: Read and decode everything, also what the kernel vouches for.
+            progress: Told how many parts have been checked.
+        """
+        from cfsctl.repository.check.fsck import check_repository  # noqa: PLC0415 - only where it is needed
+
+        checks = None
+        if not metadata_only:
+            from cfsctl.kinds.checks import content_checks  # noqa: PLC0415 - only where it is needed
+
+            checks = content_checks(self._store, is_deep=deep)
+        return check_repository(
+            self._store,
+            metadata_only=metadata_only,
+            deep=deep,
+            content_checks=checks,
+            reporter=make_reporter(progress),
+        )
+
+    def repair(
+        self,
+        sources: Sequence[StrPath] = (),
+        *,
+        remotes: str | None = None,
+        lock_timeout_s: float | None = None,
+        progress: Progress | None = None,
+    ) -> RepairReport:
+        """Check in depth, put damaged objects into quarantine, restore what can be had, set links right.
+
+        Args:
+            sources: Where to look for what is lost, in this order: another composefs repository, an OSTree
+                repository, also by its URL or as the name of a configured remote, or any directory.
+            remotes: Directory where remotes are configured; None is ``/etc/ostree/remotes.d``.
+            lock_timeout_s: Longest time to wait until nobody else has the repository open; None waits for
+                ever.
+            progress: Told what is checked.
+
+        Raises:
+            RepositoryError: Nothing may be written.
+            LockedError: The timeout expired.
+            CfsError: A source cannot be opened.
+        """
+        from cfsctl.library.repairing import repair  # noqa: PLC0415 - only where it is needed
+
+        report = make_reporter(progress)
+        done = repair(self._store, [os.fspath(one) for one in sources], remotes, lock_timeout_s, report)
+        return done._replace(
+            restored={ObjectID(object_id): place for object_id, place in done.restored.items()},
+            lost=[ObjectID(object_id) for object_id in done.lost],
+        )
+
+    def remarks(self) -> Remarks:
+        """Return what is said about single kinds of streams, such as commits that are here in part."""
+        from cfsctl.kinds.registry import find_remarks  # noqa: PLC0415 - only where it is needed
+
+        return find_remarks(self._store)
+
+    def copy(
+        self,
+        name: str,
+        target: OpenedRepository,
+        ref: str | None = None,
+        *,
+        allow_unverified: bool = False,
+        progress: Progress | None = None,
+    ) -> NamedCopy:
+        """Copy an image, a commit or a stream with all that it needs to another repository.
+
+        Args:
+            name: An image ID or the ref of an image, else a tag, a commit ID or the beginning of one, else
+                the content identifier of a stream.
+            target: The other repository, open.
+            ref: Its ref or tag there; None is the one that `name` is, if it is one.
+            allow_unverified: Let a tag be moved whatever it was set under.
+            progress: Told how many objects have been copied.
+
+        Raises:
+            RepositoryError: Nothing has this name, or nothing may be written.
+            IntegrityError: Something is missing, or is not what its name says.
+        """
+        from cfsctl.kinds.copying import copy_by_name  # noqa: PLC0415 - only where it is needed
+
+        return copy_by_name(
+            self._store,
+            store_of(target),
+            name,
+            ref,
+            make_reporter(progress),
+            allow_unverified=allow_unverified,
+        )

@@ -1,0 +1,152 @@
+"""Pulling commits into a repository."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.library.commits import printable_result
+from cfsctl.library.events import make_reporter
+from cfsctl.library.ids import Checksum
+from cfsctl.library.opened import OpenedRepository
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cfsctl.http.fetcher import Options as ConnectionOptions
+    from cfsctl.library.events import Progress
+    from cfsctl.library.paths import StrPath
+    from cfsctl.library.sources import Location, SourceOptions
+    from cfsctl.ostree.pull.dry_run import PullEstimate
+    from cfsctl.ostree.pull.options import PullOptions, PullResult
+    from cfsctl.ostree.trust.policy import TrustPolicy
+
+_BASES: Final = 8
+"""Commits of the same run from which objects are taken that the next one shares."""
+
+
+class PullMethods(OpenedRepository):
+    """Pulling commits from directories and servers."""
+
+    def pull(
+        self,
+        source: StrPath,
+        ref: str,
+        *,
+        base: str | None = None,
+        allow_downgrade: bool = False,
+        allow_unverified: bool = False,
+        subpaths: Sequence[str] = (),
+        use_deltas: bool = True,
+        trust: TrustPolicy | None = None,
+        connection: ConnectionOptions | None = None,
+        progress: Progress | None = None,
+    ) -> PullResult:
+        """Bring an OSTree commit into the repository, and make the tag of its ref name it.
+
+        A pull that ends early leaves names as they were, and the next one goes on where it was. What else can
+        be said about a pull is in the options of `pull_refs`.
+
+        Args:
+            source: URL of an archive repository, or the directory of one in any mode.
+            ref: A ref there, which becomes the tag too, or the ID of a commit.
+            base: A commit that is here (tag, ID or beginning of one) and has much in common with it.
+            allow_downgrade: Let the tag go back to an older commit.
+            allow_unverified: Let the tag go from a commit that was verified to one that is not.
+            subpaths: Pull only what is at these paths.
+            use_deltas: Take static deltas where they cost less than objects; only with a URL.
+            trust: What the commit has to prove; see `trust_keys`.
+            connection: How to reach a server; None is as the environment says about proxies.
+            progress: Told what arrives.
+
+        Raises:
+            RefNotFoundError, ObjectMissingError: The source does not have the ref, or an object.
+            FetchError: A server does not answer as it should.
+            FormatError, IntegrityError: Something is not valid.
+            PolicyError: The commit must not have this tag, or is not signed as it has to be.
+            CfsError: There is no OSTree repository.
+        """
+        from cfsctl.library.sources import Location, SourceOptions  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.pull.options import PullOptions  # noqa: PLC0415 - the same
+
+        location = Location.parse(source)
+        options = PullOptions(
+            base_name=base,
+            allow_downgrade=allow_downgrade,
+            allow_unverified=allow_unverified,
+            subpaths=subpaths,
+            trust=trust,
+        )
+        source_options = SourceOptions(connection=connection, use_deltas=use_deltas and location.is_url)
+        (result,) = self.pull_refs(location, [ref], options, source_options=source_options, progress=progress)
+        return result
+
+    def pull_refs(
+        self,
+        source: StrPath | Location,
+        refs: Sequence[str] | None,
+        options: PullOptions | None = None,
+        *,
+        source_options: SourceOptions | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[PullResult]:
+        """Pull one commit after the other from the same source; yield each result as soon as it is there.
+
+        Args:
+            source: URL of an archive repository, or the directory of one in any mode.
+            refs: Refs there, or IDs of commits; None is all refs that the source lists.
+            options: How commits are pulled.
+            source_options: How the source is read.
+            progress: Told what arrives.
+
+        Raises:
+            CfsError: As `pull`.
+        """
+        from cfsctl.library.sources import (  # noqa: PLC0415 - as above
+            Location,
+            SourceOptions,
+            opened_source,
+        )
+        from cfsctl.ostree.pull.pull import PullOptions, pull  # noqa: PLC0415 - the same
+
+        store, report = self._store, make_reporter(progress)
+        options = options or PullOptions()
+        how = source_options or SourceOptions()
+        pulled: list[Checksum] = []
+        with opened_source(Location.parse(source), how, options.trust, report) as (opened, deltas):
+            for ref in opened.list_ref_names() if refs is None else refs:
+                bases = (*options.also_bases, *pulled[-_BASES:])
+                one = replace(options, also_bases=bases, deltas=deltas, is_mirror=refs is None)
+                result = pull(store, opened, ref, one, report)
+                pulled.append(result.commit)
+                yield printable_result(result)
+
+    def estimate_pull(
+        self,
+        source: StrPath | Location,
+        refs: Sequence[str] | None,
+        options: PullOptions | None = None,
+        *,
+        source_options: SourceOptions | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[PullEstimate]:
+        """Yield what `pull_refs` with the same arguments would do, and change nothing.
+
+        Raises:
+            CfsError: As `pull`, for all that comes before the content.
+        """
+        from cfsctl.library.sources import (  # noqa: PLC0415 - as above
+            Location,
+            SourceOptions,
+            opened_source,
+        )
+        from cfsctl.ostree.pull.pull import PullOptions, estimate_pull  # noqa: PLC0415 - the same
+
+        store, report = self._store, make_reporter(progress)
+        options = options or PullOptions()
+        how = source_options or SourceOptions()
+        with opened_source(Location.parse(source), how, options.trust, report) as (opened, deltas):
+            for ref in opened.list_ref_names() if refs is None else refs:
+                one = replace(options, deltas=deltas, is_mirror=refs is None)
+                found = estimate_pull(store, opened, ref, one, report)
+                yield replace(found, commit=Checksum(found.commit))

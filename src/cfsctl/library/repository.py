@@ -1,0 +1,20 @@
+"""`Repository`: all that the library does with one."""
+
+from __future__ import annotations
+
+from cfsctl.library.commits import CommitMethods
+from cfsctl.library.comparison import ComparisonMethods
+from cfsctl.library.images import ImageMethods
+from cfsctl.library.maintenance import MaintenanceMethods
+from cfsctl.library.pull import PullMethods
+
+
+class Repository(ImageMethods, CommitMethods, PullMethods, ComparisonMethods, MaintenanceMethods):
+    """An open repository; nobody collects garbage in it in the meantime.
+
+    A context manager: `open` or `init` makes one, `close` or the end of the block closes it; after that each
+    method raises `ValueError`. Use it from one thread at a time; several processes, and several instances for
+    one directory, may work side by side.
+
+    IDs that are returned are `ObjectID` or `Checksum`: bytes that print as hexadecimal text.
+    """

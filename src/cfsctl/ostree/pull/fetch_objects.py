@@ -1,0 +1,139 @@
+"""Third step of a pull: make objects by a delta, and fetch the rest."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.errors import ObjectMissingError
+from cfsctl.ostree.pull.fetch import FileWorkers
+from cfsctl.ostree.store.commitmeta import check_detached, store_detached
+from cfsctl.progress import Advanced, Done, Started, Unit
+
+if TYPE_CHECKING:
+    from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.ostree.delta.use import DeltaStats
+    from cfsctl.ostree.objects import ObjectKind
+    from cfsctl.ostree.pull.fetch import Batch
+    from cfsctl.ostree.pull.find_bases import BaseFinder
+    from cfsctl.ostree.pull.get_commit import CommitGetter
+    from cfsctl.ostree.pull.journal import PullJournal
+    from cfsctl.ostree.pull.task import PullTask
+    from cfsctl.progress import Event
+
+METADATA_ID: Final = "metadata"
+"""Names the progress of commit, dirtrees and dirmetas."""
+
+FILES_ID: Final = "files"
+"""Names the progress of content objects."""
+
+RESCUE_TIMEOUT_S: Final = 5.0
+"""After an error: how long to wait for content that is in work, so that it need not be fetched again."""
+
+
+class ObjectFetcher:
+    """Brings the plan to its end.
+
+    Attributes:
+        delta_use: What was had of a delta, or None.
+        delta_objects: What the delta has made.
+        received_bytes: Size of all that was fetched, as it came.
+        stored_objects: Content that was new in the repository.
+        stored_bytes: Size of that.
+    """
+
+    def __init__(self, task: PullTask, bases: BaseFinder, getter: CommitGetter, journal: PullJournal) -> None:
+        """Fetch nothing yet; what arrives is written to the journal."""
+        self.delta_use: DeltaStats | None = None
+        self.delta_objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
+        self.received_bytes = self.stored_objects = self.stored_bytes = 0
+        self._task = task
+        self._bases = bases
+        self._getter = getter
+        self._journal = journal
+
+    def use_delta(self) -> None:
+        """Let a delta make as many objects as it can, if there is one that costs less than they do."""
+        deltas = self._task.usable_deltas
+        if deltas is None:
+            return
+        with contextlib.closing(self._getter.open_deltas(deltas)) as delta:
+            self.delta_objects = delta.made.objects
+            candidate = self._getter.choose_delta(delta)
+            for checksum, entry in delta.made.objects.items():
+                self._journal.append(checksum, *entry)  # The commit, whether or not the delta is used.
+            if candidate is not None:
+                workers = self._task.options.workers
+                self.delta_use = delta.run(self._task.plan, candidate, workers, self._journal.append)
+
+    def fetch(self) -> None:
+        """Fetch what is missing."""
+        task = self._task
+        task.source.close()  # Nothing of this process' connections may be shared with the workers.
+        with FileWorkers(
+            task.source, task.repository.objects, task.options.workers, self._journal.extend
+        ) as workers:
+            try:
+                self._fetch_all(workers)
+            except BaseException as error:
+                # Who interrupts does not wait; what workers have noted by then is kept all the same.
+                self._take(workers.rescue(RESCUE_TIMEOUT_S if isinstance(error, Exception) else 0.0))
+                if isinstance(error, ObjectMissingError):
+                    error.hint = task.source.explain_missing(task.checksum) or error.hint
+                raise
+        task.plan.check_complete()
+
+    def _fetch_all(self, workers: FileWorkers) -> None:
+        verifier, plan = self._getter.verifier, self._task.plan
+        detached = verifier.find_detached()
+        self._task.report(Started(FILES_ID, None, Unit.ITEMS))  # some arrive while metadata does
+        self._fetch_metadata(workers)
+        if verifier.proof is not None:
+            detached = verifier.proof
+        if detached is not None:
+            check_detached(self._task.checksum, detached)
+            self._getter.detached = store_detached(self._task.repository, detached)
+        plan.check_tree()
+        self._replace_damaged(workers)
+        while not workers.is_idle:
+            self._take(workers.poll())
+        self._task.report(Done(FILES_ID, plan.counts.files))
+
+    def _replace_damaged(self, workers: FileWorkers) -> None:
+        """Read what bases had and nobody has verified lately; want files again of which that is damaged."""
+
+        def report(event: Event) -> None:
+            self._task.report(event)
+            self._take(workers.poll(0))
+
+        damaged = self._bases.stored.find_damaged(report)
+        if damaged:
+            self._task.plan.take_back(damaged)
+            workers.add(self._task.plan.take_files())
+
+    def _fetch_metadata(self, workers: FileWorkers) -> None:
+        plan, report, journal = self._task.plan, self._task.report, self._journal
+
+        def deliver(checksum: Checksum, kind: ObjectKind, data: bytes) -> None:
+            plan.deliver(checksum, kind, data)
+            self._getter.accept_delivered(data)
+            journal.append(checksum, data, None)  # What is refused is not kept.
+            workers.add(plan.take_files())
+            self._take(workers.poll(0))
+            report(Advanced(METADATA_ID, plan.counts.metadata, None))
+
+        report(Started(METADATA_ID, None, Unit.ITEMS))
+        self._task.source.fetch_metadata(plan.next_request, deliver)
+        workers.add(plan.take_files())
+        report(Done(METADATA_ID, plan.counts.metadata))
+
+    def _take(self, batches: list[Batch]) -> None:
+        plan = self._task.plan
+        for batch in batches:
+            plan.deliver_files(batch.files)
+            self.received_bytes += batch.received_bytes
+            self.stored_objects += batch.stored_objects
+            self.stored_bytes += batch.stored_bytes
+        if batches:
+            counts = plan.counts
+            self._task.report(Advanced(FILES_ID, counts.files, counts.wanted_files, self.received_bytes))

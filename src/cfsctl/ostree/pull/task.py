@@ -1,0 +1,106 @@
+"""What every step of a pull works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cfsctl.ostree.plan import PullPlan
+from cfsctl.ostree.store.refs import parse_commit_id, tag_ref
+from cfsctl.ostree.tree.subpaths import parse_subpaths
+
+if TYPE_CHECKING:
+    from cfsctl.digest import Checksum
+    from cfsctl.ostree.delta.store import DeltaStore
+    from cfsctl.ostree.pull.options import PullOptions
+    from cfsctl.ostree.source import ObjectSource
+    from cfsctl.ostree.tree.subpaths import SubpathFilter
+    from cfsctl.progress import Reporter
+    from cfsctl.repository import Repository
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullTask:
+    """One commit to pull.
+
+    Attributes:
+        repository: Where it goes.
+        source: Where it comes from.
+        checksum: The commit.
+        tag: The tag that is to name it, or None.
+        options: How it is pulled.
+        report: Told about progress, and what was found damaged.
+        part: The paths that are pulled, or None for all of it.
+        plan: What is needed of it, and what has arrived.
+    """
+
+    repository: Repository
+    source: ObjectSource
+    checksum: Checksum
+    tag: str | None
+    options: PullOptions
+    report: Reporter
+    part: SubpathFilter | None
+    plan: PullPlan
+
+    @property
+    def tag_ref(self) -> str | None:
+        """The ref that the tag is."""
+        return None if self.tag is None else tag_ref(self.tag)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether only some paths are pulled."""
+        return self.part is not None
+
+    @property
+    def usable_deltas(self) -> DeltaStore | None:
+        """Where to look for deltas; for a part of a commit nowhere, since a delta makes all of it."""
+        return None if self.is_partial else self.options.deltas
+
+
+def make_task(
+    repository: Repository,
+    source: ObjectSource,
+    ref_or_commit: str,
+    options: PullOptions,
+    report: Reporter,
+    *,
+    writes: bool = True,
+) -> PullTask:
+    """Return the task to pull what a user names: a ref of the source, or 64 hex digits.
+
+    The source is asked for the ref once all else is known to be right.
+
+    Raises:
+        InvalidSubpathError: A subpath cannot be one.
+        NotWritableError: The repository cannot be written to, and that is needed.
+        InvalidNameError: The ref cannot be a tag.
+        RefNotFoundError, FetchError: The source does not have the ref, or does not answer as it should.
+    """
+    part = parse_subpaths(options.subpaths)
+    if writes:
+        repository.check_writable()
+    checksum, tag = _resolve(source, ref_or_commit)
+    return PullTask(
+        repository=repository,
+        source=source,
+        checksum=checksum,
+        tag=tag,
+        options=options,
+        report=report,
+        part=part,
+        plan=PullPlan(checksum, limits=options.limits, part=part),
+    )
+
+
+def _resolve(source: ObjectSource, ref_or_commit: str) -> tuple[Checksum, str | None]:
+    """Return the commit that a user names, and the tag that names it then."""
+    checksum = parse_commit_id(ref_or_commit)
+    if checksum is not None:
+        # Nothing is looked up in the summary then; if it must be signed, it must be all the same.
+        if check_summary := getattr(source, "check_summary", None):
+            check_summary()
+        return checksum, None
+    tag_ref(ref_or_commit)  # Refused before anything is asked for.
+    return source.resolve_ref(ref_or_commit), ref_or_commit
