@@ -16,6 +16,7 @@ raises it. The kernel's refusals stay `OSError`, wrong use of an interface stays
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum
 from typing import ClassVar
 
@@ -125,3 +126,13 @@ class FetchError(CfsError):
     """The other side of a socket did not give what was asked for."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.NETWORK
+
+
+def describe(error: Exception) -> str:
+    """Return an error as a part of a message; of what the kernel refuses, the file and the reason only."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    name = error.filename
+    if name is None:
+        return error.strerror
+    return f"{os.fsdecode(name) if isinstance(name, (str, bytes)) else name}: {error.strerror}"

@@ -19,6 +19,7 @@ from cfsctl.erofs.format import COMPOSEFS_MAGIC
 from cfsctl.errors import CfsError, ExitCode, RepositoryError
 from cfsctl.kinds.registry import find_by_prefix, stream_kinds
 from cfsctl.linux.error_paths import relative_to
+from cfsctl.linux.inputs import open_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -256,13 +257,13 @@ class SourceFinder:
         if name == "-":
             with relative_to("standard input"), open(0, "rb", closefd=False) as file:
                 return DumpSource(name, _read_dump(file, name))
-        with open(name, "rb") as file:
+        with open(open_input(name), "rb") as file:
             return DumpSource(name, _read_dump(file, name))
 
     def find_image(self, name: str) -> TreeInput:
         """Return an image: a file if there is one of that name, else one of the repository."""
         if os.path.lexists(name):
-            with open(name, "rb", buffering=0) as file:
+            with open(open_input(name), "rb", buffering=0) as file:
                 return ImageFileSource(name, _load_image(file.fileno()))
         repository = self._open_repository()
         if repository.images.find(name) is None:
@@ -281,7 +282,7 @@ class SourceFinder:
             return self._find_in_repository(name)
         if stat.S_ISDIR(mode):
             return self.find_directory(name)
-        with open(name, "rb", buffering=0) as file:
+        with open(open_input(name), "rb", buffering=0) as file:
             start = os.read(file.fileno(), _SNIFFED_BYTES)
             if start[:4] == COMPOSEFS_MAGIC.to_bytes(4, "little"):
                 return ImageFileSource(name, _load_image(file.fileno(), start))

@@ -18,6 +18,8 @@ import os
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cfsctl.errors import describe
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
@@ -222,7 +224,7 @@ def _find_hidden_processes(own: list[Mount]) -> Iterator[str]:
         may_trace = bool(int(fields[b"CapEff"], 16) >> _CAP_SYS_PTRACE & 1)
         sees_all = _is_initial_pid_namespace("self") or _is_initial_pid_namespace("1")
     except (OSError, ValueError, KeyError) as error:
-        yield f"/proc/self/status: {error}"
+        yield f"/proc/self/status: {describe(error)}"
         return
     if not sees_all:
         yield "processes outside of this PID namespace"

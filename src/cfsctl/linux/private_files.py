@@ -24,6 +24,10 @@ _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 class NotPrivateError(PermissionError):
     """A file or directory that somebody else can have written to."""
 
+    def __str__(self) -> str:
+        """Return the message without the number of an error that no system call has given."""
+        return f"{self.filename}: {self.strerror}"
+
 
 def check_private_directory(dirfd: int, name: str = "directory") -> None:
     """Check that nobody but this user and root can give names to files in a directory.

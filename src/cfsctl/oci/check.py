@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import DigestFormatError, ObjectID, parse_object_id
-from cfsctl.errors import CfsError, FormatError
+from cfsctl.errors import CfsError, FormatError, describe
 from cfsctl.oci.boot_images import turn_bootable
 from cfsctl.oci.manifest import ImageConfig, Manifest, parse_config, parse_manifest
 from cfsctl.oci.store.documents import find_only_object
@@ -84,7 +84,7 @@ def _check_named(repository: Repository, name: str, report: OciReport, *, deep: 
         found = resolve(repository, name)
         digest = found.manifest or open_found(repository, found).digest
     except (CfsError, OSError) as error:
-        report.findings.append(f"fsck: ref-resolve-failed: {name}: {error}")
+        report.findings.append(f"fsck: ref-resolve-failed: {name}: {describe(error)}")
         report.corrupted += 1
         return
     report.checked = 0
@@ -198,7 +198,7 @@ class _ImageCheck:
             if self._is_deep and not missing:
                 verify_layer(repository, digest, stream_id)
         except (CfsError, OSError) as error:
-            self._find("layer-check-failed", f"{digest}: {error}")
+            self._find("layer-check-failed", f"{digest}: {describe(error)}")
             return
         for object_id in missing:
             self._find("layer-object-missing", f"{digest}: {object_id.hex()}")
@@ -226,7 +226,7 @@ class _ImageCheck:
                         "image-mismatch", f"{kind.ref}: {image_id.hex()} is not the image of the layers"
                     )
             except (CfsError, OSError) as error:
-                self._find("image-check-failed", f"{kind.ref}: {error}")
+                self._find("image-check-failed", f"{kind.ref}: {describe(error)}")
 
     def _make_images(self, layers: list[tuple[OciDigest, ObjectID]], kind: ImageKind) -> set[ObjectID]:
         """Return the IDs that an image of a kind may have."""
@@ -253,7 +253,7 @@ class _ImageCheck:
                 if self._is_deep and not missing:
                     verify_layer(repository, layer.digest, stream_id)
             except (CfsError, OSError) as error:
-                self._find("artifact-layer-object-missing", f"{layer.digest}: {error}")
+                self._find("artifact-layer-object-missing", f"{layer.digest}: {describe(error)}")
                 continue
             for object_id in missing:
                 self._find("artifact-layer-object-missing", f"{layer.digest}: {object_id.hex()}")

@@ -33,7 +33,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cfsctl.errors import FormatError
+from cfsctl.errors import FormatError, describe
 from cfsctl.linux.files import AnonymousFile, write_all
 from cfsctl.linux.private_files import is_private_directory, read_private
 from cfsctl.progress import Message, silent
@@ -143,7 +143,7 @@ class FileCache:
         except FileNotFoundError:
             return cache
         except (ScanCacheError, OSError) as error:
-            reporter(Message(f"the scan cache is not used: {error}"))
+            reporter(Message(f"the scan cache is not used: {describe(error)}"))
         return cache
 
     def needs_refresh(self, value: bytes) -> bool:
@@ -217,7 +217,7 @@ class FileCache:
         try:
             self._write(self._merge(), now)
         except OSError as error:
-            reporter(Message(f"the scan cache was not written: {error}"))
+            reporter(Message(f"the scan cache was not written: {describe(error)}"))
             return False
         return True
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cfsctl.errors import CfsError, describe
 from cfsctl.linux.private_files import NotPrivateError, is_private_directory, open_private, read_private
 
 if TYPE_CHECKING:
@@ -78,3 +79,15 @@ def test_links_and_other_types_are_refused(directory: Path, dirfd: int) -> None:
     for name in ("link", "fifo", "inner"):
         with pytest.raises(OSError, match=r"symbolic link|regular file"):
             open_private(dirfd, name)
+
+
+def test_the_message_has_no_number_of_a_system_call(directory: Path, dirfd: int) -> None:
+    (directory / NAME).chmod(0o666)
+    with pytest.raises(NotPrivateError) as caught:
+        read_private(dirfd, NAME, 100)
+    assert str(caught.value) == f"{NAME}: expected nobody else to have write permission, found mode 0666"
+    assert describe(caught.value) == str(caught.value)
+    assert describe(OSError(28, "No space left on device", "file")) == "file: No space left on device"
+    assert describe(OSError(28, "No space left on device")) == "No space left on device"
+    assert describe(OSError(28, "No space left on device", b"\xff")) == "\udcff: No space left on device"
+    assert describe(CfsError("what was found")) == "what was found"

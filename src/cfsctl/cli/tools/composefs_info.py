@@ -17,6 +17,7 @@ from cfsctl import __version__
 from cfsctl.cli.output import print_line, print_lines, tell, tell_lines, write_bytes
 from cfsctl.digest import Algorithm
 from cfsctl.errors import ExitCode
+from cfsctl.linux.inputs import iter_pipe, open_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,8 +50,6 @@ SHORT_OPTIONS: Final = "hV"
 LONG_OPTIONS: Final = ("basedir=", "filter=", "hash=", "help", "version")
 
 T = TypeVar("T")
-
-_CHUNK_BYTES: Final = 1 << 16
 
 
 class _UsageError(Exception):
@@ -221,7 +220,7 @@ def _compute(fd: int, path: str, algorithm: Algorithm) -> ObjectID:
     try:
         if stat.S_ISREG(os.fstat(fd).st_mode):
             return compute_file_digest(fd, algorithm)[0]
-        while chunk := os.read(fd, _CHUNK_BYTES):
+        for chunk in iter_pipe(fd):
             hasher.update(chunk)
     except OSError as error:
         raise OSError(error.errno, f'Failed to measure verity for "{path}": {error.strerror}') from error
@@ -232,7 +231,7 @@ def _compute(fd: int, path: str, algorithm: Algorithm) -> ObjectID:
 def _opened(path: str, what: str) -> Iterator[int]:
     """Open a file for reading; what that raises says what the file was to be."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_input(path)
     except OSError as error:
         raise OSError(error.errno, f'Failed to open {what}: "{path}": {error.strerror}') from error
     try:

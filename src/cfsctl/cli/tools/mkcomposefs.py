@@ -21,6 +21,7 @@ from cfsctl.cli.tools.image_file import MakeError, about, write_image
 from cfsctl.digest import Algorithm
 from cfsctl.errors import ExitCode
 from cfsctl.linux.files import make_directory
+from cfsctl.linux.inputs import open_input
 from cfsctl.tree.dialect import Dialect
 from cfsctl.tree.gc_pause import python_gc_paused
 from cfsctl.tree.model import CharDevice
@@ -269,7 +270,7 @@ def _read_dump(options: _Options) -> FileSystem:
         return parse_dump(stdin_bytes(), options.algorithm, Dialect.C, strict=strict)
     with (
         about(f'Failed to open dumpfile: "{options.source}"'),
-        open(options.source, "rb", buffering=0) as stream,
+        open(open_input(options.source), "rb", buffering=0) as stream,
     ):
         return parse_dump(stream, options.algorithm, Dialect.C, strict=strict)
 

@@ -17,7 +17,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.errors import CfsError, ExitCode
+from cfsctl.errors import CfsError, ExitCode, describe
 from cfsctl.http.auth import Credentials
 from cfsctl.json_fields import JsonError, JsonFields, parse_object
 from cfsctl.oci.registry.files import RegistryConfigError, read_config_file
@@ -150,7 +150,7 @@ def ask_helper(name: str, server: str, helper_path: str) -> Credentials | None:
             env={**os.environ, "PATH": helper_path},
         )
     except (subprocess.TimeoutExpired, OSError) as error:
-        raise CredentialHelperError(f"{command}: {error}") from error
+        raise CredentialHelperError(f"{command}: {describe(error)}") from error
     output = done.stdout[:_MAX_HELPER_BYTES]
     if done.returncode:
         text = output.decode(errors="replace").strip()

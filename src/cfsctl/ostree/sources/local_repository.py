@@ -18,7 +18,7 @@ import stat
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.errors import ExitCode
+from cfsctl.errors import ExitCode, describe
 from cfsctl.linux.error_paths import relative_to
 from cfsctl.linux.files import make_directory, open_regular, read_all
 from cfsctl.ostree.key_file import parse_key_file
@@ -312,7 +312,7 @@ def _read_config(dirfd: int, path: str) -> Mapping[str, Mapping[str, str]]:
     try:
         text = read_all(fd, MAX_CONFIG_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise NotAnOstreeRepositoryError(f"Can't read config file: {where}: {error}") from error
+        raise NotAnOstreeRepositoryError(f"Can't read config file: {where}: {describe(error)}") from error
     finally:
         os.close(fd)
     if "\0" in text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cfsctl.errors import CfsError
+from cfsctl.errors import CfsError, describe
 from cfsctl.ostree.store.commit_proof import is_proven, iter_falsehoods
 from cfsctl.ostree.store.commit_stream import CommitStream
 from cfsctl.ostree.store.partial_tags import parse_partial_name
@@ -51,4 +51,4 @@ def _iter_problems(
             # No processes of its own: the check has some already.
             yield from iter_falsehoods(repository.objects, stream, may_fork=False)
     except (CfsError, OSError) as error:
-        yield str(error)
+        yield describe(error)

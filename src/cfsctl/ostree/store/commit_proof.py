@@ -18,7 +18,7 @@ import itertools
 import os
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.errors import CfsError, IntegrityError
+from cfsctl.errors import CfsError, IntegrityError, describe
 from cfsctl.ostree.objects import OstreeObjectError, parse_stored_file_header
 from cfsctl.ostree.tree.image_proof import is_image_of
 from cfsctl.ostree.tree.to_tree import commit_to_filesystem
@@ -232,7 +232,7 @@ def check_file(objects: ObjectStore, checksum: Checksum, data: bytes, object_id:
     except OstreeObjectError as error:
         return str(error.about(name))
     except (CfsError, OSError) as error:
-        return f"{name}: {error}"
+        return f"{name}: {describe(error)}"
     if digest.digest() == checksum and header.length_bytes == len(data):
         return ""
     return f"{name}: its header and content have the checksum {digest.hexdigest()}"

@@ -20,6 +20,7 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from cfsctl.errors import describe
 from cfsctl.http.freshness import can_be_told_apart
 from cfsctl.linux.files import AnonymousFile, write_all
 from cfsctl.linux.private_files import NotPrivateError, check_private_directory, read_private
@@ -155,7 +156,7 @@ class SummaryCache:
         """Say once why the cache is not used: without it an old summary is not recognised as old."""
         if not self._is_explained:
             self._is_explained = True
-            self._report(Message(f"the summary cache {self._directory} is not used: {error}"))
+            self._report(Message(f"the summary cache {self._directory} is not used: {describe(error)}"))
 
 
 def _identify(url: str) -> str:

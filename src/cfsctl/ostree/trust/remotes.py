@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.errors import CfsError, ExitCode
+from cfsctl.errors import CfsError, ExitCode, describe
 from cfsctl.linux.files import open_regular, read_all
 from cfsctl.ostree.key_file import BLANKS
 from cfsctl.ostree.key_file import parse_key_file as parse_config
@@ -116,7 +116,7 @@ def _read_config(path: str) -> dict[str, dict[str, str]]:
     try:
         text = _read_file(path, MAX_CONFIG_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise RemoteConfigError(f"{path}: {error}") from error
+        raise RemoteConfigError(f"{path}: {describe(error)}") from error
     if "\0" in text:
         raise RemoteConfigError(f"{path}: expected text, found a NUL character")
     groups = parse_config(text).items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cfsctl.errors import CfsError
+from cfsctl.errors import CfsError, describe
 from cfsctl.repository.names.images import map_file
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class _Reader:
         try:
             return ImageObjects(image_id, self._read(image_id), "")
         except (CfsError, OSError) as error:
-            return ImageObjects(image_id, set(), str(error))
+            return ImageObjects(image_id, set(), describe(error))
 
     def _read(self, image_id: ObjectID) -> set[ObjectID]:
         from cfsctl.erofs.read.attributes import WrongAlgorithmError  # noqa: PLC0415 - only where images are
