@@ -12,8 +12,6 @@ is not fetched again after a kill.
 from __future__ import annotations
 
 import contextlib
-import mmap
-import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.compression import Compression, Decoder, limit_output, make_decoder
@@ -30,6 +28,7 @@ from cfsctl.progress import Advanced, Done, Skipped, Started, Unit
 from cfsctl.repository.objects.ingest import ContentIngest
 from cfsctl.splitstream.format import ContentType
 from cfsctl.workers import BackgroundCall, BackgroundReader, WorkerPool, default_worker_count
+from cfsctl.workers.batches import SharedCounters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -49,8 +48,6 @@ _POLL_S: Final = 0.25
 
 _WORTH_A_THREAD_BYTES: Final = 1 << 20
 """Bytes of a blob from which on a second thread, or a process, is worth it."""
-
-_COUNTER: Final = struct.Struct("=Q")
 
 
 class WantedLayer(NamedTuple):
@@ -246,18 +243,18 @@ class _Progress:
     def __init__(self, tasks: Sequence[WantedLayer], report: Reporter) -> None:
         self._tasks = tasks
         self._report = report
-        self._memory = mmap.mmap(-1, max(1, len(tasks)) * _COUNTER.size)
+        self._counters = SharedCounters(len(tasks))
         self._told = [-1] * len(tasks)
         self._is_finished = [False] * len(tasks)
 
     def counter(self, index: int) -> Callable[[int], None]:
         """Return what notes how many bytes of a layer were read; for workers."""
-        return lambda done: _COUNTER.pack_into(self._memory, index * _COUNTER.size, done)
+        return self._counters.writer(index)
 
     def tell(self) -> None:
         """Report what has changed."""
         for index, task in enumerate(self._tasks):
-            (done,) = _COUNTER.unpack_from(self._memory, index * _COUNTER.size)
+            done = self._counters.read(index)
             if done > max(0, self._told[index]) and not self._is_finished[index]:
                 self._start(index)
                 self._told[index] = done

@@ -18,7 +18,8 @@ from cfsctl.ostree.delta.part import open_part
 from cfsctl.ostree.delta.program import PartProgram
 from cfsctl.ostree.delta.views import ByteView, Scratch
 from cfsctl.ostree.objects import OstreeObjectError, parse_zlib_file_header
-from cfsctl.workers import WorkerDiedError, WorkerPool
+from cfsctl.workers import WorkerDiedError
+from cfsctl.workers.batches import Batches, PartlyDoneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -46,14 +47,6 @@ class PartResult(NamedTuple):
     number: int
     produced: list[tuple[Checksum, bytes, ObjectID | None]]
     received_bytes: int
-
-
-class _PartFailedError(Exception):
-    """A part that ended early; its cause is the error, `result` is what was made before."""
-
-    def __init__(self, result: PartResult) -> None:
-        super().__init__()
-        self.result = result
 
 
 class CommitFiles:
@@ -138,7 +131,7 @@ class _PartWorker:
             program.run()
         except (CfsError, OSError) as error:
             result = PartResult(number, program.produced if program else [], view.size)
-            raise _PartFailedError(result) from _about(error, where)
+            raise PartlyDoneError(result) from _about(error, where)
         finally:
             scratch.close()
         return PartResult(number, program.produced, view.size)
@@ -186,26 +179,20 @@ def run_parts(
     def make() -> _PartWorker:
         return _PartWorker(store, offer, superblock, sources, objects)
 
-    failure: BaseException | None = None
     waiting = list(reversed(numbers))
-    with WorkerPool[int, PartResult](make, _worker_count(workers, len(numbers)), window=_PARTS_HELD) as pool:
-        while waiting or pool.pending:
-            while waiting and failure is None and pool.pending < _PARTS_HELD * max(1, pool.count):
-                pool.submit(waiting.pop())
-            if failure is not None and not pool.pending:
-                break
-            try:
-                for result in pool.poll():
+    with Batches[int, PartResult](make, _worker_count(workers, len(numbers)), held=_PARTS_HELD) as parts:
+        try:
+            while waiting or parts.pending:
+                while waiting and parts.has_room:
+                    parts.submit(waiting.pop())
+                for result in parts.poll():
                     take(result)
-            except _PartFailedError as failed:
-                take(failed.result)
-                failure = failure or failed.__cause__ or failed
-            except WorkerDiedError:
-                raise
-            except CfsError as error:
-                failure = failure or error
-    if failure is not None:
-        raise failure
+        except WorkerDiedError:
+            raise
+        except (CfsError, OSError):
+            for result in parts.drain():
+                take(result)
+            raise
 
 
 def _worker_count(wanted: int | None, parts: int) -> int | None:

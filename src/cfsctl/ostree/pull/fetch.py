@@ -10,13 +10,12 @@ end, so that they end together. Only as many are handed out as keep the workers 
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.compression.inflate import load_inflate
 from cfsctl.digest import Checksum
 from cfsctl.ostree.content.file_import import FileImporter
-from cfsctl.workers import WorkerDiedError, WorkerPool
+from cfsctl.workers.batches import Batches, PartlyDoneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -66,14 +65,6 @@ class Batch(NamedTuple):
     stored_bytes: int
 
 
-class _BatchFailedError(Exception):
-    """A batch that ended early; its cause is the error, `batch` is what was done before."""
-
-    def __init__(self, batch: Batch) -> None:
-        super().__init__()
-        self.batch = batch
-
-
 class _FileWorker:
     """One worker's side: takes the checksums of a batch joined together."""
 
@@ -108,7 +99,7 @@ class _FileWorker:
                 note(files[noted:])
             if not isinstance(error, Exception):  # told to end
                 raise
-            raise _BatchFailedError(_batch(files, importer)) from error
+            raise PartlyDoneError(_batch(files, importer)) from error
         return _batch(files, importer)
 
     def _fetch(self, checksums: Sequence[Checksum], importer: FileImporter) -> Iterator[ImportedFile]:
@@ -139,14 +130,13 @@ class FileWorkers:
         """
         inflate = load_inflate()
         make: Callable[[], _FileWorker] = lambda: _FileWorker(source, objects, inflate, note)  # noqa: E731
-        self._pool: WorkerPool[bytes, Batch] = WorkerPool(make, count, window=_BATCHES_HELD)
+        self._batches: Batches[bytes, Batch] = Batches(make, count, held=_BATCHES_HELD)
         self._backlog: list[Checksum] = []
-        self._rescued: list[Batch] = []
 
     @property
     def is_idle(self) -> bool:
         """Whether everything that was added has been returned."""
-        return not self._backlog and not self._pool.pending
+        return not self._backlog and not self._batches.pending
 
     def add(self, checksums: Sequence[Checksum]) -> None:
         """Want content objects; never blocks."""
@@ -154,11 +144,10 @@ class FileWorkers:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        count = max(1, self._pool.count)
-        while self._backlog and self._pool.pending < _BATCHES_HELD * count:
-            size = min(max(MIN_BATCH, len(self._backlog) // (_SHARES * count)), MAX_BATCH)
+        while self._backlog and self._batches.has_room:
+            size = min(max(MIN_BATCH, len(self._backlog) // (_SHARES * self._batches.count)), MAX_BATCH)
             batch, self._backlog = self._backlog[-size:], self._backlog[:-size]
-            self._pool.submit(b"".join(batch))
+            self._batches.submit(b"".join(batch))
 
     def poll(self, timeout_s: float | None = None) -> list[Batch]:
         """Return batches that are done; see `WorkerPool.poll`.
@@ -167,11 +156,7 @@ class FileWorkers:
             CfsError: A file could not be had or is not valid; the message names it.
             OSError: It could not be stored.
         """
-        try:
-            batches = self._pool.poll(timeout_s)
-        except _BatchFailedError as failed:
-            self._rescued.append(failed.batch)
-            raise failed.__cause__ or failed from None
+        batches = self._batches.poll(timeout_s)
         self._hand_out()
         return batches
 
@@ -181,19 +166,8 @@ class FileWorkers:
         Args:
             timeout_s: How long to wait for batches that are in work.
         """
-        deadline = time.monotonic() + timeout_s
         self._backlog.clear()
-        batches: list[Batch] = []
-        while self._pool.pending and (left := deadline - time.monotonic()) > 0:
-            try:
-                batches += self.poll(left)
-            except WorkerDiedError:
-                break
-            except Exception:  # noqa: BLE001, S110 - the first error is the one that is reported
-                pass
-        batches += self._rescued
-        self._rescued.clear()
-        return batches
+        return self._batches.drain(timeout_s)
 
     def __enter__(self) -> Self:
         """Return the workers."""
@@ -203,4 +177,4 @@ class FileWorkers:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the workers."""
-        self._pool.__exit__(kind, value, trace)
+        self._batches.__exit__(kind, value, trace)
