@@ -6,11 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tests.fakes.ostree_repository import FakeOstreeRepository
+from tests.support.oci import Layout, digest_of, directory, file, make_tar
 from tests.support.programs import CFSCTL, cfsctl
 
 if TYPE_CHECKING:
@@ -154,6 +156,9 @@ def make_locales(directory: Path, charsets: Mapping[str, str]) -> list[Environme
     return made
 
 
+OCI_LAYER: Final = make_tar([directory("usr"), *(file(os.fsdecode(b"usr/" + n), n * 100) for n in NAMES[:2])])
+OCI_LAYER_DIGEST: Final = digest_of(OCI_LAYER)
+
 VERBS: Final[dict[str, list[str]]] = {
     "cat": ["cat", "ostree-commit-COMMIT"],
     "compute-id": ["compute-id", "tree"],
@@ -197,6 +202,17 @@ VERBS: Final[dict[str, list[str]]] = {
     "oci push": ["oci", "push", "none", "oci:pushed"],
     "oci tag": ["oci", "tag", "none", "name"],
     "oci untag": ["oci", "untag", "none"],
+    "oci stored compute-id": ["oci", "compute-id", "oci-tag"],
+    "oci stored dump": ["oci", "dump", "oci-tag"],
+    "oci stored images": ["oci", "images", "--json"],
+    "oci stored inspect": ["oci", "inspect", "oci-tag"],
+    "oci stored layer": ["oci", "layer", OCI_LAYER_DIGEST],
+    "oci stored linked-erofs-images": ["oci", "linked-erofs-images", "oci-tag"],
+    "oci stored pull": ["oci", "pull", "oci:layout:second", "name"],
+    "oci stored pull archive": ["oci", "pull", "oci-archive:layout.tar:second", "name", "--json"],
+    "oci stored tag": ["oci", "tag", "oci-tag", "another"],
+    "oci stored untag": ["oci", "untag", "oci-tag"],
+    "oci stored fsck": ["oci", "fsck", "--deep"],
     "ostree apply-delta": ["ostree", "apply-delta", "nowhere"],
     "ostree commit": ["ostree", "commit", "image", "--timestamp", "@1", "--subject", "Grüße"],
     "ostree compute-id": ["ostree", "compute-id", "tag"],
@@ -252,6 +268,12 @@ def make_world(world: Path) -> str:
     cfsctl("--repo", "store", "create-image", "tree", "ä\x1b\udcff", cwd=world)
     cfsctl("--repo", "store", "ostree", "pull-local", "ostree", "first", cwd=world)
     cfsctl("--repo", "store", "ostree", "tag", "first", "tag", cwd=world)
+    layout = Layout(world / "layout")
+    layout.add_image("first", [OCI_LAYER])
+    layout.add_image("second", [OCI_LAYER, make_tar([file("more", b"more" * 100)])])
+    with tarfile.open(world / "layout.tar", "w") as archive:
+        archive.add(world / "layout", ".")
+    cfsctl("--repo", "store", "oci", "pull", "oci:layout:first", "oci-tag", cwd=world)
     shutil.copyfile(world / "store" / "images" / "refs" / "image", world / "stdin")
     (world / "store" / "objects" / "00").mkdir(exist_ok=True)
     return source.refs["first"].hex()

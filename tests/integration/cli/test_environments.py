@@ -93,6 +93,7 @@ def test_each_table_has_every_command() -> None:
 
 
 SCANNING = (
+    "compute-karg",
     "compute-id",
     "create-dumpfile",
     "create-image",
