@@ -193,6 +193,82 @@ def other_namespace() -> dict[str, object]:
     return {**result, "removed_afterwards": place.collect().objects_removed}
 
 
+def other_thread() -> dict[str, object]:
+    """Only a thread in a namespace of its own sees the mount."""
+    import threading  # noqa: PLC0415
+
+    place = Place()
+    place.repository.lock.release()
+    ready, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        check(libc().unshare(CLONE_NEWNS))
+        check(libc().mount(b"none", b"/", None, _MS_REC_PRIVATE, None))
+        os.chdir(place_path)
+        place.repository = Repository.open("r")  # what was opened before belongs to the old namespace
+        place.repository.lock.release()
+        with place.mounted("im"):
+            ready.set()
+            done.wait()
+
+    place_path = os.getcwd()
+    thread = threading.Thread(target=work)
+    thread.start()
+    ready.wait()
+    try:
+        return collect_elsewhere()
+    finally:
+        done.set()
+        thread.join()
+
+
+def empty_namespace(kept_by: str) -> dict[str, object]:
+    """The mount is in a namespace without processes, which a file keeps, mounted or open."""
+    place = Place()
+    place.repository.lock.release()
+    reader, writer = os.pipe()
+    wait, go = os.pipe()
+    child = os.fork()
+    if child == 0:
+        check(libc().unshare(CLONE_NEWNS))
+        check(libc().mount(b"none", b"/", None, _MS_REC_PRIVATE, None))
+        os.chdir(os.getcwd())  # as above
+        place.repository = Repository.open("r")
+        place.repository.lock.release()
+        with place.mounted("im"):
+            os.write(writer, b"x")
+            os.read(wait, 1)
+            os._exit(0)
+    os.read(reader, 1)
+    namespace = os.open(f"/proc/{child}/ns/mnt", os.O_RDONLY)
+    if kept_by == "mount":
+        Path("namespaces").mkdir()
+        mount = ["mount", "--bind", "namespaces", "namespaces"]
+        subprocess.run(mount, check=True)
+        subprocess.run(["mount", "--make-private", "namespaces"], check=True)
+        Path("namespaces/one").touch()
+        command = ["mount", "--bind", f"/proc/{child}/ns/mnt", "namespaces/one"]
+        subprocess.run(command, check=True)
+        os.close(namespace)
+    os.write(go, b"x")
+    os.waitpid(child, 0)
+    return collect_elsewhere()
+
+
+def collect_elsewhere() -> dict[str, object]:
+    """Collect in a program of its own, whose words and exit status are returned."""
+    program = (
+        "import json, sys\n"
+        "from cfsctl.repository import Repository\n"
+        "from cfsctl.repository.gc.collect import collect_garbage\n"
+        "with Repository.open('r') as repository:\n"
+        "    result = collect_garbage(repository)\n"
+        "print(json.dumps([result.objects_removed, result.is_complete, list(result.problems)]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    return {"answer": json.loads(done.stdout)} if done.returncode == 0 else {"error": done.stderr}
+
+
 def why() -> dict[str, object]:
     place = Place()
     with place.mounted("im"):
@@ -457,6 +533,9 @@ JOBS = {
     "erofs_loop": lambda: erofs(loop=True),
     "other_namespace": other_namespace,
     "why": why,
+    "other_thread": other_thread,
+    "empty_namespace": lambda: empty_namespace("mount"),
+    "empty_namespace_open": lambda: empty_namespace("open"),
     "covered": covered,
 }
 

@@ -149,6 +149,25 @@ def test_what_cannot_be_seen_may_be_mounted(tmp_path: Path, job: str, gap: str) 
     )
 
 
+def test_mount_that_only_another_thread_sees(tmp_path: Path) -> None:
+    removed, is_complete, problems = run("other_thread", tmp_path)["answer"]
+    assert (removed, is_complete, problems) == (0, True, [])
+
+
+@pytest.mark.alone  # without the mount table of the namespace only other mounts could account for its EROFS
+@pytest.mark.parametrize(
+    ("job", "gap"),
+    [
+        ("empty_namespace", "mount namespace without processes at "),
+        ("empty_namespace_open", "mount namespace without processes that process "),
+    ],
+)
+def test_namespace_without_processes(tmp_path: Path, job: str, gap: str) -> None:
+    removed, is_complete, problems = run(job, tmp_path)["answer"]
+    assert (removed, is_complete) == (0, False)
+    assert any(f"cannot tell what is mounted, so every object may be in use: {gap}" in p for p in problems)
+
+
 def test_user_without_rights_sees_mounts_of_root_in_other_namespaces(tmp_path: Path) -> None:
     open_to_others(tmp_path)
     assert run("not_root", tmp_path) == {"answer": [0, True, []], "readable": "old"}

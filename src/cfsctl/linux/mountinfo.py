@@ -1,7 +1,8 @@
 """List the mounts in all mount namespaces that this process may inspect.
 
 Format: ``/proc/PID/mountinfo``, see proc_pid_mountinfo(5). It shows the mounts that are reachable from the
-process's root directory, so a namespace with processes in a chroot is read once for each root. A mount
+process's root directory, so a namespace with processes in a chroot is read once for each root. Every thread
+may have a namespace and a root directory of its own, and outlive the first one. A mount
 that was detached while in use (``umount --lazy``), or was never attached, is in no list. Such mounts are
 found through the directories that processes have open.
 
@@ -38,7 +39,7 @@ class Mount(NamedTuple):
     """One mount, as one process sees it.
 
     Attributes:
-        process: The process, by its number or as ``self``.
+        process: The process, by its number, a thread as ``PID/task/TID``, or ``self``.
         mount_id: Number of the mount, unique among those that exist.
         device: Device number of the file system, the same for all mounts of it.
         root: What of the file system is mounted.
@@ -91,10 +92,12 @@ class MountTable(NamedTuple):
         mounts: The mounts, those of this process first. One occurs once for each namespace and root
             directory that it is in.
         gaps: What could not be looked at, one phrase each; if empty, every mount table was read.
+        namespaces: The mount namespaces that have processes, as the kernel writes them: ``mnt:[NUMBER]``.
     """
 
     mounts: list[Mount]
     gaps: list[str]
+    namespaces: Collection[str] = ()
 
 
 def read_mount_table() -> MountTable:
@@ -114,13 +117,14 @@ def read_mount_table() -> MountTable:
     try:
         views = _Views(gaps)
         for pid in list_processes():
-            mounts += views.read(pid)
+            for process in _iter_threads(pid):
+                mounts += views.read(process)
     except OSError as error:
         return MountTable(mounts, [f"/proc: {error.strerror}"])
     views.close()
     gaps += _find_hidden_processes(own)
     gaps += _find_empty_namespaces(mounts, views)
-    return MountTable(mounts, gaps)
+    return MountTable(mounts, gaps, views.namespaces)
 
 
 class _Views:
@@ -129,7 +133,7 @@ class _Views:
     def __init__(self, gaps: list[str]) -> None:
         self._gaps = gaps
         self._denied = 0
-        self._first_denied: tuple[int, str] | None = None
+        self._first_denied: tuple[str, str] | None = None
         self._seen: set[tuple[str, str]] = set()
         self.namespaces: set[str] = set()
         with contextlib.suppress(OSError):
@@ -145,29 +149,29 @@ class _Views:
         # Other roots may be called the same if a mount covers one of them.
         return is_known and root == "/"
 
-    def read(self, pid: int) -> list[Mount]:
+    def read(self, process: str) -> list[Mount]:
         try:
-            if self._note_view(str(pid)):
+            if self._note_view(process):
                 return []
         except PermissionError:
             pass  # the table may be readable all the same
         except OSError:
-            if has_ended(pid):
+            if has_ended(process):
                 return []
         try:
-            return _read_mounts(str(pid))
+            return _read_mounts(process)
         except OSError as error:
-            if not has_ended(pid):
+            if not has_ended(process):
                 self._denied += 1
-                self._first_denied = self._first_denied or (pid, os.strerror(error.errno or 0))
+                self._first_denied = self._first_denied or (process, os.strerror(error.errno or 0))
             return []
 
     def close(self) -> None:
         """Sum up what could not be read."""
         if self._first_denied is not None:
-            pid, reason = self._first_denied
+            process, reason = self._first_denied
             more = f" and {self._denied - 1} more" if self._denied > 1 else ""
-            self._gaps.append(f"mounts of process {pid}{more}: {reason}")
+            self._gaps.append(f"mounts of process {process}{more}: {reason}")
 
 
 def _read_mounts(process: str) -> list[Mount]:
@@ -195,10 +199,20 @@ def list_processes() -> list[int]:
     return sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
 
 
-def has_ended(pid: int) -> bool:
-    """Return whether a process is no more, or is only waited for by its parent."""
+def _iter_threads(pid: int) -> Iterator[str]:
+    """Yield the names in ``/proc`` of all threads of a process, the process itself first."""
+    yield str(pid)
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stream:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:  # ended, or not to be looked into, which reading it has shown
+        return
+    yield from (f"{pid}/task/{thread}" for thread in threads if thread != str(pid))
+
+
+def has_ended(process: int | str) -> bool:
+    """Return whether a process, or thread, is no more, or is only waited for by its parent."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as stream:
             state = stream.read(_MAX_LINE_BYTES).rpartition(b")")[2].split()[:1]
     except OSError as error:
         return error.errno in {errno.ENOENT, errno.ESRCH}
@@ -266,63 +280,84 @@ class OpenDirectory(NamedTuple):
     mount_id: int
 
 
-def iter_unlisted(listed: Collection[int], gaps: list[str]) -> Iterator[OpenDirectory]:
+def iter_unlisted(
+    listed: Collection[int], gaps: list[str], namespaces: Collection[str] = ()
+) -> Iterator[OpenDirectory]:
     """Yield open directories in mounts that are not listed, for each process the first of each mount.
 
     Files alone do not count: what is open stays readable, whatever becomes of the names behind it.
 
     Args:
         listed: Numbers of the mounts that are known.
-        gaps: Given a phrase if there are processes that this one may not look into.
+        gaps: Given a phrase if there are processes that this one may not look into, and for each mount
+            namespace that only an open file keeps.
+        namespaces: The mount namespaces whose tables were read.
 
     Raises:
         OSError: ``/proc`` cannot be read.
     """
+    known = set(namespaces)
     denied: list[int] = []
     for pid in list_processes():
-        try:
-            names = ["root", "cwd", *[f"fd/{number}" for number in os.listdir(f"/proc/{pid}/fd")]]
-        except OSError:
-            if not has_ended(pid):
-                denied.append(pid)
-            continue
-        yield from _iter_unlisted_of(pid, names, listed)
+        seen: set[int] = set()
+        for process in _iter_threads(pid):
+            try:
+                opened = os.listdir(f"/proc/{process}/fd")
+            except OSError:
+                if not has_ended(process) and pid not in denied:
+                    denied.append(pid)
+                continue
+            for name in ["root", "cwd", *[f"fd/{number}" for number in opened]]:
+                path = f"/proc/{process}/{name}"
+                yield from _find_unlisted(pid, path, listed, seen)
+                namespace = _read_namespace(path)
+                if namespace is not None and namespace not in known:
+                    known.add(namespace)
+                    gaps.append(f"mount namespace without processes that process {pid} has open")
     if denied:
         more = f" and {len(denied) - 1} more" if len(denied) > 1 else ""
         gaps.append(f"what process {denied[0]}{more} has open")
 
 
-def _iter_unlisted_of(pid: int, names: list[str], listed: Collection[int]) -> Iterator[OpenDirectory]:
-    seen: set[int] = set()
-    for name in names:
-        path = f"/proc/{pid}/{name}"
-        try:
-            # Pipes and sockets have no path; the others tell their mount without being asked themselves.
-            if not os.readlink(path).startswith("/"):
-                continue
-            mount_id = None if name in {"root", "cwd"} else _find_mount_id(f"{pid}/fdinfo/{name[3:]}")
-            if mount_id in listed or mount_id in seen:
-                continue
-            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:  # closed in the meantime, or no directory
-            continue
-        try:
-            mount_id = find_mount_id(fd)
-            if mount_id is not None and mount_id not in listed and mount_id not in seen:
-                seen.add(mount_id)
-                yield OpenDirectory(pid, fd, mount_id)
-        finally:
-            os.close(fd)
+def _read_namespace(path: str) -> str | None:
+    """Return the mount namespace that an open file stands for, or None for any other file."""
+    try:
+        target = os.readlink(path)
+    except OSError:
+        return None
+    return target if target.startswith("mnt:[") else None
+
+
+def _find_unlisted(pid: int, path: str, listed: Collection[int], seen: set[int]) -> Iterator[OpenDirectory]:
+    """Yield what a link in ``/proc`` leads to if that is a directory in a mount that is not listed."""
+    try:
+        # Pipes and sockets have no path; the others tell their mount without being asked themselves.
+        if not os.readlink(path).startswith("/"):
+            return
+        head, is_file, number = path.rpartition("/fd/")
+        mount_id = _find_mount_id(f"{head}/fdinfo/{number}") if is_file else None
+        if mount_id in listed or mount_id in seen:
+            return
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # closed in the meantime, or no directory
+        return
+    try:
+        mount_id = find_mount_id(fd)
+        if mount_id is not None and mount_id not in listed and mount_id not in seen:
+            seen.add(mount_id)
+            yield OpenDirectory(pid, fd, mount_id)
+    finally:
+        os.close(fd)
 
 
 def find_mount_id(fd: int) -> int | None:
     """Return the number of the mount that an open file is in, or None if that cannot be told."""
-    return _find_mount_id(f"self/fdinfo/{fd}")
+    return _find_mount_id(f"/proc/self/fdinfo/{fd}")
 
 
 def _find_mount_id(path: str) -> int | None:
     try:
-        with open(f"/proc/{path}", "rb") as stream:
+        with open(path, "rb") as stream:
             for line in stream:
                 name, _, value = line.partition(b":")
                 if name == b"mnt_id":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cfsctl.errors import CfsError
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.check.links import ImageInspector, LinkChecker, StreamInspector
-from cfsctl.repository.check.objects import CheckFailedError, ObjectChecker
+from cfsctl.repository.check.objects import ObjectChecker, make_check_failure
 from cfsctl.repository.check.report import FsckReport, Tally
 from cfsctl.repository.gc.sweep import FAN_OUT, find_leftovers
 from cfsctl.repository.metadata.config import AlgorithmMismatchError
@@ -111,7 +111,8 @@ def _list_fan_out(repository: Repository) -> list[_Task]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise CheckFailedError(f"checking objects: opening objects directory: {error.strerror}") from error
+        message = f"checking objects: opening objects directory: {error.strerror}"
+        raise make_check_failure(message, error) from error
     try:
         names = set(os.listdir(objects))
     finally:

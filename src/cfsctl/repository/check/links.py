@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from cfsctl.digest import qualified
 from cfsctl.errors import CfsError, FormatError
-from cfsctl.repository.check.objects import CheckFailedError, describe_errno
+from cfsctl.repository.check.objects import describe_errno, make_check_failure
 from cfsctl.repository.check.report import Tally
 from cfsctl.repository.names.images import map_file
 from cfsctl.repository.names.links import BlockedNameError
@@ -80,8 +80,11 @@ class LinkChecker:
                 self._check_entry(found, inspect, tally)
             for found in self._category.iter_refs_tree():
                 self._check_ref(found, tally)
-        except (BlockedNameError, PermissionError) as error:
-            raise CheckFailedError(f"checking {self._category.name}: {error}") from error
+        except BlockedNameError as error:
+            raise make_check_failure(f"checking {self._category.name}: {error}", error) from error
+        except PermissionError as error:
+            message = f"checking {self._category.name}: {error.filename}: {error.strerror}"
+            raise make_check_failure(message, error) from error
         return tally
 
     def _check_entry(self, found: Found, inspect: _Inspect, tally: Tally) -> None:

@@ -28,6 +28,19 @@ class CheckFailedError(RepositoryError):
     exit_code = ExitCode.CORRUPTION
 
 
+class CheckDeniedError(CheckFailedError):
+    """A check that this user may not make, which is no damage."""
+
+    exit_code = ExitCode.ERROR
+
+
+def make_check_failure(message: str, error: Exception) -> CheckFailedError:
+    """Return what a check fails with."""
+    if isinstance(error, PermissionError):
+        return CheckDeniedError(message, hint="run it as a user who may read all of the repository")
+    return CheckFailedError(message)
+
+
 def describe_errno(error: OSError) -> str:
     """Return an error of the system in the words of the original."""
     number = error.errno or 0
@@ -73,7 +86,7 @@ class ObjectChecker:
             return tally
         except OSError as error:
             message = f"checking objects: opening objects/{fan_out} directory: {error.strerror}"
-            raise CheckFailedError(message) from error
+            raise make_check_failure(message, error) from error
         try:
             for name, is_file in _list_names(directory):
                 tally.count("objects")

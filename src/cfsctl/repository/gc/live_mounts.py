@@ -114,7 +114,8 @@ def _find_detached(finder: MountFinder, table: MountTable, gaps: list[str]) -> d
     """Return what is known about mounts that no table lists."""
     results: dict[int, LiveMount | None] = {}
     own_devices = {mount.device for mount in table.mounts}
-    for directory in iter_unlisted({mount.mount_id for mount in table.mounts}, gaps):
+    listed = {mount.mount_id for mount in table.mounts}
+    for directory in iter_unlisted(listed, gaps, table.namespaces):
         device = finder.find_device(directory.fd)
         if device in own_devices or results.get(device) is not None:
             continue

@@ -11,6 +11,7 @@ import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import ObjectID
+from cfsctl.linux.error_paths import relative_to
 from cfsctl.linux.files import TEMPORARY_FILE_PREFIX, TEMPORARY_LINK_PREFIX
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def find_dead_objects(
         if objects is None:
             return Swept([], 0)
         for fan_out in FAN_OUT:
-            with open_directory(objects, fan_out, note) as directory:
+            with relative_to("objects"), open_directory(objects, fan_out, note) as directory:
                 if directory is not None:
                     present = os.listdir(directory)
                     names = _drop_live(present, fan_out, live)

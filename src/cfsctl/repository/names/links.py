@@ -25,6 +25,7 @@ import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import RefNotFoundError, RepositoryError
+from cfsctl.linux.error_paths import relative_to
 from cfsctl.linux.files import make_directory, open_handle, open_regular, replace_symlink
 from cfsctl.linux.syscalls import openat2
 from cfsctl.repository.names.names import (
@@ -172,7 +173,8 @@ class LinkDirectory:
         try:
             for index, part in enumerate(parts):
                 try:
-                    inner = self._open_one(fd, part, create=create)
+                    with relative_to("/".join(parts[:index])):
+                        inner = self._open_one(fd, part, create=create)
                 except OSError as error:
                     if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
                         raise

@@ -6,6 +6,7 @@ import os
 import resource
 from typing import Final
 
+from cfsctl.linux.error_paths import relative_to
 from cfsctl.linux.files import make_directory
 
 OBJECTS: Final = "objects"
@@ -73,13 +74,14 @@ class FanOut:
 
     def _open(self, prefix: str, *, create: bool) -> int:
         objects = self.objects(create=create)
-        try:
+        with relative_to(self._name):
+            try:
+                return os.open(prefix, _FLAGS, dir_fd=objects)
+            except FileNotFoundError:
+                if not create:
+                    raise
+            _make(objects, prefix)
             return os.open(prefix, _FLAGS, dir_fd=objects)
-        except FileNotFoundError:
-            if not create:
-                raise
-        _make(objects, prefix)
-        return os.open(prefix, _FLAGS, dir_fd=objects)
 
     def _drop(self) -> None:
         descriptors = list(self._opened.values())
