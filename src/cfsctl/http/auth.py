@@ -30,6 +30,7 @@ UNAUTHORIZED: Final = 401
 
 _MAX_CHALLENGE_CHARACTERS: Final = 16 << 10
 _MAX_TOKEN_ANSWER_BYTES: Final = 1 << 20
+_CLIENT_ID: Final = "cfsctl"
 _DEFAULT_LIFETIME_S: Final = 60
 _EARLY_S: Final = 10
 """A token is renewed so long before it ends, so that it does not end on its way."""
@@ -110,6 +111,7 @@ class Authenticator:
         fetcher: Fetcher,
         url: str,
         find_credentials: Callable[[], Credentials | None],
+        post: Callable[[str, bytes], bytes],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Ask for nothing yet.
@@ -118,12 +120,14 @@ class Authenticator:
             fetcher: Asks the service that gives out tokens.
             url: Any URL of the origin.
             find_credentials: Asked once, at the first challenge.
+            post: Sends a form to a URL and returns the answer, for identity tokens.
             clock: Seconds.
         """
         self._fetcher = fetcher
         self._origin: Origin = origin_of(url)
         self._name = redact_url(url)
         self._find_credentials = find_credentials
+        self._post = post
         self._clock = clock
         self._credentials: Credentials | None = None
         self._is_asked = False
@@ -183,31 +187,37 @@ class Authenticator:
         if service := challenge.parameters.get("service"):
             query.insert(0, ("service", service))
         credentials = self._know_credentials()
-        authorization = None
-        if credentials is not None and credentials.identity_token:
-            raise AuthenticationError(
-                f"{self._name}: the credentials are an identity token, which is not supported",
-                hint="log in with user name and password, or with a token as password",
-            )
-        if credentials is not None:
-            query.insert(0, ("account", credentials.user))
-            authorization = credentials.to_basic()
-        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query, quote_via=quote)}"
         began_s = self._clock()
         try:
-            response = self._fetcher.get(
-                url, limit_bytes=_MAX_TOKEN_ANSWER_BYTES, authorization=authorization
-            )
+            if credentials is not None and credentials.identity_token:
+                body = self._exchange(realm, query, credentials.identity_token)
+            else:
+                body = self._ask(realm, query, credentials)
         except HTTPStatusError as error:
             raise self._refused(error, realm, credentials) from error
         except TransferError as error:
             raise error.about(f"token for {self._name}") from error
-        return _parse_token(response.body, realm, began_s)
+        return _parse_token(body, realm, began_s)
+
+    def _ask(self, realm: str, query: list[tuple[str, str]], credentials: Credentials | None) -> bytes:
+        authorization = None
+        if credentials is not None:
+            query.insert(0, ("account", credentials.user))
+            authorization = credentials.to_basic()
+        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query, quote_via=quote)}"
+        answer = self._fetcher.get(url, limit_bytes=_MAX_TOKEN_ANSWER_BYTES, authorization=authorization)
+        return answer.body
+
+    def _exchange(self, realm: str, query: list[tuple[str, str]], identity_token: str) -> bytes:
+        """Return the answer to an identity token, by the rules of OAuth 2."""
+        form = {key: " ".join(value for name, value in query if name == key) for key, _ in query}
+        form |= {"grant_type": "refresh_token", "refresh_token": identity_token, "client_id": _CLIENT_ID}
+        return self._post(realm, urlencode(form).encode())
 
     def _refused(
         self, error: HTTPStatusError, realm: str, credentials: Credentials | None
     ) -> AuthenticationError:
-        who = "anybody" if credentials is None else f"user {credentials.user}"
+        who = "anybody" if credentials is None else f"user {credentials.user or '(identity token)'}"
         return AuthenticationError(
             f"{self._name}: {redact_url(realm)} gives no token to {who}: HTTP status {error.status}",
             hint="log in with `podman login`, `skopeo login` or `docker login`",

@@ -35,12 +35,12 @@ _MISSING: Final = 404
 class Uploader:
     """Sends requests of any method."""
 
-    def __init__(self, limits: Limits, options: Options) -> None:
+    def __init__(self, limits: Limits, options: Options, answer_timeout_s: float = _ANSWER_TIMEOUT_S) -> None:
         """Connect to nothing yet."""
         self._limits = replace(
             limits,
-            stall_timeout_s=max(limits.stall_timeout_s, _ANSWER_TIMEOUT_S),
-            answer_timeout_s=max(limits.answer_timeout_s, _ANSWER_TIMEOUT_S),
+            stall_timeout_s=max(limits.stall_timeout_s, answer_timeout_s),
+            answer_timeout_s=max(limits.answer_timeout_s, answer_timeout_s),
         )
         self._client = Client(self._limits, options, Statistics())
 

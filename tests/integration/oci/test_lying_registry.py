@@ -10,6 +10,7 @@ import base64
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -341,6 +342,37 @@ class TestCredentials:
         assert [fields.get("authorization") for fields in elsewhere.seen[f"/token?{query}"]] == [BASIC]
         assert image.server.seen[image.blob_path][0]["authorization"] == "Bearer T"
         assert "authorization" not in elsewhere.seen["/blob"][0]
+
+    def test_an_identity_token_goes_to_that_service_in_a_form(
+        self, puller: Puller, elsewhere: FaultyServer, tmp_path: Path
+    ) -> None:
+        image = puller.image
+        (tmp_path / "auth.json").write_text(json.dumps({"auths": {image.host: {"identitytoken": "IT"}}}))
+        elsewhere.on("/token", respond(to_json({"access_token": "T", "expires_in": 600})))
+        challenge = f'Bearer realm="{elsewhere.url}/token",service="s"'
+        image.on_manifest(
+            respond(b"", 401, WWW_Authenticate=challenge), respond(image.manifest, Content_Type=MANIFEST)
+        )
+        assert puller.pull().image is not None
+        (form,) = elsewhere.bodies["/token"]
+        assert dict(parse_qsl(form.decode())) == {
+            "client_id": "cfsctl",
+            "grant_type": "refresh_token",
+            "refresh_token": "IT",
+            "scope": "repository:team/image:pull",
+            "service": "s",
+        }
+        assert "authorization" not in elsewhere.seen["/token"][0]
+        assert image.server.seen[image.blob_path][0]["authorization"] == "Bearer T"
+
+    def test_an_identity_token_that_is_refused(self, puller: Puller, elsewhere: FaultyServer) -> None:
+        authfile = puller.settings.auth_files[0]
+        with open(authfile, "w", encoding="utf-8") as file:
+            json.dump({"auths": {puller.image.host: {"identitytoken": "IT"}}}, file)
+        elsewhere.on("/token", respond(b"", 401))
+        challenge = f'Bearer realm="{elsewhere.url}/token"'
+        puller.image.on_manifest(respond(b"", 401, WWW_Authenticate=challenge))
+        puller.fail(AuthenticationError, "gives no token to user .identity token.: HTTP status 401")
 
     @pytest.mark.parametrize(
         ("answer", "text"),

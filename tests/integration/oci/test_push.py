@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -361,6 +362,45 @@ class TestRegistry:
         stored = pull_image(repository, f"{name}:t", self.settings(registry))
         pushed = push_image(repository, f"{name}:new", self.settings(registry), preserve_digests=True)
         assert (pushed.manifest_digest, pushed.sent) == (stored.manifest_digest, 0)
+
+    @pytest.mark.parametrize("tool", ["podman", "buildah"])
+    def test_podman_and_buildah_pull_it_and_push_it_back(
+        self,
+        registry: Registry,
+        tool: str,
+        repository: Repository,
+        tmp_path: Path,
+        request: pytest.FixtureRequest,
+    ) -> None:
+        require(tool)
+        layout = Layout(tmp_path / "layout")
+        layout.add_image("t", [LARGE], packed=[(gzip.compress(LARGE, 1), f"{LAYER}+gzip")])
+        stored = pull_image(repository, f"oci:{layout.path}:t")
+        name = f"docker://{registry.host}/{tool}/image"
+        push_image(repository, f"{name}:t", self.settings(registry))
+        options = ("--quiet", "--authfile", registry.authfile, "--cert-dir", registry.certificates)
+        state = tempfile.TemporaryDirectory(prefix="x", dir="/tmp")
+        request.addfinalizer(state.cleanup)
+        storage = ("--root", tmp_path / "s", "--runroot", state.name, "--storage-driver", "vfs")
+
+        def run(command: str, *arguments: str) -> str:
+            done = subprocess.run(
+                [tool, *storage, command, *options, *arguments],
+                capture_output=True,
+                check=False,
+                text=True,
+                timeout=60,
+            )
+            if done.returncode and "peration not permitted" in done.stderr:
+                pytest.skip(f"{tool} cannot unpack layers here: {done.stderr[-200:]}")
+            assert done.returncode == 0, done.stderr
+            return done.stdout.strip()
+
+        image = run("pull", f"{name}:t")
+        assert image == str(stored.config_digest).partition(":")[2]
+        run("push", image, f"{name}:back")
+        with make_repository(tmp_path / "r2", Algorithm.SHA256) as other:
+            assert pull_image(other, f"{name}:back", self.settings(registry)).image == stored.image
 
     def test_without_credentials(self, registry: Registry, repository: Repository, tmp_path: Path) -> None:
         store(repository, tmp_path)

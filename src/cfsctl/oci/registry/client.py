@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.errors import ExitCode, FetchError
 from cfsctl.http import open_fetcher
 from cfsctl.http.auth import UNAUTHORIZED, Authenticator
-from cfsctl.http.fetcher import HTTPStatusError, TransferError, named_origins
+from cfsctl.http.fetcher import OK, HTTPStatusError, TransferError, named_origins
 from cfsctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST
 from cfsctl.oci.registry.certificates import find_certificates, read_certificates
 from cfsctl.oci.registry.credentials import find_credentials
@@ -113,8 +113,25 @@ class RegistryClient:
     def authenticator(self) -> Authenticator:
         """What answers the server's challenges."""
         if self._authenticator is None:
-            self._authenticator = Authenticator(self.fetcher, self.base, self._find_credentials)
+            self._authenticator = Authenticator(
+                self.fetcher, self.base, self._find_credentials, self._post_form
+            )
         return self._authenticator
+
+    def _post_form(self, url: str, form: bytes) -> bytes:
+        from cfsctl.http.upload import Uploader  # noqa: PLC0415 - few have such a token
+
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        uploader = Uploader(self._settings.limits, self.options, answer_timeout_s=0)
+        try:
+            answer = uploader.retry(
+                lambda: uploader.send("POST", url, headers=headers, body=form, size=len(form))
+            )
+        finally:
+            uploader.close()
+        if answer.status != OK:
+            raise HTTPStatusError(url, answer.status)
+        return answer.body
 
     def _find_credentials(self) -> Credentials | None:
         settings = self._settings
