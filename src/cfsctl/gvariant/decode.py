@@ -1,9 +1,9 @@
-"""Bytes to values, strictly or by the specification's defaults.
+"""Bytes to values, strictly.
 
-A type becomes a reader once: a function made of the readers of its members. The strict readers accept
-exactly what GLib calls normal form, which is what `encode` writes, so that accepting bytes means that
-encoding the value gives the same bytes. The lenient readers accept anything and put the default value
-of a type where its bytes are not in order, child by child, as GLib does.
+A type becomes a reader once: a function made of the readers of its members. They accept exactly what GLib
+calls normal form, which is what `encode` writes, so that accepting bytes means that encoding the value gives
+the same bytes. The specification's defaults for other bytes are not implemented: a reader that puts them in
+place would hide a difference that matters.
 
 Depth is bounded by `MAX_DEPTH`, the number of values by a budget that every array is charged to before
 its values are made; offsets are checked against the enclosing container before they are used.
@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.gvariant._lenient import lenient_reader
-from cfsctl.gvariant._strict import strict_reader
+from cfsctl.gvariant._readers import make_reader
 from cfsctl.gvariant.reading import Budget
 from cfsctl.gvariant.types import GVariantError, Type, parse_type
 
@@ -29,7 +28,6 @@ def decode(
     type_: str | Type,
     data: bytes | bytearray | memoryview,
     *,
-    strict: bool = True,
     max_values: int = MAX_VALUES,
 ) -> Value:
     """Decode the bytes of a value.
@@ -37,19 +35,17 @@ def decode(
     Args:
         type_: Its type, which is definite.
         data: All of its bytes, little-endian.
-        strict: Whether to refuse what is not in normal form; else defaults stand in for it.
         max_values: Values to make at most.
 
     Returns:
-        The value as `cfsctl.gvariant.values` says. Defaults may be shared between places: do not
-        change a list in a value that was decoded leniently.
+        The value as `cfsctl.gvariant.values` says.
 
     Raises:
-        GVariantError: Not in normal form (strict only), too many values, or no definite type.
+        GVariantError: Not in normal form, too many values, or no definite type.
     """
     parsed = parse_type(type_) if isinstance(type_, str) else type_
     buffer = data if isinstance(data, bytes) else bytes(data)
-    reader = strict_reader(parsed) if strict else lenient_reader(parsed)
+    reader = make_reader(parsed)
     return reader(buffer, 0, len(buffer), 0, Budget(max_values))
 
 
@@ -62,7 +58,7 @@ def is_normal(
         GVariantError: The type string is none, or indefinite.
     """
     parsed = parse_type(type_) if isinstance(type_, str) else type_
-    strict_reader(parsed)
+    make_reader(parsed)
     try:
         decode(parsed, data, max_values=max_values)
     except GVariantError:

@@ -1,4 +1,4 @@
-"""Code shared by strict and lenient readers."""
+"""Code shared by readers and writers."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def _cached_reader(signature: str) -> Reader:
     return _make_reader(parse_type(signature))
 
 
-def strict_reader(type_: Type) -> Reader:
+def make_reader(type_: Type) -> Reader:
     """Return the strict reader of a definite type."""
     return _cached_reader(type_.signature) if len(type_.signature) <= _CACHED_SIZE else _make_reader(type_)
 
@@ -129,11 +129,11 @@ def _read_variant(data: bytes, start: int, end: int, depth: int, budget: Budget)
     if depth + child.depth >= MAX_DEPTH:
         _fail("v", f"at most {MAX_DEPTH} levels", depth + child.depth, start)
     budget.charge(len(child.signature))  # at least its weight, and what reading the type costs
-    return Variant(child.signature, strict_reader(child)(data, start, split, depth + 1, budget))
+    return Variant(child.signature, make_reader(child)(data, start, split, depth + 1, budget))
 
 
 def _maybe_reader(type_: MaybeType) -> Reader:
-    element = strict_reader(type_.element)
+    element = make_reader(type_.element)
     is_fixed = type_.element.fixed_size is not None
     weight = type_.element.weight
 
@@ -195,7 +195,7 @@ def _number_array_reader(type_: ArrayType, code: str) -> Reader:
 
 
 def _fixed_array_reader(type_: ArrayType) -> Reader:
-    element = strict_reader(type_.element)
+    element = make_reader(type_.element)
     size = type_.element.fixed_size or 1
     weight = type_.element.weight
 
@@ -223,7 +223,7 @@ def _array_ends(type_: ArrayType, data: bytes, start: int, end: int) -> Sequence
 
 
 def _variable_array_reader(type_: ArrayType) -> Reader:
-    element = strict_reader(type_.element)
+    element = make_reader(type_.element)
     weight = type_.element.weight
     padding = type_.element.alignment - 1
 
@@ -299,7 +299,7 @@ def _fixed_layout(type_: TupleType) -> tuple[list[tuple[Reader, int, int]], list
         start = position + (-position & (member.alignment - 1))
         end = start + (member.fixed_size or 0)
         gaps.append((position, start))
-        members.append((strict_reader(member), start, end))
+        members.append((make_reader(member), start, end))
         position = end
     gaps.append((position, type_.fixed_size or 1))
     return members, [gap for gap in gaps if gap[0] < gap[1]]
@@ -310,7 +310,7 @@ def _tuple_reader(type_: TupleType) -> Reader:
     last = len(type_.members) - 1
     steps = [
         (
-            strict_reader(member),
+            make_reader(member),
             member.alignment - 1,
             member.fixed_size,
             member.fixed_size is None and index < last,
