@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import calendar
 import re
+import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 _HASH: Final = re.compile(r"[A-Za-z0-9+/=_]{22,}", re.ASCII)
 """Part of a tag that is long enough for a hash of 128 bits, and too long for a date and a size."""
 
+_NUMBERS: Final = re.compile(r'"?[0-9A-Fa-f]+(?:[-.:_][0-9A-Fa-f]+)*"?')
+"""A tag that may be nothing but a date and a size."""
+
 
 def parse_date(text: str | None) -> int | None:
     """Return the seconds since 1970 that a date stands for, or None for anything else."""
@@ -45,11 +49,13 @@ def parse_date(text: str | None) -> int | None:
 def is_strong(etag: str | None, last_modified: str | None) -> bool:
     """Return whether another version surely has another tag.
 
-    A tag next to a date is trusted to be made of it unless a hash may be in it.
+    A tag next to a date, or of numbers only, is trusted to be made of a date unless a hash may be in it.
     """
     if etag is None or etag.startswith("W/"):
         return False
-    return last_modified is None or _HASH.search(etag) is not None
+    if _HASH.search(etag) is not None:
+        return True
+    return last_modified is None and _NUMBERS.fullmatch(etag) is None
 
 
 def can_be_told_apart(response: Response, made_s: int | None) -> bool:
@@ -62,8 +68,8 @@ def can_be_told_apart(response: Response, made_s: int | None) -> bool:
     if is_strong(response.etag, response.last_modified):
         return True
     modified_s, answered_s = parse_date(response.last_modified), parse_date(response.date)
-    if modified_s is None or answered_s is None or modified_s < OLDEST_S:
-        return False
+    if modified_s is None or answered_s is None or not OLDEST_S <= modified_s <= time.time():
+        return False  # also one of the future: somebody has set it
     if made_s is not None and modified_s + GRANULARITY_S < made_s:
         return False  # a file cannot be older than what is in it, unless its times were set
     return answered_s - modified_s > GRANULARITY_S

@@ -323,7 +323,7 @@ def test_no_command_says_that_a_lie_is_well(
         check_stored(here, open_commit(here, commit))
     messages: list[object] = []
     pull(here, remote, "main", PullOptions(workers=0), reporter=messages.append)
-    assert any("not true" in str(message) for message in messages)
+    assert any("stored incorrectly" in str(message) for message in messages)
     check_good(here)
     check_stored(here, open_commit(here, commit))
     assert run(here, "fsck") == 0
@@ -380,6 +380,19 @@ def test_what_was_proven_is_remembered(remote: FakeOstreeRepository, here: Repos
         assert pull(again, remote, "main", PullOptions(workers=0)).files_fetched == 0
     with make_again(here) as again:
         assert is_proven(again, open_commit(again, commit))
+
+
+@pytest.mark.parametrize("is_true", [True, False])
+def test_what_a_check_has_proven_is_remembered(
+    remote: FakeOstreeRepository, here: Repository, *, is_true: bool
+) -> None:
+    commit = pull(here, remote, "main", PullOptions(workers=0)).commit
+    if not is_true:
+        poison(here, commit, next(iter(LIES.values())))
+    (Path(here.path) / VERIFIED_NAME).unlink(missing_ok=True)
+    assert run(here, "fsck") == (ExitCode.OK if is_true else ExitCode.CORRUPTION)
+    with make_again(here) as again:
+        assert is_proven(again, open_commit(again, commit)) is is_true
 
 
 def make_again(repository: Repository) -> Repository:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cfsctl.errors import CfsError, describe
-from cfsctl.ostree.store.commit_proof import is_proven, iter_falsehoods
+from cfsctl.ostree.store.commit_proof import is_proven, iter_falsehoods, remember_proof
 from cfsctl.ostree.store.commit_stream import CommitStream
 from cfsctl.ostree.store.partial_tags import parse_partial_name
 from cfsctl.ostree.store.refs import parse_commit_name
@@ -47,8 +47,13 @@ def _iter_problems(
     try:
         stream = CommitStream.read(reader, checksum, kind)
         stream.object_id = None if is_deep else repository.streams.find(name)
-        if not is_proven(repository, stream):
-            # No processes of its own: the check has some already.
-            yield from iter_falsehoods(repository.objects, stream, may_fork=False)
+        if is_proven(repository, stream):
+            return
+        # No processes of its own: the check has some already.
+        problems = list(iter_falsehoods(repository.objects, stream, may_fork=False))
+        yield from problems
+        refs = {*stream.object_refs, *stream.images}
+        if stream.object_id is not None and not problems and not repository.objects.find_missing(refs):
+            remember_proof(repository, stream.checksum, stream.object_id)
     except (CfsError, OSError) as error:
         yield describe(error)

@@ -76,6 +76,10 @@ def check_repository(
         tally.add(results[task])
     if tally.damaged:
         forget_verified(repository.dirfd)
+    elif tally.marks and not tally.findings:
+        repository.verified.add_new(tally.marks)
+        repository.sync()
+        repository.save_marks(())
     if deep:
         for path in find_leftovers(repository.dirfd):
             # Of a repository that is being written to, some are in use; a finding all the same.
@@ -168,7 +172,9 @@ class _Checker:
         if task == "streams":
             links = LinkChecker(repository, repository.streams.links, is_deep=is_deep)
             inspector = StreamInspector(repository, is_deep=is_deep, content_checks=self._content_checks)
-            return task, links.check(inspector)
+            tally = links.check(inspector)
+            tally.marks.update(repository.verified.drain_new())
+            return task, tally
         if task == "images":
             links = LinkChecker(repository, repository.images.links, is_deep=is_deep)
             return task, links.check(ImageInspector(repository, is_deep=is_deep))

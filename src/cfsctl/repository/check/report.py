@@ -22,6 +22,7 @@ class Tally:
         damaged: Paths below ``objects`` of what is not what its name says, ``xx/name``.
         missing: Objects that something needs and that are not there.
         unreadable_streams: Names of streams that something names and that cannot be read.
+        marks: What was proven on the way; see `cfsctl.repository.objects.verified`.
     """
 
     checked: dict[str, int] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class Tally:
     damaged: set[str] = field(default_factory=set)
     missing: set[ObjectID] = field(default_factory=set)
     unreadable_streams: set[str] = field(default_factory=set)
+    marks: set[int] = field(default_factory=set)
 
     def count(self, kind: str, number: int = 1) -> None:
         """Count things that are looked at."""
@@ -61,6 +63,7 @@ class Tally:
         self.damaged |= other.damaged
         self.missing |= other.missing
         self.unreadable_streams |= other.unreadable_streams
+        self.marks |= other.marks
 
 
 @dataclass(frozen=True, slots=True)

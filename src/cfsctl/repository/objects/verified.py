@@ -141,9 +141,10 @@ class VerifiedObjects:
 
     def add_new(self, news: Iterable[int]) -> None:
         """Record what a worker has taken with `drain_new`."""
-        if self._marks is not None:
-            self._added.update(news)
-            self._marks.update(news)
+        if self._marks is None:
+            self._marks = _load(self._root, self._algorithm)
+        self._added.update(news)
+        self._marks.update(news)
 
     def confirm_all(
         self, object_ids: Iterable[ObjectID], stat: Callable[[ObjectID], os.stat_result | None]
