@@ -79,7 +79,7 @@ class Location:
         """
         if not self.is_url:
             return self.text
-        from cfsctl.ostree.sources.addresses import parse_file_url  # noqa: PLC0415 - brings URLs along
+        from cfsctl.http.mirrors import parse_file_url  # noqa: PLC0415 - brings URLs along
 
         return parse_file_url(self.text)
 

@@ -18,13 +18,14 @@ from urllib.parse import quote
 
 from cfsctl.errors import CfsError
 from cfsctl.http import open_fetcher
+from cfsctl.http.documents import find_document
 from cfsctl.http.fetcher import (
     MISSING_STATUSES,
-    NOT_MODIFIED,
     HTTPStatusError,
     TransferError,
     redact_url,
 )
+from cfsctl.http.mirrors import MIRRORLIST, Addresses, MirroredJob, parse_address, resolve_addresses
 from cfsctl.ostree.key_file import parse_key_file
 from cfsctl.ostree.objects import MAX_DETACHED_SIZE, MAX_METADATA_SIZE, ObjectKind
 from cfsctl.ostree.source import (
@@ -35,9 +36,8 @@ from cfsctl.ostree.source import (
     parse_ref_file,
     ref_not_found,
 )
-from cfsctl.ostree.sources.addresses import MIRRORLIST, Addresses, parse_address, resolve_addresses
 from cfsctl.ostree.sources.local_repository import MAX_CONFIG_BYTES
-from cfsctl.ostree.sources.remote_jobs import FileJob, Held, MetadataJob, NamedJob, first_place, format_name
+from cfsctl.ostree.sources.remote_jobs import FileJob, Held, MetadataJob, format_name
 from cfsctl.ostree.sources.summary_reader import NoSummaryError, SummaryReader, explain_page
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from cfsctl.digest import Checksum
     from cfsctl.http.fetcher import BodySink, Fetcher
     from cfsctl.ostree.source import FileSink
-    from cfsctl.ostree.sources.remote_jobs import Place
     from cfsctl.ostree.summary.cache import SummaryCache
     from cfsctl.ostree.summary.format import Summary, SummaryRef
     from cfsctl.ostree.trust.policy import TrustPolicy
@@ -226,22 +225,7 @@ class RemoteSource:
         Raises:
             TransferError: No address answered as it should.
         """
-        addresses = self._name_addresses
-        place: Place | None = first_place(addresses)
-        failure: TransferError | None = None
-        is_missing = False
-        while place is not None:
-            try:
-                url = addresses.url(place.number, path)
-                return self._get(url, limit_bytes, cache, cached)
-            except TransferError as error:
-                if isinstance(error, HTTPStatusError) and error.status in MISSING_STATUSES:
-                    is_missing = True
-                failure = error
-                place = place.after(addresses, error)
-        if failure is None or is_missing:
-            return None
-        raise failure.about(name)
+        return find_document(self._fetcher, self._name_addresses, path, name, limit_bytes, cache, cached)
 
     def find_optional(self, path: str, name: str, limit_bytes: int) -> bytes | None:
         """Return a small file that a repository may well lack, or None; see `find_document`.
@@ -251,22 +235,6 @@ class RemoteSource:
         """
         data = self.find_document(path, name, limit_bytes)
         return None if data is None or explain_page(data) else data
-
-    def _get(
-        self, url: str, limit_bytes: int, cache: SummaryCache | None, cached: list[bytes] | None
-    ) -> bytes:
-        """Return a document, from the cache if the server says that it has not changed since."""
-        entry = None if cache is None else cache.find(url)
-        if entry is None or cached is None:
-            response = self._fetcher.get(url, limit_bytes=limit_bytes)
-        else:
-            response = self._fetcher.get(url, limit_bytes=limit_bytes, headers=entry.conditions())
-            if response.status == NOT_MODIFIED:
-                cached.append(entry.body)
-                return entry.body
-        if cache is not None:
-            cache.save(url, response)
-        return response.body
 
     def fetch_file(self, path: str, name: str, limit_bytes: int, make_sink: Callable[[], BodySink[T]]) -> T:
         """Pass a large file of the repository through a sink and return what its `finish` returns.
@@ -280,7 +248,7 @@ class RemoteSource:
         Raises:
             TransferError: The server did not answer as it should, or does not have it.
         """
-        jobs = iter([NamedJob(self._content_addresses, path, name, limit_bytes, make_sink)])
+        jobs = iter([MirroredJob(self._content_addresses, path, name, limit_bytes, make_sink)])
         (result,) = self._fetcher.transfer(lambda: next(jobs, None))
         return result
 

@@ -1,10 +1,11 @@
-"""Transfers of single files from a repository on the web, with failover between addresses."""
+"""Transfers of single objects from a repository on the web, with failover between addresses."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
 from cfsctl.http.document import Collector
+from cfsctl.http.mirrors import Addresses, Place, first_place
 from cfsctl.ostree.limits import LimitError
 from cfsctl.ostree.objects import MAX_METADATA_SIZE, ObjectKind, loose_path
 
@@ -13,9 +14,8 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import Checksum
     from cfsctl.errors import CfsError
-    from cfsctl.http.fetcher import BodySink, TransferError
+    from cfsctl.http.fetcher import TransferError
     from cfsctl.ostree.source import FileSink
-    from cfsctl.ostree.sources.addresses import Addresses
 
 T = TypeVar("T")
 
@@ -25,64 +25,9 @@ MAX_HELD_BYTES: Final = MAX_METADATA_SIZE + (32 << 20)
 Explain: TypeAlias = "Callable[[TransferError, Checksum, ObjectKind], CfsError]"
 
 
-class Place(NamedTuple):
-    """Where a transfer is.
-
-    Attributes:
-        number: The address that it uses.
-        left: How many addresses are left to ask.
-    """
-
-    number: int
-    left: int
-
-    def after(self, addresses: Addresses, error: TransferError) -> Place | None:
-        """Return where to go on after an error, or None if every address was asked."""
-        number = addresses.next_after(self.number, error)
-        return Place(number, self.left - 1) if self.left else None
-
-
-def first_place(addresses: Addresses) -> Place:
-    """Return where a transfer begins."""
-    return Place(addresses.first, len(addresses) - 1)
-
-
 def format_name(checksum: Checksum, kind: ObjectKind) -> str:
     """Return an object's name for messages."""
     return f"{kind.label} object {checksum.hex()}"
-
-
-class NamedJob(Generic[T]):
-    """One file that is not an object."""
-
-    def __init__(
-        self,
-        addresses: Addresses,
-        path: str,
-        name: str,
-        limit_bytes: int,
-        make_sink: Callable[[], BodySink[T]],
-        place: Place | None = None,
-    ) -> None:
-        """Describe the transfer."""
-        self._addresses = addresses
-        self._path = path
-        self._name = name
-        self._place = place or first_place(addresses)
-        self.limit_bytes = limit_bytes
-        self.make_sink = make_sink
-        self.url = addresses.url(self._place.number, path)
-
-    def explain(self, error: TransferError, /) -> CfsError:
-        """Return the error with the name of the file."""
-        return error.about(self._name)
-
-    def find_other(self, error: TransferError) -> NamedJob[T] | None:
-        """Return a job for the same file at the next address, or None if all were asked."""
-        place = self._place.after(self._addresses, error)
-        if place is None:
-            return None
-        return NamedJob(self._addresses, self._path, self._name, self.limit_bytes, self.make_sink, place)
 
 
 class Held:

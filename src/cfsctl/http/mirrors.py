@@ -1,30 +1,34 @@
-"""The addresses of a repository on the web, for refs and for objects.
+"""The addresses of the same things on the web.
 
-A repository may have mirrors. If one does not have an object, the next one is tried. If a mirror fails for
+There may be mirrors. If one does not have a file, the next one is tried. If a mirror fails for
 any other reason, it is tried last from then on.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
 from cfsctl.errors import FetchError
 from cfsctl.http.fetcher import MISSING_STATUSES, HTTPStatusError, InvalidURLError, check_url, redact_url
-from cfsctl.ostree.key_file import split_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from cfsctl.http.fetcher import Fetcher, TransferError
+    from cfsctl.errors import CfsError
+    from cfsctl.http.fetcher import BodySink, Fetcher, TransferError
+
+T = TypeVar("T")
 
 MAX_MIRRORLIST_BYTES: Final = 1 << 20
 MAX_MIRRORS: Final = 64
-"""Addresses of one repository that are used."""
+"""Addresses of the same things that are used."""
 
 MIRRORLIST: Final = "mirrorlist="
 """Begins the URL of a list of addresses, as libostree has it."""
+
+_BLANKS: Final = " \t\r\f"
 
 _URL_SAFE: Final = "/%:@!$&'()*+,;=~"
 """What stays as it is in the path of a base URL; the user may have encoded some of it already."""
@@ -35,7 +39,7 @@ class MirrorlistError(FetchError):
 
 
 class Address(NamedTuple):
-    """The root of a repository.
+    """The root of what has mirrors.
 
     Attributes:
         base: URL that ends in a slash.
@@ -46,7 +50,7 @@ class Address(NamedTuple):
     query: str
 
     def url(self, path: str) -> str:
-        """Return the URL of something in the repository."""
+        """Return the URL of something below the root."""
         return f"{self.base}{path}{self.query}"
 
 
@@ -112,6 +116,61 @@ class Addresses:
         return following
 
 
+class Place(NamedTuple):
+    """Where a transfer is.
+
+    Attributes:
+        number: The address that it uses.
+        left: How many addresses are left to ask.
+    """
+
+    number: int
+    left: int
+
+    def after(self, addresses: Addresses, error: TransferError) -> Place | None:
+        """Return where to go on after an error, or None if every address was asked."""
+        number = addresses.next_after(self.number, error)
+        return Place(number, self.left - 1) if self.left else None
+
+
+def first_place(addresses: Addresses) -> Place:
+    """Return where a transfer begins."""
+    return Place(addresses.first, len(addresses) - 1)
+
+
+class MirroredJob(Generic[T]):
+    """The transfer of one named file, from whichever address has it."""
+
+    def __init__(
+        self,
+        addresses: Addresses,
+        path: str,
+        name: str,
+        limit_bytes: int,
+        make_sink: Callable[[], BodySink[T]],
+        place: Place | None = None,
+    ) -> None:
+        """Describe the transfer."""
+        self._addresses = addresses
+        self._path = path
+        self._name = name
+        self._place = place or first_place(addresses)
+        self.limit_bytes = limit_bytes
+        self.make_sink = make_sink
+        self.url = addresses.url(self._place.number, path)
+
+    def explain(self, error: TransferError, /) -> CfsError:
+        """Return the error with the name of the file."""
+        return error.about(self._name)
+
+    def find_other(self, error: TransferError) -> MirroredJob[T] | None:
+        """Return a job for the same file at the next address, or None if all were asked."""
+        place = self._place.after(self._addresses, error)
+        if place is None:
+            return None
+        return MirroredJob(self._addresses, self._path, self._name, self.limit_bytes, self.make_sink, place)
+
+
 def resolve_addresses(urls: Sequence[str], fetcher: Fetcher) -> list[Address]:
     """Return the addresses that some URLs stand for; a ``mirrorlist=`` is fetched.
 
@@ -133,7 +192,8 @@ def _read_mirrorlist(url: str, fetcher: Fetcher) -> list[Address]:
     """Return the addresses of a list, one a line; comments (``#``) and other schemes are skipped."""
     check_url(url)
     text = fetcher.get(url, limit_bytes=MAX_MIRRORLIST_BYTES).body.decode("utf-8", "replace")
-    lines = split_lines(text)
+    # Only newlines end lines, and only ASCII blanks are stripped: str.splitlines does more.
+    lines = [line.strip(_BLANKS) for line in text.split("\n")]
     addresses = [parse_address(line) for line in lines if line.startswith(("http://", "https://"))]
     if not addresses:
         raise MirrorlistError(

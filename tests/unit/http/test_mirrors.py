@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cfsctl.http.fetcher import InvalidURLError
-from cfsctl.ostree.sources.addresses import parse_file_url
+from cfsctl.http.mirrors import parse_file_url
 
 
 @pytest.mark.parametrize(
