@@ -9,139 +9,162 @@ describes each file system tree by a small EROFS image that refers to those obje
         result = repository.pull("https://example.com/repo", "some/ref")
         repository.mount(result.image_id, "/mnt")
 
-The names in `__all__` are the library's interface (docs/reference/library.md); the modules below this
-package are not. Each name is imported when it is first used, so that importing the package costs nothing.
+The names below are the library's interface (docs/reference/library.md); the modules below this package are
+not. Each name is imported when it is first used, so that importing the package costs nothing.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 __version__ = "0.9.0"
 
-if TYPE_CHECKING:
-    from cfsctl.digest import Algorithm, Checksum, ObjectID
-    from cfsctl.erofs.format import FormatVersion
-    from cfsctl.errors import (
-        CfsError,
-        ExitCode,
-        FetchError,
-        FormatError,
-        IntegrityError,
-        ObjectMissingError,
-        RefNotFoundError,
-        RepositoryError,
-    )
-    from cfsctl.http.fetcher import Options as ConnectionOptions
-    from cfsctl.inspection.diff import Added, Attribute, Change, Changed, Difference, Removed
-    from cfsctl.library.events import CancelledError, Progress
-    from cfsctl.library.repository import Repository
-    from cfsctl.mount import WritableLayer
-    from cfsctl.ostree.pull.options import PullResult
-    from cfsctl.ostree.store.binding import PolicyError
-    from cfsctl.ostree.store.refs import CommitNotFoundError
-    from cfsctl.ostree.trust.from_keys import trust_keys
-    from cfsctl.ostree.trust.policy import TrustPolicy
-    from cfsctl.progress import Advanced, Done, Event, Message, Skipped, Started, Unit
-    from cfsctl.repository import InvalidNameError, LockedError, NotARepositoryError
-    from cfsctl.repository.check.report import FsckReport
-    from cfsctl.repository.gc.collect import GcResult
-    from cfsctl.tree.transform import XattrFilter
+if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
+    from cfsctl.digest import Algorithm as Algorithm
+    from cfsctl.erofs.format import FormatVersion as FormatVersion
+    from cfsctl.errors import CfsError as CfsError
+    from cfsctl.errors import ExitCode as ExitCode
+    from cfsctl.errors import FetchError as FetchError
+    from cfsctl.errors import FormatError as FormatError
+    from cfsctl.errors import IntegrityError as IntegrityError
+    from cfsctl.errors import ObjectMissingError as ObjectMissingError
+    from cfsctl.errors import RefNotFoundError as RefNotFoundError
+    from cfsctl.errors import RepositoryError as RepositoryError
+    from cfsctl.http.fetcher import Options as _Options
+    from cfsctl.inspection.diff import Added as Added
+    from cfsctl.inspection.diff import Attribute as Attribute
+    from cfsctl.inspection.diff import Change as Change
+    from cfsctl.inspection.diff import Changed as Changed
+    from cfsctl.inspection.diff import Difference as Difference
+    from cfsctl.inspection.diff import Removed as Removed
+    from cfsctl.kinds.kind import NamedCopy as NamedCopy
+    from cfsctl.library.comparison import DigestExplanation as DigestExplanation
+    from cfsctl.library.comparison import ReadingOptions as ReadingOptions
+    from cfsctl.library.comparison import diff as diff
+    from cfsctl.library.comparison import explain_digest as explain_digest
+    from cfsctl.library.events import CancelledError as CancelledError
+    from cfsctl.library.events import Progress as Progress
+    from cfsctl.library.ids import Checksum as Checksum
+    from cfsctl.library.ids import ObjectID as ObjectID
+    from cfsctl.library.repository import Repository as Repository
+    from cfsctl.library.results import CommitInfo as CommitInfo
+    from cfsctl.library.results import RemoteRef as RemoteRef
+    from cfsctl.library.setup import InitStatus as InitStatus
+    from cfsctl.library.setup import init_repository as init_repository
+    from cfsctl.library.sources import SourceOptions as SourceOptions
+    from cfsctl.library.sources import find_remote as find_remote
+    from cfsctl.library.sources import list_refs as list_refs
+    from cfsctl.library.trees import ScanOptions as ScanOptions
+    from cfsctl.library.trees import compute_id as compute_id
+    from cfsctl.library.trees import create_dumpfile as create_dumpfile
+    from cfsctl.library.trees import format_kernel_argument as format_kernel_argument
+    from cfsctl.mount import WritableLayer as WritableLayer
+    from cfsctl.ostree.exchange.commit import CommitResult as CommitResult
+    from cfsctl.ostree.pull.dry_run import PullEstimate as PullEstimate
+    from cfsctl.ostree.pull.options import PullOptions as PullOptions
+    from cfsctl.ostree.pull.options import PullResult as PullResult
+    from cfsctl.ostree.store.binding import PolicyError as PolicyError
+    from cfsctl.ostree.store.history import LogEntry as LogEntry
+    from cfsctl.ostree.store.refs import CommitNotFoundError as CommitNotFoundError
+    from cfsctl.ostree.tree.composefs_digest import DigestCheck as DigestCheck
+    from cfsctl.ostree.tree.xattr_names import XattrNames as XattrNames
+    from cfsctl.ostree.trust.from_keys import trust_keys as trust_keys
+    from cfsctl.ostree.trust.policy import TrustPolicy as TrustPolicy
+    from cfsctl.ostree.trust.remotes import Remote as Remote
+    from cfsctl.ostree.trust.verdict import ValidSignature as ValidSignature
+    from cfsctl.progress import Advanced as Advanced
+    from cfsctl.progress import Done as Done
+    from cfsctl.progress import Event as Event
+    from cfsctl.progress import Message as Message
+    from cfsctl.progress import Skipped as Skipped
+    from cfsctl.progress import Started as Started
+    from cfsctl.progress import Unit as Unit
+    from cfsctl.repository import Durability as Durability
+    from cfsctl.repository import InvalidNameError as InvalidNameError
+    from cfsctl.repository import LockedError as LockedError
+    from cfsctl.repository import NotARepositoryError as NotARepositoryError
+    from cfsctl.repository import Ref as Ref
+    from cfsctl.repository.check.report import FsckReport as FsckReport
+    from cfsctl.repository.check.report import Tally as Tally
+    from cfsctl.repository.copying import CopyCounts as CopyCounts
+    from cfsctl.repository.gc.collect import DeleteLimit as DeleteLimit
+    from cfsctl.repository.gc.collect import GcResult as GcResult
+    from cfsctl.repository.gc.collect import Why as Why
+    from cfsctl.repository.gc.mount_finder import LiveMount as LiveMount
+    from cfsctl.repository.gc.stats import RefStats as RefStats
+    from cfsctl.repository.gc.stats import Stats as Stats
+    from cfsctl.repository.repair.repair import RepairReport as RepairReport
+    from cfsctl.tree.transform import XattrFilter as XattrFilter
 
-__all__ = [
-    "Added",
-    "Advanced",
-    "Algorithm",
-    "Attribute",
-    "CancelledError",
-    "CfsError",
-    "Change",
-    "Changed",
-    "Checksum",
-    "CommitNotFoundError",
-    "ConnectionOptions",
-    "Difference",
-    "Done",
-    "Event",
-    "ExitCode",
-    "FetchError",
-    "FormatError",
-    "FormatVersion",
-    "FsckReport",
-    "GcResult",
-    "IntegrityError",
-    "InvalidNameError",
-    "LockedError",
-    "Message",
-    "NotARepositoryError",
-    "ObjectID",
-    "ObjectMissingError",
-    "PolicyError",
-    "Progress",
-    "PullResult",
-    "RefNotFoundError",
-    "Removed",
-    "Repository",
-    "RepositoryError",
-    "Skipped",
-    "Started",
-    "TrustPolicy",
-    "Unit",
-    "WritableLayer",
-    "XattrFilter",
-    "__version__",
-    "trust_keys",
-]
+    ConnectionOptions: TypeAlias = _Options
+    __all__: list[str]
 
-_MODULES = {
-    "library.events": ("CancelledError", "Progress"),
-    "library.repository": ("Repository",),
-    "digest": ("Algorithm", "Checksum", "ObjectID"),
-    "erofs.format": ("FormatVersion",),
-    "errors": (
-        "CfsError",
-        "ExitCode",
-        "FetchError",
-        "FormatError",
-        "IntegrityError",
-        "ObjectMissingError",
-        "RefNotFoundError",
-        "RepositoryError",
-    ),
-    "http.fetcher": ("ConnectionOptions",),
-    "inspection.diff": ("Added", "Attribute", "Change", "Changed", "Difference", "Removed"),
-    "mount": ("WritableLayer",),
-    "ostree.store.binding": ("PolicyError",),
-    "ostree.pull.options": ("PullResult",),
-    "ostree.store.refs": ("CommitNotFoundError",),
-    "ostree.trust.from_keys": ("trust_keys",),
-    "ostree.trust.policy": ("TrustPolicy",),
-    "progress": ("Advanced", "Done", "Event", "Message", "Skipped", "Started", "Unit"),
-    "repository": ("InvalidNameError", "LockedError", "NotARepositoryError"),
-    "repository.check.report": ("FsckReport",),
-    "repository.gc.collect": ("GcResult",),
-    "tree.transform": ("XattrFilter",),
-}
-"""Where each public name is, below this package."""
+else:
+    _MODULES = {
+        "digest": ("Algorithm",),
+        "erofs.format": ("FormatVersion",),
+        "errors": (
+            "CfsError",
+            "ExitCode",
+            "FetchError",
+            "FormatError",
+            "IntegrityError",
+            "ObjectMissingError",
+            "RefNotFoundError",
+            "RepositoryError",
+        ),
+        "http.fetcher": ("ConnectionOptions",),
+        "inspection.diff": ("Added", "Attribute", "Change", "Changed", "Difference", "Removed"),
+        "kinds.kind": ("NamedCopy",),
+        "library.comparison": ("DigestExplanation", "ReadingOptions", "diff", "explain_digest"),
+        "library.events": ("CancelledError", "Progress"),
+        "library.ids": ("Checksum", "ObjectID"),
+        "library.repository": ("Repository",),
+        "library.results": ("CommitInfo", "RemoteRef"),
+        "library.setup": ("InitStatus", "init_repository"),
+        "library.sources": ("SourceOptions", "find_remote", "list_refs"),
+        "library.trees": ("ScanOptions", "compute_id", "create_dumpfile", "format_kernel_argument"),
+        "mount": ("WritableLayer",),
+        "ostree.exchange.commit": ("CommitResult",),
+        "ostree.pull.dry_run": ("PullEstimate",),
+        "ostree.pull.options": ("PullOptions", "PullResult"),
+        "ostree.store.binding": ("PolicyError",),
+        "ostree.store.history": ("LogEntry",),
+        "ostree.store.refs": ("CommitNotFoundError",),
+        "ostree.tree.composefs_digest": ("DigestCheck",),
+        "ostree.tree.xattr_names": ("XattrNames",),
+        "ostree.trust.from_keys": ("trust_keys",),
+        "ostree.trust.policy": ("TrustPolicy",),
+        "ostree.trust.remotes": ("Remote",),
+        "ostree.trust.verdict": ("ValidSignature",),
+        "progress": ("Advanced", "Done", "Event", "Message", "Skipped", "Started", "Unit"),
+        "repository": ("Durability", "InvalidNameError", "LockedError", "NotARepositoryError", "Ref"),
+        "repository.check.report": ("FsckReport", "Tally"),
+        "repository.copying": ("CopyCounts",),
+        "repository.gc.collect": ("DeleteLimit", "GcResult", "Why"),
+        "repository.gc.mount_finder": ("LiveMount",),
+        "repository.gc.stats": ("RefStats", "Stats"),
+        "repository.repair.repair": ("RepairReport",),
+        "tree.transform": ("XattrFilter",),
+    }
+    """Where each public name is, below this package: what programs see."""
 
-_INNER = {"ConnectionOptions": "Options"}
-"""Public names that are others where they are defined."""
+    _INNER = {"ConnectionOptions": "Options"}
+    """Public names that are others where they are defined."""
 
-
-if not TYPE_CHECKING:  # for a type checker a name that is not above is a mistake
+    __all__ = ["__version__", *(name for names in _MODULES.values() for name in names)]  # noqa: PLE0604 - they are
 
     def __getattr__(name: str) -> object:
         """Import a public name when it is first used (PEP 562)."""
         for module, names in _MODULES.items():
             if name in names:
-                from importlib import import_module  # noqa: PLC0415 - most programs need it anyway, commands do not
+                from importlib import import_module  # noqa: PLC0415 - commands do without
 
                 value: object = getattr(import_module(f"{__name__}.{module}"), _INNER.get(name, name))
                 globals()[name] = value
                 return value
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-
-def __dir__() -> list[str]:
-    """Return the public names, imported or not, and what is here besides."""
-    return sorted({*globals(), *__all__})
+    def __dir__() -> list[str]:
+        """Return the public names, imported or not, and the others of this module."""
+        return sorted({*globals(), *__all__})

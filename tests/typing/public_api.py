@@ -72,6 +72,58 @@ def care(repository: cfsctl.Repository) -> None:
     assert_type(report.findings, list[str])
 
 
+def more_about_commits(repository: cfsctl.Repository, other: cfsctl.Repository) -> None:
+    info = repository.commit_info("some/ref", check_digest=False)
+    assert_type(info, cfsctl.CommitInfo)
+    assert_type(info.parent, cfsctl.Checksum | None)
+    assert_type(info.signatures, tuple[cfsctl.ValidSignature, ...])
+    assert_type(info.composefs_digest, cfsctl.DigestCheck | None)
+    assert_type(repository.commit("web", "some/ref", subject="text"), cfsctl.CommitResult)
+    assert_type(repository.export("some/ref", "ostree"), cfsctl.Checksum)
+    assert_type(repository.history("some/ref"), Iterator[cfsctl.LogEntry])
+    copied = repository.copy("web", other)
+    assert_type(copied, cfsctl.NamedCopy)
+    assert_type(copied.counts, cfsctl.CopyCounts)
+    repository.commit_image("some/ref", xattr_names=cfsctl.XattrNames.UPSTREAM)
+
+
+def many_pulls(repository: cfsctl.Repository) -> None:
+    remote = cfsctl.find_remote("name", "remotes.d")
+    assert_type(remote, cfsctl.Remote)
+    options = cfsctl.PullOptions(trust=remote.policy, allow_downgrade=True)
+    how = cfsctl.SourceOptions(mirrors=("https://example.org/repo",))
+    results = repository.pull_refs(remote.url, None, options, source_options=how)
+    assert_type(results, Iterator[cfsctl.PullResult])
+    for estimate in repository.estimate_pull(remote.url, ["some/ref"], options):
+        assert_type(estimate, cfsctl.PullEstimate)
+    assert_type(cfsctl.list_refs(remote.url), list[cfsctl.RemoteRef])
+
+
+def more_care(repository: cfsctl.Repository) -> None:
+    stats = repository.stats()
+    assert_type(stats, cfsctl.Stats)
+    assert_type(stats.refs, list[cfsctl.RefStats])
+    assert_type(repository.repair(["other"]), cfsctl.RepairReport)
+    assert_type(repository.fsck().tally, cfsctl.Tally)
+    assert_type(repository.explain_object("ab" * 64), cfsctl.Why)
+    collected = repository.gc(max_delete=cfsctl.DeleteLimit(5.0, is_percentage=True))
+    assert_type(collected.mounts, tuple[cfsctl.LiveMount, ...])
+    assert_type(repository.image_refs(), list[cfsctl.Ref])
+    cfsctl.Repository.open("repo", durability=cfsctl.Durability.NONE).close()
+
+
+def without_a_repository(tree: Path) -> None:
+    assert_type(cfsctl.init_repository(tree, exist_ok=True), cfsctl.InitStatus)
+    options = cfsctl.ScanOptions(bootable=True)
+    image_id = cfsctl.compute_id(tree, options)
+    assert_type(image_id, cfsctl.ObjectID)
+    assert_type(cfsctl.create_dumpfile(tree), Iterator[bytes])
+    assert_type(cfsctl.format_kernel_argument(image_id), str)
+    reading = cfsctl.ReadingOptions(as_root=False)
+    assert_type(cfsctl.diff("dir:a", "dir:b", options=reading), Iterator[cfsctl.Difference])
+    assert_type(cfsctl.explain_digest("dir:a", image_id), cfsctl.DigestExplanation)
+
+
 def differences(repository: cfsctl.Repository) -> list[str]:
     found = repository.diff("image:a", "dir:b", ignore={cfsctl.Attribute.MTIME})
     assert_type(found, Iterator[cfsctl.Difference])

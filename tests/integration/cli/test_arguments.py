@@ -57,6 +57,40 @@ def test_text_must_be_utf8(store: Path, arguments: tuple[str, ...]) -> None:
     assert r"Gr\xfc\xdfe" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("ostree", "pull-local", "/nowhere"), "name at least one REF"),
+        (("ostree", "pull", "http://127.0.0.1:1/"), "name at least one REF"),
+        (("ostree", "pull", "http://127.0.0.1:1/", "ref", "--mirror"), "name at least one REF"),
+        (
+            ("ostree", "pull-local", "/nowhere", "ref", "--subpath=/a", "--require-composefs-digest"),
+            "needs all of the commit",
+        ),
+        (("ostree", "pull", "http://127.0.0.1:1/", "ref", "--header", "name"), "expected NAME:VALUE"),
+        (("ostree", "list-refs", "http://127.0.0.1:1/", "--header", "name"), "expected NAME:VALUE"),
+        (("ostree", "verify", "nothing"), "nothing to verify with"),
+        (("mount", "nothing", "/nowhere", "--read-write"), "--read-write needs --upperdir"),
+        (("ostree", "mount", "nothing", "/nowhere", "--upperdir", "up"), "must be used together"),
+    ],
+    ids=lambda value: "-".join(value[:2]) if isinstance(value, tuple) else "",
+)
+def test_options_are_checked_before_anything_is_opened(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    """There is no repository, no directory and no server to be found missing first."""
+    done = run_cfsctl("--repo", tmp_path / "nowhere", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+
+
+def test_a_subpath_is_checked_before_anything_is_opened(tmp_path: Path) -> None:
+    done = run_cfsctl(
+        "--repo", tmp_path / "nowhere", "ostree", "pull-local", "/nowhere", "ref", "--subpath=a/.."
+    )
+    assert "expected a path within the tree" in done.stderr
+
+
 def test_names_are_bytes_and_can_be_listed(store: Path, tmp_path: Path) -> None:
     image = cfsctl("--repo", store, "create-image", tmp_path / "tree", BYTES).strip()
     assert sorted(os.listdir(os.fsencode(store / "images" / "refs"))) == [os.fsencode(BYTES), b"image"]

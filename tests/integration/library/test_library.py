@@ -274,3 +274,101 @@ def test_an_object_that_is_missing_is_one_error_wherever_it_is_missing(
     Path(repository.path, "objects", image[:2], image[2:]).unlink()
     with pytest.raises(cfsctl.ObjectMissingError, match="is missing from"):
         list(repository.diff("web", f"dir:{tree}"))
+
+
+# What prints as text, and what is refused
+
+
+def test_ids_print_as_text(repository: cfsctl.Repository, tree: Path, ostree: Path) -> None:
+    image = repository.create_image(tree, "web")
+    result = repository.pull(ostree, REF)
+    for digest in (image, repository.images()["web"], repository.tags()[REF], result.commit, result.image_id):
+        assert str(digest) == format(digest) == digest.hex()
+        assert digest.hex() in repr(digest)
+        assert digest == bytes(digest)
+    assert format(image, ".12") == image.hex()[:12]
+    assert isinstance(image, cfsctl.ObjectID)  # type: ignore[misc]
+    assert isinstance(result.commit, cfsctl.Checksum)  # type: ignore[misc]
+
+
+def test_a_path_is_opened_by_open() -> None:
+    with pytest.raises(
+        TypeError, match=r"Repository\('store'\).*use Repository\.open\(path\) or Repository\.init"
+    ):
+        cfsctl.Repository("store")
+
+
+def test_use_after_close_is_refused(repository: cfsctl.Repository, tree: Path) -> None:
+    repository.close()
+    repository.close()
+    assert repository.is_closed
+    assert "closed" in repr(repository)
+    for use in (
+        repository.images,
+        repository.gc,
+        repository.fsck,
+        repository.stats,
+        lambda: repository.create_image(tree),
+        lambda: repository.pull(tree, "main"),
+        lambda: repository.algorithm,
+    ):
+        with pytest.raises(ValueError, match="is closed: open it again"):
+            use()
+
+
+def test_subpaths_are_checked_before_anything_is_opened() -> None:
+    with pytest.raises(cfsctl.CfsError, match="expected a path within the tree"):
+        cfsctl.PullOptions(subpaths=["/usr/../etc"])
+
+
+# More that commands do
+
+
+def test_commits_of_images(repository: cfsctl.Repository, tree: Path, ostree: Path, tmp_path: Path) -> None:
+    repository.create_image(tree, "web", as_root=False)
+    made = repository.commit("web", "made", subject="one", timestamp_s=1)
+    child = repository.commit("web", "made", subject="two", parent="made", metadata=[("key", "value")])
+    info = repository.commit_info("made")
+    assert (info.commit, info.parent, info.subject) == (child.commit, made.commit, "two")
+    assert ("key", "value") in info.metadata
+    assert [entry.checksum for entry in repository.history("made")] == [child.commit, made.commit]
+    assert repository.export("made", ostree, "exported") == child.commit
+    assert ("exported", child.commit) in cfsctl.list_refs(ostree)
+    with cfsctl.Repository.init(tmp_path / "other", insecure=True) as other:
+        copied = repository.copy("made", other)
+        assert other.tags() == {"made": child.commit}
+        assert copied.counts.copied > 0
+        other.tag("made", "again")
+        assert set(other.tags()) == {"made", "again"}
+
+
+def test_several_refs_at_once(repository: cfsctl.Repository, ostree: Path) -> None:
+    (estimate,) = repository.estimate_pull(ostree, None)
+    assert not estimate.is_here
+    (result,) = repository.pull_refs(ostree, None)
+    assert (result.tag, result.commit) == (REF, estimate.commit)
+    (estimate,) = repository.estimate_pull(ostree, [REF])
+    assert estimate.is_here
+
+
+def test_statistics_and_repair(repository: cfsctl.Repository, tree: Path) -> None:
+    image = repository.create_image(tree, "web")
+    assert repository.stats().objects == FILES + 1
+    victim = Path(repository.path, "objects", image.hex()[:2], image.hex()[2:])
+    assert repository.explain_object(image).is_kept
+    victim.unlink()
+    assert not repository.repair().after.is_ok
+    big = next(path for path in (tree / "usr" / "share").iterdir())
+    assert big.exists()
+
+
+def test_what_needs_no_repository(repository: cfsctl.Repository, tree: Path) -> None:
+    image = repository.create_image(tree, "web")
+    assert cfsctl.compute_id(tree) == image
+    assert cfsctl.compute_id(tree, cfsctl.ScanOptions(cache=repository.path)) == image
+    assert image.hex() in cfsctl.format_kernel_argument(image)
+    assert b"/usr/share/0 " in b"".join(cfsctl.create_dumpfile(tree))
+    assert list(cfsctl.diff(f"dir:{tree}", f"dir:{tree}")) == []
+    assert cfsctl.explain_digest(f"dir:{tree}", image).is_explained
+    with pytest.raises(cfsctl.CfsError, match="no repository"):
+        cfsctl.diff("image:web", f"dir:{tree}")
