@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 GRANULARITY_S: Final = 1
 """Seconds that a date may be off."""
 
+AHEAD_S: Final = 24 * 60 * 60
+"""Seconds that clocks may differ."""
+
 OLDEST_S: Final = calendar.timegm((1990, 1, 1, 0, 0, 0))
 """Files older than HTTP are files whose times somebody has set: all versions of them may have this one."""
 
@@ -68,7 +71,7 @@ def can_be_told_apart(response: Response, made_s: int | None) -> bool:
     if is_strong(response.etag, response.last_modified):
         return True
     modified_s, answered_s = parse_date(response.last_modified), parse_date(response.date)
-    if modified_s is None or answered_s is None or not OLDEST_S <= modified_s <= time.time():
+    if modified_s is None or answered_s is None or not OLDEST_S <= modified_s <= time.time() + AHEAD_S:
         return False  # also one of the future: somebody has set it
     if made_s is not None and modified_s + GRANULARITY_S < made_s:
         return False  # a file cannot be older than what is in it, unless its times were set
