@@ -112,6 +112,10 @@ class JsonFields:
         """Return the keys, in the order in which they stand."""
         return list(self._value)
 
+    def has(self, key: str) -> bool:
+        """Return whether a key is there, even if it is null."""
+        return key in self._value
+
     def fail(self, key: str, expected: str, found: object) -> NoReturn:
         """Raise the error for a key of this object."""
         path = self._path + key
@@ -141,7 +145,9 @@ class JsonFields:
 
     def get_size(self, key: str) -> int:
         """Return a number of bytes, or of anything else that is counted."""
-        value = self._get(key, "a number")
+        return self._check_size(key, self._get(key, "a number"))
+
+    def _check_size(self, key: str, value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
             found = value if isinstance(value, int) else _name_type(value)
             self.fail(key, "a number from 0 to 2^63 - 1", found)
@@ -196,6 +202,10 @@ class JsonFields:
     def get_list_of_strings(self, key: str) -> list[str]:
         """Return the strings that a list has."""
         return [self._check_string(f"{key}[{n}]", value) for n, value in enumerate(self._get_list(key))]
+
+    def get_list_of_sizes(self, key: str) -> list[int]:
+        """Return the numbers that a list has; see `get_size`."""
+        return [self._check_size(f"{key}[{n}]", value) for n, value in enumerate(self._get_list(key))]
 
     def find_strings(self, key: str) -> dict[str, str]:
         """Return an object of strings; an empty one where the key is missing."""

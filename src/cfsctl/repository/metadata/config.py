@@ -18,15 +18,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import LG_BLOCKSIZE, Algorithm
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.errors import FormatError, RepositoryError
+from cfsctl.json_fields import JsonError, parse_object
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import NoReturn
+    from cfsctl.json_fields import JsonFields
 
 META_NAME: Final = "meta.json"
 FORMAT_VERSION: Final = 1
@@ -41,9 +41,6 @@ _KNOWN_READ_ONLY: Final = frozenset({_V1_EROFS})
 _KNOWN_INCOMPATIBLE: Final = frozenset[str]()
 
 _NUMBER = re.compile(r"\+?[0-9]+\Z")
-
-_Json = object
-_Pairs = list[tuple[str, _Json]]
 
 
 class ConfigError(FormatError):
@@ -166,7 +163,7 @@ class Config(NamedTuple):
 
 def format_config(config: Config) -> bytes:
     """Return the bytes of the meta.json that stands for a configuration."""
-    formats: dict[str, _Json] = {"default": int(config.default_format)}
+    formats: dict[str, object] = {"default": int(config.default_format)}
     if config.extra_formats:
         formats["extra"] = [int(version) for version in config.extra_formats]
     document = {
@@ -188,124 +185,46 @@ def parse_config(data: bytes) -> Config:
     Raises:
         ConfigError: Not JSON in UTF-8, a field of the wrong type, a missing or a repeated one.
     """
-    document = _Fields(_decode(data), "")
-    version = _check_u32(document.get("version"), "version")
-    algorithm = parse_algorithm(_check_string(document.get("algorithm"), "algorithm"))
-    features = document.get_object("features")
-    formats = document.get_object("erofs_formats")
-    default, extra = (FormatVersion.V2, ()) if formats is None else _parse_formats(formats)
-    return Config(
-        algorithm,
-        default,
-        extra,
-        version,
-        _parse_names(features, "compatible"),
-        _parse_names(features, "read-only-compatible"),
-        _parse_names(features, "incompatible"),
-    )
-
-
-def _decode(data: bytes) -> _Json:
     if len(data) > MAX_META_BYTES:
-        raise ConfigError(f"{META_NAME}: more than {MAX_META_BYTES} bytes")
+        raise ConfigError(f"{META_NAME}: expected at most {MAX_META_BYTES} bytes, found {len(data)}")
     try:
-        text = data.decode("utf-8")
-        return json.loads(text, object_pairs_hook=_Object, parse_constant=_refuse_constant)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{META_NAME}: not UTF-8", offset=error.start) from error
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{META_NAME}: {error.msg} at line {error.lineno} column {error.colno}") from error
-    except RecursionError as error:
-        raise ConfigError(f"{META_NAME}: nested too deeply") from error
-    except ValueError as error:
-        # A number of thousands of digits, which `int` refuses, or one of the constants.
-        raise ConfigError(f"{META_NAME}: {error}") from error
+        return _parse(parse_object(data, META_NAME, _KEYS))
+    except JsonError as error:
+        raise ConfigError(str(error), field=error.field) from error
 
 
-class _Object(_Pairs):
-    """A JSON object as its pairs, so that repeated keys can be seen."""
+_FLAGS: Final = ("compatible", "read-only-compatible", "incompatible")
+_KEYS: Final = frozenset({"version", "algorithm", "features", "erofs_formats", "default", "extra", *_FLAGS})
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number")
+def _parse(document: JsonFields) -> Config:
+    version = document.get_size("version")
+    if version > _MAX_U32:
+        document.fail("version", f"a number from 0 to {_MAX_U32}", version)
+    algorithm = parse_algorithm(document.get_string("algorithm"))
+    # A null is not the same as a key that is missing: the original refuses it.
+    features = document.get_fields("features") if document.has("features") else None
+    formats = document.get_fields("erofs_formats") if document.has("erofs_formats") else None
+    default, extra = (FormatVersion.V2, ()) if formats is None else _parse_formats(formats)
+    return Config(algorithm, default, extra, version, *(_parse_names(features, name) for name in _FLAGS))
 
 
-class _Fields:
-    """Typed access to the keys of one JSON object; errors name the whole key."""
-
-    def __init__(self, value: _Json, prefix: str) -> None:
-        if not isinstance(value, _Object):
-            raise _wrong_type(value, prefix.rstrip(".") or "the document", "an object")
-        self._pairs = value
-        self._prefix = prefix
-
-    def find(self, name: str) -> tuple[_Json] | None:
-        """Return the value in a tuple, or None if the key is missing."""
-        values = [value for key, value in self._pairs if key == name]
-        if len(values) > 1:
-            raise _error(f"duplicate field `{name}`", self._prefix + name)
-        return (values[0],) if values else None
-
-    def get(self, name: str) -> _Json:
-        found = self.find(name)
-        if found is None:
-            raise _error(f"missing field `{name}`", self._prefix + name)
-        return found[0]
-
-    def get_object(self, name: str) -> _Fields | None:
-        found = self.find(name)
-        return None if found is None else _Fields(found[0], f"{self._prefix}{name}.")
+def _parse_names(features: JsonFields | None, name: str) -> tuple[str, ...]:
+    if features is None or not features.has(name):
+        return ()
+    return tuple(features.get_list_of_strings(name))
 
 
-def _error(message: str, field: str) -> ConfigError:
-    return ConfigError(f"{META_NAME}: {message}", field=field)
+def _parse_formats(formats: JsonFields) -> tuple[FormatVersion, tuple[FormatVersion, ...]]:
+    default = _check_format(formats, "default", formats.get_size("default"))
+    if not formats.has("extra"):
+        return default, ()
+    numbers = formats.get_list_of_sizes("extra")
+    return default, tuple(sorted({_check_format(formats, "extra", number) for number in numbers}))
 
 
-def _wrong_type(value: _Json, field: str, expected: str) -> ConfigError:
-    kind = "an object" if isinstance(value, _Object) else type(value).__name__
-    return _error(f"{field}: expected {expected}, found {kind}", field)
-
-
-def _check_u32(value: _Json, field: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise _wrong_type(value, field, "an integer")
-    if not 0 <= value <= _MAX_U32:
-        raise _error(f"{field}: {value} is not between 0 and {_MAX_U32}", field)
-    return value
-
-
-def _check_string(value: _Json, field: str) -> str:
-    if not isinstance(value, str):
-        raise _wrong_type(value, field, "a string")
-    return value
-
-
-def _check_list(value: _Json, field: str) -> Sequence[_Json]:
-    if not isinstance(value, list) or isinstance(value, _Object):
-        raise _wrong_type(value, field, "a list")
-    return cast("list[_Json]", value)
-
-
-def _check_format(value: _Json, field: str) -> FormatVersion:
-    number = _check_u32(value, field)
+def _check_format(formats: JsonFields, key: str, number: int) -> FormatVersion:
     try:
         return FormatVersion(number)
-    except ValueError as error:
-        raise _error(f"{field}: invalid value: {number}, expected one of: 0, 1, 2", field) from error
-
-
-def _parse_names(features: _Fields | None, name: str) -> tuple[str, ...]:
-    found = features.find(name) if features is not None else None
-    if found is None:
-        return ()
-    field = f"features.{name}"
-    return tuple(_check_string(value, field) for value in _check_list(found[0], field))
-
-
-def _parse_formats(formats: _Fields) -> tuple[FormatVersion, tuple[FormatVersion, ...]]:
-    default = _check_format(formats.get("default"), "erofs_formats.default")
-    found = formats.find("extra")
-    if found is None:
-        return default, ()
-    values = _check_list(found[0], "erofs_formats.extra")
-    return default, tuple(sorted({_check_format(value, "erofs_formats.extra") for value in values}))
+    except ValueError:
+        formats.fail(key, "one of 0, 1, 2", number)

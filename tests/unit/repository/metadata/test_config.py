@@ -155,7 +155,9 @@ def test_unknown_keys_may_repeat() -> None:
 
 
 def test_error_names_the_field() -> None:
-    with pytest.raises(ConfigError, match="missing field `default`") as caught:
+    with pytest.raises(
+        ConfigError, match=r"meta\.json: erofs_formats\.default: expected a number, found nothing"
+    ) as caught:
         parse_config(minimal(erofs_formats={}))
     assert caught.value.field == "erofs_formats.default"
 
