@@ -1,17 +1,17 @@
 """The error families of cfsctl and the exit code that each one stands for.
 
-Every error that is raised on purpose descends from `CfsError`; each leaf lives next to the code that
-raises it. The kernel's refusals stay `OSError`, wrong use of an interface stays `ValueError`,
+Every error that is raised on purpose is derived from `CfsError`; each class is next to the code that
+raises it. Errors of system calls stay `OSError`, wrong use of an interface raises `ValueError`,
 `TypeError` or `RuntimeError`.
 
     CfsError                     one root; the command line catches this and OSError
-    ├─ FormatError (ValueError)  hostile or broken bytes from outside
+    ├─ FormatError (ValueError)  hostile or malformed bytes from outside
     │  └─ LimitError             more than any format here can hold, see `cfsctl.limits`
-    ├─ IntegrityError            well formed and wrong
-    ├─ RepositoryError           state of a store
+    ├─ IntegrityError            well-formed, but wrong
+    ├─ RepositoryError           state of a repository
     │  └─ RefNotFoundError       of a store, and of what is pulled from
     ├─ ObjectMissingError        the same
-    └─ FetchError                the other side of a socket
+    └─ FetchError                errors of servers and the network
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class LimitError(FormatError):
 
 
 class IntegrityError(CfsError):
-    """Data that is well formed but is not what its name or digest promises."""
+    """Well-formed data that does not match its name or digest."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.CORRUPTION
 
@@ -93,7 +93,7 @@ class DigestMismatchError(IntegrityError):
     """
 
     def __init__(self, what: str, *, expected: str, actual: str, hint: str | None = None) -> None:
-        """Compose the message from the three parts."""
+        """Build the message from what was read, the expected digest and the actual one."""
         super().__init__(f"{what}: expected digest {expected}, found {actual}", hint=hint)
         self.what = what
         self.expected = expected
@@ -101,7 +101,7 @@ class DigestMismatchError(IntegrityError):
 
 
 class ReceivedDigestError(DigestMismatchError):
-    """Content from the other side whose digest is not the one that it goes by; nothing here is damaged."""
+    """Content from a source whose digest is wrong; the local repository is not damaged."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.INVALID_DATA
 
@@ -111,19 +111,19 @@ class RepositoryError(CfsError):
 
 
 class RefNotFoundError(RepositoryError):
-    """A name that nothing has, in this repository or in the one that is pulled from."""
+    """A name that does not exist, in this repository or in the source of a pull."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.NOT_FOUND
 
 
 class ObjectMissingError(CfsError):
-    """An object that something refers to and that is missing, here or where it is pulled from."""
+    """A missing object that something refers to, in this repository or in the source of a pull."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.CORRUPTION
 
 
 class FetchError(CfsError):
-    """The other side of a socket did not give what was asked for."""
+    """A server did not send what was requested."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.NETWORK
 

@@ -117,7 +117,7 @@ class MountOptions:
 def mount_image(
     image_fd: int, object_dirs: Sequence[int], mountpoint: str, options: MountOptions | None = None
 ) -> None:
-    """Mount an image; a mount that is there already is covered.
+    """Mount an image, on top of an existing mount, if any.
 
     Args:
         image_fd: The image, open for reading, borrowed.
@@ -148,7 +148,7 @@ def mount_image(
 
 @contextmanager
 def _during(step: str) -> Iterator[None]:
-    """Say in an error what was going on."""
+    """Add the current step to errors."""
     try:
         yield
     except OSError as error:

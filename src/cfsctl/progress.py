@@ -1,6 +1,6 @@
 """Progress of long operations as events.
 
-A library function takes a `Reporter` and tells it what happens; only the command line turns the
+A library function calls a `Reporter` with each event; only the command line turns the
 events into text. Nothing here prints. Every command imports this, so the events are named tuples: a
 dataclass takes ten times as long to define.
 """
@@ -33,7 +33,7 @@ class Advanced(NamedTuple):
         id: As in `Started`.
         done: Units that are done.
         total: Units there are, or None if that is not known.
-        size_bytes: Where items are counted, bytes that have come with them; None if nobody counts.
+        size_bytes: Where items are counted, the number of bytes in them; None if not counted.
     """
 
     id: str

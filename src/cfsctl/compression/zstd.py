@@ -84,7 +84,7 @@ class ZstdDecoder:
             yield from self._unpack(view[start:place], is_complete=False)
 
     def _unpack(self, data: bytes | memoryview, *, is_complete: bool) -> Iterator[bytes]:
-        """Have the library unpack two blocks at most."""
+        """Decompress at most two blocks with the library."""
         assert self._frame is not None
         self._blocks = 0
         try:

@@ -25,7 +25,7 @@ class DumpfileError(FormatError):
     """
 
     def __init__(self, message: str, *, line: int | None = None, field: str | None = None) -> None:
-        """Put line and field in front of the message."""
+        """Prefix the message with line and field."""
         place = "dump"
         if line is not None:
             place += f" line {line}"

@@ -92,7 +92,7 @@ class DumpWriter:
     def iter_node(self, node: Directory | Leaf, path: bytes) -> Iterator[bytes]:
         """Write a node and everything below it.
 
-        Hard links refer to the first path below this node, whatever was written before.
+        Hard links refer to the first path below this node, regardless of what was written before.
 
         Args:
             node: What to write.

@@ -208,7 +208,7 @@ def format_objects(objects: Iterable[ObjectID]) -> list[str]:
 def iter_missing(objects: Iterable[ObjectID], dirfd: int) -> Iterator[str]:
     """Yield the paths of those objects that a directory does not have, sorted.
 
-    Symbolic links are followed, and whatever keeps an object from being looked at makes it missing.
+    Symbolic links are followed; an object that cannot be accessed counts as missing.
     """
     for path in format_objects(objects):
         try:

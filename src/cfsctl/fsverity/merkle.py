@@ -147,7 +147,7 @@ def compute_digest(data: bytes | bytearray | memoryview, algorithm: Algorithm) -
 def compute_file_digest(fd: int, algorithm: Algorithm) -> tuple[ObjectID, int]:
     """Return the fs-verity digest and the size in bytes of an open file.
 
-    Reads the whole file whatever the descriptor's position is, and does not move it.
+    Reads the whole file, regardless of the descriptor's position, and does not change the position.
 
     Raises:
         OSError: Reading failed; ESPIPE for a descriptor that cannot be read at an offset.

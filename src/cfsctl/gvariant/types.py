@@ -32,7 +32,7 @@ _KEYS: Final = frozenset("bynqiuxtdsogh")
 
 
 class GVariantError(FormatError):
-    """Bytes that are not a value of their type, or a type string that is none."""
+    """Invalid serialised data, or an invalid type string."""
 
 
 class Type:

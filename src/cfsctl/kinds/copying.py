@@ -35,7 +35,7 @@ def copy_by_name(
         name: An image ID or ref, else what a kind of stream knows (a tag, an ID), else a content identifier.
         new_ref: The ref or tag for it in the target; None is the one that `name` is.
         reporter: Told about progress, and that nothing will name the copy.
-        allow_unverified: Let a tag be moved whatever it was set under.
+        allow_unverified: Move a tag regardless of its requirements.
 
     Raises:
         RepositoryError: Nothing has that name, or more than one thing, or the ref cannot be one.

@@ -94,7 +94,7 @@ class Copyable(ABC):
             target: Where it goes.
             ref: The ref or tag to give it there, or None.
             reporter: Told about progress.
-            allow_unverified: Let a tag be moved whatever it was set under, for kinds that have such a thing.
+            allow_unverified: Move a tag regardless of its requirements, for kinds that have them.
 
         Raises:
             CfsError, OSError: It could not be copied; nothing names it in the target.
@@ -174,7 +174,7 @@ class StreamKind:
         """Copy a stream that the target has lost, and whose name this kind claims.
 
         Raises:
-            CfsError, FileNotFoundError: The source has none that is sound.
+            CfsError, FileNotFoundError: The source has no undamaged one.
         """
         from cfsctl.repository.copying import copy_stream  # noqa: PLC0415 - few repairs come so far
 

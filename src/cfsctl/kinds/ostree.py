@@ -174,7 +174,7 @@ class _Commit(Copyable):
 
 
 class _Part(_Commit):
-    """What is there of a commit of which not everything is there; its ID names it without a tag."""
+    """The stored part of a partial commit, which can be named by its ID, without a tag."""
 
     needs_ref = False
 

@@ -38,7 +38,8 @@ def _count_in(directory: int) -> int | None:
     try:
         fd = os.open("erofs", _FLAGS, dir_fd=directory)
     except FileNotFoundError:
-        # The module is not loaded: that is none, if this is sysfs and not what a container has in its place.
+        # The module is not loaded, so there are none, if this is sysfs and not a container's replacement of
+        # it.
         is_told = file_system_type(directory) == _SYSFS_MAGIC and _find_release() >= _FIRST_RELEASE
         return 0 if is_told else None
     try:

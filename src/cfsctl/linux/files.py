@@ -77,7 +77,7 @@ def read_all(fd: int, limit_bytes: int) -> bytes:
 
 
 def _describe(fd: int) -> str:
-    """Return the path of an open file for a message, or its descriptor where none exists."""
+    """Return the path of an open file for a message, or its descriptor number if it has none."""
     try:
         return os.readlink(f"/proc/self/fd/{fd}")
     except OSError:
@@ -112,8 +112,9 @@ def open_regular(dirfd: int, name: str | bytes) -> int:
         OSError: As open(2); ELOOP for a symbolic link, EINVAL (EISDIR) for anything else that is no
             regular file.
     """
-    # Opening can do something: arm a watchdog, rewind a tape, wait for a writer or a server. So what is there
-    # is looked at first, by a descriptor that stays with it whatever becomes of the name.
+    # Opening a device can have effects: arm a watchdog, rewind a tape, wait for a writer or a server. So the
+    # file type is checked first, through an O_PATH descriptor, which refers to the same file if the name is
+    # replaced.
     handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd)
     try:
         return open_handle(handle, name, dirfd)
@@ -151,10 +152,10 @@ def open_handle(handle: int, name: str | bytes, dirfd: int = AT_FDCWD) -> int:
 
 
 def open_listed(dirfd: int, name: str | bytes) -> int:
-    """Do the same as `open_regular` for a name that has just been seen to be that of a regular file.
+    """Open a regular file as `open_regular` does, if its type has just been checked by name.
 
     This runs once per object. What could have taken its place in between is a link, which is not followed, or
-    a fifo, which is not waited for; nobody but root makes devices.
+    a FIFO, which is opened without waiting; only root can create devices.
 
     Raises:
         OSError: As `open_regular`.
@@ -178,7 +179,7 @@ def _open_same(dirfd: int, name: str | bytes, status: os.stat_result) -> int:
 
 
 def replace_symlink(dirfd: int, name: str, text: str | bytes, *, temporary_dirfd: int | None = None) -> None:
-    """Make `name` a symbolic link to `text`, in place of whatever link or file is there, atomically.
+    """Make `name` a symbolic link to `text`, atomically replacing an existing link or file.
 
     Args:
         dirfd: Directory, borrowed.
@@ -256,7 +257,7 @@ class AnonymousFile:
 
     @property
     def is_named(self) -> bool:
-        """Whether the file has a temporary name instead of none."""
+        """Whether the file has a temporary name (on file systems without O_TMPFILE)."""
         return self._name is not None
 
     def make_read_only(self) -> None:

@@ -52,12 +52,12 @@ def enable_verity(fd: int, hash_algorithm: int) -> None:
     """Make the file read-only forever and have the kernel check its content on every read.
 
     Args:
-        fd: Read-only descriptor; nobody may have the file open for writing.
+        fd: Read-only descriptor; no process may have the file open for writing.
         hash_algorithm: The kernel's number, 1 for SHA-256, 2 for SHA-512.
 
     Raises:
         OSError: ENOTTY or EOPNOTSUPP where the file system cannot, EEXIST if it is on already,
-            ETXTBSY while somebody has the file open for writing, EBUSY while somebody enables it.
+            ETXTBSY while the file is open for writing, EBUSY while another process enables fs-verity on it.
     """
     fcntl.ioctl(
         fd, FS_IOC_ENABLE_VERITY, _ENABLE_ARGUMENT.pack(1, hash_algorithm, VERITY_BLOCK_SIZE, 0, 0, 0, 0, 0)

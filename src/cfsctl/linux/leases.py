@@ -17,7 +17,8 @@ def is_open_for_writing(fd: int) -> bool | None:
         fd: The file, open for reading only, borrowed.
     """
     try:
-        # Whoever opens the file just now makes the kernel tell us so; the usual signal would be deadly.
+        # If another process opens the file now, the kernel signals us; the default signal would kill this
+        # process.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:

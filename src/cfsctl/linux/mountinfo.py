@@ -271,7 +271,7 @@ class OpenDirectory(NamedTuple):
 
     Attributes:
         pid: The process.
-        fd: O_PATH descriptor of it, owned by whoever iterates until the next one is asked for.
+        fd: O_PATH descriptor of it, owned by the iterator until the next step.
         mount_id: Number of the mount.
     """
 
@@ -285,7 +285,7 @@ def iter_unlisted(
 ) -> Iterator[OpenDirectory]:
     """Yield open directories in mounts that are not listed, for each process the first of each mount.
 
-    Files alone do not count: what is open stays readable, whatever becomes of the names behind it.
+    Open files do not count: they stay readable even if their names are removed.
 
     Args:
         listed: Numbers of the mounts that are known.

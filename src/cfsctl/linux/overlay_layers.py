@@ -27,7 +27,7 @@ class Layers(NamedTuple):
         lower: Paths of the layers below, the topmost first.
         data: Paths of those that hold nothing but content.
         has_upper: Whether changes go to a layer above.
-        is_privileged: Whether the kernel let only somebody with rights over the whole system make it. In a
+        is_privileged: Whether only a privileged user can have made it. In a
             user namespace content cannot be in another layer than its name, or is found through
             ``user.overlay`` attributes, which our images have not.
     """

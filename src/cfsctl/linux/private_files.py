@@ -22,7 +22,7 @@ _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 class NotPrivateError(PermissionError):
-    """A file or directory that somebody else can have written to."""
+    """A file or directory that another user can have written to."""
 
     def __str__(self) -> str:
         """Return the message without the number of an error that no system call has given."""
@@ -30,20 +30,20 @@ class NotPrivateError(PermissionError):
 
 
 def check_private_directory(dirfd: int, name: str = "directory") -> None:
-    """Check that nobody but this user and root can give names to files in a directory.
+    """Check that only this user and root can create names in a directory.
 
     Args:
         dirfd: The directory, borrowed.
         name: What a message calls it.
 
     Raises:
-        NotPrivateError: Somebody else can.
+        NotPrivateError: Another user can.
     """
     _check(os.fstat(dirfd), name)
 
 
 def is_private_directory(dirfd: int) -> bool:
-    """Return whether nobody but this user and root can give names to files in a directory."""
+    """Return whether only this user and root can create names in a directory."""
     try:
         check_private_directory(dirfd)
     except NotPrivateError:
@@ -52,14 +52,14 @@ def is_private_directory(dirfd: int) -> bool:
 
 
 def check_private_file(fd: int, name: str) -> None:
-    """Check that nobody but this user and root can have written to an open file.
+    """Check that only this user and root can have written to an open file.
 
     Args:
         fd: The file, borrowed.
         name: What a message calls it.
 
     Raises:
-        NotPrivateError: Somebody else can have.
+        NotPrivateError: Another user can have.
     """
     status = os.fstat(fd)
     _check(status, name)
@@ -78,7 +78,7 @@ def _check(status: os.stat_result, name: str) -> None:
 
 
 def open_private(dirfd: int, name: str) -> int:
-    """Open a file for reading that nobody but this user and root can have written; see above.
+    """Open a file for reading that only this user and root can have written; see above.
 
     Args:
         dirfd: Its directory, borrowed.
@@ -88,7 +88,7 @@ def open_private(dirfd: int, name: str) -> int:
         A descriptor that the caller owns.
 
     Raises:
-        NotPrivateError: Somebody else can have written it, or put it there.
+        NotPrivateError: Another user can have written it, or given it its name.
         OSError: As `open_regular`.
     """
     fd = open_regular(dirfd, name)

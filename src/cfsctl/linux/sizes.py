@@ -79,7 +79,7 @@ def _fork() -> int:
 
 
 def _answer(fd: int, writer: int) -> NoReturn:
-    """Ask, in the child; never returns into the code that was copied from the parent."""
+    """Make the call in the forked child; never returns to the parent's code."""
     try:
         kind, sizes = file_system_type(fd), os.fstatvfs(fd)
         # Python takes the words for signed ones.
@@ -90,7 +90,7 @@ def _answer(fd: int, writer: int) -> NoReturn:
 
 
 def _end(child: int) -> None:
-    """Kill the child; one that even this does not end is left to whoever waits for orphans."""
+    """Kill the child; if it is stuck in the kernel, leave it to init."""
     os.kill(child, signal.SIGKILL)
     deadline = time.monotonic() + _LAST_WAIT_S
     while os.waitpid(child, os.WNOHANG)[0] == 0 and time.monotonic() < deadline:

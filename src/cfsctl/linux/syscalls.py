@@ -257,7 +257,7 @@ def stat_cached(fd: int) -> CachedStatus:
 
 
 def open_beneath(dirfd: int, path: bytes, flags: int, mode: int = 0, *, follow: bool = True) -> int:
-    """Do what `openat2` does with RESOLVE_BENEATH, with openat(2) alone.
+    """Emulate `openat2` with RESOLVE_BENEATH by openat(2).
 
     Every component is opened without following links, and links are expanded here, so a component
     that is swapped in the middle leads to an error and never out of the directory.
@@ -286,7 +286,7 @@ class _Walk:
         self._push(path)
 
     def _push(self, path: bytes) -> None:
-        """Put the components of a path in front of those still to come."""
+        """Insert the components of a path before the remaining ones."""
         if path.startswith(b"/"):
             raise self._error(errno.EXDEV)
         if not path:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from cfsctl.repository.repository import Repository
 
 COPY_ID: Final = "copy"
-"""What progress of copying objects goes by."""
+"""ID of the progress events of copying."""
 
 _COPY_BYTES: Final = 1 << 20
 _WORTH_WORKERS: Final = 500
@@ -116,7 +116,7 @@ class ObjectCopier:
         self._is_alike = source.algorithm is target.algorithm
 
     def copy(self, object_id: ObjectID) -> ObjectID:
-        """Copy one object, unless it is there.
+        """Copy one object, unless it is already stored.
 
         Returns:
             Its ID in the target.
@@ -154,7 +154,7 @@ class ObjectCopier:
             if not try_clone(file.fd, fd):
                 self.may_share = False
                 return None
-            # Of the clone: the source may be changed by whoever writes to it in spite of all.
+            # The clone is digested, not the source: another process could change the source at any time.
             digest, size = compute_file_digest(file.fd, self._target.algorithm)
             if self._is_alike:
                 _check(object_id, digest)

@@ -185,7 +185,7 @@ class Repository:
             UnsupportedFeatureError: It was made by a newer program.
             AlgorithmMismatchError: It has another algorithm.
             VerityRequiredError: It is insecure and `require_verity` is set.
-            LockedError: Somebody else has it for themselves and did not let go in time.
+            LockedError: Another process held the exclusive lock for too long.
         """
         dirfd = _open_directory(path)
         try:
@@ -253,13 +253,13 @@ class Repository:
         return BackgroundCall(self.sync)
 
     def note(self, object_ids: Iterable[ObjectID]) -> list[ObjectID]:
-        """Look at objects for `remember` when there is time for it; return those that it is too early for."""
+        """Check objects for `save_marks` while there is time; return those that are too young."""
         if self.durability is Durability.NONE:
             return []
         return self.verified.confirm_all(object_ids, self.objects.stat)
 
     def save_marks(self, object_ids: Iterable[ObjectID]) -> None:
-        """Record that objects need not be read again, as long as nobody touches them.
+        """Record that objects need not be read again as long as they do not change.
 
         Args:
             object_ids: Objects that were written, or found to be sound, by this operation; they and all
@@ -270,7 +270,7 @@ class Repository:
             self.verified.save()
 
     def close(self) -> None:
-        """Give the lock up and close everything; harmless when repeated."""
+        """Release the lock and close everything; harmless when repeated."""
         if self.dirfd < 0:
             return
         self.objects.close()
@@ -326,7 +326,7 @@ def _upgrade(path: str, dirfd: int, expected: Algorithm | None) -> Metadata:
     try:
         upgrade(dirfd)
     except FileExistsError:
-        pass  # somebody else wrote it in the meantime; theirs is read below
+        pass  # another process wrote it in the meantime; its file is read below
     except OSError as error:
         if error.errno not in _CANNOT_WRITE:
             raise

@@ -44,7 +44,7 @@ class BytesSource:
     __slots__ = ("_data",)
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        """Look at the data, which must not change."""
+        """Wrap the data, which must not change."""
         self._data = memoryview(data).cast("B")
 
     @property

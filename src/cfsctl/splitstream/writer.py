@@ -1,4 +1,4 @@
-"""Writing splitstreams: deterministic, and in constant memory whatever goes in.
+"""Write splitstreams: deterministic, and in constant memory for any input.
 
 The same calls give the same bytes, and so the same ID, as long as the zstd library is the same. Inline
 data that follow one another become one chunk, whose size stands in front of it: a run that is not

@@ -79,7 +79,7 @@ class Batches(Generic[T, R]):
         self._pool.submit(task)
 
     def poll(self, timeout_s: float | None = None) -> list[R]:
-        """Return the results that are there; see `WorkerPool.poll`.
+        """Return the available results; see `WorkerPool.poll`.
 
         Raises:
             WorkerDiedError: A worker ended unasked.

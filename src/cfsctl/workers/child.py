@@ -28,7 +28,7 @@ _LIFELINE_SIGNAL: Final = signal.SIGIO
 
 
 class HasDescriptors(Protocol):
-    """Something of the parent's that a worker has no business with."""
+    """A resource of the parent that a worker must not use."""
 
     def forget(self) -> None:
         """Close this process' copies of its descriptors."""
@@ -117,7 +117,7 @@ def _make(make_handler: Callable[[], Callable[[T], R]]) -> Callable[[T], R]:
 
 
 def _answer(handler: Callable[[T], R], body: bytes) -> tuple[int, bytes]:
-    """Do the task in `body`; return kind and pickle of the result or of the exception."""
+    """Run the task in `body`; return kind and pickle of the result or of the exception."""
     try:
         task = pickle.loads(body)  # noqa: S301 - written by the process that forked us
         return KIND_VALUE, pickle.dumps(handler(task), pickle.HIGHEST_PROTOCOL)

@@ -146,7 +146,7 @@ class WorkerPool(Generic[T, R]):
         self._dispatch()
 
     def poll(self, timeout_s: float | None = None) -> list[R]:
-        """Return the results that are there, in no particular order.
+        """Return the available results, in no particular order.
 
         Args:
             timeout_s: How long to wait for a first result; None waits forever, 0 not at all.
@@ -197,7 +197,7 @@ class WorkerPool(Generic[T, R]):
             self._failures.append(error)
 
     def _bury(self, worker: Worker) -> None:
-        """Forget a worker that has ended, and the tasks that nobody will do; its error stands for them."""
+        """Remove a worker that has ended, and the tasks it leaves undone; its error is reported for them."""
         self._epoll.unregister(worker.fileno())
         worker.close(_ABORT_GRACE_S)
         self._workers.remove(worker)
@@ -207,7 +207,7 @@ class WorkerPool(Generic[T, R]):
             self._queue.clear()
 
     def _take(self) -> list[R]:
-        """Return what there is, or raise: an error is pending until then, even if all results are out."""
+        """Return the collected results, or raise; an error stays pending until then, even without results."""
         results, self._results = self._results, []
         if not results and self._failures:
             self.pending -= 1
@@ -290,7 +290,7 @@ def _load(worker: Worker) -> int:
 
 
 class _Local(Generic[T, R]):
-    """Stands in for the workers where there are none: runs a task when its result is asked for."""
+    """Replaces the workers in processes that must not fork: runs a task when its result is needed."""
 
     def __init__(self, make_handler: Callable[[], Callable[[T], R]], epoll: select.epoll) -> None:
         self._handler = make_handler()

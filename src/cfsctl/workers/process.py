@@ -128,7 +128,7 @@ class Worker:
         return WorkerDiedError(f"worker process was ended by {name} before its work was done", hint=hint)
 
     def stop(self, *, abort: bool) -> None:
-        """Tell the worker to end: at the next chance, or now."""
+        """Ask the worker to end after its task, or end it now."""
         if self._pid and abort:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGTERM)

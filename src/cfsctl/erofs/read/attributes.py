@@ -161,7 +161,7 @@ NOTHING: Final = Separated(NO_XATTRS, None, None)
 
 
 def separate(attributes: Iterable[Attribute], written: Iterable[Attribute] = ()) -> Separated:
-    """Tell the writer's attributes from those of the tree, and undo the escaping of the latter.
+    """Separate the writer's attributes from those of the tree, and unescape the latter.
 
     Every unescaped name below ``trusted.overlay.`` is the writer's, since it escapes those of the
     tree by a second ``overlay.``.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class StructureChecker:
-    """Checks the inodes of one image as somebody else visits them."""
+    """Checks the inodes of one image while the caller visits them."""
 
     def __init__(self, image: Image) -> None:
         """Take the image, whose format decides about the rules."""

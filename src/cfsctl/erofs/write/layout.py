@@ -344,7 +344,7 @@ def _fit_v2(position: int, meta: int, extent: Extent, node: Node) -> int:
     """Keep an inline tail in one block in V2; one that ends exactly with the block moves too.
 
     Raises:
-        NodeFault: The tail fits nowhere; the original writes an image that nobody can read.
+        NodeFault: The tail fits nowhere; the original writes an unreadable image.
     """
     if extent.layout != DataLayout.INLINE:
         return position

@@ -54,7 +54,7 @@ def check_repository(
     Args:
         repository: The repository, open.
         metadata_only: Leave the content of objects alone.
-        deep: Read everything: content that the kernel vouches for as well, streams and images as far
+        deep: Read everything, including content protected by fs-verity, and streams and images as far
             as they can be decoded, the texts of links, leftovers of killed processes.
         workers: Processes to use besides this one; None is one for each processor.
         content_checks: How to look at the content of streams, by content type.
@@ -88,7 +88,7 @@ def check_repository(
 
 
 def _check_metadata(repository: Repository, tally: Tally) -> bool:
-    """Look at the meta.json again; return whether it could be read."""
+    """Check meta.json again; return whether it could be read."""
     try:
         metadata = read_metadata(repository.dirfd)
     except (CfsError, OSError) as error:

@@ -41,7 +41,7 @@ _TYPE_WORDS: Final = {
 
 
 class ContentCheck(Protocol):
-    """Looks at what the streams of one content type hold; belongs to whoever knows that."""
+    """Checks the contents of streams of one content type; implemented by the code for that type."""
 
     def __call__(self, reader: SplitstreamReader, name: str, /) -> Iterable[str]:
         """Yield what is wrong with the content of the stream called `name`."""

@@ -63,7 +63,7 @@ class ObjectChecker:
             dirfd: The repository's directory, borrowed.
             algorithm: Hash algorithm of the IDs.
             is_secure: Whether every object must have fs-verity.
-            is_deep: Compute digests even where the kernel vouches for them.
+            is_deep: Compute digests even of objects protected by fs-verity.
         """
         self._root = dirfd
         self._algorithm = algorithm
@@ -147,7 +147,7 @@ class ObjectChecker:
         return None
 
     def _measure(self, fd: int) -> ObjectID | None:
-        """Return the kernel's digest, or None if there is none and none is required."""
+        """Return the fs-verity digest, or None if the file has none and none is required."""
         if not self._may_have_verity:
             return None
         try:

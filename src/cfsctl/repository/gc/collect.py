@@ -193,11 +193,11 @@ def collect_garbage(
         repository: The repository, open.
         extra_roots: Further images and streams to keep, by any of their names.
         dry_run: Count only.
-        lock_timeout_s: Longest time to wait until nobody else has the repository open; None waits for
+        lock_timeout_s: Longest time to wait for the exclusive lock; None waits for
             ever.
         grace_s: Keep garbage that is younger than this, in seconds, and what young images and streams need.
         limit: The most that may be removed, or None for anything.
-        prepare: Called when nobody else has the repository open; removes refs that are of no use any more.
+        prepare: Called under the exclusive lock; removes refs that are no longer needed.
             Not called in a dry run.
         reporter: Hears what is looked through and removed; if it raises, the collection ends there, and what
             was garbage and is left is garbage still.

@@ -35,7 +35,7 @@ class ImageObjects(NamedTuple):
 def read_images(store: ObjectStore, image_ids: Sequence[ObjectID]) -> Iterator[ImageObjects]:
     """Yield what each image refers to, in no particular order.
 
-    An image whose files are objects of the other hash refers to none of this repository.
+    An image whose files are objects of the other hash refers to no object of this repository.
     """
     reader = _Reader(store)
     if len(image_ids) < 2 or _total_size(store, image_ids) < _WORTH_WORKERS:

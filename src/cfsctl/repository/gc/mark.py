@@ -116,7 +116,7 @@ class CategoryMarks:
                 self._follow_ref(Ref(found.path, found.text))
 
     def _read_entries(self) -> Iterator[tuple[str, str]]:
-        """Take all entries in; yield name and text of links that are none of ours."""
+        """Record all entries; yield name and target of links that this program did not make."""
         for found in self.category.iter_entries():
             if found.text is None:
                 self._marks.note(f"{self.category.name}/{found.path}: expected a symbolic link; left alone")
@@ -128,7 +128,7 @@ class CategoryMarks:
                 yield found.path, found.text
 
     def _follow_stray(self, name: str, text: str) -> None:
-        """Take a link next to the entries for the ref that somebody may have meant it to be."""
+        """Treat a link among the entries as a ref, since it may have been meant as one."""
         where = f"{self.category.name}/{name}"
         self._marks.note(f"{where}: expected a link to an object, found {text!r}; kept, with what it names")
         object_id = find_object_in(text, self._algorithm)
@@ -318,14 +318,14 @@ class Marker:
             if not images and not streams:
                 return
             self._seen_images |= images
-            # One that is missing needs nothing: whoever names it makes it again, or cannot use it.
+            # A missing one needs nothing: its users rebuild it, or cannot use it.
             names = {image: f"image {image.hex()}" for image in images if self._objects.contains(image)}
             self._mark_objects_of(names)
             for stream_id in sorted(streams):
                 self._mark_streams(stream_id, f"stream streams/{self._by_object[stream_id]}")
 
     def _look_at(self, container: ObjectID, object_ids: Collection[ObjectID]) -> None:
-        """Let the trail know what an image or stream has as files, images and streams among it."""
+        """Record in the path which files of an image or stream are images and streams."""
         if self._trail is None:
             return
         self._trail.look(container, object_ids)

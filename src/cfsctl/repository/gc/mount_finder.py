@@ -43,7 +43,7 @@ class LiveMount(NamedTuple):
     Attributes:
         mountpoint: Where it is, in its namespace; ``(detached)`` if nowhere.
         process: A process of that namespace, or one that uses the detached mount; ``self`` for this one.
-        image_ids: The images that it may be of; empty if it is of none that is known, so that its files may
+        image_ids: The images that it may belong to; empty if it is an unknown image, whose files may
             be any objects.
         is_certain: Whether the kernel tells which image it is.
     """
@@ -80,7 +80,7 @@ class MountFinder:
     def __init__(
         self, store: ObjectStore, image_ids: Collection[ObjectID], mounts: Collection[Mount]
     ) -> None:
-        """Look at the files of the images.
+        """Query the files of the images.
 
         Args:
             store: The repository's objects, of which there is a directory.
@@ -129,7 +129,7 @@ class MountFinder:
     def accounts_for_erofs(self, views: list[Mount]) -> bool:
         """Return whether a listed file system is an EROFS, or has one below that no table lists.
 
-        Both only a privileged user can mount, so nobody else can have this count too many.
+        Only a privileged user can mount either, so other users cannot increase this count.
         """
         first = views[0]
         if first.kind == EROFS:
@@ -141,7 +141,7 @@ class MountFinder:
         # By descriptor it shows as a root directory, or with its name in the process that mounted it.
         if image == b"/" or image.startswith(b"/proc/"):
             return True
-        # Mounted by path, and gone from there since; if it is there still, it is listed itself.
+        # Mounted by path and since unmounted; if it is still mounted, it is listed separately.
         return all(self._open_listed(mount, image) is None for mount in views)
 
     def find_device(self, fd: int) -> int:
@@ -201,7 +201,8 @@ class MountFinder:
             object_id = parse_object_path(text, self._store.algorithm)
         except DigestFormatError:
             return None
-        # Whatever repository the path is of: content is what counts, and a copy too many does no harm.
+        # The path may belong to any repository: the content matters, and keeping one image too many is
+        # harmless.
         return object_id if self._store.contains(object_id) else None
 
     # overlayfs
@@ -209,7 +210,8 @@ class MountFinder:
     def _uses_objects(self, views: list[Mount], layers: Layers) -> bool | None:
         """Return whether our objects are among the layers of an overlay; None if that cannot be told.
 
-        An overlay without layers of content uses nobody's objects, nor does one that anybody could make.
+        An overlay without data-only layers uses no objects, nor does one that an unprivileged user could
+        make.
         """
         # Kernels before 6.5 have no layers of content; there the objects are one below the image.
         candidates = layers.data or layers.lower[1:]
@@ -218,7 +220,9 @@ class MountFinder:
         is_unknown = False
         for layer in candidates:
             if not layer.startswith(b"/") or layer.startswith(b"/proc/"):
-                is_unknown = True  # relative to what was, or a descriptor of whoever mounted it
+                is_unknown = (
+                    True  # relative to another directory, or a descriptor of the process that mounted it
+                )
                 continue
             found = [identity for mount in views if (identity := self._identify(mount, layer)) is not None]
             if self._objects in found:
@@ -238,9 +242,9 @@ class MountFinder:
     # Places
 
     def _identify(self, mount: Mount, path: bytes) -> tuple[int, int] | None:
-        """Return which file a path leads to for whoever sees a mount; None if that cannot be told.
+        """Return the file that a path leads to in the namespace of a mount; None if unknown.
 
-        A file of another file system than that of our objects is not looked at: it is none of them.
+        A file on another file system than the objects is not accessed: it cannot be one of them.
         """
         try:
             with _opened(mount, path) as fd:
@@ -255,7 +259,7 @@ class MountFinder:
             return None
 
     def _open_listed(self, mount: Mount, path: bytes) -> int | None:
-        """Return the number of the listed mount that a path leads to for whoever sees a mount, or None."""
+        """Return the number of the listed mount that a path leads to in the namespace of a mount, or None."""
         try:
             with _opened(mount, path) as fd:
                 mount_id = find_mount_id(fd)
@@ -333,10 +337,10 @@ def _label(mount: Mount) -> str:
 
 @contextlib.contextmanager
 def _opened(mount: Mount, path: bytes) -> Iterator[int]:
-    """Open with O_PATH what a path leads to for whoever sees a mount.
+    """Open a path with O_PATH in the namespace of a mount.
 
     Raises:
-        OSError: It is not there, or a file system of somebody would have to be asked.
+        OSError: It does not exist, or an untrusted file system would have to be accessed.
     """
     root = os.open(f"/proc/{mount.process}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

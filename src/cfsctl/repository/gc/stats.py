@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cfsctl.repository.repository import Repository
 
 _BLOCK_SIZE = 512
-"""Unit of st_blocks, whatever the file system's own blocks are."""
+"""Unit of st_blocks, independent of the file system's block size."""
 
 
 class RefStats(NamedTuple):
@@ -34,11 +34,11 @@ class RefStats(NamedTuple):
     Attributes:
         name: ``images/refs/...`` or ``streams/refs/...``.
         target: The entry that it names.
-        objects: Objects that it leads to and that are there.
+        objects: Existing objects that are reachable from it.
         bytes: Their sizes.
         exclusive_objects: Those that no other ref leads to.
         exclusive_bytes: Their sizes.
-        missing: Objects that it leads to and that are not there.
+        missing: Missing objects that are reachable from it.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Stats(NamedTuple):
     """What is known about a repository.
 
     Attributes:
-        objects: Objects that are there.
+        objects: Stored objects.
         bytes: Their sizes.
         allocated_bytes: What they take on the disk, as far as the file system tells; blocks that files
             share count for each.

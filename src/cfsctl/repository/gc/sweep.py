@@ -84,7 +84,7 @@ def find_dead_objects(
         dirfd: The repository's directory, borrowed.
         algorithm: Hash algorithm of the IDs.
         live: The objects in use.
-        note: Told about everything among the objects that is none.
+        note: Called with a message for each entry that is not an object.
 
     Raises:
         OSError: A directory cannot be read.
@@ -138,7 +138,7 @@ def _iter_dead(
 
 @contextlib.contextmanager
 def open_directory(dirfd: int, name: str, note: Callable[[str], None]) -> Iterator[int | None]:
-    """Open a directory for the block; None if it is missing, or is none, of which the latter is noted."""
+    """Open a directory for the block; None if it is missing or not a directory; the latter is reported."""
     try:
         fd = os.open(name, _DIRECTORY_FLAGS, dir_fd=dirfd)
     except FileNotFoundError:
@@ -188,7 +188,7 @@ def remove_objects(
 def find_leftovers(dirfd: int) -> list[str]:
     """Return what killed processes left, as paths below the repository.
 
-    Unless nobody else has the repository open, somebody may be using them at this moment.
+    Without the exclusive lock, another process may be using them.
     """
     return [path for kind in _LEFTOVERS for path in _find_in(dirfd, *kind)]
 

@@ -16,7 +16,7 @@ class WriteAccess:
     """The permission to write to one repository."""
 
     def __init__(self, dirfd: int, path: str, unknown_features: tuple[str, ...] = ()) -> None:
-        """Ask nothing yet.
+        """Prepare the check, which is made on first use.
 
         Args:
             dirfd: The repository's directory, borrowed.

@@ -26,7 +26,7 @@ _START_FIELD: Final = 19
 
 
 def describe_holders(fd: int) -> str:
-    """Return who else holds a lock on the same file, for the end of a message; empty if none is seen."""
+    """Return the other holders of a lock on the same file, for the end of a message; empty if unknown."""
     holders = [_describe(pid) for pid in find_holders(fd) if pid != os.getpid()]
     if not holders:
         return ""
@@ -63,7 +63,7 @@ def _iter_flocks(lines: Iterable[str], files: set[str]) -> Iterator[int]:
     """Yield who took the flocks on these files; a line is number, kind, mode, type, process and file."""
     for line in lines:
         words = line.split()
-        # Whoever waits for a lock stands below it, behind an arrow.
+        # Processes that wait for a lock are listed below it, after an arrow.
         if len(words) >= 6 and words[1] == "FLOCK" and words[5] in files and words[4].isdecimal():
             yield int(words[4])
 
@@ -95,7 +95,7 @@ def _describe(pid: int) -> str:
 def _find_command(pid: int) -> str:
     """Return how a program was called, an interpreter left out; the name of its process if that is hidden."""
     # The kernel reads it from the memory of the process, and that may be a file of a file system that never
-    # answers: whoever holds the lock could keep us here forever.
+    # answers: the holder of the lock could block us forever.
     text = _read(f"/proc/{pid}/cmdline") if is_trusted_process(pid) else ""
     words = [word for word in text.split("\0") if word]
     if not words:

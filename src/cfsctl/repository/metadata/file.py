@@ -83,7 +83,7 @@ def write_metadata(dirfd: int, config: Config, *, is_secure: bool, replace: bool
         dirfd: The repository's directory, opened for reading, borrowed.
         config: What to write.
         is_secure: Protect the file with fs-verity, which makes the repository secure.
-        replace: Put it in the place of a meta.json that is there.
+        replace: Replace an existing meta.json.
 
     Raises:
         FileExistsError: There is one already, and `replace` is false.

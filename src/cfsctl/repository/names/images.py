@@ -29,7 +29,7 @@ class OpenedImage(NamedTuple):
     """An image that is ready to be read or mounted.
 
     Attributes:
-        fd: Descriptor for reading, owned by whoever opened the image.
+        fd: Descriptor for reading, owned by the caller that opened the image.
         object_id: The image's ID.
         require_verity: Whether a mount must insist on fs-verity of the files in the image.
     """
@@ -123,7 +123,7 @@ class Images:
 
         Raises:
             RefNotFoundError: There is no such image.
-            ErofsError: It is none that can be read.
+            ErofsError: It cannot be read.
         """
         from cfsctl.erofs.read.tree import collect_objects  # noqa: PLC0415 - most commands read no image
 
@@ -131,7 +131,7 @@ class Images:
             return sorted(collect_objects(data, self._objects.algorithm))
 
     def list_ids(self) -> list[ObjectID]:
-        """Return the IDs that entries name, whatever is there, sorted by entry."""
+        """Return the IDs in the names of entries, even of broken ones, sorted by entry."""
         entries = self.links.iter_entries()
         found = (find_object_in(found.text, self._objects.algorithm) for found in entries if found.text)
         return [object_id for object_id in found if object_id is not None]

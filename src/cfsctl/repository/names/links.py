@@ -224,7 +224,7 @@ class LinkDirectory:
     def _open_target(self, parents: list[str], last: str) -> int:
         """Return an O_PATH descriptor of what a link leads to, as long as that is in the repository.
 
-        Whatever is outside belongs to somebody else: to look at it could start a device, mount something or
+        Files outside of the repository must not be accessed: that could start a device, mount something or
         wait for a server forever.
 
         Raises:
@@ -302,7 +302,7 @@ class LinkDirectory:
             prefix: Directory below ``refs``; names are relative to it.
 
         Returns:
-            Refs whatever they point to, their names as `os.fsdecode` has them.
+            All refs, even broken ones, their names decoded by `os.fsdecode`.
         """
         refs = [Ref(item.path, item.text) for item in self.iter_refs_tree(prefix) if item.text is not None]
         return sorted(refs)
@@ -409,7 +409,8 @@ class LinkDirectory:
         with self._open_directory([self.name]) as directory:
             for entry in entries:
                 os.unlink(entry, dir_fd=directory)
-            # Whatever was asked for: objects go next, and a name that came back would lead nowhere.
+            # Always sync here, even with --fsync=none: objects are removed next, and a restored name would be
+            # broken.
             os.fsync(directory)
         for ref in refs:
             self.remove_ref(ref)

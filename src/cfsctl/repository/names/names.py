@@ -198,7 +198,7 @@ def object_link_text(object_id: ObjectID) -> str:
 
 
 def parse_object_link(text: str, algorithm: Algorithm) -> ObjectID | None:
-    """Return the object that the link of an entry names, or None if the text is none that we write."""
+    """Return the object that the link of an entry names, or None if the text has another form than ours."""
     if not text.startswith("../objects/"):
         return None
     return find_object_in(text, algorithm) if len(text) == _link_length(algorithm) else None

@@ -135,7 +135,7 @@ class Streams:
         return SplitstreamReader(self._objects.open(object_id), self._objects.algorithm, content_type)
 
     def cat(self, name: str, write: Callable[[bytes | memoryview], object]) -> None:
-        """Put a stream together again and pass it on.
+        """Restore the content of a stream and pass it on.
 
         Args:
             name: A content identifier, ``refs/<ref>``, or a ref.

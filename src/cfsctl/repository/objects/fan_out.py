@@ -22,7 +22,7 @@ class FanOut:
     """Descriptors of ``objects`` and of the up to 256 directories in it.
 
     Opened when first needed and kept: a name relative to its own directory is looked up faster, and
-    no link that somebody puts in the place of a directory later is followed.
+    no link is followed that an attacker puts in place of a directory later.
     """
 
     def __init__(self, dirfd: int, name: str = OBJECTS) -> None:

@@ -119,7 +119,7 @@ def ingest_clone(
 ) -> StoredObject | None:
     """Store a file as a clone of an open one, which shares its blocks where the file system can.
 
-    It takes no space then. What is looked at is the clone: whoever can write to the source may do so at any
+    It takes no space then. The clone is digested, not the source: the source could be changed at any
     time.
 
     Args:
@@ -148,7 +148,7 @@ def ingest_clone(
 
 
 def _digest(algorithm: Algorithm, fd: int, size: int, observe: Callable[[bytes], object]) -> ObjectID:
-    """Return the object ID of an open file, and show its content to somebody else."""
+    """Return the object ID of an open file, and pass its content on."""
     hasher = Hasher(algorithm)
     background = BackgroundWriter(hasher.update) if size >= THREADED_BYTES else None
     update = hasher.update if background is None else background.write

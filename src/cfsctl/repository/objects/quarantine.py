@@ -47,7 +47,7 @@ class Quarantine:
         return self._fd
 
     def keep(self, path: str, *, move: bool) -> None:
-        """Put what is at a path below ``objects`` into quarantine.
+        """Move a file below ``objects`` to the quarantine.
 
         Args:
             path: ``xx/name``.

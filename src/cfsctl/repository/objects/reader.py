@@ -77,7 +77,7 @@ def to_doubtful(size_bytes: int) -> int:
 
 
 class Verifier(Protocol):
-    """Decides whether an object that is there already needs to be read before it counts."""
+    """Decides whether a stored object must be read before it counts as present."""
 
     def needs_reading(self, object_id: ObjectID, status: os.stat_result, /) -> bool:
         """Return whether to compute the digest of the object with this ID and file status."""
@@ -96,12 +96,12 @@ class Verifier(Protocol):
 
 
 class ObjectReader:
-    """The objects of one repository, as far as they are there.
+    """The stored objects of one repository.
 
     Attributes:
         algorithm: Hash algorithm of the IDs.
         is_secure: Whether every object must have fs-verity.
-        verifier: Asked about objects that are there already and that the kernel does not vouch for;
+        verifier: Called for stored objects that fs-verity does not protect;
             None trusts type and size.
     """
 
@@ -129,7 +129,7 @@ class ObjectReader:
         return status if stat.S_ISREG(status.st_mode) else None
 
     def contains(self, object_id: ObjectID, size: int | None = None) -> bool:
-        """Return whether the object is there, as far as its type and, if given, its size tell."""
+        """Return whether the object exists, judging by its type and, if given, its size."""
         status = self.stat(object_id)
         return status is not None and size in {None, status.st_size}
 
@@ -153,7 +153,7 @@ class ObjectReader:
             file has fs-verity, the kernel checks what is read from it against the ID.
 
         Raises:
-            ObjectMissingError: It is not there.
+            ObjectMissingError: It does not exist.
             ObjectDamagedError: Its name belongs to something that is not a file.
             DigestMismatchError: The kernel's digest is another one.
             VerityMissingError: The repository is secure and the object has no fs-verity.
@@ -210,18 +210,18 @@ class ObjectReader:
         return True
 
     def is_sound(self, object_id: ObjectID, size: int | None = None) -> bool:
-        """Return whether the object is there and as good as can be told; see `find_damage`."""
+        """Return whether the object exists and no damage was found; see `find_damage`."""
         return self.find_damage(object_id, size) == ""
 
     def find_damage(self, object_id: ObjectID, size: int | None = None) -> str | None:
-        """Look at an object that is about to be relied on.
+        """Check an object before it is used.
 
         Args:
             object_id: Its ID.
             size: The size that it must have, in bytes, if that is known.
 
         Returns:
-            None if the object is not there, an empty text if it is as good as can be told, otherwise
+            None if the object does not exist, an empty text if no damage was found, otherwise
             what is wrong with it.
         """
         name = object_id.hex()
@@ -242,14 +242,14 @@ class ObjectReader:
     def find_all_damage(
         self, object_ids: Iterable[ObjectID], reporter: Reporter = silent
     ) -> dict[ObjectID, str | None]:
-        """Look at many objects as `find_damage` does, in less time; return those that are not sound.
+        """Check many objects as `find_damage` does, but faster; return the damaged ones.
 
         Args:
             object_ids: Their IDs.
             reporter: Told how far that is, where many have to be read; what it raises ends it.
 
         Returns:
-            What is wrong with an object, or None if it is not there, by ID.
+            Damage by ID, or None for missing objects.
         """
         ids = sorted(object_ids)
         sizes = self.find_sizes(ids)
@@ -263,7 +263,7 @@ class ObjectReader:
         return [(object_id, damage) for object_id, damage in found if damage != ""]
 
     def _verify(self, object_ids: Sequence[ObjectID], reporter: Reporter) -> dict[ObjectID, str | None]:
-        """Do what `find_all_damage` promises for objects that need a closer look, in several processes."""
+        """Implement `find_all_damage` for objects that must be read, in several processes."""
         from cfsctl.workers import WorkerPool  # noqa: PLC0415 - few commands read so many
 
         verifier, count = self.verifier, len(object_ids)

@@ -105,7 +105,7 @@ class ObjectStore(ObjectReader):
         self._new_in_a_row = 0
 
     def count_free_bytes(self) -> int:
-        """Return how many bytes are free where the objects are, for whoever runs this."""
+        """Return the number of free bytes on the file system of the objects, for this user."""
         with self.create() as writer:  # objects may be on another file system than the repository
             status = os.fstatvfs(writer.fd)
         return status.f_bavail * status.f_frsize
@@ -137,7 +137,7 @@ class ObjectStore(ObjectReader):
         """Remove an object.
 
         Raises:
-            FileNotFoundError: It is not there.
+            FileNotFoundError: It does not exist.
             OSError: As unlink(2).
         """
         name = object_id.hex()
@@ -222,13 +222,13 @@ class ObjectStore(ObjectReader):
             except VerityBusyError:
                 if not copies:
                     raise
-                # Somebody forked while the file was open for writing and keeps that descriptor.
+                # A process was forked while the file was open for writing and still has that descriptor.
                 with self._copy(file) as copy:
                     return self._publish(copy, object_id, size, damage, copies - 1)
         return self._link(file, object_id, size, damage)
 
     def _enable_verity(self, file: AnonymousFile, object_id: ObjectID) -> None:
-        """Have the kernel protect the file, where it can; its digest is then the one expected.
+        """Enable fs-verity on the file, if supported; its digest is then the expected one.
 
         Raises:
             VerityUnsupportedError: The file system cannot, and the repository is secure.
@@ -265,7 +265,7 @@ class ObjectStore(ObjectReader):
             try:
                 file.link(directory, name[2:])
             except FileExistsError:
-                # Somebody else stored it in the meantime, or something is in the way that was not there
+                # Another process stored it in the meantime, or something is in the way that did not exist
                 # before.
                 damage = self.find_damage(object_id, size) or ""
                 if not damage:
@@ -355,7 +355,7 @@ class ObjectWriter:
         """Give the object its name, unless it is stored already; nothing can be written afterwards.
 
         Args:
-            expected: The ID that it must have, or None for whatever it has.
+            expected: The ID that it must have, or None for any.
 
         Raises:
             DigestMismatchError: It has another ID; nothing was stored.

@@ -201,7 +201,7 @@ class CachedCheck:
     """
 
     def __init__(self, verified: VerifiedObjects, fact: bytes, status: os.stat_result | None) -> None:
-        """Look whether it is known.
+        """Look up whether the result is known.
 
         Args:
             verified: Where it is remembered.
@@ -216,14 +216,14 @@ class CachedCheck:
         self.is_known = status is not None and not verified.needs_reading(self._question, status)
 
     def record(self) -> None:
-        """Record that it was found to be so."""
+        """Record that the check succeeded."""
         if self._status is not None and not self.is_known:
             self._verified.confirm(self._question, self._status)
 
     def remember_of_id(self) -> None:
         """Record the same of a fact that is about an object's ID, however young the file is.
 
-        Whoever asks for it later has to look whether the file still is that object; the state of the file
+        Later callers must check whether the file is still that object; the state of the file
         only ties the mark to this repository, so that a list from elsewhere says nothing here.
         """
         if self._status is not None and not self.is_known:

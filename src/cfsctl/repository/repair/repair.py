@@ -101,7 +101,7 @@ def repair_repository(
     Args:
         repository: The repository, open.
         sources: Where to look for objects, in this order; borrowed.
-        lock_timeout_s: Longest time to wait until nobody else has the repository open; None waits for
+        lock_timeout_s: Longest time to wait for the exclusive lock; None waits for
             ever.
         workers: As for `check_repository`.
         content_checks: As for `check_repository`.
@@ -213,7 +213,7 @@ class _Repair:
         return self._check(metadata_only=True).tally
 
     def _quarantine(self, paths: list[str]) -> set[ObjectID]:
-        """Put all damaged things into quarantine; return the objects of which the file is still there."""
+        """Move all damaged files to the quarantine; return the objects whose file still exists."""
         in_place: set[ObjectID] = set()
         with Quarantine(self._repository.dirfd) as quarantine:
             for path in paths:
@@ -228,7 +228,7 @@ class _Repair:
         return in_place
 
     def _remove_unrestored(self, object_ids: set[ObjectID]) -> None:
-        """Remove what is damaged and could not be replaced: whoever misses it can fetch it again."""
+        """Remove damaged objects that could not be replaced, so that the next pull fetches them again."""
         for object_id in object_ids - self._restored.keys():
             if self._objects.contains(object_id):
                 self._objects.remove(object_id)
@@ -248,7 +248,7 @@ class _Repair:
         self._repository.sync()
 
     def _restore_streams(self, unreadable: set[str]) -> bool:
-        """Put in streams that cannot be read, asking the sources once for each; return whether any was."""
+        """Restore unreadable streams, asking the sources once for each; return whether any was restored."""
         names = sorted(unreadable - self._asked)
         self._asked.update(names)
         restored = [name for name in names if self._restore_stream(name)]
@@ -272,7 +272,7 @@ class _Repair:
 
     def _all_sources(self) -> Iterator[RepairSource]:
         yield from self._sources
-        # What is there under a wrong name, or lacks only its fs-verity, is sound content.
+        # A file with a wrong name, or without fs-verity, has undamaged content.
         try:
             quarantine = TreeSource(QUARANTINE, self._repository.dirfd)
         except FileNotFoundError:

@@ -36,20 +36,20 @@ class RepairSource(Protocol):
         """Return the place as the user knows it."""
 
     def restore(self, wanted: frozenset[ObjectID], store: ObjectStore) -> Iterator[ObjectID]:
-        """Store what is here of the objects that are wanted; yield the ID of each that was stored.
+        """Store the wanted objects that this source has; yield the ID of each stored object.
 
         What cannot be read is left out.
         """
 
     def restore_stream(self, name: str, repository: Repository) -> bool:
-        """Put a stream into a repository again, with all that it needs, if it is here.
+        """Restore a stream with everything that it needs, if this source has it.
 
         Args:
             name: Its content identifier. What the repository has of it cannot be read, or is nothing.
             repository: The repository that is repaired, of which the caller has the lock.
 
         Returns:
-            Whether the stream is there now.
+            Whether the stream was restored.
         """
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class RepositorySource:
         self._objects = ObjectStore(self._dirfd, store.algorithm)
 
     def restore(self, wanted: frozenset[ObjectID], store: ObjectStore) -> Iterator[ObjectID]:
-        """Look for each object by its name; see `RepairSource.restore`."""
+        """Restore objects by their names; see `RepairSource.restore`."""
         for object_id in sorted(wanted):
             try:
                 fd = self._objects.open(object_id)

@@ -42,7 +42,7 @@ _CATEGORIES = ("streams", "images")
 
 
 class ConfigConflictError(RepositoryError):
-    """A repository that is there already and is configured in another way."""
+    """An existing repository with a different configuration."""
 
 
 class InitStatus(Enum):
@@ -61,7 +61,7 @@ class InitRequest(NamedTuple):
         algorithm: Hash algorithm of its objects.
         erofs_version: Format of its images.
         insecure: Do without fs-verity.
-        ensure: Leave a repository that is there as it is, and upgrade one of the old format.
+        ensure: Do not change an existing repository, except to upgrade one in the old format.
         reset_metadata: Remove all images, streams and refs first; objects stay.
     """
 
@@ -95,7 +95,7 @@ def init_repository(
         algorithm: Hash algorithm of its objects.
         erofs_version: Format of its images.
         insecure: Do without fs-verity.
-        ensure: Leave a repository that is there as it is, and upgrade one of the old format.
+        ensure: Do not change an existing repository, except to upgrade one in the old format.
         reset_metadata: Remove all images, streams and refs first; objects stay.
         lock_timeout_s: Longest time to wait for other users of the repository; None waits forever.
         reporter: Told when they have to be waited for.
@@ -169,7 +169,7 @@ def _make_directories(path: str, made: list[str]) -> None:
                 make_directory(directory, _DIRECTORY_MODE)
             else:  # as `mkdir -p` does
                 make_directory(directory, _PARENT_BITS | 0o777 & ~read_umask())
-        except FileExistsError:  # somebody else was faster
+        except FileExistsError:  # another process was faster
             continue
         made.append(directory)
     for directory in missing:
@@ -198,7 +198,7 @@ def _init(dirfd: int, request: InitRequest) -> InitStatus:
 
 
 def _check_objects(dirfd: int, algorithm: Algorithm) -> None:
-    """Check that objects which are there already are of the algorithm that is asked for.
+    """Check that existing objects use the requested algorithm.
 
     Raises:
         AlgorithmMismatchError: They are not.
@@ -239,7 +239,7 @@ def _ensure(dirfd: int, request: InitRequest) -> InitStatus:
         try:
             status = _create_or_upgrade(dirfd, request)
         except FileExistsError:
-            # Somebody else was faster; what they wrote is what there is now.
+            # Another process was faster, so its file is used.
             metadata = read_metadata(dirfd)
             if metadata is None:
                 raise
@@ -261,7 +261,7 @@ def _create_or_upgrade(dirfd: int, request: InitRequest) -> InitStatus:
 
 
 def _reset(dirfd: int, request: InitRequest) -> InitStatus:
-    """Write new metadata and remove all names; nobody else uses the repository."""
+    """Write new metadata and remove all names; the caller holds the exclusive lock."""
     _check_objects(dirfd, request.algorithm)
     _check_ours(dirfd)
     has_objects = has_objects_directory(dirfd)

@@ -164,7 +164,7 @@ def upgrade(dirfd: int, expected: Algorithm | None = None) -> Config:
     Raises:
         CannotInferError: There is no object to tell from.
         AlgorithmMismatchError: Its objects are of another algorithm.
-        FileExistsError: Somebody else wrote one in the meantime.
+        FileExistsError: Another process wrote one in the meantime.
     """
     found = infer(dirfd)
     if expected not in {None, found.algorithm}:
