@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ import pytest
 from cfsctl.ostree.objects import ObjectKind, loose_path
 from tests.fakes.faulty_server import FaultyServer, drip, stall
 from tests.fakes.ostree_repository import FakeOstreeRepository
+from tests.support.oci import digest_of, directory, file, make_tar
 from tests.support.programs import CFSCTL, cfsctl
 
 if TYPE_CHECKING:
@@ -193,3 +196,63 @@ def test_other_commands(tmp_path: Path, store: Path, arguments: list[str], kept:
         assert holder.stdin is not None
         holder.stdin.close()
     cfsctl("--repo", store, *words)
+
+
+MEANWHILE = """
+import os, signal, sys
+from cfsctl.cli.main import main
+name, number, calls = sys.argv[1], int(sys.argv[2]), 0
+called = getattr(os, name)
+def interrupted(*arguments, **options):
+    global calls
+    calls += 1
+    result = called(*arguments, **options)
+    if calls == 5:
+        signal.raise_signal(number)
+    return result
+setattr(os, name, interrupted)
+sys.argv[:] = ["cfsctl", *sys.argv[3:]]
+sys.exit(main())
+"""
+"""Runs cfsctl, which gets a signal right after the fifth call of a function of the system."""
+
+MIDDLES = {
+    "gc": ("unlink", ["gc"], b"only garbage was removed"),
+    "create-image": ("link", ["create-image", "tree", "new"], b"files that were stored are kept"),
+    "copy": ("link", ["copy", "image", "other"], GO_ON),
+    "import-layer": ("link", ["oci", "import-layer", "DIGEST", "name"], b"nothing got a name yet"),
+    "fsck": ("listdir", ["fsck"], b"run it again"),
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
+@pytest.mark.parametrize("name", MIDDLES)
+def test_in_the_middle_of_the_work(tmp_path: Path, store: Path, name: str, number: signal.Signals) -> None:
+    function, words, kept = MIDDLES[name]
+    (tmp_path / "tree" / "usr").mkdir(parents=True)
+    for index in range(30):
+        (tmp_path / "tree" / "usr" / f"file{index}").write_bytes(b"%d" % index * 1000)
+    layer = make_tar([directory("usr"), *(file(f"usr/{n}", b"%d" % n * 900) for n in range(30))])
+    words = [digest_of(layer) if word == "DIGEST" else word for word in words]
+    cfsctl("init", "--insecure", tmp_path / "other")
+    cfsctl("--repo", store, "create-image", tmp_path / "tree", "image")
+    if name == "gc":
+        (store / "images" / "refs" / "image").unlink()
+    elif name == "create-image":
+        shutil.rmtree(store)
+        cfsctl("init", "--insecure", store)
+    done = subprocess.run(
+        [sys.executable, "-c", MEANWHILE, function, str(int(number)), "--repo", store, *words],
+        cwd=tmp_path,
+        input=layer,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 128 + number, done.stderr
+    assert done.stdout == b""
+    assert kept in done.stderr.splitlines()[-1]
+    for place in (store, tmp_path / "other"):
+        cfsctl("--repo", place, "fsck", "--deep")
+    cfsctl("--repo", store, *words, cwd=tmp_path, stdin=layer)
+    if name == "gc":
+        assert not [path for path in (store / "objects").glob("*/*") if path.is_file()]
