@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cfsctl.library.events import make_reporter
@@ -327,6 +326,8 @@ class CommitMethods(OpenedRepository):
 
 def printable_result(result: PullResult) -> PullResult:
     """Return a result whose IDs are text when they are printed."""
+    from dataclasses import replace  # noqa: PLC0415 - slow to import
+
     return replace(
         result,
         commit=Checksum(result.commit),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from cfsctl.errors import CfsError
 from cfsctl.library.events import make_reporter
-from cfsctl.library.opened import OpenedRepository, store_of
+from cfsctl.library.opened import store_of
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cfsctl.inspection.explain import Explanation, Nearest
     from cfsctl.inspection.sources import SourceFinder, TreeInput
     from cfsctl.library.events import Progress
+    from cfsctl.library.opened import OpenedRepository
     from cfsctl.ostree.tree.xattr_names import XattrNames
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository as Store
@@ -43,43 +44,6 @@ class ReadingOptions:
 
 
 DEFAULT_READING = ReadingOptions()
-
-
-class ComparisonMethods(OpenedRepository):
-    """Comparing what is in the repository."""
-
-    def diff(
-        self,
-        old: str,
-        new: str,
-        *,
-        ignore: Collection[Attribute] = (),
-        as_root: bool = True,
-        progress: Progress | None = None,
-    ) -> Iterator[Difference]:
-        """Return what is different between two trees, in the order of paths, each as soon as it is known.
-
-        Args:
-            old: A directory, an image, a dump or an OSTree commit; what a name means can be said by
-                ``dir:``, ``image:``, ``dump:`` or ``commit:`` before it.
-            new: The same.
-            ignore: Attributes that do not count.
-            as_root: Take directories as `create_image` does.
-            progress: Told how many entries of a directory have been seen.
-
-        Raises:
-            CfsError: A name leads to nothing, or to what cannot be read.
-        """
-        options = ReadingOptions(as_root=as_root)
-        return diff(
-            old,
-            new,
-            open_repository=lambda: self,
-            ignore=ignore,
-            options=options,
-            algorithm=self.algorithm,
-            progress=progress,
-        )
 
 
 def diff(

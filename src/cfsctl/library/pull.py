@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.library.commits import printable_result
@@ -102,6 +101,8 @@ class PullMethods(OpenedRepository):
         Raises:
             CfsError: As `pull`.
         """
+        from dataclasses import replace  # noqa: PLC0415 - slow to import
+
         from cfsctl.library.sources import (  # noqa: PLC0415 - as above
             Location,
             SourceOptions,
@@ -135,6 +136,8 @@ class PullMethods(OpenedRepository):
         Raises:
             CfsError: As `pull`, for all that comes before the content.
         """
+        from dataclasses import replace  # noqa: PLC0415 - slow to import
+
         from cfsctl.library.sources import (  # noqa: PLC0415 - as above
             Location,
             SourceOptions,

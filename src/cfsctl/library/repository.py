@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cfsctl.library.commits import CommitMethods
-from cfsctl.library.comparison import ComparisonMethods
+from cfsctl.library.compared import ComparisonMethods
 from cfsctl.library.images import ImageMethods
 from cfsctl.library.maintenance import MaintenanceMethods
 from cfsctl.library.pull import PullMethods
