@@ -74,7 +74,7 @@ class BootLoaderEntry:
         self.lines.append(f"options {argument}")
 
     def replace_files(self, paths: dict[str, str]) -> None:
-        """Put new paths in place of those that are given; lines of other files stay as they are."""
+        """Replace the given paths; lines of other files are not changed."""
         for number, line in enumerate(self.lines):
             for key in FILE_KEYS:
                 if has_key(line, key):

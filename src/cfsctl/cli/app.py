@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _report_usage(error: click.UsageError, arguments: Sequence[str]) -> int:
-    """Tell what is wrong with the command line, how it is used, and what might have been meant."""
+    """Report a usage error, with the usage and possible corrections."""
     STYLE.as_json = STYLE.as_json or "--json" in arguments  # which is not read behind an unknown option
     usage, hint = "", None
     if error.ctx is not None:

@@ -23,14 +23,14 @@ DIRECTORY: Final = "dir"
 
 
 def complete_files(_context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
-    """Have the shell complete a file."""
+    """Let the shell complete a file name."""
     return [_item(word, kind=FILE)]
 
 
 def complete_directories(
     _context: click.Context, _parameter: click.Parameter, word: str
 ) -> list[CompletionItem]:
-    """Have the shell complete a directory."""
+    """Let the shell complete a directory name."""
     return [_item(word, kind=DIRECTORY)]
 
 
@@ -69,7 +69,7 @@ def complete_streams(context: click.Context, _parameter: click.Parameter, word: 
 
 
 def complete_roots(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
-    """Offer whatever the collector can be told to keep."""
+    """Offer everything that can be a root of a collection."""
     return [
         *_offer(context, word, _image_roots),
         *_offer(context, word, _stream_names),

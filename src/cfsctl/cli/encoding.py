@@ -1,4 +1,4 @@
-"""Names of files and arguments are bytes, whatever the locale says.
+"""Treat file names and arguments as bytes in every locale.
 
 Python decodes both with the locale's encoding. Most encodings of that kind that are not UTF-8 cannot be
 undone: in Big5 two sequences of bytes are one character, so that one of two files would be taken for the

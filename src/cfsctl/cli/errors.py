@@ -97,7 +97,7 @@ def run_tool(program: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
 
 
 def report_error(error: CfsError | OSError) -> int:
-    """Tell the error on standard error and return the exit status of its kind."""
+    """Report an error on standard error and return the exit status of its kind."""
     status = exit_status(error)
     if isinstance(error, StandardStreamError):
         silence_stdout()  # what is left in the buffer has nowhere to go
@@ -111,7 +111,7 @@ def report_error(error: CfsError | OSError) -> int:
 
 
 def report_usage(message: str, usage: str = "", hint: str | None = None) -> int:
-    """Tell on standard error what is wrong with a command line and return the exit status for that.
+    """Report a usage error on standard error and return its exit status.
 
     Args:
         message: What is wrong.
@@ -127,7 +127,7 @@ def report_usage(message: str, usage: str = "", hint: str | None = None) -> int:
 
 
 def report_fault(error: Exception) -> int:
-    """Tell on standard error that the program itself is wrong."""
+    """Report an internal error on standard error."""
     if STYLE.with_traceback:
         _print_traceback(error)
     message = f"internal error: {type(error).__name__}: {error}"
@@ -140,7 +140,7 @@ def report_fault(error: Exception) -> int:
 
 
 def report_interruption(number: int) -> None:
-    """Tell on standard error what is left of a program that a signal ended."""
+    """Report on standard error what an interrupted program has left behind."""
     message = closing_line(number, STYLE.command)
     if message is None:
         return

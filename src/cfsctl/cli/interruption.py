@@ -61,7 +61,7 @@ class Interruption:
     """Waits for the signals that end a program, from when it is made until `close`."""
 
     def __init__(self, tell_last: Callable[[int], None]) -> None:
-        """Catch the signals, but those that whoever started the program has it ignore.
+        """Catch the signals, except those that were ignored when the program was started.
 
         Args:
             tell_last: Called with the number of the signal when the time to unwind is up.

@@ -21,7 +21,7 @@ class UnknownCommandError(click.UsageError):
     """
 
     def __init__(self, name: str, names: Iterable[str], context: click.Context) -> None:
-        """Look for names that might have been meant."""
+        """Find similar names."""
         from difflib import get_close_matches  # noqa: PLC0415 - only for those who mistype
 
         super().__init__(f"No such command '{name}'.", context)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 _MAX_MESSAGE: Final = 2000
-"""Characters of a message; what is longer has too much of somebody else's text in it."""
+"""Characters of a message; longer messages contain too much external text."""
 
 _MESSAGE_END: Final = 500
 """Of those, how many are from its end, where the reason often is."""

@@ -96,7 +96,7 @@ class Progress:
 
 
 def _choose(mode: ProgressMode) -> ProgressMode:
-    """Decide what `auto` is here."""
+    """Return the mode that `auto` means for this standard error."""
     if mode is not ProgressMode.AUTO:
         return mode
     if STYLE.as_json:

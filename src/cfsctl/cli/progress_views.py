@@ -52,7 +52,7 @@ _LABELS: Final = {
     "scan": "scanning",
     "sweep": "removing objects",
     "tree": "reading the tree",
-    "verify": "verifying what is here",
+    "verify": "verifying stored objects",
 }
 """What work is called where people read it."""
 

@@ -45,7 +45,7 @@ class StreamFullError(StandardStreamError):
 
 
 def prepare_streams() -> None:
-    """Make sure that all three streams are there; to be called before the program opens anything.
+    """Open missing standard streams; must be called before the program opens any other file.
 
     Afterwards no file that is opened can get the number of a standard stream.
     """
@@ -79,7 +79,7 @@ def stdin_bytes() -> BinaryIO:
 
 
 def _occupy(fd: int) -> None:
-    """Have something open at this descriptor, lower ones being open."""
+    """Open this descriptor if it is closed; all lower ones must be open."""
     try:
         os.fstat(fd)
     except OSError:

@@ -141,7 +141,7 @@ def check_rest(head: Head, offset: int, before: Mark | None, url: str, asked: st
 
     Args:
         head: The answer.
-        offset: Bytes that are there already.
+        offset: Number of bytes received so far.
         before: What was said about the body when it began.
         url: For the message.
         asked: The URL that was answered, if redirects have led to it.
@@ -214,7 +214,7 @@ def find_redirect(head: Head, asked: str, url: str) -> str | None:
 def _join(base: str, target: str, url: str) -> str:
     """Return the URL that a redirect's target is, seen from another."""
     text = quote_from_bytes(target.encode("latin-1"), safe=_URL_SAFE)
-    # Libraries differ in what they make of "http:x" and "///x", so nobody is to be sent there.
+    # Libraries differ in what they make of "http:x" and "///x", so such redirects are refused.
     is_absolute = text.startswith("//") or _SCHEME.match(text) is not None
     has_odd_slashes = is_absolute and not _ABSOLUTE.match(text)
     if has_odd_slashes or any(character < " " or character == "\x7f" for character in target):

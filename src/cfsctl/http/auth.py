@@ -114,7 +114,7 @@ class Authenticator:
         post: Callable[[str, bytes], bytes],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Ask for nothing yet.
+        """Prepare; nothing is requested yet.
 
         Args:
             fetcher: Asks the service that gives out tokens.

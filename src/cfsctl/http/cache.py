@@ -130,7 +130,7 @@ class DocumentCache:
             os.close(dirfd)
 
     def write(self, name: str, data: bytes) -> None:
-        """Put a file into the directory, if that is possible."""
+        """Write a file into the directory, if possible."""
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             dirfd = os.open(self._directory, _DIRECTORY_FLAGS)
@@ -149,7 +149,7 @@ class DocumentCache:
             os.close(dirfd)
 
     def _explain(self, error: NotPrivateError) -> None:
-        """Say once why the cache is not used."""
+        """Report once why the cache is not used."""
         if not self._is_explained:
             self._is_explained = True
             self._report(Message(f"the {self._what} {self._directory} is not used: {describe(error)}"))

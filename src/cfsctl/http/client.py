@@ -109,7 +109,7 @@ class Client:
 
         Args:
             job: What is wanted.
-            offset: Bytes of the body that are there already.
+            offset: Number of bytes of the body received so far.
             before: What was said about the body when it began.
 
         Raises:
@@ -134,7 +134,7 @@ class Client:
         raise RedirectError(f"more than {self._limits.redirects} redirects", job.url)
 
     def exchange(self, request: Request) -> Answer:
-        """Send a request of any method; return the answer, whatever its status, and follow no redirect."""
+        """Send a request with any method; return the response with any status; do not follow redirects."""
         deadline_s = time.monotonic() + self._limits.answer_timeout_s
         return self._send(request.url, request, request.headers, deadline_s)
 
@@ -268,7 +268,8 @@ def _iter_raw(response: requests.Response) -> Iterator[bytes]:
         guarded.close()
         raw.release_conn()
         return
-    # read1 returns what there is; only old versions of urllib3 lack it, and there a slow body comes late.
+    # read1 returns available bytes at once. Old versions of urllib3 lack it; with them, slow bodies are
+    # delayed.
     read = getattr(raw, "read1", raw.read)
     while chunk := cast("bytes", read(_READ_BYTES, decode_content=False)):
         wire.count(len(chunk))

@@ -155,7 +155,7 @@ class _Line:
                 self._window.widen(_FIRST_STREAMS, self._limits.streams_max)
 
     def _settle(self, slot: Slot, error: BaseException) -> None:
-        """Put a failed transfer into the backlog, or raise."""
+        """Schedule a failed transfer for a retry, or raise."""
         attempt = cast("Attempt", slot.attempt)
         if isinstance(error, Redirected):
             if attempt.redirects < self._limits.redirects:
@@ -187,7 +187,7 @@ class _Line:
         self._backlog.add(now_s + pause_s, Attempt(attempt.job, number + 1, partial))
 
     def _follow(self, slot: Slot, attempt: Attempt, target: str) -> None:
-        """Ask for the same thing where a redirect leads."""
+        """Send the same request to the target of a redirect."""
         following = attempt._replace(
             url=target, redirects=attempt.redirects + 1, began_s=slot.began_s, partial=slot.keep()
         )

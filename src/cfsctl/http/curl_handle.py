@@ -352,7 +352,7 @@ class Slot:
         return translate(self.handle, code, message, url)
 
     def release(self) -> None:
-        """Forget the transfer; whatever its sink holds is given up."""
+        """Drop the transfer and discard the contents of its sink."""
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.abort()

@@ -32,7 +32,7 @@ OK = 200
 NOT_MODIFIED = 304
 
 MISSING_STATUSES = frozenset({403, 404, 410})
-"""What servers answer for a file that is not there; object stores without a list permission say 403."""
+"""Statuses for a missing file; object stores without list permission respond with 403."""
 
 _RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that speak of the moment and not of the request."""
@@ -59,7 +59,7 @@ class TransferError(FetchError):
         super().__init__(f"{self.url}: {message}", hint=hint)
 
     def about(self, name: str) -> Self:
-        """Put the name of the thing that was wanted in front of the message and return the same error."""
+        """Prefix the message with the name of the requested file and return the same error."""
         self.args = (f"{name}: {self}",)
         return self
 
@@ -224,7 +224,7 @@ class Options:
         client_certificate: Our certificate, PEM.
         client_key: Its key, PEM; None if it is in the same file.
         origins: What the user has named, as `origin_of` returns it: header fields and certificate are for
-            these. None is whatever is asked for, but not what that leads to.
+            these. None means the origin of each request, but not targets of redirects.
     """
 
     user_agent: str = "cfsctl"
@@ -399,7 +399,7 @@ _HOST = re.compile(r"(\[[^\]]*\]|[^:@]*)(:\d*)?", re.ASCII)
 
 
 def redact_url(url: str) -> str:
-    """Return the URL without user name and password, also if it is none.
+    """Return the URL without user name and password, even if it is malformed.
 
     A password with a slash in it, say, makes of the text something else than its author meant. So where what
     stands for the host is none, everything up to the last ``@`` is left out.
@@ -421,7 +421,7 @@ def _split_authority(rest: str) -> tuple[str, str, str]:
 
 
 def named_origins(urls: Iterable[str]) -> frozenset[Origin]:
-    """Return the origins of URLs that a user has named; those that are none are left out."""
+    """Return the origins of URLs that a user has named; malformed ones are skipped."""
     found = set()
     for url in urls:
         try:
@@ -435,7 +435,7 @@ def check_url(url: str) -> SplitResult:
     """Return the parts of a URL that we can fetch from.
 
     Raises:
-        InvalidURLError: Another scheme than http and https, no host, a port that is none, or characters
+        InvalidURLError: Another scheme than http and https, no host, an invalid port, or characters
             that do not belong into a URL.
     """
     if any(character <= " " or character == "\x7f" for character in url):

@@ -22,7 +22,7 @@ AHEAD_S: Final = 24 * 60 * 60
 """Seconds that clocks may differ."""
 
 OLDEST_S: Final = calendar.timegm((1990, 1, 1, 0, 0, 0))
-"""Files older than HTTP are files whose times somebody has set: all versions of them may have this one."""
+"""Files older than HTTP have artificial times, which all of their versions may share."""
 
 _DATE: Final = re.compile(
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d\d) (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) (\d{4})"
@@ -72,7 +72,7 @@ def can_be_told_apart(response: Response, made_s: int | None) -> bool:
         return True
     modified_s, answered_s = parse_date(response.last_modified), parse_date(response.date)
     if modified_s is None or answered_s is None or not OLDEST_S <= modified_s <= time.time() + AHEAD_S:
-        return False  # also one of the future: somebody has set it
+        return False  # also a time in the future, which must be artificial
     if made_s is not None and modified_s + GRANULARITY_S < made_s:
         return False  # a file cannot be older than what is in it, unless its times were set
     return answered_s - modified_s > GRANULARITY_S

@@ -61,7 +61,7 @@ class _Attempt:
         self.mark: Mark | None = None
 
     def again(self, *, resumes: bool) -> _Attempt:
-        """Return the next attempt, which takes over what there is if it resumes this one."""
+        """Return the next attempt, with the received bytes if it resumes this one."""
         following = _Attempt(self.job, self.number + 1)
         if resumes and self.sink is not None:
             following.offset = following.received = self.received
@@ -123,7 +123,7 @@ class _Run:
             self._stop()
 
     def _fill(self, next_job: Callable[[], Job[T] | None]) -> bool:
-        """Hand out what may be started; return whether anything is in flight or will be."""
+        """Start as many transfers as allowed; return whether any are in flight or scheduled."""
         active, backlog, size = self._active, self._backlog, self._window.size
         while len(active) < size:
             again = backlog.pop_due(time.monotonic())
@@ -169,7 +169,7 @@ class _Run:
             attempt.received += len(event.data)
 
     def _settle(self, attempt: _Attempt, error: BaseException) -> None:
-        """Put a failed attempt into the backlog, or raise."""
+        """Schedule a failed attempt for a retry, or raise."""
         self._active.discard(attempt)
         if not isinstance(error, TransferError):
             _abort(attempt)
@@ -192,7 +192,7 @@ class _Run:
         _abort(attempt)
 
     def _stop(self) -> None:
-        """End the threads; what they are still reading is of no use to anyone."""
+        """End the threads, discarding what they are still reading."""
         self._stopped.set()
         for attempt in (*self._active, *self._backlog.drain()):
             _abort(attempt)
@@ -245,7 +245,7 @@ def _abort(attempt: _Attempt) -> None:
 
 
 def _join(chunks: Iterable[bytes]) -> bytes:
-    """Return all chunks as one; they may be many and tiny, so that none is kept."""
+    """Return all chunks as one; they may be many and tiny, so they are not kept as separate objects."""
     body = bytearray()
     for chunk in chunks:
         body += chunk

@@ -1,6 +1,7 @@
 """Requests that change something on a server: one at a time, and each tried again where that can help.
 
-Only `requests` sends them, whatever fetches: they are few, and what is large about them is one body.
+They are always sent with `requests`, regardless of the transport for downloads: they are few, with one large
+body.
 """
 
 from __future__ import annotations

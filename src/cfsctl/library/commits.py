@@ -117,7 +117,7 @@ class CommitMethods(OpenedRepository):
         Args:
             source: The commit.
             check_digest: Compute the composefs digest of libostree if the commit has recorded one.
-            progress: Told if only a part of the commit is here.
+            progress: Called with a message if the commit is partial.
 
         Raises:
             RepositoryError: There is no such commit, or more than one.
@@ -166,7 +166,7 @@ class CommitMethods(OpenedRepository):
         return commit_to_filesystem(stream, names, note=lambda text: report(Message(text)))
 
     def _open_commit(self, source: str, progress: Progress | None) -> CommitStream:
-        """Return a commit, or the part of it that is here, which is told."""
+        """Return a commit or, with a message, the stored part of a partial one."""
         from cfsctl.ostree.store.partial_commits import describe_partial, open_source  # noqa: PLC0415 - as above
 
         stream = open_source(self._store, source)
@@ -308,7 +308,7 @@ class CommitMethods(OpenedRepository):
             progress: Told what is done.
 
         Raises:
-            FormatError, IntegrityError: It is not a valid delta, or not of a commit that is here.
+            FormatError, IntegrityError: It is not a valid delta, or its source commit is not stored.
             PolicyError: It is not signed as it has to be.
         """
         from cfsctl.ostree.exchange.apply_delta import apply_delta  # noqa: PLC0415 - only where it is needed

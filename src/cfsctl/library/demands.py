@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def warn_of_demand(repository: Repository, tag: str, commit: Checksum | None, report: Reporter) -> None:
-    """Say so if a tag was set under a demand that the commit it is to name does not meet.
+    """Report if a commit does not meet the requirements of the tag that will be set to it.
 
-    Whoever names both by hand has decided; the demand stays for the next pull.
+    The user has named both, so the tag is moved; the requirement stays for the next pull.
 
     Args:
         repository: Where the tag is.
@@ -34,7 +34,7 @@ def warn_of_demand(repository: Repository, tag: str, commit: Checksum | None, re
     try:
         content = None if commit is None else open_commit(repository, commit).commit
     except CfsError:
-        return  # The commit is damaged: whoever uses it is told.
+        return  # The commit is damaged, which is reported on use.
     unmet = find_unmet(repository, tag, commit, content)
     if unmet is not None:
         report(Message(f"{unmet}; the tag is moved anyway, and the next pull must meet this requirement"))

@@ -170,7 +170,7 @@ class ImageMethods(OpenedRepository):
             umount(os.fspath(mountpoint))
 
     def read_stream(self, name: str, write: Callable[[bytes | memoryview], object]) -> None:
-        """Put a stream together, and call a function with each piece of it.
+        """Restore the content of a stream, and call a function with each piece of it.
 
         Args:
             name: A content identifier, or ``refs/<ref>``.

@@ -41,7 +41,7 @@ class MaintenanceMethods(OpenedRepository):
             dry_run: Count only.
             grace_s: Keep garbage that is younger than this, in seconds.
             max_delete: Remove nothing if more objects than this are garbage, or a larger part of all objects.
-            lock_timeout_s: Longest time to wait until nobody else has the repository open; None waits for
+            lock_timeout_s: Longest time to wait for the exclusive lock; None waits for
                 ever.
             progress: Told what is looked through and removed. If it raises, the collection ends there; names
                 go before objects, so every name still leads to a whole tree.
@@ -96,11 +96,11 @@ class MaintenanceMethods(OpenedRepository):
     def fsck(
         self, *, metadata_only: bool = False, deep: bool = False, progress: Progress | None = None
     ) -> FsckReport:
-        """Check that everything is there and is what its name says; nothing is changed.
+        """Check that the repository is complete and undamaged, without changing anything.
 
         Args:
             metadata_only: Leave the content of objects alone.
-            deep: Read and decode everything, also what the kernel vouches for.
+            deep: Read and decode everything, even what fs-verity protects.
             progress: Told how many parts have been checked.
         """
         from cfsctl.repository.check.fsck import check_repository  # noqa: PLC0415 - only where it is needed
@@ -132,7 +132,7 @@ class MaintenanceMethods(OpenedRepository):
             sources: Where to look for what is lost, in this order: another composefs repository, an OSTree
                 repository, also by its URL or as the name of a configured remote, or any directory.
             remotes: Directory where remotes are configured; None is ``/etc/ostree/remotes.d``.
-            lock_timeout_s: Longest time to wait until nobody else has the repository open; None waits for
+            lock_timeout_s: Longest time to wait for the exclusive lock; None waits for
                 ever.
             progress: Told what is checked.
 
@@ -172,7 +172,7 @@ class MaintenanceMethods(OpenedRepository):
                 the content identifier of a stream.
             target: The other repository, open.
             ref: Its ref or tag there; None is the one that `name` is, if it is one.
-            allow_unverified: Let a tag be moved whatever it was set under.
+            allow_unverified: Move a tag regardless of its requirements.
             progress: Told how many objects have been copied.
 
         Raises:

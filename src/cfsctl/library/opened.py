@@ -23,7 +23,7 @@ class OpenedRepository:
     """A repository that is open until it is closed."""
 
     def __init__(self, store: object) -> None:
-        """Take over what `open` has opened; programs call `open` or `init`.
+        """Wrap an opened repository; programs call `open` or `init`.
 
         Raises:
             TypeError: This is no open repository.

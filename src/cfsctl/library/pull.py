@@ -49,7 +49,7 @@ class PullMethods(OpenedRepository):
         Args:
             source: URL of an archive repository, or the directory of one in any mode.
             ref: A ref there, which becomes the tag too, or the ID of a commit.
-            base: A commit that is here (tag, ID or beginning of one) and has much in common with it.
+            base: A stored commit (tag, ID or unique prefix) that has much in common with it.
             allow_downgrade: Let the tag go back to an older commit.
             allow_unverified: Let the tag go from a commit that was verified to one that is not.
             subpaths: Pull only what is at these paths.
@@ -89,7 +89,7 @@ class PullMethods(OpenedRepository):
         source_options: SourceOptions | None = None,
         progress: Progress | None = None,
     ) -> Iterator[PullResult]:
-        """Pull one commit after the other from the same source; yield each result as soon as it is there.
+        """Pull one commit after the other from the same source; yield each result immediately.
 
         Args:
             source: URL of an archive repository, or the directory of one in any mode.

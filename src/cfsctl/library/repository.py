@@ -10,7 +10,7 @@ from cfsctl.library.pull import PullMethods
 
 
 class Repository(ImageMethods, CommitMethods, PullMethods, ComparisonMethods, MaintenanceMethods):
-    """An open repository; nobody collects garbage in it in the meantime.
+    """An open repository; its lock prevents garbage collection.
 
     A context manager: `open` or `init` makes one, `close` or the end of the block closes it; after that each
     method raises `ValueError`. Use it from one thread at a time; several processes, and several instances for

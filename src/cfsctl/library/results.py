@@ -25,7 +25,7 @@ class CommitInfo:
         root_dirmeta: Metadata of its root directory.
         metadata: Its metadata: keys, and values as text, in the order of the commit.
         signatures: The signatures that were found good when it was stored.
-        is_partial: Whether only a part of it is here.
+        is_partial: Whether it is a partial commit.
         composefs_digest: How the digest that libostree has recorded compares with the tree; None if there is
             none, or if it was not asked for.
     """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def naming(what: str) -> Iterator[None]:
-    """Put `what` in front of the message of any of our own errors that leaves the block.
+    """Prefix the messages of our errors that leave the block with `what`.
 
     The class stays, and so does the exit status; what the kernel refuses names its path already.
     """

@@ -1,7 +1,7 @@
 """Digests of OCI documents and blobs: ``algorithm:encoded``, of plain bytes.
 
-They name what registries and layouts hold, and are part of the names of streams; an object of the repository
-goes by its fs-verity digest and never by one of these.
+They name contents of registries and layouts, and are part of the names of streams; objects of the repository
+are named by fs-verity digests, never by these.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class WantedLayer(NamedTuple):
 
     Attributes:
         descriptor: The blob.
-        digest: Digest of the unpacked layer, or of an artifact's blob: what its stream goes by.
+        digest: Digest of the unpacked layer, or of an artifact's blob; names the stream.
         is_tar: Whether it is an archive that is to be cut.
     """
 
@@ -212,7 +212,7 @@ class LayerFetch:
 
 
 def find_layers(repository: Repository, layers: Iterable[WantedLayer]) -> dict[OciDigest, ObjectID]:
-    """Return the streams of those layers that are there with all their objects."""
+    """Return the streams of layers that are stored with all of their objects."""
     found: dict[OciDigest, tuple[ObjectID, Sequence[ObjectID]]] = {}
     for layer in layers:
         stream_id = repository.streams.find(f"{LAYER}{layer.digest}")

@@ -45,7 +45,7 @@ class SpooledBlob(NamedTuple):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let the file go."""
+        """Close the file."""
         self.file.close()
 
 
@@ -96,7 +96,7 @@ class BlobSpool:
         return SpooledBlob(self._file, packed, self._size, plain)
 
     def close(self) -> None:
-        """Let the file go; not after `finish`."""
+        """Close the file; not after `finish`."""
         self._file.close()
 
 

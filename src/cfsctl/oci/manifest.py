@@ -71,7 +71,7 @@ class Descriptor:
         media_type: What the blob is.
         digest: Its digest.
         size: Its size in bytes.
-        annotations: Whatever was noted with it.
+        annotations: Additional information.
         platform: What it runs on, if that is said.
         artifact_type: What an artifact is, or None.
     """
@@ -92,7 +92,7 @@ class Manifest:
         config: The config.
         layers: The layers, lowest first.
         artifact_type: What an artifact is, or None.
-        annotations: Whatever was noted with it.
+        annotations: Additional information.
         subject: What an artifact is about, or None.
     """
 
@@ -116,7 +116,7 @@ class ImageConfig:
         platform: What it runs on.
         diff_ids: Digests of the unpacked layers, lowest first.
         created: When it was made, as it says, or None.
-        labels: Whatever was noted with it.
+        labels: Additional information.
     """
 
     platform: Platform

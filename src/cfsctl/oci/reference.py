@@ -52,11 +52,11 @@ class ImageReference(NamedTuple):
 
 
 class TaggedPath(NamedTuple):
-    """A path with a choice of what is there.
+    """A path and the choice of an image at that path.
 
     Attributes:
         path: The path.
-        tag: The tag, or None for whatever is there.
+        tag: The tag, or None for the only image.
         digest: The digest of the manifest or index, or None.
     """
 

@@ -58,7 +58,7 @@ class SourceFile(Protocol):
         """Return bytes from a place; less at the end."""
 
     def close(self) -> None:
-        """Let go of the file; harmless when repeated."""
+        """Close the file; harmless when repeated."""
 
 
 class SourceFiles(Protocol):
@@ -274,7 +274,7 @@ class OpenedFile:
     """
 
     def __init__(self, content: int | bytes) -> None:
-        """Take over a descriptor, or bytes."""
+        """Take ownership of a descriptor, or wrap bytes."""
         self._content = content
         self.size = os.fstat(content).st_size if isinstance(content, int) else len(content)
 

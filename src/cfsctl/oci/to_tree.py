@@ -203,7 +203,7 @@ class TreeBuilder:
         _copy_metadata(node, self.filesystem.root)
 
     def _remove(self, parent: Directory, name: bytes) -> None:
-        """Do what a whiteout says, to everything that was merged so far."""
+        """Apply a whiteout to everything that was merged so far."""
         if name == _OPAQUE:
             parent.entries.clear()
         else:
@@ -211,7 +211,7 @@ class TreeBuilder:
         self._forget_parent()
 
     def _forget_parent(self) -> None:
-        """Look the next parent up again: the one before may not be in the tree any more."""
+        """Look up the next parent again: the previous one may have been removed from the tree."""
         self._parent_parts = []
         self._parent = self.filesystem.root
 

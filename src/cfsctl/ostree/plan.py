@@ -89,7 +89,7 @@ class Counts(NamedTuple):
 
 
 class PullPlan:
-    """Which objects of one commit are there, wanted, and on their way.
+    """The state of the objects of one commit: present, wanted, or requested.
 
     Attributes:
         commit_checksum: Name of the commit.
@@ -103,7 +103,7 @@ class PullPlan:
         limits: PlanLimits = DEFAULT_LIMITS,
         part: SubpathFilter | None = None,
     ) -> None:
-        """Want the commit, and nothing else yet.
+        """Start with only the commit wanted.
 
         Args:
             commit_checksum: Name of the commit.
@@ -275,7 +275,7 @@ class PullPlan:
     # --- content --------------------------------------------------------------------------------
 
     def _want_files(self, checksums: Iterable[Checksum]) -> None:
-        """Want content objects, some of which may have been wanted before."""
+        """Add wanted content objects; some of them may have been wanted before."""
         kinds = self._kinds
         for checksum in checksums:
             known = kinds.get(checksum)
@@ -296,10 +296,10 @@ class PullPlan:
         return False
 
     def take_back(self, checksums: Iterable[Checksum]) -> None:
-        """Want content objects again that a base seemed to have.
+        """Add content objects to the wanted ones again, since the base's copies are damaged.
 
         Args:
-            checksums: Such objects; what is none that was taken from a base is ignored.
+            checksums: The objects; those that did not come from a base are ignored.
         """
         for checksum in checksums:
             if self._kinds.get(checksum) is _FILE and self._objects.pop(checksum, None) is not None:
@@ -313,7 +313,7 @@ class PullPlan:
         return files
 
     def deliver_files(self, files: Iterable[tuple[Checksum, bytes, ObjectID | None]]) -> None:
-        """Take over content that was verified and imported.
+        """Record content that was verified and imported.
 
         Args:
             files: (checksum, header and whatever content is inline, ID of content that is an object).
@@ -336,7 +336,7 @@ class PullPlan:
     # --- the end --------------------------------------------------------------------------------
 
     def check_tree(self) -> None:
-        """Check entries and depth of the whole tree, once all metadata is there.
+        """Check entries and depth of the whole tree, once all metadata has arrived.
 
         Raises:
             LimitError: The tree is too large or too deep.
@@ -348,12 +348,12 @@ class PullPlan:
             self._is_tree_checked = True
 
     def iter_missing(self) -> Iterator[tuple[Checksum, ObjectKind]]:
-        """Yield what is known to be part of the commit and is not there."""
+        """Yield objects that are known to be part of the commit and are missing."""
         objects = self._objects
         return (item for item in self._kinds.items() if item[0] not in objects)
 
     def check_complete(self) -> None:
-        """Check that every object that the commit reaches is there.
+        """Check that every object that the commit reaches is present.
 
         Raises:
             IncompleteError: Something is missing; the message names the first such object.
@@ -377,7 +377,7 @@ def _is_sound_file(checksum: Checksum, data: bytes, object_id: ObjectID | None) 
         return False
     content = memoryview(data)[header.length_bytes :]
     if object_id is not None:
-        # The content was verified when it was imported; the object's own digest vouches for it since.
+        # The content was verified when it was imported; since then, the object's own digest protects it.
         return not content and not header.is_symlink
     digest = hashlib.sha256(header.regular_header)
     digest.update(content)

@@ -119,7 +119,7 @@ class ContentSink(FileSink[Imported_co], Protocol[Imported_co]):
     """A sink that takes plain content as well."""
 
     def begin_plain(self, header: bytes, /) -> None:
-        """Say that plain content follows instead of the stored form; before the first `write`, if at all.
+        """Announce plain content instead of the stored form; must be called before the first `write`.
 
         Args:
             header: What an archive repository has in front of the deflated content.
@@ -190,7 +190,7 @@ class ObjectSource(Protocol):
         """
 
     def find_detached(self, commit: Checksum) -> bytes | None:
-        """Return the detached metadata of a commit, or None if none exists; nothing vouches for it."""
+        """Return the detached metadata of a commit, or None if it has none; it is not verified."""
 
     def explain_missing(self, commit: Checksum) -> str | None:
         """Return why the source itself holds a commit for incomplete, as a hint for people, or None."""

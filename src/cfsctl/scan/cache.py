@@ -128,7 +128,7 @@ class FileCache:
     def load(
         cls, dirfd: int, algorithm: Algorithm, *, verify: bool = False, reporter: Reporter = silent
     ) -> Self:
-        """Return the cache of a repository; it is empty where there is none that may be trusted.
+        """Return the cache of a repository; it is empty if there is no trusted one.
 
         Args:
             dirfd: The repository's directory, borrowed.

@@ -64,7 +64,7 @@ class StoringError(OSError):
 
 
 State = tuple[int, int, int, int, int]
-"""Device, inode, size in bytes, mtime and ctime in nanoseconds. Whatever changes a file changes its ctime."""
+"""Device, inode, size in bytes, mtime and ctime in nanoseconds. Every change of a file changes its ctime."""
 
 _STATE_FIELDS: Final = ("device", "inode", "size", "modification time", "change time")
 
@@ -196,7 +196,7 @@ class ContentReader:
     def _keep(self, store: ObjectSink, fd: int, state: State, path: bytes) -> ObjectID:
         """Store a large file.
 
-        Digesting it first spares writing an object that is there; copying it at once spares reading it
+        Digesting it first avoids writing an object that exists; copying it at once avoids reading it
         twice. The files before it tell which is more likely.
         """
         size = state[2]
@@ -218,7 +218,7 @@ class ContentReader:
 
 @contextlib.contextmanager
 def _storing(path: bytes) -> Iterator[None]:
-    """Tell failures of the store from those of the file that is read."""
+    """Distinguish failures of the store from those of the file that is read."""
     try:
         yield
     except OSError as error:

@@ -46,7 +46,7 @@ _TRUSTED_TYPES: Final = frozenset(
 )
 """File systems that keep a ctime which the kernel sets on every change (linux/magic.h). Not among them:
 tmpfs, where writing through a mapping leaves no mark; overlayfs, which may lie on it; FUSE and network
-file systems, whose times come from somebody else's clock; EROFS, SquashFS and ISO 9660, whose times were
+file systems, whose times come from another machine's clock; EROFS, SquashFS and ISO 9660, whose times were
 chosen by a program."""
 
 

@@ -145,7 +145,7 @@ def _check_proc() -> None:
 
 
 def _run(assembly: _Assembly, make_walker: Callable[[], Walker], count: int, reporter: Reporter) -> None:
-    """Do all the work there is, and what turns up in the meantime."""
+    """Process all work, including new work that is found in the meantime."""
     reporter(Started(_PROGRESS_ID, None, Unit.ITEMS))
     with contextlib.closing(make_walker()) as walker:
         assembly.absorb(walker(assembly.first_task()))

@@ -36,10 +36,10 @@ class ObjectSink(Protocol):
     """A store of objects; used in forked workers."""
 
     def ensure_bytes(self, data: bytes, /) -> StoredObject:
-        """Store content that is in memory, unless it is there."""
+        """Store content from memory, unless it is already stored."""
 
     def is_sound(self, object_id: ObjectID, size: int | None = None, /) -> bool:
-        """Return whether an object of this size is there and can be relied on."""
+        """Return whether an object of this size is stored and verified."""
 
     def create(self) -> ObjectWriter:
         """Start a new object."""

@@ -261,7 +261,7 @@ class Walker:
             xattrs = None if is_plain else self._read_xattrs(here, name, state)
         elif size > _LEAVE_BYTES or self._bytes_left < -_OVERDRAFT_BYTES:
             object_id = _UNKNOWN_ID
-            # Whoever reads the file finds it in this state, and so these attributes are still its own.
+            # The file's reader checks that it still has this state, so these attributes are still its own.
             xattrs = self._xattrs.read(relative_place(here.fd, name), follow=False)
             here.unread.append(FileToRead(here.path, here.identity, name, state, xattrs is None))
         else:

@@ -146,7 +146,7 @@ class OnceOption(click.Option):
 
 
 def tell_as_json(_context: click.Context, _parameter: click.Parameter, value: bool) -> bool:  # noqa: FBT001 - click's
-    """Tell errors as JSON from here on if the flag is set."""
+    """Report errors as JSON from now on if the flag is set."""
     STYLE.as_json = STYLE.as_json or value
     return value
 

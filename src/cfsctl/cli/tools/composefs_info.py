@@ -148,7 +148,7 @@ def _missing_objects(options: _Options, paths: Iterable[str]) -> None:
     try:
         dirfd = os.open(options.basedir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        # As in the original a directory that is not there misses everything.
+        # As in composefs-rs, in a missing directory all objects are missing.
         tell(f"composefs-info: {options.basedir}: {error.strerror}")
         _write_lines(format_objects(objects))
         return
@@ -174,7 +174,7 @@ def _read_tree(path: str, options: _Options) -> FileSystem:
 
 
 def _read(path: str, options: _Options, read: Callable[[bytes, Algorithm], T]) -> T:
-    """Hand an image to a reader; what it raises names the file."""
+    """Pass an image to a reader; add the file's name to errors."""
     from cfsctl.erofs.format import ErofsError  # noqa: PLC0415 - only what the command needs
     from cfsctl.erofs.inspect import load_image  # noqa: PLC0415
     from cfsctl.erofs.read.tree import find_algorithm  # noqa: PLC0415

@@ -33,7 +33,7 @@ class StoredFile(NamedTuple):
 
     Attributes:
         object_id: Its digest.
-        is_new: Whether it was not there yet.
+        is_new: Whether it did not exist before.
     """
 
     object_id: ObjectID
@@ -49,7 +49,7 @@ class DigestStore:
         self.algorithm = algorithm
 
     def ensure_bytes(self, data: bytes) -> StoredFile:
-        """Store content that is in memory, unless it is there.
+        """Store content from memory, unless it exists.
 
         Raises:
             OSError: Nothing was stored then.
@@ -62,7 +62,7 @@ class DigestStore:
             return self.publish(file, object_id)
 
     def is_sound(self, object_id: ObjectID, size: int | None = None) -> bool:
-        """Return whether content of this size is there; it is not read."""
+        """Return whether content of this size exists; it is not read."""
         try:
             status = os.stat(object_path(object_id), dir_fd=self.dirfd, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
@@ -80,7 +80,7 @@ class DigestStore:
     def publish(self, file: AnonymousFile, object_id: ObjectID) -> StoredFile:
         """Give a complete file its place."""
         file.make_read_only()
-        # The kernel's protection is welcome and not needed: whoever mounts the image decides about it.
+        # fs-verity is optional here: the options of the mount decide whether it is required.
         with suppress(VerityError):
             enable(file.fd, self.algorithm)
         path = object_path(object_id)

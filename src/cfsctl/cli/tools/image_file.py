@@ -21,7 +21,7 @@ class MakeError(CfsError):
 
 @contextmanager
 def about(message: str) -> Iterator[None]:
-    """Put in front of what the system refuses what it was refused for."""
+    """Prefix errors of system calls with the current operation."""
     try:
         yield
     except OSError as error:
@@ -36,7 +36,7 @@ def about(message: str) -> Iterator[None]:
 
 
 def write_image(image: bytearray, path: str) -> None:
-    """Write an image to a file, which is replaced whole if it is there; ``-`` is standard output.
+    """Write an image to a file, atomically replacing an existing one; ``-`` is standard output.
 
     Devices and pipes are written to, links are followed.
 

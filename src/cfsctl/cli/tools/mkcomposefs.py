@@ -295,7 +295,7 @@ def _scan(options: _Options, keep_xattr: Callable[[bytes], bool] | None) -> File
 
 @contextmanager
 def _opened_store(options: _Options) -> Iterator[DigestStore | None]:
-    """Open the directory for content, making it if it is not there; all is on disk afterwards."""
+    """Open the directory for content, creating it if necessary; everything is synced afterwards."""
     path = options.digest_store
     if path is None:
         yield None
@@ -314,7 +314,7 @@ def _opened_store(options: _Options) -> Iterator[DigestStore | None]:
 
 
 def _make_store(path: str) -> None:
-    """Make the directory and its parents, unless they are there."""
+    """Create the directory and its parents, unless they exist."""
     parent = os.path.dirname(path.rstrip("/"))
     if parent:
         os.makedirs(parent, 0o755, exist_ok=True)
@@ -337,7 +337,7 @@ def _choose_version(filesystem: FileSystem, options: _Options) -> FormatVersion:
 
 
 def _warn_of_unreadable(filesystem: FileSystem, version: FormatVersion) -> None:
-    """Say so where the original's images of format 2 give wrong content."""
+    """Warn about files whose content is wrong in images of format 2."""
     from cfsctl.erofs.write.defects import is_unreadable_in_v2  # noqa: PLC0415 - not before the options are right
 
     if version == 2:

@@ -229,7 +229,7 @@ def _parse_invocation(options: Sequence[tuple[str, str]], operands: Sequence[str
 
 @contextmanager
 def _failing(text: str) -> Iterator[None]:
-    """Put what was tried in front of the kernel's refusal."""
+    """Prefix errors of the kernel with the current operation."""
     try:
         yield
     except OSError as error:
@@ -313,7 +313,7 @@ def _namespace_path(namespace: str) -> str:
 
 
 def _enter_namespace(fd: int) -> None:
-    """Have all paths, of the image as well, mean what they mean in a mount namespace.
+    """Enter a mount namespace, so that all paths, including the image, are resolved there.
 
     The kernel stacks only what is mounted in the namespace of the caller.
     """

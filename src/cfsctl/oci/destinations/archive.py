@@ -78,7 +78,7 @@ class ArchiveDestination:
         self._tar.addfile(info, file)
 
     def close(self) -> None:
-        """Let go of the file; without its manifest it is gone. Harmless when repeated."""
+        """Close the file, which is discarded without its manifest. Harmless when repeated."""
         if self._dirfd < 0:
             return
         self._file.close()

@@ -22,7 +22,7 @@ class ImageDestination(Protocol):
         """What messages call the place."""
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        """Return whether a blob is there already."""
+        """Return whether a blob already exists."""
 
     def put_blob(self, descriptor: Descriptor, file: IO[bytes]) -> None:
         """Store a blob.
@@ -36,4 +36,4 @@ class ImageDestination(Protocol):
         """Store the manifest under the name of the place, after which the image is complete."""
 
     def close(self) -> None:
-        """Let go of everything; an image without its manifest leaves no name behind."""
+        """Release everything; an image without its manifest leaves no name behind."""

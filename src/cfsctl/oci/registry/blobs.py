@@ -47,7 +47,7 @@ class _Pipe:
         self._closed = threading.Event()
 
     def put(self, item: bytes | BaseException | None) -> None:
-        """Put a piece, an error, or None for the end."""
+        """Queue a piece, an error, or None for the end."""
         while True:
             self.check_open()
             try:
@@ -132,14 +132,14 @@ class RemoteBlob:
     """
 
     def __init__(self, clients: Sequence[RegistryClient], descriptor: Descriptor) -> None:
-        """Ask for it, and wait for its first bytes.
+        """Request the blob, and wait for its first bytes.
 
         Args:
             clients: Where it may be, to be asked in this order.
             descriptor: What it is to be.
 
         Raises:
-            ImageNotFoundError: It is in none of the places.
+            ImageNotFoundError: No mirror and no registry has it.
             FetchError: It could not be had.
         """
         self.size = descriptor.size

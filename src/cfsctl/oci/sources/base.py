@@ -63,7 +63,7 @@ class ImageSource(Protocol):
 
         Raises:
             ImageNotFoundError: None exists.
-            FormatError: What is there is not valid.
+            FormatError: The data is invalid.
         """
 
     def open_blob(self, descriptor: Descriptor) -> BlobReader:

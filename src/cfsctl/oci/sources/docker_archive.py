@@ -218,7 +218,7 @@ def _parse_saved(item: object, index: int) -> _Saved:
 
 
 def _normalize(tag: str) -> str:
-    """Return the name in full, or as it is if it is none."""
+    """Return the full name, or the name unchanged if it is invalid."""
     try:
         return str(parse_image_name(tag))
     except FormatError:

@@ -22,7 +22,7 @@ _MAX_MESSAGE_CHARACTERS: Final = 2000
 
 
 class SkopeoError(CfsError):
-    """skopeo is not there, or has failed."""
+    """skopeo is not installed, or has failed."""
 
 
 class DockerDaemonSource(DockerArchiveSource):

@@ -43,7 +43,7 @@ class PlatformChoice:
 
         Raises:
             ImageNotFoundError: None of them is for the platform.
-            FormatError: What is there is not valid.
+            FormatError: The data is invalid.
         """
         for descriptor in self._resolve(candidates, depth):
             return convert_manifest(descriptor, self._read(descriptor, "manifest"))

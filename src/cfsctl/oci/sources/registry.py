@@ -77,7 +77,7 @@ class RegistrySource:
             try:
                 found = ask(client)
             except (FetchError, ImageNotFoundError, FormatError, IntegrityError):
-                continue  # whatever is wrong with a mirror, the registry itself may be right
+                continue  # any error of a mirror: the registry itself may work
             self._clients.sort(key=lambda other: other is not client)
             return found
         last = self._clients[-1]

@@ -106,7 +106,7 @@ class StoredConfig:
 
 
 def resolve(repository: Repository, text: str) -> Found:
-    """Return what a user means; its streams are there.
+    """Return the image that a user names; its streams exist.
 
     Raises:
         OciNotFoundError: Nothing of that name.
@@ -295,7 +295,7 @@ def remove_tag(repository: Repository, name: str) -> None:
 
 
 def verify_layers(repository: Repository, layers: list[tuple[OciDigest, ObjectID]]) -> None:
-    """Put every layer together again and compare it with its digest.
+    """Restore every layer and compare it with its digest.
 
     Raises:
         IntegrityError: One is another layer.
@@ -306,7 +306,7 @@ def verify_layers(repository: Repository, layers: list[tuple[OciDigest, ObjectID
 
 
 def verify_layer(repository: Repository, digest: OciDigest, stream_id: ObjectID) -> None:
-    """Put one layer together again and compare it with its digest; see `verify_layers`."""
+    """Restore one layer and compare it with its digest; see `verify_layers`."""
     computed = digest.new_hash()
     with repository.streams.open_object(stream_id) as reader:
         reader.cat(computed.update, repository.objects.open)

@@ -224,7 +224,7 @@ class StoredLayer(NamedTuple):
     stream_id: ObjectID
 
     def cat(self, write: Callable[[bytes | memoryview], object]) -> None:
-        """Put the archive together again and pass it on.
+        """Restore the archive and pass it on.
 
         Raises:
             SplitstreamError: The stream is damaged, or no archive's.
@@ -271,12 +271,12 @@ def open_layer(repository: Repository, text: str) -> StoredLayer:
 def ensure_layer(
     repository: Repository, digest: OciDigest, pieces: Iterable[bytes], ref: str | None = None
 ) -> ObjectID:
-    """Return the stream of a layer, which is stored first if it is not there.
+    """Return the stream of a layer, storing it first if it is missing.
 
     Args:
         repository: Where.
         digest: What the layer must have.
-        pieces: The uncompressed archive; not looked at if the layer is there.
+        pieces: The uncompressed archive; not read if the layer is already stored.
         ref: A stream ref to move to it, or None.
 
     Raises:

@@ -83,7 +83,7 @@ class ImageNames:
         self._rewrite_others(f"{CONFIG_REF}{config_digest}", digest)
 
     def _rewrite_others(self, config_ref: str, done: OciDigest) -> None:
-        """Have every other manifest of this config name the config's new stream."""
+        """Update all other manifests of this config to the config's new stream."""
         repository = self._repository
         for digest in iter_digests(repository, MANIFEST):
             name = f"{MANIFEST}{digest}"
@@ -184,7 +184,7 @@ def has_all_images(repository: Repository, refs: Mapping[str, ObjectID]) -> bool
 
 
 def has_image(repository: Repository, image_id: ObjectID | None, version: FormatVersion) -> bool:
-    """Return whether an image is there, is named as one, and is in this format."""
+    """Return whether an image is stored, has an entry, and has this format."""
     if image_id is None or repository.images.find(image_id.hex()) is None:
         return False
     if not repository.objects.is_sound(image_id):

@@ -68,7 +68,7 @@ class FileImporter(ImportTarget):
         return FileImportSink(self, checksum)
 
     def import_bytes(self, checksum: Checksum, data: bytes) -> ImportedFile:
-        """Import a file of which all bytes are there.
+        """Import a file from complete bytes.
 
         Raises:
             OstreeObjectError: Not a valid file object.
@@ -188,7 +188,7 @@ class FileImportSink:
             self._start_stream()
 
     def _start_stream(self) -> None:
-        """Go over to handling the file piece by piece, as soon as the whole header is there."""
+        """Switch to processing the file piece by piece, as soon as the header is complete."""
         data = self._join()
         if self._plain_header is not None:
             header = _parse_header(self._checksum, self._plain_header)
@@ -315,7 +315,7 @@ def _parse_header(checksum: Checksum, data: bytes) -> FileHeader:
 def _refuse_content(
     checksum: Checksum, header: FileHeader, size: int, inflater: Inflater, trailing: int = 0
 ) -> NoReturn:
-    """Say what is wrong with content that does not end where and how it should."""
+    """Raise the error for content that does not end as it should."""
     expected = f"{header.size_bytes} bytes of content"
     if size > header.size_bytes:
         fail(checksum, expected, "more")

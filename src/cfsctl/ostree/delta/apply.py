@@ -49,7 +49,7 @@ class DeltaBase:
     """
 
     def __init__(self) -> None:
-        """Have nothing yet."""
+        """Start empty."""
         self.objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
 
     def add(self, checksum: Checksum, data: bytes, object_id: ObjectID | None) -> None:
@@ -106,7 +106,7 @@ class DeltaPull:
             objects: The repository's objects.
             open_commit: Returns a stored commit that is whole, or None.
             as_base: Returns a stored commit as a base of a plan.
-            report: Told about deltas that are of no use.
+            report: Called with a message for each unusable delta.
             must_work: Raise what goes wrong, instead of reporting it and going on without.
         """
         self._store = store
@@ -127,12 +127,12 @@ class DeltaPull:
     # Finding
 
     def find_commit(self, checksum: Checksum, *, has_base: bool) -> Commit | None:
-        """Look for deltas that lead to a commit; return the commit if one has it.
+        """Find deltas to a commit; return the commit if one contains it.
 
         Args:
             checksum: The commit.
-            has_base: Whether a commit is here from which objects can be taken: a delta from nothing would
-                bring what is here already.
+            has_base: Whether a stored commit can be used as a base: a delta from scratch would
+                contain objects that are already stored.
         """
         try:
             offers = self._usable(self._store.find(checksum), has_base=has_base)

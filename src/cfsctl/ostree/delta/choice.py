@@ -48,7 +48,7 @@ def needed_parts(superblock: Superblock, is_here: Callable[[Checksum], bool]) ->
 
 
 def estimate_delta(superblock: Superblock, parts: list[int], is_here: Callable[[Checksum], bool]) -> Estimate:
-    """Return what the needed parts and fallback objects of a delta cost; its superblock is here."""
+    """Return what the needed parts and fallback objects of a delta cost; its superblock was fetched."""
     separate = [number for number in parts if number not in superblock.inline]
     missing = [fallback for fallback in superblock.fallbacks if not is_here(fallback.checksum)]
     size = sum(superblock.parts[number].size_bytes for number in separate)

@@ -55,8 +55,8 @@ class RemoteDeltas:
         summary = self._source.find_summary()
         metadata = () if summary is None else summary.metadata
         listed = [value for key, value in metadata if key == DELTAS_KEY]
-        # An index is signed by nobody. It need not be: what a delta makes is verified by checksums, down from
-        # that of the commit, which the signatures are about.
+        # An index is not signed. It need not be: the output of a delta is verified by checksums, starting
+        # from that of the commit, which the signatures are about.
         if not listed:
             listed = self._read_index(to_checksum)
         offers = [offer for value in listed for offer in _iter_offers(value)]
@@ -116,7 +116,7 @@ class _ScratchSink:
 
 
 def _iter_offers(listed: gvariant.Variant) -> Iterable[DeltaInfo]:
-    """Yield what a list of deltas names; entries that are none are left out."""
+    """Yield the deltas in a list; invalid entries are skipped."""
     if listed.type != "a{sv}" or not isinstance(listed.value, list):
         return
     for name, digest in cast("list[tuple[str, gvariant.Variant]]", listed.value):

@@ -49,7 +49,7 @@ class Readable(Protocol):
         """Return them; the view is good until `close`."""
 
     def close(self) -> None:
-        """Let them go."""
+        """Release them."""
 
 
 class DeltaStore(Protocol):
@@ -81,7 +81,7 @@ class DeltaStore(Protocol):
 
 
 class DeltaNotFoundError(DeltaError):
-    """A delta, or a part of one, that is not there."""
+    """A missing delta, or a missing part of one."""
 
     exit_code = ExitCode.NOT_FOUND
 
@@ -109,7 +109,7 @@ class LocalDeltas:
         self._path = path
 
     def find(self, to_checksum: Checksum) -> list[DeltaInfo]:
-        """Return the deltas that are there, whatever the repository's summary says."""
+        """Return the existing deltas, without using the repository's summary."""
         offers = []
         target = encode_id(to_checksum)
         if self._exists(delta_directory(None, to_checksum)):
@@ -155,7 +155,7 @@ class LocalDeltas:
             os.close(root)
 
     def close(self) -> None:
-        """Do nothing: nothing stays open."""
+        """Do nothing, since nothing stays open."""
 
 
 def _open_file(fd: int, where: str) -> _OpenFile:
@@ -246,9 +246,9 @@ class DeltaFile:
         return _limited(held, number, limit_bytes)
 
     def close(self) -> None:
-        """Do nothing: the two descriptors are needed until the end."""
+        """Do nothing, since the two descriptors are needed until the end."""
 
     def release(self) -> None:
-        """Close the files; the delta is of no use afterwards."""
+        """Close the files; the delta cannot be used afterwards."""
         os.close(self._superblock)
         os.close(self._directory)

@@ -215,7 +215,7 @@ class _Parser:
     # Metadata
 
     def _read_metadata(self, view: ByteView, directory: str, count: int) -> None:
-        """Look at the metadata, of which only inline parts may be large."""
+        """Check the metadata, of which only inline parts may be large."""
         held = 0
         for entry in iter_elements(view, "metadata"):
             (key_end,), table = read_member_ends(entry, 1, "metadata")

@@ -30,7 +30,7 @@ class DeltaOnlySource:
     """A source that has nothing: what a delta does not make is missing. See `Source`."""
 
     def __init__(self, description: str, superblock: Superblock) -> None:
-        """Say what stands in the messages, and what the delta leaves to others."""
+        """Store the name for messages, and the superblock with its fallback objects."""
         self.description = description
         self._detached = superblock.commitmeta
         fallbacks = len(superblock.fallbacks)

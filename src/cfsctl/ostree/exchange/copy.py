@@ -79,12 +79,12 @@ def copy_commit(
         tag: A tag of the target to move to it, or None.
         reporter: Told about progress.
         from_scratch: Replace the stream that the target has of it, even if that looks right.
-        allow_unverified: Let the tag be moved whatever it was set under.
+        allow_unverified: Move the tag regardless of its requirements.
 
     Raises:
         SignatureError, BindingError: The tag was set under a demand that the commit does not meet; nothing
             was stored.
-        CommitNotFoundError: It is not there.
+        CommitNotFoundError: It does not exist.
         InvalidNameError: The tag cannot be one; nothing was stored.
         FormatError, IntegrityError: Something of it is damaged, missing, or not what its checksum says.
         OSError: Reading or writing failed.
@@ -158,7 +158,7 @@ def _copy_alike(
     *,
     from_scratch: bool,
 ) -> CopyCounts:
-    """Copy a commit to a repository of the same hash, unless all of it is there; the tag is the caller's."""
+    """Copy a commit to a repository of the same hash, unless it is complete; the caller sets the tag."""
     stored = BaseCommits(target, reporter)
     here = None if from_scratch else stored.open(stream.checksum)
     objects = stream.as_dict()
@@ -226,7 +226,7 @@ def copy_part(
     *,
     allow_unverified: bool = False,
 ) -> CommitCopy:
-    """Copy what is there of a commit of which not everything is there.
+    """Copy the stored part of a partial commit.
 
     Args:
         source: Where it is.
@@ -237,7 +237,7 @@ def copy_part(
         allow_unverified: As for `copy_commit`.
 
     Raises:
-        CommitNotFoundError: It is not there.
+        CommitNotFoundError: It does not exist.
         SignatureError, BindingError: As for `copy_commit`.
         PartialCommitError: All of it is in the target.
         OtherAlgorithmError: The target has another hash algorithm.

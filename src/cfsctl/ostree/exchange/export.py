@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from cfsctl.repository import Repository
 
 EXPORT_ID: Final = "export"
-"""What progress of an export goes by."""
+"""ID of the progress events of an export."""
 
 _WRITABLE_MODES: Final = [mode for mode in RepositoryMode if mode is not RepositoryMode.BARE_SPLIT_XATTRS]
 
@@ -187,7 +187,7 @@ class _Export:
     def _write_ref(self, reference: str) -> None:
         """Move a branch; it is durable when this returns."""
         *parents, name = reference.split("/")
-        # One by one, without following links: they are somebody else's, and could lead out of the repository.
+        # One by one, without following links: the links are not trusted and could lead out of the repository.
         directory = open_made(self._target.root(), "refs")
         try:
             path = "refs"

@@ -1,7 +1,7 @@
 """Write content objects to an OSTree repository, in any of the writable modes.
 
 Format: see `local_files`; a file of a bare-user repository has the permissions of its mode within 0775 and
-0400 on top, so that whoever owns the repository can read it.
+0400 on top, so that the owner of the repository can read it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class FileExporter:
             raise OstreeObjectError(f"{name}: expected owner 0:0 and no extended attributes, found {found}")
 
     def export(self, checksum: Checksum, data: bytes, object_id: ObjectID | None) -> None:
-        """Write a file, unless it is there already.
+        """Write a file, unless it exists.
 
         Args:
             checksum: Its name.
@@ -140,7 +140,7 @@ class FileExporter:
                 lambda: write_all(fd, compressor.flush()),
             )
         if source >= 0 and _share(fd, source):
-            return len, int  # All of it is there already.
+            return len, int  # It exists completely.
         return lambda chunk: write_sparse(fd, chunk), int
 
     def _finish(self, file: AnonymousFile, checksum: Checksum, header: FileHeader) -> None:
@@ -210,7 +210,7 @@ def _iter_content(source: int, content: bytes) -> Iterator[bytes]:
 
 
 def _share(fd: int, source: int) -> bool:
-    """Have a new file share the blocks of another one, and return whether that was possible."""
+    """Make a new file share the blocks of another one; return whether that was possible."""
     try:
         return try_clone(fd, source)
     except OSError:  # what is wrong, the copy will tell

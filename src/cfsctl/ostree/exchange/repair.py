@@ -75,7 +75,7 @@ class OstreeRepairSource:
         wanted: frozenset[ObjectID],
         importer: FileImporter,
     ) -> Iterator[ObjectID]:
-        """Import files and take them off what is left, until one is not there or not what its name says.
+        """Import files and remove them from the remaining ones, until one is missing or damaged.
 
         Raises:
             FetchError: A server does not answer.
@@ -158,7 +158,7 @@ class CommitImageSource:
             return False  # the check tells what is wrong with the commit
 
     def _make(self, stream: CommitStream, wanted: ObjectID, store: ObjectStore) -> bool:
-        """Store the image of a commit if it is the one that is wanted, in whatever form that was made."""
+        """Store the image of a commit if it has the wanted ID in any of the known forms."""
         from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - most repairs need none
 
         for names in XattrNames:

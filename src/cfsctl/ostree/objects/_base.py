@@ -67,7 +67,7 @@ class ObjectKind(Enum):
 
     @property
     def label(self) -> str:
-        """Name for messages; a file is called ``file`` whatever its suffix."""
+        """Name for messages; a file is called ``file`` with any suffix."""
         return "file" if self is ObjectKind.FILE else self.value
 
 

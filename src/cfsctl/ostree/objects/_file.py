@@ -91,7 +91,7 @@ def parse_zlib_file_header(data: bytes | memoryview) -> FileHeader:
     A caller that has a symbolic link checks that nothing follows the header.
 
     Args:
-        data: The header and whatever follows it.
+        data: The header, possibly followed by other data.
 
     Raises:
         OstreeObjectError: Not in normal form, cut off, neither regular file nor symbolic link, a

@@ -32,7 +32,7 @@ def parse_stored_file_header(data: bytes, note: Callable[[], None]) -> FileHeade
     """Decode the header of a file in a commit stream, also of composefs-rs's making.
 
     Args:
-        data: The header and whatever follows it.
+        data: The header, possibly followed by other data.
         note: Called for a header that only composefs-rs writes; names of its attributes are returned with
             their NUL.
 

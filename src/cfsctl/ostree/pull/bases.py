@@ -84,7 +84,7 @@ class StoredBase:
 
     @property
     def has_all(self) -> bool:
-        """Whether all contents are there; they may be damaged."""
+        """Whether all contents exist; they may be damaged."""
         sizes = self._sizes if self._sizes is not None else self._look_at_all()
         unknown = [object_id for object_id, size_bytes in sizes.items() if size_bytes == -1]
         return not self._objects.find_missing(unknown)
@@ -128,7 +128,7 @@ class BaseCommits:
         return stored.is_proven
 
     def find_damaged(self, reporter: Reporter) -> set[Checksum]:
-        """Look closer at what bases have offered; return the files whose content is damaged."""
+        """Verify the objects that bases have offered; return the files whose content is damaged."""
         doubtful: defaultdict[ObjectID, set[Checksum]] = defaultdict(set)
         for base in self._bases.values():
             for object_id, checksums in base.doubtful.items():
@@ -139,7 +139,7 @@ class BaseCommits:
         return set().union(self._find_false(reporter), *(doubtful[object_id] for object_id in damaged))
 
     def _find_false(self, reporter: Reporter) -> set[Checksum]:
-        """Hash the files that tables have offered which nobody has proven; return those that are others."""
+        """Hash the files of unverified tables; return those that do not match."""
         files: list[tuple[Checksum, bytes, ObjectID]] = []
         for base in self._bases.values():
             files += [(checksum, *entry) for checksum, entry in base.unproven.items()]
@@ -147,7 +147,7 @@ class BaseCommits:
         return set(find_false_files(self._repository.objects, files, reporter))
 
     def find_unproven(self) -> set[Checksum]:
-        """Return files that bases have offered and that nobody has hashed yet."""
+        """Return files that bases have offered and that were not hashed yet."""
         return set().union(*(base.unproven for base in self._bases.values()))
 
     def find_verified(self) -> set[ObjectID]:
@@ -189,7 +189,7 @@ class BaseCommits:
         return stream
 
     def is_whole(self, stored: CommitStream) -> bool:
-        """Return whether all that a stored commit needs is here and is sound, or inline in the commit.
+        """Return whether everything that a stored commit needs is stored undamaged, or inline in the commit.
 
         What is inline only is for `restore_lost` to store. An image is only ever made of a whole commit, so a
         stream with an image lacks no entry.
@@ -266,6 +266,6 @@ class BaseCommits:
         self._lost = {}
 
     def open_whole(self, checksum: Checksum) -> CommitStream | None:
-        """Return a stored commit of which everything is here, or None."""
+        """Return a complete stored commit, or None."""
         stream = self.open(checksum)
         return stream if stream is not None and self.as_base(stream).has_all else None

@@ -87,7 +87,7 @@ class PullEstimate:
 
 
 def count_free_bytes(repository: Repository) -> int:
-    """Return how many bytes are free where the repository is, for whoever runs this."""
+    """Return the number of free bytes on the repository's file system, for this user."""
     status = os.statvfs(repository.path)
     return status.f_bavail * status.f_frsize
 

@@ -139,7 +139,7 @@ class FileWorkers:
         return not self._backlog and not self._batches.pending
 
     def add(self, checksums: Sequence[Checksum]) -> None:
-        """Want content objects; never blocks."""
+        """Add wanted content objects; never blocks."""
         self._backlog += checksums
         self._hand_out()
 

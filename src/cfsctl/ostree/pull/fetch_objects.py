@@ -53,7 +53,7 @@ class ObjectFetcher:
         self._journal = journal
 
     def use_delta(self) -> None:
-        """Let a delta make as many objects as it can, if there is one that costs less than they do."""
+        """Make as many objects as possible with a delta, if one is cheaper than fetching them."""
         deltas = self._task.usable_deltas
         if deltas is None:
             return
@@ -100,7 +100,7 @@ class ObjectFetcher:
         self._task.report(Done(FILES_ID, plan.counts.files))
 
     def _replace_damaged(self, workers: FileWorkers) -> None:
-        """Read what bases had and nobody has verified lately; want files again of which that is damaged."""
+        """Verify unverified objects of bases; fetch damaged files again."""
 
         def report(event: Event) -> None:
             self._task.report(event)

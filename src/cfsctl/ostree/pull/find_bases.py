@@ -27,7 +27,7 @@ class BaseFinder:
     """
 
     def __init__(self, task: PullTask) -> None:
-        """Look at nothing yet."""
+        """Prepare; nothing is read yet."""
         self.stored = BaseCommits(task.repository, task.report)
         self.partial: CommitStream | None = None
         self._task = task
@@ -86,7 +86,7 @@ class BaseFinder:
                 self.add_other(stream)
 
     def has_other(self) -> bool:
-        """Return whether another commit is here to take objects from, as far as can be told yet."""
+        """Return whether another stored commit can serve as a base, as far as known."""
         if self._has_other:
             return True
         tag = self._task.tag

@@ -30,8 +30,8 @@ class CommitGetter:
 
     Attributes:
         verifier: Verifies its signatures.
-        detached: Object of its detached metadata that is here, or None.
-        is_accepted: Whether it has been looked at, whatever came out.
+        detached: Stored object of its detached metadata, or None.
+        is_accepted: Whether it was verified and accepted.
         is_admitted: Whether it has passed all checks.
         was_proven: Whether it was stored, with files that were known to be its own.
     """
@@ -42,7 +42,7 @@ class CommitGetter:
         bases: BaseFinder,
         also_check: Callable[[Checksum, Commit], None] | None = None,
     ) -> None:
-        """Ask for nothing yet.
+        """Prepare; nothing is requested yet.
 
         Args:
             task: What is pulled.
@@ -65,7 +65,7 @@ class CommitGetter:
         self._move = _make_move(task)
 
     def find_here(self) -> CommitStream | None:
-        """Return the commit if it is here as a whole; else take all that is here of it as bases."""
+        """Return the commit if it is stored completely; otherwise use its stored parts as bases."""
         if self._task.options.from_scratch:
             return None
         named = self._bases.open_named()

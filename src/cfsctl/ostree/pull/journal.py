@@ -59,7 +59,7 @@ class PullJournal:
     """
 
     def __init__(self, repository: Repository, commit: Checksum) -> None:
-        """Read what is there, and begin to append.
+        """Read existing records, and start to append.
 
         Raises:
             OSError: The file cannot be written.
@@ -176,7 +176,7 @@ def _is_own(fd: int) -> bool:
 
 
 def _open_own(dirfd: int, name: str) -> int:
-    """Open a journal that nobody else can have written; make a new one in place of any other thing.
+    """Open a journal that no other user can have written; replace anything else by a new one.
 
     Raises:
         OSError: There is a directory of that name, or the file cannot be made.
@@ -189,7 +189,7 @@ def _open_own(dirfd: int, name: str) -> int:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=dirfd)
     fd = os.open(name, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=dirfd)
-    os.fchmod(fd, 0o600)  # whatever the umask: the next pull is to read it
+    os.fchmod(fd, 0o600)  # independent of the umask: the next pull must be able to read it
     return fd
 
 

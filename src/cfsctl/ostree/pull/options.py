@@ -31,7 +31,7 @@ class PullResult:
         received_bytes: Size of all of them, as they came.
         stored_objects: Content that was new in the repository.
         stored_bytes: Size of that.
-        is_partial: Whether only a part of the commit is here.
+        is_partial: Whether the commit is partial.
         delta_parts: Parts of a static delta that made some of these objects.
         verified: The signatures by which the commit is trusted, if any had to be.
     """

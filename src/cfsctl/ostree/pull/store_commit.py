@@ -93,7 +93,7 @@ class CommitStorer:
         return self._result(stream_id, image_id, fetcher)
 
     def _store_part(self, fetcher: ObjectFetcher, journal: PullJournal) -> tuple[ObjectID, ObjectID]:
-        """Make images of what is here of the commit, and name them and that."""
+        """Make images of the stored part of the commit, and name them and the partial commit."""
         task, repository = self._task, self._task.repository
         assert task.plan.commit is not None
         objects = self._known_objects(fetcher, journal)
@@ -176,7 +176,7 @@ class CommitStorer:
     def _known_objects(
         self, fetcher: ObjectFetcher, journal: PullJournal
     ) -> dict[Checksum, tuple[bytes, ObjectID | None]]:
-        """Return all that is here of the commit, whoever brought it."""
+        """Return all stored objects of the commit, from any source."""
         partial = self._bases.partial
         known = {} if partial is None else partial.as_dict()
         if journal.is_proven:

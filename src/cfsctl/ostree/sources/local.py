@@ -2,7 +2,7 @@
 
 A repository may have a parent, another repository that has what it lacks, objects and refs alike; the parent
 may have one as well, and each may store content in another way. Nothing is trusted about any of them: where
-one has an object its checksum is verified by whoever takes it.
+one has an object, the caller must verify its checksum.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class LocalSource:
 
         Raises:
             NotAnOstreeRepositoryError: None exists, or too many parents.
-            UnsupportedModeError: It is in a mode that nobody knows.
+            UnsupportedModeError: Its mode is unknown.
         """
         self.description = path
         self.repositories: list[LocalRepository] = []
@@ -102,7 +102,7 @@ class LocalSource:
         return list_branches(self.repositories[0])
 
     def list_ref_names(self) -> list[str]:
-        """Return the names of the repository's own branches; see `Source.list_ref_names`."""
+        """Return the names of the repository's own branches; see `ObjectSource.list_ref_names`."""
         return list(self.list_refs())
 
     # Objects
@@ -112,7 +112,7 @@ class LocalSource:
         request: Callable[[], tuple[Checksum, ObjectKind] | None],
         deliver: Callable[[Checksum, ObjectKind, bytes], None],
     ) -> None:
-        """Read what `request` names, one after the other; see `Source.fetch_metadata`.
+        """Read what `request` names, one after the other; see `ObjectSource.fetch_metadata`.
 
         Raises:
             ObjectMissingError: There is no such object.
@@ -147,7 +147,7 @@ class LocalSource:
                 )
 
     def find_detached(self, commit: Checksum) -> bytes | None:
-        """Return the detached metadata of a commit, or None; see `Source.find_detached`."""
+        """Return the detached metadata of a commit, or None; see `ObjectSource.find_detached`."""
         for repository in self.repositories:
             try:
                 data = repository.read_object(commit, "commitmeta", MAX_DETACHED_SIZE)
@@ -159,7 +159,7 @@ class LocalSource:
     def fetch_files(
         self, checksums: Iterable[Checksum], make_sink: Callable[[Checksum], ContentSink[T]]
     ) -> Iterator[T]:
-        """Pass content objects through sinks, one after the other; see `Source.fetch_files`.
+        """Pass content objects through sinks, one after the other; see `ObjectSource.fetch_files`.
 
         Raises:
             ObjectMissingError: There is no such object.
@@ -178,7 +178,7 @@ class LocalSource:
         raise SourceObjectMissingError(checksum, ObjectKind.FILE, self.description, hint=self._hint())
 
     def explain_missing(self, commit: Checksum) -> str | None:
-        """Say why a commit lacks objects, if the repository knows; see `Source.explain_missing`."""
+        """Return why a commit lacks objects, if the repository knows; see `ObjectSource.explain_missing`."""
         for repository in self.repositories:
             reason = repository.describe_partial(commit)
             if reason is not None:
@@ -189,7 +189,7 @@ class LocalSource:
         return None
 
     def _hint(self) -> str | None:
-        """Say so if the repository knows itself that it is not whole."""
+        """Add a hint if the repository has marked the commit as partial."""
         if any(repository.has_partial_commits() for repository in self.repositories):
             return "the repository has partial commits; pull what it lacks into it first"
         return None

@@ -39,7 +39,7 @@ _FLOCK: Final = struct.Struct("hhqqi")
 
 
 class RepositoryInUseError(SourceError):
-    """An OSTree repository that somebody else holds for themselves."""
+    """An OSTree repository that another process has locked exclusively."""
 
     exit_code = ExitCode.LOCKED
 

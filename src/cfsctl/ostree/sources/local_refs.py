@@ -73,7 +73,7 @@ def _iter_paths(repository: LocalRepository, name: str) -> Iterator[str]:
 
 
 def _find_in_groups(repository: LocalRepository, name: str) -> Checksum | None:
-    """Look for a branch in all remotes and collections, which must agree about it."""
+    """Find a branch in all remotes and collections, which must agree on its commit."""
     found: dict[Checksum, str] = {}
     for group in _GROUPS:
         owners = _list_directory(repository, f"refs/{group}")

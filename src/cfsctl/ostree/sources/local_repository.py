@@ -47,7 +47,7 @@ class NotAnOstreeRepositoryError(SourceError):
 
 
 class UnsupportedModeError(SourceError):
-    """A repository in a mode that nobody knows.
+    """A repository with an unknown mode.
 
     Attributes:
         mode: The mode as the repository's configuration names it.
@@ -238,7 +238,7 @@ class LocalRepository:
             os.close(fd)
 
     def contains_object(self, checksum: Checksum, suffix: str) -> bool:
-        """Return whether there is an object of this name, whatever it is."""
+        """Return whether a file of any type has the name of this object."""
         try:
             directory, name = self.locate(checksum)
             os.stat(f"{name}.{suffix}", dir_fd=directory, follow_symlinks=False)
@@ -249,7 +249,7 @@ class LocalRepository:
     # State
 
     def describe_partial(self, commit: Checksum) -> str | None:
-        """Say why the repository itself holds a commit for incomplete, or return None."""
+        """Return why the repository has marked a commit as partial, or None."""
         name = f"state/{commit.hex()}.commitpartial"
         try:
             fd = open_regular(self.root(), name)

@@ -55,7 +55,7 @@ T = TypeVar("T")
 _ARCHIVE_HINT: Final = "only repositories in archive mode can be pulled over HTTP"
 
 _INCOMPLETE_HINT: Final = (
-    "the repository there is incomplete, or being changed: pull again later, or tell whoever runs it"
+    "the repository there is incomplete, or being changed: pull again later, or tell its administrator"
 )
 
 
@@ -230,8 +230,8 @@ class RemoteSource:
     def find_optional(self, path: str, name: str, limit_bytes: int) -> bytes | None:
         """Return a small file that a repository may well lack, or None; see `find_document`.
 
-        Many servers have a page for whatever they do not have, and say 200 with it. Such a page means the
-        same as 404 here, where nothing hangs on it: what has to be there is demanded by whoever asks.
+        Many servers send a page with status 200 for missing files. For optional files, such a page means the
+        same as 404; for required files, the caller raises an error.
         """
         data = self.find_document(path, name, limit_bytes)
         return None if data is None or explain_page(data) else data
@@ -324,7 +324,7 @@ class RemoteSource:
         return self.find_optional(path, f"commitmeta object {digits}", MAX_DETACHED_SIZE) or None
 
     def explain_missing(self, commit: Checksum) -> None:
-        """Know nothing: what a server lacks, it does not say why; see `Source.explain_missing`."""
+        """Return None: a server does not say why an object is missing; see `ObjectSource.explain_missing`."""
 
     def _explain_lack(self) -> str:
         """Return why content may be missing: the mode of the repository, as far as it can be learnt."""

@@ -103,7 +103,7 @@ class StoredCommitSource:
         return read_unchecked(self._objects, self._stream) if commit == self._stream.checksum else None
 
     def explain_missing(self, commit: Checksum) -> str | None:
-        """Say so if only a part of the commit is here; see `Source.explain_missing`."""
+        """Return a note if the commit is partial; see `ObjectSource.explain_missing`."""
         if self._stream.is_partial:
             return f"commit {commit.hex()} is partial in {self.description}: pull it whole first"
         return None

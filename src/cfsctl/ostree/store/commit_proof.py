@@ -113,7 +113,7 @@ def untrue(stream: CommitStream, problem: str) -> UntrueCommitError:
 
 
 def check_stored(repository: Repository, stream: CommitStream, reporter: Reporter = silent) -> None:
-    """Check that all that is stored of a commit is there and sound, and is what its checksum says.
+    """Check that a stored commit is complete and undamaged, and matches its checksum.
 
     Raises:
         UntrueCommitError: Something is missing, damaged, or another file; see `prove`.

@@ -246,7 +246,7 @@ class CommitStream:
         return iter(self._positions)
 
     def find(self, checksum: Checksum) -> tuple[bytes, ObjectID | None] | None:
-        """Return an object's data, and the ID of content that is an object; None if it is not there.
+        """Return an object's data, and the ID of content that is an object; None if it is missing.
 
         Nothing is verified.
         """
@@ -266,7 +266,7 @@ class CommitStream:
         """Return a commit, dirtree or dirmeta, verified.
 
         Raises:
-            CommitStreamError: It is not there, or is a file.
+            CommitStreamError: It is missing, or is a file.
             DigestMismatchError: It is not what its checksum says.
         """
         found = self.find(checksum)

@@ -55,7 +55,7 @@ def read_detached(repository: Repository, stream: CommitStream) -> bytes | None:
 
 
 def read_unchecked(objects: ObjectReader, stream: CommitStream) -> bytes | None:
-    """Return what a stream names as the commit's detached metadata, whatever that is.
+    """Return the object that a stream names as detached metadata, without checking it.
 
     Raises:
         IntegrityError: The object is missing, or damaged.

@@ -62,7 +62,7 @@ def commit_image(
     Args:
         repository: Where the commit is.
         checksum: The commit.
-        version: Format that the image must have; None takes the one that is there, or the default.
+        version: Format that the image must have; None means that of the existing image, or the default.
         xattr_names: How names of extended attributes are in the image.
         reporter: Told when an image was wrong.
 
@@ -83,7 +83,7 @@ def source_image(
 ) -> ObjectID:
     """Return the image of the commit that a user means, as `commit_image` does.
 
-    Of a commit of which only a part is here it is the image of that part, which is said to the reporter.
+    For a partial commit, it is the image of the stored part, and the reporter gets a message.
 
     Raises:
         CommitNotFoundError, AmbiguousPrefixError: The source names none, or more than one.
@@ -106,7 +106,7 @@ def ensure_image(
     xattr_names: XattrNames,
     reporter: Reporter,
 ) -> ObjectID:
-    """Do what `commit_image` does, for a commit that is open."""
+    """Implement `commit_image` for an open commit."""
     stored = find_image(repository, stream)
     suspicious = stored is not None and _has_nul_names(repository, stream, stored[0])
     if stored and version in {None, stored[1]} and suspicious is (xattr_names is XattrNames.UPSTREAM):
@@ -120,7 +120,7 @@ def ensure_image(
 
 
 def find_image(repository: Repository, stream: CommitStream) -> tuple[ObjectID, FormatVersion] | None:
-    """Return the image that a commit stream names and its format, or None if it is not there, or is none.
+    """Return the image that a commit stream names and its format, or None if it is missing or not an image.
 
     Raises:
         OSError: The kernel will not say.

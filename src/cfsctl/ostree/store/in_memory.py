@@ -50,5 +50,5 @@ class InMemoryCommit:
         return found[0] if found else self.fail_missing(checksum, kind)
 
     def fail_missing(self, checksum: Checksum, kind: ObjectKind) -> NoReturn:
-        """Raise the error for an object that is not there."""
+        """Raise the error for a missing object."""
         raise IncompleteError(f"commit {self.checksum.hex()}: {kind.label} {checksum.hex()} is missing")

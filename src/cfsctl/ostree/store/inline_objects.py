@@ -48,7 +48,7 @@ def _iter_contents(stream: CommitStream) -> Iterator[bytes]:
         try:
             header = parse_zlib_file_header(found[0])
         except OstreeObjectError:
-            continue  # metadata, most likely; what is wrong with a file is said by whoever reads the commit
+            continue  # metadata, most likely; damaged files are reported when the commit is read
         content = found[0][header.length_bytes :]
         if content and len(content) == header.size_bytes:
             yield content

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class PartialCommitError(CfsError):
-    """A commit of which only a part is here, where all of it is needed."""
+    """A partial commit where a complete one is needed."""
 
 
 def save_partial(
@@ -79,7 +79,7 @@ def store_part(
     Args:
         repository: Where; contents and images are stored there already.
         checksum: The commit.
-        objects: What is here of it, the commit among them.
+        objects: Its stored objects, including the commit.
         images: Images of that by format.
         tag: The tag that names the part now, and no other commit; None names it by the commit's ID.
         detached: The object that is the commit's detached metadata, or None.
@@ -137,7 +137,7 @@ def _remove_ref(repository: Repository, ref: str) -> None:
 
 
 def open_source(repository: Repository, source: str) -> CommitStream:
-    """Return the commit that a user means, or the part of it that is here.
+    """Return the commit that a user names, or the stored part of it.
 
     Args:
         repository: Where to look.
@@ -170,10 +170,10 @@ def find_part(repository: Repository, source: str) -> CommitStream | None:
 
 
 def check_whole(repository: Repository, source: str) -> None:
-    """Raise the error for a source of which only a part is here; do nothing for any other.
+    """Raise an error if a source is a partial commit.
 
     Raises:
-        PartialCommitError: Only a part of it is here.
+        PartialCommitError: The commit is partial.
     """
     try:
         resolve_source(repository, source)

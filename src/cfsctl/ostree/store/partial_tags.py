@@ -36,7 +36,7 @@ class Part(NamedTuple):
 
 
 def partial_name(checksum: Checksum) -> str:
-    """Return the content identifier of what is there of a commit."""
+    """Return the content identifier of a partial commit."""
     return f"{_PREFIX}{checksum.hex()}"
 
 
@@ -60,7 +60,7 @@ def list_parts(repository: Repository) -> list[Part]:
 
 
 def is_superseded(repository: Repository, part: Part) -> bool:
-    """Return whether the whole commit is here, or a whole commit has the tag.
+    """Return whether the commit is stored completely, or a complete commit has the tag.
 
     The original, which knows nothing of parts, completes and tags commits next to them.
     """
@@ -110,7 +110,7 @@ def drop_lost_demand(repository: Repository, name: str) -> None:
 
 
 def drop_lost_demands(repository: Repository) -> None:
-    """Forget what was demanded of tags that are gone; for whoever is alone in the repository."""
+    """Remove the requirements of deleted tags; the caller must hold the exclusive lock."""
     tags = {tag.name for tag in list_tags(repository)} | {part.name for part in list_part_tags(repository)}
     keep_demands(repository, tags)
 

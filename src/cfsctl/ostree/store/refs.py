@@ -3,7 +3,7 @@
     streams/ostree-commit-<hex>      a commit
     streams/refs/ostree/<escaped>    a tag; ``%`` is written ``%25`` and ``/`` is written ``%2F``
 
-So every tag is one link directly below ``refs/ostree``, whatever slashes are in it. A tag keeps its commit
+So every tag is one link directly below ``refs/ostree``, even if it contains slashes. A tag keeps its commit
 from being collected.
 """
 

@@ -89,7 +89,7 @@ def save_demand(repository: Repository, tag: str, demand: TagDemand) -> None:
     """Keep a tag's demand, in place of what was kept before; it is durable then.
 
     Raises:
-        OSError: It could not be written; what was kept before is there still.
+        OSError: It could not be written; the previous requirements are unchanged.
     """
     with contextlib.suppress(FileExistsError):
         make_directory(DEMANDS, 0o755, repository.dirfd)
@@ -108,7 +108,7 @@ def drop_demand(repository: Repository, tag: str) -> None:
 
 
 def keep_demands(repository: Repository, tags: Iterable[str]) -> None:
-    """Forget the demands of all other tags; for whoever is alone in the repository."""
+    """Remove the requirements of all other tags; the caller must hold the exclusive lock."""
     names = {_file_name(tag) for tag in tags}
     with contextlib.suppress(FileNotFoundError), _open_directory(repository.dirfd) as directory:
         for name in set(os.listdir(directory)) - names:

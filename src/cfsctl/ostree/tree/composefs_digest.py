@@ -134,7 +134,7 @@ def require_recorded(checksum: Checksum, commit: Commit) -> None:
 
 
 def find_recorded(commit: Commit) -> bytes | str | None:
-    """Return the digest that a commit records; the type of a value that is none; or None."""
+    """Return the digest that a commit records, the type of an invalid value, or None."""
     for key, variant in commit.metadata:
         if key == DIGEST_KEY:
             value = variant.value

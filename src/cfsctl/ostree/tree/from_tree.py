@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from cfsctl.tree.model import FileSystem, Leaf
 
 TREE_ID: Final = "tree"
-"""What progress of making objects goes by."""
+"""ID of the progress events of making objects."""
 
 READ_BYTES: Final = 1 << 20
 """Bytes of an object that are read at a time to compute a checksum."""

@@ -54,7 +54,7 @@ class SubpathFilter(NamedTuple):
         """Return the wanted entries of a directory.
 
         Raises:
-            SubpathNotFoundError: One of them is not there, or is a file where a directory is wanted.
+            SubpathNotFoundError: One of them does not exist, or is a file instead of a directory.
         """
         if self.entries is None:
             return tree

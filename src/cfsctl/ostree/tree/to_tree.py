@@ -70,16 +70,16 @@ class CommitObjects(Protocol):
 
     @property
     def is_partial(self) -> bool:
-        """Whether objects may be missing; the tree then has what is there."""
+        """Whether objects may be missing; the tree then contains the existing ones."""
 
     def find(self, checksum: Checksum, /) -> tuple[bytes, ObjectID | None] | None:
-        """Return an object's data, and the ID of content that is an object; None if it is not there."""
+        """Return an object's data, and the ID of content that is an object; None if it is missing."""
 
     def get_metadata(self, checksum: Checksum, kind: ObjectKind, /) -> bytes:
         """Return a dirtree or dirmeta, verified."""
 
     def fail_missing(self, checksum: Checksum, kind: ObjectKind, /) -> NoReturn:
-        """Raise the error for an object that is not there."""
+        """Raise the error for a missing object."""
 
 
 def commit_to_filesystem(
@@ -157,7 +157,7 @@ class _Builder:
         graph.check(root)
 
     def _select_present(self, tree: Dirtree) -> Dirtree:
-        """Return the entries of a directory whose objects are there."""
+        """Return the entries of a directory whose objects exist."""
         find = self._stream.find
         return Dirtree(
             [entry for entry in tree.files if find(entry[1])],

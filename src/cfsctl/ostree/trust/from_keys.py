@@ -39,7 +39,7 @@ def trust_keys(
         where: What messages say in front of a fault in these arguments.
 
     Raises:
-        KeySpellingError: A text among `sign_keys` is none of these.
+        KeySpellingError: An item of `sign_keys` has another form.
         PolicyError: A key cannot be used, or there is none for what is to be signed.
         OSError: A file cannot be read.
     """

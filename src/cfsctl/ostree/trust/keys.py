@@ -187,7 +187,7 @@ def _verify_whole(public: Ed25519PublicKey | Ed448PublicKey) -> Callable[[bytes,
 
 
 def _check_ed25519(data: bytes) -> None:
-    """Refuse what is not the one encoding of a point of large order, whatever form it came in.
+    """Refuse keys that are not the canonical encoding of a point of large order, in any form.
 
     The library takes any 32 bytes. Under a point of small order there are signatures that are valid for
     everything, and which of the other encodings are keys depends on the library.
@@ -205,7 +205,7 @@ def _check_ed25519(data: bytes) -> None:
 
 
 def _check_ed448(data: bytes) -> None:
-    """Do the same for an Ed448 key.
+    """Refuse such Ed448 keys in the same way.
 
     Raises:
         UnusableKeyError: It is not the one encoding of a point of large order.

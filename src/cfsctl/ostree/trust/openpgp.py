@@ -32,7 +32,7 @@ _COMPONENTS: Final = (_USER_ID, _USER_ATTRIBUTE, _SUBKEY)
 
 _TRUST: Final = 12
 _IGNORED: Final = frozenset({10, _TRUST, 16, 21, *range(40, 64)})
-"""Markers, trust as GnuPG notes it, comments, padding, and what nobody has to understand."""
+"""Markers, GnuPG's trust packets, comments, padding, and other packets to ignore."""
 
 _KEYRING_TAGS: Final = frozenset({SIGNATURE, _PRIMARY_KEY, *_COMPONENTS, _TRUST}) | _SECRET_KEYS
 """How a binary piece of a keyring may begin; text may begin with the same bytes as other packets."""
@@ -120,7 +120,7 @@ def format_packet(packet: Packet) -> bytes:
 
 
 def _find_class(signature: bytes) -> int:
-    """Return what a signature is about, or -1 where nobody knows."""
+    """Return the type of a signature, or -1 if unknown."""
     place = 2 if signature[:1] in {b"\2", b"\3"} else 1
     return signature[place] if len(signature) > place else -1
 
@@ -190,7 +190,8 @@ def _read_armoured(data: bytes, offset: int) -> tuple[bytes, bytes, int] | None:
     """Return kind and content of the next armoured block from an offset on, and where it ends."""
     begin = _BEGIN.search(data, offset)
     while begin is not None and begin.start() > offset and data[begin.start() - 1] != ord("\n"):
-        # In mid-line it is none: GnuPG writes revocation certificates so that nobody imports one by mistake.
+        # Only at the start of a line: GnuPG's revocation certificates have a colon before it to prevent
+        # imports.
         begin = _BEGIN.search(data, begin.end())
     if begin is None:
         return None

@@ -39,7 +39,7 @@ class Requirement:
 
     Attributes:
         gpg: A GPG signature.
-        engines: A signature of one of these engines; empty where none is needed.
+        engines: A signature of one of these engines; empty if none is required.
     """
 
     gpg: bool = False

@@ -1,7 +1,7 @@
 """Check the age of a verified summary: replaying an old one, which is signed too, would hide updates.
 
 Format: libostree's metadata of a summary, ``ostree.summary.last-modified`` and ``ostree.summary.expires``,
-seconds since 1970 as 64 bits, big-endian whatever the rest is.
+seconds since 1970 as 64 bits, big-endian, unlike the rest.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class TagMove:
         is_mirror: bool = False,
         allow_unverified: bool = False,
     ) -> None:
-        """Look at nothing yet.
+        """Prepare; nothing is read yet.
 
         Args:
             repository: Where the tag is.

@@ -32,7 +32,7 @@ class CommitVerifier:
         policy: TrustPolicy | None,
         find_detached: Callable[[], bytes | None],
     ) -> None:
-        """Look at nothing yet.
+        """Prepare; nothing is verified yet.
 
         Args:
             repository: Where the commit may be stored, and where the record of its signatures goes.

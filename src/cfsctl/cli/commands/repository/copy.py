@@ -18,7 +18,7 @@ from cfsctl.cli.output import print_document, print_line
 @click.option(
     "--allow-unverified",
     is_flag=True,
-    help="Let a tag of TARGET go to this commit whatever was demanded when it was set.",
+    help="Move a tag of TARGET to this commit regardless of what was required when it was set.",
 )
 @json_option()
 @pass_session
