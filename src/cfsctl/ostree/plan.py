@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.objects import Dirtree
+    from cfsctl.ostree.objects.stored_content import StoredContent
     from cfsctl.ostree.tree.subpaths import SubpathFilter
 
 DEFAULT_LIMITS = PlanLimits()
@@ -65,7 +66,7 @@ class ConflictError(OstreeObjectError):
 class Base(Protocol):
     """A commit that is stored already, as far as a plan needs it."""
 
-    def find(self, checksum: Checksum) -> tuple[bytes, ObjectID | None] | None:
+    def find(self, checksum: Checksum) -> StoredContent | None:
         """Return the object's data and, for content that is an object of the repository, its ID.
 
         None if the base does not have it, or its content is not in the repository any more.
@@ -121,7 +122,7 @@ class PullPlan:
         self._wanted: list[Checksum] = [commit_checksum]
         self._wanted_files: list[Checksum] = []
         self._in_flight: dict[Checksum, ObjectKind] = {}
-        self._objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
+        self._objects: dict[Checksum, StoredContent] = {}
         self._graph = TreeGraph(limits, f"commit {commit_checksum.hex()}")
         self._is_tree_checked = False
         self._metadata_bytes = 0
@@ -131,7 +132,7 @@ class PullPlan:
         self._from_base = 0
 
     @property
-    def objects(self) -> Mapping[Checksum, tuple[bytes, ObjectID | None]]:
+    def objects(self) -> Mapping[Checksum, StoredContent]:
         """What has arrived so far, by name: data, and the ID of content that is an object.
 
         Data is the object itself for metadata; for content the header as an archive repository has

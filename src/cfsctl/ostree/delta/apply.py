@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.delta.store import DeltaInfo, DeltaStore, Readable
     from cfsctl.ostree.objects import Commit
+    from cfsctl.ostree.objects.stored_content import StoredContent
     from cfsctl.ostree.plan import Base, PullPlan
     from cfsctl.ostree.store.commit_stream import CommitStream
     from cfsctl.progress import Reporter
@@ -50,13 +51,13 @@ class DeltaBase:
 
     def __init__(self) -> None:
         """Start empty."""
-        self.objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
+        self.objects: dict[Checksum, StoredContent] = {}
 
     def add(self, checksum: Checksum, data: bytes, object_id: ObjectID | None) -> None:
         """Take an object that was verified."""
         self.objects[checksum] = (data, object_id)
 
-    def find(self, checksum: Checksum) -> tuple[bytes, ObjectID | None] | None:
+    def find(self, checksum: Checksum) -> StoredContent | None:
         """Return an object's data and the ID of content that is an object."""
         return self.objects.get(checksum)
 

@@ -37,11 +37,12 @@ from cfsctl.repository.copying import (
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.ostree.objects.stored_content import StoredContent
     from cfsctl.ostree.store.commit_stream import CommitStream
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
 
-    Objects = dict[Checksum, tuple[bytes, ObjectID | None]]
+    Objects = dict[Checksum, StoredContent]
 
 
 class CommitCopy(NamedTuple):

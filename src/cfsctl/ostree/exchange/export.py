@@ -38,7 +38,8 @@ from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.objects.space import explain_no_space
 
 if TYPE_CHECKING:
-    from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.digest import Checksum
+    from cfsctl.ostree.objects.stored_content import StoredContent
     from cfsctl.ostree.store.commit_stream import CommitStream
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
@@ -158,7 +159,7 @@ class _Export:
                     pending.append(dirtree)
         return list(files), metadata
 
-    def _find(self, checksum: Checksum, kind: ObjectKind) -> tuple[bytes, ObjectID | None]:
+    def _find(self, checksum: Checksum, kind: ObjectKind) -> StoredContent:
         found = self._stream.find(checksum)
         return found if found is not None else self._stream.fail_missing(checksum, kind)
 

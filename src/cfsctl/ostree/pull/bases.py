@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.ostree.objects.stored_content import StoredContent
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
     from cfsctl.repository.objects.store import ObjectStore
@@ -32,7 +33,7 @@ class Stored(Protocol):
     def object_refs(self) -> Collection[ObjectID]:
         """Contents that are objects of the repository."""
 
-    def find(self, checksum: Checksum) -> tuple[bytes, ObjectID | None] | None:
+    def find(self, checksum: Checksum) -> StoredContent | None:
         """Return an object's data, and the ID of content that is an object, or None."""
 
 
@@ -61,7 +62,7 @@ class StoredBase:
         self._objects = objects
         self._sizes: dict[ObjectID, int] | None = None
 
-    def find(self, checksum: Checksum) -> tuple[bytes, ObjectID | None] | None:
+    def find(self, checksum: Checksum) -> StoredContent | None:
         """Return the object's data and the ID of content that is an object; see `plan.Base`."""
         found = self._stored.find(checksum)
         if found is None or found[1] is None:

@@ -11,9 +11,10 @@ from cfsctl.ostree.store.commitmeta import check_detached, store_detached
 from cfsctl.progress import Advanced, Done, Started, Unit
 
 if TYPE_CHECKING:
-    from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.digest import Checksum
     from cfsctl.ostree.delta.use import DeltaStats
     from cfsctl.ostree.objects import ObjectKind
+    from cfsctl.ostree.objects.stored_content import StoredContent
     from cfsctl.ostree.pull.fetch import Batch
     from cfsctl.ostree.pull.find_bases import BaseFinder
     from cfsctl.ostree.pull.get_commit import CommitGetter
@@ -45,7 +46,7 @@ class ObjectFetcher:
     def __init__(self, task: PullTask, bases: BaseFinder, getter: CommitGetter, journal: PullJournal) -> None:
         """Fetch nothing yet; what arrives is written to the journal."""
         self.delta_use: DeltaStats | None = None
-        self.delta_objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
+        self.delta_objects: dict[Checksum, StoredContent] = {}
         self.received_bytes = self.stored_objects = self.stored_bytes = 0
         self._task = task
         self._bases = bases

@@ -32,6 +32,7 @@ from cfsctl.repository.gc.sweep import JOURNAL_PREFIX
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from cfsctl.ostree.objects.stored_content import StoredContent
     from cfsctl.repository import Repository
 
 MAX_JOURNAL_BYTES: Final = 1 << 30
@@ -46,8 +47,6 @@ _JOINED_BYTES: Final = 1 << 20
 
 _PIECES_AT_ONCE: Final = 3 * 340
 """Pieces of one call, at most IOV_MAX; whole records, since several processes append."""
-
-Entry = tuple[bytes, "ObjectID | None"]
 
 
 class PullJournal:
@@ -76,7 +75,7 @@ class PullJournal:
             self.close()
             raise
 
-    def _load(self) -> dict[Checksum, Entry]:
+    def _load(self) -> dict[Checksum, StoredContent]:
         """Read all whole records, and cut off what follows them."""
         size = os.fstat(self._fd).st_size
         data = os.pread(self._fd, min(size, MAX_JOURNAL_BYTES), 0)
@@ -84,7 +83,7 @@ class PullJournal:
             os.ftruncate(self._fd, 0)
             write_all(self._fd, self._header)
             return {}
-        objects: dict[Checksum, Entry] = {}
+        objects: dict[Checksum, StoredContent] = {}
         end = len(self._header)
         for checksum, entry, after in self._iter_records(data, end):
             objects[checksum] = entry
@@ -93,7 +92,7 @@ class PullJournal:
             os.ftruncate(self._fd, end)
         return objects
 
-    def _iter_records(self, data: bytes, start: int) -> Iterator[tuple[Checksum, Entry, int]]:
+    def _iter_records(self, data: bytes, start: int) -> Iterator[tuple[Checksum, StoredContent, int]]:
         view = memoryview(data)
         while start + _RECORD.size <= len(data):
             size, crc = _RECORD.unpack_from(data, start)
@@ -113,7 +112,7 @@ class PullJournal:
         """Contents that earlier pulls had stored as objects."""
         return {object_id for _, object_id in self.objects.values() if object_id is not None}
 
-    def find(self, checksum: Checksum) -> Entry | None:
+    def find(self, checksum: Checksum) -> StoredContent | None:
         """Return an object that an earlier pull had verified; see `plan.Base`."""
         return self.objects.get(checksum)
 

@@ -17,6 +17,7 @@ from cfsctl.progress import Message
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.ostree.objects.stored_content import StoredContent
     from cfsctl.ostree.pull.fetch_objects import ObjectFetcher
     from cfsctl.ostree.pull.find_bases import BaseFinder
     from cfsctl.ostree.pull.get_commit import CommitGetter
@@ -173,9 +174,7 @@ class CommitStorer:
             reason = getattr(error, "strerror", None) or error
             self._task.report(Message(f"what was fetched could not be kept for the next pull: {reason}"))
 
-    def _known_objects(
-        self, fetcher: ObjectFetcher, journal: PullJournal
-    ) -> dict[Checksum, tuple[bytes, ObjectID | None]]:
+    def _known_objects(self, fetcher: ObjectFetcher, journal: PullJournal) -> dict[Checksum, StoredContent]:
         """Return all stored objects of the commit, from any source."""
         partial = self._bases.partial
         known = {} if partial is None else partial.as_dict()

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cfsctl.digest import Algorithm, ObjectID
+    from cfsctl.ostree.objects.stored_content import StoredContent
     from cfsctl.splitstream import ObjectSink, SplitstreamReader
     from cfsctl.splitstream.writer import SplitstreamWriter
 
@@ -245,7 +246,7 @@ class CommitStream:
         """Yield the checksums of all objects, ascending."""
         return iter(self._positions)
 
-    def find(self, checksum: Checksum) -> tuple[bytes, ObjectID | None] | None:
+    def find(self, checksum: Checksum) -> StoredContent | None:
         """Return an object's data, and the ID of content that is an object; None if it is missing.
 
         Nothing is verified.
@@ -258,7 +259,7 @@ class CommitStream:
         data = self._content[start : start + self._sizes[position]]
         return data, None if number == NO_OBJECT else self.object_refs[number]
 
-    def as_dict(self) -> dict[Checksum, tuple[bytes, ObjectID | None]]:
+    def as_dict(self) -> dict[Checksum, StoredContent]:
         """Return all objects as `write_commit_stream` takes them; nothing is verified."""
         return {checksum: found for checksum in self if (found := self.find(checksum))}
 
@@ -322,7 +323,7 @@ def write_commit_stream(
     sink: ObjectSink,
     algorithm: Algorithm,
     commit: Checksum,
-    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+    objects: Mapping[Checksum, StoredContent],
     refs: Mapping[str, ObjectID] = NO_REFS,
     content_type: ContentType = ContentType.OSTREE_COMMIT,
     image_objects: Iterable[ObjectID] = (),
@@ -351,7 +352,7 @@ def begin_commit_stream(
     sink: ObjectSink,
     algorithm: Algorithm,
     commit: Checksum,
-    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+    objects: Mapping[Checksum, StoredContent],
     content_type: ContentType = ContentType.OSTREE_COMMIT,
     image_objects: Iterable[ObjectID] = (),
 ) -> SplitstreamWriter:
@@ -393,7 +394,7 @@ def begin_commit_stream(
 def _write_objects(
     writer: SplitstreamWriter,
     commit: Checksum,
-    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+    objects: Mapping[Checksum, StoredContent],
     image_objects: Iterable[ObjectID],
 ) -> None:
     checksums = sorted(objects)
@@ -442,9 +443,7 @@ def _format_places(sizes: Sequence[int], numbers: Iterable[int]) -> tuple[bytes,
     return table.tobytes(), start * _ALIGNMENT
 
 
-def _iter_data(
-    checksums: Sequence[Checksum], objects: Mapping[Checksum, tuple[bytes, ObjectID | None]]
-) -> Iterator[bytes]:
+def _iter_data(checksums: Sequence[Checksum], objects: Mapping[Checksum, StoredContent]) -> Iterator[bytes]:
     """Yield the data of all objects with its padding, some objects at a time."""
     for place in range(0, len(checksums), _BATCH_OBJECTS):
         parts: list[bytes] = []

@@ -9,8 +9,9 @@ from cfsctl.errors import ExitCode, IntegrityError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.digest import Checksum
     from cfsctl.ostree.objects import Commit, ObjectKind
+    from cfsctl.ostree.objects.stored_content import StoredContent
 
 
 class IncompleteError(IntegrityError):
@@ -33,7 +34,7 @@ class InMemoryCommit:
         self,
         checksum: Checksum,
         commit: Commit,
-        objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+        objects: Mapping[Checksum, StoredContent],
         *,
         is_partial: bool = False,
     ) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.erofs.format import FormatVersion
+    from cfsctl.ostree.objects.stored_content import StoredContent
     from cfsctl.repository import Repository
 
 
@@ -38,7 +39,7 @@ class PartialCommitError(CfsError):
 def save_partial(
     repository: Repository,
     checksum: Checksum,
-    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+    objects: Mapping[Checksum, StoredContent],
     image: ObjectID | None = None,
 ) -> None:
     """Keep the objects that were fetched, in place of what was kept before.
@@ -68,7 +69,7 @@ def save_partial(
 def store_part(
     repository: Repository,
     checksum: Checksum,
-    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+    objects: Mapping[Checksum, StoredContent],
     images: Mapping[FormatVersion, ObjectID],
     tag: str | None,
     detached: ObjectID | None,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.erofs.format import FormatVersion
+    from cfsctl.ostree.objects.stored_content import StoredContent
     from cfsctl.ostree.store.in_memory import InMemoryCommit
     from cfsctl.ostree.tree.to_tree import CommitObjects
     from cfsctl.repository import Repository
@@ -122,7 +123,7 @@ def publish_commit(
 def name_commit(
     repository: Repository,
     checksum: Checksum,
-    objects: Mapping[Checksum, tuple[bytes, ObjectID | None]],
+    objects: Mapping[Checksum, StoredContent],
     images: Mapping[FormatVersion, ObjectID],
     tag: str | None = None,
     detached: ObjectID | None = None,

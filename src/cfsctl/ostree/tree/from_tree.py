@@ -31,8 +31,8 @@ from cfsctl.tree.model import Directory, ExternalFile, InlineFile, SparseFile, S
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cfsctl.digest import ObjectID
     from cfsctl.ostree.objects import Xattrs
+    from cfsctl.ostree.objects.stored_content import StoredContent
     from cfsctl.progress import Reporter
     from cfsctl.repository.objects.store import ObjectStore
     from cfsctl.tree.model import FileSystem, Leaf
@@ -77,7 +77,7 @@ class TreeObjects(NamedTuple):
 
     root_dirtree: Checksum
     root_dirmeta: Checksum
-    objects: dict[Checksum, tuple[bytes, ObjectID | None]]
+    objects: dict[Checksum, StoredContent]
     left_out: list[bytes]
     is_exact: bool
 
@@ -112,7 +112,7 @@ class _Maker:
         self._store = store
         self._options = options
         self._inline_limit = inline_limit(store.algorithm)
-        self._objects: dict[Checksum, tuple[bytes, ObjectID | None]] = {}
+        self._objects: dict[Checksum, StoredContent] = {}
         self._files: dict[int, Checksum] = {}
         self._left_out: list[bytes] = []
         self._is_exact = options == AS_IT_IS

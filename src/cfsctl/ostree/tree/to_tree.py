@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.objects import Commit, Dirmeta, FileHeader, Xattrs
+    from cfsctl.ostree.objects.stored_content import StoredContent
 
 DEFAULT_LIMITS: Final = PlanLimits()
 
@@ -72,7 +73,7 @@ class CommitObjects(Protocol):
     def is_partial(self) -> bool:
         """Whether objects may be missing; the tree then contains the existing ones."""
 
-    def find(self, checksum: Checksum, /) -> tuple[bytes, ObjectID | None] | None:
+    def find(self, checksum: Checksum, /) -> StoredContent | None:
         """Return an object's data, and the ID of content that is an object; None if it is missing."""
 
     def get_metadata(self, checksum: Checksum, kind: ObjectKind, /) -> bytes:
