@@ -170,7 +170,7 @@ def test_notes_are_compared(project: Project, store: Path) -> None:
 
 def test_a_name_that_is_nothing_is_told_what_there_could_be(project: Project, store: Path) -> None:
     done = project.cfsctl("--repo", store, "diff", "nothing", "note:first")
-    assert "no image, commit or note of that name" in done.stderr
+    assert "no image, commit, container image or note of that name" in done.stderr
     assert "a note by title" in done.stderr
 
 

@@ -60,7 +60,9 @@ def complete_oci_images(
     context: click.Context, _parameter: click.Parameter, word: str
 ) -> list[CompletionItem]:
     """Offer tags and digests of OCI images."""
-    return _offer(context, word, _oci_image_names)
+    from cfsctl.kinds.oci import OciKind  # noqa: PLC0415 - only when a key is pressed
+
+    return _offer(context, word, OciKind().list_names)
 
 
 def complete_streams(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
@@ -167,12 +169,3 @@ def _oci_tag_names(repository: Repository, _word: str) -> Iterable[tuple[str, st
 
     for tag in TAGS.list(repository.streams):
         yield tag.name, "tag"
-
-
-def _oci_image_names(repository: Repository, word: str) -> Iterable[tuple[str, str]]:
-    from cfsctl.oci.store.names import MANIFEST, iter_digests  # noqa: PLC0415 - only when a key is pressed
-
-    yield from _oci_tag_names(repository, word)
-    if word.startswith("sha256:"):
-        for digest in iter_digests(repository, MANIFEST):
-            yield str(digest), "manifest"

@@ -312,12 +312,17 @@ class SourceFinder:
                 f"{name}: no such file, and no {nouns} of that name in {repository.path}", hint=ways
             )
         if len(found) > 1:
-            prefixes = ["image:", *(f"{kind.tree_prefix}:" for kind in kinds if kind.noun in found)]
+            named = {"image": "image:"} | {kind.noun: f"{kind.tree_prefix}:" for kind in kinds}
+            prefixes = [named[noun] for noun in found]
             raise SourceError(
-                f"{name}: there are an {_join(list(found), 'and a')} of that name",
+                f"{name}: there are {_join([_with_article(noun) for noun in found], 'and')} of that name",
                 hint=f"say {_join(prefixes, 'or')} before it",
             )
         return next(iter(found.values()))
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeio' else 'a'} {noun}"
 
 
 def _join(words: list[str], last: str) -> str:

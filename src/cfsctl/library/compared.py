@@ -28,8 +28,8 @@ class ComparisonMethods(OpenedRepository):
         """Return what is different between two trees, in the order of paths, each as soon as it is known.
 
         Args:
-            old: A directory, an image, a dump or an OSTree commit; what a name means can be said by
-                ``dir:``, ``image:``, ``dump:`` or ``commit:`` before it.
+            old: A directory, an image, a dump, an OSTree commit or a container image; what a name means can
+                be said by ``dir:``, ``image:``, ``dump:``, ``commit:`` or ``oci:`` before it.
             new: The same.
             ignore: Attributes that do not count.
             as_root: Take directories as `create_image` does.

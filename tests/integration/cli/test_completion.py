@@ -120,13 +120,15 @@ def test_commits_tags_and_streams(ask: Ask, place: Path) -> None:
         pytest.skip("ostree is not installed (package ostree)")
     for command in ("inspect", "dump", "mount", "untag", "tag", "compute-id"):
         assert ask(place, f"cfsctl --repo repo ostree {command} te") == ["test"]
-    assert ask(place, "cfsctl --repo repo cat refs/") == ["refs/ostree/test"]
+    assert ask(place, "cfsctl --repo repo cat refs/ost") == ["refs/ostree/test"]
     assert ask(place, "cfsctl --repo repo gc --root refs/w") == ["refs/web"]
 
 
 def test_names_with_colons(ask: Ask, place: Path) -> None:
     expected = "web" if ask is ask_bash else "image:web"  # bash has split the word before
     assert ask(place, "cfsctl --repo repo diff image:w") == [expected]
+    expected = "app" if ask is ask_bash else "oci:app"
+    assert ask(place, "cfsctl --repo repo diff oci:a") == [expected]
 
 
 def test_repository_from_the_environment(place: Path) -> None:

@@ -144,6 +144,24 @@ def test_every_spelling_names_the_image(run: Run, layout: Layout, name: str) -> 
     run("oci", "fsck", name)
 
 
+@pytest.mark.parametrize("name", ["name", MANIFEST, f"@{CONFIG}", MANIFEST[7:15]])
+def test_the_tree_of_an_image_is_compared(run: Run, layout: Layout, name: str) -> None:
+    run("oci", "pull", f"oci:{layout.path}:t", "name")
+    assert run("diff", f"oci:{name}", IMAGE).stdout == b""
+    assert run("diff", name, f"image:{IMAGE}").stdout == b""
+
+
+def test_a_name_of_two_kinds_has_to_be_told_apart(run: Run, layout: Layout) -> None:
+    run("oci", "pull", f"oci:{layout.path}:t", "name")
+    run("create-image", "--no-propagate-usr-to-root", str(layout.path), "name")
+    error = run("diff", "name", "name", status=2).stderr.decode()
+    assert "name: there are an image and a container image of that name" in error
+    assert "say image: or oci: before it" in error
+    assert run("diff", "oci:nothing", IMAGE, status=2).stderr.startswith(
+        b"Error: OCI reference not found: nothing"
+    )
+
+
 def test_documents_are_printed_byte_for_byte(run: Run, layout: Layout) -> None:
     run("oci", "pull", f"oci:{layout.path}:t", "name")
     assert digest_of(run("oci", "inspect", "name", "--manifest").stdout[:-1]) == MANIFEST

@@ -50,9 +50,10 @@ def command(
 ) -> int:
     """Compare the trees A and B: what was added, removed or changed, and for each change the attribute.
 
-    A and B can be directories, images (file, ref or ID), dumps (file, or dump:- for standard input) or
-    OSTree commits (tag, ID, or a unique prefix of one). The prefixes dir:, image:, dump: and commit: say
-    which is meant. Directories are read as create-image reads them.
+    A and B can be directories, images (file, ref or ID), dumps (file, or dump:- for standard input),
+    OSTree commits (tag, ID, or a unique prefix of one) or container images (tag, digest, or a unique prefix
+    of one). The prefixes dir:, image:, dump:, commit: and oci: say which is meant. Directories and container
+    images are read as create-image reads directories.
 
     The exit status is 0 if the trees are the same, 1 if they differ, and 2 on errors.
     """

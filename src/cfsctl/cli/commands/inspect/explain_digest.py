@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def command(session: Session, *, source: str, expected: str, image: str | None, as_json: bool) -> int:
     """Find the options with which SOURCE becomes the image with the ID EXPECTED.
 
-    SOURCE is a directory, an image, a dump or an OSTree commit, named as for diff. EXPECTED is an image
+    SOURCE is a directory, an image, a dump, a commit or a container image, as for diff. EXPECTED is an image
     ID in hexadecimal, optionally with sha256: or sha512: before it. All known sets of options are tried:
     formats, propagation of /usr to root, attributes, times, devices, hard links, and ways to read commits.
 

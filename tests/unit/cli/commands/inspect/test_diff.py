@@ -81,7 +81,7 @@ def test_directories(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("a", "b", "message"),
     [
-        ("nothing", "first", "no image or commit of that name"),
+        ("nothing", "first", "no image, commit or container image of that name"),
         ("sha256-v1.img", "sha512-v1.img", "contents cannot be compared"),
         ("repository/meta.json", "first", "expected a directory, an image or a dump"),
         ("dump:nothing", "first", "No such file"),
