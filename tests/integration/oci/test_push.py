@@ -204,11 +204,11 @@ class TestKeptBlobs:
     @pytest.fixture
     def layout(self, tmp_path: Path) -> Layout:
         layout = Layout(tmp_path / "layout")
-        packed = [
-            (LAYERS[0], LAYER),
-            (gzip.compress(LAYERS[1], 1), f"{LAYER}+gzip"),
-            (zstandard.compress(LAYERS[2], 1), f"{LAYER}+zstd"),
-        ]
+        # The order of the digests is not that of the layers.
+        levels = range(1, 10)
+        second = max((gzip.compress(LAYERS[1], level, mtime=0) for level in levels), key=digest_of)
+        third = min((zstandard.compress(LAYERS[2], level) for level in levels), key=digest_of)
+        packed = [(LAYERS[0], LAYER), (second, f"{LAYER}+gzip"), (third, f"{LAYER}+zstd")]
         layout.add_image("t", LAYERS, packed=packed)
         return layout
 

@@ -59,7 +59,7 @@ class ImageNames:
         self._config = config
         self._layers = {str(digest): stream_id for digest, stream_id in layers.items()}
         self._entries: dict[str, ObjectID] = {LAYER + name: layer for name, layer in self._layers.items()}
-        self._blobs = dict(blobs or {})
+        self._blobs = dict(sorted((blobs or {}).items()))
         self._images: list[ObjectID] = []
         self.manifest_id: ObjectID
         self.config_id: ObjectID
