@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.oci import Layout, directory, file, make_tar
 from tests.support.programs import CFSCTL, cfsctl, run_cfsctl
 
 if TYPE_CHECKING:
@@ -164,3 +166,17 @@ def test_json_on_the_command_line_hides_damage_as_in_the_original(store: Path) -
     assert run_cfsctl("--repo", store, "--json", "fsck").returncode == 0
     done = run_cfsctl("--repo", store, "fsck", env=os.environ | {"CFSCTL_JSON": "1"})
     assert (done.returncode, json.loads(done.stdout)["ok"]) == (15, False)
+
+
+def test_paths_in_image_references_are_bytes(store: Path, tmp_path: Path) -> None:
+    layout, target = tmp_path / BYTES, tmp_path / f"to-{BYTES}"
+    Layout(layout).add_image("tag", [make_tar([directory("usr"), file("usr/file", b"x" * 900)])])
+    cfsctl("--repo", store, "oci", "pull", f"oci:{layout}:tag", "name")
+    with tarfile.open(tmp_path / f"{BYTES}.tar", "w") as archive:
+        archive.add(layout, ".")
+    cfsctl("--repo", store, "oci", "pull", f"oci-archive:{tmp_path}/{BYTES}.tar:tag", "name")
+    cfsctl("--repo", store, "oci", "push", "name", f"oci:{target}:tag")
+    assert (target / "oci-layout").exists()
+    for words in (["oci", "pull", f"oci:{layout}:tag"], ["oci", "pull", f"docker://{BYTES}", "name"]):
+        done = run_cfsctl("--repo", store, *words)
+        assert (done.returncode, "expected UTF-8, found" in done.stderr) == (2, True), done.stderr

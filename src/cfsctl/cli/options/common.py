@@ -128,6 +128,24 @@ class Text(_TextType):
 TEXT = Text()
 
 
+class ImageReference(Text):
+    """An OCI image elsewhere: a name in a registry, which is text, or a path with a prefix."""
+
+    name = "reference"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the reference.
+
+        Raises:
+            click.BadParameter: A name has bytes in it that are not UTF-8.
+        """
+        is_path = value.startswith(("oci:", "oci-archive:", "dir:", "docker-archive:"))
+        return value if is_path else super().convert(value, param, ctx)
+
+
+IMAGE_REFERENCE = ImageReference()
+
+
 class OnceOption(click.Option):
     """An option with a value that may be given once, since of two values one would be ignored."""
 

@@ -38,7 +38,7 @@ class BuildArguments(TypedDict):
 
 
 @click.command("build")
-@click.argument("source", type=TEXT)
+@click.argument("source")
 @click.argument("name", type=TEXT, required=False)
 @click.option(
     "--base",

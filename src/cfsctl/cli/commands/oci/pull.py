@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.options.common import TEXT, json_option
+from cfsctl.cli.options.common import IMAGE_REFERENCE, TEXT, json_option
 from cfsctl.cli.options.registry import RegistryArguments, make_registry_settings, registry_options
 from cfsctl.cli.output import print_document, print_lines
 from cfsctl.errors import CfsError, ExitCode
@@ -29,7 +29,7 @@ class BootImageMissingError(CfsError):
 
 
 @click.command("pull")
-@click.argument("image", type=TEXT)
+@click.argument("image", type=IMAGE_REFERENCE)
 @click.argument("name", type=TEXT, required=False)
 @click.option("--bootable", is_flag=True, help="Make a boot image as well.")
 @click.option(
@@ -84,7 +84,7 @@ def command(
 
     if expected_digest is not None and not bootable:
         raise click.UsageError("--expected-digest needs --bootable")
-    tag = check_tag(image if name is None else name)
+    tag = check_tag(TEXT.convert(image, None, None) if name is None else name)
     wanted = None if platform is None else parse_platform(platform)
     source = open_source(image, make_registry_settings(registry))
     try:

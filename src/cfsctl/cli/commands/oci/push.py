@@ -8,7 +8,7 @@ import click
 
 from cfsctl.cli.completers import complete_oci_images
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.options.common import TEXT, json_option
+from cfsctl.cli.options.common import IMAGE_REFERENCE, TEXT, json_option
 from cfsctl.cli.options.registry import RegistryArguments, make_registry_settings, registry_options
 from cfsctl.cli.output import print_document, print_lines
 from cfsctl.progress import Message
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("push")
 @click.argument("image", type=TEXT, shell_complete=complete_oci_images)
-@click.argument("destination", type=TEXT)
+@click.argument("destination", type=IMAGE_REFERENCE)
 @click.option(
     "--preserve-digests",
     is_flag=True,
