@@ -9,6 +9,7 @@ are printed unchanged.
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -77,13 +78,27 @@ def tell(text: str) -> None:
 
 def tell_lines(lines: Iterable[str]) -> None:
     """Print messages on standard error, a line each."""
-    _write_error("".join(f"{printable(shorten(line))}\n" for line in lines))
+    _write_error("".join(f"{printable(shorten(hide_credentials(line)))}\n" for line in lines))
 
 
 def tell_document(document: Mapping[str, object]) -> None:
     """Print a message for programs on standard error, as JSON in one line."""
-    cut = {key: shorten(value) if isinstance(value, str) else value for key, value in document.items()}
+    cut = {
+        key: shorten(hide_credentials(value)) if isinstance(value, str) else value
+        for key, value in document.items()
+    }
     _write_error(format_json_line(cut) + "\n")
+
+
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/?#'\"@]*:[^\s/'\"@]*@")
+
+
+def hide_credentials(text: str) -> str:
+    """Return a message without user names and passwords of URLs, wherever it has them from.
+
+    What knows that it has a URL leaves them out itself; but a URL can also stand where a path was expected.
+    """
+    return _CREDENTIALS.sub("", text) if "://" in text else text
 
 
 def _write_error(text: str) -> None:

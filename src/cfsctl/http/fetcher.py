@@ -399,7 +399,9 @@ _HOST = re.compile(r"(\[[^\]]*\]|[^:@]*)(:\d*)?", re.ASCII)
 
 
 def redact_url(url: str) -> str:
-    """Return the URL without user name and password, even if it is malformed.
+    """Return the URL without user name, password and query, even if it is malformed.
+
+    A query may be a token: that of a URL that was signed in advance, say.
 
     A password with a slash in it, say, makes of the text something else than its author meant. So where what
     stands for the host is none, everything up to the last ``@`` is left out.
@@ -412,7 +414,12 @@ def redact_url(url: str) -> str:
         authority = authority.rpartition("@")[2]
     if "@" in path and not _HOST.fullmatch(authority):
         authority, slash, path = _split_authority(path.rpartition("@")[2])
-    return f"{scheme}{separator}{authority}{slash}{path}"
+    return _hide_query(f"{scheme}{separator}{authority}{slash}{path}")
+
+
+def _hide_query(url: str) -> str:
+    place, mark, query = url.partition("?")
+    return f"{place}?..." if mark and query else url
 
 
 def _split_authority(rest: str) -> tuple[str, str, str]:

@@ -66,3 +66,16 @@ def test_bytes_and_text_keep_their_order(capsysbinary: pytest.CaptureFixture[byt
     output.print_line("three")
     sys.stdout.flush()
     assert capsysbinary.readouterr().out == b"one\n\x1b\xfftwo\nthree\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cannot open http://me:secret@host/x", "cannot open http://host/x"),
+        ("'http://me:secret@host' and 'ftp://:x@y'", "'http://host' and 'ftp://y'"),
+        ("http://host:80/a@b is here", "http://host:80/a@b is here"),
+        ("me:not@a.url", "me:not@a.url"),
+    ],
+)
+def test_passwords_of_urls_are_in_no_message(text: str, shown: str) -> None:
+    assert output.hide_credentials(text) == shown

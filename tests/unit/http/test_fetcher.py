@@ -64,6 +64,9 @@ def test_a_local_path_gets_a_hint() -> None:
         ("http://user@host/x", "http://host/x"),
         ("http://user:p@ss@host:80/x", "http://host:80/x"),
         ("https://user:pw@host", "https://host"),
+        ("https://host/x?token=secret", "https://host/x?..."),
+        ("https://user:pw@host/x?a=b#c", "https://host/x?..."),
+        ("https://host/x?", "https://host/x?"),
     ],
 )
 def test_redaction(url: str, redacted: str) -> None:

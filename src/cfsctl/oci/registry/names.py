@@ -26,6 +26,8 @@ _PATH: Final = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _MAX_NAME_CHARACTERS: Final = 255
 
+_DIGEST_START: Final = re.compile(r"sha[0-9]+:")
+
 
 class ImageName(NamedTuple):
     """The name of an image.
@@ -67,6 +69,12 @@ def parse_image_name(text: str) -> ImageName:
         OciDigestError: What follows the ``@`` is not a digest.
     """
     rest, at, digest_text = text.partition("@")
+    if at and not _DIGEST_START.match(digest_text):
+        # What stands before it may be a password, which belongs neither in a message nor in a request.
+        raise ImageReferenceError(
+            f"image name ...@{digest_text[:80]}: expected a digest after the @, found something else",
+            hint="credentials go into a file: see --authfile",
+        )
     digest = parse_digest(digest_text, f"image name {text}") if at else None
     name, colon, tag = rest.rpartition(":")
     if not colon or "/" in tag:

@@ -62,3 +62,12 @@ def test_what_the_registry_is_asked_for() -> None:
     assert (name.reference, name.repository) == (DIGEST, "quay.io/a")
     assert server_of("docker.io") == "registry-1.docker.io"
     assert server_of("quay.io:5000") == "quay.io:5000"
+
+
+@pytest.mark.parametrize(
+    "text", ["me:secret@host/x", "me:secret@127.0.0.1:1", "secret@host:1/x:y", "a:secret@"]
+)
+def test_credentials_in_a_name_are_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(ImageReferenceError, match="expected a digest after the @") as caught:
+        parse_image_name(text)
+    assert "secret" not in str(caught.value)
