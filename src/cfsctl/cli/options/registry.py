@@ -33,26 +33,26 @@ def registry_options(function: F) -> F:
             "--proxy",
             type=TEXT,
             metavar="URL",
-            help="Proxy for registries; the default is http_proxy, https_proxy and no_proxy in the "
-            "environment. An empty URL is none.",
+            help="Proxy for registries; the default comes from http_proxy, https_proxy and no_proxy in the "
+            "environment. An empty URL disables the proxy.",
         ),
         click.option(
             "--tls-verify",
             type=click.BOOL,
             metavar="BOOLEAN",
-            help="Whether a registry must use TLS and prove who it is; false also allows plain HTTP. The "
-            "default is what registries.conf says, else true.",
+            help="Whether registries must use TLS with a valid certificate; false also allows plain HTTP. "
+            "The default comes from registries.conf, otherwise true.",
         ),
         click.option(
             "--cert-dir",
             metavar="DIR",
-            help="Directory in place of certs.d/HOST[:PORT]: *.crt are authorities to trust, *.cert and "
-            "*.key are shown to the registry.",
+            help="Certificate directory, instead of certs.d/HOST[:PORT]: trusted authorities in *.crt, client "
+            "certificate and key in *.cert and *.key.",
         ),
         click.option(
             "--authfile",
             metavar="FILE",
-            help="Credentials for registries, in place of $REGISTRY_AUTH_FILE, "
+            help="Credentials for registries, instead of $REGISTRY_AUTH_FILE, "
             "$XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json and "
             "~/.docker/config.json.",
         ),

@@ -45,21 +45,27 @@ class BuildArguments(TypedDict):
     type=TEXT,
     metavar="IMAGE",
     shell_complete=complete_oci_images,
-    help="A stored image; the new one has its layers and config, and SOURCE on top of them.",
+    help="Stored image to build on: the new image has its layers and config, with SOURCE on top.",
 )
-@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Default: that of --base, or of this machine.")
+@click.option(
+    "--platform",
+    metavar="OS/ARCH[/VARIANT]",
+    help="Platform of the image; the default is that of --base, or of this machine.",
+)
 @click.option(
     "--compression",
     type=click.Choice(["gzip", "zstd", "none"]),
     default="gzip",
     show_default=True,
-    help="How the layer travels; in the repository it is unpacked.",
+    help="Compression of the layer when it is pushed; the repository stores it uncompressed.",
 )
-@click.option("--entrypoint", type=TEXT, metavar="ARG", multiple=True, help="What is run. Repeatable.")
-@click.option("--cmd", type=TEXT, metavar="ARG", multiple=True, help="Arguments of that. Repeatable.")
-@click.option("--env", type=TEXT, metavar="NAME=VALUE", multiple=True, help="A variable. Repeatable.")
-@click.option("--label", type=TEXT, metavar="KEY=VALUE", multiple=True, help="A label. Repeatable.")
-@click.option("--bootable", is_flag=True, help="Make a boot image as well.")
+@click.option("--entrypoint", type=TEXT, metavar="ARG", multiple=True, help="Entry point. Repeatable.")
+@click.option("--cmd", type=TEXT, metavar="ARG", multiple=True, help="Default arguments. Repeatable.")
+@click.option(
+    "--env", type=TEXT, metavar="NAME=VALUE", multiple=True, help="Environment variable. Repeatable."
+)
+@click.option("--label", type=TEXT, metavar="KEY=VALUE", multiple=True, help="Label. Repeatable.")
+@click.option("--bootable", is_flag=True, help="Also create a boot image.")
 @xattrs_option
 @json_option()
 @pass_session
@@ -72,12 +78,12 @@ def command(
     as_json: bool,
     **arguments: Unpack[BuildArguments],
 ) -> int:
-    """Make an OCI image of SOURCE with one new layer, store it, and give it the tag NAME.
+    """Build an OCI image with one new layer from SOURCE, store it, and tag it with NAME.
 
-    SOURCE is a directory, a composefs image by ref, ID or file, or an OSTree commit by tag or ID; dir:,
-    image: or commit: may stand in front of it. The same source makes the same image: times are those of the
-    files, and none is later than $SOURCE_DATE_EPOCH if that is set. Sockets are skipped and listed on
-    standard error, and the exit status is 3.
+    SOURCE is a directory, a composefs image (ref, ID or file) or an OSTree commit (tag or ID), optionally
+    with the prefix dir:, image: or commit:. Builds are reproducible: the image has the times of the files,
+    but none later than $SOURCE_DATE_EPOCH if that is set. Sockets are skipped and listed on standard error,
+    and the exit status is then 3.
     """
     from cfsctl.oci.build import build  # noqa: PLC0415 - keeps --help quick
     from cfsctl.oci.store.images import open_found, resolve  # noqa: PLC0415 - the same

@@ -31,7 +31,7 @@ class BootImageMissingError(CfsError):
 @click.command("pull")
 @click.argument("image", type=IMAGE_REFERENCE)
 @click.argument("name", type=TEXT, required=False)
-@click.option("--bootable", is_flag=True, help="Make a boot image as well.")
+@click.option("--bootable", is_flag=True, help="Also create a boot image.")
 @click.option(
     "--expected-digest",
     metavar="HEX",
@@ -52,7 +52,7 @@ class BootImageMissingError(CfsError):
 @click.option(
     "--keep-compressed",
     is_flag=True,
-    help="Store compressed layers also as they come, so that `oci push` can send the image unchanged.",
+    help="Also store compressed layers as received, so that `oci push` can send the image unchanged.",
 )
 @registry_options
 @json_option()

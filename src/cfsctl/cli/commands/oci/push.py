@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--preserve-digests",
     is_flag=True,
-    help="Fail, with exit status 14, where the manifest would have to change.",
+    help="Fail with exit status 14 if the manifest would have to change.",
 )
 @registry_options
 @json_option()
