@@ -46,8 +46,8 @@ def registry_options(function: F) -> F:
         click.option(
             "--cert-dir",
             metavar="DIR",
-            help="Certificate directory, instead of certs.d/HOST[:PORT]: trusted authorities in *.crt, client "
-            "certificate and key in *.cert and *.key.",
+            help="Certificate directory, instead of certs.d/HOST[:PORT]: trusted authorities in *.crt, the "
+            "client certificate and key in *.cert and *.key.",
         ),
         click.option(
             "--authfile",

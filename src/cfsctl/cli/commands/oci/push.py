@@ -42,8 +42,8 @@ def command(
     """Copy the stored IMAGE to DESTINATION.
 
     DESTINATION is docker://NAME[:TAG], oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG] or dir:DIRECTORY. The
-    config is sent as it is. Layers are stored unpacked and have to be compressed again unless DESTINATION has
-    them; where that gives other bytes than before, the manifest changes, which is said on standard error.
+    config is sent unchanged. Layers are stored uncompressed and must be compressed again unless DESTINATION
+    has them; if the result differs from the original, the manifest changes, with a message on standard error.
     """
     from cfsctl.oci.destinations.opening import open_destination  # noqa: PLC0415 - keeps --help quick
     from cfsctl.oci.push import push  # noqa: PLC0415 - the same
