@@ -26,7 +26,7 @@ class OpenedRepository:
         """Wrap an opened repository; programs call `open` or `init`.
 
         Raises:
-            TypeError: This is no open repository.
+            TypeError: This is not an open repository.
         """
         if not isinstance(store, Store):
             name = type(self).__name__

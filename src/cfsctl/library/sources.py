@@ -217,7 +217,7 @@ class ConnectionFileError(CfsError):
 
 
 def _check_pem(name: str | None) -> str | None:
-    """Return the name of a file for the TLS library, which would read a device or a pipe for ever."""
+    """Return the name of a file for the TLS library, which would read a device or a pipe forever."""
     from cfsctl.linux.files import open_regular  # noqa: PLC0415 - keeps starts quick
 
     if name is None:

@@ -1,6 +1,6 @@
 """Open what a user names as input: files, devices, pipes; a named pipe without a writer ends as an error.
 
-Opening a fifo for reading waits for a writer, for ever if none comes, and deaf to everything but signals.
+Opening a fifo for reading waits for a writer, forever if none comes, and ignores everything except signals.
 """
 
 from __future__ import annotations

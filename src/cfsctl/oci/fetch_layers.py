@@ -160,7 +160,7 @@ class LayerFetch:
 
             return handle
 
-        # Also a layer alone is fetched beside this process, which tells how far it is meanwhile.
+        # Even a single layer is fetched in another process, while this one reports progress.
         is_small = sum(task.descriptor.size for task in tasks) < _WORTH_A_THREAD_BYTES
         with WorkerPool(make_handler, 0 if is_small else count, window=1) as pool:
             for index in range(len(tasks)):

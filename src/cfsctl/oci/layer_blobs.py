@@ -50,7 +50,7 @@ class SpooledBlob(NamedTuple):
 
 
 class BlobSpool:
-    """Compresses bytes into a temporary file, and computes digests meanwhile."""
+    """Compresses bytes into a temporary file, and computes digests on the way."""
 
     def __init__(self, compression: Compression) -> None:
         """Begin an empty file in TMPDIR or /var/tmp."""

@@ -106,7 +106,7 @@ class TarDiffDecoder:
                 yield from self._run(memoryview(piece))
 
     def finish(self) -> None:
-        """Note the end of the patch."""
+        """Record the end of the patch."""
         self.close()
         if len(self._head) < len(_MAGICS[0]):
             raise TarDiffError(f"Invalid tar-diff header: {self._head!r}")

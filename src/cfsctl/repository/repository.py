@@ -174,7 +174,7 @@ class Repository:
             upgrade: Write a meta.json where there is only a repository of the old format.
             insecure: Do without fs-verity even if the repository has it.
             require_verity: Refuse an insecure repository.
-            erofs_version: Make images in this format only, whatever the repository says.
+            erofs_version: Make images in this format only, instead of the repository's format.
             lock_timeout_s: Longest time to wait while it is being collected; None waits forever.
             durability: When what is written reaches the disk.
             reporter: Told when that has to be waited for.

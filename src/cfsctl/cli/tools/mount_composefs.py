@@ -249,7 +249,7 @@ def _run(invocation: _Invocation) -> None:
         if invocation.namespace is not None:
             _enter_namespace(keep_open(_namespace_path(invocation.namespace), os.O_RDONLY, "namespace"))
         dirs = [keep_open(path, os.O_PATH | os.O_DIRECTORY, f"basedir {path}") for path in request.basedirs]
-        # What is no image may be a fifo, which is not waited for.
+        # What is not an image may be a fifo, which is not waited for.
         image = keep_open(invocation.image, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, invocation.image)
         _check_type(image, invocation.image)
         idmap_flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY

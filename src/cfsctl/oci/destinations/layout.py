@@ -117,7 +117,7 @@ def index_with(old: bytes | None, descriptor: Descriptor, tag: str | None) -> by
     """Return an index that also names an image, in place of what it named by the same tag.
 
     Args:
-        old: The index, or None if there is none.
+        old: The index, or None if none exists.
         descriptor: The manifest.
         tag: Its tag, or None.
 

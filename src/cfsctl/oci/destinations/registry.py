@@ -33,7 +33,7 @@ class RegistryDestination:
         """Connect to nothing yet.
 
         Raises:
-            ImageReferenceError: The text is no name.
+            ImageReferenceError: The text is not a name.
             RegistryConfigError: A configuration file is not valid.
             RegistryBlockedError: The configuration forbids it.
         """
@@ -100,7 +100,7 @@ class RegistryDestination:
             raise DestinationError(f"{what}: {self._endpoint.host} has stored {stored} instead")
 
     def put_manifest(self, descriptor: Descriptor, data: bytes) -> None:
-        """Store the manifest under the tag, or under its digest where there is none."""
+        """Store the manifest under the tag, or under its digest if there is no tag."""
         what = f"manifest {descriptor.digest}"
         if self._name.digest is not None and self._name.digest != descriptor.digest:
             raise DestinationError(f"{what}: cannot be stored under {self._name.digest}")

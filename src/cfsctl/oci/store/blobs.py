@@ -1,9 +1,9 @@
-"""Blobs of layers as they travelled, kept beside the layers so that an image can leave unchanged.
+"""Original blobs of layers, stored in addition to the layers so that an image can be pushed unchanged.
 
     streams/oci-blob-<digest>    one object: the compressed layer
 
 The stream of the manifest refers to them as ``blob:<digest>``, behind everything else that it refers to.
-Other programs keep them as long as they do not write that stream anew.
+Other programs keep them as long as they do not write that stream again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def open_blob(repository: Repository, descriptor: Descriptor) -> FileRange | Non
         with repository.streams.open_object(stream_id, ContentType.OCI_BLOB) as reader:
             fd = repository.objects.open(find_only_object(reader))
     except (CfsError, SplitstreamError):
-        return None  # fetched again, or made anew
+        return None  # fetched again, or made again
     size = os.fstat(fd).st_size
     if size != descriptor.size:
         os.close(fd)

@@ -98,8 +98,8 @@ class _Cost:
 
     Attributes:
         requests: Objects, parts and fallback objects.
-        fetch_bytes: Bytes of all of them, as announced; None where nothing says.
-        store_bytes: Bytes of their content when it is stored; None where nothing says.
+        fetch_bytes: Bytes of all of them, as announced; None if unknown.
+        store_bytes: Bytes of their content when it is stored; None if unknown.
         delta: The static delta that would be used, in words, or None.
         delta_parts: Parts of it that would be run.
     """

@@ -9,7 +9,7 @@ class XattrNames(Enum):
     """What becomes of the NUL that ends each name of an extended attribute in OSTree's objects."""
 
     STRIPPED = "stripped"
-    """It is no part of the name."""
+    """It is not part of the name."""
 
     UPSTREAM = "upstream"
     """It is kept, as composefs-rs 0.9.0 does: the kernel then finds no attribute by its name. For

@@ -29,7 +29,7 @@ class CheckFailedError(RepositoryError):
 
 
 class CheckDeniedError(CheckFailedError):
-    """A check that this user may not make, which is no damage."""
+    """A check that this user may not make, which does not mean damage."""
 
     exit_code = ExitCode.ERROR
 

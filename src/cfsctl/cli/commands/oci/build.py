@@ -148,7 +148,7 @@ def _source_date() -> int | None:
 
 
 def _read_tree(session: Session, repository: Repository, text: str) -> FileSystem:
-    """Return the tree that a source is; the contents of a directory's files are stored meanwhile."""
+    """Return the tree of a source; the contents of a directory's files are stored on the way."""
     from cfsctl.inspection.sources import DirectorySource, SourceFinder  # noqa: PLC0415 - keeps --help quick
     from cfsctl.kinds.kind import Reading  # noqa: PLC0415 - the same
     from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
