@@ -86,7 +86,7 @@ def _name_type(value: object) -> str:
 class JsonFields:
     """The keys of one object.
 
-    ``get`` methods want the key to be there; ``find`` methods return None, or nothing at all, where it is
+    ``get`` methods want the key to be there; ``find`` methods return None, or nothing at all, if it is
     missing or null.
     """
 
@@ -165,7 +165,7 @@ class JsonFields:
         return value
 
     def find_list_of_fields(self, key: str) -> list[JsonFields]:
-        """Return the objects that a list has; none where the key is missing."""
+        """Return the objects that a list has; none if the key is missing."""
         return [] if self._value.get(key) is None else self.get_list_of_fields(key)
 
     def get_fields(self, key: str) -> JsonFields:

@@ -76,13 +76,13 @@ def find_argument(text: str, algorithm: Algorithm) -> ImageArgument | None:
     The first ``composefs.digest=`` of this algorithm counts, else the first ``composefs=``.
 
     Raises:
-        KernelArgumentError: An argument that is looked at is malformed, or the legacy one is of another
+        KernelArgumentError: An argument that is checked is malformed, or the legacy one is of another
             algorithm.
     """
     tokens = split_cmdline(text)
     for token in tokens:
         if token.startswith(DIGEST_KEY):
-            # The digest of an argument for another algorithm is not looked at, as with the original.
+            # The digest of an argument for another algorithm is not checked, as with the original.
             found, digest = _parse_descriptor(token)
             if found is algorithm:
                 return _make_argument(token, digest, algorithm)

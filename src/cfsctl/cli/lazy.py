@@ -49,7 +49,7 @@ class LazyGroup(click.Group):
         self._modules = dict(modules)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return every name, aliases left out, in alphabetical order."""
+        """Return every name, without aliases, in alphabetical order."""
         names = set(super().list_commands(ctx))
         first_of_module: dict[str, str] = {}
         for name, module in self._modules.items():

@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def _run() -> int:
-    """Run the program that was asked for."""
+    """Run the program that was requested."""
     name = os.path.basename(sys.argv[0])
     arguments = sys.argv[1:]
     if name not in TOOLS and arguments and arguments[0] in TOOLS:

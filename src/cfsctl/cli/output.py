@@ -108,7 +108,7 @@ def _write_error(text: str) -> None:
 
 
 def shorten(text: str) -> str:
-    """Return a message, its middle left out if it is very long."""
+    """Return a message, with the middle omitted if it is very long."""
     if len(text) <= _MAX_MESSAGE:
         return text
     begin = text[: _MAX_MESSAGE - _MESSAGE_END]

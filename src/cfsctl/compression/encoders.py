@@ -19,7 +19,7 @@ class Encoder(Protocol):
     """Compresses one stream."""
 
     def compress(self, data: bytes | memoryview, /) -> bytes:
-        """Take the next bytes, and return what is ready."""
+        """Process the next bytes, and return what is ready."""
 
     def flush(self) -> bytes:
         """Return the rest."""

@@ -95,7 +95,7 @@ class GuardedDump:
                 return
 
     def close(self) -> None:
-        """Release the file; harmless when repeated."""
+        """Release the file; may be called again."""
         if self._spool is not None:
             self._spool.close()
             self._spool = None

@@ -155,7 +155,7 @@ def tree_objects(filesystem: FileSystem) -> set[ObjectID]:
 
 
 def iter_listing(filesystem: FileSystem) -> Iterator[bytes]:
-    """List all entries, depth first and in byte order of names, root left out.
+    """List all entries, depth first and in byte order of names, without root.
 
     A directory ends in ``/`` and a tab; the first name of an external file is followed by its object, a
     symbolic link by its target; everything else is the path alone.

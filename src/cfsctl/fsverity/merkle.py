@@ -257,7 +257,7 @@ class Hasher:
         self._tail = bytearray()
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
-        """Take the next piece; at most a block of it is kept."""
+        """Process the next piece; at most a block of it is kept."""
         length = len(data)
         self.size += length
         tail = self._tail

@@ -189,7 +189,7 @@ def find_redirect(head: Head, asked: str, url: str) -> str | None:
 
     Args:
         head: The answer.
-        asked: The URL that was asked for, with credentials.
+        asked: The URL that was requested, with credentials.
         url: What was asked for in the first place, for the message.
 
     Raises:

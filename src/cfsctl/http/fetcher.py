@@ -2,7 +2,7 @@
 
 A `Fetcher` does two things: `get` returns the body of one small document, `transfer` moves many bodies
 at once into sinks. Both bound what they take, never wait forever, follow redirects within limits, and
-try again where that can help; what is left is one of the errors below, and each names its URL.
+try again if that can help; what is left is one of the errors below, and each names its URL.
 
 Nothing here reads the environment or opens a socket.
 """
@@ -273,7 +273,7 @@ class BodySink(Protocol[T_co]):
     """Takes a body. Exactly one of `finish` and `abort` is called last, unless `finish` raises."""
 
     def write(self, chunk: bytes, /) -> None:
-        """Take the next bytes; what it raises ends the transfer and is passed on."""
+        """Process the next bytes; what it raises ends the transfer and is passed on."""
 
     def finish(self) -> T_co:
         """Return what became of the body."""
@@ -404,7 +404,7 @@ def redact_url(url: str) -> str:
     A query may be a token: that of a URL that was signed in advance, say.
 
     A password with a slash in it, say, makes of the text something else than its author meant. So where what
-    stands for the host is none, everything up to the last ``@`` is left out.
+    stands for the host is none, everything up to the last ``@`` is omitted.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:

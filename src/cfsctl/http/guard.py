@@ -164,7 +164,7 @@ class GuardedResponse(http.client.HTTPResponse):
         """Read the head of the final answer, and pass over interim ones.
 
         Raises:
-            MalformedHeadError: It is none.
+            MalformedHeadError: It is invalid.
         """
         if self.lines:
             return

@@ -52,7 +52,7 @@ def choose_proxy(options: Options, url: str) -> str | None:
 
 @functools.lru_cache(16)
 def check_proxy(proxy: str) -> str:
-    """Return the URL of a proxy, with ``http`` where the scheme was left out.
+    """Return the URL of a proxy, with ``http`` if the scheme was omitted.
 
     Raises:
         InvalidURLError: Another scheme, no host, or characters that do not belong into a URL.

@@ -22,8 +22,8 @@ def is_named(options: Options, asked: str, first: str) -> bool:
 
     Args:
         options: With the origins that the user has named, if that is known.
-        asked: The URL that is asked for, to which redirects may have led.
-        first: The URL that was asked for in the first place; named, if nothing else is known.
+        asked: The URL that is requested, to which redirects may have led.
+        first: The URL that was requested in the first place; named, if nothing else is known.
     """
     if options.origins is None:
         return asked is first or origin_of(asked) == origin_of(first)
@@ -71,7 +71,7 @@ def find_authorization(asked: str, job: Job[Any]) -> dict[str, str]:
     """Return the header field Authorization of a job, which is for the origin that it asks first.
 
     Args:
-        asked: The URL that is asked for, to which redirects may have led.
+        asked: The URL that is requested, to which redirects may have led.
         job: What is wanted.
     """
     authorization = getattr(job, "authorization", None)

@@ -1,4 +1,4 @@
-"""Requests that change something on a server: one at a time, and each tried again where that can help.
+"""Requests that change something on a server: one at a time, and each tried again if that can help.
 
 They are always sent with `requests`, regardless of the transport for downloads: they are few, with one large
 body.

@@ -122,7 +122,7 @@ class OpenedRepository:
         return cls(store)
 
     def close(self) -> None:
-        """Close the repository; harmless when repeated."""
+        """Close the repository; may be called again."""
         if self._opened is not None:
             self._opened.close()
             self._opened = None

@@ -307,7 +307,7 @@ class AnonymousFile:
         self._name = None
 
     def close(self) -> None:
-        """Close the descriptor and remove a file that got no name; harmless when repeated."""
+        """Close the descriptor and remove a file that got no name; may be called again."""
         if self._name is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._name, dir_fd=self._dirfd)

@@ -150,7 +150,7 @@ def openat2(
 ) -> int:
     """Open `path` without ever leaving the directory `dirfd`.
 
-    Where the kernel lacks the call (before 5.6, or a filter hides it) the path is walked component by
+    If the kernel lacks the call (before 5.6, or a filter hides it) the path is walked component by
     component, with the same answers for `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`.
 
     Args:

@@ -29,7 +29,7 @@ class Hash(Protocol):
     """A hash under construction, as hashlib has them."""
 
     def update(self, data: bytes | memoryview, /) -> None:
-        """Take the next bytes."""
+        """Process the next bytes."""
 
     def hexdigest(self) -> str:
         """Return the digest."""
@@ -96,7 +96,7 @@ def parse_digest(text: str, what: str = "digest") -> OciDigest:
     """Return the digest that a text is.
 
     Raises:
-        OciDigestError: It is none.
+        OciDigestError: It is invalid.
     """
     match = _DIGEST.fullmatch(text) if len(text) <= MAX_DIGEST_CHARACTERS else None
     if match is None:

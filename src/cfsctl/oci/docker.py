@@ -29,7 +29,7 @@ def convert_manifest(descriptor: Descriptor, data: bytes) -> FoundManifest:
         data: The manifest.
 
     Raises:
-        FormatError: It is none.
+        FormatError: It is invalid.
     """
     what = f"manifest {descriptor.digest}"
     manifest = parse_manifest(data, what)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _READ_BYTES: Final = 1 << 17
 _POLL_S: Final = 0.25
-"""How often progress is looked at."""
+"""How often progress is checked."""
 
 _WORTH_A_THREAD_BYTES: Final = 1 << 20
 """Bytes of a blob from which on a second thread, or a process, is worth it."""

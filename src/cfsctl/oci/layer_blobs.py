@@ -63,7 +63,7 @@ class BlobSpool:
         self._small_bytes = 0
 
     def write(self, data: bytes | memoryview) -> None:
-        """Take the next bytes; small pieces are put together first."""
+        """Process the next bytes; small pieces are put together first."""
         if len(data) >= _MIN_PIECE_BYTES and not self._small:
             self._take(data)
             return

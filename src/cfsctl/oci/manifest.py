@@ -129,7 +129,7 @@ def parse_manifest(data: bytes, what: str = "manifest") -> Manifest:
     """Return the manifest that a document is.
 
     Raises:
-        JsonError, OciDigestError, ManifestError: It is none; the message has the path of the key.
+        JsonError, OciDigestError, ManifestError: It is invalid; the message has the path of the key.
     """
     fields = parse_object(data, what, _KNOWN_KEYS)
     fields.get_size("schemaVersion")
@@ -152,7 +152,7 @@ def parse_index(data: bytes, what: str = "index") -> tuple[Descriptor, ...]:
     """Return what an index refers to.
 
     Raises:
-        JsonError, OciDigestError, ManifestError: It is none; the message has the path of the key.
+        JsonError, OciDigestError, ManifestError: It is invalid; the message has the path of the key.
     """
     fields = parse_object(data, what, _KNOWN_KEYS)
     fields.get_size("schemaVersion")
@@ -166,7 +166,7 @@ def parse_config(data: bytes, what: str = "config") -> ImageConfig:
     """Return the config that a document is.
 
     Raises:
-        JsonError, OciDigestError, ManifestError: It is none; the message has the path of the key.
+        JsonError, OciDigestError, ManifestError: It is invalid; the message has the path of the key.
     """
     fields = parse_object(data, what, _KNOWN_KEYS)
     rootfs = fields.get_fields("rootfs")

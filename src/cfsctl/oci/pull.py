@@ -52,7 +52,7 @@ class PullResult:
         tag: The tag that names it, or None.
         counts: What became of the contents of layers that were fetched.
         image: The file system image in the default format, or None for an artifact.
-        boot_image: The boot image that was asked for, or None.
+        boot_image: The boot image that was requested, or None.
         boot_match: How the boot image was found that was expected, or None.
         boot_tried: Boot images that were made in vain.
     """

@@ -97,7 +97,7 @@ def split_path(place: str) -> TaggedPath:
     The tag follows the last colon, unless a slash follows that.
 
     Raises:
-        OciDigestError: What looks like a digest is none.
+        OciDigestError: What looks like a digest is invalid.
     """
     match = _DIGEST_SUFFIX.fullmatch(place)
     if match is not None:

@@ -58,7 +58,7 @@ class SourceFile(Protocol):
         """Return bytes from a place; less at the end."""
 
     def close(self) -> None:
-        """Close the file; harmless when repeated."""
+        """Close the file; may be called again."""
 
 
 class SourceFiles(Protocol):
@@ -68,7 +68,7 @@ class SourceFiles(Protocol):
         """Open a regular file.
 
         Raises:
-            TarDiffError: There is none of this path.
+            TarDiffError: Nothing has this path.
         """
 
 

@@ -103,7 +103,7 @@ class FileSink(Protocol[Imported_co]):
     """
 
     def write(self, chunk: bytes, /) -> None:
-        """Take the next bytes; may raise, which ends the transfer and is passed on to the caller.
+        """Process the next bytes; may raise, which ends the transfer and is passed on to the caller.
 
         A small object comes in one call. The chunk is the sink's to keep.
         """
@@ -133,7 +133,7 @@ class ContentSink(FileSink[Imported_co], Protocol[Imported_co]):
             size_bytes: Its size.
 
         Returns:
-            False where that is not possible, or not worth it; the content is to be written then.
+            False if that is not possible, or not worth it; the content is to be written then.
         """
 
 

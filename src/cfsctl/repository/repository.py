@@ -65,7 +65,7 @@ _CANNOT_WRITE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 def check_algorithm(found: Algorithm, expected: Algorithm | None) -> None:
-    """Check that a repository has the hash algorithm that was asked for.
+    """Check that a repository has the hash algorithm that was requested.
 
     Args:
         found: What the repository has.
@@ -270,7 +270,7 @@ class Repository:
             self.verified.save()
 
     def close(self) -> None:
-        """Release the lock and close everything; harmless when repeated."""
+        """Release the lock and close everything; may be called again."""
         if self.dirfd < 0:
             return
         self.objects.close()

@@ -45,7 +45,7 @@ class ChangedError(CfsError):
     exit_code = ExitCode.ERROR
 
     def __init__(self, path: bytes, what: str = "") -> None:
-        """Name the file, and what about it changed where that is known."""
+        """Name the file, and what about it changed if that is known."""
         detail = f": {what}" if what else ""
         super().__init__(
             f"{os.fsdecode(path)}: changed while it was scanned{detail}",

@@ -97,7 +97,7 @@ def scan_directory(
 ) -> FileSystem:
     """Return the tree of a directory.
 
-    Mount points are crossed, nothing is left out, and times of access do not count. Content of more
+    Mount points are crossed, nothing is omitted, and times of access do not count. Content of more
     than 64 bytes is external; it is in the store afterwards, if one is given.
 
     Args:

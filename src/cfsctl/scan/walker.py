@@ -1,7 +1,7 @@
 """The part of a scan that looks at files; it runs in workers.
 
 A walker is given directories and visits them with all that is below, until it has spent its budget;
-the rest goes back to be shared out again. Everything is looked at relative to descriptors.
+the rest goes back to be shared out again. Everything is accessed relative to descriptors.
 """
 
 from __future__ import annotations

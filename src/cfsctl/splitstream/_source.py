@@ -35,7 +35,7 @@ class ByteRange(Protocol):
         """Return exactly `size` bytes from offset `start`; the range lies within the source."""
 
     def close(self) -> None:
-        """Release what the source owns; harmless when repeated."""
+        """Release what the source owns; may be called again."""
 
 
 class BytesSource:

@@ -152,7 +152,7 @@ class SplitstreamReader:
         return [_parse_named_ref(record, len(self.stream_refs)) for record in records]
 
     def close(self) -> None:
-        """Close the file; harmless when repeated."""
+        """Close the file; may be called again."""
         self._source.close()
 
     def __enter__(self) -> Self:

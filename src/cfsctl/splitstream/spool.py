@@ -40,7 +40,7 @@ class ObjectWriter(Protocol):
         """Store the object."""
 
     def abort(self) -> None:
-        """Forget the object; harmless when repeated and after `commit`."""
+        """Forget the object; may be called again and after `commit`."""
 
 
 class ObjectSink(Protocol):

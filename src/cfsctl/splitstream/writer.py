@@ -223,7 +223,7 @@ class SplitstreamWriter:
             frame.spool.clear()
 
     def abort(self) -> None:
-        """Forget everything; harmless when repeated and after `finish`."""
+        """Forget everything; may be called again and after `finish`."""
         self._run.clear()
         self._frame.spool.clear()
 

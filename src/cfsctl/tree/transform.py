@@ -67,7 +67,7 @@ def find_directory(parent: Directory, name: bytes, *, hint: str | None = None) -
     """Return a directory of a tree.
 
     Raises:
-        TransformError: There is none of that name.
+        TransformError: Nothing has that name.
     """
     node = parent.entries.get(name)
     text = name.decode("utf-8", "backslashreplace")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _DRAIN_S: Final = 0.05
-"""How often a thread that is to end is looked at, while there is nothing to take from it."""
+"""How often a thread that is to end is polled, while there is nothing to take from it."""
 
 QUEUE_DEPTH: Final = 8
 """Pieces that may wait; bounds memory to this many times the size of a piece."""
@@ -65,7 +65,7 @@ class BackgroundWriter:
             raise self._failure
 
     def abort(self) -> None:
-        """End the thread after what it has in hand; harmless when repeated."""
+        """End the thread after what it has in hand; may be called again."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
@@ -106,7 +106,7 @@ class BackgroundReader(Generic[T]):
             yield piece
 
     def close(self) -> None:
-        """End the thread after the piece that it has in hand; harmless when repeated."""
+        """End the thread after the piece that it has in hand; may be called again."""
         import queue  # noqa: PLC0415 - see above
 
         self._is_closed = True

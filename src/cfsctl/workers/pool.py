@@ -249,7 +249,7 @@ class WorkerPool(Generic[T, R]):
         yield from self.iter_results()
 
     def close(self, *, abort: bool = False) -> None:
-        """End the workers and wait for that; harmless when repeated.
+        """End the workers and wait for that; may be called again.
 
         Args:
             abort: Do not let them finish what they are doing.

@@ -176,7 +176,7 @@ def _decode(content: bytes, file: str) -> str:
 
 
 def _iter_lines(content: bytes, file: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield where each line stands, and its fields; comments and empty lines are left out."""
+    """Yield where each line stands, and its fields; comments and empty lines are skipped."""
     # Only \n ends a line; fields are split at every kind of white space.
     for number, line in enumerate(_decode(content, file).split("\n"), 1):
         fields = line.split()

@@ -17,7 +17,7 @@ def print_estimates(estimates: Iterator[PullEstimate], *, as_json: bool) -> int:
     """Print what pulls would do.
 
     Returns:
-        The exit status: whether there is room, as far as is known.
+        The exit status: whether there is room, if known.
     """
     found: list[PullEstimate] = []
     for one in estimates:

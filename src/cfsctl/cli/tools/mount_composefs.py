@@ -282,7 +282,7 @@ def _check_type(fd: int, image: str) -> None:
 
 
 def _check_digest(fd: int, image: str, digest: ObjectID) -> None:
-    """Compare the image's digest, as the kernel enforces it, with the one that was asked for."""
+    """Compare the image's digest, as the kernel enforces it, with the one that was requested."""
     from cfsctl.fsverity.kernel import VerityError, measure  # noqa: PLC0415 - only with digest=
 
     what = f"Failed to mount composefs {image}"

@@ -5,7 +5,7 @@
     12+4n   inline attributes, each: u8 suffix length, u8 prefix index, u16 value length, suffix,
             value, zeros up to a multiple of 4
 
-The name filter only speeds the kernel up, so it is not looked at.
+The name filter only speeds the kernel up, so it is not checked.
 """
 
 from __future__ import annotations

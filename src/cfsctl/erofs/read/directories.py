@@ -23,7 +23,7 @@ _DIRECTORY: Final = int(DirentType.DIRECTORY)
 
 
 class Listing(NamedTuple):
-    """The children of a directory in name order; `.` and `..` are checked and left out.
+    """The children of a directory in name order; `.` and `..` are checked and skipped.
 
     Attributes:
         names: Names, strictly ascending.

@@ -250,7 +250,7 @@ class Image:
 
 
 def as_buffer(data: ImageBuffer) -> Buffer:
-    """Return `data` as something whose slices are bytes, without a copy where that is possible."""
+    """Return `data` as something whose slices are bytes, without a copy if that is possible."""
     if isinstance(data, (bytes, mmap)):
         return data
     if isinstance(data, memoryview) and isinstance(data.obj, (bytes, mmap)) and data.nbytes == len(data.obj):

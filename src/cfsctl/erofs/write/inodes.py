@@ -196,7 +196,7 @@ def _find_repeated(object_ids: Sequence[ObjectID], redirected: Sequence[Redirect
 def _group(
     gathered: InodeTable, repeated: set[ObjectID], version: FormatVersion, dialect: Dialect
 ) -> list[Node]:
-    """Give each inode its attribute set, marks of the format left out.
+    """Give each inode its attribute set, without marks of the format.
 
     Returns:
         All whiteouts, stubs among them.

@@ -63,7 +63,7 @@ class Extent(NamedTuple):
         size: i_size.
         tail: Bytes behind the attribute body.
         blocks: Data blocks.
-        u: i_u where that is not the address of the first block.
+        u: i_u if that is not the address of the first block.
     """
 
     layout: int

@@ -1,7 +1,7 @@
 """Extended attributes of all inodes: which are shared, and the bytes of each inode's own.
 
 Most inodes of a tree have one of a few sets of attributes, so sets are what is counted, measured and
-encoded, each once. Two attributes are left out of the set of a usual external file, since they differ
+encoded, each once. Two attributes are omitted from the set of a usual external file, since they differ
 from file to file: its metacopy and its redirect. They go between `AttributeSet.head` and
 `AttributeSet.tail`, as they are or, where several inodes have the same content, as references.
 

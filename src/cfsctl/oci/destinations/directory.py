@@ -64,7 +64,7 @@ class DirectoryDestination:
         os.fsync(self._dirfd)
 
     def close(self) -> None:
-        """Close the directory; harmless when repeated."""
+        """Close the directory; may be called again."""
         if self._dirfd >= 0:
             os.close(self._dirfd)
             self._dirfd = -1

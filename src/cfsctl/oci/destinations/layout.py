@@ -100,7 +100,7 @@ class LayoutDestination:
             os.close(fd)
 
     def close(self) -> None:
-        """Close the directories; harmless when repeated."""
+        """Close the directories; may be called again."""
         for fd in (self._blobs_fd, self._dirfd):
             if fd >= 0:
                 os.close(fd)

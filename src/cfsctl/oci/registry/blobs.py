@@ -201,6 +201,6 @@ class RemoteBlob:
         return data
 
     def close(self) -> None:
-        """End the transfer; harmless when repeated."""
+        """End the transfer; may be called again."""
         self._pipe.close()
         self._thread.join(_JOIN_TIMEOUT_S)

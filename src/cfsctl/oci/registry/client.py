@@ -85,7 +85,7 @@ class RegistryClient:
 
     @property
     def base(self) -> str:
-        """The server's URL; where that is allowed, plain HTTP if it does not speak TLS."""
+        """The server's URL; if that is allowed, plain HTTP if the server does not support TLS."""
         if self._base is None:
             server = server_of(self.endpoint.host)
             scheme = "http" if self._is_insecure and not self._speaks_tls(server) else "https"

@@ -65,7 +65,7 @@ def parse_image_name(text: str) -> ImageName:
     """Return the name that a user has typed.
 
     Raises:
-        ImageReferenceError: It is none.
+        ImageReferenceError: It is invalid.
         OciDigestError: What follows the ``@`` is not a digest.
     """
     rest, at, digest_text = text.partition("@")

@@ -36,11 +36,11 @@ class BlobReader(Protocol):
         """Return the next bytes, at most so many; none at the end."""
 
     def close(self) -> None:
-        """Release it; harmless when repeated."""
+        """Release it; may be called again."""
 
 
 class FoundManifest(NamedTuple):
-    """The manifest that was asked for.
+    """The manifest that was requested.
 
     Attributes:
         digest: Its digest, which has been checked.
@@ -75,7 +75,7 @@ class ImageSource(Protocol):
         """
 
     def close(self) -> None:
-        """Release everything; harmless when repeated."""
+        """Release everything; may be called again."""
 
 
 def read_document(source: ImageSource, descriptor: Descriptor, what: str) -> bytes:

@@ -33,7 +33,7 @@ class LayoutFiles(Protocol):
         """
 
     def close(self) -> None:
-        """Release everything; harmless when repeated."""
+        """Release everything; may be called again."""
 
 
 class FileRange:

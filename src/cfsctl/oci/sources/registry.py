@@ -120,7 +120,7 @@ def _read_by_digest(client: RegistryClient, descriptor: Descriptor, what: str) -
 
 
 def _describe(response: Response, digest: OciDigest | None, what: str) -> Descriptor:
-    """Return the descriptor of a document that was asked for by name.
+    """Return the descriptor of a document that was requested by name.
 
     Raises:
         ReceivedDigestError: It is not what the digest says, ours or that of the server.

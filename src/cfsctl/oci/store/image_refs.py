@@ -82,7 +82,7 @@ def find_image(refs: Mapping[str, ObjectID], kind: ImageKind) -> ObjectID | None
 
 
 def linked_image(refs: Mapping[str, ObjectID], version: FormatVersion, *, bootable: bool) -> ObjectID:
-    """Return an image that can be mounted, in the format that is asked for or else in the other one.
+    """Return an image that can be mounted, in the format that is requested or else in the other one.
 
     Raises:
         NoImageError: None exists.

@@ -85,7 +85,7 @@ class LayerWriter:
         self._new = self._present = self._new_bytes = self._inline_bytes = 0
 
     def write(self, data: bytes | memoryview) -> None:
-        """Take the next bytes of the archive.
+        """Process the next bytes of the archive.
 
         Raises:
             TarError: They are not valid.
@@ -130,7 +130,7 @@ class LayerWriter:
             return ImportedLayer(self._stream.finish(), size, counts)
 
     def abort(self) -> None:
-        """Release everything; harmless when repeated and after `finish`."""
+        """Release everything; may be called again and after `finish`."""
         if self._content is not None:
             self._content.abort()
             self._content = None

@@ -56,7 +56,7 @@ def check_tag(name: str) -> str:
 
 
 def iter_digests(repository: Repository, prefix: str) -> Iterator[OciDigest]:
-    """Yield the digests of all streams of one kind, ascending; streams whose names hold none are left out."""
+    """Yield the digests of all streams of one kind, ascending; streams whose names hold none are skipped."""
     for stream in repository.streams.list_streams():
         digest = _parse(stream.name, prefix)
         if digest is not None:

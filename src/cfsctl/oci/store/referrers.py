@@ -35,7 +35,7 @@ def add_referrer(repository: Repository, subject: OciDigest, artifact: OciDigest
 
 
 def list_referrers(repository: Repository, subject: OciDigest) -> list[OciDigest]:
-    """Return the artifacts about a manifest, ascending; links whose names are not digests are left out."""
+    """Return the artifacts about a manifest, ascending; links whose names are not digests are skipped."""
     refs = repository.streams.list_refs(f"{_DIRECTORY}/{escape_tag(str(subject))}")
     return sorted(digest for ref in refs if (digest := _parse(ref.name)) is not None)
 

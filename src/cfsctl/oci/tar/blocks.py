@@ -80,7 +80,7 @@ def parse_header(block: bytes) -> Header:
     """Decode a header block and check its checksum.
 
     Raises:
-        TarError: The checksum is another one, or a number is none.
+        TarError: The checksum is another one, or a number is invalid.
     """
     (
         name,
@@ -132,7 +132,7 @@ def parse_octal(field: bytes) -> int:
     """Return the number that a field of octal text is; an empty one is 0.
 
     Raises:
-        TarError: It is none.
+        TarError: It is invalid.
     """
     text = field.partition(b"\0")[0].strip(_BLANKS)
     if not text:
@@ -147,7 +147,7 @@ def parse_number(field: bytes) -> int:
     """Return the number that a field is, octal or base-256, modulo 2^64.
 
     Raises:
-        TarError: It is none.
+        TarError: It is invalid.
     """
     if field[0] & 0x80:
         return int.from_bytes(bytes((field[0] & 0x7F,)) + field[1:], "big") & _MASK_64

@@ -106,7 +106,7 @@ class TarParser:
         return self._at is _At.TRAILER
 
     def feed(self, data: bytes | memoryview) -> list[Event]:  # noqa: C901 - one loop, which is hot
-        """Take the next bytes.
+        """Process the next bytes.
 
         Returns:
             What they are, in order: every byte is in one `Inline` or `Body`. The entry of a larger regular

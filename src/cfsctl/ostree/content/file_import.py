@@ -173,7 +173,7 @@ class FileImportSink:
         return self._importer.may_share
 
     def write(self, chunk: bytes, /) -> None:
-        """Take the next bytes.
+        """Process the next bytes.
 
         Raises:
             OstreeObjectError: Not a valid file object, as far as can be seen yet.
@@ -247,7 +247,7 @@ class InflatingStream:
         self._inflater = importer.inflate.make(_RAW_DEFLATE)
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes of the deflate stream.
+        """Process the next bytes of the deflate stream.
 
         Raises:
             OstreeObjectError: No deflate data, or more content than the header claims.
@@ -294,7 +294,7 @@ class InflatingStream:
             raise
 
     def abort(self) -> None:
-        """Release everything; harmless when repeated."""
+        """Release everything; may be called again."""
         self._content.abort()
 
 

@@ -47,7 +47,7 @@ class ContentStream:
             self._output = self._ingest.write
 
     def write(self, content: bytes) -> None:
-        """Take the next bytes, of which there may not be more than the header claims.
+        """Process the next bytes, of which there may not be more than the header claims.
 
         Raises:
             OstreeObjectError: There are.
@@ -83,6 +83,6 @@ class ContentStream:
         return ImportedFile(self._checksum, self._header_data, stored.object_id)
 
     def abort(self) -> None:
-        """Release everything; harmless when repeated."""
+        """Release everything; may be called again."""
         if self._ingest is not None:
             self._ingest.abort()

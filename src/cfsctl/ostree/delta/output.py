@@ -66,7 +66,7 @@ class FileOutput:
         return self._left
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes of the content.
+        """Process the next bytes of the content.
 
         Raises:
             DeltaError: More than announced.
@@ -104,7 +104,7 @@ class FileOutput:
         return ImportedFile(self._checksum, self._header, self._objects.ensure_bytes(content).object_id)
 
     def abort(self) -> None:
-        """Release everything; harmless when repeated."""
+        """Release everything; may be called again."""
         self._pieces.clear()
         if self._writer is not None:
             self._writer.abort()

@@ -92,7 +92,7 @@ class _Window:
         return self._data[offset : offset + size]
 
     def read_padded(self, start: int, size: int) -> bytes:
-        """Return bytes of the view, zeros where it has none."""
+        """Return bytes of the view, zeros if it has none."""
         view_size = self._view.size
         first = min(max(start, 0), view_size)
         last = min(max(start + size, 0), view_size)

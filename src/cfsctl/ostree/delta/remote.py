@@ -48,8 +48,8 @@ class RemoteDeltas:
         """Return the deltas that the summary lists, or else the index.
 
         Raises:
-            DeltaError: The index is none.
-            SummaryError: The summary is none.
+            DeltaError: The index is invalid.
+            SummaryError: The summary is invalid.
             TransferError: The server did not answer as it should.
         """
         summary = self._source.find_summary()

@@ -67,7 +67,7 @@ class Part(NamedTuple):
     Attributes:
         checksum: SHA-256 of the part as it is stored.
         size_bytes: Its size; only a hint, see `Superblock`.
-        content_bytes: Bytes of the objects that it makes, targets of links left out; a hint as well.
+        content_bytes: Bytes of the objects that it makes, without targets of links; a hint as well.
         objects: What it makes, in this order.
     """
 
@@ -151,7 +151,7 @@ def unwrap(view: ByteView) -> SignedDelta | None:
 
 
 def parse_superblock(view: ByteView) -> Superblock:
-    """Return what a superblock says; a signed one is unwrapped first, its signatures are not looked at.
+    """Return what a superblock says; a signed one is unwrapped first, its signatures are not checked.
 
     Args:
         view: The file; inline parts stay in it.

@@ -102,5 +102,5 @@ class Scratch:
         return ByteView.of_bytes(b"".join(self._spool.iter_pieces())) if fd is None else ByteView.of_file(fd)
 
     def close(self) -> None:
-        """Release the file; harmless when repeated."""
+        """Release the file; may be called again."""
         self._spool.clear()

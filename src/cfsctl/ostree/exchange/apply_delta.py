@@ -49,7 +49,7 @@ class DeltaOnlySource:
         request: Callable[[], tuple[Checksum, ObjectKind] | None],
         deliver: Callable[[Checksum, ObjectKind, bytes], None],
     ) -> None:
-        """Raise for the first object that is asked for."""
+        """Raise for the first object that is requested."""
         del deliver
         wanted = request()
         if wanted is not None:
@@ -58,7 +58,7 @@ class DeltaOnlySource:
     def fetch_files(
         self, checksums: Iterable[Checksum], make_sink: Callable[[Checksum], ContentSink[T]]
     ) -> Iterator[T]:
-        """Raise for the first object that is asked for."""
+        """Raise for the first object that is requested."""
         from cfsctl.ostree.objects import ObjectKind  # noqa: PLC0415 - only when something is missing
 
         del make_sink

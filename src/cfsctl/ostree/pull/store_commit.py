@@ -62,7 +62,7 @@ class CommitStorer:
         )
 
     def _update_detached(self, stored: CommitStream) -> None:
-        """Store what the source says about a commit next to it, where that is more than was stored.
+        """Store what the source says about a commit next to it, if that is more than was stored.
 
         The original does not store it, and signatures may have come since. What is not verified only takes an
         empty place: it must not push signatures out that were found good. For that it is asked for once, when

@@ -58,7 +58,7 @@ def send_file(repository: LocalRepository, checksum: Checksum, sink: ContentSink
 
     Raises:
         FileNotFoundError: There is no such object.
-        OstreeObjectError: Its owner, mode or attributes are none.
+        OstreeObjectError: Its owner, mode or attributes are invalid.
         OSError: It is neither file nor link, or cannot be read.
     """
     try:
@@ -192,6 +192,6 @@ def _read_link(repository: LocalRepository, checksum: Checksum) -> bytes:
 
 
 def read_xattrs(file: int | str) -> Xattrs:
-    """Return the attributes of a file as OSTree takes them from disk: by name, empty values left out."""
+    """Return the attributes of a file as OSTree takes them from disk: by name, empty values skipped."""
     pairs = ((os.fsencode(name) + b"\0", read_value(file, name)) for name in list_names(file))
     return tuple(sorted((name, value) for name, value in pairs if value))

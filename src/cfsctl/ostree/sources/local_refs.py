@@ -123,7 +123,7 @@ def list_branches(repository: LocalRepository) -> dict[str, Checksum]:
 
 
 def _list_directory(repository: LocalRepository, path: str) -> list[str]:
-    """Return the entries of a directory, sorted; none where there is no such directory."""
+    """Return the entries of a directory, sorted; none if there is no such directory."""
     try:
         fd = openat2(repository.root(), path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:

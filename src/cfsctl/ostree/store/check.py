@@ -39,7 +39,7 @@ def _iter_problems(
 ) -> Iterator[str]:
     """Yield what is wrong with a stored commit: everything in it is verified by its checksum.
 
-    Objects that are missing are left out, since any check finds those.
+    Objects that are missing are skipped, since any check finds those.
     """
     is_partial = parse_partial_name(name) is not None
     kind = ContentType.OSTREE_PARTIAL if is_partial else ContentType.OSTREE_COMMIT

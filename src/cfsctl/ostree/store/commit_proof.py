@@ -87,7 +87,7 @@ def is_proven(repository: Repository, stream: CommitStream) -> bool:
 def prove(repository: Repository, stream: CommitStream, reporter: Reporter = silent) -> None:
     """Prove a stored commit that is not known to be true, and remember it.
 
-    Of a partial commit the image is not looked at.
+    Of a partial commit the image is not checked.
 
     Raises:
         UntrueCommitError: A file is not what its checksum says, or the image is not the commit's, or
@@ -155,7 +155,7 @@ def iter_false_contents(
     Args:
         objects: Where large contents are.
         stream: The commit, or a part of it.
-        reporter: Told how many files have been read, where that is many.
+        reporter: Told how many files have been read, if that is many.
         known: Another commit, which has been proven: what has the same content there is not read again.
         may_fork: Whether several processes may read.
     """
@@ -187,7 +187,7 @@ def find_false_files(
     Args:
         objects: Has the contents.
         files: Checksum, header and the object that is the content.
-        reporter: Told how many have been read, where that is many; what it raises ends it.
+        reporter: Told how many have been read, if that is many; what it raises ends it.
     """
     size_bytes = sum(int.from_bytes(data[8:16], "big") for _, data, _ in files)
     if len(files) < _WORTH_WORKERS and size_bytes < _WORTH_WORKERS_BYTES:

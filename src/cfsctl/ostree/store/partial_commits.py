@@ -1,7 +1,7 @@
 """Partial commits: from a failed pull, or from a pull of some subpaths.
 
     streams/ostree-partial-<commit>          what is here, stored as a commit is
-    streams/refs/ostree-partial/<escaped>    a tag, for a part that was asked for; or the commit's ID
+    streams/refs/ostree-partial/<escaped>    a tag, for a part that was requested; or the commit's ID
 
 The splitstream has a separate content type, so that it is never mistaken for a complete commit. After a
 failed pull it has

@@ -24,7 +24,7 @@ _PREFIX: Final = "ostree-partial-"
 
 
 class Part(NamedTuple):
-    """A part of a commit that was asked for.
+    """A part of a commit that was requested.
 
     Attributes:
         name: Its tag, or the commit's ID if it was pulled by that.

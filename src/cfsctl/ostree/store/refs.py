@@ -87,7 +87,7 @@ def tag_ref(name: str) -> str:
 
 
 def list_tags(repository: Repository) -> list[Tag]:
-    """Return all tags, sorted by name; links that name no commit are left out."""
+    """Return all tags, sorted by name; links that name no commit are skipped."""
     return [Tag(*tag) for tag in TAGS.list(repository.streams)]
 
 

@@ -66,7 +66,7 @@ def find_subset(subsets: dict[str, bytes], name: str, where: str) -> bytes:
     """Return the SHA-256 of the summary of a subset.
 
     Raises:
-        SubsetNotFoundError: There is none of that name.
+        SubsetNotFoundError: Nothing has that name.
     """
     checksum = subsets.get(name)
     if checksum is None:

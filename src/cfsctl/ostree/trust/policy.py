@@ -102,7 +102,7 @@ class TrustPolicy:
         )
 
     def check_keys(self, where: str) -> None:
-        """Check that there is a key for everything that is asked for.
+        """Check that there is a key for everything that is requested.
 
         Raises:
             SignatureError: There is none: everything would be refused.

@@ -96,7 +96,7 @@ def load_remote(name: str, directory: str = DEFAULT_DIRECTORY) -> Remote:
             return _make_remote(name, options, directory)
     from cfsctl.http.fetcher import redact_url  # noqa: PLC0415 - only for a message
 
-    # It may be a URL in which something was left out.
+    # It may be a URL in which something was omitted.
     raise RemoteNotConfiguredError(f"remote '{redact_url(name)}' is not configured in {directory}")
 
 

@@ -29,7 +29,7 @@ def check_summary_age(
 ) -> None:
     """Check that a verified summary has not expired and is not older than one that was seen before.
 
-    The latest time is kept in the cache; where none exists, only the expiry is looked at.
+    The latest time is kept in the cache; where none exists, only the expiry is checked.
 
     Args:
         what: What messages call it.

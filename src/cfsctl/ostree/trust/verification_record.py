@@ -49,7 +49,7 @@ def _parse_entry(what: str, entry: object) -> ValidSignature:
     """Return one signature of a record.
 
     Raises:
-        SignatureError: It is none.
+        SignatureError: It is invalid.
     """
     if isinstance(entry, dict) and entry.keys() <= set(ValidSignature._fields):
         engine, key = entry.get("engine"), entry.get("key")

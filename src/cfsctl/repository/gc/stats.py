@@ -124,7 +124,7 @@ def measure_repository(repository: Repository) -> Stats:
 
 
 def _measure_objects(repository: Repository) -> _Sizes:
-    """Return the sizes of all objects; what is not an object is left out."""
+    """Return the sizes of all objects; what is not an object is skipped."""
     by_id: dict[ObjectID, int] = {}
     blocks = 0
     name_length = 2 * (repository.algorithm.digest_size - 1)

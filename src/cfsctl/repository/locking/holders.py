@@ -93,7 +93,7 @@ def _describe(pid: int) -> str:
 
 
 def _find_command(pid: int) -> str:
-    """Return how a program was called, an interpreter left out; the name of its process if that is hidden."""
+    """Return how a program was called, without an interpreter; the name of its process if that is hidden."""
     # The kernel reads it from the memory of the process, and that may be a file of a file system that never
     # answers: the holder of the lock could block us forever.
     text = _read(f"/proc/{pid}/cmdline") if is_trusted_process(pid) else ""

@@ -52,7 +52,7 @@ class UnsupportedFeatureError(RepositoryError):
 
 
 class AlgorithmMismatchError(RepositoryError):
-    """A repository whose hash algorithm is not the one that was asked for."""
+    """A repository whose hash algorithm is not the one that was requested."""
 
 
 def parse_algorithm(text: str) -> Algorithm:
@@ -125,7 +125,7 @@ class Config(NamedTuple):
         """Check that this program can work with the repository.
 
         Args:
-            expected: The algorithm that is asked for, or None for whichever it has.
+            expected: The algorithm that is requested, or None for whichever it has.
 
         Raises:
             UnsupportedFeatureError: A newer format version or an unknown incompatible feature.

@@ -64,7 +64,7 @@ class Images:
     # Reading
 
     def find(self, name: str) -> ObjectID | None:
-        """Return the ID of the image that a name stands for, or None; the image is not looked at.
+        """Return the ID of the image that a name stands for, or None; the image is not checked.
 
         Args:
             name: A hex ID, ``sha512:<hex>``, ``refs/<ref>`` or a ref.

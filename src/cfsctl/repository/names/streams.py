@@ -93,7 +93,7 @@ class Streams:
         self._objects = objects
 
     def find(self, name: str) -> ObjectID | None:
-        """Return the splitstream object that a name stands for, or None; the object is not looked at.
+        """Return the splitstream object that a name stands for, or None; the object is not checked.
 
         Args:
             name: A content identifier, ``refs/<ref>``, or a ref.
@@ -150,7 +150,7 @@ class Streams:
             stream.cat(write, self._objects.open)
 
     def list_streams(self) -> list[Stream]:
-        """Return all streams, sorted by name; entries that are not links to objects are left out."""
+        """Return all streams, sorted by name; entries that are not links to objects are skipped."""
         algorithm = self._objects.algorithm
         found = [
             (entry.path, parse_object_link(entry.text or "", algorithm))

@@ -78,7 +78,7 @@ class TagNamespace(Generic[T]):
         return f"{self._directory}/{escaped}"
 
     def list(self, streams: Streams) -> list[Tag[T]]:
-        """Return all tags, sorted by name; links that name no stream of this kind are left out."""
+        """Return all tags, sorted by name; links that name no stream of this kind are skipped."""
         found = []
         for ref in streams.list_refs(self._directory):
             target = None if ref.entry is None else self._parse_entry(ref.entry)

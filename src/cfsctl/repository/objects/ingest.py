@@ -68,7 +68,7 @@ class ContentIngest:
         return not self._left
 
     def write(self, data: bytes | memoryview) -> None:
-        """Take the next bytes, which are not copied and must not change.
+        """Process the next bytes, which are not copied and must not change.
 
         Raises:
             WrongSizeError: There are more than were announced.
@@ -102,7 +102,7 @@ class ContentIngest:
         return self._objects.ensure_bytes(data)
 
     def abort(self) -> None:
-        """Release everything; harmless when repeated and after `finish`."""
+        """Release everything; may be called again and after `finish`."""
         if self._background is not None:
             self._background.abort()
             self._background = None

@@ -88,7 +88,7 @@ class Quarantine:
         raise FileExistsError(17, os.strerror(17), f"{QUARANTINE}/{name}")
 
     def close(self) -> None:
-        """Close the directory; harmless when repeated."""
+        """Close the directory; may be called again."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -134,7 +134,7 @@ class ObjectReader:
         return status is not None and size in {None, status.st_size}
 
     def find_missing(self, object_ids: Iterable[ObjectID]) -> list[ObjectID]:
-        """Return which of many objects have no file, sorted; types and contents are not looked at.
+        """Return which of many objects have no file, sorted; types and contents are not checked.
 
         Directories are read instead of asking for every file: that is several times as fast, and no
         more than one directory is held at a time.

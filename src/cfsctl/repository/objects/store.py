@@ -369,7 +369,7 @@ class ObjectWriter:
             return self._store.publish(self._file, object_id, self._hasher.size)
 
     def abort(self) -> None:
-        """Forget the object; harmless when repeated and after `commit`."""
+        """Forget the object; may be called again and after `commit`."""
         self._file.close()
 
     def __enter__(self) -> Self:

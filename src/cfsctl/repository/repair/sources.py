@@ -38,7 +38,7 @@ class RepairSource(Protocol):
     def restore(self, wanted: frozenset[ObjectID], store: ObjectStore) -> Iterator[ObjectID]:
         """Store the wanted objects that this source has; yield the ID of each stored object.
 
-        What cannot be read is left out.
+        What cannot be read is skipped.
         """
 
     def restore_stream(self, name: str, repository: Repository) -> bool:

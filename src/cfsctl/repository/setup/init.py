@@ -73,7 +73,7 @@ class InitRequest(NamedTuple):
 
     @property
     def config(self) -> Config:
-        """The configuration that is asked for."""
+        """The configuration that is requested."""
         return Config.new(self.algorithm, self.erofs_version)
 
 
@@ -91,7 +91,7 @@ def init_repository(
     """Make the directory `path` a repository; it and its parents are created where missing.
 
     Args:
-        path: Where the repository is to be.
+        path: Where the repository is to be created.
         algorithm: Hash algorithm of its objects.
         erofs_version: Format of its images.
         insecure: Do without fs-verity.
