@@ -13,7 +13,7 @@ from cfsctl.ostree.store.refs import open_commit
 from cfsctl.progress import Done, Started, Unit, silent
 from cfsctl.repository import Repository
 from cfsctl.repository.check.fsck import check_repository
-from cfsctl.repository.objects.reader import to_doubtful
+from cfsctl.repository.objects.reader import ObjectState, to_doubtful
 from cfsctl.repository.objects.verified import VERIFIED_NAME
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.repositories import flip_bit, object_file
@@ -188,7 +188,9 @@ def test_many_objects_are_looked_at_as_one_is(path: Path, fake: FakeOstreeReposi
         with repository.streams.open_object(stream) as reader:
             ids = list(reader.object_refs)
         one_by_one = {object_id: repository.objects.find_damage(object_id) for object_id in ids}
-        expected = {object_id: found for object_id, found in one_by_one.items() if found != ""}
+        expected = {
+            object_id: found for object_id, found in one_by_one.items() if found is not ObjectState.SOUND
+        }
         assert repository.objects.find_all_damage(ids) == expected
         assert len(expected) == 1
 

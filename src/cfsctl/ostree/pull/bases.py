@@ -166,7 +166,8 @@ class BaseCommits:
             object_id = self._repository.streams.find(stream_name(checksum))
             if object_id is None:
                 return None
-            if damage := self._repository.objects.find_damage(object_id):
+            damage = self._repository.objects.find_damage(object_id)
+            if isinstance(damage, str):
                 raise ObjectDamagedError(f"its stream: {damage}")
             stream = self._open_object(object_id, checksum)
             _ = stream.commit
@@ -196,8 +197,7 @@ class BaseCommits:
         stream with an image lacks no entry.
         """
         image = find_image(self._repository, stored)
-        find_damage = self._repository.objects.find_damage
-        if image is None or find_damage(image[0]) != "":
+        if image is None or not self._repository.objects.is_sound(image[0]):
             return False
         beside = [object_id for object_id in (stored.detached, stored.record) if object_id is not None]
         try:
@@ -210,7 +210,7 @@ class BaseCommits:
         found = [text for object_id, text in damage.items() if object_id not in self._lost]
         if found:
             what = f"{len(found)} of its objects are" if len(found) > 1 else "one of its objects is"
-            how = "missing or damaged" if any(found) else "missing"
+            how = "missing or damaged" if any(isinstance(text, str) for text in found) else "missing"
             self._report(Message(f"stored commit {stored.checksum.hex()}: {what} {how}; fetched again"))
         return not found and self._is_true(stored)
 

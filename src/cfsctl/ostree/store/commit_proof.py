@@ -122,8 +122,9 @@ def check_stored(repository: Repository, stream: CommitStream, reporter: Reporte
     refs = {*stream.object_refs, *stream.images}
     found = repository.objects.find_all_damage(refs, reporter)
     for object_id, damage in found.items():
+        what = damage if isinstance(damage, str) else damage.value
         raise UntrueCommitError(
-            f"commit {stream.checksum.hex()}: object {object_id.hex()}: {damage or 'missing'}",
+            f"commit {stream.checksum.hex()}: object {object_id.hex()}: {what}",
             hint="pull it again to restore it",
         )
     prove(repository, stream, reporter)

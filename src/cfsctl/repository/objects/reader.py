@@ -13,7 +13,8 @@ import operator
 import os
 import stat
 from array import array
-from typing import TYPE_CHECKING, Final, Protocol
+from enum import Enum
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from cfsctl.digest import ObjectID, qualified
 from cfsctl.errors import DigestMismatchError, IntegrityError, ObjectMissingError
@@ -69,6 +70,17 @@ class StoredObjectMissingError(ObjectMissingError, IntegrityError, FileNotFoundE
 
 class ObjectDamagedError(IntegrityError):
     """What stands under the name of an object is not that object."""
+
+
+class ObjectState(Enum):
+    """What a check of an object found, where it did not find damage."""
+
+    SOUND = "sound"
+    MISSING = "missing"
+
+
+Finding: TypeAlias = ObjectState | str
+"""What a check of an object found: its state, or the text of what is wrong with it."""
 
 
 def to_doubtful(size_bytes: int) -> int:
@@ -211,9 +223,9 @@ class ObjectReader:
 
     def is_sound(self, object_id: ObjectID, size: int | None = None) -> bool:
         """Return whether the object exists and no damage was found; see `find_damage`."""
-        return self.find_damage(object_id, size) == ""
+        return self.find_damage(object_id, size) is ObjectState.SOUND
 
-    def find_damage(self, object_id: ObjectID, size: int | None = None) -> str | None:
+    def find_damage(self, object_id: ObjectID, size: int | None = None) -> Finding:
         """Check an object before it is used.
 
         Args:
@@ -221,14 +233,13 @@ class ObjectReader:
             size: The size that it must have, in bytes, if that is known.
 
         Returns:
-            None if the object does not exist, an empty text if no damage was found, otherwise
-            what is wrong with it.
+            Whether the object is sound or missing, or the text of what is wrong with it.
         """
         name = object_id.hex()
         try:
             status = os.stat(name[2:], dir_fd=self._fan_out.directory(name[:2]), follow_symlinks=False)
         except FileNotFoundError:
-            return None
+            return ObjectState.MISSING
         if not stat.S_ISREG(status.st_mode):
             return "not a regular file"
         if size not in {None, status.st_size}:
@@ -236,12 +247,12 @@ class ObjectReader:
         if not self.is_secure:
             needs_reading = self.verifier is not None and self.verifier.needs_reading(object_id, status)
             if not needs_reading and (self.verifier is not None or not self._may_have_verity):
-                return ""
+                return ObjectState.SOUND
         return self._find_inner_damage(object_id, status)
 
     def find_all_damage(
         self, object_ids: Iterable[ObjectID], reporter: Reporter = silent
-    ) -> dict[ObjectID, str | None]:
+    ) -> dict[ObjectID, Finding]:
         """Check many objects as `find_damage` does, but faster; return the damaged ones.
 
         Args:
@@ -249,7 +260,7 @@ class ObjectReader:
             reporter: Told how far that is, where many have to be read; what it raises ends it.
 
         Returns:
-            Damage by ID, or None for missing objects.
+            What is wrong with each object that is not sound, by ID.
         """
         ids = sorted(object_ids)
         sizes = self.find_sizes(ids)
@@ -258,22 +269,22 @@ class ObjectReader:
             return dict(self._look_at(suspects))
         return self._verify(suspects, reporter)
 
-    def _look_at(self, object_ids: Iterable[ObjectID]) -> list[tuple[ObjectID, str | None]]:
+    def _look_at(self, object_ids: Iterable[ObjectID]) -> list[tuple[ObjectID, Finding]]:
         found = ((object_id, self.find_damage(object_id)) for object_id in object_ids)
-        return [(object_id, damage) for object_id, damage in found if damage != ""]
+        return [(object_id, damage) for object_id, damage in found if damage is not ObjectState.SOUND]
 
-    def _verify(self, object_ids: Sequence[ObjectID], reporter: Reporter) -> dict[ObjectID, str | None]:
+    def _verify(self, object_ids: Sequence[ObjectID], reporter: Reporter) -> dict[ObjectID, Finding]:
         """Implement `find_all_damage` for objects that must be read, in several processes."""
         from cfsctl.workers import WorkerPool  # noqa: PLC0415 - few commands read so many
 
         verifier, count = self.verifier, len(object_ids)
 
-        def look(batch: Sequence[ObjectID]) -> tuple[int, list[tuple[ObjectID, str | None]], array[int]]:
+        def look(batch: Sequence[ObjectID]) -> tuple[int, list[tuple[ObjectID, Finding]], array[int]]:
             found = self._look_at(batch)
             return len(batch), found, array("Q") if verifier is None else verifier.drain_new()
 
         batches = (object_ids[start : start + _VERIFY_BATCH] for start in range(0, count, _VERIFY_BATCH))
-        damaged: dict[ObjectID, str | None] = {}
+        damaged: dict[ObjectID, Finding] = {}
         done = 0
         reporter(Started(VERIFY_ID, count, Unit.ITEMS))
         with WorkerPool(lambda: look) as pool:
@@ -326,11 +337,11 @@ class ObjectReader:
                 else:
                     yield object_id, status if is_regular(status.st_mode) else None
 
-    def _find_inner_damage(self, object_id: ObjectID, status: os.stat_result) -> str:
+    def _find_inner_damage(self, object_id: ObjectID, status: os.stat_result) -> Finding:
         fd = self._open(object_id, is_regular=True)
         try:
             if self._check_measured(fd, object_id) or self.verifier is None:
-                return ""
+                return ObjectState.SOUND
             actual, _ = compute_file_digest(fd, self.algorithm)
             if actual != object_id:
                 return f"content has the digest {actual.hex()}"
@@ -343,4 +354,4 @@ class ObjectReader:
             return f"cannot be read: {error.strerror}"
         finally:
             os.close(fd)
-        return ""
+        return ObjectState.SOUND

@@ -30,7 +30,7 @@ from cfsctl.fsverity.merkle import Hasher, compute_digest
 from cfsctl.linux.files import FileFactory
 from cfsctl.linux.sparse import BLOCK_BYTES, copy_file, iter_runs, write_all, write_hole, write_sparse
 from cfsctl.repository.objects.fan_out import OBJECTS
-from cfsctl.repository.objects.reader import ObjectDamagedError, ObjectReader, Verifier
+from cfsctl.repository.objects.reader import ObjectDamagedError, ObjectReader, ObjectState, Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import Algorithm, ObjectID
     from cfsctl.linux.files import AnonymousFile
+    from cfsctl.repository.objects.reader import Finding
 
 __all__ = [
     "ObjectDamagedError",
@@ -151,22 +152,22 @@ class ObjectStore(ObjectReader):
         """
         object_id = compute_digest(data, self.algorithm)
         size = len(data)
-        damage: str | None = None
+        damage: Finding = ObjectState.MISSING
         # Where everything is new, giving the name tells soon enough what is not.
         if self._new_in_a_row < _SURE_TO_BE_NEW:
             damage = self.find_damage(object_id, size)
         is_plain = not (self._may_have_verity or self.syncs_each)
-        if damage is None and is_plain and self._create(object_id, data):
+        if damage is ObjectState.MISSING and is_plain and self._create(object_id, data):
             self._new_in_a_row += 1
             return StoredObject(object_id, size, is_new=True)
         self._new_in_a_row = 0
-        if damage is None:
+        if damage is ObjectState.MISSING:
             damage = self.find_damage(object_id, size)
-        if damage == "":
+        if damage is ObjectState.SOUND:
             return StoredObject(object_id, size, is_new=False)
         with self._files().begin() as file:
             write_sparse(file.fd, data)
-            return self._publish(file, object_id, size, damage or "")
+            return self._publish(file, object_id, size, _text_of(damage))
 
     def _create(self, object_id: ObjectID, data: bytes | bytearray | memoryview) -> bool:
         """Make the file of an object that needs no fs-verity; return whether its name was free."""
@@ -203,9 +204,9 @@ class ObjectStore(ObjectReader):
             size: Its size in bytes.
         """
         damage = self.find_damage(object_id, size)
-        if damage == "":
+        if damage is ObjectState.SOUND:
             return StoredObject(object_id, size, is_new=False)
-        return self._publish(file, object_id, size, damage or "")
+        return self._publish(file, object_id, size, _text_of(damage))
 
     def _publish(
         self,
@@ -267,7 +268,7 @@ class ObjectStore(ObjectReader):
             except FileExistsError:
                 # Another process stored it in the meantime, or something is in the way that did not exist
                 # before.
-                damage = self.find_damage(object_id, size) or ""
+                damage = _text_of(self.find_damage(object_id, size))
                 if not damage:
                     return StoredObject(object_id, size, is_new=False)
             else:
@@ -381,3 +382,8 @@ class ObjectWriter:
     ) -> None:
         """Forget the object unless it was committed."""
         self.abort()
+
+
+def _text_of(found: Finding) -> str:
+    """Return what is wrong with an object, or an empty text if nothing is wrong with what is there."""
+    return found if isinstance(found, str) else ""
