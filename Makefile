@@ -66,11 +66,11 @@ zipapp: env
 deb:
 	tools/build-deb.sh
 
-# Write the manual pages below docs/man anew, from the help texts and docs/man/prose.toml.
+# Regenerate the manual pages below docs/man from the help texts and docs/man/prose.toml.
 man: env
 	$(PY) tools/man_pages.py
 
-# Resolve the lock files anew; the only step that looks for newer versions.
+# Update the lock files; the only step that looks for newer versions.
 lock: env
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
 		--extra fast --group build --custom-compile-command "make lock" pyproject.toml -o requirements/run.txt

@@ -46,7 +46,7 @@ def rev_parse(repo: str | bytes | os.PathLike[str], ref: str) -> str:
     """Return the ID of the commit that a ref names.
 
     Raises:
-        RuntimeError: There is none; what `osbuild.util.ostree` raises.
+        RuntimeError: It does not exist; the same error that `osbuild.util.ostree` raises.
     """
     with cfsctl.Repository.open(os.fsdecode(repo)) as repository:
         commit = repository.tags().get(ref)

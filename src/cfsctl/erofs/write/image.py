@@ -59,19 +59,19 @@ def build_image(filesystem: FileSystem, version: FormatVersion, dialect: Dialect
 
 
 def _build(filesystem: FileSystem, version: FormatVersion, dialect: Dialect) -> bytearray:
-    gathered = build_inode_table(filesystem, version, dialect)
-    layout = lay_out(gathered, version, dialect)
+    inodes = build_inode_table(filesystem, version, dialect)
+    layout = lay_out(inodes, version, dialect)
     _check_size(layout, dialect)
     image = bytearray(layout.blocks * BLOCK_SIZE)
     is_v2 = version is FormatVersion.V2
-    gathered.attributes.encode(layout.inodes_end if is_v2 else layout.inodes_end % BLOCK_SIZE)
-    table = gathered.attributes.table
+    inodes.attributes.encode(layout.inodes_end if is_v2 else layout.inodes_end % BLOCK_SIZE)
+    table = inodes.attributes.table
     image[layout.inodes_end : layout.inodes_end + len(table)] = table
     try:
-        _write_headers(image, gathered, layout, version)
-        InodeWriter(image, gathered, layout, is_v2=is_v2).write()
+        _write_headers(image, inodes, layout, version)
+        InodeWriter(image, inodes, layout, is_v2=is_v2).write()
     except struct.error as error:
-        raise _find_misfit(gathered) from error
+        raise _find_misfit(inodes) from error
     return image
 
 
@@ -81,11 +81,11 @@ def _check_size(layout: Layout, dialect: Dialect) -> None:
         raise ErofsError(f"the image would have {size} bytes, more than can be read again", field="blocks")
 
 
-def _write_headers(image: bytearray, gathered: InodeTable, layout: Layout, version: FormatVersion) -> None:
+def _write_headers(image: bytearray, inodes: InodeTable, layout: Layout, version: FormatVersion) -> None:
     is_v2 = version is FormatVersion.V2
-    flags = HEADER_FLAG_HAS_ACL if gathered.attributes.has_acl and not is_v2 else 0
+    flags = HEADER_FLAG_HAS_ACL if inodes.attributes.has_acl and not is_v2 else 0
     COMPOSEFS_HEADER.pack_into(image, 0, COMPOSEFS_MAGIC, HEADER_VERSION, flags, version)
-    seconds, nanoseconds = (0, 0) if is_v2 else gathered.min_mtime
+    seconds, nanoseconds = (0, 0) if is_v2 else inodes.min_mtime
     SUPERBLOCK.pack_into(
         image,
         SUPERBLOCK_OFFSET,
@@ -107,17 +107,17 @@ def _write_headers(image: bytearray, gathered: InodeTable, layout: Layout, versi
     )
 
 
-def _find_misfit(gathered: InodeTable) -> NodeFault:
+def _find_misfit(inodes: InodeTable) -> NodeFault:
     """Return what is wrong with the first node that has a number out of range."""
     limits = {"mode": 1 << 12, "uid": 1 << 32, "gid": 1 << 32, "rdev": 1 << 32, "mtime_ns": 1 << 32}
     limits["size"] = 1 << 64
-    for index, node in enumerate(gathered.order.nodes):
+    for index, node in enumerate(inodes.order.nodes):
         for name, limit in limits.items():
             value = getattr(node, name, 0)
             if not 0 <= value < limit:
                 return NodeFault(node, f"{name} {value} is out of range", f"i_{name}")
         if not -(1 << 63) <= node.mtime_s < 1 << 63:
             return NodeFault(node, f"modification time {node.mtime_s} is out of range", "i_mtime")
-        if not 0 <= gathered.order.links.get(index, 1) < 1 << 32:
-            return NodeFault(node, f"{gathered.order.links[index]} links are out of range", "i_nlink")
+        if not 0 <= inodes.order.links.get(index, 1) < 1 << 32:
+            return NodeFault(node, f"{inodes.order.links[index]} links are out of range", "i_nlink")
     raise AssertionError("every number is in its range")

@@ -79,20 +79,20 @@ class _Modes(dict[int, int]):
 class InodeWriter:
     """Writes the inodes of one image, and what belongs to them."""
 
-    def __init__(self, image: bytearray, gathered: InodeTable, layout: Layout, *, is_v2: bool) -> None:
+    def __init__(self, image: bytearray, inodes: InodeTable, layout: Layout, *, is_v2: bool) -> None:
         """Take the image, zeros where inodes and blocks are to be."""
         self._image = image
-        self._gathered = gathered
+        self._inodes = inodes
         self._layout = layout
         self._is_v2 = is_v2
         self._data_block = layout.data_start // BLOCK_SIZE
         types = bytearray(b"\1") * len(layout.nids)
         for index in layout.shapes:
-            types[index] = self._type(gathered.order.nodes[index])
+            types[index] = self._type(inodes.order.nodes[index])
         self._types = types
 
     def _type(self, node: Node) -> DirentType:
-        return DirentType.REGULAR if node in self._gathered.escaped else _DIRENT_TYPES[node.file_type]
+        return DirentType.REGULAR if node in self._inodes.escaped else _DIRENT_TYPES[node.file_type]
 
     def write(self) -> None:
         """Write all inodes."""
@@ -103,16 +103,16 @@ class InodeWriter:
     def _write_external_files(self) -> None:
         """Write usual external files with one call each."""
         image, is_v2 = self._image, self._is_v2
-        gathered, layout = self._gathered, self._layout
-        find_nlink = gathered.order.links.get
-        entries = gathered.attributes.external
+        inodes, layout = self._inodes, self._layout
+        find_nlink = inodes.order.links.get
+        entries = inodes.attributes.external
         redirect = entries.redirect
-        digest_size = gathered.algorithm.digest_size
+        digest_size = inodes.algorithm.digest_size
         path_split = digest_size - 1
         modes = _Modes()
         records: dict[AttributeSet, _ExternalRecord] = {}
         usual = Form.EXTERNAL
-        numbered = zip(gathered.order.nodes, gathered.groups, layout.nids, layout.compact, strict=True)
+        numbered = zip(inodes.order.nodes, inodes.groups, layout.nids, layout.compact, strict=True)
         for index, (node, group, nid, is_compact) in enumerate(numbered):
             if group.form is not usual:
                 continue
@@ -172,12 +172,12 @@ class InodeWriter:
     def _write_repeated_files(self) -> None:
         """Write external files whose content other inodes have too."""
         image, is_v2 = self._image, self._is_v2
-        nodes, groups = self._gathered.order.nodes, self._gathered.groups
+        nodes, groups = self._inodes.order.nodes, self._inodes.groups
         nids, is_compact = self._layout.nids, self._layout.compact
-        references = self._gathered.attributes.file_references
-        find_nlink = self._gathered.order.links.get
+        references = self._inodes.attributes.file_references
+        find_nlink = self._inodes.order.links.get
         modes = _Modes()
-        for index in self._gathered.repeated:
+        for index in self._inodes.repeated:
             node, group, nid = nodes[index], groups[index], nids[index]
             assert isinstance(node, ExternalFile)
             size, mode, nlink = node.size, modes[node.mode], find_nlink(index, 1)
@@ -213,8 +213,8 @@ class InodeWriter:
     def _write_other_inodes(self) -> None:
         """Write the inodes that are no usual external files, and their data."""
         image, is_v2 = self._image, self._is_v2
-        order, layout, escaped = self._gathered.order, self._layout, self._gathered.escaped
-        nodes, groups, nids = order.nodes, self._gathered.groups, layout.nids
+        order, layout, escaped = self._inodes.order, self._layout, self._inodes.escaped
+        nodes, groups, nids = order.nodes, self._inodes.groups, layout.nids
         pack_compact, pack_extended = COMPACT_INODE.pack_into, EXTENDED_INODE.pack_into
         find_plan, find_nlink = order.plans.get, order.links.get
         for index, (is_compact, extent, first_block) in layout.shapes.items():

@@ -101,17 +101,17 @@ def build_inode_table(filesystem: FileSystem, version: FormatVersion, dialect: D
     algorithm = _find_algorithm(
         [*object_ids, *(file.digest for file in redirected if file.digest is not None)]
     )
-    gathered = InodeTable(order, algorithm, XattrEncoder(version, dialect, algorithm))
-    whiteouts = _group(gathered, _find_repeated(object_ids, redirected), version, dialect)
+    inodes = InodeTable(order, algorithm, XattrEncoder(version, dialect, algorithm))
+    whiteouts = _group(inodes, _find_repeated(object_ids, redirected), version, dialect)
     _check_whiteouts(whiteouts, listing.link_counts)
     if version is not FormatVersion.V2:
-        gathered.escaped = {node for node in whiteouts if node not in stubs}
-        _mark(gathered, version)
-        _find_earliest(gathered, dialect)
+        inodes.escaped = {node for node in whiteouts if node not in stubs}
+        _mark(inodes, version)
+        _find_earliest(inodes, dialect)
         if isinstance(filesystem, DumpedFileSystem) and dialect is Dialect.C:
             _apply_nlinks(order, filesystem.nlinks)
-    gathered.attributes.settle()
-    return gathered
+    inodes.attributes.settle()
+    return inodes
 
 
 def _with_stubs(root: Directory, dialect: Dialect) -> tuple[Mapping[bytes, Directory | Leaf], set[Node]]:
@@ -194,17 +194,17 @@ def _find_repeated(object_ids: Sequence[ObjectID], redirected: Sequence[Redirect
 
 
 def _group(
-    gathered: InodeTable, repeated: set[ObjectID], version: FormatVersion, dialect: Dialect
+    inodes: InodeTable, repeated: set[ObjectID], version: FormatVersion, dialect: Dialect
 ) -> list[Node]:
     """Give each inode its attribute set, without marks of the format.
 
     Returns:
         All whiteouts, stubs among them.
     """
-    nodes = gathered.order.nodes
-    attributes = gathered.attributes
-    add = gathered.groups.append
-    shared = _share_files(gathered, repeated)
+    nodes = inodes.order.nodes
+    attributes = inodes.attributes
+    add = inodes.groups.append
+    shared = _share_files(inodes, repeated)
     plain: dict[int, AttributeSet] = {}
     external: dict[int, AttributeSet | None] = {}
     find_plain, find_external = plain.get, external.get
@@ -216,7 +216,7 @@ def _group(
             group = None
             if node.has_digest and 0 < node.size <= MAX_SINGLE_CHUNK:
                 if node.object_id in repeated:
-                    group = _referring_set(gathered, node) if node.object_id in shared else None
+                    group = _referring_set(inodes, node) if node.object_id in shared else None
                 else:
                     group = find_external(key)
                     if group is None and key not in external:
@@ -230,19 +230,19 @@ def _group(
             if isinstance(node, CharDevice) and node.rdev == 0:
                 whiteouts.append(node)
         if group is None:
-            group = attributes.set_of_pairs(_file_pairs(gathered, node, version, dialect), node)
+            group = attributes.set_of_pairs(_file_pairs(inodes, node, version, dialect), node)
         group.users += 1
         add(group)
     return whiteouts
 
 
-def _share_files(gathered: InodeTable, repeated: set[ObjectID]) -> set[ObjectID]:
+def _share_files(inodes: InodeTable, repeated: set[ObjectID]) -> set[ObjectID]:
     """Record the objects that several inodes have with their digest, and return them."""
     if not repeated:
         return repeated
     counts = Counter(
         node.object_id
-        for node in gathered.order.nodes
+        for node in inodes.order.nodes
         if type(node) is ExternalFile
         and node.object_id in repeated
         and node.has_digest
@@ -250,15 +250,15 @@ def _share_files(gathered: InodeTable, repeated: set[ObjectID]) -> set[ObjectID]
     )
     shared = {object_id for object_id, count in counts.items() if count > 1}
     for object_id in shared:
-        gathered.attributes.share_file(object_id)
+        inodes.attributes.share_file(object_id)
     return shared
 
 
-def _referring_set(gathered: InodeTable, node: ExternalFile) -> AttributeSet | None:
+def _referring_set(inodes: InodeTable, node: ExternalFile) -> AttributeSet | None:
     """Return the set of a file that shares its content, and note its number, which is the next."""
-    group = _external_set(gathered.attributes, node, Form.REPEATED)
+    group = _external_set(inodes.attributes, node, Form.REPEATED)
     if group is not None:
-        gathered.repeated.append(len(gathered.groups))
+        inodes.repeated.append(len(inodes.groups))
     return group
 
 
@@ -270,14 +270,14 @@ def _external_set(attributes: XattrEncoder, node: ExternalFile, form: Form) -> A
 
 
 def _file_pairs(
-    gathered: InodeTable,
+    inodes: InodeTable,
     node: Node,
     version: FormatVersion,
     dialect: Dialect,
 ) -> Iterable[Pair]:
     """Return all attributes of a regular file whose content is elsewhere."""
     assert isinstance(node, ExternalFile | SparseFile | RedirectedFile)
-    own = gathered.attributes.own_pairs(node.xattrs)
+    own = inodes.attributes.own_pairs(node.xattrs)
     if node.size == 0 and dialect is Dialect.C and version is not FormatVersion.V2:
         return own
     pairs: list[Pair] = []
@@ -289,35 +289,35 @@ def _file_pairs(
             pass
         case _:
             digest, path = None, b""
-    pairs.append((XATTR_METACOPY, metacopy_value(digest, gathered.algorithm) if digest is not None else b""))
+    pairs.append((XATTR_METACOPY, metacopy_value(digest, inodes.algorithm) if digest is not None else b""))
     if path:
         pairs.append((XATTR_REDIRECT, b"/" + path))
     return [*pairs, *own]
 
 
-def _mark(gathered: InodeTable, version: FormatVersion) -> None:
+def _mark(inodes: InodeTable, version: FormatVersion) -> None:
     """Give the marks of V0 and V1 to root, to whiteouts, and to the directories that these are in."""
     marks: dict[int, list[Pair]] = {}
-    if gathered.escaped:
-        numbers = {number for number, node in enumerate(gathered.order.nodes) if node in gathered.escaped}
+    if inodes.escaped:
+        numbers = {number for number, node in enumerate(inodes.order.nodes) if node in inodes.escaped}
         in_directory = [*WHITEOUTS_ATTRIBUTES]
         if version is FormatVersion.V1:
             in_directory += WHITEOUTS_OPAQUE_ATTRIBUTES
-        for plan in gathered.order.plans.values():
+        for plan in inodes.order.plans.values():
             if not numbers.isdisjoint(plan.with_dots()[1]):
                 marks[plan.index] = in_directory
         marks |= {number: list(WHITEOUT_ATTRIBUTES) for number in numbers}
     marks[0] = [*marks.get(0, ()), XATTR_ROOT_OPAQUE]
-    attributes = gathered.attributes
+    attributes = inodes.attributes
     for number, pairs in marks.items():
-        node = gathered.order.nodes[number]
-        gathered.groups[number].users -= 1
+        node = inodes.order.nodes[number]
+        inodes.groups[number].users -= 1
         marked = attributes.set_of_pairs(attributes.replace(attributes.own_pairs(node.xattrs), pairs), node)
         marked.users += 1
-        gathered.groups[number] = marked
+        inodes.groups[number] = marked
 
 
-def _find_earliest(gathered: InodeTable, dialect: Dialect) -> None:
+def _find_earliest(inodes: InodeTable, dialect: Dialect) -> None:
     """Find the smallest time, and who has it.
 
     To one original seconds are unsigned, so that times before 1970 are after all others.
@@ -325,7 +325,7 @@ def _find_earliest(gathered: InodeTable, dialect: Dialect) -> None:
     is_unsigned = dialect is Dialect.RUST
     earliest: list[int] = []
     low_s, low_ns = 1 << 64, 0
-    for index, node in enumerate(gathered.order.nodes):
+    for index, node in enumerate(inodes.order.nodes):
         seconds = node.mtime_s
         if seconds <= low_s:
             if seconds < 0 and is_unsigned:
@@ -336,8 +336,8 @@ def _find_earliest(gathered: InodeTable, dialect: Dialect) -> None:
             elif (seconds, node.mtime_ns) == (low_s, low_ns):
                 earliest.append(index)
     for index in earliest:
-        gathered.earliest[index] = 1
-    gathered.min_mtime = (low_s - (low_s >> 63 << 64) if is_unsigned else low_s, low_ns)
+        inodes.earliest[index] = 1
+    inodes.min_mtime = (low_s - (low_s >> 63 << 64) if is_unsigned else low_s, low_ns)
 
 
 def _apply_nlinks(order: InodeOrder, nlinks: Mapping[Leaf, int]) -> None:

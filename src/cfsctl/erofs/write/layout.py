@@ -110,19 +110,19 @@ class Layout:
         self.blocks = self.data_start // BLOCK_SIZE + data_blocks
 
 
-def lay_out(gathered: InodeTable, version: FormatVersion, dialect: Dialect) -> Layout:
+def lay_out(inodes: InodeTable, version: FormatVersion, dialect: Dialect) -> Layout:
     """Place all inodes.
 
     Raises:
         NodeFault: Something that the format has no room for.
     """
-    compact = _find_compact(gathered) if version is not FormatVersion.V2 else gathered.earliest
-    placer = Placer(gathered, version, dialect)
+    compact = _find_compact(inodes) if version is not FormatVersion.V2 else inodes.earliest
+    placer = Placer(inodes, version, dialect)
     layout = Layout(compact)
-    nodes, find_plan = gathered.order.nodes, gathered.order.plans.get
+    nodes, find_plan = inodes.order.nodes, inodes.order.plans.get
     shapes, place, add_nid = layout.shapes, placer.place, layout.nids.append
     nid = INODE_AREA_OFFSET >> LG_SLOT_SIZE
-    for index, (group, is_compact) in enumerate(zip(gathered.groups, compact, strict=True)):
+    for index, (group, is_compact) in enumerate(zip(inodes.groups, compact, strict=True)):
         if group.is_external:
             # One chunk index of four bytes never crosses the end of a block, since all is so aligned.
             add_nid(nid)
@@ -131,14 +131,14 @@ def lay_out(gathered: InodeTable, version: FormatVersion, dialect: Dialect) -> L
             nid, end, shapes[index] = place(nid, nodes[index], find_plan(index), group.size, is_compact)
             add_nid(nid)
             nid = (end + SLOT_SIZE - 1) >> LG_SLOT_SIZE
-    layout.finish(nid << LG_SLOT_SIZE, len(gathered.attributes.table), placer.data_blocks)
+    layout.finish(nid << LG_SLOT_SIZE, len(inodes.attributes.table), placer.data_blocks)
     return layout
 
 
-def _find_compact(gathered: InodeTable) -> bytearray:
+def _find_compact(inodes: InodeTable) -> bytearray:
     """Return for each inode whether it may be compact, what only directories have left aside."""
-    compact = gathered.earliest[:]
-    nodes, links = gathered.order.nodes, gathered.order.links
+    compact = inodes.earliest[:]
+    nodes, links = inodes.order.nodes, inodes.order.links
     position = compact.find(1)
     while position >= 0:
         node = nodes[position]
@@ -160,10 +160,10 @@ class Placer:
         data_blocks: Data blocks handed out so far.
     """
 
-    def __init__(self, gathered: InodeTable, version: FormatVersion, dialect: Dialect) -> None:
+    def __init__(self, inodes: InodeTable, version: FormatVersion, dialect: Dialect) -> None:
         """Start without data blocks."""
         self._is_v2 = version is FormatVersion.V2
-        self._escaped = gathered.escaped
+        self._escaped = inodes.escaped
         self._dialect = dialect
         self._targets: dict[int, Extent] = {}
         self._contents: dict[int, Extent] = {}
