@@ -1,7 +1,7 @@
 """Fetching with libcurl: many small bodies at once in one thread.
 
 Importing this module imports `pycurl`, which is an optional package; `cfsctl.http.open_fetcher` does so
-only where it is there.
+only if it is installed.
 
 Each transfer has a slot (`cfsctl.http.curl_handle`); libcurl's multi interface drives all of them. A body
 reaches its sink in one piece unless it is larger than `Limits.hold_bytes`; then it streams in pieces of

@@ -153,7 +153,7 @@ class TarDiffDecoder:
         return self._has_number
 
     def _begin(self) -> Iterator[bytes | memoryview]:
-        """Begin an operation whose number is there; one without bytes is done at once."""
+        """Start an operation whose number is complete; one without bytes is executed at once."""
         op, number = self._op, self._number
         if op == _OPEN:
             if number > _MAX_PATH_BYTES:

@@ -317,7 +317,7 @@ class PullPlan:
         """Record content that was verified and imported.
 
         Args:
-            files: (checksum, header and whatever content is inline, ID of content that is an object).
+            files: (checksum, header and inline content, ID of content that is an object).
 
         Raises:
             LimitError: More attributes than an image has room for.

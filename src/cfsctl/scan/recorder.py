@@ -4,7 +4,7 @@ A record is made only if no later change can leave the file in the same state. A
 the current time as ctime, so it is enough that the file's ctime is in the past when reading begins:
 by two seconds, more than any clock tick and any file system's resolution. One kind of change comes
 later than its ctime: a process that has mapped the file, or is in the middle of a long write(2), can go
-on without another mark until the page has been written back. So a file is recorded only if nobody has
+on without another mark until the page has been written back. So a file is recorded only if no process has
 it open for writing; where the kernel does not tell, its ctime must be old enough for that.
 
 A ctime is the kernel's only where the kernel has made the file. Programs that make whole file systems

@@ -150,7 +150,7 @@ class RegistryClient:
         """Return a manifest or index by its tag or digest; nothing of it was checked.
 
         Raises:
-            ImageNotFoundError: It is not there.
+            ImageNotFoundError: It does not exist.
             AccessDeniedError: It is not for us.
             TransferError: It could not be had.
         """

@@ -130,7 +130,7 @@ def ask_helper(name: str, server: str, helper_path: str) -> Credentials | None:
     """Return what a credential helper knows of a server, or None.
 
     Raises:
-        CredentialHelperError: It is not there, or fails.
+        CredentialHelperError: It is not installed, or fails.
     """
     if not _HELPER_NAME.fullmatch(name):
         raise CredentialHelperError(f"credential helper {name!r}: expected a name without slashes")

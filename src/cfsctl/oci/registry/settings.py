@@ -63,7 +63,7 @@ def find_auth_files(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def find_registries_files(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the configuration files of registries that are there: one, and what is dropped next to it."""
+    """Return the existing configuration files of registries: one, and its drop-in files."""
     chosen = environment.get("CONTAINERS_REGISTRIES_CONF")
     if chosen:
         return (chosen,)

@@ -70,7 +70,7 @@ class ImageSource(Protocol):
         """Open a blob; its digest has not been checked.
 
         Raises:
-            ImageNotFoundError: It is not there.
+            ImageNotFoundError: It does not exist.
             SourceError: It has another size.
         """
 
@@ -82,7 +82,7 @@ def read_document(source: ImageSource, descriptor: Descriptor, what: str) -> byt
     """Return a document whose size and digest have been checked.
 
     Raises:
-        ImageNotFoundError: It is not there.
+        ImageNotFoundError: It does not exist.
         SourceError: It is too large, or has another size.
         ReceivedDigestError: It is another one.
     """

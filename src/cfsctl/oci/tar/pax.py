@@ -72,7 +72,7 @@ class PaxRecords:
             blank = body.find(b" ", place, place + _MAX_DIGITS)
             size = _parse_unsigned(body[place:blank]) if blank >= 0 else None
             if size is None:
-                return  # as the original: whatever follows is not a list any more
+                return  # like composefs-rs: anything after this no longer belongs to the list
             end = place + size
             if end > len(body) or end <= blank + 1 or body[end - 1] != 0x0A:
                 raise TarError("PAX error: malformed PAX extension record")

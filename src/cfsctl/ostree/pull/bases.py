@@ -179,7 +179,7 @@ class BaseCommits:
     def _open_object(self, object_id: ObjectID, checksum: Checksum) -> CommitStream:
         """Open a stream; that its table is right is remembered with the state of its file.
 
-        In a pull of what is here only looking at the objects takes longer than checking it.
+        In a pull of a stored commit, only checking the objects takes longer.
         """
         repository = self._repository
         if repository.objects.is_secure:

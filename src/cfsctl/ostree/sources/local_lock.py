@@ -55,7 +55,7 @@ def lock_for_use(dirfd: int, path: str, core: Mapping[str, str], *, create: bool
 
     Returns:
         A descriptor that holds the lock until it is closed, here and in every forked process; -1 if there is
-        no lock to be had, as in a repository that nobody has ever written to, or that is not ours to open.
+        no lock file that can be opened, as in a repository that was never written to.
 
     Raises:
         RepositoryInUseError: The timeout expired.

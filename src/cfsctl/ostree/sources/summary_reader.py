@@ -101,7 +101,7 @@ class SummaryReader:
         """Return the summary, or None if the server has none.
 
         Raises:
-            NoSummaryError: The server has none of that subset.
+            NoSummaryError: The server has no summary of that subset.
             SummaryError: What the server has is not a summary, or an older one.
             SignatureError: It must be signed, and is not by a key that counts.
             TransferError: The server did not answer as it should.

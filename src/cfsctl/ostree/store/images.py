@@ -184,9 +184,9 @@ def _replace_image(
 
 
 def _has_nul_names(repository: Repository, stream: CommitStream, image: ObjectID) -> bool:
-    """Return what `has_nul_names` does; that an image has none is remembered with the state of its file.
+    """Call `has_nul_names`, and record a negative result with the state of the file.
 
-    Looking at every header of a large commit takes longer than all else that a pull of what is here does.
+    Reading every header of a large commit takes longer than all other steps of a pull of a stored commit.
     """
     what = b"names of attributes" + stream.checksum + image
     fact = CachedCheck(repository.verified, what, repository.objects.stat(image))

@@ -1,6 +1,6 @@
 """Partial commits: from a failed pull, or from a pull of some subpaths.
 
-    streams/ostree-partial-<commit>          what is here, stored as a commit is
+    streams/ostree-partial-<commit>          the stored part, in the form of a commit
     streams/refs/ostree-partial/<escaped>    a tag, for a part that was requested; or the commit's ID
 
 The splitstream has a separate content type, so that it is never mistaken for a complete commit. After a

@@ -132,8 +132,8 @@ def drop_superseded(repository: Repository) -> None:
 
     A collection then removes the parts.
 
-    Whoever moves a tag to a part sets that first and removes the other one then, so this is only for whoever
-    is alone in the repository.
+    The caller must hold the exclusive lock: a process that moves a tag to a partial commit sets the new tag
+    before it removes the old one.
     """
     for part in list_part_tags(repository):
         if is_superseded(repository, part):

@@ -169,7 +169,7 @@ def make_libostree_tree(commit: CommitObjects, objects: ObjectStore) -> FileSyst
 
 
 def _redirect_files(root: Directory, commit: CommitObjects, digests: _Digests) -> None:
-    """Put a node of its own, at the path in a bare repository, in place of every name of a regular file."""
+    """Replace every name of a regular file by a separate node with its path in a bare repository."""
     pending = [(root, commit.commit.root_dirtree)]
     while pending:
         directory, dirtree = pending.pop()

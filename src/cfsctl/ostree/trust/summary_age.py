@@ -72,7 +72,7 @@ def _check_not_ahead(what: str, made_s: int | None) -> None:
 
 
 def _read_time(summary: Summary, name: str) -> int | None:
-    """Return a time in seconds, or None if there is none of the right type."""
+    """Return a time in seconds, or None if it is missing or has the wrong type."""
     variant = dict(summary.metadata).get(name)
     if variant is None or variant.type != "t" or not isinstance(variant.value, int):
         return None

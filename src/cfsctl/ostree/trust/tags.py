@@ -237,7 +237,8 @@ def find_unmet(
     Args:
         repository: Where the tag is.
         tag: The tag.
-        commit: The commit; it counts as verified if it is here, and was when it came. None is a new one.
+        commit: The commit; it counts as verified if it is stored and was verified when it was pulled. None
+            means a new one.
         content: What that says, if there is something already.
     """
     named = find_tag(repository, tag) or find_part_tag(repository, tag)
