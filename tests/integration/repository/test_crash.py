@@ -8,6 +8,7 @@ repeating the operation must lead to where it would have led.
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import shutil
 import tempfile
@@ -16,13 +17,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cfsctl.compression import Compression
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.errors import CfsError
+from cfsctl.oci.build import BuildOptions, build
+from cfsctl.oci.destinations.layout import LayoutDestination
 from cfsctl.oci.manifest import Platform
 from cfsctl.oci.pull import pull as pull_oci_image
+from cfsctl.oci.push import push
 from cfsctl.oci.reference import TaggedPath
 from cfsctl.oci.sources.files import DirectoryFiles
 from cfsctl.oci.sources.layout import LayoutSource
+from cfsctl.oci.store.images import open_found, resolve
 from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.repository import Repository, init_repository, repository
 from cfsctl.repository.check.fsck import check_repository
@@ -32,7 +38,7 @@ from cfsctl.repository.repair.repair import repair_repository
 from cfsctl.repository.repair.sources import RepositorySource
 from cfsctl.scan import build_images, scan_directory
 from tests.fakes.ostree_repository import FakeOstreeRepository
-from tests.support.oci import Layout, example_layers, file, make_tar
+from tests.support.oci import LAYER, Layout, directory, example_layers, file, make_tar
 from tests.support.repositories import flip_bit, make_image, make_repository, object_file, view, write_stream
 
 if TYPE_CHECKING:
@@ -141,6 +147,33 @@ def pull_image(path: Path) -> None:
     source.close()
 
 
+def pull_and_keep(path: Path) -> None:
+    layout = path.parent / "packed"
+    if not layout.exists():
+        layers = [make_tar([directory("usr"), file("usr/file", b"3" * 900)])]
+        packed = [(gzip.compress(layer, mtime=0), f"{LAYER}+gzip") for layer in layers]
+        Layout(layout).add_image("t", layers, packed=packed)
+    source = LayoutSource("oci", DirectoryFiles(str(layout)), TaggedPath(str(layout), "t"))
+    with Repository.open(str(path)) as store:
+        pull_oci_image(
+            store, source, "old", platform=Platform("linux", "amd64"), workers=0, keep_compressed=True
+        )
+    source.close()
+
+
+def build_image(path: Path) -> None:
+    tree = path.parent / "root"
+    (tree / "usr").mkdir(parents=True, exist_ok=True)
+    for number in range(3):
+        (tree / "usr" / f"f{number}").write_bytes(b"%d" % number * 100)
+        os.utime(tree / "usr" / f"f{number}", (7, 7))
+    os.utime(tree / "usr", (7, 7))
+    os.utime(tree, (7, 7))
+    with Repository.open(str(path)) as store:
+        scanned = scan_directory(str(tree), algorithm=store.algorithm, store=store.objects, workers=0)
+        build(store, scanned, "old", BuildOptions(compression=Compression.NONE))
+
+
 OPERATIONS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
     "init": (make_nothing, initialise),
     "upgrade": (make_old, upgrade),
@@ -148,6 +181,8 @@ OPERATIONS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
     "create image": (make_base, create_image),
     "pull": (make_base, pull_commit),
     "pull image": (make_base, pull_image),
+    "pull image and keep blobs": (make_base, pull_and_keep),
+    "build image": (make_base, build_image),
     "import image": (make_base, import_image),
     "write streams": (make_base, write_streams),
     "tag": (make_base, tag),
@@ -249,8 +284,19 @@ def place() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.parametrize("number", FAULTS.values(), ids=FAULTS)
-@pytest.mark.parametrize("name", OPERATIONS)
+SLOW = {"pull image and keep blobs", "build image"}
+"""Operations of which only some faults are tried every time."""
+
+CASES = [
+    pytest.param(
+        name, number, id=f"{name}-{fault}", marks=[pytest.mark.deep] if name in SLOW and number else []
+    )
+    for name in OPERATIONS
+    for fault, number in FAULTS.items()
+]
+
+
+@pytest.mark.parametrize(("name", "number"), CASES)
 def test_interrupted_anywhere(place: Path, name: str, number: int | None) -> None:
     make, operation = OPERATIONS[name]
     base, finished, path = place / "base", place / "finished", place / "r"
@@ -277,6 +323,43 @@ def test_interrupted_anywhere(place: Path, name: str, number: int | None) -> Non
         shutil.rmtree(path)
     else:
         pytest.fail("the operation did not end")
+    assert nth > MIN_CALLS
+
+
+@pytest.mark.parametrize("number", FAULTS.values(), ids=FAULTS)
+def test_a_push_interrupted_anywhere(place: Path, number: int | None) -> None:
+    """The layout has the image, all of it, or not yet; the next push ends it."""
+    make_repository(place / "r").close()
+    pull_image(place / "r")
+
+    def push_image(out: Path) -> None:
+        target = LayoutDestination(TaggedPath(str(out), "t"))
+        with Repository.open(str(place / "r")) as store:
+            push(store, open_found(store, resolve(store, "old")), target)
+        target.close()
+
+    def pull_back(out: Path) -> None:
+        source = LayoutSource("oci", DirectoryFiles(str(out)), TaggedPath(str(out), "t"))
+        with Repository.open(str(place / "r2")) as store:
+            pull_oci_image(store, source, "t", platform=Platform("linux", "amd64"), workers=0)
+        source.close()
+        shutil.rmtree(place / "r2")
+
+    for nth in range(1, MAX_CALLS):
+        out = place / "out"
+        code = run_interrupted(push_image, out, nth, number)
+        if code == NOT_REACHED:
+            break
+        assert code in {0, KILLED if number is None else FAILED}
+        if (out / "index.json").exists():
+            make_repository(place / "r2").close()
+            pull_back(out)
+        push_image(out)
+        make_repository(place / "r2").close()
+        pull_back(out)
+        shutil.rmtree(out)
+    else:
+        pytest.fail("the push did not end")
     assert nth > MIN_CALLS
 
 
