@@ -71,7 +71,7 @@ CASES: Final = {
     "ostree commit": Case(["ostree", "commit", "textual", "--timestamp", "@1"], (COPIED,)),
     "ostree tag": Case(["ostree", "tag", "tag", "another"], (COPIED,)),
     "ostree export": Case(["ostree", "export", "tag", "m/o"], (EXPORT,), place="OSTree repository m/o"),
-    "oci pull": Case(["oci", "pull", "oci:layout:t", "new"]),
+    "oci pull": Case(["oci", "pull", "oci:third-layout:t", "new"]),
     "oci import-layer": Case(["oci", "import-layer", LAYER_DIGEST, "new"], stdin="layer"),
     "mkcomposefs": Case(["mkcomposefs", "tree", "m/image"], (), place='"m/image"', status=1),
     "mkcomposefs store": Case(
@@ -95,7 +95,7 @@ NEVER_FAIL: Final = {
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = tmp_path_factory.mktemp("world")
     make_world(world)
-    Layout(world / "layout").add_image("t", [LAYER])
+    Layout(world / "third-layout").add_image("t", [LAYER])
     (world / "layer").write_bytes(LAYER)
     (world / "empty").mkdir()
     cfsctl("init", "--insecure", "third", cwd=world)
