@@ -96,6 +96,10 @@ def _look_around(store: ObjectStore, image_ids: Collection[ObjectID]) -> _Round:
     except FileNotFoundError:  # no objects, so nothing is mounted from here
         return _Round({}, [])
     table = read_mount_table()
+    later_count = count_erofs()
+    if later_count is not None:
+        # One that was mounted in between is in the table, and must not stand for one that is hidden.
+        erofs_count = None if erofs_count is None else max(erofs_count, later_count)
     by_device: dict[int, list[Mount]] = {}
     for mount in table.mounts:
         if mount.kind in {EROFS, OVERLAY}:
