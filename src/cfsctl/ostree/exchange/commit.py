@@ -129,4 +129,12 @@ def _make_commit(text: CommitText, reference: str | None, dirtree: Checksum, dir
     if reference is not None:
         metadata.append((REF_BINDING, Variant("as", [reference])))
     timestamp_s = int(time.time()) if text.timestamp_s is None else text.timestamp_s
-    return Commit(tuple(metadata), text.parent, text.subject, text.body, timestamp_s, dirtree, dirmeta)
+    return Commit(
+        metadata=tuple(metadata),
+        parent=text.parent,
+        subject=text.subject,
+        body=text.body,
+        timestamp_s=timestamp_s,
+        root_dirtree=dirtree,
+        root_dirmeta=dirmeta,
+    )

@@ -314,17 +314,17 @@ class _Collection:
             remove_leftovers(dirfd, leftovers)
         problems = (*marks.problems, *self._problems)
         return GcResult(
-            self._is_dry_run,
-            len(dead),
-            sum(item.size for item in dead),
-            images.total,
-            streams.total,
-            len(leftovers),
-            problems[:_MAX_PROBLEMS],
-            marks.is_complete,
-            self._kept,
-            len(self.young),
-            tuple(look.mounts),
+            is_dry_run=self._is_dry_run,
+            objects_removed=len(dead),
+            bytes_removed=sum(item.size for item in dead),
+            images_pruned=images.total,
+            streams_pruned=streams.total,
+            temporaries_removed=len(leftovers),
+            problems=problems[:_MAX_PROBLEMS],
+            is_complete=marks.is_complete,
+            objects_kept=self._kept,
+            objects_young=len(self.young),
+            mounts=tuple(look.mounts),
         )
 
     def _remove(self, dead: list[DeadObject]) -> None:

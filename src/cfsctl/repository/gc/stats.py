@@ -108,18 +108,20 @@ def measure_repository(repository: Repository) -> Stats:
     marker = Marker(repository)
     refs = _measure_refs(marker, sizes.by_id)
     garbage = collect_garbage(repository, dry_run=True)
+    stream_bytes, stream_inline_bytes = _measure_streams(marker, repository, sizes.by_id)
     return Stats(
-        len(sizes.by_id),
-        sum(sizes.by_id.values()),
-        sizes.allocated_bytes,
-        len(marker.images.entries),
-        len(marker.streams.entries),
-        *_measure_streams(marker, repository, sizes.by_id),
-        garbage.objects_removed,
-        garbage.bytes_removed,
-        _count_quarantined(repository.dirfd),
-        refs,
-        list(garbage.problems),
+        objects=len(sizes.by_id),
+        bytes=sum(sizes.by_id.values()),
+        allocated_bytes=sizes.allocated_bytes,
+        images=len(marker.images.entries),
+        streams=len(marker.streams.entries),
+        stream_bytes=stream_bytes,
+        stream_inline_bytes=stream_inline_bytes,
+        garbage_objects=garbage.objects_removed,
+        garbage_bytes=garbage.bytes_removed,
+        quarantined=_count_quarantined(repository.dirfd),
+        refs=refs,
+        problems=list(garbage.problems),
     )
 
 
@@ -182,13 +184,13 @@ def _measure_ref(
     present = [object_id for object_id in live if object_id in sizes]
     exclusive = [object_id for object_id in present if owners[object_id] == name]
     return RefStats(
-        name,
-        target,
-        len(present),
-        sum(map(sizes.__getitem__, present)),
-        len(exclusive),
-        sum(map(sizes.__getitem__, exclusive)),
-        len(live) - len(present),
+        name=name,
+        target=target,
+        objects=len(present),
+        bytes=sum(map(sizes.__getitem__, present)),
+        exclusive_objects=len(exclusive),
+        exclusive_bytes=sum(map(sizes.__getitem__, exclusive)),
+        missing=len(live) - len(present),
     )
 
 

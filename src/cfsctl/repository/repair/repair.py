@@ -164,7 +164,9 @@ class _Repair:
     def run(self) -> RepairReport:
         before = self._check(metadata_only=False)
         if before.is_ok:
-            return RepairReport(before, before, {}, [], [], [], {})
+            return RepairReport(
+                before=before, after=before, restored={}, quarantined=[], relinked=[], lost=[], streams={}
+            )
         # It may have said of the damaged ones that they were sound.
         forget_verified(self._repository.dirfd)
         trusting, self._objects.verifier = self._objects.verifier, _Distrust()
@@ -176,13 +178,13 @@ class _Repair:
             self._objects.verifier = trusting
         self._repository.sync()
         return RepairReport(
-            before,
-            self._check(metadata_only=False),
-            self._restored,
-            self._quarantined,
-            sorted(set(self._relinked)),
-            sorted(object_id for object_id in self._lost if not self._objects.contains(object_id)),
-            self._streams,
+            before=before,
+            after=self._check(metadata_only=False),
+            restored=self._restored,
+            quarantined=self._quarantined,
+            relinked=sorted(set(self._relinked)),
+            lost=sorted(object_id for object_id in self._lost if not self._objects.contains(object_id)),
+            streams=self._streams,
         )
 
     def _check(self, *, metadata_only: bool) -> FsckReport:
