@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from cfsctl.errors import describe
 from cfsctl.http.freshness import can_be_told_apart
 from cfsctl.linux.files import AnonymousFile, write_all
+from cfsctl.linux.flags import DIRECTORY_FLAGS
 from cfsctl.linux.private_files import NotPrivateError, check_private_directory, read_private
 from cfsctl.progress import Message, silent
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES: Final = 16 << 10
 """Bytes of an entry before the document; longer header fields are not kept."""
 
-_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _VERSION: Final = 2
 
@@ -120,7 +120,7 @@ class DocumentCache:
         Raises:
             OSError: It is missing, too large, or may be another user's.
         """
-        dirfd = os.open(self._directory, _DIRECTORY_FLAGS)
+        dirfd = os.open(self._directory, DIRECTORY_FLAGS)
         try:
             return read_private(dirfd, name, limit_bytes)
         except NotPrivateError as error:
@@ -133,7 +133,7 @@ class DocumentCache:
         """Write a file into the directory, if possible."""
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
-            dirfd = os.open(self._directory, _DIRECTORY_FLAGS)
+            dirfd = os.open(self._directory, DIRECTORY_FLAGS)
         except OSError:
             return
         try:

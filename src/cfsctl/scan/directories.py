@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from cfsctl.linux.flags import DIRECTORY_FLAGS
 from cfsctl.scan.files import ChangedError
 
 Identity = tuple[int, int]
 """Device and inode of a directory."""
 
-DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WALK_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _MAX_OPEN: Final = 64

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.digest import ObjectID
 from cfsctl.errors import LimitError
 from cfsctl.limits import MAX_ENTRIES
+from cfsctl.linux.flags import DIRECTORY_FLAGS
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
-from cfsctl.scan.directories import DIRECTORY_FLAGS
 from cfsctl.scan.files import ChangedError, ContentReader, NoProcError
 from cfsctl.scan.records import (
     BLOCK_DEVICE,

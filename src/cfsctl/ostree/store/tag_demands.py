@@ -24,6 +24,7 @@ from cfsctl.linux.files import (
     read_all,
     write_all,
 )
+from cfsctl.linux.flags import DIRECTORY_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 DEMANDS: Final = ".cfsctl-tag-demands"
 
-_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_BYTES: Final = 1 << 20
 _MAX_KEYS: Final = 4096
 """Keys that are noted of one kind; more say no more about who may move the tag."""
@@ -155,7 +155,7 @@ def _file_name(tag: str) -> str:
 
 @contextlib.contextmanager
 def _open_directory(dirfd: int) -> Iterator[int]:
-    directory = os.open(DEMANDS, _DIRECTORY_FLAGS, dir_fd=dirfd)
+    directory = os.open(DEMANDS, DIRECTORY_FLAGS, dir_fd=dirfd)
     try:
         yield directory
     finally:

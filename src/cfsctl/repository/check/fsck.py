@@ -13,6 +13,7 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import CfsError
+from cfsctl.linux.flags import DIRECTORY_FLAGS
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.check.links import ImageInspector, LinkChecker, StreamInspector
 from cfsctl.repository.check.objects import ObjectChecker, make_check_failure
@@ -109,9 +110,8 @@ def _check_metadata(repository: Repository, tally: Tally) -> bool:
 
 def _list_fan_out(repository: Repository) -> list[_Task]:
     """Return the directories of objects that there are, sorted."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        objects = os.open("objects", flags, dir_fd=repository.dirfd)
+        objects = os.open("objects", DIRECTORY_FLAGS, dir_fd=repository.dirfd)
     except FileNotFoundError:
         return []
     except OSError as error:

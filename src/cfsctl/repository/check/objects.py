@@ -5,19 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cfsctl.errors import ExitCode, RepositoryError
 from cfsctl.fsverity.kernel import VerityMissingError, VerityUnsupportedError, measure
 from cfsctl.fsverity.merkle import FileDigester
 from cfsctl.linux.files import open_listed, open_regular
+from cfsctl.linux.flags import DIRECTORY_FLAGS
 from cfsctl.linux.syscalls import openat2
 from cfsctl.repository.check.report import Tally
 
 if TYPE_CHECKING:
     from cfsctl.digest import Algorithm, ObjectID
 
-_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOWER_HEX = re.compile(r"[0-9a-f]+\Z")
 _NO_HEX = re.compile(r"[^0-9a-f]")
 
@@ -99,9 +99,9 @@ class ObjectChecker:
         return tally
 
     def _open(self, fan_out: str) -> int:
-        objects = os.open("objects", _DIRECTORY_FLAGS, dir_fd=self._root)
+        objects = os.open("objects", DIRECTORY_FLAGS, dir_fd=self._root)
         try:
-            return os.open(fan_out, _DIRECTORY_FLAGS, dir_fd=objects)
+            return os.open(fan_out, DIRECTORY_FLAGS, dir_fd=objects)
         finally:
             os.close(objects)
 

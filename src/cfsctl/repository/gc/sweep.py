@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cfsctl.digest import ObjectID
 from cfsctl.linux.error_paths import relative_to
 from cfsctl.linux.files import TEMPORARY_FILE_PREFIX, TEMPORARY_LINK_PREFIX
+from cfsctl.linux.flags import DIRECTORY_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 FAN_OUT: Final = tuple(f"{byte:02x}" for byte in range(256))
 """Names of the directories that objects are in."""
 
-_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOWER_HEX = re.compile(r"[0-9a-f]+\Z")
 _RANDOM_PART = re.compile(r"[A-Za-z0-9]{12}\Z")
 
@@ -140,7 +140,7 @@ def _iter_dead(
 def open_directory(dirfd: int, name: str, note: Callable[[str], None]) -> Iterator[int | None]:
     """Open a directory for the block; None if it is missing or not a directory; the latter is reported."""
     try:
-        fd = os.open(name, _DIRECTORY_FLAGS, dir_fd=dirfd)
+        fd = os.open(name, DIRECTORY_FLAGS, dir_fd=dirfd)
     except FileNotFoundError:
         yield None
         return
@@ -169,11 +169,11 @@ def remove_objects(
     Raises:
         OSError: One could not be removed; those before it are gone.
     """
-    objects = os.open("objects", _DIRECTORY_FLAGS, dir_fd=dirfd)
+    objects = os.open("objects", DIRECTORY_FLAGS, dir_fd=dirfd)
     count = 0
     try:
         for fan_out, group in itertools.groupby(dead, key=lambda item: item.fan_out):
-            directory = os.open(fan_out, _DIRECTORY_FLAGS, dir_fd=objects)
+            directory = os.open(fan_out, DIRECTORY_FLAGS, dir_fd=objects)
             try:
                 for item in group:
                     os.unlink(item.name, dir_fd=directory)
@@ -200,7 +200,7 @@ def remove_leftovers(dirfd: int, paths: Iterable[str]) -> None:
         OSError: One could not be removed; those before it are gone.
     """
     for place, group in itertools.groupby(paths, key=lambda path: path.rpartition("/")[0]):
-        directory = os.open(place or ".", _DIRECTORY_FLAGS, dir_fd=dirfd)
+        directory = os.open(place or ".", DIRECTORY_FLAGS, dir_fd=dirfd)
         try:
             for path in group:
                 os.unlink(path.rpartition("/")[2], dir_fd=directory)

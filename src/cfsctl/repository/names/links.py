@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cfsctl.errors import RefNotFoundError, RepositoryError
 from cfsctl.linux.error_paths import relative_to
 from cfsctl.linux.files import make_directory, open_handle, open_regular, replace_symlink
+from cfsctl.linux.flags import DIRECTORY_FLAGS
 from cfsctl.linux.syscalls import openat2
 from cfsctl.repository.names.names import (
     MAX_DEPTH,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import ObjectID
 
-_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OBJECT_LINK: Final = re.compile(r"\.\./objects/([0-9a-f]{2})/([0-9a-f]+)")
 _MAX_LINKS: Final = 40
 """Links followed in one path; the kernel's own limit (MAXSYMLINKS)."""
@@ -188,14 +188,14 @@ class LinkDirectory:
 
     def _open_one(self, fd: int, part: str, *, create: bool) -> int:
         try:
-            return os.open(part, _DIRECTORY_FLAGS, dir_fd=fd)
+            return os.open(part, DIRECTORY_FLAGS, dir_fd=fd)
         except FileNotFoundError:
             if not create:
                 raise
         with contextlib.suppress(FileExistsError):
             make_directory(part, _DIRECTORY_MODE, fd)
             self._sync(fd)
-        return os.open(part, _DIRECTORY_FLAGS, dir_fd=fd)
+        return os.open(part, DIRECTORY_FLAGS, dir_fd=fd)
 
     @contextlib.contextmanager
     def open_entry(self, entry: str) -> Iterator[int]:

@@ -13,13 +13,13 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.linux.files import make_directory
+from cfsctl.linux.flags import DIRECTORY_FLAGS
 
 if TYPE_CHECKING:
     from typing import Self
 
 QUARANTINE: Final = ".cfsctl-quarantine"
 
-_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MODE: Final = 0o700
 _MAX_OF_ONE_NAME: Final = 10_000
 
@@ -43,7 +43,7 @@ class Quarantine:
         if self._fd < 0:
             with contextlib.suppress(FileExistsError):
                 make_directory(QUARANTINE, _MODE, self._root)
-            self._fd = os.open(QUARANTINE, _DIRECTORY_FLAGS, dir_fd=self._root)
+            self._fd = os.open(QUARANTINE, DIRECTORY_FLAGS, dir_fd=self._root)
         return self._fd
 
     def keep(self, path: str, *, move: bool) -> None:
@@ -58,9 +58,9 @@ class Quarantine:
             OSError: It is where it was.
         """
         fan_out, _, name = path.partition("/")
-        objects = os.open("objects", _DIRECTORY_FLAGS, dir_fd=self._root)
+        objects = os.open("objects", DIRECTORY_FLAGS, dir_fd=self._root)
         try:
-            directory = os.open(fan_out, _DIRECTORY_FLAGS, dir_fd=objects)
+            directory = os.open(fan_out, DIRECTORY_FLAGS, dir_fd=objects)
         finally:
             os.close(objects)
         try:

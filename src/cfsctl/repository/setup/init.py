@@ -19,6 +19,7 @@ from cfsctl.erofs.format import FormatVersion
 from cfsctl.errors import RepositoryError
 from cfsctl.linux.error_paths import relative_to
 from cfsctl.linux.files import fsync_directory, make_directory, read_umask
+from cfsctl.linux.flags import DIRECTORY_FLAGS
 from cfsctl.progress import silent
 from cfsctl.repository.locking.lock import RepositoryLock
 from cfsctl.repository.metadata.config import AlgorithmMismatchError, Config, ConfigError
@@ -287,7 +288,7 @@ def _remove_tree(dirfd: int, name: str) -> None:
     import shutil  # noqa: PLC0415 - only for a reset
 
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd)
+        fd = os.open(name, DIRECTORY_FLAGS, dir_fd=dirfd)
     except FileNotFoundError:
         return
     except NotADirectoryError:

@@ -16,6 +16,7 @@ from cfsctl.erofs.format import FormatVersion
 from cfsctl.errors import CfsError, RepositoryError
 from cfsctl.fsverity.kernel import VerityMissingError, VerityUnsupportedError, measure
 from cfsctl.linux.files import open_regular
+from cfsctl.linux.flags import DIRECTORY_FLAGS
 from cfsctl.repository.metadata.config import AlgorithmMismatchError, Config
 from cfsctl.repository.metadata.file import NotARepositoryError, write_metadata
 from cfsctl.repository.names.links import LinkDirectory
@@ -26,7 +27,6 @@ from cfsctl.repository.objects.store import ObjectStore
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ALGORITHMS = {2 * (algorithm.digest_size - 1): algorithm for algorithm in Algorithm}
 """Algorithm by the length of an object's name below its fan-out directory."""
 
@@ -70,7 +70,7 @@ def infer(dirfd: int) -> Inferred:
         OSError: Something in ``objects`` cannot be read.
     """
     try:
-        objects = os.open(OBJECTS, _DIRECTORY_FLAGS, dir_fd=dirfd)
+        objects = os.open(OBJECTS, DIRECTORY_FLAGS, dir_fd=dirfd)
     except FileNotFoundError as error:
         raise CannotInferError("opening objects/ directory: no such directory") from error
     try:
@@ -86,7 +86,7 @@ def _iter_objects(objects: int) -> Iterator[tuple[str, str, Algorithm]]:
     for fan_out in sorted(os.listdir(objects)):
         if len(os.fsencode(fan_out)) != 2:
             continue
-        directory = os.open(fan_out, _DIRECTORY_FLAGS, dir_fd=objects)
+        directory = os.open(fan_out, DIRECTORY_FLAGS, dir_fd=objects)
         try:
             names = sorted(os.listdir(directory))
         finally:
@@ -98,7 +98,7 @@ def _iter_objects(objects: int) -> Iterator[tuple[str, str, Algorithm]]:
 
 
 def _has_verity(objects: int, fan_out: str, name: str, algorithm: Algorithm) -> bool:
-    directory = os.open(fan_out, _DIRECTORY_FLAGS, dir_fd=objects)
+    directory = os.open(fan_out, DIRECTORY_FLAGS, dir_fd=objects)
     try:
         fd = open_regular(directory, name)
     finally:
