@@ -108,6 +108,20 @@ class TestImageIDs:
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["image"] == image.hex()
 
+    def test_of_a_commit(self, repository: Repository, tree: Path, tmp_path: Path) -> None:
+        (tree / "usr" / "fifo").unlink()
+        (tree / "usr" / os.fsdecode(b"\xff\n")).unlink()
+        create_image(repository, str(tree), "web")
+        run = ("--repo", tmp_path / "r")
+        done = run_cfsctl(*run, "ostree", "commit", "web", "--reference", "branch", "--timestamp", "@1")
+        assert done.returncode == 0, done.stderr
+        done = run_cfsctl(*run, "oci", "build", "commit:branch", "app", "--json")
+        assert done.returncode == 0, done.stderr
+        dump = run_cfsctl(*run, "ostree", "dump", "branch").stdout
+        expected = parse_dump(BytesIO(dump.encode()), repository.algorithm)
+        apply_oci_transform(expected, XattrFilter.ALLOWLIST_ONLY)
+        assert json.loads(done.stdout)["image"] == build_images(repository, expected).hex()
+
 
 class TestReproducible:
     def test_in_another_repository(self, repository: Repository, tree: Path, tmp_path: Path) -> None:
