@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
@@ -11,7 +12,7 @@ from cfsctl.errors import IntegrityError
 from cfsctl.oci.digest import OciDigest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Self
 
@@ -55,8 +56,8 @@ class BlobSpool:
     def __init__(self, compression: Compression) -> None:
         """Begin an empty file in TMPDIR or /var/tmp."""
         self._encoder = make_encoder(compression)
-        directory = os.environ.get("TMPDIR") or _LARGE_FILES
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - the blob has it
+        self._directory = os.environ.get("TMPDIR") or _LARGE_FILES
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - the blob has it
         self._plain, self._packed = (OciDigest("sha256", "").new_hash() for _ in range(2))
         self._size = 0
         self._small: list[bytes] = []
@@ -85,13 +86,24 @@ class BlobSpool:
     def _put(self, data: bytes) -> None:
         self._packed.update(data)
         self._size += len(data)
-        self._file.write(data)
+        with self._naming_directory():
+            self._file.write(data)
+
+    @contextlib.contextmanager
+    def _naming_directory(self) -> Iterator[None]:
+        """Say which disk is full: the file has no name that an error could tell."""
+        try:
+            yield
+        except OSError as error:
+            number = error.errno or 0
+            raise OSError(number, os.strerror(number), f"{self._directory}: temporary file") from error
 
     def finish(self) -> SpooledBlob:
         """Return the blob, which the caller closes."""
         self._take_small()
         self._put(self._encoder.flush())
-        self._file.seek(0)
+        with self._naming_directory():
+            self._file.seek(0)  # what is buffered is written before that
         plain, packed = (OciDigest("sha256", found.hexdigest()) for found in (self._plain, self._packed))
         return SpooledBlob(self._file, packed, self._size, plain)
 

@@ -220,6 +220,30 @@ WHITEOUT = """\
 /usr 4096 40755 2 0 0 0 0.0 - - -
 /usr/.wh.x 0 100644 1 0 0 0 0.0 - - -
 """
+
+
+def test_a_full_disk_for_temporary_files_is_named(tmp_path: Path) -> None:
+    require("prlimit", "util-linux")
+    tree = tmp_path / "tree" / "usr"
+    tree.mkdir(parents=True)
+    for number in range(100):
+        (tree / f"f{number}").write_bytes(b"x" * 65)
+    make_repository(tmp_path / "r").close()
+    (tmp_path / "temporary").mkdir()
+    command = ["prlimit", "--fsize=50000", str(CFSCTL), "--repo", str(tmp_path / "r")]
+    done = subprocess.run(
+        [*command, "oci", "build", str(tree.parent), "app", "--compression", "none"],
+        capture_output=True,
+        check=False,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
+    )
+    assert done.returncode != 0
+    assert f"{tmp_path}/temporary: temporary file" in done.stderr
+    assert not list((tmp_path / "temporary").iterdir())
+    assert run_cfsctl("--repo", tmp_path / "r", "fsck").returncode == 0
+
+
 REFUSED: dict[str, tuple[str, type[CfsError], str]] = {
     "a whiteout": (WHITEOUT, TarWriteError, r"usr/\.wh\.x: a name that begins with \.wh\."),
     "no /usr": (NO_USR, TransformError, '"usr" does not exist'),
