@@ -37,6 +37,7 @@ if subprocess.run(["mount", "-o", "loop", image, target]).returncode:
 os.chdir(target)
 from cfsctl.digest import Algorithm
 from cfsctl.ostree.exchange.copy import copy_commit
+from cfsctl.ostree.pull.options import PullOptions
 from cfsctl.ostree.pull.pull import pull
 from cfsctl.repository import Repository, init_repository
 from cfsctl.repository.copying import copy_image
@@ -54,7 +55,7 @@ with Repository.open("a") as a, Repository.open("b") as b:
     image_id = build_images(a, tree, "im")
     fake = FakeOstreeRepository()
     fake.commit({"usr": {f"g{n}": os.urandom(1 << 20) for n in range(4)}}, "main")
-    commit = pull(a, fake, "main", workers=0).commit
+    commit = pull(a, fake, "main", PullOptions(workers=0)).commit
     os.sync()
     free = os.statvfs(".").f_bfree
     copied = copy_image(a, b, image_id, "im").counts
@@ -90,6 +91,7 @@ os.chdir(target)
 from cfsctl.digest import Algorithm
 from cfsctl.errors import CfsError
 from cfsctl.ostree.sources.local import LocalSource
+from cfsctl.ostree.pull.options import PullOptions
 from cfsctl.ostree.pull.pull import pull
 from cfsctl.repository import Repository, init_repository
 from cfsctl.repository.check.fsck import check_repository
@@ -109,7 +111,7 @@ init_repository("r", algorithm=Algorithm.from_hash_name(hash_name), insecure=Tru
 with Repository.open("r") as r:
     os.sync()
     free = os.statvfs(".").f_bfree
-    pull(r, LocalSource("source"), "main", workers=0)
+    pull(r, LocalSource("source"), "main", PullOptions(workers=0))
     os.sync()
     statistics = os.statvfs(".")
     used = (free - statistics.f_bfree) * statistics.f_frsize
@@ -118,7 +120,7 @@ with Repository.open("r") as r:
         file.seek(70000)
         file.write(b"changed")
     try:
-        pull(r, LocalSource("source"), "broken", workers=0)
+        pull(r, LocalSource("source"), "broken", PullOptions(workers=0))
         refusal = "none"
     except CfsError as error:
         refusal = str(error)
