@@ -25,6 +25,7 @@ is known that only a privileged user can have made it; until then, only data cac
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.linux.erofs_instances import count_erofs
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
     from cfsctl.repository.gc.mount_finder import LiveMount
     from cfsctl.repository.objects.store import ObjectStore
 
-_MAX_LOOKS: Final = 3
-"""Times that mounts are looked at while others come and go."""
+_PAUSES_S: Final = (0.02, 0.1, 0.4)
+"""How long to wait before each further look, seconds. The kernel takes some time to dismantle the mounts of a
+namespace whose last process has ended, and until then they cannot be told from hidden ones."""
 
 
 class Look(NamedTuple):
@@ -74,9 +76,10 @@ def find_live_mounts(store: ObjectStore, image_ids: Collection[ObjectID]) -> Loo
         image_ids: All images of the repository.
     """
     found = _look_around(store, image_ids)
-    for _ in range(_MAX_LOOKS - 1):
+    for pause_s in _PAUSES_S:
         if found.is_certain:
             break
+        time.sleep(pause_s)
         # A mount that came or went while it was looked at shows little of itself, and would keep everything.
         again = _look_around(store, image_ids)
         mounts = {device: live for device, live in again.mounts.items() if device in found.mounts}
