@@ -79,9 +79,20 @@ OSTREE: dict[str, list[list[str]]] = {
 
 IMAGES = {
     f"oci {command}": f"oci-{command}"
-    for command in ("compute-id", "fsck", "images", "import-layer", "layer", "pull", "tag", "untag")
+    for command in [
+        "build",
+        "compute-id",
+        "fsck",
+        "images",
+        "import-layer",
+        "layer",
+        "pull",
+        "push",
+        "tag",
+        "untag",
+    ]
 }
-"""Commands about OCI images; tests/integration/oci/test_commands.py compares them."""
+"""Commands about OCI images; the tests below tests/integration/oci compare them."""
 
 SIGNED = {"ostree verify": "ostree-verify"}
 """Commands whose results need signatures; tests/integration/ostree/test_pull_plan.py compares them."""
