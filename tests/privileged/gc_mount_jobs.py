@@ -239,6 +239,7 @@ def empty_namespace(kept_by: str) -> dict[str, object]:
             os.write(writer, b"x")
             os.read(wait, 1)
             os._exit(0)
+    os.close(writer)  # so that a child that fails is not waited for
     os.read(reader, 1)
     namespace = os.open(f"/proc/{child}/ns/mnt", os.O_RDONLY)
     if kept_by == "mount":
