@@ -15,6 +15,9 @@ from cfsctl.workers.batches import Batches, PartlyDoneError, SharedCounters
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# A process of xdist has threads, in which the pool does not fork: tasks would run, and die, in that process.
+pytestmark = pytest.mark.alone
+
 
 def halve() -> Callable[[int], list[int]]:
     """Return a handler that lists the numbers below an even one, and fails in the middle of an odd one."""
