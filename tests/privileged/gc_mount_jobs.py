@@ -224,12 +224,18 @@ def other_thread() -> dict[str, object]:
 
 def empty_namespace(kept_by: str) -> dict[str, object]:
     """The mount is in a namespace without processes, which a file keeps, mounted or open."""
+    # The kernel lets a namespace be mounted only in an older one. Since Linux 6.18 the numbers that decide
+    # it are given to each processor in batches: only on one processor is what is made later also younger.
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    check(libc().unshare(CLONE_NEWNS))
+    os.chdir(os.getcwd())  # as above
     place = Place()
     place.repository.lock.release()
     reader, writer = os.pipe()
     wait, go = os.pipe()
     child = os.fork()
     if child == 0:
+        os.close(go)  # so that the child ends when this process does
         check(libc().unshare(CLONE_NEWNS))
         check(libc().mount(b"none", b"/", None, _MS_REC_PRIVATE, None))
         os.chdir(os.getcwd())  # as above
@@ -240,20 +246,25 @@ def empty_namespace(kept_by: str) -> dict[str, object]:
             os.read(wait, 1)
             os._exit(0)
     os.close(writer)  # so that a child that fails is not waited for
-    os.read(reader, 1)
-    namespace = os.open(f"/proc/{child}/ns/mnt", os.O_RDONLY)
-    if kept_by == "mount":
-        Path("namespaces").mkdir()
-        mount = ["mount", "--bind", "namespaces", "namespaces"]
-        subprocess.run(mount, check=True)
-        subprocess.run(["mount", "--make-private", "namespaces"], check=True)
-        Path("namespaces/one").touch()
-        command = ["mount", "--bind", f"/proc/{child}/ns/mnt", "namespaces/one"]
-        subprocess.run(command, check=True)
-        os.close(namespace)
-    os.write(go, b"x")
-    os.waitpid(child, 0)
+    try:
+        os.read(reader, 1)
+        namespace = os.open(f"/proc/{child}/ns/mnt", os.O_RDONLY)
+        if kept_by == "mount":
+            keep_mounted(f"/proc/{child}/ns/mnt")
+            os.close(namespace)
+    finally:
+        os.close(go)
+        os.waitpid(child, 0)
     return collect_elsewhere()
+
+
+def keep_mounted(namespace: str) -> None:
+    """Mount the file of a mount namespace."""
+    Path("namespaces").mkdir()
+    subprocess.run(["mount", "--bind", "namespaces", "namespaces"], check=True)
+    subprocess.run(["mount", "--make-private", "namespaces"], check=True)
+    Path("namespaces/one").touch()
+    subprocess.run(["mount", "--bind", namespace, "namespaces/one"], check=True)
 
 
 def collect_elsewhere() -> dict[str, object]:
