@@ -46,6 +46,15 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.library.events import Progress as Progress
     from cfsctl.library.ids import Checksum as Checksum
     from cfsctl.library.ids import ObjectID as ObjectID
+    from cfsctl.library.oci.images import OciImages as OciImages
+    from cfsctl.library.oci.options import OciBuildOptions as OciBuildOptions
+    from cfsctl.library.oci.options import OciPullOptions as OciPullOptions
+    from cfsctl.library.oci.options import OciTreeOptions as OciTreeOptions
+    from cfsctl.library.oci.options import RegistryOptions as RegistryOptions
+    from cfsctl.library.oci.results import LinkedImage as LinkedImage
+    from cfsctl.library.oci.results import OciFsckReport as OciFsckReport
+    from cfsctl.library.oci.results import OciInspection as OciInspection
+    from cfsctl.library.oci.results import OciLayer as OciLayer
     from cfsctl.library.repository import Repository as Repository
     from cfsctl.library.results import CommitInfo as CommitInfo
     from cfsctl.library.results import RemoteRef as RemoteRef
@@ -59,6 +68,16 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.library.trees import create_dumpfile as create_dumpfile
     from cfsctl.library.trees import format_kernel_argument as format_kernel_argument
     from cfsctl.mount import WritableLayer as WritableLayer
+    from cfsctl.oci.boot_images import BootMatch as BootMatch
+    from cfsctl.oci.build import BuildResult as _OciBuildResult
+    from cfsctl.oci.check import OciReport as OciReport
+    from cfsctl.oci.digest import OciDigest as OciDigest
+    from cfsctl.oci.pull import PullResult as _OciPullResult
+    from cfsctl.oci.push import DigestChangedError as DigestChangedError
+    from cfsctl.oci.push import PushResult as _OciPushResult
+    from cfsctl.oci.store.layers import ImportCounts as ImportCounts
+    from cfsctl.oci.store.layers import LayerFacts as LayerFacts
+    from cfsctl.oci.store.listing import ImageSummary as _OciImageSummary
     from cfsctl.ostree.exchange.commit import CommitResult as CommitResult
     from cfsctl.ostree.pull.dry_run import PullEstimate as PullEstimate
     from cfsctl.ostree.pull.options import PullOptions as PullOptions
@@ -97,6 +116,10 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.tree.transform import XattrFilter as XattrFilter
 
     ConnectionOptions: TypeAlias = _Options
+    OciImageSummary: TypeAlias = _OciImageSummary
+    OciPushResult: TypeAlias = _OciPushResult
+    OciPullResult: TypeAlias = _OciPullResult
+    OciBuildResult: TypeAlias = _OciBuildResult
     __all__: list[str]
 
 else:
@@ -119,12 +142,39 @@ else:
         "library.comparison": ("DigestExplanation", "ReadingOptions", "diff", "explain_digest"),
         "library.events": ("CancelledError", "Progress"),
         "library.ids": ("Checksum", "ObjectID"),
+        "library.oci.images": ("OciImages",),
+        "library.oci.options": (
+            "OciBuildOptions",
+            "OciPullOptions",
+            "OciTreeOptions",
+            "RegistryOptions",
+        ),
+        "library.oci.results": (
+            "LinkedImage",
+            "OciFsckReport",
+            "OciInspection",
+            "OciLayer",
+        ),
         "library.repository": ("Repository",),
         "library.results": ("CommitInfo", "RemoteRef"),
         "library.setup": ("InitStatus", "init_repository"),
         "library.sources": ("SourceOptions", "find_remote", "list_refs"),
         "library.trees": ("ScanOptions", "compute_id", "create_dumpfile", "format_kernel_argument"),
         "mount": ("WritableLayer",),
+        "oci.boot_images": ("BootMatch",),
+        "oci.build": ("OciBuildResult",),
+        "oci.check": ("OciReport",),
+        "oci.digest": ("OciDigest",),
+        "oci.pull": ("OciPullResult",),
+        "oci.push": (
+            "DigestChangedError",
+            "OciPushResult",
+        ),
+        "oci.store.layers": (
+            "ImportCounts",
+            "LayerFacts",
+        ),
+        "oci.store.listing": ("OciImageSummary",),
         "ostree.exchange.commit": ("CommitResult",),
         "ostree.pull.dry_run": ("PullEstimate",),
         "ostree.pull.options": ("PullOptions", "PullResult"),
@@ -149,7 +199,13 @@ else:
     }
     """Where each public name is, below this package: what programs see."""
 
-    _INNER = {"ConnectionOptions": "Options"}
+    _INNER = {
+        "ConnectionOptions": "Options",
+        "OciBuildResult": "BuildResult",
+        "OciPullResult": "PullResult",
+        "OciPushResult": "PushResult",
+        "OciImageSummary": "ImageSummary",
+    }
     """Public names that are others where they are defined."""
 
     __all__ = ["__version__", *(name for names in _MODULES.values() for name in names)]  # noqa: PLE0604 - they are

@@ -112,6 +112,45 @@ def more_care(repository: cfsctl.Repository) -> None:
     cfsctl.Repository.open("repo", durability=cfsctl.Durability.NONE).close()
 
 
+def container_images(repository: cfsctl.Repository, progress: cfsctl.Progress) -> None:
+    oci = repository.oci
+    assert_type(oci, cfsctl.OciImages)
+    registry = cfsctl.RegistryOptions(verify_tls=False)
+    options = cfsctl.OciPullOptions(platform="linux/amd64")
+    result = oci.pull("docker://name", "web", options, registry=registry, progress=progress)
+    assert_type(result, cfsctl.OciPullResult)
+    assert_type(result.manifest_digest, cfsctl.OciDigest)
+    assert_type(result.image, cfsctl.ObjectID | None)
+    assert_type(result.counts, cfsctl.ImportCounts)
+    assert_type(result.boot_match, cfsctl.BootMatch | None)
+    built = oci.build("dir:tree", "own", cfsctl.OciBuildOptions(env={"A": "b"}), base="web")
+    assert_type(built, cfsctl.OciBuildResult)
+    assert_type(oci.push("own", "oci:layout"), cfsctl.OciPushResult)
+    assert_type(oci.images(), Iterator[cfsctl.OciImageSummary])
+    assert_type(oci.inspect("web"), cfsctl.OciInspection)
+    assert_type(oci.tag("web", "kept"), cfsctl.OciDigest)
+    oci.untag("kept")
+    image_id = oci.compute_id("web", cfsctl.OciTreeOptions(bootable=True))
+    assert_type(image_id, cfsctl.ObjectID)
+    assert_type(oci.linked_images(image_id), list[cfsctl.LinkedImage])
+    assert_type(oci.dump("web"), Iterator[bytes])
+    oci.mount("web", "/mnt")
+    layer = oci.layer("sha256:" + "ab" * 32)
+    assert_type(layer, cfsctl.OciLayer)
+    assert_type(layer.measure(), cfsctl.LayerFacts)
+    assert_type(oci.import_layer(layer.digest, [b""]), cfsctl.ObjectID)
+    report = oci.fsck()
+    assert_type(report, cfsctl.OciFsckReport)
+    assert_type(report.images, cfsctl.OciReport)
+
+
+def refused_pushes(repository: cfsctl.Repository) -> None:
+    try:
+        repository.oci.push("web", "oci:layout", preserve_digests=True)
+    except cfsctl.DigestChangedError as error:
+        assert_type(error.exit_code, cfsctl.ExitCode)
+
+
 def without_a_repository(tree: Path) -> None:
     assert_type(cfsctl.init_repository(tree, exist_ok=True), cfsctl.InitStatus)
     options = cfsctl.ScanOptions(bootable=True)

@@ -104,10 +104,9 @@ class Session(NamedTuple):
         """Open the repository as the global options say; use it as a context manager."""
         from cfsctl.library.repository import Repository  # noqa: PLC0415 - keeps --help quick
 
-        return Repository(self.open_repository())
+        return Repository(self._open_store())
 
-    def open_repository(self) -> Store:
-        """Open the same for commands that the library does not have yet."""
+    def _open_store(self) -> Store:
         if self.no_repo:
             raise NoRepositoryAllowedError(
                 "--no-repo is only supported for compute-id and create-dumpfile",

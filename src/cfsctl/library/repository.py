@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cfsctl.library.commits import CommitMethods
 from cfsctl.library.compared import ComparisonMethods
 from cfsctl.library.images import ImageMethods
 from cfsctl.library.maintenance import MaintenanceMethods
 from cfsctl.library.pull import PullMethods
+
+if TYPE_CHECKING:
+    from cfsctl.library.oci.images import OciImages
 
 
 class Repository(ImageMethods, CommitMethods, PullMethods, ComparisonMethods, MaintenanceMethods):
@@ -18,3 +23,10 @@ class Repository(ImageMethods, CommitMethods, PullMethods, ComparisonMethods, Ma
 
     IDs that are returned are `ObjectID` or `Checksum`: bytes that print as hexadecimal text.
     """
+
+    @property
+    def oci(self) -> OciImages:
+        """What can be done with the OCI images in it."""
+        from cfsctl.library.oci.images import OciImages  # noqa: PLC0415 - only where it is needed
+
+        return OciImages(self)

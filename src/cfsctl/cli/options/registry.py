@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TypedDict, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from cfsctl.cli.options.common import TEXT
+from cfsctl.cli.options.groups import option_group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from cfsctl.oci.registry.settings import RegistrySettings
-
-F = TypeVar("F", bound="Callable[..., object]")
+    from cfsctl.library.oci.options import RegistryOptions
 
 
-class RegistryArguments(TypedDict):
-    """What `registry_options` adds to a command."""
+def _make(
+    *, authfile: str | None, cert_dir: str | None, tls_verify: bool | None, proxy: str | None
+) -> RegistryOptions:
+    """Return how registries are talked to.
 
-    authfile: str | None
-    cert_dir: str | None
-    tls_verify: bool | None
-    proxy: str | None
+    Raises:
+        click.UsageError: There is no such file with credentials.
+    """
+    from cfsctl.library.oci.options import RegistryOptions  # noqa: PLC0415 - keeps --help quick
+
+    if authfile is not None and not os.path.exists(authfile):
+        raise click.UsageError(f"--authfile: no such file: {authfile}")
+    return RegistryOptions(
+        auth_file=authfile, certificate_directory=cert_dir, verify_tls=tls_verify, proxy=proxy
+    )
 
 
-def registry_options(function: F) -> F:
-    """Add the options of every command that talks to registries."""
-    for decorate in (
+registry_options = option_group(
+    "registry",
+    _make,
+    (
         click.option(
             "--proxy",
             type=TEXT,
@@ -56,40 +62,6 @@ def registry_options(function: F) -> F:
             "$XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json and "
             "~/.docker/config.json.",
         ),
-    ):
-        function = decorate(function)
-    return function
-
-
-def make_registry_settings(arguments: RegistryArguments) -> RegistrySettings:
-    """Return how registries are talked to, from options, environment and the usual places of files."""
-    from cfsctl.http.fetcher import MAX_CONNECTIONS, Limits, Options  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.http.proxies import environment_proxies, read_variable  # noqa: PLC0415 - the same
-    from cfsctl.oci.registry.settings import (  # noqa: PLC0415 - the same
-        RegistrySettings,
-        find_auth_files,
-        find_certificate_directories,
-        find_registries_files,
-    )
-    from cfsctl.workers import default_worker_count  # noqa: PLC0415 - the same
-
-    authfile, proxy = arguments["authfile"], arguments["proxy"]
-    if authfile is not None and not os.path.exists(authfile):
-        raise click.UsageError(f"--authfile: no such file: {authfile}")
-    return RegistrySettings(
-        auth_files=find_auth_files(os.environ) if authfile is None else (authfile,),
-        registries_files=find_registries_files(os.environ),
-        certificate_directories=find_certificate_directories(os.environ),
-        certificate_directory=arguments["cert_dir"],
-        verifies_tls=arguments["tls_verify"],
-        limits=Limits.shared(default_worker_count(), MAX_CONNECTIONS),
-        options=Options(
-            proxies=environment_proxies() if proxy is None else _proxies(proxy),
-            no_proxy=read_variable("no_proxy") if proxy is None else "",
-        ),
-        helper_path=os.environ.get("PATH", os.defpath),
-    )
-
-
-def _proxies(url: str) -> dict[str, str]:
-    return {"http": url, "https": url} if url else {}
+    ),
+)
+"""Adds the options of every command that talks to registries, as `registry`."""

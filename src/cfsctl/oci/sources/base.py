@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from cfsctl.errors import CfsError, ExitCode, FormatError
+from cfsctl.errors import FormatError, RefNotFoundError
 from cfsctl.json_fields import MAX_DOCUMENT_BYTES
 from cfsctl.oci.context import naming
 
@@ -17,10 +17,8 @@ class SourceError(FormatError):
     """A source that is not as it should be."""
 
 
-class ImageNotFoundError(CfsError):
+class ImageNotFoundError(RefNotFoundError):
     """A source that does not have what was asked for."""
-
-    exit_code = ExitCode.NOT_FOUND
 
 
 class BlobReader(Protocol):

@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 _PREFIX: Final = re.compile(r"(?:sha256:)?([0-9a-f]{2,64})")
 
 
-class OciNotFoundError(RepositoryError):
+class OciNotFoundError(RefNotFoundError):
     """A name or digest that no stored image has."""
-
-    exit_code = ExitCode.NOT_FOUND
 
 
 class AmbiguousDigestError(RepositoryError):

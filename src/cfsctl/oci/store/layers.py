@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cfsctl.errors import ExitCode, RepositoryError
+from cfsctl.errors import RefNotFoundError
 from cfsctl.oci.context import naming
 from cfsctl.oci.digest import parse_digest
 from cfsctl.oci.store.names import LAYER
@@ -188,10 +188,8 @@ def iter_entries(reader: SplitstreamReader) -> Iterator[tuple[Entry, ObjectID | 
     parser.finish()
 
 
-class LayerNotFoundError(RepositoryError):
+class LayerNotFoundError(RefNotFoundError):
     """A layer that is not stored."""
-
-    exit_code = ExitCode.NOT_FOUND
 
 
 class LayerFacts(NamedTuple):
@@ -252,6 +250,15 @@ class StoredLayer(NamedTuple):
                 external_size += entry.size
         with self._open() as reader:
             return LayerFacts(reader.stream_size, entries, len(objects), external_size)
+
+
+def find_layer_stream(repository: Repository, text: str) -> ObjectID | None:
+    """Return the stream of a layer, or None if it is not stored.
+
+    Raises:
+        OciDigestError: The text is not a digest.
+    """
+    return repository.streams.find(f"{LAYER}{parse_digest(text, 'layer')}")
 
 
 def open_layer(repository: Repository, text: str) -> StoredLayer:

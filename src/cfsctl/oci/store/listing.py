@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from cfsctl.errors import CfsError, ExitCode, RepositoryError
+from cfsctl.errors import CfsError, RefNotFoundError
 from cfsctl.oci.store.image_refs import list_images
 from cfsctl.oci.store.images import StoredImage, config_of, open_image
 from cfsctl.oci.store.names import MANIFEST, TAGS, iter_digests
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from cfsctl.repository import Repository
 
 
-class ImageIdNotFoundError(RepositoryError):
+class ImageIdNotFoundError(RefNotFoundError):
     """An ID that no stored image was made with."""
-
-    exit_code = ExitCode.NOT_FOUND
 
 
 class ImageSummary(NamedTuple):

@@ -17,9 +17,7 @@ from cfsctl.errors import ExitCode
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from cfsctl.oci.build import BuildOptions
-    from cfsctl.repository import Repository
-    from cfsctl.tree.model import FileSystem
+    from cfsctl.library.oci.options import OciBuildOptions
 
 _SHOWN = 10
 
@@ -85,16 +83,12 @@ def command(
     but none later than $SOURCE_DATE_EPOCH if that is set. Sockets are skipped and listed on standard error,
     and the exit status is then 3.
     """
-    from cfsctl.oci.build import build  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.oci.store.images import open_found, resolve  # noqa: PLC0415 - the same
-    from cfsctl.oci.store.names import check_tag  # noqa: PLC0415 - the same
+    from cfsctl.library.oci.options import check_tag  # noqa: PLC0415 - keeps --help quick
 
     options = _make_options(arguments)
     tag = None if name is None else check_tag(name)
-    with session.open_repository() as repository:
-        below = None if base is None else open_found(repository, resolve(repository, base))
-        tree = _read_tree(session, repository, source)
-        result = build(repository, tree, tag, options, base=below, reporter=session.progress)
+    with session.open() as repository:
+        result = repository.oci.build(source, tag, options, base=base, progress=session.progress)
     for path in result.skipped[:_SHOWN]:
         tell(f"cfsctl: {os.fsdecode(path)}: skipped, a layer cannot have sockets")
     if len(result.skipped) > _SHOWN:
@@ -107,17 +101,14 @@ def command(
     return ExitCode.PARTIAL if result.skipped else ExitCode.OK
 
 
-def _make_options(arguments: BuildArguments) -> BuildOptions:
-    from cfsctl.compression import Compression  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.oci.build import BuildOptions  # noqa: PLC0415 - the same
-    from cfsctl.oci.reference import parse_platform  # noqa: PLC0415 - the same
+def _make_options(arguments: BuildArguments) -> OciBuildOptions:
+    from cfsctl.library.oci.options import OciBuildOptions  # noqa: PLC0415 - keeps --help quick
     from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
 
-    platform = arguments["platform"]
-    return BuildOptions(
-        platform=None if platform is None else parse_platform(platform),
-        compression=Compression(arguments["compression"]),
-        xattr_filter=XattrFilter(arguments["xattrs"]),
+    return OciBuildOptions(
+        platform=arguments["platform"],
+        compression=arguments["compression"],
+        xattrs=XattrFilter(arguments["xattrs"]),
         source_date_s=_source_date(),
         entrypoint=arguments["entrypoint"] or None,
         cmd=arguments["cmd"] or None,
@@ -145,30 +136,3 @@ def _source_date() -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) <= 12):
         raise click.UsageError(f"SOURCE_DATE_EPOCH: expected seconds since 1970, found {text!r}")
     return int(text)
-
-
-def _read_tree(session: Session, repository: Repository, text: str) -> FileSystem:
-    """Return the tree of a source; the contents of a directory's files are stored on the way."""
-    from cfsctl.inspection.sources import DirectorySource, SourceFinder  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.kinds.kind import Reading  # noqa: PLC0415 - the same
-    from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
-    from cfsctl.scan import scan_container_root  # noqa: PLC0415 - the same
-    from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
-
-    reading = Reading(
-        propagate_usr=False,
-        xattr_filter=XattrFilter.KEEP_USER,
-        xattr_names=XattrNames.STRIPPED,
-        reporter=session.progress,
-    )
-    source = SourceFinder(lambda: repository, reading).find(text)
-    algorithm = repository.algorithm
-    if not isinstance(source, DirectorySource):
-        return source.read(algorithm)
-    return scan_container_root(
-        source.name,
-        algorithm=algorithm,
-        store=repository.objects,
-        propagate_usr=False,
-        reporter=session.progress,
-    )

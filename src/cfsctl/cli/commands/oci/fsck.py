@@ -26,25 +26,20 @@ from cfsctl.errors import ExitCode, IntegrityError
 @click.pass_context
 def command(context: click.Context, session: Session, *, name: str | None, deep: bool, as_json: bool) -> int:
     """Check the whole repository, then all images that have a tag, or only the image NAME."""
-    from cfsctl.oci.check import check_images  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.repository.check.fsck import check_repository  # noqa: PLC0415 - the same
-
-    with session.open_repository() as repository:
-        whole = check_repository(repository, deep=deep, reporter=session.progress)
-        report = check_images(repository, name, deep=deep)
-    is_ok = whole.is_ok and report.is_ok
+    with session.open() as repository:
+        report = repository.oci.fsck(name, deep=deep, progress=session.progress)
     if as_json:
         print_document(
             {
-                "ok": is_ok,
-                "images_checked": report.checked,
-                "images_corrupted": report.corrupted,
-                "errors": report.findings,
-                "repo": whole.as_dict(),
+                "ok": report.is_ok,
+                "images_checked": report.images.checked,
+                "images_corrupted": report.images.corrupted,
+                "errors": report.images.findings,
+                "repo": report.repository.as_dict(),
             }
         )
-        return ExitCode.OK if is_ok or asks_for_json(context) else ExitCode.CORRUPTION
-    print_lines((*whole.lines(), *report.lines()))
-    if not is_ok:
+        return ExitCode.OK if report.is_ok or asks_for_json(context) else ExitCode.CORRUPTION
+    print_lines(report.lines())
+    if not report.is_ok:
         raise IntegrityError("OCI integrity check failed", hint="pull the image again to repair it")
     return ExitCode.OK

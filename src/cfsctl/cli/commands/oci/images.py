@@ -8,7 +8,6 @@ from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.output import print_block, print_document
 from cfsctl.cli.render import format_table
-from cfsctl.progress import Message
 
 _SHORT_DIGEST = 12
 
@@ -21,15 +20,8 @@ def command(session: Session, *, as_json: bool) -> None:
 
     Images that cannot be read are reported on standard error and skipped.
     """
-    from cfsctl.oci.store.listing import Unreadable, iter_images  # noqa: PLC0415 - keeps --help quick
-
-    found = []
-    with session.open_repository() as repository:
-        for image in iter_images(repository):
-            if isinstance(image, Unreadable):
-                session.progress(Message(f"{image.name}: skipped: {image.error}"))
-            else:
-                found.append(image)
+    with session.open() as repository:
+        found = list(repository.oci.images(progress=session.progress))
     if as_json:
         print_document({"images": [image.as_dict() for image in found]})
     elif not found:

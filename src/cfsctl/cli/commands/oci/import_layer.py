@@ -22,15 +22,14 @@ def command(session: Session, *, digest: str, name: str | None, as_json: bool) -
     If the layer is already stored, nothing is read. NAME becomes a ref of the layer's stream, which protects
     it from garbage collection.
     """
-    from cfsctl.oci.digest import OciDigestError, parse_digest  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.oci.store.layers import ensure_layer  # noqa: PLC0415 - the same
+    from cfsctl.library.oci.options import OciDigestError, parse_digest  # noqa: PLC0415 - keeps --help quick
 
     try:
         parsed = parse_digest(digest.removeprefix("@"))
     except OciDigestError as error:
         raise click.BadParameter(str(error), param_hint="DIGEST") from error
-    with session.open_repository() as repository:
-        stream_id = ensure_layer(repository, parsed, iter_stdin(), name)
+    with session.open() as repository:
+        stream_id = repository.oci.import_layer(parsed, iter_stdin(), name)
     if as_json:
         print_document({"layer": str(parsed), "stream": qualified(stream_id), "name": name})
     else:

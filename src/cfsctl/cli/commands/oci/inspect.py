@@ -25,28 +25,20 @@ def command(session: Session, *, image: str, only_manifest: bool, only_config: b
 
     IMAGE is a tag, the digest of a manifest or config, or a unique prefix of one.
     """
-    from cfsctl.oci.store.image_refs import find_image, plain_kind  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.oci.store.images import open_found, resolve  # noqa: PLC0415 - the same
-    from cfsctl.oci.store.referrers import list_referrers  # noqa: PLC0415 - the same
-
     if only_manifest and only_config:
         raise click.UsageError("--manifest and --config cannot be used together")
-    with session.open_repository() as repository:
-        stored = open_found(repository, resolve(repository, image))
-        referrers = [str(digest) for digest in list_referrers(repository, stored.digest)]
-        kind = plain_kind(repository.erofs_versions[0])
+    with session.open() as repository:
+        found = repository.oci.inspect(image)
     if only_manifest or only_config:
-        document = stored.manifest_document if only_manifest else stored.config_document
-        write_bytes((document.data, b"\n"))
+        write_bytes((found.manifest if only_manifest else found.config, b"\n"))
         return
-    refs = stored.config_document.refs
     print_document(
         {
-            "manifest": stored.manifest_document.data.decode("utf-8", "replace"),
-            "config": stored.config_document.data.decode("utf-8", "replace"),
-            "referrers": referrers,
-            "composefs_erofs": _hex(find_image(refs, kind)),
-            "composefs_boot_erofs": _hex(find_image(refs, kind._replace(is_bootable=True))),
+            "manifest": found.manifest.decode("utf-8", "replace"),
+            "config": found.config.decode("utf-8", "replace"),
+            "referrers": [str(digest) for digest in found.referrers],
+            "composefs_erofs": _hex(found.image),
+            "composefs_boot_erofs": _hex(found.boot_image),
         }
     )
 

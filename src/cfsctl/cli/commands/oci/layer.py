@@ -12,7 +12,7 @@ from cfsctl.cli.output import is_terminal, print_document, write_bytes, write_ch
 from cfsctl.errors import CfsError, ExitCode
 
 if TYPE_CHECKING:
-    from cfsctl.oci.store.layers import StoredLayer
+    from cfsctl.library.oci.results import OciLayer
 
 
 class TerminalError(CfsError):
@@ -33,16 +33,12 @@ def command(context: click.Context, session: Session, *, diff_id: str, dumpfile:
     DIFF_ID is the digest of the uncompressed layer, as in the config. With --dumpfile, entries are printed as
     in the layer: not merged, and with whiteouts as files.
     """
-    from cfsctl.oci.store.layers import open_layer  # noqa: PLC0415 - keeps --help quick
-
     if dumpfile and asks_for_json(context):
         raise click.UsageError("--dumpfile and --json cannot be used together")
-    with session.open_repository() as repository:
-        layer = open_layer(repository, diff_id.removeprefix("@"))
+    with session.open() as repository:
+        layer = repository.oci.layer(diff_id.removeprefix("@"))
         if dumpfile:
-            from cfsctl.oci.layer_dump import iter_layer_dump  # noqa: PLC0415 - the same
-
-            write_bytes(iter_layer_dump(layer))
+            write_bytes(layer.iter_dump())
         elif as_json:
             print_document(_document(layer))
         elif is_terminal():
@@ -51,10 +47,10 @@ def command(context: click.Context, session: Session, *, diff_id: str, dumpfile:
                 " metadata."
             )
         else:
-            layer.cat(write_chunk)
+            layer.read(write_chunk)
 
 
-def _document(layer: StoredLayer) -> dict[str, object]:
+def _document(layer: OciLayer) -> dict[str, object]:
     facts = layer.measure()
     return {
         "diffId": str(layer.digest),

@@ -23,20 +23,17 @@ def command(session: Session, verity: str) -> None:
 
     The output is always JSON.
     """
-    from cfsctl.oci.store.listing import find_linked_images  # noqa: PLC0415 - keeps --help quick
-
-    with session.open_repository() as repository:
-        image_id = _parse(verity, repository.algorithm)
-        found = find_linked_images(repository, image_id)
+    with session.open() as repository:
+        found = repository.oci.linked_images(_parse(verity, repository.algorithm))
     print_document_list(
         [
             {
-                "id": linked.hex(),
-                "bootable": kind.is_bootable,
-                "version": 2 if kind.is_version_2 else 1,
-                "xattrMode": kind.xattr_filter.value if kind.is_bootable else None,
+                "id": linked.image_id.hex(),
+                "bootable": linked.is_bootable,
+                "version": 2 if linked.is_version_2 else 1,
+                "xattrMode": linked.xattrs.value if linked.is_bootable else None,
             }
-            for kind, linked in found
+            for linked in found
         ]
     )
 

@@ -23,17 +23,11 @@ def command(
 
     IMAGE is a tag, the digest of a manifest or config, or a unique prefix of one.
     """
-    from cfsctl.oci.store.image_refs import linked_image  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.oci.store.images import open_config, resolve  # noqa: PLC0415 - the same
-    from cfsctl.repository.mounting import mount_stored_image  # noqa: PLC0415 - the same
-
-    with session.open_repository() as repository:
-        config = open_config(repository, resolve(repository, image))
-        image_id = linked_image(config.document.refs, repository.erofs_versions[0], bootable=bootable)
-        mount_stored_image(
-            repository,
-            image_id.hex(),
+    with session.open() as repository:
+        repository.oci.mount(
+            image,
             mountpoint,
+            bootable=bootable,
             writable_layer=mounting.writable_layer,
             read_write=mounting.read_write,
         )

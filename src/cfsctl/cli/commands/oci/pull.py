@@ -8,15 +8,14 @@ import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.options.common import IMAGE_REFERENCE, TEXT, json_option
-from cfsctl.cli.options.registry import RegistryArguments, make_registry_settings, registry_options
+from cfsctl.cli.options.registry import registry_options
 from cfsctl.cli.output import print_document, print_lines
 from cfsctl.errors import CfsError, ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Unpack
 
-    from cfsctl.digest import Algorithm, ObjectID
+    from cfsctl.library.oci.options import RegistryOptions
     from cfsctl.oci.pull import PullResult
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
@@ -68,7 +67,7 @@ def command(
     keep_compressed: bool,
     local_fetch: str,  # noqa: ARG001 - see its help
     as_json: bool,
-    **registry: Unpack[RegistryArguments],
+    registry: RegistryOptions,
 ) -> None:
     """Pull IMAGE and tag it with NAME, or with IMAGE if NAME is missing.
 
@@ -77,44 +76,25 @@ def command(
     @DIGEST in place of the tag. All digests are verified during the transfer, before anything is named.
     Layers that are already stored are not read.
     """
-    from cfsctl.oci.pull import pull  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.oci.reference import parse_platform  # noqa: PLC0415 - the same
-    from cfsctl.oci.sources.opening import open_source  # noqa: PLC0415 - the same
-    from cfsctl.oci.store.names import check_tag  # noqa: PLC0415 - the same
+    from cfsctl.library.oci.options import OciPullOptions, check_tag  # noqa: PLC0415 - keeps --help quick
 
     if expected_digest is not None and not bootable:
         raise click.UsageError("--expected-digest needs --bootable")
     tag = check_tag(TEXT.convert(image, None, None) if name is None else name)
-    wanted = None if platform is None else parse_platform(platform)
-    source = open_source(image, make_registry_settings(registry))
-    try:
-        with session.open_repository() as repository:
-            result = pull(
-                repository,
-                source,
-                tag,
-                platform=wanted,
-                bootable=bootable,
-                expected=None
-                if expected_digest is None
-                else _parse_expected(repository.algorithm, expected_digest),
-                keep_compressed=keep_compressed,
-                reporter=session.progress,
-            )
-    finally:
-        source.close()
+    options = OciPullOptions(
+        platform=platform,
+        bootable=bootable,
+        expected_boot_image=expected_digest,
+        keep_compressed=keep_compressed,
+    )
+    with session.open() as repository:
+        result = repository.oci.pull(image, tag, options, registry=registry, progress=session.progress)
     if as_json:
         print_document(document_of(result))
     else:
         print_lines(lines_of(result))
     if bootable:
         _check_boot_image(result, expected_digest)
-
-
-def _parse_expected(algorithm: Algorithm, text: str) -> ObjectID:
-    from cfsctl.digest import parse_object_id  # noqa: PLC0415 - few pulls have one
-
-    return parse_object_id(text.lower(), algorithm)
 
 
 def lines_of(result: PullResult) -> Iterator[str]:

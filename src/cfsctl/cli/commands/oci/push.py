@@ -9,13 +9,12 @@ import click
 from cfsctl.cli.completers import complete_oci_images
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.options.common import IMAGE_REFERENCE, TEXT, json_option
-from cfsctl.cli.options.registry import RegistryArguments, make_registry_settings, registry_options
+from cfsctl.cli.options.registry import registry_options
 from cfsctl.cli.output import print_document, print_lines
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
-    from typing import Unpack
-
+    from cfsctl.library.oci.options import RegistryOptions
     from cfsctl.oci.push import PushResult
 
 
@@ -37,7 +36,7 @@ def command(
     destination: str,
     preserve_digests: bool,
     as_json: bool,
-    **registry: Unpack[RegistryArguments],
+    registry: RegistryOptions,
 ) -> None:
     """Copy the stored IMAGE to DESTINATION.
 
@@ -45,20 +44,14 @@ def command(
     config is sent unchanged. Layers are stored uncompressed and must be compressed again unless DESTINATION
     has them; if the result differs from the original, the manifest changes, with a message on standard error.
     """
-    from cfsctl.oci.destinations.opening import open_destination  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.oci.push import push  # noqa: PLC0415 - the same
-    from cfsctl.oci.store.images import open_found, resolve  # noqa: PLC0415 - the same
-
-    settings = make_registry_settings(registry)
-    with session.open_repository() as repository:
-        stored = open_found(repository, resolve(repository, image))
-        target = open_destination(destination, settings)
-        try:
-            result = push(
-                repository, stored, target, preserve_digests=preserve_digests, reporter=session.progress
-            )
-        finally:
-            target.close()
+    with session.open() as repository:
+        result = repository.oci.push(
+            image,
+            destination,
+            preserve_digests=preserve_digests,
+            registry=registry,
+            progress=session.progress,
+        )
     if result.manifest_digest != result.stored_digest:
         session.progress(
             Message(

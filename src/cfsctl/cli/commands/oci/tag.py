@@ -20,10 +20,8 @@ def command(session: Session, *, image: str, name: str, as_json: bool) -> None:
 
     IMAGE is the digest of a manifest or config, a unique prefix of one, or a tag.
     """
-    from cfsctl.oci.store.images import set_tag  # noqa: PLC0415 - keeps --help quick
-
-    with session.open_repository() as repository:
-        digest = set_tag(repository, image, name)
+    with session.open() as repository:
+        digest = repository.oci.tag(image, name)
     if as_json:
         print_document({"manifest": str(digest), "tag": name})
     else:

@@ -16,10 +16,8 @@ from cfsctl.cli.output import print_document, print_line
 @pass_session
 def command(session: Session, *, name: str, as_json: bool) -> None:
     """Remove the tag NAME. Its image stays until garbage collection."""
-    from cfsctl.oci.store.images import remove_tag  # noqa: PLC0415 - keeps --help quick
-
-    with session.open_repository() as repository:
-        remove_tag(repository, name)
+    with session.open() as repository:
+        repository.oci.untag(name)
     if as_json:
         print_document({"tag": name})
     else:

@@ -1,0 +1,128 @@
+"""Results that the library composes itself of what the rooms below know of OCI images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cfsctl.library.ids import ObjectID
+    from cfsctl.oci.check import OciReport
+    from cfsctl.oci.digest import OciDigest
+    from cfsctl.oci.store.layers import LayerFacts, StoredLayer
+    from cfsctl.repository.check.report import FsckReport
+    from cfsctl.tree.transform import XattrFilter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OciInspection:
+    """A stored image or artifact.
+
+    Attributes:
+        digest: The digest of its manifest.
+        manifest: The manifest, byte for byte.
+        config: The config, byte for byte.
+        manifest_stream: The stream of the manifest.
+        config_stream: The stream of the config.
+        referrers: Artifacts about it, ascending.
+        image: The file system image in the repository's default format, or None.
+        boot_image: The boot image in that format, or None.
+    """
+
+    digest: OciDigest
+    manifest: bytes
+    config: bytes
+    manifest_stream: ObjectID
+    config_stream: ObjectID
+    referrers: tuple[OciDigest, ...]
+    image: ObjectID | None
+    boot_image: ObjectID | None
+
+
+class LinkedImage(NamedTuple):
+    """A file system image that was made of an OCI image.
+
+    Attributes:
+        image_id: The image.
+        is_bootable: Whether it is a boot image.
+        is_version_2: Whether it has format 2, and not 0 or 1.
+        xattrs: Extended attributes that it keeps.
+    """
+
+    image_id: ObjectID
+    is_bootable: bool
+    is_version_2: bool
+    xattrs: XattrFilter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OciFsckReport:
+    """What a check of a repository and its OCI images has found.
+
+    Attributes:
+        repository: The whole repository.
+        images: The OCI images: how many were `checked` and `corrupted`, and the `findings`.
+    """
+
+    repository: FsckReport
+    images: OciReport
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether nothing was found."""
+        return self.repository.is_ok and self.images.is_ok
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the report as text."""
+        return (*self.repository.lines(), *self.images.lines())
+
+
+class OciLayer:
+    """A stored layer, readable as long as its repository is open."""
+
+    def __init__(self, layer: StoredLayer, stream_id: ObjectID) -> None:
+        """Wrap a layer of the room below."""
+        self._layer = layer
+        self._stream_id = stream_id
+
+    def __repr__(self) -> str:
+        """Return its digest."""
+        return f"<{type(self).__name__} {self.digest}>"
+
+    @property
+    def digest(self) -> OciDigest:
+        """Digest of the uncompressed layer, as in the config."""
+        return self._layer.digest
+
+    @property
+    def stream_id(self) -> ObjectID:
+        """The stream that the layer is stored in."""
+        return self._stream_id
+
+    def measure(self) -> LayerFacts:
+        """Return what the layer consists of; this reads it.
+
+        Raises:
+            FormatError, IntegrityError: It is damaged.
+        """
+        return self._layer.measure()
+
+    def read(self, write: Callable[[bytes | memoryview], object]) -> None:
+        """Restore the uncompressed archive, and call a function with each piece of it.
+
+        Raises:
+            FormatError, IntegrityError: It is damaged, or an object is missing.
+        """
+        self._layer.cat(write)
+
+    def iter_dump(self) -> Iterator[bytes]:
+        """Return its entries as lines of a composefs dump: not merged, and with whiteouts as files.
+
+        Raises:
+            FormatError: It is damaged; what came before has been delivered.
+        """
+        from cfsctl.oci.layer_dump import iter_layer_dump  # noqa: PLC0415 - only where it is needed
+
+        return iter_layer_dump(self._layer)

@@ -1,0 +1,209 @@
+"""Images that come into a repository, or leave it: pulled, built and pushed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cfsctl.library.events import make_reporter
+from cfsctl.library.ids import ObjectID
+from cfsctl.library.oci.base import OciBase
+
+if TYPE_CHECKING:
+    from cfsctl.library.events import Progress
+    from cfsctl.library.oci.options import OciBuildOptions, OciPullOptions, RegistryOptions
+    from cfsctl.oci.build import BuildResult
+    from cfsctl.oci.pull import PullResult
+    from cfsctl.oci.push import PushResult
+    from cfsctl.oci.registry.settings import RegistrySettings
+    from cfsctl.progress import Reporter
+    from cfsctl.repository import Repository as Store
+    from cfsctl.tree.model import FileSystem
+
+
+class TransferMethods(OciBase):
+    """Pulling, building and pushing images."""
+
+    def pull(
+        self,
+        source: str,
+        tag: str | None = None,
+        options: OciPullOptions | None = None,
+        *,
+        registry: RegistryOptions | None = None,
+        progress: Progress | None = None,
+    ) -> PullResult:
+        """Pull an image or artifact; layers that are stored are not read.
+
+        All digests are verified before anything is named.
+
+        Args:
+            source: Where it is: ``docker://NAME[:TAG]``, ``oci:DIRECTORY[:TAG]`` or another transport.
+            tag: The tag to move to it, or None.
+            options: How it is pulled.
+            registry: How registries are reached.
+            progress: Told how far each layer is.
+
+        Returns:
+            What was pulled. It is tagged even if it has no `boot_image` although one was requested: it is an
+            artifact, or none of the boot images that it can have is the expected one.
+
+        Raises:
+            InvalidNameError: The tag cannot be one; nothing was read.
+            IntegrityError: Something is not what its digest says.
+            FormatError: Something is not valid.
+            FetchError: A registry does not answer as it should.
+            CfsError: There is no such image, or not for this platform.
+        """
+        from cfsctl.library.oci.options import OciPullOptions, check_tag  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.pull import pull  # noqa: PLC0415 - the same
+        from cfsctl.oci.sources.opening import open_source  # noqa: PLC0415 - the same
+
+        store, how = self._store, options or OciPullOptions()
+        if tag is not None:
+            check_tag(tag)
+        expected = _parse_expected(store, how.expected_boot_image)
+        opened = open_source(source, _settings(source, registry))
+        try:
+            result = pull(
+                store,
+                opened,
+                tag,
+                platform=how.parse_platform(),
+                bootable=how.bootable,
+                expected=expected,
+                keep_compressed=how.keep_compressed,
+                reporter=make_reporter(progress),
+            )
+        finally:
+            opened.close()
+        return printable_pull(result)
+
+    def build(
+        self,
+        source: str,
+        tag: str | None = None,
+        options: OciBuildOptions | None = None,
+        *,
+        base: str | None = None,
+        progress: Progress | None = None,
+    ) -> BuildResult:
+        """Build an image with one new layer, store it and tag it.
+
+        Args:
+            source: The tree of the layer: a directory, an image or an OSTree commit, optionally with
+                ``dir:``, ``image:`` or ``commit:`` before it.
+            tag: The tag to move to the image, or None.
+            options: What the image is to be.
+            base: A stored image to build on: its layers and config, with the new layer on top.
+            progress: Told how far it is.
+
+        Raises:
+            InvalidNameError: The tag cannot be one.
+            RepositoryError: There is no such base.
+            CfsError: The source leads to nothing, or has what a layer cannot have.
+        """
+        from cfsctl.library.oci.options import OciBuildOptions, check_tag  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.build import build  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.images import open_found, resolve  # noqa: PLC0415 - the same
+
+        store, report = self._store, make_reporter(progress)
+        how = (options or OciBuildOptions()).for_build()
+        if tag is not None:
+            check_tag(tag)
+        below = None if base is None else open_found(store, resolve(store, base))
+        result = build(store, _read_tree(store, source, report), tag, how, base=below, reporter=report)
+        return result._replace(pulled=printable_pull(result.pulled))
+
+    def push(
+        self,
+        image: str,
+        destination: str,
+        *,
+        preserve_digests: bool = False,
+        registry: RegistryOptions | None = None,
+        progress: Progress | None = None,
+    ) -> PushResult:
+        """Copy a stored image to a registry, layout, archive or directory.
+
+        Args:
+            image: A tag, the digest of a manifest or config, or the unique beginning of one.
+            destination: ``docker://NAME[:TAG]``, ``oci:DIRECTORY[:TAG]``, ``oci-archive:FILE[:TAG]`` or
+                ``dir:DIRECTORY``.
+            preserve_digests: Fail if the manifest would have to change.
+            registry: How registries are reached.
+            progress: Told how far it is.
+
+        Raises:
+            RepositoryError: There is no such image, or more than one.
+            IntegrityError: Something stored is damaged.
+            FetchError: The registry does not take it.
+            CfsError: The destination cannot be written to, or the manifest would have to change.
+        """
+        from cfsctl.oci.destinations.opening import open_destination  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.push import push  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.images import open_found, resolve  # noqa: PLC0415 - the same
+
+        store = self._store
+        stored = open_found(store, resolve(store, image))
+        target = open_destination(destination, _settings(destination, registry))
+        try:
+            return push(
+                store,
+                stored,
+                target,
+                preserve_digests=preserve_digests,
+                reporter=make_reporter(progress),
+            )
+        finally:
+            target.close()
+
+
+def _settings(reference: str, options: RegistryOptions | None) -> RegistrySettings | None:
+    """Return how registries are reached, if the reference is of one: nothing else needs what that imports."""
+    if not reference.startswith(("docker:", "registry:")):
+        return None
+    from cfsctl.library.oci.options import RegistryOptions  # noqa: PLC0415 - only where it is needed
+
+    return (options or RegistryOptions()).settings()
+
+
+def _parse_expected(store: Store, text: str | None) -> ObjectID | None:
+    if text is None:
+        return None
+    from cfsctl.digest import parse_object_id  # noqa: PLC0415 - few pulls have one
+
+    return parse_object_id(text.lower(), store.algorithm)
+
+
+def printable_pull(result: PullResult) -> PullResult:
+    """Return a result whose IDs are text when they are printed."""
+    from dataclasses import replace  # noqa: PLC0415 - slow to import
+
+    return replace(
+        result,
+        manifest_id=ObjectID(result.manifest_id),
+        image=None if result.image is None else ObjectID(result.image),
+        boot_image=None if result.boot_image is None else ObjectID(result.boot_image),
+    )
+
+
+def _read_tree(store: Store, text: str, report: Reporter) -> FileSystem:
+    """Return the tree of a source; the contents of a directory's files are stored on the way."""
+    from cfsctl.inspection.sources import DirectorySource, SourceFinder  # noqa: PLC0415 - only where it is needed
+    from cfsctl.kinds.kind import Reading  # noqa: PLC0415 - the same
+    from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
+    from cfsctl.scan import scan_container_root  # noqa: PLC0415 - the same
+    from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
+
+    reading = Reading(
+        propagate_usr=False,
+        xattr_filter=XattrFilter.KEEP_USER,
+        xattr_names=XattrNames.STRIPPED,
+        reporter=report,
+    )
+    source = SourceFinder(lambda: store, reading).find(text)
+    if not isinstance(source, DirectorySource):
+        return source.read(store.algorithm)
+    return scan_container_root(
+        source.name, algorithm=store.algorithm, store=store.objects, propagate_usr=False, reporter=report
+    )

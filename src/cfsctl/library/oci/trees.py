@@ -1,0 +1,113 @@
+"""The trees of images: computed, dumped and mounted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cfsctl.errors import IntegrityError
+from cfsctl.library.ids import ObjectID
+from cfsctl.library.oci.named import NamedImageMethods
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cfsctl.library.oci.options import OciTreeOptions
+    from cfsctl.library.paths import StrPath
+    from cfsctl.mount import WritableLayer
+    from cfsctl.oci.store.images import Found, StoredConfig
+    from cfsctl.repository import Repository as Store
+    from cfsctl.tree.model import FileSystem
+
+
+class TreeMethods(NamedImageMethods):
+    """What is done with the trees of images.
+
+    If an image is named by its digest, all its layers are read and verified, unless the options say which
+    stream its config must have.
+    """
+
+    def tree(self, image: str, options: OciTreeOptions | None = None) -> FileSystem:
+        """Return the tree of an image; its type is not part of the interface.
+
+        Raises:
+            RepositoryError: There is no such image, or more than one, or it is an artifact.
+            FormatError, IntegrityError: It is damaged, or its config is stored otherwise than expected.
+        """
+        from cfsctl.library.oci.options import OciTreeOptions  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.store.images import open_config, resolve, verify_layers  # noqa: PLC0415 - the same
+        from cfsctl.oci.to_tree import image_tree  # noqa: PLC0415 - the same
+
+        store, how = self._store, options or OciTreeOptions()
+        found = resolve(store, image)
+        config = open_config(store, found)
+        if not _is_trusted(store, found, config, how.config_stream):
+            verify_layers(store, config.layers())
+        tree = image_tree(store, config.layers(), how.xattrs)
+        if how.bootable:
+            from cfsctl.oci.boot_images import turn_bootable  # noqa: PLC0415 - the same
+
+            turn_bootable(store, tree)
+        return tree
+
+    def dump(self, image: str, options: OciTreeOptions | None = None) -> Iterator[bytes]:
+        """Return the tree of an image as a composefs dump, in pieces.
+
+        Raises:
+            CfsError: As `tree`.
+        """
+        from cfsctl.dumpfile import iter_dump  # noqa: PLC0415 - only where it is needed
+
+        return iter_dump(self.tree(image, options))
+
+    def compute_id(self, image: str, options: OciTreeOptions | None = None) -> ObjectID:
+        """Return the ID of the file system image of an image; nothing is stored.
+
+        Raises:
+            CfsError: As `tree`.
+        """
+        from cfsctl.oci.store.publish import build  # noqa: PLC0415 - only where it is needed
+
+        store = self._store
+        image_id, _ = build(self.tree(image, options), store.erofs_versions[0], store.algorithm)
+        return ObjectID(image_id)
+
+    def mount(
+        self,
+        image: str,
+        mountpoint: StrPath,
+        *,
+        bootable: bool = False,
+        writable_layer: WritableLayer | None = None,
+        read_write: bool | None = None,
+    ) -> None:
+        """Mount the file system image of an image, as `Repository.mount` does.
+
+        Args:
+            image: The image.
+            mountpoint: A directory.
+            bootable: Mount the boot image.
+            writable_layer: Where changes go; None is a tree that cannot change.
+            read_write: Allow writing through the mount; None is if there is a writable layer.
+
+        Raises:
+            RepositoryError: There is no such image, or no file system image was made of it.
+            IntegrityError: It is missing or damaged.
+            OSError: The kernel refused; nothing is mounted then.
+        """
+        image_id = self.find_image(image, bootable=bootable)
+        self._repository.mount(image_id, mountpoint, writable_layer=writable_layer, read_write=read_write)
+
+
+def _is_trusted(store: Store, found: Found, config: StoredConfig, expected_text: str | None) -> bool:
+    """Return whether the streams need no check: what a tag names, or what has the ID that was given."""
+    from cfsctl.digest import parse_object_id  # noqa: PLC0415 - only where it is needed
+
+    expected = None if expected_text is None else parse_object_id(expected_text.lower(), store.algorithm)
+    if found.tag is not None:
+        return True
+    if expected is not None and config.document.stream_id != expected:
+        raise IntegrityError(
+            f"config {config.digest}: expected the stream {expected.hex()},"
+            f" found {config.document.stream_id.hex()}"
+        )
+    return expected is not None
