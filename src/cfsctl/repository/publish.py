@@ -74,8 +74,14 @@ def publish(
 def name_all(
     repository: Repository, images: Iterable[ObjectID] = (), streams: Iterable[NewStream] = ()
 ) -> None:
-    """Name images and streams that are behind the barrier."""
+    """Name images and streams that are behind the barrier; the names are durable afterwards."""
+    images, streams = list(images), list(streams)
     for image in images:
         repository.images.link(image)
+    if images:
+        # Streams lead to images, so after a power failure a stream must not be there without its image.
+        repository.images.links.sync_entries()
     for stream in streams:
         repository.streams.link(*stream)
+    if any(stream.ref is None for stream in streams):
+        repository.streams.links.sync_entries()

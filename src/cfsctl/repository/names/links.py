@@ -352,7 +352,7 @@ class LinkDirectory:
                 return
             if sync:
                 # What the ref names must be there after a power failure if the ref is.
-                self._sync_entries()
+                self.sync_entries()
             try:
                 os.symlink(text, last, dir_fd=directory)
             except FileExistsError:
@@ -360,7 +360,8 @@ class LinkDirectory:
             if sync:
                 self._sync(directory)
 
-    def _sync_entries(self) -> None:
+    def sync_entries(self) -> None:
+        """Make the entries durable, unless the repository is not synced at all."""
         if self.is_synced:
             with self._open_directory([self.name]) as directory:
                 os.fsync(directory)
