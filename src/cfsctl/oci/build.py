@@ -22,8 +22,7 @@ from cfsctl.oci.manifest import Descriptor
 from cfsctl.oci.media_types import CONFIG, tar_layer_type
 from cfsctl.oci.pull import pull
 from cfsctl.oci.reference import host_platform
-from cfsctl.oci.sources.base import FoundManifest, ImageNotFoundError
-from cfsctl.oci.sources.files import FileRange
+from cfsctl.oci.source import FileRange, FoundManifest, ImageNotFoundError
 from cfsctl.oci.store.images import NotAnImageError, config_of
 from cfsctl.oci.tar.write import TreeWriter
 from cfsctl.progress import silent
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from cfsctl.oci.layer_blobs import SpooledBlob
     from cfsctl.oci.manifest import Platform
     from cfsctl.oci.pull import PullResult
-    from cfsctl.oci.sources.base import BlobReader
+    from cfsctl.oci.source import BlobReader
     from cfsctl.oci.store.images import StoredImage
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
@@ -223,7 +222,7 @@ def _make_details(old: object, options: BuildOptions) -> dict[str, object]:
 
 
 class BuiltSource:
-    """An image that was just made; see `cfsctl.oci.sources.base.ImageSource`."""
+    """An image that was just made; see `cfsctl.oci.source.ImageSource`."""
 
     def __init__(self, manifest: bytes, config: bytes, layer: SpooledBlob) -> None:
         """Take the parts of the image; the layer's file stays the caller's."""

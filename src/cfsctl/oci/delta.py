@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cfsctl.errors import CfsError, ExitCode
 from cfsctl.oci.digest import parse_digest
 from cfsctl.oci.manifest import ManifestError, parse_config, parse_manifest
-from cfsctl.oci.sources.base import FoundManifest, read_document
+from cfsctl.oci.source import FoundManifest, read_document
 from cfsctl.oci.store.images import Found, open_config
 from cfsctl.oci.store.names import CONFIG
 from cfsctl.oci.tar_diff import OpenedFile, TarDiffError
@@ -22,7 +22,7 @@ from cfsctl.tree.model import ExternalFile, InlineFile
 if TYPE_CHECKING:
     from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.manifest import Descriptor, Manifest
-    from cfsctl.oci.sources.base import ImageSource
+    from cfsctl.oci.source import ImageSource
     from cfsctl.oci.tar_diff import SourceFile
     from cfsctl.repository import Repository
     from cfsctl.tree.model import FileSystem

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cfsctl.oci.digest import compute_digest
 from cfsctl.oci.manifest import parse_manifest
 from cfsctl.oci.media_types import DOCKER_CONFIG, DOCKER_MANIFEST, FROM_DOCKER, MANIFEST
-from cfsctl.oci.sources.base import FoundManifest
+from cfsctl.oci.source import FoundManifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

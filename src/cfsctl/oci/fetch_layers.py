@@ -18,7 +18,7 @@ from cfsctl.compression import Compression, Decoder, limit_output, make_decoder
 from cfsctl.errors import CfsError, FormatError
 from cfsctl.oci.context import naming
 from cfsctl.oci.media_types import FROM_DOCKER, find_compression
-from cfsctl.oci.sources.base import SourceError
+from cfsctl.oci.source import SourceError
 from cfsctl.oci.store.documents import write_document
 from cfsctl.oci.store.layers import MAX_LAYER_BYTES, ImportCounts, ImportedLayer, LayerWriter
 from cfsctl.oci.store.names import LAYER
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
     from cfsctl.oci.digest import Hash, OciDigest
     from cfsctl.oci.manifest import Descriptor
-    from cfsctl.oci.sources.base import BlobReader, ImageSource
+    from cfsctl.oci.source import BlobReader, ImageSource
     from cfsctl.oci.tar_diff import SourceFiles
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository

@@ -18,7 +18,7 @@ from cfsctl.oci.fetch_layers import LayerFetch, WantedLayer, choose_compression,
 from cfsctl.oci.manifest import ManifestError, parse_config, parse_manifest
 from cfsctl.oci.media_types import DELTA_ARTIFACT
 from cfsctl.oci.reference import host_platform
-from cfsctl.oci.sources.base import read_document
+from cfsctl.oci.source import read_document
 from cfsctl.oci.store.blobs import KeptSource, find_kept, keep_blobs
 from cfsctl.oci.store.documents import read_document as read_stored
 from cfsctl.oci.store.image_refs import plain_kind
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cfsctl.oci.boot_images import BootMatch
     from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.manifest import Manifest, Platform
-    from cfsctl.oci.sources.base import ImageSource
+    from cfsctl.oci.source import ImageSource
     from cfsctl.oci.store.layers import ImportCounts
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository

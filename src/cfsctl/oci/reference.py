@@ -6,7 +6,7 @@ import platform as _platform
 import re
 from typing import Final, NamedTuple
 
-from cfsctl.errors import FormatError
+from cfsctl.errors import CfsError, FormatError
 from cfsctl.oci.digest import OciDigest, parse_digest
 from cfsctl.oci.manifest import Platform
 
@@ -37,6 +37,10 @@ _ARCHITECTURES: Final = {
 
 class ImageReferenceError(FormatError):
     """Text that does not name an image."""
+
+
+class UnsupportedTransportError(CfsError):
+    """A known transport that images cannot be read from, or written to."""
 
 
 class ImageReference(NamedTuple):

@@ -19,7 +19,7 @@ from cfsctl.oci.digest import OciDigestError
 from cfsctl.oci.manifest import Platform
 from cfsctl.oci.pull import pull
 from cfsctl.oci.reference import ImageReferenceError
-from cfsctl.oci.sources.base import ImageNotFoundError, SourceError
+from cfsctl.oci.source import ImageNotFoundError, SourceError
 from cfsctl.oci.sources.docker_archive import DockerArchiveName, parse_docker_archive_name
 from cfsctl.oci.sources.docker_daemon import SkopeoError
 from cfsctl.oci.sources.opening import open_source

@@ -31,7 +31,7 @@ from cfsctl.oci.media_types import INDEX, MANIFEST
 from cfsctl.oci.pull import pull
 from cfsctl.oci.registry.client import AccessDeniedError
 from cfsctl.oci.registry.settings import RegistrySettings
-from cfsctl.oci.sources.base import ImageNotFoundError, SourceError
+from cfsctl.oci.source import ImageNotFoundError, SourceError
 from cfsctl.oci.sources.opening import open_source
 from cfsctl.repository.check.fsck import check_repository
 from tests.fakes.faulty_server import FaultyServer, announce, endless, redirect, reset, respond, stall

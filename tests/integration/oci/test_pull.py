@@ -19,8 +19,9 @@ from cfsctl.oci.digest import parse_digest
 from cfsctl.oci.manifest import Platform
 from cfsctl.oci.media_types import CONFIG, DOCKER_CONFIG, DOCKER_MANIFEST, INDEX, MANIFEST
 from cfsctl.oci.pull import PullResult, pull
-from cfsctl.oci.sources.base import ImageNotFoundError
-from cfsctl.oci.sources.opening import UnsupportedTransportError, open_source
+from cfsctl.oci.reference import UnsupportedTransportError
+from cfsctl.oci.source import ImageNotFoundError
+from cfsctl.oci.sources.opening import open_source
 from cfsctl.oci.store.names import TAGS
 from cfsctl.oci.store.referrers import (
     add_referrer,

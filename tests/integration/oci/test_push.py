@@ -21,9 +21,10 @@ from cfsctl.oci.destinations.opening import open_destination
 from cfsctl.oci.manifest import Platform
 from cfsctl.oci.pull import pull
 from cfsctl.oci.push import DigestChangedError, PushResult, push
+from cfsctl.oci.reference import UnsupportedTransportError
 from cfsctl.oci.registry.client import AccessDeniedError
 from cfsctl.oci.registry.settings import RegistrySettings
-from cfsctl.oci.sources.opening import UnsupportedTransportError, open_source
+from cfsctl.oci.sources.opening import open_source
 from cfsctl.oci.store.blobs import KeptSource
 from cfsctl.oci.store.documents import find_only_object
 from cfsctl.oci.store.images import open_found, resolve
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from cfsctl.oci.manifest import Descriptor
     from cfsctl.oci.pull import PullResult
-    from cfsctl.oci.sources.base import BlobReader
+    from cfsctl.oci.source import BlobReader
     from cfsctl.repository import Repository
 
 AMD64 = Platform("linux", "amd64")

@@ -16,7 +16,7 @@ from cfsctl.oci.manifest import Platform
 from cfsctl.oci.pull import pull
 from cfsctl.oci.registry.client import AccessDeniedError
 from cfsctl.oci.registry.settings import RegistrySettings
-from cfsctl.oci.sources.base import ImageNotFoundError
+from cfsctl.oci.source import ImageNotFoundError
 from cfsctl.oci.sources.opening import open_source
 from tests.support.certificates import make_certificate
 from tests.support.oci import Layout, directory, example_layers, file, make_tar

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.oci.reference import parse_reference, split_path
-from cfsctl.oci.sources.opening import UnsupportedTransportError
+from cfsctl.oci.reference import UnsupportedTransportError, parse_reference, split_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable

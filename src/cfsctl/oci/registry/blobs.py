@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import FetchError
 from cfsctl.oci.registry.client import MAX_ANSWERS, RegistryClient, explain
-from cfsctl.oci.sources.base import ImageNotFoundError
+from cfsctl.oci.source import ImageNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,7 +125,7 @@ class _Job:
 
 
 class RemoteBlob:
-    """A blob that comes while it is read; see `cfsctl.oci.sources.base.BlobReader`.
+    """A blob that comes while it is read; see `cfsctl.oci.source.BlobReader`.
 
     Attributes:
         size: What its descriptor says.

@@ -13,7 +13,7 @@ from cfsctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST
 from cfsctl.oci.registry.certificates import find_certificates, read_certificates
 from cfsctl.oci.registry.credentials import find_credentials
 from cfsctl.oci.registry.names import server_of
-from cfsctl.oci.sources.base import ImageNotFoundError
+from cfsctl.oci.source import ImageNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.compression import Compression, detect_compression, iter_decoded
 from cfsctl.oci.context import naming
-from cfsctl.oci.sources.base import SourceError
-from cfsctl.oci.sources.files import FileRange, open_archive_file
+from cfsctl.oci.source import FileRange, SourceError
+from cfsctl.oci.sources.files import open_archive_file
 from cfsctl.oci.tar import Body, Entry, TarError, TarParser
 from cfsctl.oci.tar.blocks import BLOCK_BYTES
 from cfsctl.oci.tar.entry import REGULAR_TYPES, EntryType
@@ -22,7 +22,7 @@ from cfsctl.oci.tar.entry import REGULAR_TYPES, EntryType
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cfsctl.oci.sources.base import BlobReader
+    from cfsctl.oci.source import BlobReader
 
 MAX_FILES: Final = 1 << 16
 """Most files of an archive; a layout has one for each layer and a few documents."""

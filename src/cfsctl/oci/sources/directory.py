@@ -14,7 +14,7 @@ from cfsctl.oci.digest import compute_digest
 from cfsctl.oci.docker import convert_manifest
 from cfsctl.oci.manifest import Descriptor, Platform, parse_index
 from cfsctl.oci.media_types import MANIFEST, MANIFESTS
-from cfsctl.oci.sources.base import (
+from cfsctl.oci.source import (
     FoundManifest,
     ImageNotFoundError,
     check_size,
@@ -24,7 +24,7 @@ from cfsctl.oci.sources.files import DirectoryFiles
 from cfsctl.oci.sources.platforms import matches
 
 if TYPE_CHECKING:
-    from cfsctl.oci.sources.base import BlobReader
+    from cfsctl.oci.source import BlobReader
 
 
 class DirectorySource:
@@ -44,7 +44,7 @@ class DirectorySource:
         return f"dir:{self._files.path}"
 
     def find_manifest(self, platform: Platform) -> FoundManifest:
-        """Return the manifest for a platform; see `cfsctl.oci.sources.base.ImageSource`."""
+        """Return the manifest for a platform; see `cfsctl.oci.source.ImageSource`."""
         data = self._read("manifest.json")
         fields = parse_object(data, "manifest.json")
         if fields.find_list("manifests") is None:
@@ -74,7 +74,7 @@ class DirectorySource:
             reader.close()
 
     def open_blob(self, descriptor: Descriptor) -> BlobReader:
-        """Open a blob; see `cfsctl.oci.sources.base.ImageSource`."""
+        """Open a blob; see `cfsctl.oci.source.ImageSource`."""
         try:
             reader = self._files.open(descriptor.digest.encoded)
         except FileNotFoundError as error:

@@ -22,12 +22,12 @@ from cfsctl.oci.manifest import MAX_LAYERS, Descriptor, ImageConfig, ManifestErr
 from cfsctl.oci.media_types import CONFIG, tar_layer_type
 from cfsctl.oci.reference import ImageReferenceError
 from cfsctl.oci.registry.names import parse_image_name
-from cfsctl.oci.sources.base import FoundManifest, ImageNotFoundError, SourceError, check_size, read_blob
+from cfsctl.oci.source import FoundManifest, ImageNotFoundError, SourceError, check_size, read_blob
 from cfsctl.oci.sources.platforms import matches
 
 if TYPE_CHECKING:
     from cfsctl.oci.manifest import Platform
-    from cfsctl.oci.sources.base import BlobReader
+    from cfsctl.oci.source import BlobReader
     from cfsctl.oci.sources.files import LayoutFiles
 
 _INDEX: Final = re.compile(r"@(\d{1,4})", re.ASCII)
@@ -101,7 +101,7 @@ class DockerArchiveSource:
         return self._name
 
     def find_manifest(self, platform: Platform) -> FoundManifest:
-        """Return the manifest that is made of the image; see `cfsctl.oci.sources.base.ImageSource`."""
+        """Return the manifest that is made of the image; see `cfsctl.oci.source.ImageSource`."""
         saved = self._choose(_parse_list(self._read("manifest.json")))
         data = self._read(saved.config)
         config = parse_config(data, f"config {saved.config}")
@@ -171,7 +171,7 @@ class DockerArchiveSource:
             raise ImageNotFoundError(f"{name}: no such file in {self._files.path}") from error
 
     def open_blob(self, descriptor: Descriptor) -> BlobReader:
-        """Open a blob; see `cfsctl.oci.sources.base.ImageSource`."""
+        """Open a blob; see `cfsctl.oci.source.ImageSource`."""
         name = self._blobs.get(descriptor.digest)
         if name is None:
             raise ImageNotFoundError(f"blob {descriptor.digest}: no such blob in {self._files.path}")

@@ -13,8 +13,8 @@ import tempfile
 from typing import Final
 
 from cfsctl.errors import CfsError
+from cfsctl.oci.source import ImageNotFoundError
 from cfsctl.oci.sources.archive import ArchiveFiles
-from cfsctl.oci.sources.base import ImageNotFoundError
 from cfsctl.oci.sources.docker_archive import DockerArchiveName, DockerArchiveSource
 
 _LARGE_FILES: Final = "/var/tmp"  # noqa: S108 - a private directory is made in it

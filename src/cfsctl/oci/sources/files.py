@@ -8,10 +8,10 @@ import stat
 from typing import TYPE_CHECKING, Protocol
 
 from cfsctl.linux.files import open_regular
-from cfsctl.oci.sources.base import ImageNotFoundError, SourceError
+from cfsctl.oci.source import FileRange, ImageNotFoundError, SourceError
 
 if TYPE_CHECKING:
-    from cfsctl.oci.sources.base import BlobReader
+    from cfsctl.oci.source import BlobReader
 
 
 class LayoutFiles(Protocol):
@@ -34,39 +34,6 @@ class LayoutFiles(Protocol):
 
     def close(self) -> None:
         """Release everything; may be called again."""
-
-
-class FileRange:
-    """A range of an open file, read by offset, so that processes can share the file.
-
-    Attributes:
-        size: Bytes of the range.
-    """
-
-    def __init__(self, fd: int, start: int, size: int, *, owns: bool) -> None:
-        """Take a descriptor, and close it in the end if `owns`."""
-        self.size = size
-        self._fd = fd
-        self._place = start
-        self._end = start + size
-        self._owns = owns
-
-    def read(self, size: int, /) -> bytes:
-        """Return the next bytes, at most so many."""
-        data = os.pread(self._fd, min(size, self._end - self._place), self._place)
-        self._place += len(data)
-        return data
-
-    def take_fd(self) -> int:
-        """Return the descriptor, which is the caller's from now on."""
-        fd, self._fd = self._fd, -1
-        return fd
-
-    def close(self) -> None:
-        """Release the file."""
-        if self._owns and self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
 
 
 class DirectoryFiles:

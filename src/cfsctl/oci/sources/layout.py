@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.errors import FormatError
 from cfsctl.json_fields import MAX_DOCUMENT_BYTES
 from cfsctl.oci.manifest import Platform, parse_index
-from cfsctl.oci.sources.base import (
+from cfsctl.oci.source import (
     FoundManifest,
     ImageNotFoundError,
     check_size,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cfsctl.oci.manifest import Descriptor
     from cfsctl.oci.reference import TaggedPath
-    from cfsctl.oci.sources.base import BlobReader
+    from cfsctl.oci.source import BlobReader
     from cfsctl.oci.sources.files import LayoutFiles
 
 _TAG_ANNOTATION: Final = "org.opencontainers.image.ref.name"
@@ -56,7 +56,7 @@ class LayoutSource:
         return self._name
 
     def find_manifest(self, platform: Platform) -> FoundManifest:
-        """Return the manifest for a platform; see `cfsctl.oci.sources.base.ImageSource`."""
+        """Return the manifest for a platform; see `cfsctl.oci.source.ImageSource`."""
         choice = PlatformChoice(lambda descriptor, what: read_document(self, descriptor, what), platform)
         return choice.choose(self._candidates())
 
@@ -88,7 +88,7 @@ class LayoutSource:
             reader.close()
 
     def open_blob(self, descriptor: Descriptor) -> BlobReader:
-        """Open a blob; see `cfsctl.oci.sources.base.ImageSource`."""
+        """Open a blob; see `cfsctl.oci.source.ImageSource`."""
         digest = descriptor.digest
         try:
             reader = self._files.open(f"blobs/{digest.algorithm}/{digest.encoded}")

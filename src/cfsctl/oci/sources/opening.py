@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.errors import CfsError
-from cfsctl.oci.reference import parse_reference, split_path
+from cfsctl.oci.reference import UnsupportedTransportError, parse_reference, split_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cfsctl.oci.registry.settings import RegistrySettings
-    from cfsctl.oci.sources.base import ImageSource
-
-
-class UnsupportedTransportError(CfsError):
-    """A transport that there is, and that this program cannot read from."""
+    from cfsctl.oci.source import ImageSource
 
 
 def open_source(text: str, settings: RegistrySettings | None = None) -> ImageSource:

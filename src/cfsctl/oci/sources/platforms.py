@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.oci.docker import convert_manifest
 from cfsctl.oci.manifest import Platform, parse_config, parse_index, parse_manifest
 from cfsctl.oci.media_types import INDEXES, MANIFESTS
-from cfsctl.oci.sources.base import FoundManifest, ImageNotFoundError, SourceError
+from cfsctl.oci.source import FoundManifest, ImageNotFoundError, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -18,7 +18,7 @@ from cfsctl.oci.registry.blobs import RemoteBlob
 from cfsctl.oci.registry.client import RegistryClient
 from cfsctl.oci.registry.configuration import find_endpoints, read_registries
 from cfsctl.oci.registry.names import parse_image_name
-from cfsctl.oci.sources.base import FoundManifest, ImageNotFoundError, SourceError, check_size, read_document
+from cfsctl.oci.source import FoundManifest, ImageNotFoundError, SourceError, check_size, read_document
 from cfsctl.oci.sources.platforms import PlatformChoice
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cfsctl.http.fetcher import Response
     from cfsctl.oci.registry.settings import RegistrySettings
-    from cfsctl.oci.sources.base import BlobReader
+    from cfsctl.oci.source import BlobReader
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class RegistrySource:
         return f"docker://{self._name}"
 
     def find_manifest(self, platform: Platform) -> FoundManifest:
-        """Return the manifest for a platform; see `cfsctl.oci.sources.base.ImageSource`."""
+        """Return the manifest for a platform; see `cfsctl.oci.source.ImageSource`."""
         descriptor, data = self._first(self._get_named)
         if descriptor.media_type not in INDEXES:
             return convert_manifest(descriptor, data)
@@ -103,7 +103,7 @@ class RegistrySource:
         return self._first(lambda client: _read_by_digest(client, descriptor, what))
 
     def open_blob(self, descriptor: Descriptor) -> BlobReader:
-        """Open a blob; see `cfsctl.oci.sources.base.ImageSource`."""
+        """Open a blob; see `cfsctl.oci.source.ImageSource`."""
         return RemoteBlob(self._clients, descriptor)
 
     def close(self) -> None:

@@ -15,8 +15,7 @@ from cfsctl.compression import Compression
 from cfsctl.errors import CfsError, IntegrityError
 from cfsctl.oci.context import naming
 from cfsctl.oci.media_types import find_compression
-from cfsctl.oci.sources.base import SourceError
-from cfsctl.oci.sources.files import FileRange
+from cfsctl.oci.source import FileRange, SourceError
 from cfsctl.oci.store.documents import find_only_object, write_document
 from cfsctl.oci.store.names import BLOB, BLOB_REF, MANIFEST
 from cfsctl.progress import Advanced, Done, Started, Unit
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
     from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.manifest import Descriptor, Manifest, Platform
-    from cfsctl.oci.sources.base import BlobReader, FoundManifest, ImageSource
+    from cfsctl.oci.source import BlobReader, FoundManifest, ImageSource
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
 

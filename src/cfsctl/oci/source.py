@@ -1,7 +1,8 @@
-"""The interface of a source of images."""
+"""The interface of a source of images, and what all of them need."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cfsctl.errors import FormatError, RefNotFoundError
@@ -35,6 +36,39 @@ class BlobReader(Protocol):
 
     def close(self) -> None:
         """Release it; may be called again."""
+
+
+class FileRange:
+    """A range of an open file, read by offset, so that processes can share the file.
+
+    Attributes:
+        size: Bytes of the range.
+    """
+
+    def __init__(self, fd: int, start: int, size: int, *, owns: bool) -> None:
+        """Take a descriptor, and close it in the end if `owns`."""
+        self.size = size
+        self._fd = fd
+        self._place = start
+        self._end = start + size
+        self._owns = owns
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, at most so many."""
+        data = os.pread(self._fd, min(size, self._end - self._place), self._place)
+        self._place += len(data)
+        return data
+
+    def take_fd(self) -> int:
+        """Return the descriptor, which is the caller's from now on."""
+        fd, self._fd = self._fd, -1
+        return fd
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._owns and self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
 
 
 class FoundManifest(NamedTuple):
