@@ -44,4 +44,5 @@ fi
 # A kernel with fs-verity, booted in an emulator; without it those tests are skipped.
 if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
     "$(dirname "$0")/guest-kernel.sh" .guest || echo "No kernel for the tests in the guest: they are skipped." >&2
+    "$(dirname "$0")/c-composefs.sh" .c-composefs || echo "No C tools of composefs: tests with them are skipped." >&2
 fi

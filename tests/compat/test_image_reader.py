@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import struct
 import subprocess
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from cfsctl.erofs.format import COMPOSEFS_HEADER, COMPOSEFS_MAGIC, HEADER_VERSIO
 from cfsctl.erofs.inspect import format_objects
 from cfsctl.erofs.read.tree import check_image, collect_objects, read_image
 from tests.support.erofs_images import stored
+from tests.support.programs import c_program, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,20 +25,9 @@ pytestmark = pytest.mark.compat
 SHA256 = Algorithm.SHA256
 
 
-def c_composefs_info() -> str:
-    """Return the path of the C program; skip where there is none, or another of that name."""
-    found = shutil.which("composefs-info")
-    if found is None:
-        pytest.skip("composefs-info is not installed (package composefs)")
-    usage = subprocess.run([found], capture_output=True, text=True, check=False, timeout=10)
-    if "[ls|objects|dump|missing-objects|measure-file]" not in usage.stderr:
-        pytest.skip("composefs-info on PATH is not the C program (package composefs)")
-    return found
-
-
 @pytest.mark.parametrize("name", ["sha256-v0.img", "sha256-v1.img", "sha256-v2.img", "small-sha256-v1.img"])
 def test_objects_are_those_of_the_c_program(name: str, tmp_path: Path) -> None:
-    program = c_composefs_info()
+    program = c_program("composefs-info")
     (tmp_path / name).write_bytes(stored(name))
     done = subprocess.run(
         [program, "objects", tmp_path / name], capture_output=True, text=True, check=True, timeout=60
@@ -74,8 +63,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", MKFS_OPTIONS)
 def test_images_of_mkfs(name: str, tree: Path, tmp_path: Path) -> None:
     """They are refused by their headers, and with headers like ours nothing worse than refused."""
-    if shutil.which("mkfs.erofs") is None:
-        pytest.skip("mkfs.erofs is not installed (package erofs-utils)")
+    require("mkfs.erofs", "erofs-utils")
     image = tmp_path / "image"
     done = subprocess.run(
         ["mkfs.erofs", *MKFS_OPTIONS[name], image, tree], capture_output=True, check=False, timeout=60

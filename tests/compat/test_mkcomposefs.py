@@ -6,10 +6,8 @@ import csv
 import gzip
 import os
 import random
-import shutil
 import stat
 import subprocess
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,7 @@ from cfsctl.erofs.format import ErofsError, FormatVersion
 from cfsctl.erofs.write.defects import is_unreadable_in_v2
 from cfsctl.erofs.write.image import build_image
 from cfsctl.tree.model import Directory
-from tests.support.programs import require
+from tests.support.programs import c_program, require
 from tests.support.vectors import Recorded, golden, image_digest, parse, random_trees
 
 V2 = FormatVersion.V2
@@ -29,34 +27,16 @@ V2 = FormatVersion.V2
 pytestmark = pytest.mark.compat
 
 
-@cache
-def c_mkcomposefs() -> str:
-    """Return the path of the C program; skip where there is none, or another of that name."""
-    found = shutil.which("mkcomposefs")
-    if found is None:
-        pytest.skip("mkcomposefs is not installed (package composefs)")
-    usage = subprocess.run([found], capture_output=True, text=True, check=False, timeout=10)
-    if "No source path specified" not in usage.stderr:
-        pytest.skip("mkcomposefs on PATH is not the C program (package composefs)")
-    return found
-
-
-def c_vectors() -> Path:
-    """Return the folder with the dumps of the C program's own tests; skip where there is none."""
-    found = os.environ.get("CFSCTL_VECTORS")
-    folder = Path(found) if found else Path(__file__).parents[3] / "shared" / "vectors"
-    if not (folder / "erofs" / "composefs-c").is_dir():
-        pytest.skip("no dumps of the C project (set CFSCTL_VECTORS to the folder that has erofs/composefs-c)")
-    return folder / "erofs" / "composefs-c"
+DUMPS = Path(__file__).parents[1] / "vectors" / "erofs" / "composefs-c"
 
 
 def rows(name: str) -> list[dict[str, str]]:
-    with open(c_vectors() / name, newline="") as table:
+    with open(DUMPS / name, newline="") as table:
         return list(csv.DictReader(table, delimiter="\t"))
 
 
 def stored(row: dict[str, str]) -> bytes:
-    return gzip.decompress((c_vectors() / f"{row['dump']}.gz").read_bytes())
+    return gzip.decompress((DUMPS / f"{row['dump']}.gz").read_bytes())
 
 
 def test_dumps_of_the_c_project() -> None:
@@ -126,7 +106,7 @@ def test_directories(
 ) -> None:
     arguments = [*options, "--print-digest", str(tree)]
     theirs = subprocess.run(
-        [c_mkcomposefs(), *arguments, tmp_path / "theirs"],
+        [c_program("mkcomposefs"), *arguments, tmp_path / "theirs"],
         capture_output=True,
         text=True,
         check=True,
@@ -141,7 +121,7 @@ def test_digest_stores(tree: Path, tmp_path: Path) -> None:
     def content(store: Path) -> dict[str, bytes]:
         return {str(p.relative_to(store)): p.read_bytes() for p in store.rglob("*") if p.is_file()}
 
-    program = c_mkcomposefs()
+    program = c_program("mkcomposefs")
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     subprocess.run([program, f"--digest-store={theirs}", tree, tmp_path / "i"], check=True, timeout=60)
     assert main([f"--digest-store={ours}", str(tree), str(tmp_path / "j")]) == 0
@@ -157,7 +137,7 @@ def test_dumps(tree: Recorded, tmp_path: Path, capsys: pytest.CaptureFixture[str
     dump = tmp_path / "dump"
     dump.write_bytes(tree.read())
     theirs = subprocess.run(
-        [c_mkcomposefs(), "--from-file", "--print-digest-only", dump],
+        [c_program("mkcomposefs"), "--from-file", "--print-digest-only", dump],
         capture_output=True,
         text=True,
         check=True,

@@ -23,6 +23,23 @@ def require(program: str, package: str | None = None) -> None:
         pytest.skip(f"{program} is not installed (package {package or program})")
 
 
+def c_program(name: str) -> str:
+    """Return the path of a program of the C project; skip the test where there is none.
+
+    What PATH has under the name may be ours. `tools/c-composefs.sh` unpacks those of another suite of Debian.
+    """
+    here = Path(__file__).parents[2] / ".c-composefs" / "bin" / name
+    for found in (shutil.which(name), str(here)):
+        if found is not None and Path(found).exists() and _is_of_the_c_project(found):
+            return found
+    pytest.skip(f"the C {name} is not installed (package composefs, or tools/c-composefs.sh .c-composefs)")
+
+
+def _is_of_the_c_project(program: str) -> bool:
+    said = subprocess.run([program], capture_output=True, text=True, check=False, timeout=60).stderr
+    return "No source path specified" in said or "[ls|objects|dump|missing-objects|measure-file]" in said
+
+
 def run_cfsctl(
     *arguments: str | Path,
     cwd: Path | None = None,

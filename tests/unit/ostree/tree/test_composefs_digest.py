@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,10 +25,12 @@ from cfsctl.ostree.tree.composefs_digest import (
     make_libostree_tree,
 )
 from tests.fakes.ostree_repository import FakeOstreeRepository, Tree
+from tests.support.programs import c_program
 from tests.support.repositories import make_repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from cfsctl.digest import Checksum
     from cfsctl.repository import Repository
@@ -80,9 +80,7 @@ def test_the_tree_is_that_of_libostree(repository: Repository) -> None:
 
 @pytest.mark.compat
 def test_the_c_tool_makes_the_same_image(repository: Repository, tmp_path: Path) -> None:
-    program = shutil.which("mkcomposefs")
-    if program is None or Path(program).read_bytes()[:4] != b"\x7fELF":
-        pytest.skip("the C mkcomposefs is not installed (package composefs)")
+    program = c_program("mkcomposefs")
     fake = FakeOstreeRepository()
     result = pull(repository, fake, commit(fake).hex(), PullOptions(workers=0))
     stream = open_commit(repository, result.commit)
