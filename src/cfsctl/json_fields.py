@@ -35,7 +35,7 @@ def parse_object(data: bytes, what: str, known_keys: Collection[str] = ()) -> Js
         known_keys: Keys that may occur only once in any object.
 
     Raises:
-        JsonError: It is none, or too large.
+        JsonError: It is not a JSON document of this kind, or too large.
     """
     value = parse_value(data, what, known_keys)
     if not isinstance(value, dict):
@@ -93,7 +93,7 @@ class JsonFields:
     __slots__ = ("_path", "_value", "_what")
 
     def __init__(self, value: Mapping[str, object], what: str, path: str = "") -> None:
-        """Look at an object of a parsed document.
+        """Check an object of a parsed document.
 
         Args:
             value: The object.

@@ -207,7 +207,7 @@ def _mount_erofs(image_fd: int, *, acl: bool) -> int:
             device, path = attach_loop(image_fd)
         except OSError as loop_error:
             # The kernel may just not like the image, so the first error matters more.
-            reason = f"{error.strerror}; and there is no loop device: {loop_error}"
+            reason = f"{error.strerror}; and no loop device could be set up: {loop_error}"
             raise OSError(error.errno, reason) from error
     try:
         # Once mounted, the device stays as long as the mount, and goes with it.

@@ -38,7 +38,7 @@ def read_file(filesystem: FileSystem, path: bytes, reader: ContentReader) -> byt
 
     Raises:
         BootFileError: The path leads to something that is not a regular file, or to too large a one.
-        TreePathError: The way there is no sequence of directories.
+        TreePathError: A part of the path is missing or not a directory.
     """
     found = find_node(filesystem.root, path)
     if found is None:

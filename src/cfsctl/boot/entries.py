@@ -110,7 +110,7 @@ def find_boot_entries(filesystem: FileSystem, reader: ContentReader) -> list[Boo
 
     Raises:
         FormatError: An entry, or a file that it names, is malformed or of the wrong kind.
-        TreePathError: An entry names a file that is missing, or the way somewhere is no directory.
+        TreePathError: An entry names a missing file, or a part of a path is not a directory.
     """
     root = filesystem.root
     entries: list[BootEntry] = []

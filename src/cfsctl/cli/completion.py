@@ -3,7 +3,7 @@
     _CFSCTL_COMPLETE=bash COMP_LINE=LINE COMP_POINT=POINT cfsctl
     _CFSCTL_COMPLETE=zsh|fish cfsctl WORD... LAST
 
-A line is a value and, behind a tab, a word on it; or it begins with byte 1 and says ``file`` or ``dir``,
+A line is a value and, after a tab, its description; or it begins with byte 1 and says ``file`` or ``dir``,
 which the shell completes itself. Bash gets no words on values, and of a value only what comes behind the
 last colon or equals sign, since it takes those for the ends of words.
 """

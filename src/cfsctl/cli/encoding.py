@@ -15,7 +15,7 @@ from cfsctl.cli.streams import LOCALE_MARK
 
 
 def restart_in_utf8_mode() -> None:
-    """Go on in a new interpreter if this one's encoding of names is not UTF-8; then this never returns."""
+    """Restart in UTF-8 mode if the encoding of names is not UTF-8; then this never returns."""
     if sys.getfilesystemencoding() == "utf-8" or sys.flags.utf8_mode or not sys.executable:
         return
     first, *rest = _command_line()

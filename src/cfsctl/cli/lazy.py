@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class UnknownCommandError(click.UsageError):
-    """A command that there is not.
+    """An unknown command.
 
     Attributes:
         possibilities: Commands with names of nearly that spelling.
@@ -64,7 +64,7 @@ class LazyGroup(click.Group):
             return super().get_command(ctx, cmd_name)
         command = import_module(f"{self._package}.{module}").command
         if not isinstance(command, click.Command):
-            raise TypeError(f"{self._package}.{module}.command is no command")
+            raise TypeError(f"{self._package}.{module}.command is not a click command")
         return command
 
     def resolve_command(

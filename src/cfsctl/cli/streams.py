@@ -39,7 +39,7 @@ class StandardStreamError(CfsError):
 
 
 class StreamFullError(StandardStreamError):
-    """A standard stream leads to a file, and there is no room for what is to be written."""
+    """A standard stream is a file, and its file system is full."""
 
     exit_code = ExitCode.NO_SPACE
 
@@ -154,7 +154,7 @@ class _Output(_Stream):
 
 
 class _ErrorOutput(_Stream):
-    """Writes as far as that is possible; messages are no reason to leave work half done."""
+    """Writes what it can; a message that cannot be written does not stop the work."""
 
     def writable(self) -> bool:
         return True

@@ -38,7 +38,7 @@ def make_decoder(
 
     Args:
         kind: How it is compressed.
-        limit_bytes: Most bytes that it may unpack to; None is no limit.
+        limit_bytes: Most bytes that it may unpack to; None means no limit.
         is_single: Whether gzip and xz have one member only.
         max_window_bytes: Largest window of a zstd frame; None is that of the library.
     """

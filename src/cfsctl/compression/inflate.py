@@ -25,7 +25,7 @@ class Inflater(Protocol):
         """Input that did not fit into the output."""
 
     def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes:
-        """Return at most so many bytes of output; 0 is no limit."""
+        """Return at most so many bytes of output; 0 means no limit."""
 
 
 class Inflate(NamedTuple):

@@ -99,7 +99,7 @@ class ZstdDecoder:
             yield output
 
     def _advance(self) -> bool:
-        """Go on behind a complete part; return whether a frame is complete now."""
+        """Continue after a complete part; return whether a frame is complete now."""
         part, field = self._part, self._field
         self._field = b""
         if part is _Part.MAGIC:

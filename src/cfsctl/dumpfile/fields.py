@@ -132,7 +132,7 @@ class FieldParser:
         """Return seconds and nanoseconds of MTIME.
 
         Raises:
-            DumpfileError: It is no time.
+            DumpfileError: It is not a valid time.
         """
         self._number = number
         seconds, dot, nanoseconds = text.partition(b".")

@@ -79,7 +79,7 @@ def find_entry(filesystem: FileSystem, path: bytes) -> Directory | Leaf:
         path: From root, with or without a leading slash; empty and inner ``.`` components are skipped.
 
     Raises:
-        EntryError: There is no such entry, a parent is missing or no directory, or the path is root, has
+        EntryError: There is no such entry, a parent is missing or not a directory, or the path is root, has
             ``..``, or begins with ``.``.
     """
     parent_path, _, name = path.rstrip(b"/").rpartition(b"/")

@@ -78,7 +78,7 @@ def _load() -> ModuleType | None:
 
 
 def _is_worth_it(extension: ModuleType, name: str, algorithm: Algorithm) -> bool:
-    # Eight lanes of AVX2 are no faster than the processor's own instructions for SHA-256.
+    # For SHA-256, eight lanes of AVX2 are not faster than the processor's own instructions.
     if name == "avx2" and algorithm is Algorithm.SHA256 and extension.HAS_SHA256_INSTRUCTIONS:
         return False
     return (name, algorithm) in _MIN_BLOCKS

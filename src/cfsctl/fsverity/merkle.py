@@ -336,7 +336,7 @@ class FileDigester:
         return self._compute_long(fd, max_bytes)
 
     def _compute_long(self, fd: int, max_bytes: int | None) -> tuple[ObjectID, int]:
-        """Go on after the first full buffer."""
+        """Continue after the first full buffer."""
         tree = _Tree(self._suite)
         status = os.fstat(fd)
         if may_have_holes(status):

@@ -55,7 +55,7 @@ def is_normal(
     """Return whether the bytes are the normal form of a value of this type.
 
     Raises:
-        GVariantError: The type string is none, or indefinite.
+        GVariantError: The type string is invalid or indefinite.
     """
     parsed = parse_type(type_) if isinstance(type_, str) else type_
     make_reader(parsed)

@@ -39,7 +39,7 @@ def encode(type_: str | Type, value: object) -> bytes:
         TypeError: A value of another kind than its type.
         ValueError: A number out of range, a text that its type does not allow, a tuple of another
             length, or variants nested too deeply.
-        GVariantError: The type string is none, or indefinite.
+        GVariantError: The type string is invalid or indefinite.
     """
     return _encode(parse_type(type_ if isinstance(type_, str) else type_.signature), value, 0)
 

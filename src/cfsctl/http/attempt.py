@@ -45,7 +45,7 @@ class Attempt(NamedTuple):
     began_s: float | None = None
 
 
-class Redirected(TransferError):  # noqa: N818 - an answer, which is no error
+class Redirected(TransferError):  # noqa: N818 - an answer, not an error
     """An answer that sends elsewhere.
 
     Attributes:

@@ -139,7 +139,7 @@ class Authenticator:
         """Return the header field's value for requests of some scopes, or None before any challenge.
 
         Raises:
-            FetchError: A token has ended, and there is no new one.
+            FetchError: A token has expired, and no new one was issued.
         """
         token = self._tokens.get(scopes)
         if token is None:

@@ -50,7 +50,7 @@ class Window:
         self._paused_s = now_s
 
     def resume(self, now_s: float) -> None:
-        """Go on measuring as if the pause had not been."""
+        """Resume measuring as if there had been no pause."""
         self._since_s += now_s - self._paused_s
 
     def widen(self, minimum: int, maximum: int) -> None:

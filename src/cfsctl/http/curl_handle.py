@@ -176,7 +176,7 @@ class Slot:
         """Make the handle ready for a transfer, or for the rest of one.
 
         Raises:
-            InvalidURLError: The configured proxy is none.
+            InvalidURLError: The configured proxy is not a valid URL.
         """
         job = attempt.job
         url = self._asked = attempt.url or job.url

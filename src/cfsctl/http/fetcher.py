@@ -279,7 +279,7 @@ class BodySink(Protocol[T_co]):
         """Return what became of the body."""
 
     def abort(self) -> None:
-        """Give up; must not raise. The transfer may start again with another sink."""
+        """Discard what was received; must not raise. The transfer may restart with another sink."""
 
 
 class Job(Protocol[T_co]):

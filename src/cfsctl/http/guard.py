@@ -258,7 +258,7 @@ def _check_head(lines: list[bytes]) -> int:
     """Return the status of a head.
 
     Raises:
-        MalformedHeadError: It is none, or has fields that contradict each other or what we asked for.
+        MalformedHeadError: It is not a response head, or its fields contradict each other or the request.
     """
     match = _STATUS_LINE.fullmatch(lines[0])
     if match is None:

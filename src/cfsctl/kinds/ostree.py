@@ -119,7 +119,7 @@ class OstreeKind(StreamKind):
         drop_superseded(repository)
 
     def find_remarks(self, repository: Repository) -> Remarks | None:
-        """Return which commits were pulled in part; mostly there are none."""
+        """Return the commits that were pulled in part, which most repositories lack."""
         if not repository.streams.list_refs("ostree-partial"):
             return None
         from cfsctl.ostree.store.partial_tags import list_parts  # noqa: PLC0415 - hardly ever needed

@@ -62,7 +62,7 @@ def diff(
         old: A directory, an image, a dump or an OSTree commit.
         new: The same.
         open_repository: Returns a repository, which has to stay open; called if a name stands for something
-            in one. None is if there is no repository.
+            in one. None if there is no repository.
         ignore: Attributes that do not count.
         options: How trees are read.
         algorithm: Hash to name objects by where any will do; None is SHA-512.

@@ -171,7 +171,7 @@ def make_connection(
 
     Args:
         headers: Header fields of every request to the servers that are named.
-        proxy: URL of the proxy for every request; empty is none, None is as configured, or as the
+        proxy: URL of the proxy for every request; empty for none, None for the configured one, or as the
             environment says.
         ca_file: Authorities to trust in place of the system's, PEM.
         client_certificate: Certificate to show to the server, PEM.
@@ -203,7 +203,7 @@ def content_urls_of(remote: Remote) -> tuple[str, ...]:
 
 
 def _proxies(url: str) -> dict[str, str]:
-    """Return the chosen proxy for each scheme; an empty URL is none."""
+    """Return the chosen proxy for each scheme; an empty URL means no proxy."""
     return {"http": url, "https": url} if url else {}
 
 

@@ -210,7 +210,7 @@ def _iter_threads(pid: int) -> Iterator[str]:
 
 
 def has_ended(process: int | str) -> bool:
-    """Return whether a process, or thread, is no more, or is only waited for by its parent."""
+    """Return whether a process or thread has ended, even if its parent has not waited for it yet."""
     try:
         with open(f"/proc/{process}/stat", "rb") as stream:
             state = stream.read(_MAX_LINE_BYTES).rpartition(b")")[2].split()[:1]

@@ -89,7 +89,7 @@ def pull(
         platform: What it is to run on; None is this machine.
         bootable: Make boot images as well.
         expected: With `bootable`: look for the boot image that has this ID instead.
-        workers: Processes that fetch layers; 0 is none, None is one for each processor.
+        workers: Processes that fetch layers; 0 for none, None for one per processor.
         keep_compressed: Store compressed layers also as they came, so that a push need not change anything.
         reporter: Told how far each layer is.
 

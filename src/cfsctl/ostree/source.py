@@ -112,7 +112,7 @@ class FileSink(Protocol[Imported_co]):
         """Return what was imported, after the last byte; raises if the object is not whole or not right."""
 
     def abort(self) -> None:
-        """Give up and release everything; must not raise."""
+        """Discard everything and release it; must not raise."""
 
 
 class ContentSink(FileSink[Imported_co], Protocol[Imported_co]):

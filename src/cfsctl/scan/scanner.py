@@ -342,7 +342,7 @@ class _Assembly:
         return mapping
 
     def _request(self, file: FileToRead, leaf: Directory | Leaf) -> None:
-        """See to it that a file is read, once for all its names."""
+        """Schedule a file to be read once for all its names."""
         assert isinstance(leaf, ExternalFile)
         if leaf.object_id:
             return  # under another name

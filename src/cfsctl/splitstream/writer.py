@@ -103,7 +103,7 @@ class SplitstreamWriter:
         An object, or the end of the stream, must follow it.
 
         Args:
-            size: Bytes that `write_inline` will bring before anything else; 0 is no run at all.
+            size: Bytes that `write_inline` will bring before anything else; 0 means no run.
 
         Raises:
             RuntimeError: Inline data was written just before.

@@ -30,7 +30,7 @@ _CODES: Final = (
 
 
 def require_pcre(*, is_pcre: bool) -> None:
-    """Go on only if the expression is read as PCRE2 reads it.
+    """Check that the expression means the same here as in PCRE2.
 
     Raises:
         NeedsPcreError: It is read as Rust reads it.

@@ -28,7 +28,7 @@ class ConnectionArguments:
         content_url: Roots to ask for objects and deltas.
         header: Header fields, ``NAME:VALUE``.
         auth_file: File with user name and password, or None.
-        proxy: Proxy for every request; empty is none, None is as configured.
+        proxy: Proxy for every request; empty for none, None for the configured one.
         ca_file: Authorities to trust, or None.
         client_certificate: Certificate to show, or None.
         client_key: Its key, or None.

@@ -190,7 +190,7 @@ def main(argv: Sequence[str]) -> int:
         The exit status.
 
     Raises:
-        CfsError: The image is none, or not the one that was meant.
+        CfsError: The file is not a composefs image, or not the expected one.
         OSError: Something cannot be opened, or the kernel refused; nothing is mounted then.
     """
     try:

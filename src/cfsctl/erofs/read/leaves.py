@@ -85,7 +85,7 @@ class LeafReader:
             case DirentType.SOCKET:
                 return Socket(*_stat(inode), own)
             case _:
-                raise AssertionError(f"kind {inode.kind} is no leaf")
+                raise AssertionError(f"kind {inode.kind} is not a leaf")
 
     def separated(self, inode: Inode) -> Separated:
         """Return the attributes of an inode that has none of the marks of whiteouts.

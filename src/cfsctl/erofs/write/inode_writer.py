@@ -211,7 +211,7 @@ class InodeWriter:
             image[offset : offset + len(body)] = body
 
     def _write_other_inodes(self) -> None:
-        """Write the inodes that are no usual external files, and their data."""
+        """Write the inodes that are not ordinary external files, and their data."""
         image, is_v2 = self._image, self._is_v2
         order, layout, escaped = self._inodes.order, self._layout, self._inodes.escaped
         nodes, groups, nids = order.nodes, self._inodes.groups, layout.nids

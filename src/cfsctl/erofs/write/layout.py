@@ -85,7 +85,7 @@ class Layout:
 
     Attributes:
         nids: Slot of each inode.
-        shapes: Shape of each inode that is no usual external file, by number.
+        shapes: Shape of each inode that is not an ordinary external file, by number.
         compact: For each usual external file 1 if its inode is compact.
         inodes_end: Byte offset of the shared attributes.
         data_start: Byte offset of the data blocks.
@@ -154,7 +154,7 @@ def _find_compact(inodes: InodeTable) -> bytearray:
 
 
 class Placer:
-    """Places inodes that are no usual external files.
+    """Places inodes that are not ordinary external files.
 
     Attributes:
         data_blocks: Data blocks handed out so far.

@@ -209,7 +209,7 @@ class TarParser:
     # Parts
 
     def _end_part(self, at: _At) -> Entry | None:
-        """Go on behind a complete part; return the entry that is complete with it."""
+        """Continue after a complete part; return the entry that it completes."""
         if at is _At.EXTENSION:
             self._extensions[self._extension] = bytes(self._field)
             self._field.clear()

@@ -282,8 +282,8 @@ class _Parser:
     def _order(self, size: int, content: int, actual: int | None) -> tuple[int, int]:
         """Return two sizes in our byte order.
 
-        Where the delta does not say which one it has, the reading counts that agrees with what is there, or
-        else the smaller one of the first size: real parts have far less than 2^56 bytes.
+        If the delta does not name its byte order, the one that agrees with the contents is used, or else the
+        one that makes the first size smaller: real parts have far less than 2^56 bytes.
         """
         swapped = swap64(size), swap64(content)
         if self._swap is None:

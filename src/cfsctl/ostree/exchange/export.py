@@ -73,7 +73,7 @@ def export_commit(
     Raises:
         CommitNotFoundError: The commit is not stored.
         InvalidRefError: The branch cannot be one; nothing was written.
-        NotAnOstreeRepositoryError: There is none at the path.
+        NotAnOstreeRepositoryError: There is no OSTree repository at the path.
         UnsupportedModeError: It has a mode that nothing can be written in.
         OstreeObjectError: An object that the mode cannot hold, or no program of OSTree can read; nothing was
             written.

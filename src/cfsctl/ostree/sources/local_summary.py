@@ -37,7 +37,7 @@ class SignedLocalSource(LocalSource):
 
         Raises:
             SignatureError: It is not by a key that counts, or none exists.
-            SummaryError: It is none, or it has expired.
+            SummaryError: It is invalid or has expired.
         """
         self._read_summary()
 

@@ -127,7 +127,7 @@ class RemoteSource:
             RefNotFoundError: Neither has the ref.
             SignatureError: The summary must be signed, and is not by a key that counts.
             InvalidRefError: No valid name, or a ref file that holds no checksum.
-            SummaryError: The server's summary is none, or contradicts itself.
+            SummaryError: The server's summary is invalid or contradicts itself.
             TransferError: The server did not answer as it should.
         """
         check_ref_name(name)
@@ -145,7 +145,7 @@ class RemoteSource:
 
         Raises:
             NoSummaryError: The server has none.
-            SummaryError: The server's summary is none, or contradicts itself.
+            SummaryError: The server's summary is invalid or contradicts itself.
             TransferError: The server did not answer as it should.
         """
         summary = self.find_summary()
@@ -178,7 +178,7 @@ class RemoteSource:
 
         Raises:
             SignatureError: It is not by a key that counts, or none exists.
-            SummaryError: It is none, or an older one.
+            SummaryError: It is invalid, or older than the cached one.
             TransferError: The server did not answer as it should.
         """
         if self.must_verify_summary:

@@ -32,7 +32,7 @@ def iter_history(repository: Repository, checksum: Checksum) -> Iterator[LogEntr
     commit = open_commit(repository, checksum).commit
     yield LogEntry(checksum, commit)
     while commit.parent is not None:
-        # A parent is named by a hash of what names it, so there is no way round.
+        # A commit's checksum covers its parent's, so commits cannot form a circle.
         checksum = commit.parent
         try:
             commit = open_commit(repository, checksum).commit

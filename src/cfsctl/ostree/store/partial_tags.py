@@ -104,7 +104,7 @@ def tag_commit(repository: Repository, source: str, name: str) -> Checksum:
 
 
 def drop_lost_demand(repository: Repository, name: str) -> None:
-    """Forget what was demanded of a tag that there is not any more, before it is set again."""
+    """Forget the requirements of a tag that has been removed, before it is set again."""
     if find_tag(repository, name) is None and find_part_tag(repository, name) is None:
         drop_demand(repository, name)
 

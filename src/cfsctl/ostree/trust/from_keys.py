@@ -40,7 +40,7 @@ def trust_keys(
 
     Raises:
         KeySpellingError: An item of `sign_keys` has another form.
-        PolicyError: A key cannot be used, or there is none for what is to be signed.
+        PolicyError: A key cannot be used, or a required kind of key is missing.
         OSError: A file cannot be read.
     """
     keys = [key for text in sign_keys for key in _parse_key(text, where)]

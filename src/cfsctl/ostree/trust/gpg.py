@@ -79,7 +79,7 @@ def find_valid(
         blobs: Signatures, each blob of one packet or several.
         data: What they are over.
         keyring: The keys that count, binary.
-        deadline: When there is no more time for it.
+        deadline: The deadline for it.
 
     Raises:
         SignatureError: `gpgv` cannot be run.

@@ -112,7 +112,7 @@ def make_key(engine: str, data: bytes, where: str) -> SignKey:
         where: Where it is from, for the message.
 
     Raises:
-        UnusableKeyError: It is none, or too weak.
+        UnusableKeyError: It is not a valid key, or it is too weak.
     """
     if engine not in ENGINES:
         raise UnusableKeyError(f"{where}: expected a key of type {' or '.join(ENGINES)}, found {engine}")
@@ -128,7 +128,7 @@ def parse_key(engine: str, text: str, where: str) -> SignKey:
     """Return the key that an option gives in base64.
 
     Raises:
-        UnusableKeyError: It is none, or too weak.
+        UnusableKeyError: It is not a valid key, or it is too weak.
     """
     try:
         data = base64.b64decode(text.strip(BLANKS), validate=True)

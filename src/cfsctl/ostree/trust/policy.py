@@ -105,7 +105,7 @@ class TrustPolicy:
         """Check that there is a key for everything that is requested.
 
         Raises:
-            SignatureError: There is none: everything would be refused.
+            SignatureError: There are no keys, so everything would be refused.
         """
         for requirement in (self.commits, self.summaries, self.deltas):
             if requirement.gpg and not self.keyring:
@@ -135,7 +135,7 @@ def verify(
         signatures: Detached metadata, ``a{sv}``, or None if none exists.
         policy: The keys.
         requirement: What is needed.
-        deadline: When there is no more time for it; None begins one.
+        deadline: The deadline; None starts a new one.
 
     Raises:
         SignatureError: Something is missing; the message says what was wrong with each signature.

@@ -12,7 +12,7 @@ VERIFY_TIMEOUT_S: Final = 10.0
 
 
 class Deadline:
-    """When there is no more time for the signatures of one thing.
+    """The deadline for checking the signatures of one commit or summary.
 
     Attributes:
         seconds: How long there was from the beginning.
@@ -30,7 +30,7 @@ class Deadline:
 
     @property
     def is_over(self) -> bool:
-        """Return whether there is no more time."""
+        """Return whether the deadline has passed."""
         return not self.left_s
 
 

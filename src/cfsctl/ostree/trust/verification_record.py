@@ -27,7 +27,7 @@ def read_record(repository: Repository, stream: CommitStream) -> list[ValidSigna
     """Return the signatures that were found good when a commit was stored; none if none were looked at.
 
     Raises:
-        SignatureError: The record is no such list.
+        SignatureError: The record is not such a list.
         IntegrityError: It is missing, or damaged.
     """
     if stream.record is None:

@@ -169,7 +169,7 @@ class MountFinder:
         """
         alike = self._look_alike(_find_root(directory.fd))
         if not is_trusted_process(directory.pid):
-            # Whoever has it open may have made it up, so it is not asked. Not to be like an image means
+            # The user who serves it controls its answers, so it is not asked. Not to be like an image means
             # nothing either: what is shown may be that of an upper layer.
             return alike or list(self._files.values())
         sizes = ask_sizes(directory.fd)

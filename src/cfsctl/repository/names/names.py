@@ -228,7 +228,7 @@ def find_entry_in(text: str) -> str | None:
 
 
 def suggest(name: str, names: Iterable[str]) -> str | None:
-    """Return a hint at the names that may have been meant by one that there is not, or None.
+    """Return a hint that lists names similar to an unknown one, or None.
 
     Args:
         name: What was asked for.

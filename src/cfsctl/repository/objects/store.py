@@ -385,5 +385,5 @@ class ObjectWriter:
 
 
 def _text_of(found: Finding) -> str:
-    """Return what is wrong with an object, or an empty text if nothing is wrong with what is there."""
+    """Return what is wrong with an object, or an empty string if nothing is."""
     return found if isinstance(found, str) else ""

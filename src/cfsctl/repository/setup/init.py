@@ -129,7 +129,7 @@ def _init_once(
                         return _reset(dirfd, request)
                 return _ensure(dirfd, request) if request.ensure else _init(dirfd, request)
         except OSError as error:
-            # What a file system says of a directory that is no more differs from one to the other.
+            # File systems report different errors for a directory that has been removed.
             if os.fstat(dirfd).st_nlink == 0:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
             explain_no_space(error, dirfd, path)

@@ -22,7 +22,7 @@ _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 class BootImageMissingError(CfsError):
-    """There is no boot image, or not the one that was expected."""
+    """The boot image is missing, or not the expected one."""
 
     exit_code = ExitCode.NOT_FOUND
 
