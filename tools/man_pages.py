@@ -9,6 +9,7 @@ package click-man does the first part only, and not for commands that are import
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import textwrap
@@ -22,12 +23,17 @@ import click
 
 from cfsctl import __version__
 from cfsctl.cli.app import cfsctl
+from cfsctl.cli.help import GENERAL, iter_option_sections
+from cfsctl.cli.lazy import LazyGroup
 from cfsctl.cli.tools import composefs_info, mkcomposefs, mount_composefs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
+EXAMPLES: Final = DOCS.parent / "src" / "cfsctl" / "cli" / "examples.py"
+"""Where help texts have their examples from."""
+
 TOOLS: Final = {
     "mkcomposefs": (1, mkcomposefs.USAGE),
     "composefs-info": (1, composefs_info.USAGE),
@@ -48,6 +54,17 @@ class Entry:
 
 
 @dataclass
+class Example(Entry):
+    """What is done, and the commands.
+
+    Attributes:
+        needs: What the tests do not have, without which it cannot be run; or None.
+    """
+
+    needs: str | None = None
+
+
+@dataclass
 class Page:
     """A manual page.
 
@@ -61,6 +78,7 @@ class Page:
         sections: Paragraphs by heading.
         examples: What is done, and the commands.
         see_also: Other pages, as name(section).
+        command: Words of the command behind the program's name, or None for another program.
     """
 
     name: str
@@ -70,8 +88,9 @@ class Page:
     description: str
     lists: dict[str, list[Entry]] = field(default_factory=dict)
     sections: dict[str, str] = field(default_factory=dict)
-    examples: list[Entry] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
     see_also: list[str] = field(default_factory=list)
+    command: str | None = None
 
     @property
     def path(self) -> str:
@@ -83,11 +102,14 @@ def build_pages() -> list[Page]:
     """Return all pages."""
     prose = tomllib.loads((DOCS / "man" / "prose.toml").read_text())
     root = click.Context(cfsctl, info_name="cfsctl", help_option_names=["-h", "--help"])
-    pages = [_page_of_program(root)]
+    pages = [_page_of_command(root)]
     for name in cfsctl.list_commands(root):
         command = cfsctl.get_command(root, name)
         if command is not None and not command.hidden:
-            pages.append(_page_of_command(click.Context(command, info_name=name, parent=root)))
+            context = click.Context(command, info_name=name, parent=root)
+            pages.append(_page_of_command(context))
+            if isinstance(command, click.Group):
+                pages += _pages_of_group(context)
     pages += [_page_of_tool(name, section, usage) for name, (section, usage) in TOOLS.items()]
     unknown = prose["pages"].keys() - {page.name for page in pages}
     if unknown:
@@ -97,34 +119,44 @@ def build_pages() -> list[Page]:
     return pages
 
 
-def _page_of_program(context: click.Context) -> Page:
-    page = _page_of_command(context)
-    page.lists["COMMANDS"] = [
-        Entry(f"cfsctl-{name}(1)", command.get_short_help_str(200)) for name, command in subcommands(context)
-    ]
-    return page
-
-
 def _page_of_command(context: click.Context) -> Page:
     command = context.command
     help_text = _help(command)
     page = Page(
-        name=context.command_path.replace(" ", "-"),
+        name=_page_name(context),
         section=1,
-        summary=_summary(help_text),
+        summary=_summary_of(command, help_text),
         synopsis=[_usage(context)],
         description=help_text,
-        lists={"OPTIONS": option_entries(context)},
+        command=context.command_path.partition(" ")[2],
     )
-    if isinstance(command, click.Group) and context.parent is not None:
-        commands = list(subcommands(context))
-        page.synopsis = []
-        for name, subcommand in commands:
-            below = click.Context(subcommand, info_name=name, parent=context)
-            page.synopsis.append(_usage(below))
-            page.sections[_usage(below, program=False)] = _help(subcommand)
-            page.lists[_usage(below, program=False)] = option_entries(below)
+    if isinstance(command, LazyGroup):
+        page.synopsis = [f"{context.command_path} [OPTIONS] COMMAND [ARGS]..."]
+        for title, commands in command.iter_groups(context):
+            entries = [Entry(f"{page.name}-{name}(1)", f"{summary}.") for name, summary in commands]
+            page.lists[f"COMMANDS: {title}".upper()] = entries
+    for title, options in iter_option_sections(command, context):
+        heading = "OPTIONS" if title == GENERAL else f"{title} options".upper()
+        page.lists[heading] = option_entries(context, options)
     return page
+
+
+def _page_name(context: click.Context) -> str:
+    return context.command_path.replace(" ", "-")
+
+
+def _pages_of_group(context: click.Context) -> Iterator[Page]:
+    """Yield the pages of the commands of a group."""
+    for name, command in subcommands(context):
+        page = _page_of_command(click.Context(command, info_name=name, parent=context))
+        page.see_also = [f"{_page_name(context)}(1)"]
+        yield page
+
+
+def _summary_of(command: click.Command, help_text: str) -> str:
+    """Return the line that help texts have about the command, else its first sentence."""
+    text = command.short_help or _summary(help_text)
+    return text[:1].lower() + text[1:]
 
 
 def subcommands(context: click.Context) -> Iterator[tuple[str, click.Command]]:
@@ -137,12 +169,10 @@ def subcommands(context: click.Context) -> Iterator[tuple[str, click.Command]]:
             yield name, command
 
 
-def option_entries(context: click.Context) -> list[Entry]:
-    """Return the options of a command, and the variables that stand for them."""
+def option_entries(context: click.Context, options: Iterable[click.Option]) -> list[Entry]:
+    """Return some options of a command, and the variables that stand for them."""
     entries = []
-    for parameter in context.command.get_params(context):
-        if not isinstance(parameter, click.Option) or parameter.hidden:
-            continue
+    for parameter in options:
         record = parameter.get_help_record(context)
         if record is None or not parameter.help:
             raise SystemExit(f"{context.command_path}: {parameter.opts[0]} has no help text")
@@ -207,14 +237,15 @@ def _add_prose(page: Page, prose: dict[str, Any]) -> None:
     for heading, items in prose.get("lists", {}).items():
         page.lists[heading] = [Entry(term, cleandoc(text)) for term, text in items.items()]
     page.examples = [
-        Entry(example["text"], example["run"].strip("\n")) for example in prose.get("examples", ())
+        Example(example["text"], example["run"].strip("\n"), example.get("needs"))
+        for example in prose.get("examples", ())
     ]
     if page.name.startswith("cfsctl-"):
         page.sections["GLOBAL OPTIONS"] = (
             "Options before the command say which repository is meant and how results are told; "
             "see cfsctl(1), which has the exit statuses as well."
         )
-        page.see_also = ["cfsctl(1)"]
+        page.see_also = ["cfsctl(1)", *page.see_also]
     page.see_also += prose.get("see_also", [])
 
 
@@ -309,9 +340,56 @@ def escape(text: str) -> str:
     return text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq").replace("`", "\\(ga")
 
 
+# Examples in help texts
+
+
+def render_examples(pages: Iterable[Page]) -> str:
+    """Return the source of the module that has the examples for the help of each command."""
+    lines = [
+        '"""Examples in help texts; written by tools/man_pages.py from docs/man/prose.toml."""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "from typing import TYPE_CHECKING, Final",
+        "",
+        "if TYPE_CHECKING:",
+        "    from collections.abc import Mapping",
+        "",
+        "EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {",
+    ]
+    for page in pages:
+        if page.command is not None and page.examples:
+            lines.append(f"    {json.dumps(page.command)}: (")
+            texts: list[str] = []
+            for example in page.examples:
+                texts += (
+                    ["", *_help_lines(example, page.command)] if texts else _help_lines(example, page.command)
+                )
+            lines += [f"        {_quote(text)}," for text in texts]
+            lines.append("    ),")
+    lines += ["}", '"""By the words of the command; the program itself is the empty text."""']
+    return "\n".join(lines) + "\n"
+
+
+def _quote(text: str) -> str:
+    """Return a literal as the formatter writes it."""
+    return repr(text) if '"' in text and "'" not in text else json.dumps(text, ensure_ascii=False)
+
+
+def _help_lines(example: Example, command: str) -> Iterator[str]:
+    """Yield what is done, and the lines with the command; lines that only prepare it are left out."""
+    yield from textwrap.wrap(example.term, _WIDTH)
+    lines = example.text.split("\n")
+    is_single = not any(line.endswith("\\") or line.startswith(" ") for line in lines)
+    own = [line for line in lines if f" {command} " in f"{line} "] if is_single else lines
+    yield from (f"  {line}" for line in own or lines)
+
+
 def main() -> None:
     """Write all pages, and remove those of commands that are gone."""
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS / "man"
+    if len(sys.argv) == 1:
+        EXAMPLES.write_text(render_examples(build_pages()))
     date = tomllib.loads((DOCS / "man" / "prose.toml").read_text())["date"]
     for old in directory.glob("man?/*.?"):
         old.unlink()

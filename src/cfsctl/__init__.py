@@ -42,8 +42,11 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.library.comparison import ReadingOptions as ReadingOptions
     from cfsctl.library.comparison import diff as diff
     from cfsctl.library.comparison import explain_digest as explain_digest
+    from cfsctl.library.doctor import examine_machine as examine_machine
     from cfsctl.library.events import CancelledError as CancelledError
     from cfsctl.library.events import Progress as Progress
+    from cfsctl.library.findings import Finding as Finding
+    from cfsctl.library.findings import FindingState as FindingState
     from cfsctl.library.ids import Checksum as Checksum
     from cfsctl.library.ids import ObjectID as ObjectID
     from cfsctl.library.oci.images import OciImages as OciImages
@@ -55,6 +58,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.library.oci.results import OciFsckReport as OciFsckReport
     from cfsctl.library.oci.results import OciInspection as OciInspection
     from cfsctl.library.oci.results import OciLayer as OciLayer
+    from cfsctl.library.patience import Patience as Patience
     from cfsctl.library.repository import Repository as Repository
     from cfsctl.library.results import CommitInfo as CommitInfo
     from cfsctl.library.results import RemoteRef as RemoteRef
@@ -140,7 +144,9 @@ else:
         "inspection.diff": ("Added", "Attribute", "Change", "Changed", "Difference", "Removed"),
         "kinds.kind": ("NamedCopy",),
         "library.comparison": ("DigestExplanation", "ReadingOptions", "diff", "explain_digest"),
+        "library.doctor": ("examine_machine",),
         "library.events": ("CancelledError", "Progress"),
+        "library.findings": ("Finding", "FindingState"),
         "library.ids": ("Checksum", "ObjectID"),
         "library.oci.images": ("OciImages",),
         "library.oci.options": (
@@ -155,6 +161,7 @@ else:
             "OciInspection",
             "OciLayer",
         ),
+        "library.patience": ("Patience",),
         "library.repository": ("Repository",),
         "library.results": ("CommitInfo", "RemoteRef"),
         "library.setup": ("InitStatus", "init_repository"),

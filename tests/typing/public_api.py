@@ -91,7 +91,8 @@ def many_pulls(repository: cfsctl.Repository) -> None:
     remote = cfsctl.find_remote("name", "remotes.d")
     assert_type(remote, cfsctl.Remote)
     options = cfsctl.PullOptions(trust=remote.policy, allow_downgrade=True)
-    how = cfsctl.SourceOptions(mirrors=("https://example.org/repo",))
+    patience = cfsctl.Patience(connect_timeout_s=5.0, stall_timeout_s=60.0, retries=10)
+    how = cfsctl.SourceOptions(mirrors=("https://example.org/repo",), patience=patience)
     results = repository.pull_refs(remote.url, None, options, source_options=how)
     assert_type(results, Iterator[cfsctl.PullResult])
     for estimate in repository.estimate_pull(remote.url, ["some/ref"], options):
@@ -161,6 +162,13 @@ def without_a_repository(tree: Path) -> None:
     reading = cfsctl.ReadingOptions(as_root=False)
     assert_type(cfsctl.diff("dir:a", "dir:b", options=reading), Iterator[cfsctl.Difference])
     assert_type(cfsctl.explain_digest("dir:a", image_id), cfsctl.DigestExplanation)
+
+
+def machines() -> None:
+    for finding in cfsctl.examine_machine("/var/lib/images"):
+        assert_type(finding, cfsctl.Finding)
+        assert_type(finding.state, cfsctl.FindingState)
+        assert_type(finding.advice, str | None)
 
 
 def differences(repository: cfsctl.Repository) -> list[str]:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cfsctl import __version__
+from cfsctl.cli.catalog import PROGRAM
 from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session
 from cfsctl.cli.errors import STYLE, report_usage, run_tool
-from cfsctl.cli.lazy import LazyGroup
+from cfsctl.cli.help import CONTEXT_SETTINGS, OUTPUT, section
+from cfsctl.cli.interruption import limit_time
+from cfsctl.cli.lazy import LazyGroup, MissingCommandError, UnknownCommandError
 from cfsctl.cli.location import Place, choose_place
 from cfsctl.cli.options.common import (
     OnceOption,
@@ -21,7 +23,9 @@ from cfsctl.cli.options.common import (
     parse_duration,
     tell_as_json,
 )
+from cfsctl.cli.output import tell_block
 from cfsctl.cli.progress import Progress, ProgressMode
+from cfsctl.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +43,9 @@ COMMANDS = {
     "dump-files": "image.dump_files",
     "explain-digest": "inspect.explain_digest",
     "fsck": "repository.fsck",
+    "doctor": "program.doctor",
     "gc": "repository.gc",
+    "help": "program.help",
     "image-objects": "repository.image_objects",
     "images": "repository.images",
     "import-image": "image.import_image",
@@ -85,15 +91,24 @@ def main(arguments: Sequence[str]) -> int:
 def _report_usage(error: click.UsageError, arguments: Sequence[str]) -> int:
     """Report a usage error, with the usage and possible corrections."""
     STYLE.as_json = STYLE.as_json or "--json" in arguments  # which is not read behind an unknown option
+    if isinstance(error, MissingCommandError) and not STYLE.as_json and error.ctx is not None:
+        tell_block(error.ctx.get_help())
+        return ExitCode.USAGE
     usage, hint = "", None
     if error.ctx is not None:
         usage = error.ctx.get_usage()
         hint = f"try '{error.ctx.command_path} --help'"
-    possibilities = getattr(error, "possibilities", None)
+    message, possibilities = error.format_message(), list(getattr(error, "possibilities", None) or ())
+    if isinstance(error, click.NoSuchOption):
+        from cfsctl.cli.suggestions import explain_misplaced_option  # noqa: PLC0415 - only for mistakes
+
+        message = f"no such option: {error.option_name}"
+        if found := explain_misplaced_option(error, arguments):
+            return report_usage(found[0], usage, found[1])
     if possibilities:
+        message = error.message if isinstance(error, UnknownCommandError) else message
         hint = f"did you mean {' or '.join(possibilities[:2])}?"
-        return report_usage(error.message, usage, hint)
-    return report_usage(error.format_message(), usage, hint)
+    return report_usage(message, usage, hint)
 
 
 def _run_tool(module: str, arguments: Sequence[str]) -> int:
@@ -103,8 +118,16 @@ def _run_tool(module: str, arguments: Sequence[str]) -> int:
 def _tool_command(name: str, module: str) -> click.Command:
     """Return a hidden command that hands every argument to the tool."""
 
+    class Tool(click.Command):
+        """A program with a help text of its own."""
+
+        def get_help(self, ctx: click.Context) -> str:  # noqa: ARG002 - as click calls it
+            usage: str = import_module(module).USAGE
+            return usage.rstrip()
+
     @click.command(
         name,
+        cls=Tool,
         hidden=True,
         add_help_option=False,
         context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
@@ -120,113 +143,132 @@ def _tool_command(name: str, module: str) -> click.Command:
     cls=LazyGroup,
     package="cfsctl.cli.commands",
     modules=COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    catalog=PROGRAM,
+    context_settings=CONTEXT_SETTINGS,
 )
-@click.option(
-    "--repo",
-    metavar="PATH",
-    cls=OnceOption,
-    shell_complete=complete_directories,
-    help="Path of the repository.",
+@section(
+    "Repository",
+    click.option(
+        "--repo",
+        metavar="PATH",
+        cls=OnceOption,
+        shell_complete=complete_directories,
+        help="Path of the repository.",
+    ),
+    click.option("--user", is_flag=True, help="Use the user's repository, ~/.var/lib/composefs."),
+    click.option("--system", is_flag=True, help="Use the system's repository, /sysroot/composefs."),
+    click.option(
+        "--hash",
+        "hash_name",
+        type=click.Choice(["sha256", "sha512"]),
+        envvar="CFSCTL_HASH",
+        help="Hash that the repository must use; without a repository, the hash to compute with.",
+    ),
+    erofs_version_option(
+        "Image format for this command; overrides the repository's.", envvar="CFSCTL_EROFS_VERSION"
+    ),
+    click.option(
+        "--insecure", is_flag=True, hidden=True, envvar="CFSCTL_INSECURE", help="Do not require fs-verity."
+    ),
+    click.option(
+        "--require-verity",
+        is_flag=True,
+        envvar="CFSCTL_REQUIRE_VERITY",
+        help="Fail unless the repository enforces fs-verity.",
+    ),
+    click.option(
+        "--no-upgrade",
+        is_flag=True,
+        envvar="CFSCTL_NO_UPGRADE",
+        help="Do not add meta.json to a repository in the old format.",
+    ),
+    click.option(
+        "--no-repo",
+        is_flag=True,
+        envvar="CFSCTL_NO_REPO",
+        help="Do not look for a repository (compute-id, create-dumpfile).",
+    ),
 )
-@click.option("--user", is_flag=True, help="Use the user's repository, ~/.var/lib/composefs.")
-@click.option("--system", is_flag=True, help="Use the system's repository, /sysroot/composefs.")
-@click.option(
-    "--hash",
-    "hash_name",
-    type=click.Choice(["sha256", "sha512"]),
-    envvar="CFSCTL_HASH",
-    help="Hash that the repository must use; without a repository, the hash to compute with.",
+@section(
+    "Time and durability",
+    click.option(
+        "--timeout",
+        metavar="DURATION",
+        envvar="CFSCTL_TIMEOUT",
+        callback=parse_duration,
+        help="End the command after this time with exit status 124; what it has stored so far is kept. "
+        "Durations are numbers with s, m, h, d or w: 30, 90s, 5m. By default, there is no limit.",
+    ),
+    click.option(
+        "--lock-timeout",
+        metavar="SECONDS",
+        envvar="CFSCTL_LOCK_TIMEOUT",
+        callback=parse_duration,
+        help="Fail with exit status 11 if another process holds the lock for longer than this; 0 means do "
+        "not wait. By default, wait without a limit.",
+    ),
+    click.option(
+        "--fsync",
+        type=click.Choice(["per-object", "barrier", "none"]),
+        default="barrier",
+        envvar="CFSCTL_FSYNC",
+        help="Durability: sync once before refs are updated (barrier, the default), also after every object "
+        "(per-object), or never (none).",
+    ),
 )
-@erofs_version_option(
-    "Image format for this command; overrides the repository's.", envvar="CFSCTL_EROFS_VERSION"
+@section(
+    OUTPUT,
+    click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        is_eager=True,
+        envvar="CFSCTL_JSON",
+        callback=tell_as_json,
+        help="Print results and errors as JSON.",
+    ),
+    click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        envvar="CFSCTL_QUIET",
+        help="Print only errors; no messages and no progress.",
+    ),
+    click.option(
+        "--progress",
+        type=click.Choice(["auto", "plain", "json", "none"]),
+        default="auto",
+        envvar="CFSCTL_PROGRESS",
+        help="Progress on standard error: bars on a terminal, otherwise a line every five seconds, and "
+        "nothing with --json (auto, the default); always lines (plain); one JSON object per event and line "
+        "(json); or nothing (none).",
+    ),
+    click.option(
+        "--progress-fd",
+        metavar="N",
+        type=click.IntRange(min=0),
+        callback=check_writable_fd,
+        envvar="CFSCTL_PROGRESS_FD",
+        help="Also write each event as a line of JSON to this open file descriptor.",
+    ),
+    click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        envvar="CFSCTL_VERBOSE",
+        help="Print which repository is used, and its settings; with --version, what this program is "
+        "made of.",
+    ),
+    click.option(
+        "--debug",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=keep_tracebacks,
+        help="Print a traceback with each error.",
+    ),
+    click.option("-V", "--version", is_flag=True, help="Print the version and exit."),
 )
-@click.option(
-    "--insecure", is_flag=True, hidden=True, envvar="CFSCTL_INSECURE", help="Do not require fs-verity."
-)
-@click.option(
-    "--require-verity",
-    is_flag=True,
-    envvar="CFSCTL_REQUIRE_VERITY",
-    help="Fail unless the repository enforces fs-verity.",
-)
-@click.option(
-    "--no-upgrade",
-    is_flag=True,
-    envvar="CFSCTL_NO_UPGRADE",
-    help="Do not add meta.json to a repository in the old format.",
-)
-@click.option(
-    "--no-repo",
-    is_flag=True,
-    envvar="CFSCTL_NO_REPO",
-    help="Do not look for a repository (compute-id, create-dumpfile).",
-)
-@click.option(
-    "--lock-timeout",
-    metavar="SECONDS",
-    envvar="CFSCTL_LOCK_TIMEOUT",
-    callback=parse_duration,
-    help="Fail with exit status 11 if another process holds the lock for longer than this; 0 means do not "
-    "wait. By default, wait without a limit.",
-)
-@click.option(
-    "--fsync",
-    type=click.Choice(["per-object", "barrier", "none"]),
-    default="barrier",
-    envvar="CFSCTL_FSYNC",
-    help="Durability: sync once before refs are updated (barrier, the default), also after every object "
-    "(per-object), or never (none).",
-)
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    is_eager=True,
-    envvar="CFSCTL_JSON",
-    callback=tell_as_json,
-    help="Print results and errors as JSON.",
-)
-@click.option(
-    "-q",
-    "--quiet",
-    is_flag=True,
-    envvar="CFSCTL_QUIET",
-    help="Print only errors; no messages and no progress.",
-)
-@click.option(
-    "--progress",
-    type=click.Choice(["auto", "plain", "json", "none"]),
-    default="auto",
-    envvar="CFSCTL_PROGRESS",
-    help="Progress on standard error: bars on a terminal, otherwise a line every five seconds, and nothing "
-    "with --json (auto, the default); always lines (plain); one JSON object per event and line (json); or "
-    "nothing (none).",
-)
-@click.option(
-    "--progress-fd",
-    metavar="N",
-    type=click.IntRange(min=0),
-    callback=check_writable_fd,
-    envvar="CFSCTL_PROGRESS_FD",
-    help="Also write each event as a line of JSON to this open file descriptor.",
-)
-@click.option(
-    "-v",
-    "--verbose",
-    is_flag=True,
-    envvar="CFSCTL_VERBOSE",
-    help="Print which repository is used, and its settings.",
-)
-@click.option(
-    "--debug",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=keep_tracebacks,
-    help="Print a traceback with each error.",
-)
-@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 @click.pass_context
 def cfsctl(
     context: click.Context,
@@ -240,20 +282,29 @@ def cfsctl(
     require_verity: bool,
     no_upgrade: bool,
     no_repo: bool,
+    timeout: float | None,
     lock_timeout: float | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    version: bool,
     progress: str,
     progress_fd: int | None,
     fsync: str,
 ) -> None:
     """Manage composefs repositories.
 
+    A repository stores the content of each file once, and each tree as a small image that the kernel mounts.
+
     Without --repo, --user or --system, root uses the system's repository and other users their own. Each
     global option can also be set in the environment, for example CFSCTL_REPO for --repo; flags are set with
     1 or 0. The command line overrides the environment.
     """
+    if version:
+        _print_version(is_verbose=verbose, as_json=as_json)
+        context.exit()
+    if timeout is not None:
+        limit_time(timeout)
     if quiet and verbose:
         quiet, verbose = _choose_loudness(context)
     place = choose_place(Place(repo, user=user, system=system))
@@ -275,6 +326,12 @@ def cfsctl(
         verbose=verbose,
         fsync=fsync,
     )
+
+
+def _print_version(*, is_verbose: bool, as_json: bool) -> None:
+    from cfsctl.cli.version import print_version  # noqa: PLC0415 - most commands do something else
+
+    print_version(is_verbose=is_verbose, as_json=as_json)
 
 
 def _choose_loudness(context: click.Context) -> tuple[bool, bool]:

@@ -100,6 +100,13 @@ class Session(NamedTuple):
             )
         return os.path.join(home, USER_PATH)
 
+    def place_of_repository(self) -> str:
+        """Return where the repository is or would be; the working directory where nothing says so."""
+        try:
+            return self.repository_path()
+        except HomeMissingError:
+            return "."
+
     def open(self) -> Repository:
         """Open the repository as the global options say; use it as a context manager."""
         from cfsctl.library.repository import Repository  # noqa: PLC0415 - keeps --help quick

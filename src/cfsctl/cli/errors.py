@@ -8,7 +8,13 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.cli.interruption import SIGNAL_BASE, Interruption, TerminatedError, closing_line
+from cfsctl.cli.interruption import (
+    SIGNAL_BASE,
+    Interruption,
+    TerminatedError,
+    closing_line,
+    status_of,
+)
 from cfsctl.cli.output import tell_document, tell_lines
 from cfsctl.cli.streams import StandardStreamError, silence_stdout
 from cfsctl.errors import CfsError, ExitCode
@@ -64,7 +70,7 @@ def run_guarded(program: Callable[[], int]) -> int:
         number = ended.signal_number if isinstance(ended, TerminatedError) else signal.SIGINT
         report_interruption(number)
         STYLE.ended_by = number
-        return SIGNAL_BASE + number
+        return status_of(number)
     finally:
         interruption.close()
 
@@ -145,7 +151,8 @@ def report_interruption(number: int) -> None:
     if message is None:
         return
     if STYLE.as_json:
-        tell_document(_document(SIGNAL_BASE + number, message, None) | {"kind": "interrupted"})
+        kind = "timeout" if number == signal.SIGALRM else "interrupted"
+        tell_document(_document(status_of(number), message, None) | {"kind": kind})
     else:
         program = STYLE.command if STYLE.command == "mkcomposefs" else "cfsctl"
         tell_lines([f"{program}: {message}"])

@@ -1,9 +1,8 @@
-"""Handle termination signals: end within a second, and print what was left behind.
+"""Handle termination signals and the time limit: end within a second, and print what was left behind.
 
-The first SIGINT, SIGTERM or SIGHUP unwinds the program, so that temporary files are removed and workers end.
-Threads
-that wait too long for a server or a disk are abandoned: when the timeout expires, the process just ends.
-Every operation is safe against that, as it is against a power failure.
+The first SIGINT, SIGTERM or SIGHUP, or the end of the time limit, unwinds the program, so that temporary
+files are removed and workers end. Threads that wait too long for a server or a disk are abandoned: when the
+timeout expires, the process just ends. Every operation is safe against that, as against a power failure.
 """
 
 from __future__ import annotations
@@ -23,12 +22,16 @@ SIGNAL_BASE: Final = 128
 _PATIENCE_S: Final = 0.7
 """Time to unwind."""
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+
+TIME_LIMIT_STATUS: Final = 124
+"""Exit status when the time limit is over, as that of timeout(1)."""
 
 _REASONS: Final = {
     signal.SIGINT: "interrupted",
     signal.SIGTERM: "ended by SIGTERM",
     signal.SIGHUP: "ended by SIGHUP",
+    signal.SIGALRM: "not done within the time that --timeout gives",
 }
 
 _KEPT: Final = {
@@ -93,9 +96,19 @@ class Interruption:
             end_at_once(number)
 
 
+def limit_time(seconds: float) -> None:
+    """End the program when this time has passed, as a signal would; 0 is no limit."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def status_of(number: int) -> int:
+    """Return the exit status of a program that this signal has ended."""
+    return TIME_LIMIT_STATUS if number == signal.SIGALRM else SIGNAL_BASE + number
+
+
 def end_at_once(number: int) -> NoReturn:
     """End the process, without waiting for any thread."""
-    os._exit(SIGNAL_BASE + number)
+    os._exit(status_of(number))
 
 
 def closing_line(number: int, command: str | None) -> str | None:
@@ -106,4 +119,7 @@ def closing_line(number: int, command: str | None) -> str | None:
         command: Name of the command that ran, if it got that far.
     """
     kept = _KEPT.get(command or "")
-    return None if kept is None else f"{_REASONS[signal.Signals(number)]}: {kept}"
+    reason = _REASONS[signal.Signals(number)]
+    if kept is None:
+        return reason if number == signal.SIGALRM else None
+    return f"{reason}: {kept}"

@@ -81,6 +81,11 @@ def tell_lines(lines: Iterable[str]) -> None:
     _write_error("".join(f"{printable(shorten(hide_credentials(line)))}\n" for line in lines))
 
 
+def tell_block(text: str) -> None:
+    """Print a long text of our own on standard error."""
+    _write_error(f"{escape_controls(text)}\n")
+
+
 def tell_document(document: Mapping[str, object]) -> None:
     """Print a message for programs on standard error, as JSON in one line."""
     cut = {

@@ -69,6 +69,17 @@ def find_lanes(algorithm: Algorithm) -> Lanes | None:
     return None
 
 
+def describe_lanes() -> dict[str, str] | None:
+    """Return the code path by the name of the hash; None if the extension is not installed."""
+    if _load() is None:
+        return None
+    found = {algorithm.hash_name: find_lanes(algorithm) for algorithm in Algorithm}
+    return {
+        name: "OpenSSL" if lanes is None else f"{lanes.name}, {lanes.width} blocks at once"
+        for name, lanes in found.items()
+    }
+
+
 def _load() -> ModuleType | None:
     try:
         from cfsctl.fsverity import _lanes  # noqa: PLC0415 - optional

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
@@ -207,6 +207,31 @@ class Limits:
         """
         each = max(1, connections // processes)
         return cls(connections=min(each, cls().connections), connections_max=each)
+
+    def with_patience(
+        self, connect_timeout_s: float | None, stall_timeout_s: float | None, retries: int | None
+    ) -> Limits:
+        """Return limits that follow what a user wants, None being the default of each.
+
+        What depends on a time grows and shrinks with it.
+
+        Args:
+            connect_timeout_s: Time to a connection.
+            stall_timeout_s: Time without a byte of the answer.
+            retries: Further requests for a thing, whatever the first one failed by.
+        """
+        connect_s = self.connect_timeout_s if connect_timeout_s is None else connect_timeout_s
+        stall_s = self.stall_timeout_s if stall_timeout_s is None else stall_timeout_s
+        attempts = self.attempts if retries is None else retries + 1
+        return replace(
+            self,
+            connect_timeout_s=connect_s,
+            stall_timeout_s=stall_s,
+            low_speed_time_s=self.low_speed_time_s if stall_timeout_s is None else stall_s,
+            answer_timeout_s=max(3 * stall_s, connect_s + stall_s),
+            attempts=attempts,
+            timeout_attempts=self.timeout_attempts if retries is None else attempts,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from cfsctl.http.fetcher import Options as ConnectionOptions
     from cfsctl.library.paths import StrPath
+    from cfsctl.library.patience import Patience
     from cfsctl.library.results import RemoteRef
     from cfsctl.ostree.delta.store import DeltaStore
     from cfsctl.ostree.source import ObjectSource
@@ -31,6 +32,7 @@ class SourceOptions:
     Attributes:
         connection: How its server is reached; None is as the environment says about proxies.
         max_connections: Most connections at the same time; None is the default.
+        patience: How long to wait for the server, and how often to ask again; None is the defaults.
         mirrors: Further roots of the same repository, asked for what the ones before do not have.
         content_urls: Roots to ask for objects and deltas in place of the others.
         subset: Subset of the summary to take names from, in a repository with a summary index.
@@ -41,6 +43,7 @@ class SourceOptions:
 
     connection: ConnectionOptions | None = None
     max_connections: int | None = None
+    patience: Patience | None = None
     mirrors: tuple[str, ...] = ()
     content_urls: tuple[str, ...] = ()
     subset: str | None = None
@@ -146,6 +149,8 @@ def open_server(
             connection, origins=named_origins(one.removeprefix("mirrorlist=") for one in named)
         )
     limits = Limits.shared(default_worker_count(), options.max_connections or MAX_CONNECTIONS)
+    if options.patience is not None:
+        limits = limits.with_patience(*options.patience)
     return RemoteSource(
         url,
         open_fetcher(limits, connection),

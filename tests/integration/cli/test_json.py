@@ -38,6 +38,7 @@ CASES: dict[str, list[tuple[list[str], int]]] = {
         (["explain-digest", "dir:other", "ab" * 64], 1),
     ],
     "copy": [(["copy", "web", "target"], 0), (["copy", "web", "target", "--as", "x/y"], 0)],
+    "doctor": [(["doctor"], 0)],
     "fsck": [(["fsck"], 0)],
     "fsck-repair": [(["fsck", "--repair"], 0)],
     "gc": [(["gc"], 0), (["gc", "--dry-run"], 0)],
@@ -209,7 +210,7 @@ def test_every_command_with_json_is_in_the_table() -> None:
 
 def test_every_schema_is_tested() -> None:
     names = {path.stem for path in schemas.DIRECTORY.glob("*.json")}
-    assert names == {*CASES, *OSTREE, *SIGNED.values(), *IMAGES.values(), "error", "progress"}
+    assert names == {*CASES, *OSTREE, *SIGNED.values(), *IMAGES.values(), "error", "progress", "version"}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in schemas.DIRECTORY.glob("*.json")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
     from tools.man_pages import Page
 
 BIN = Path(sys.executable).parent
-PAGES = [page for page in build_pages() if page.examples]
+PAGES = [page for page in build_pages() if any(example.needs is None for example in page.examples)]
 HOST = {"architecture": host_platform().architecture}
 MOUNTING = {"mount.composefs"}
 """Pages whose examples mount, which the privileged tests do."""
+
+
+VERB = re.compile(r"cfsctl-(ostree|oci)-")
+"""Pages of the commands of a group, whose examples begin with a repository that has something."""
 
 
 @pytest.fixture
@@ -36,6 +41,32 @@ def place(tmp_path: Path) -> Path:
     (tree / "link").symlink_to("usr/note")
     run("mkcomposefs --digest-store=objects ./tree tree.img", tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def ostree_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with a tree, an OSTree repository, and a store with a commit and an image."""
+    require_ostree()
+    place = tmp_path_factory.mktemp("ostree")
+    (place / "tree" / "usr").mkdir(parents=True)
+    (place / "tree" / "usr" / "program").write_bytes(b"x" * 5000)
+    make_ostree_repository(place)
+    run("cfsctl init --insecure ./store", place)
+    run("cfsctl --repo ./store ostree pull-local ./ostree-repo test", place)
+    run("cfsctl --repo ./store create-image ./tree web", place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def oci_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with a tree, a layout, and a store with an image."""
+    place = tmp_path_factory.mktemp("oci")
+    (place / "tree" / "usr").mkdir(parents=True)
+    (place / "tree" / "usr" / "program").write_bytes(b"x" * 5000)
+    Layout(place / "layout").add_image("latest", example_layers(), config=HOST)
+    run("cfsctl init --insecure ./images", place)
+    run("cfsctl --repo ./images oci pull oci:./layout:latest web", place)
+    return place
 
 
 def run(commands: str, place: Path) -> None:
@@ -61,16 +92,38 @@ def attempt(commands: str, place: Path) -> subprocess.CompletedProcess[bytes]:
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.name not in MOUNTING], ids=lambda page: page.name
+    "page",
+    [page for page in PAGES if page.name not in MOUNTING and not VERB.match(page.name)],
+    ids=lambda page: page.name,
 )
 def test_examples_run(page: Page, place: Path) -> None:
-    if "ostree" in page.name:
+    if page.name == "cfsctl-ostree":
         require_ostree()
         make_ostree_repository(place)
     if page.name == "cfsctl-oci":
         Layout(place / "layout").add_image("latest", example_layers(), config=HOST)
     for example in page.examples:
-        run(example.text, place)
+        if example.needs is None:
+            run(example.text, place)
+
+
+@pytest.mark.parametrize(
+    ("page", "number"),
+    [
+        (page, number)
+        for page in PAGES
+        if VERB.match(page.name)
+        for number, example in enumerate(page.examples)
+        if example.needs is None
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_examples_of_verbs_run(
+    page: Page, number: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    template = request.getfixturevalue("ostree_place" if "ostree" in page.name else "oci_place")
+    shutil.copytree(template, tmp_path, symlinks=True, dirs_exist_ok=True)
+    run(page.examples[number].text, tmp_path)
 
 
 def make_ostree_repository(place: Path) -> None:

@@ -167,6 +167,7 @@ ENVIRONMENT = {
     "CFSCTL_SYSTEM": ("x", 0, ""),
     "CFSCTL_DEBUG": ("1", 0, ""),
     "CFSCTL_LOCK_TIMEOUT": ("soon", 2, "soon"),
+    "CFSCTL_TIMEOUT": ("never", 2, "'never' is not a valid duration"),
     "CFSCTL_PROGRESS": ("bar", 2, "'bar' is not one of"),
     "CFSCTL_PROGRESS_FD": ("999999", 2, "file descriptor 999999 is not open for writing"),
     "CFSCTL_FSYNC": ("later", 2, "'later' is not one of"),

@@ -15,7 +15,7 @@ import pytest
 from cfsctl.cli.app import cfsctl
 from cfsctl.cli.tools import composefs_info, mkcomposefs, mount_composefs
 from tests.support.programs import require
-from tools.man_pages import DOCS, TOOLS, build_pages, render, subcommands
+from tools.man_pages import DOCS, EXAMPLES, TOOLS, build_pages, render, render_examples, subcommands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +34,7 @@ def plain(name: str) -> str:
 def test_pages_are_those_that_would_be_written() -> None:
     date = tomllib.loads((MAN / "prose.toml").read_text())["date"]
     written = {page.path: render(page, date) for page in PAGES.values()}
+    assert EXAMPLES.read_text() == render_examples(build_pages()), "run `make man`"
     committed = {str(path.relative_to(MAN)): path.read_text() for path in COMMITTED}
     assert committed == written, "run `make man`"
 
@@ -47,7 +48,7 @@ def all_commands() -> Iterator[tuple[str, click.Context]]:
         yield f"cfsctl-{name}", context
         if isinstance(command, click.Group):
             for below, subcommand in subcommands(context):
-                yield f"cfsctl-{name}", click.Context(subcommand, info_name=below, parent=context)
+                yield f"cfsctl-{name}-{below}", click.Context(subcommand, info_name=below, parent=context)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from cfsctl.cli.context import Session
 from cfsctl.cli.errors import STYLE
+from cfsctl.cli.help import OUTPUT, section
 from cfsctl.cli.output import printable
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
@@ -176,7 +177,8 @@ def keep_tracebacks(_context: click.Context, _parameter: click.Parameter, value:
 
 def json_option(text: str = "Print a JSON document.") -> Callable[[F], F]:
     """Add ``--json``, which before the command means the same."""
-    return click.option("--json", "as_json", is_flag=True, is_eager=True, callback=_want_json, help=text)
+    option = click.option("--json", "as_json", is_flag=True, is_eager=True, callback=_want_json, help=text)
+    return section(OUTPUT, option)
 
 
 def asks_for_json(context: click.Context) -> bool:

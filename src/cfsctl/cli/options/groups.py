@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from cfsctl.cli.help import assign_section, parameters_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    import click
 
     Decorator = Callable[["Callable[..., object]"], "Callable[..., object]"]
 
@@ -16,7 +16,7 @@ F = TypeVar("F", bound="Callable[..., object]")
 
 
 def option_group(
-    name: str, build: Callable[..., object], decorators: Sequence[Decorator]
+    name: str, build: Callable[..., object], decorators: Sequence[Decorator], title: str | None = None
 ) -> Callable[[F], F]:
     """Return what adds parameters to a command, and hands them to it as one argument.
 
@@ -25,6 +25,7 @@ def option_group(
         build: Makes its value of the parameters, which it takes by keyword; raises `click.UsageError` if they
             do not go together. Called before the command.
         decorators: Add the parameters, the first one last in the help.
+        title: Section of the help for those that are in no other; None is the first one.
     """
 
     def decorate(function: F) -> F:
@@ -38,6 +39,9 @@ def option_group(
         for add in decorators:
             grouped = add(grouped)
         names = _names(grouped) - before
+        if title is not None:
+            own = [one for one in parameters_of(grouped) if one.name in names]
+            assign_section(own, title)
         return cast("F", grouped)  # called as before, with other keywords
 
     return decorate
@@ -45,5 +49,4 @@ def option_group(
 
 def _names(function: Callable[..., object]) -> set[str]:
     """Return the names of the parameters that a function has been given."""
-    parameters: list[click.Parameter] = getattr(function, "__click_params__", [])
-    return {str(parameter.name) for parameter in parameters}
+    return {str(parameter.name) for parameter in parameters_of(function)}

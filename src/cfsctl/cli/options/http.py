@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.help import CONNECTION
 from cfsctl.cli.options.common import TEXT
 from cfsctl.cli.options.groups import option_group
+from cfsctl.cli.options.patience import PATIENCE_OPTIONS
 
 if TYPE_CHECKING:
     from cfsctl.library.sources import SourceOptions
@@ -35,6 +37,9 @@ class ConnectionArguments:
         summary_cache: Where summaries are kept; empty is nowhere, None is the user's cache.
         subset: Subset of the summary, or None.
         connections: Most connections at the same time, or None.
+        connect_timeout_s: Time to a connection, or None.
+        stall_timeout_s: Time in which something must come, or None.
+        retries: Requests after one that has failed, or None.
     """
 
     fallback_url: tuple[str, ...]
@@ -48,6 +53,9 @@ class ConnectionArguments:
     summary_cache: str | None
     subset: str | None
     connections: int | None
+    connect_timeout_s: float | None
+    stall_timeout_s: float | None
+    retries: int | None
 
     def __post_init__(self) -> None:
         """Refuse header fields that cannot be sent.
@@ -80,7 +88,12 @@ class ConnectionArguments:
         from dataclasses import replace  # noqa: PLC0415 - keeps --help quick
 
         from cfsctl.http.fetcher import named_origins  # noqa: PLC0415 - the same
-        from cfsctl.library.sources import SourceOptions, content_urls_of, make_connection  # noqa: PLC0415 - the same
+        from cfsctl.library.patience import Patience  # noqa: PLC0415 - the same
+        from cfsctl.library.sources import (  # noqa: PLC0415 - the same
+            SourceOptions,
+            content_urls_of,
+            make_connection,
+        )
 
         connection = make_connection(
             headers=self.headers(),
@@ -96,6 +109,7 @@ class ConnectionArguments:
         return SourceOptions(
             connection=replace(connection, origins=origins),
             max_connections=self.connections,
+            patience=Patience(self.connect_timeout_s, self.stall_timeout_s, self.retries),
             mirrors=self.fallback_url,
             content_urls=content_urls,
             subset=self.subset,
@@ -109,6 +123,7 @@ connection_options = option_group(
     "connecting",
     ConnectionArguments,
     (
+        *PATIENCE_OPTIONS,
         click.option(
             "--connections",
             metavar="N",
@@ -171,6 +186,7 @@ connection_options = option_group(
             "not sent to other servers. Repeatable.",
         ),
     ),
+    CONNECTION,
 )
 """Adds the options of every command that fetches, as `connecting`."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.help import OUTPUT, SOURCE, TRUST, section
 from cfsctl.cli.options.common import TEXT, json_option, xattr_names_option
 from cfsctl.cli.options.groups import option_group
 from cfsctl.cli.output import print_document, print_line, print_lines
@@ -79,43 +80,53 @@ pull_options = option_group(
     _make_request,
     (
         json_option(),
-        click.option(
-            "--plan",
-            "only_plan",
-            is_flag=True,
-            help="Only print what would be fetched, and whether there is room; exit with 12 if there is not.",
+        section(
+            OUTPUT,
+            click.option(
+                "--plan",
+                "only_plan",
+                is_flag=True,
+                help="Only print what would be fetched, and whether there is room; exit with 12 if there is "
+                "not.",
+            ),
         ),
         xattr_names_option,
-        click.option(
-            "--allow-downgrade",
-            is_flag=True,
-            help="Allow the tag to move to an older commit, and accept a signed summary older than the last "
-            "one.",
+        section(
+            TRUST,
+            click.option(
+                "--require-composefs-digest",
+                "requires_composefs_digest",
+                is_flag=True,
+                help="Refuse a commit that has no composefs digest by libostree, or does not match it.",
+            ),
+            click.option(
+                "--allow-unverified",
+                is_flag=True,
+                help="Allow a tag to move from a verified commit to one that is not verified; with --mirror, "
+                "also to one that is signed by other keys.",
+            ),
+            click.option(
+                "--allow-downgrade",
+                is_flag=True,
+                help="Allow the tag to move to an older commit, and accept a signed summary older than the "
+                "last one.",
+            ),
         ),
-        click.option(
-            "--allow-unverified",
-            is_flag=True,
-            help="Allow a tag to move from a verified commit to one that is not verified; with --mirror, "
-            "also to one that is signed by other keys.",
-        ),
-        click.option(
-            "--base-name",
-            metavar="TAG",
-            help="A stored commit that has much in common with the new one; its objects are reused.",
-        ),
-        click.option(
-            "--require-composefs-digest",
-            "requires_composefs_digest",
-            is_flag=True,
-            help="Refuse a commit that has no composefs digest by libostree, or does not match it.",
-        ),
-        click.option("--mirror", is_flag=True, help="Pull all refs that the repository lists."),
-        click.option(
-            "--subpath",
-            "subpaths",
-            metavar="PATH",
-            multiple=True,
-            help="Pull only this path. Repeatable. The commit is partial until all of it is pulled.",
+        section(
+            SOURCE,
+            click.option(
+                "--subpath",
+                "subpaths",
+                metavar="PATH",
+                multiple=True,
+                help="Pull only this path. Repeatable. The commit is partial until all of it is pulled.",
+            ),
+            click.option("--mirror", is_flag=True, help="Pull all refs that the repository lists."),
+            click.option(
+                "--base-name",
+                metavar="TAG",
+                help="A stored commit that has much in common with the new one; its objects are reused.",
+            ),
         ),
         click.argument("refs", metavar="REF...", type=TEXT, nargs=-1),
     ),

@@ -7,15 +7,24 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.help import CONNECTION
 from cfsctl.cli.options.common import TEXT
 from cfsctl.cli.options.groups import option_group
+from cfsctl.cli.options.patience import PATIENCE_OPTIONS
 
 if TYPE_CHECKING:
     from cfsctl.library.oci.options import RegistryOptions
 
 
 def _make(
-    *, authfile: str | None, cert_dir: str | None, tls_verify: bool | None, proxy: str | None
+    *,
+    authfile: str | None,
+    cert_dir: str | None,
+    tls_verify: bool | None,
+    proxy: str | None,
+    connect_timeout_s: float | None,
+    stall_timeout_s: float | None,
+    retries: int | None,
 ) -> RegistryOptions:
     """Return how registries are talked to.
 
@@ -23,11 +32,16 @@ def _make(
         click.UsageError: There is no such file with credentials.
     """
     from cfsctl.library.oci.options import RegistryOptions  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.patience import Patience  # noqa: PLC0415 - the same
 
     if authfile is not None and not os.path.exists(authfile):
         raise click.UsageError(f"--authfile: no such file: {authfile}")
     return RegistryOptions(
-        auth_file=authfile, certificate_directory=cert_dir, verify_tls=tls_verify, proxy=proxy
+        auth_file=authfile,
+        certificate_directory=cert_dir,
+        verify_tls=tls_verify,
+        proxy=proxy,
+        patience=Patience(connect_timeout_s, stall_timeout_s, retries),
     )
 
 
@@ -35,6 +49,7 @@ registry_options = option_group(
     "registry",
     _make,
     (
+        *PATIENCE_OPTIONS,
         click.option(
             "--proxy",
             type=TEXT,
@@ -63,5 +78,6 @@ registry_options = option_group(
             "~/.docker/config.json.",
         ),
     ),
+    CONNECTION,
 )
 """Adds the options of every command that talks to registries, as `registry`."""

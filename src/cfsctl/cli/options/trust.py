@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.help import TRUST
 from cfsctl.cli.options.common import TEXT
 from cfsctl.cli.options.groups import option_group
 
@@ -71,6 +72,7 @@ trust_options = option_group(
             help="Require a GPG signature by a key in this keyring, binary or armored. Repeatable.",
         ),
     ),
+    TRUST,
 )
 """Adds the options that say which keys count, and which remote's configuration, as `trusting`."""
 

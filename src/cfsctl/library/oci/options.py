@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cfsctl.library.paths import StrPath
+    from cfsctl.library.patience import Patience
     from cfsctl.oci.build import BuildOptions
     from cfsctl.oci.manifest import Platform
     from cfsctl.oci.registry.settings import RegistrySettings
@@ -34,12 +35,14 @@ class RegistryOptions:
         verify_tls: Whether servers must use TLS with a valid certificate; None is as ``registries.conf``
             says, otherwise they must.
         proxy: URL of a proxy, or an empty text for none; None is as the environment says.
+        patience: How long to wait for a registry, and how often to ask again; None is the defaults.
     """
 
     auth_file: StrPath | None = None
     certificate_directory: StrPath | None = None
     verify_tls: bool | None = None
     proxy: str | None = None
+    patience: Patience | None = None
 
     def settings(self) -> RegistrySettings:
         """Return the same for the room below, with what the environment adds; not part of the interface."""
@@ -54,6 +57,7 @@ class RegistryOptions:
         from cfsctl.workers import default_worker_count  # noqa: PLC0415 - the same
 
         directory = self.certificate_directory
+        limits = Limits.shared(default_worker_count(), MAX_CONNECTIONS)
         return RegistrySettings(
             auth_files=find_auth_files(os.environ)
             if self.auth_file is None
@@ -62,7 +66,7 @@ class RegistryOptions:
             certificate_directories=find_certificate_directories(os.environ),
             certificate_directory=None if directory is None else os.fspath(directory),
             verifies_tls=self.verify_tls,
-            limits=Limits.shared(default_worker_count(), MAX_CONNECTIONS),
+            limits=limits if self.patience is None else limits.with_patience(*self.patience),
             options=Options(
                 proxies=environment_proxies() if self.proxy is None else _proxies(self.proxy),
                 no_proxy=read_variable("no_proxy") if self.proxy is None else "",

@@ -6,10 +6,11 @@ import click
 
 from cfsctl.cli.completers import complete_streams
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.output import write_chunk
 
 
-@click.command("cat")
+@click.command("cat", cls=Command)
 @click.argument("name", shell_complete=complete_streams)
 @pass_session
 def command(session: Session, name: str) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.options.scan import ScanArguments, scan_options
 from cfsctl.cli.output import print_document, print_line
 from cfsctl.digest import qualified
 
 
-@click.command("compute-karg")
+@click.command("compute-karg", cls=Command)
 @scan_options
 @json_option()
 @pass_session

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.scan import ScanArguments, scan_options
 from cfsctl.cli.output import write_bytes
 
 
-@click.command("create-dumpfile")
+@click.command("create-dumpfile", cls=Command)
 @scan_options
 @pass_session
 def command(session: Session, scanning: ScanArguments) -> None:

@@ -8,10 +8,11 @@ import click
 
 from cfsctl.cli.completers import complete_images
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.output import write_bytes
 
 
-@click.command("dump-files")
+@click.command("dump-files", cls=Command)
 @click.argument("image_name", shell_complete=complete_images)
 @click.argument("files", nargs=-1)
 @click.option("--backing-path-only", is_flag=True, help="Print only the object path of each file.")

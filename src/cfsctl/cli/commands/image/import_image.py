@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.output import print_document, print_line
 from cfsctl.cli.streams import iter_stdin
 from cfsctl.digest import qualified
 
 
-@click.command("import-image")
+@click.command("import-image", cls=Command)
 @click.argument("reference")
 @json_option()
 @pass_session

@@ -6,10 +6,11 @@ import click
 
 from cfsctl.cli.completers import complete_directories, complete_images
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.mount import MountArguments, mount_options
 
 
-@click.command("mount")
+@click.command("mount", cls=Command)
 @click.argument("name", shell_complete=complete_images)
 @click.argument("mountpoint", shell_complete=complete_directories)
 @mount_options

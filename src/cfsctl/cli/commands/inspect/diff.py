@@ -8,6 +8,7 @@ import click
 
 from cfsctl.cli.completers import complete_sources
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.options.diff import (
     DIFFERENT,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 ATTRIBUTES = ("type", "mode", "owner", "mtime", "xattr", "content", "storage", "target", "device", "link")
 
 
-@click.command("diff")
+@click.command("diff", cls=Command)
 @click.argument("a", shell_complete=complete_sources)
 @click.argument("b", shell_complete=complete_sources)
 @json_option()

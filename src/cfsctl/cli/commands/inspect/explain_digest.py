@@ -8,6 +8,7 @@ import click
 
 from cfsctl.cli.completers import complete_images, complete_sources
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.options.diff import DIFFERENT, SAME, RepositoryOpener, with_trouble_as_2
 from cfsctl.cli.output import print_document, print_lines
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
 
 
-@click.command("explain-digest")
+@click.command("explain-digest", cls=Command)
 @click.argument("source", shell_complete=complete_sources)
 @click.argument("expected", shell_complete=complete_images)
 @click.option(

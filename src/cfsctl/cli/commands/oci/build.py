@@ -10,6 +10,7 @@ import click
 from cfsctl.cli.commands.oci.pull import document_of, lines_of
 from cfsctl.cli.completers import complete_oci_images
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option, xattrs_option
 from cfsctl.cli.output import print_document, print_lines, tell
 from cfsctl.errors import ExitCode
@@ -35,7 +36,7 @@ class BuildArguments(TypedDict):
     bootable: bool
 
 
-@click.command("build")
+@click.command("build", cls=Command)
 @click.argument("source")
 @click.argument("name", type=TEXT, required=False)
 @click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.options.oci_trees import tree_options
 from cfsctl.cli.output import print_document, print_line
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from cfsctl.library.oci.options import OciTreeOptions
 
 
-@click.command("compute-id")
+@click.command("compute-id", cls=Command)
 @tree_options
 @json_option()
 @pass_session

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.oci_trees import tree_options
 from cfsctl.cli.output import write_bytes
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from cfsctl.library.oci.options import OciTreeOptions
 
 
-@click.command("dump")
+@click.command("dump", cls=Command)
 @tree_options
 @pass_session
 def command(session: Session, *, image: str, options: OciTreeOptions) -> None:

@@ -6,12 +6,13 @@ import click
 
 from cfsctl.cli.completers import complete_oci_images
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, asks_for_json, json_option
 from cfsctl.cli.output import print_document, print_lines
 from cfsctl.errors import ExitCode, IntegrityError
 
 
-@click.command("fsck")
+@click.command("fsck", cls=Command)
 @click.argument("name", type=TEXT, required=False, shell_complete=complete_oci_images)
 @click.option(
     "--deep",

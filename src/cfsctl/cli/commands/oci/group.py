@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from cfsctl.cli.catalog import OCI
+from cfsctl.cli.help import CONTEXT_SETTINGS
 from cfsctl.cli.lazy import LazyGroup
 
 COMMANDS = {
@@ -29,7 +31,8 @@ COMMANDS = {
     cls=LazyGroup,
     package="cfsctl.cli.commands.oci",
     modules=COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    catalog=OCI,
+    context_settings=CONTEXT_SETTINGS,
 )
 def command() -> None:
     """Pull, build, push, name, inspect, check and mount OCI images."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option
 from cfsctl.cli.output import print_document, print_line
 from cfsctl.cli.streams import iter_stdin
 from cfsctl.digest import qualified
 
 
-@click.command("import-layer")
+@click.command("import-layer", cls=Command)
 @click.argument("digest", type=TEXT)
 @click.argument("name", type=TEXT, required=False)
 @json_option()

@@ -8,6 +8,7 @@ import click
 
 from cfsctl.cli.completers import complete_oci_images
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT
 from cfsctl.cli.output import print_document, write_bytes
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
 
 
-@click.command("inspect")
+@click.command("inspect", cls=Command)
 @click.argument("image", type=TEXT, shell_complete=complete_oci_images)
 @click.option("--manifest", "only_manifest", is_flag=True, help="Print the manifest, byte for byte.")
 @click.option("--config", "only_config", is_flag=True, help="Print the config, byte for byte.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, asks_for_json, json_option
 from cfsctl.cli.output import is_terminal, print_document, write_bytes, write_chunk
 from cfsctl.errors import CfsError, ExitCode
@@ -21,7 +22,7 @@ class TerminalError(CfsError):
     exit_code = ExitCode.USAGE
 
 
-@click.command("layer")
+@click.command("layer", cls=Command)
 @click.argument("diff_id", type=TEXT)
 @click.option("--dumpfile", is_flag=True, help="Print the entries as composefs dump lines.")
 @json_option("Print what the layer has as a JSON document.")

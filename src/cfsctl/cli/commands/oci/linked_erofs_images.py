@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT
 from cfsctl.cli.output import print_document_list
 from cfsctl.digest import Algorithm, DigestFormatError, ObjectID, parse_object_id
@@ -15,7 +16,7 @@ class InvalidImageIdError(CfsError):
     """Text that is not an image ID; the exit status is that of composefs-rs, because scripts check it."""
 
 
-@click.command("linked-erofs-images")
+@click.command("linked-erofs-images", cls=Command)
 @click.argument("verity", metavar="VERITY", type=TEXT)
 @pass_session
 def command(session: Session, verity: str) -> None:

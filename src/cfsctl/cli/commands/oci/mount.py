@@ -6,11 +6,12 @@ import click
 
 from cfsctl.cli.completers import complete_directories, complete_oci_images
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT
 from cfsctl.cli.options.mount import MountArguments, mount_options
 
 
-@click.command("mount")
+@click.command("mount", cls=Command)
 @click.argument("image", type=TEXT, shell_complete=complete_oci_images)
 @click.argument("mountpoint", shell_complete=complete_directories)
 @click.option("--bootable", is_flag=True, help="Mount the boot image.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import IMAGE_REFERENCE, TEXT, json_option
 from cfsctl.cli.options.registry import registry_options
 from cfsctl.cli.output import print_document, print_lines
@@ -27,7 +28,7 @@ class BootImageMissingError(CfsError):
     exit_code = ExitCode.NOT_FOUND
 
 
-@click.command("pull")
+@click.command("pull", cls=Command)
 @click.argument("image", type=IMAGE_REFERENCE)
 @click.argument("name", type=TEXT, required=False)
 @click.option("--bootable", is_flag=True, help="Also create a boot image.")

@@ -8,6 +8,7 @@ import click
 
 from cfsctl.cli.completers import complete_oci_images
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import IMAGE_REFERENCE, TEXT, json_option
 from cfsctl.cli.options.registry import registry_options
 from cfsctl.cli.output import print_document, print_lines
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from cfsctl.oci.push import PushResult
 
 
-@click.command("push")
+@click.command("push", cls=Command)
 @click.argument("image", type=TEXT, shell_complete=complete_oci_images)
 @click.argument("destination", type=IMAGE_REFERENCE)
 @click.option(

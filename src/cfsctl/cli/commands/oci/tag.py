@@ -6,11 +6,12 @@ import click
 
 from cfsctl.cli.completers import complete_oci_images
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option
 from cfsctl.cli.output import print_document, print_line
 
 
-@click.command("tag")
+@click.command("tag", cls=Command)
 @click.argument("image", type=TEXT, shell_complete=complete_oci_images)
 @click.argument("name", type=TEXT)
 @json_option()

@@ -6,11 +6,12 @@ import click
 
 from cfsctl.cli.completers import complete_oci_tags
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option
 from cfsctl.cli.output import print_document, print_line
 
 
-@click.command("untag")
+@click.command("untag", cls=Command)
 @click.argument("name", type=TEXT, shell_complete=complete_oci_tags)
 @json_option()
 @pass_session

@@ -6,12 +6,13 @@ import click
 
 from cfsctl.cli.completers import complete_files
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option, xattr_names_option
 from cfsctl.cli.options.trust import TrustArguments, load_policy, trust_options
 from cfsctl.cli.output import print_line, print_lines
 
 
-@click.command("apply-delta")
+@click.command("apply-delta", cls=Command)
 @click.argument("file", shell_complete=complete_files)
 @xattr_names_option
 @json_option()

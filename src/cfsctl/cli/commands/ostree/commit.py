@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option
 from cfsctl.cli.output import print_document, print_line, tell
 from cfsctl.digest import qualified
@@ -80,7 +81,7 @@ class _KeyValue(_PairType):
         return key, text
 
 
-@click.command("commit")
+@click.command("commit", cls=Command)
 @click.argument("image")
 @click.option(
     "--reference", metavar="REF", type=TEXT, help="Bind the commit to this ref, and tag it with that name."

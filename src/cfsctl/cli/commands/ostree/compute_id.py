@@ -6,12 +6,13 @@ import click
 
 from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option, xattr_names_option
 from cfsctl.cli.output import print_document, print_line
 from cfsctl.digest import qualified
 
 
-@click.command("compute-id")
+@click.command("compute-id", cls=Command)
 @click.argument("source", shell_complete=complete_commits)
 @xattr_names_option
 @json_option()

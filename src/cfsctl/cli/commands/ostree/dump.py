@@ -6,11 +6,12 @@ import click
 
 from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import xattr_names_option
 from cfsctl.cli.output import write_bytes
 
 
-@click.command("dump")
+@click.command("dump", cls=Command)
 @click.argument("source", shell_complete=complete_commits)
 @xattr_names_option
 @pass_session

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.output import print_document, print_line
 
 
-@click.command("export")
+@click.command("export", cls=Command)
 @click.argument("source")
 @click.argument("path")
 @click.option("--reference", metavar="REF", help="Branch to set to the commit once it is complete.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from cfsctl.cli.catalog import OSTREE
+from cfsctl.cli.help import CONTEXT_SETTINGS
 from cfsctl.cli.lazy import LazyGroup
 
 COMMANDS = {
@@ -30,7 +32,8 @@ COMMANDS = {
     cls=LazyGroup,
     package="cfsctl.cli.commands.ostree",
     modules=COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    catalog=OSTREE,
+    context_settings=CONTEXT_SETTINGS,
 )
 def command() -> None:
     """Pull, name, inspect and mount OSTree commits."""

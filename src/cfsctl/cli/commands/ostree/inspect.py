@@ -8,6 +8,7 @@ import click
 
 from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.output import print_document, print_lines
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from cfsctl.library.results import CommitInfo
 
 
-@click.command("inspect")
+@click.command("inspect", cls=Command)
 @click.argument("source", shell_complete=complete_commits)
 @click.option("--metadata", is_flag=True, help="Print the commit's metadata, one key=value per line.")
 @json_option()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option
 from cfsctl.cli.options.http import ConnectionArguments, connection_options
 from cfsctl.cli.output import print_block, print_document, print_line
 from cfsctl.cli.render import format_table
 
 
-@click.command("list-refs")
+@click.command("list-refs", cls=Command)
 @click.argument("url", type=TEXT)
 @connection_options
 @json_option()

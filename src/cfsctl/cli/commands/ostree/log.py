@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.output import print_document, print_lines
 
 
-@click.command("log")
+@click.command("log", cls=Command)
 @click.argument("source")
 @json_option()
 @pass_session

@@ -5,19 +5,23 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import SOURCE, TRUST, Command, section
 from cfsctl.cli.options.common import TEXT
 from cfsctl.cli.options.http import ConnectionArguments, connection_options
 from cfsctl.cli.options.pull import PullRequest, pull_options, run_request
 from cfsctl.cli.options.trust import TrustArguments, load_policy, trust_options
 
 
-@click.command("pull")
+@click.command("pull", cls=Command)
 @click.argument("url", type=TEXT)
 @pull_options
 @trust_options
 @connection_options
-@click.option("--verify-summary", is_flag=True, help="Require the same signatures on the summary.")
-@click.option("--no-delta", is_flag=True, help="Do not use static deltas.")
+@section(
+    TRUST,
+    click.option("--verify-summary", is_flag=True, help="Require the same signatures on the summary."),
+)
+@section(SOURCE, click.option("--no-delta", is_flag=True, help="Do not use static deltas."))
 @pass_session
 def command(
     session: Session,

@@ -6,15 +6,19 @@ import click
 
 from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import SOURCE, Command, section
 from cfsctl.cli.options.pull import PullRequest, pull_options, run_request
 from cfsctl.cli.options.trust import TrustArguments, load_policy, trust_options
 
 
-@click.command("pull-local")
+@click.command("pull-local", cls=Command)
 @click.argument("path", shell_complete=complete_directories)
 @pull_options
 @trust_options
-@click.option("--delta", is_flag=True, help="Use the repository's static deltas, as pull does.")
+@section(
+    SOURCE,
+    click.option("--delta", is_flag=True, help="Use the repository's static deltas, as pull does."),
+)
 @pass_session
 def command(
     session: Session, *, path: str, request: PullRequest, trusting: TrustArguments, delta: bool

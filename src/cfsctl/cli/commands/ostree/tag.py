@@ -6,11 +6,12 @@ import click
 
 from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.output import print_document, print_line
 
 
-@click.command("tag")
+@click.command("tag", cls=Command)
 @click.argument("source", shell_complete=complete_commits)
 @click.argument("name")
 @json_option()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.options.trust import TrustArguments, load_policy, trust_options
 from cfsctl.cli.output import print_document, print_line, print_lines
 
 
-@click.command("verify")
+@click.command("verify", cls=Command)
 @click.argument("source")
 @trust_options
 @json_option()

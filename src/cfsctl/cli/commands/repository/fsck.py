@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import asks_for_json, json_option
 from cfsctl.cli.options.trust import remotes_option
 from cfsctl.cli.output import print_document, print_lines
@@ -16,7 +17,7 @@ _REPAIR_HINT = (
 )
 
 
-@click.command("fsck")
+@click.command("fsck", cls=Command)
 @json_option(
     "Print a JSON document. The exit status is then 0 even if damage is found, except with --repair or if "
     "JSON was requested only by the environment."

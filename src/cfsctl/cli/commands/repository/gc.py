@@ -8,6 +8,7 @@ import click
 
 from cfsctl.cli.completers import complete_roots
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option, parse_duration
 from cfsctl.cli.output import print_document, print_line, print_lines, tell_lines
 from cfsctl.errors import ExitCode
@@ -38,7 +39,7 @@ def _parse_limit(
     return DeleteLimit(number, is_percentage)
 
 
-@click.command("gc")
+@click.command("gc", cls=Command)
 @click.option(
     "-r",
     "--root",

@@ -6,12 +6,13 @@ import click
 
 from cfsctl.cli.completers import complete_images
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.output import print_document, write_chunk
 from cfsctl.digest import qualified
 
 
-@click.command("image-objects")
+@click.command("image-objects", cls=Command)
 @click.argument("name", shell_complete=complete_images)
 @json_option()
 @pass_session

@@ -8,6 +8,7 @@ import click
 
 from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import algorithm_option, erofs_version_option, json_option
 from cfsctl.cli.output import print_document, print_line
 from cfsctl.erofs.format import FormatVersion
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import Algorithm
 
 
-@click.command("init")
+@click.command("init", cls=Command)
 @click.argument("path", required=False, shell_complete=complete_directories)
 @algorithm_option
 @click.option("--insecure", is_flag=True, help="Do not require fs-verity.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.output import print_block, print_document, print_line, tell_lines
 from cfsctl.cli.render import format_table
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from cfsctl.repository.gc.stats import Stats
 
 
-@click.command("stats")
+@click.command("stats", cls=Command)
 @json_option()
 @pass_session
 def command(session: Session, *, as_json: bool) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 
 
 @click.command(
-    "transaction", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+    "transaction",
+    cls=Command,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @click.argument("program", nargs=-1, type=click.UNPROCESSED)
 @pass_session

@@ -1,0 +1,97 @@
+"""The commands of each group, under headings, with what each does in a line that fits 80 columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    Catalog = Mapping[str, Mapping[str, str]]
+
+PROGRAM: Final[Catalog] = {
+    "Images": {
+        "create-image": "Store a directory and create an image of it",
+        "import-image": "Store an image from standard input",
+        "images": "List the images that have a name",
+        "mount": "Mount an image",
+        "image-objects": "List the objects that an image needs",
+        "dump-files": "Print files of an image as dump lines",
+        "compute-id": "Print the ID that a directory's image would have",
+        "compute-karg": "Print the kernel argument that boots an image",
+        "create-dumpfile": "Print a directory as a composefs dump",
+    },
+    "OSTree commits and OCI images": {
+        "ostree": "Pull, name, inspect, mount and export OSTree commits",
+        "oci": "Pull, build, push, name, inspect and mount OCI images",
+    },
+    "Repository": {
+        "init": "Create a repository",
+        "gc": "Remove every object that nothing needs",
+        "fsck": "Check that the repository is complete and undamaged",
+        "stats": "Print the size of the repository and of each name",
+        "copy": "Copy an image, commit or stream to another repository",
+        "cat": "Write the content of a stream to standard output",
+        "transaction": "Keep the garbage collector out while a program runs",
+    },
+    "Comparing": {
+        "diff": "Compare two trees",
+        "explain-digest": "Find the options that give an image ID",
+    },
+    "Help": {
+        "doctor": "Say what this machine can do, and what is missing",
+        "help": "Print the help of a command",
+    },
+}
+"""All commands of cfsctl."""
+
+OSTREE: Final[Catalog] = {
+    "Getting commits": {
+        "pull": "Pull commits from a server",
+        "pull-local": "Pull commits from a repository on this machine",
+        "apply-delta": "Store the commit of a static delta in a file",
+        "list-refs": "List the refs of a repository",
+    },
+    "Stored commits": {
+        "images": "List tags and their commits",
+        "inspect": "Print the fields of a commit",
+        "log": "Print a commit and its ancestors",
+        "tag": "Give a commit a name",
+        "untag": "Remove a name",
+        "verify": "Verify the stored signatures of a commit",
+    },
+    "Trees": {
+        "mount": "Mount a commit",
+        "dump": "Print the tree of a commit as a composefs dump",
+        "compute-id": "Print the ID of a commit's image",
+    },
+    "Creating and exporting commits": {
+        "commit": "Create a commit from an image",
+        "export": "Write a commit to an OSTree repository",
+    },
+}
+"""All commands of ``cfsctl ostree``."""
+
+OCI: Final[Catalog] = {
+    "Getting and sending images": {
+        "pull": "Pull an image from a registry, archive or directory",
+        "push": "Copy a stored image to a registry or an archive",
+        "build": "Build an image of a tree, alone or on another image",
+        "import-layer": "Store an uncompressed layer from standard input",
+    },
+    "Stored images": {
+        "images": "List the images that have a tag",
+        "inspect": "Print manifest, config and referrers of an image",
+        "tag": "Give an image a name",
+        "untag": "Remove a name",
+        "layer": "Write a layer to standard output",
+        "fsck": "Check the repository and all its OCI images",
+    },
+    "Trees": {
+        "mount": "Mount an image",
+        "dump": "Print the tree of an image as a composefs dump",
+        "compute-id": "Print the ID of an image's file system image",
+        "linked-erofs-images": "List all file system images of an image",
+    },
+}
+"""All commands of ``cfsctl oci``."""
