@@ -28,6 +28,8 @@ else
     want zsh zsh
     want fish fish
     want skopeo skopeo
+    want buildah buildah
+    want uidmap newuidmap
     want docker-registry docker-registry
     [ -e /usr/bin/python3 ] && /usr/bin/python3 -c 'import gi' 2>/dev/null || missing="$missing python3-gi"
 fi

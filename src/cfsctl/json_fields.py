@@ -43,10 +43,12 @@ def parse_object(data: bytes, what: str, known_keys: Collection[str] = ()) -> Js
     return JsonFields(value, what)
 
 
-def parse_value(data: bytes, what: str, known_keys: Collection[str] = ()) -> object:
+def parse_value(
+    data: bytes, what: str, known_keys: Collection[str] = (), limit_bytes: int = MAX_DOCUMENT_BYTES
+) -> object:
     """Return the value that a document is; see `parse_object`."""
-    if len(data) > MAX_DOCUMENT_BYTES:
-        raise JsonError(f"{what}: expected at most {MAX_DOCUMENT_BYTES} bytes, found {len(data)}")
+    if len(data) > limit_bytes:
+        raise JsonError(f"{what}: expected at most {limit_bytes} bytes, found {len(data)}")
 
     def take_pairs(pairs: _Pairs) -> dict[str, object]:
         found = dict(pairs)

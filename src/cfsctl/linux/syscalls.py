@@ -112,6 +112,15 @@ def setns(fd: int, kind: int) -> None:
     check(libc().setns(fd, kind))
 
 
+def unshare(kinds: int) -> None:
+    """Leave namespaces for new ones; os.unshare comes with Python 3.12.
+
+    Raises:
+        OSError: EPERM, or EINVAL for a user namespace if the process has other threads.
+    """
+    check(libc().unshare(kinds))
+
+
 def renameat2(src_dirfd: int, src: str | bytes, dst_dirfd: int, dst: str | bytes, flags: int) -> None:
     """Rename with flags, for example `RENAME_NOREPLACE`.
 

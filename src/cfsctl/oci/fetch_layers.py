@@ -12,11 +12,13 @@ is not fetched again after a kill.
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.compression import Compression, Decoder, limit_output, make_decoder
 from cfsctl.errors import CfsError, FormatError
 from cfsctl.oci.context import naming
+from cfsctl.oci.local_source import LayerFile, LocalSource
 from cfsctl.oci.media_types import FROM_DOCKER, find_compression
 from cfsctl.oci.source import SourceError
 from cfsctl.oci.store.documents import write_document
@@ -26,6 +28,7 @@ from cfsctl.oci.tar_diff import MEDIA_TYPE as TAR_DIFF
 from cfsctl.oci.tar_diff import TarDiffDecoder
 from cfsctl.progress import Advanced, Done, Skipped, Started, Unit
 from cfsctl.repository.objects.ingest import ContentIngest
+from cfsctl.repository.objects.sharing import FileSharer, Sharing
 from cfsctl.splitstream.format import ContentType
 from cfsctl.workers import BackgroundCall, BackgroundReader, WorkerPool, default_worker_count
 from cfsctl.workers.batches import SharedCounters
@@ -93,6 +96,7 @@ class LayerFetch:
         when_idle: Callable[[Mapping[OciDigest, ObjectID]], None] | None = None,
         workers: int | None = None,
         make_files: Callable[[], SourceFiles] | None = None,
+        sharing: Sharing = Sharing.DISABLED,
     ) -> None:
         """Fetch nothing yet.
 
@@ -104,7 +108,9 @@ class LayerFetch:
                 processors, so that what follows can begin.
             workers: Processes to use; 0 does everything in this one, None is one for each processor.
             make_files: Returns the files that patches start from; called if a patch is to be applied.
+            sharing: Whether files are shared with a source that has them.
         """
+        self._sharing = sharing
         self._make_files = make_files
         self._workers = default_worker_count() if workers is None else workers
         self._when_idle = when_idle
@@ -153,7 +159,9 @@ class LayerFetch:
         files = self._make_files() if has_patches and self._make_files is not None else None
 
         def make_handler() -> Callable[[int], tuple[int, ImportedLayer]]:
-            importer = LayerImporter(self._repository, self._source, may_thread=is_alone, files=files)
+            importer = LayerImporter(
+                self._repository, self._source, may_thread=is_alone, files=files, sharing=self._sharing
+            )
 
             def handle(index: int) -> tuple[int, ImportedLayer]:
                 return index, importer.run(tasks[index], progress.counter(index))
@@ -285,8 +293,10 @@ class LayerImporter:
         *,
         may_thread: bool,
         files: SourceFiles | None = None,
+        sharing: Sharing = Sharing.DISABLED,
     ) -> None:
         """Open nothing yet; `files` are what patches start from."""
+        self._sharing = sharing
         self._files = files
         self._repository = repository
         self._source = source
@@ -303,6 +313,8 @@ class LayerImporter:
             The layer, which has no name yet.
         """
         with naming(f"layer {layer.descriptor.digest}"):
+            if layer.is_tar and isinstance(self._source, LocalSource):
+                return self._import_local(layer, self._source, note)
             reader = self._source.open_blob(layer.descriptor)
             try:
                 blob = _CheckedBlob(reader, layer.descriptor, note)
@@ -326,6 +338,38 @@ class LayerImporter:
         blob.check()
         layer.digest.check(plain, "unpacked layer (diff_id)")
         return imported
+
+    def _import_local(
+        self, layer: WantedLayer, source: LocalSource, note: Callable[[int], None]
+    ) -> ImportedLayer:
+        """Put an archive together of its files, which may become objects without being copied."""
+        plain = layer.digest.new_hash()
+        scale = layer.descriptor.size / max(source.layer_size(layer.digest), 1)
+        sharer = FileSharer(self._repository.objects, self._sharing)
+        with LayerWriter(self._repository.objects) as writer:
+            size = 0
+            for part in source.iter_layer(layer.digest):
+                if isinstance(part, LayerFile):
+                    size += part.size
+                    self._write_file(part, writer, sharer, plain)
+                else:
+                    size += len(part)
+                    plain.update(part)
+                    writer.write(part)
+                if size > MAX_LAYER_BYTES:
+                    raise SourceError(f"expected at most {MAX_LAYER_BYTES} bytes")
+                note(min(int(size * scale), layer.descriptor.size))
+            imported = writer.finish()
+        layer.digest.check(plain, "restored layer (diff_id)")
+        return imported
+
+    @staticmethod
+    def _write_file(part: LayerFile, writer: LayerWriter, sharer: FileSharer, plain: Hash) -> None:
+        try:
+            with naming(os.fsdecode(part.name)):
+                writer.write_file(part.fd, part.size, sharer, plain.update)
+        finally:
+            os.close(part.fd)
 
     def _ahead(
         self, pieces: Iterator[bytes | memoryview], size: int

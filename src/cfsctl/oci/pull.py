@@ -15,10 +15,12 @@ from cfsctl.oci.boot_images import BootSearch, turn_bootable
 from cfsctl.oci.context import naming
 from cfsctl.oci.delta import Delta, StoredFiles, check_base, read_delta
 from cfsctl.oci.fetch_layers import LayerFetch, WantedLayer, choose_compression, find_layers
+from cfsctl.oci.local_source import LocalSource
 from cfsctl.oci.manifest import ManifestError, parse_config, parse_manifest
 from cfsctl.oci.media_types import DELTA_ARTIFACT
 from cfsctl.oci.reference import host_platform
-from cfsctl.oci.source import read_document
+from cfsctl.oci.source import ImageNotFoundError, SourceError, read_document
+from cfsctl.oci.sources.platforms import matches
 from cfsctl.oci.store.blobs import KeptSource, find_kept, keep_blobs
 from cfsctl.oci.store.documents import read_document as read_stored
 from cfsctl.oci.store.image_refs import plain_kind
@@ -26,6 +28,7 @@ from cfsctl.oci.store.names import CONFIG, check_tag
 from cfsctl.oci.store.publish import ImageNames, has_all_images, keep_image_refs, store_images
 from cfsctl.oci.to_tree import GrowingTree
 from cfsctl.progress import silent
+from cfsctl.repository.objects.sharing import Sharing
 from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
@@ -78,6 +81,7 @@ def pull(
     expected: ObjectID | None = None,
     workers: int | None = None,
     keep_compressed: bool = False,
+    sharing: Sharing = Sharing.DISABLED,
     reporter: Reporter = silent,
 ) -> PullResult:
     """Pull an image or artifact.
@@ -86,11 +90,13 @@ def pull(
         repository: Where it goes.
         source: Where it is.
         tag: The tag to move to it, or None.
-        platform: What it is to run on; None is this machine.
+        platform: What it is to run on, which is demanded then of every image; None is this machine's choice
+            where there is one.
         bootable: Make boot images as well.
         expected: With `bootable`: look for the boot image that has this ID instead.
         workers: Processes that fetch layers; 0 for none, None for one per processor.
         keep_compressed: Store compressed layers also as they came, so that a push need not change anything.
+        sharing: Whether files are shared with a source on this machine that has them unpacked.
         reporter: Told how far each layer is.
 
     Raises:
@@ -106,7 +112,9 @@ def pull(
     with naming(source.name):
         run = _Pull(repository, source, workers, reporter)
         run.keeps_compressed = keep_compressed
-        result = run.run(tag, platform or host_platform(), bootable=bootable and expected is None)
+        run.sharing = sharing
+        run.platform = platform
+        result = run.run(tag, bootable=bootable and expected is None)
         return result if expected is None or result.image is None else run.find_boot_image(result, expected)
 
 
@@ -115,6 +123,8 @@ class _Pull:
         self, repository: Repository, source: ImageSource, workers: int | None, reporter: Reporter
     ) -> None:
         self.keeps_compressed = False
+        self.sharing = Sharing.DISABLED
+        self.platform: Platform | None = None
         self._workers = workers
         self._repository = repository
         self._source = source
@@ -125,17 +135,24 @@ class _Pull:
         self._tree: GrowingTree
         self._images: dict[str, ObjectID] = {}
 
-    def run(self, tag: str | None, platform: Platform, *, bootable: bool) -> PullResult:
-        digest, data = self._source.find_manifest(platform)
+    def run(self, tag: str | None, *, bootable: bool) -> PullResult:
+        digest, data, is_chosen = self._source.find_manifest(self.platform or host_platform())
         manifest = parse_manifest(data, f"manifest {digest}")
         delta: Delta | None = None
         if manifest.artifact_type == DELTA_ARTIFACT:
             delta = read_delta(self._source, manifest)
-            digest, data = delta.manifest
+            digest, data = delta.manifest[:2]
             manifest = parse_manifest(data, f"manifest {digest}")
         config_digest = manifest.config.digest
         config, old_images = self._get_config(manifest, delta)
         layers = _list_layers(manifest, config)
+        if self.platform is not None and not is_chosen and manifest.is_container:
+            _check_platform(parse_config(config).platform, self.platform)
+        if self.keeps_compressed and isinstance(self._source, LocalSource):
+            raise SourceError(
+                "the source has layers only unpacked, so that none can be kept compressed",
+                hint="leave --keep-compressed out",
+            )
         blobs = find_kept(self._repository, digest)
         if self.keeps_compressed and manifest.is_container and delta is None:
             blobs |= keep_blobs(self._repository, self._source, manifest, self._report)
@@ -153,6 +170,7 @@ class _Pull:
             self._tree.advance if makes_images else None,
             self._workers,
             None if delta is None else partial(StoredFiles, self._repository, delta.source_config),
+            self.sharing,
         )
         fetch.run(layers)
         objects = self._repository.objects
@@ -242,6 +260,19 @@ class _Pull:
             self._names.write(self._images)
             self._names.publish(None)
             raise
+
+
+def _check_platform(found: Platform, wanted: Platform) -> None:
+    """Compare the platform of a config with the one that was asked for.
+
+    Raises:
+        ImageNotFoundError: It is another one.
+    """
+    if not matches(found, wanted):
+        raise ImageNotFoundError(
+            f"No manifest found for platform {wanted}; available: {found} (of its config)",
+            hint="choose another one with --platform",
+        )
 
 
 def _list_layers(manifest: Manifest, config: bytes) -> list[WantedLayer]:

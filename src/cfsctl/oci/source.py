@@ -77,10 +77,12 @@ class FoundManifest(NamedTuple):
     Attributes:
         digest: Its digest, which has been checked.
         data: The manifest.
+        is_chosen: Whether an index has said that it is for the platform; that is believed.
     """
 
     digest: OciDigest
     data: bytes
+    is_chosen: bool = False
 
 
 class ImageSource(Protocol):

@@ -12,6 +12,7 @@ from cfsctl.oci.digest import OciDigestError as OciDigestError  # noqa: PLC0414 
 from cfsctl.oci.digest import parse_digest as parse_digest  # noqa: PLC0414 - the same
 from cfsctl.oci.reference import parse_platform
 from cfsctl.oci.store.names import check_tag as check_tag  # noqa: PLC0414 - exported from here
+from cfsctl.repository.objects.sharing import Sharing
 from cfsctl.tree.transform import XattrFilter
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class RegistryOptions:
                 no_proxy=read_variable("no_proxy") if self.proxy is None else "",
             ),
             helper_path=os.environ.get("PATH", os.defpath),
+            environment=os.environ,
         )
 
 
@@ -89,22 +91,26 @@ class OciPullOptions:
         expected_boot_image: With `bootable`: ID that the boot image must have; all formats and filters of
             extended attributes are tried.
         keep_compressed: Also store compressed layers as received, so that a push can send them unchanged.
+        local_fetch: Whether files of images in containers-storage are shared with it: ``disabled``, ``auto``
+            (by reflink or hard link where that is possible) or ``zerocopy`` (fail where neither is).
     """
 
     platform: str | None = None
     bootable: bool = False
     expected_boot_image: str | None = None
     keep_compressed: bool = False
+    local_fetch: str = "disabled"
 
     def __post_init__(self) -> None:
         """Refuse what does not go together.
 
         Raises:
-            ValueError: A boot image is expected, and none is asked for.
+            ValueError: A boot image is expected, and none is asked for; or an unknown `local_fetch`.
             FormatError: The platform is not valid.
         """
         if self.expected_boot_image is not None and not self.bootable:
             raise ValueError("expected_boot_image needs bootable")
+        Sharing(self.local_fetch)
         _parse_platform(self.platform)
 
     def parse_platform(self) -> Platform | None:

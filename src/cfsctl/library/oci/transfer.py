@@ -57,6 +57,7 @@ class TransferMethods(OciBase):
         from cfsctl.library.oci.options import OciPullOptions, check_tag  # noqa: PLC0415 - only where it is needed
         from cfsctl.oci.pull import pull  # noqa: PLC0415 - the same
         from cfsctl.oci.sources.opening import open_source  # noqa: PLC0415 - the same
+        from cfsctl.repository.objects.sharing import Sharing  # noqa: PLC0415 - the same
 
         store, how = self._store, options or OciPullOptions()
         if tag is not None:
@@ -72,6 +73,7 @@ class TransferMethods(OciBase):
                 bootable=how.bootable,
                 expected=expected,
                 keep_compressed=how.keep_compressed,
+                sharing=Sharing(how.local_fetch),
                 reporter=make_reporter(progress),
             )
         finally:
@@ -159,8 +161,8 @@ class TransferMethods(OciBase):
 
 
 def _settings(reference: str, options: RegistryOptions | None) -> RegistrySettings | None:
-    """Return how registries are reached, if the reference is of one: nothing else needs what that imports."""
-    if not reference.startswith(("docker:", "registry:")):
+    """Return what the reference needs to be opened: nothing else needs what that imports."""
+    if not reference.startswith(("docker:", "registry:", "containers-storage:")):
         return None
     from cfsctl.library.oci.options import RegistryOptions  # noqa: PLC0415 - only where it is needed
 

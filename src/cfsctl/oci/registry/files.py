@@ -16,12 +16,16 @@ class RegistryConfigError(FormatError):
     """A configuration file that is not valid."""
 
 
-def read_config_file(path: str) -> bytes | None:
+def read_config_file(path: str, error: type[FormatError] = RegistryConfigError) -> bytes | None:
     """Return the content of a file that the user or administrator has written, or None if none exists.
 
+    Args:
+        path: The file.
+        error: What is raised if it is too large.
+
     Raises:
-        RegistryConfigError: It is not a regular file, or too large.
-        OSError: It cannot be read.
+        FormatError: It is too large.
+        OSError: It cannot be read, or is not a regular file.
     """
     try:
         fd = open_regular(_AT_FDCWD, os.path.realpath(path))
@@ -29,7 +33,7 @@ def read_config_file(path: str) -> bytes | None:
         return None
     try:
         if os.fstat(fd).st_size > _MAX_FILE_BYTES:
-            raise RegistryConfigError(f"{path}: expected at most {_MAX_FILE_BYTES} bytes")
+            raise error(f"{path}: expected at most {_MAX_FILE_BYTES} bytes")
         return read_all(fd, _MAX_FILE_BYTES)
     finally:
         os.close(fd)

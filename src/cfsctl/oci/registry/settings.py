@@ -32,6 +32,7 @@ class RegistrySettings:
         options: Proxies and authorities.
         transport: What fetches; None is the fastest that is installed.
         helper_path: Where credential helpers are looked for, as in PATH.
+        environment: Variables that say where images of containers-storage are.
     """
 
     auth_files: tuple[str, ...] = ()
@@ -43,6 +44,7 @@ class RegistrySettings:
     options: Options = field(default_factory=Options)
     transport: Transport | None = None
     helper_path: str = os.defpath
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_auth_files(environment: Mapping[str, str]) -> tuple[str, ...]:

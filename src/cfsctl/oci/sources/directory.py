@@ -56,7 +56,7 @@ class DirectorySource:
                 found = self._read(f"{entry.digest.encoded}.manifest.json")
                 check_size("manifest", entry, len(found))
                 entry.digest.check_bytes(found, "manifest")
-                return convert_manifest(entry, found)
+                return convert_manifest(entry, found)._replace(is_chosen=True)
         available = ", ".join(str(entry.platform or "(no platform info)") for entry in entries)
         raise ImageNotFoundError(
             f"No manifest found for platform {platform}; available: {available or 'nothing'}",

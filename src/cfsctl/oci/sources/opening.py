@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.oci.reference import UnsupportedTransportError, parse_reference, split_path
@@ -82,7 +83,16 @@ def _open_docker_daemon(place: str, _: RegistrySettings | None) -> ImageSource:
     return DockerDaemonSource(place)
 
 
+def _open_containers_storage(place: str, settings: RegistrySettings | None) -> ImageSource:
+    from cfsctl.oci.containers_storage.configuration import find_stores  # noqa: PLC0415 - see above
+    from cfsctl.oci.sources.containers_storage import ContainersStorageSource  # noqa: PLC0415 - see above
+
+    locations = () if settings is None else find_stores(settings.environment, os.geteuid())
+    return ContainersStorageSource(place, locations)
+
+
 _OPENERS: Final[dict[str, Callable[[str, RegistrySettings | None], ImageSource]]] = {
+    "containers-storage": _open_containers_storage,
     "dir": _open_directory,
     "docker": _open_registry,
     "docker-archive": _open_docker_archive,

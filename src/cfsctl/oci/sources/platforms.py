@@ -46,7 +46,8 @@ class PlatformChoice:
             FormatError: The data is invalid.
         """
         for descriptor in self._resolve(candidates, depth):
-            return convert_manifest(descriptor, self._read(descriptor, "manifest"))
+            found = convert_manifest(descriptor, self._read(descriptor, "manifest"))
+            return found._replace(is_chosen=True)
         raise ImageNotFoundError(
             f"No manifest found for platform {self._platform};"
             f" available: {', '.join(self._available) or 'nothing'}",

@@ -11,6 +11,7 @@ from cfsctl.oci.store.names import LAYER
 from cfsctl.oci.tar import Body, Entry, Inline, TarError, TarParser
 from cfsctl.repository.names.names import check_ref
 from cfsctl.repository.objects.ingest import ContentIngest
+from cfsctl.repository.objects.sharing import FileSharer, How, iter_content
 from cfsctl.splitstream.format import ContentType
 from cfsctl.splitstream.reader import External
 from cfsctl.splitstream.writer import SplitstreamWriter
@@ -38,12 +39,20 @@ class ImportCounts(NamedTuple):
         present: Objects that were there already.
         new_bytes: Sizes of the new ones.
         inline_bytes: Bytes that streams keep.
+        reflinked: Of the new objects, those that share their blocks with the file they come from.
+        hardlinked: Of the new objects, those that are the file they come from.
+        reflinked_bytes: Sizes of the ones that share blocks.
+        hardlinked_bytes: Sizes of the ones that are hard links.
     """
 
     new: int = 0
     present: int = 0
     new_bytes: int = 0
     inline_bytes: int = 0
+    reflinked: int = 0
+    hardlinked: int = 0
+    reflinked_bytes: int = 0
+    hardlinked_bytes: int = 0
 
     def plus(self, other: ImportCounts) -> ImportCounts:
         """Return the sum."""
@@ -82,7 +91,10 @@ class LayerWriter:
         self._parser = TarParser()
         self._stream = SplitstreamWriter(objects, objects.algorithm, ContentType.OCI_LAYER)
         self._content: ContentIngest | None = None
+        self._awaited = 0  # size of the object whose content comes next, until some of it has come
         self._new = self._present = self._new_bytes = self._inline_bytes = 0
+        self._shared: dict[How, int] = {}
+        self._shared_bytes: dict[How, int] = {}
 
     def write(self, data: bytes | memoryview) -> None:
         """Process the next bytes of the archive.
@@ -98,23 +110,53 @@ class LayerWriter:
             elif isinstance(event, Body):
                 self._write_body(event.data)
             elif event.is_external:
-                self._content = ContentIngest(self._objects, event.size, may_thread=self._may_thread)
+                self._awaited = event.size
 
     def _write_body(self, data: memoryview) -> None:
+        if self._awaited:
+            self._content = ContentIngest(self._objects, self._awaited, may_thread=self._may_thread)
+            self._awaited = 0
         content = self._content
         assert content is not None
         content.write(data)
         if content.is_complete:
-            self._count(content.finish())
+            self._count(content.finish(), How.COPIED)
             self._content = None
 
-    def _count(self, stored: StoredObject) -> None:
+    def write_file(self, fd: int, size: int, sharer: FileSharer, observe: Callable[[bytes], object]) -> None:
+        """Process an open file as the next bytes of the archive.
+
+        Args:
+            fd: The file, borrowed.
+            size: Bytes that it is to have.
+            sharer: What stores it if it is the whole content of an entry.
+            observe: Called with the bytes.
+
+        Raises:
+            TarError: They are not valid.
+            WrongSizeError: It has another size.
+            OSError: Something could not be read or stored.
+        """
+        if self._awaited == size:
+            shared = sharer.store(fd, size, observe)
+            self._parser.skip_body(size)
+            self._awaited = 0
+            self._count(shared.stored, shared.how)
+            return
+        for data in iter_content(fd, size):  # kept inline; or the headers lie, which the digest will show
+            observe(data)
+            self.write(data)
+
+    def _count(self, stored: StoredObject, how: How) -> None:
         self._stream.write_external(stored.object_id, stored.size)
-        if stored.is_new:
-            self._new += 1
-            self._new_bytes += stored.size
-        else:
+        if not stored.is_new:
             self._present += 1
+            return
+        self._new += 1
+        self._new_bytes += stored.size
+        if how is not How.COPIED:
+            self._shared[how] = self._shared.get(how, 0) + 1
+            self._shared_bytes[how] = self._shared_bytes.get(how, 0) + stored.size
 
     def finish(self) -> ImportedLayer:
         """Store the stream, after the last byte; naming it is the caller's.
@@ -126,7 +168,16 @@ class LayerWriter:
         with self:
             self._parser.finish()
             size = self._stream.stream_size
-            counts = ImportCounts(self._new, self._present, self._new_bytes, self._inline_bytes)
+            counts = ImportCounts(
+                new=self._new,
+                present=self._present,
+                new_bytes=self._new_bytes,
+                inline_bytes=self._inline_bytes,
+                reflinked=self._shared.get(How.REFLINKED, 0),
+                hardlinked=self._shared.get(How.HARDLINKED, 0),
+                reflinked_bytes=self._shared_bytes.get(How.REFLINKED, 0),
+                hardlinked_bytes=self._shared_bytes.get(How.HARDLINKED, 0),
+            )
             return ImportedLayer(self._stream.finish(), size, counts)
 
     def abort(self) -> None:

@@ -20,6 +20,7 @@ an
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -29,6 +30,7 @@ from cfsctl.fsverity.kernel import VerityBusyError, VerityEnabledError, VerityUn
 from cfsctl.fsverity.merkle import Hasher, compute_digest
 from cfsctl.linux.files import FileFactory
 from cfsctl.linux.sparse import BLOCK_BYTES, copy_file, iter_runs, write_all, write_hole, write_sparse
+from cfsctl.linux.syscalls import link_fd
 from cfsctl.repository.objects.fan_out import OBJECTS
 from cfsctl.repository.objects.reader import ObjectDamagedError, ObjectReader, ObjectState, Verifier
 
@@ -53,6 +55,9 @@ _OBJECT_MODE: Final = 0o644
 
 _SURE_TO_BE_NEW: Final = 16
 """After so many new objects in a row the next one is taken to be new as well, until one is not."""
+
+_NO_LINK: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP})
+"""What the kernel answers where a file cannot have a second name, or not in this directory."""
 
 _MAX_COPIES: Final = 3
 """Copies made of a file that stays open for writing elsewhere, before that is an error."""
@@ -208,6 +213,41 @@ class ObjectStore(ObjectReader):
             return StoredObject(object_id, size, is_new=False)
         return self._publish(file, object_id, size, _text_of(damage))
 
+    def adopt(self, fd: int, object_id: ObjectID, size: int) -> StoredObject | None:
+        """Give a file that has a name elsewhere the name of an object as well: a hard link.
+
+        Args:
+            fd: The file, open for reading, borrowed. What it may be is for the caller to decide, see
+                `cfsctl.repository.objects.sharing`.
+            object_id: Its digest, which the caller has computed.
+            size: Its size in bytes.
+
+        Returns:
+            None if it cannot be linked here; nothing was stored then.
+
+        Raises:
+            VerityUnsupportedError: fs-verity cannot be enabled, and the repository is secure.
+            DigestMismatchError: The content has changed.
+            OSError: As linkat(2) and fsync(2).
+        """
+        if self.find_damage(object_id, size) is not ObjectState.MISSING:
+            return None
+        if self._may_have_verity:
+            self._enable_verity_on(fd, object_id)
+        if self.syncs_each:
+            os.fsync(fd)
+        name = object_id.hex()
+        self._files()  # checks that objects may be written
+        try:
+            link_fd(fd, self._fan_out.directory(name[:2], create=True), name[2:])
+        except FileExistsError:
+            return None
+        except OSError as error:
+            if error.errno in _NO_LINK:
+                return None
+            raise
+        return StoredObject(object_id, size, is_new=True)
+
     def _publish(
         self,
         file: AnonymousFile,
@@ -236,16 +276,20 @@ class ObjectStore(ObjectReader):
             DigestMismatchError: The content changed while it was written.
         """
         file.make_read_only()
+        self._enable_verity_on(file.fd, object_id)
+
+    def _enable_verity_on(self, fd: int, object_id: ObjectID) -> None:
+        """Enable fs-verity on an open file; see `_enable_verity`."""
         try:
-            enable(file.fd, self.algorithm)
+            enable(fd, self.algorithm)
         except VerityUnsupportedError:
             if self.is_secure:
                 raise
             self._may_have_verity = False
         except VerityEnabledError:
-            self._check_measured(file.fd, object_id)
+            self._check_measured(fd, object_id)
         else:
-            self._check_measured(file.fd, object_id)
+            self._check_measured(fd, object_id)
 
     def _copy(self, file: AnonymousFile) -> AnonymousFile:
         copy = self._files().begin()

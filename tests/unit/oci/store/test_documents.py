@@ -29,6 +29,7 @@ from cfsctl.oci.reference import (
     parse_reference,
     split_path,
 )
+from cfsctl.oci.source import FoundManifest
 from cfsctl.oci.sources.platforms import matches
 
 DIGEST = "sha256:" + "a" * 64
@@ -222,7 +223,7 @@ def test_manifests_of_docker_become_those_of_oci() -> None:
 def test_manifests_of_oci_stay_as_they_are() -> None:
     data = encode(GOOD)
     digest = compute_digest(data)
-    assert convert_manifest(Descriptor(MANIFEST, digest, len(data), {}), data) == (digest, data)
+    assert convert_manifest(Descriptor(MANIFEST, digest, len(data), {}), data) == FoundManifest(digest, data)
 
 
 JSON = st.recursive(

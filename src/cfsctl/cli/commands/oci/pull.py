@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cfsctl.library.oci.options import RegistryOptions
     from cfsctl.oci.pull import PullResult
+    from cfsctl.oci.store.layers import ImportCounts
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -47,7 +48,8 @@ class BootImageMissingError(CfsError):
     "--local-fetch",
     type=click.Choice(["disabled", "auto", "zerocopy"]),
     default="disabled",
-    help="Accepted for compatibility; only affects images in containers-storage.",
+    help="Share files with containers-storage instead of copying them: auto by reflink or hard link "
+    "where possible; zerocopy fails if neither is.",
 )
 @click.option(
     "--keep-compressed",
@@ -66,16 +68,16 @@ def command(
     expected_digest: str | None,
     platform: str | None,
     keep_compressed: bool,
-    local_fetch: str,  # noqa: ARG001 - see its help
+    local_fetch: str,
     as_json: bool,
     registry: RegistryOptions,
 ) -> None:
     """Pull IMAGE and tag it with NAME, or with IMAGE if NAME is missing.
 
     IMAGE is docker://NAME[:TAG], oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG], dir:DIRECTORY,
-    docker-archive:FILE[:NAME] or docker-daemon:NAME; the first three also accept
-    @DIGEST in place of the tag. All digests are verified during the transfer, before anything is named.
-    Layers that are already stored are not read.
+    docker-archive:FILE[:NAME], docker-daemon:NAME or containers-storage:NAME; the first three also
+    accept @DIGEST in place of the tag. All digests are verified during the transfer, before anything is
+    named. Layers that are already stored are not read.
     """
     from cfsctl.library.oci.options import OciPullOptions, check_tag  # noqa: PLC0415 - keeps --help quick
 
@@ -87,6 +89,7 @@ def command(
         bootable=bootable,
         expected_boot_image=expected_digest,
         keep_compressed=keep_compressed,
+        local_fetch=local_fetch,
     )
     with session.open() as repository:
         result = repository.oci.pull(image, tag, options, registry=registry, progress=session.progress)
@@ -106,11 +109,28 @@ def lines_of(result: PullResult) -> Iterator[str]:
     yield f"verity   {result.manifest_id.hex()}"
     if result.tag is not None:
         yield f"tagged   {result.tag}"
-    sizes = f"{format_size(counts.new_bytes)} stored, {format_size(counts.inline_bytes)} inlined"
-    yield f"objects  {counts.new} new + {counts.present} already present objects; {sizes}"
+    yield f"objects  {describe_counts(counts)}"
     if result.boot_image is not None:
         how = "" if result.boot_match is None else f" ({result.boot_match.describe()})"
         yield f"Boot image: {result.boot_image.hex()}{how}"
+
+
+def describe_counts(counts: ImportCounts) -> str:
+    """Return what became of the contents of layers, as the original prints it."""
+    inlined = f"{format_size(counts.inline_bytes)} inlined"
+    if not counts.reflinked and not counts.hardlinked:
+        stored = f"{format_size(counts.new_bytes)} stored"
+        return f"{counts.new} new + {counts.present} already present objects; {stored}, {inlined}"
+    shared = [
+        (counts.reflinked, counts.reflinked_bytes, "reflinked"),
+        (counts.hardlinked, counts.hardlinked_bytes, "hardlinked"),
+    ]
+    copied = counts.new - counts.reflinked - counts.hardlinked
+    copied_bytes = counts.new_bytes - counts.reflinked_bytes - counts.hardlinked_bytes
+    numbers = [f"{number} {how}" for number, _, how in shared if number]
+    sizes = [f"{format_size(size)} {how}" for number, size, how in shared if number]
+    objects = " + ".join([*numbers, f"{copied} copied", f"{counts.present} already present objects"])
+    return f"{objects}; {', '.join([*sizes, f'{format_size(copied_bytes)} copied', inlined])}"
 
 
 def _check_boot_image(result: PullResult, expected: str | None) -> None:
@@ -148,4 +168,8 @@ def document_of(result: PullResult) -> dict[str, object]:
         "present_objects": counts.present,
         "stored_bytes": counts.new_bytes,
         "inlined_bytes": counts.inline_bytes,
+        "reflinked_objects": counts.reflinked,
+        "hardlinked_objects": counts.hardlinked,
+        "reflinked_bytes": counts.reflinked_bytes,
+        "hardlinked_bytes": counts.hardlinked_bytes,
     }
