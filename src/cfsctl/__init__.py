@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.errors import RefNotFoundError as RefNotFoundError
     from cfsctl.errors import RepositoryError as RepositoryError
     from cfsctl.http.fetcher import Options as _Options
+    from cfsctl.inspection.contents.extract import ExtractCounts as ExtractCounts
+    from cfsctl.inspection.contents.place import Place as _Place
     from cfsctl.inspection.diff import Added as Added
     from cfsctl.inspection.diff import Attribute as Attribute
     from cfsctl.inspection.diff import Change as Change
@@ -42,6 +44,11 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.library.comparison import ReadingOptions as ReadingOptions
     from cfsctl.library.comparison import diff as diff
     from cfsctl.library.comparison import explain_digest as explain_digest
+    from cfsctl.library.contents import TreeReading as TreeReading
+    from cfsctl.library.contents import extract as extract
+    from cfsctl.library.contents import iter_file as iter_file
+    from cfsctl.library.contents import iter_tar as iter_tar
+    from cfsctl.library.contents import list_tree as list_tree
     from cfsctl.library.doctor import examine_machine as examine_machine
     from cfsctl.library.events import CancelledError as CancelledError
     from cfsctl.library.events import Progress as Progress
@@ -120,6 +127,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.tree.transform import XattrFilter as XattrFilter
 
     ConnectionOptions: TypeAlias = _Options
+    TreePlace: TypeAlias = _Place
     OciImageSummary: TypeAlias = _OciImageSummary
     OciPushResult: TypeAlias = _OciPushResult
     OciPullResult: TypeAlias = _OciPullResult
@@ -141,9 +149,12 @@ else:
             "RepositoryError",
         ),
         "http.fetcher": ("ConnectionOptions",),
+        "inspection.contents.extract": ("ExtractCounts",),
+        "inspection.contents.place": ("TreePlace",),
         "inspection.diff": ("Added", "Attribute", "Change", "Changed", "Difference", "Removed"),
         "kinds.kind": ("NamedCopy",),
         "library.comparison": ("DigestExplanation", "ReadingOptions", "diff", "explain_digest"),
+        "library.contents": ("TreeReading", "extract", "iter_file", "iter_tar", "list_tree"),
         "library.doctor": ("examine_machine",),
         "library.events": ("CancelledError", "Progress"),
         "library.findings": ("Finding", "FindingState"),
@@ -208,6 +219,7 @@ else:
 
     _INNER = {
         "ConnectionOptions": "Options",
+        "TreePlace": "Place",
         "OciBuildResult": "BuildResult",
         "OciPullResult": "PullResult",
         "OciPushResult": "PushResult",

@@ -177,6 +177,15 @@ def differences(repository: cfsctl.Repository) -> list[str]:
     return [describe(difference) for difference in found]
 
 
+def contents(repository: cfsctl.Repository, target: Path) -> None:
+    assert_type(repository.list_tree("image:a", "/usr"), list[cfsctl.TreePlace])
+    assert_type(repository.iter_file("image:a", b"/usr/file"), Iterator[bytes])
+    assert_type(repository.extract("image:a", target), cfsctl.ExtractCounts)
+    assert_type(repository.iter_tar("image:a"), Iterator[bytes])
+    reading = cfsctl.TreeReading(open_repository=lambda: repository)
+    assert_type(cfsctl.list_tree("a", reading=reading), list[cfsctl.TreePlace])
+
+
 def describe(difference: cfsctl.Difference) -> str:
     match difference:
         case cfsctl.Added(path, _) | cfsctl.Removed(path, _):

@@ -34,7 +34,10 @@ PROGRAM: Final[Catalog] = {
         "cat": "Write the content of a stream to standard output",
         "transaction": "Keep the garbage collector out while a program runs",
     },
-    "Comparing": {
+    "Looking into trees": {
+        "ls": "List a directory of an image or commit",
+        "show": "Print a file of an image or commit",
+        "extract": "Copy files out of an image or commit",
         "diff": "Compare two trees",
         "explain-digest": "Find the options that give an image ID",
     },

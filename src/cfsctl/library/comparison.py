@@ -114,6 +114,17 @@ def _no_repository() -> NoReturn:
     raise CfsError("no repository was named")
 
 
+def find_source(
+    name: str, open_repository: OpenRepository | None, options: ReadingOptions, report: Reporter
+) -> TreeInput:
+    """Return the tree that a name stands for; arguments as for `diff`.
+
+    Raises:
+        CfsError: It leads to nothing, or to more than one.
+    """
+    return _make_finder(open_repository, options, report).find(name)
+
+
 def _report_notes(sources: Iterable[TreeInput], report: Reporter) -> None:
     for source in sources:
         for note in source.notes:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.library.commits import CommitMethods
 from cfsctl.library.compared import ComparisonMethods
+from cfsctl.library.contained import ContentMethods
 from cfsctl.library.images import ImageMethods
 from cfsctl.library.maintenance import MaintenanceMethods
 from cfsctl.library.pull import PullMethods
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from cfsctl.library.oci.images import OciImages
 
 
-class Repository(ImageMethods, CommitMethods, PullMethods, ComparisonMethods, MaintenanceMethods):
+class Repository(
+    ImageMethods, CommitMethods, PullMethods, ComparisonMethods, ContentMethods, MaintenanceMethods
+):
     """An open repository; its lock prevents garbage collection.
 
     A context manager: `open` or `init` makes one, `close` or the end of the block closes it; after that each

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.compression import Compression
-from cfsctl.errors import IntegrityError
 from cfsctl.json_fields import parse_object
 from cfsctl.oci.digest import compute_digest
 from cfsctl.oci.docker import write_manifest
@@ -26,6 +25,7 @@ from cfsctl.oci.source import FileRange, FoundManifest, ImageNotFoundError
 from cfsctl.oci.store.images import NotAnImageError, config_of
 from cfsctl.oci.tar.write import TreeWriter
 from cfsctl.progress import silent
+from cfsctl.repository.objects.content import iter_verified
 from cfsctl.tree.transform import XattrFilter, filter_xattrs
 from cfsctl.tree.walk import iter_nodes
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from cfsctl.repository import Repository
     from cfsctl.tree.model import ExternalFile, FileSystem
 
-_READ_BYTES: Final = 1 << 20
 _LATEST_S: Final = 253402300799
 """The end of the year 9999, which is as far as dates in a config go."""
 
@@ -146,13 +145,7 @@ def _make_reader(repository: Repository) -> Callable[[ExternalFile], Iterator[by
     """Return what yields the content of a file, whose object has been verified."""
 
     def read(file: ExternalFile) -> Iterator[bytes]:
-        object_id = file.object_id
-        # open() says what is missing; the kernel verifies only where there is fs-verity.
-        with open(repository.objects.open(object_id), "rb", buffering=0) as source:
-            if not repository.objects.is_sound(object_id):
-                raise IntegrityError(f"object {object_id.hex()}: its content is not what its name says")
-            while data := source.read(_READ_BYTES):
-                yield data
+        return iter_verified(repository.objects, file.object_id, file.size)
 
     return read
 

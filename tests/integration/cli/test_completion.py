@@ -103,7 +103,7 @@ def test_commands_and_options(ask: Ask, place: Path) -> None:
     assert ask(place, "cfsctl --hash sha5") == ["sha512"]
 
 
-@pytest.mark.parametrize("command", ["image-objects", "mount", "dump-files", "diff"])
+@pytest.mark.parametrize("command", ["image-objects", "mount", "dump-files", "diff", "ls", "show", "extract"])
 def test_images(ask: Ask, place: Path, command: str) -> None:
     assert "web" in ask(place, f"cfsctl --repo repo {command} w")
     assert "web" not in ask(place, f"cfsctl --repo repo {command} x")

@@ -56,6 +56,7 @@ VERBS = {
     "doctor": Verb(("doctor",), opens=False),
     "dump-files": Verb(("dump-files", "web", "/usr"), named="web"),
     "explain-digest": Verb(("explain-digest", "image:web", "ID"), named="image:web"),
+    "extract": Verb(("extract", "image:web", "extracted"), named="image:web"),
     "fsck": Verb(("fsck",)),
     "gc": Verb(("gc",)),
     "help": Verb(("help", "gc"), opens=False),
@@ -63,6 +64,7 @@ VERBS = {
     "images": Verb(("images",)),
     "import-image": Verb(("import-image", "imported")),
     "init": Verb(("init", "--insecure"), opens=False),
+    "ls": Verb(("ls", "image:web"), named="image:web"),
     "mount": Verb(("mount", "web", "mountpoint"), prints=False, named="web"),
     "oci build": Verb(("oci", "build", "tree", "built")),
     "oci compute-id": Verb(("oci", "compute-id", "app"), named="app"),
@@ -93,6 +95,7 @@ VERBS = {
     "ostree tag": Verb(("ostree", "tag", "test", "other"), named="test"),
     "ostree untag": Verb(("ostree", "untag", "test"), prints=False, named="test"),
     "ostree verify": Verb(("ostree", "verify", "test", TRUSTED), named="test"),
+    "show": Verb(("show", "image:web", "usr/note"), named="image:web"),
     "stats": Verb(("stats",)),
     "transaction": Verb(("transaction", "true"), prints=False),
 }

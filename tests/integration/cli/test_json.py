@@ -37,6 +37,12 @@ CASES: dict[str, list[tuple[list[str], int]]] = {
         (["explain-digest", "dir:other", "ID", "--image", "web"], 1),
         (["explain-digest", "dir:other", "ab" * 64], 1),
     ],
+    "ls": [
+        (["ls", "image:web"], 0),
+        (["ls", "--recursive", "image:web"], 0),
+        (["ls", "-d", "dir:tree", "/usr"], 0),
+    ],
+    "extract": [(["extract", "web", "extracted"], 0), (["extract", "web", "usr", "extracted"], 0)],
     "copy": [(["copy", "web", "target"], 0), (["copy", "web", "target", "--as", "x/y"], 0)],
     "doctor": [(["doctor"], 0)],
     "fsck": [(["fsck"], 0)],

@@ -75,14 +75,20 @@ class TreeWriter:
     """
 
     def __init__(
-        self, read_object: Callable[[ExternalFile], Iterator[bytes]], latest_s: int | None = None
+        self,
+        read_object: Callable[[ExternalFile], Iterator[bytes]],
+        latest_s: int | None = None,
+        *,
+        is_layer: bool = True,
     ) -> None:
         """Write nothing yet.
 
         Args:
             read_object: Yields the content of a file.
             latest_s: Later times become this one, in seconds since 1970; None leaves all as they are.
+            is_layer: Refuse names that mean the removal of a file in a layer.
         """
+        self._is_layer = is_layer
         self._read_object = read_object
         self._latest_s = latest_s
         self._paths: dict[int, bytes] = {}
@@ -95,7 +101,7 @@ class TreeWriter:
             TarWriteError: The tree has something that no layer can have.
         """
         yield self._encode(_Head(EntryType.DIRECTORY, b"./", filesystem.root))
-        stack = [iter(_list(filesystem.root, b""))]
+        stack = [iter(self._list(filesystem.root, b""))]
         while stack:
             found = next(stack[-1], None)
             if found is None:
@@ -104,7 +110,7 @@ class TreeWriter:
             path, node = found
             if isinstance(node, Directory):
                 yield self._encode(_Head(EntryType.DIRECTORY, path + b"/", node))
-                stack.append(iter(_list(node, path + b"/")))
+                stack.append(iter(self._list(node, path + b"/")))
             else:
                 yield from self._write_leaf(path, node)
         yield _END
@@ -154,21 +160,19 @@ class TreeWriter:
         records += [(XATTR_PREFIX + name, xattrs[name]) for name in sorted(xattrs)]
         return _encode_records(head, records) + _encode_header(head, mtime_s)
 
+    def _list(self, directory: Directory, prefix: bytes) -> Iterator[tuple[bytes, Directory | Leaf]]:
+        entries = directory.entries
+        for name in sorted(entries):
+            if self._is_layer and name.startswith(_WHITEOUT_PREFIX):
+                path = os.fsdecode(prefix + name)
+                raise TarWriteError(f"{path}: a name that begins with .wh. would remove a file in a layer")
+            yield prefix + name, entries[name]
+
     def _clamp(self, node: Node) -> tuple[int, int]:
         latest_s = self._latest_s
         if latest_s is not None and node.mtime_s >= latest_s:
             return latest_s, 0
         return node.mtime_s, node.mtime_ns
-
-
-def _list(directory: Directory, prefix: bytes) -> Iterator[tuple[bytes, Directory | Leaf]]:
-    entries = directory.entries
-    for name in sorted(entries):
-        if name.startswith(_WHITEOUT_PREFIX):
-            raise TarWriteError(
-                f"{os.fsdecode(prefix + name)}: a name that begins with .wh. would remove a file in a layer"
-            )
-        yield prefix + name, entries[name]
 
 
 def _size(leaf: Leaf) -> int:

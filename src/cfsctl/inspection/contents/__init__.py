@@ -1,0 +1,1 @@
+"""What is in a tree, without mounting it: lists of entries, contents of files, and copies of directories."""
