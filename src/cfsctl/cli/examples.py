@@ -62,6 +62,13 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "tree:",
         "  cfsctl explain-digest ./tree $id",
     ),
+    "extract": (
+        "Copy /usr to a new directory:",
+        "  cfsctl --repo ./store extract web /usr ./usr",
+        "",
+        "Write everything to a tar archive:",
+        "  cfsctl --repo ./store extract --tar web >tree.tar",
+    ),
     "fsck": (
         "Check everything, with a report that programs can read:",
         "  cfsctl --repo ./store fsck --deep --json",
@@ -96,6 +103,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "init": (
         "Create a repository unless it exists, as a script would:",
         "  cfsctl init --insecure --ensure ./store",
+    ),
+    "ls": (
+        "List everything below /usr, with mode, owner, size and time:",
+        "  cfsctl ls -lR image:tree.img /usr",
     ),
     "mount": (
         "Mount an image, and unmount it:",
@@ -261,6 +272,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "ostree verify": (
         "Verify a commit again, with the keys of today:",
         "  cfsctl --repo ./store ostree verify test --gpg-key keys.gpg",
+    ),
+    "show": (
+        "Print a file:",
+        "  cfsctl --repo ./store show web /usr/FILE",
     ),
     "stats": (
         "Print the size of each image, and how much would be freed without it:",
