@@ -184,6 +184,9 @@ def contents(repository: cfsctl.Repository, target: Path) -> None:
     assert_type(repository.iter_tar("image:a"), Iterator[bytes])
     reading = cfsctl.TreeReading(open_repository=lambda: repository)
     assert_type(cfsctl.list_tree("a", reading=reading), list[cfsctl.TreePlace])
+    assert_type(cfsctl.extract("a.img", target, "/usr", reading=reading), cfsctl.ExtractCounts)
+    assert_type(cfsctl.iter_file("a.img", "/usr/file", reading=reading), Iterator[bytes])
+    assert_type(cfsctl.iter_tar("a.img", reading=reading), Iterator[bytes])
 
 
 def describe(difference: cfsctl.Difference) -> str:
