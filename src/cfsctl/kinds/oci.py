@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cfsctl.kinds.kind import StoredTree, StreamKind
+from cfsctl.kinds.kind import Copyable, NamedCopy, StoredTree, StreamKind
 from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from cfsctl.kinds.kind import Reading
-    from cfsctl.oci.store.images import Found
+    from cfsctl.oci.store.images import Found, StoredImage
+    from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
+    from cfsctl.repository.check.links import ContentCheck
     from cfsctl.tree.model import FileSystem
 
 
@@ -25,6 +27,48 @@ class OciKind(StreamKind):
     )
     tree_prefix = "oci"
     named_by = "tag, digest or the beginning of its digest"
+
+    def claims(self, name: str) -> bool:
+        """Return whether this is the name of a stream of an image, with a digest in it."""
+        from cfsctl.oci.store.names import is_stream_name  # noqa: PLC0415 - only if asked
+
+        return is_stream_name(name)
+
+    def find_check(self, repository: Repository, *, is_deep: bool) -> ContentCheck:
+        """Return what compares documents with the digests in their names, and layers in depth only."""
+        from cfsctl.oci.store.stream_check import stream_check  # noqa: PLC0415 - only if asked
+
+        return stream_check(repository, is_deep=is_deep)
+
+    def find_copyable(self, repository: Repository, name: str) -> Copyable | None:
+        """Return an image, by tag, digest, the beginning of its digest, or its manifest's stream."""
+        from cfsctl.oci.digest import OciDigestError  # noqa: PLC0415 - only if asked
+        from cfsctl.oci.store.images import OciNotFoundError, open_found, resolve  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.names import is_stream_name, parse_manifest_name  # noqa: PLC0415 - the same
+
+        digest = parse_manifest_name(name)
+        if digest is None and is_stream_name(name):
+            return None  # a layer alone is a stream as any other
+        try:
+            found = resolve(repository, name if digest is None else f"@{digest}")
+        except OciDigestError as error:
+            raise OciNotFoundError(str(error)) from error
+        return _CopyableImage(repository, open_found(repository, found), found.tag)
+
+    def restore_stream(self, source: Repository, target: Repository, name: str) -> None:
+        """Copy the image whose manifest or config a stream is, or a layer."""
+        from cfsctl.oci.copy import copy_opened  # noqa: PLC0415 - only if asked
+        from cfsctl.oci.store.images import find_manifests, open_image  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.names import CONFIG, CONFIG_REF, parse_manifest_name  # noqa: PLC0415 - the same
+
+        manifest = parse_manifest_name(name)
+        if manifest is not None:
+            copy_opened(source, target, open_image(source, manifest), None, workers=0)
+        elif name.startswith(CONFIG):
+            for digest in find_manifests(source, CONFIG_REF + name.removeprefix(CONFIG)):
+                copy_opened(source, target, open_image(source, digest), None, workers=0)
+        else:
+            super().restore_stream(source, target, name)
 
     def list_names(self, repository: Repository, word: str) -> Iterable[tuple[str, str]]:
         """Yield tags, and digests where one may have been begun."""
@@ -45,6 +89,35 @@ class OciKind(StreamKind):
             return _ImageTree(repository, resolve(repository, name))
         except OciDigestError as error:
             raise OciNotFoundError(str(error)) from error
+
+
+class _CopyableImage(Copyable):
+    """An image or artifact that can be copied."""
+
+    def __init__(self, repository: Repository, image: StoredImage, ref: str | None) -> None:
+        self._repository = repository
+        self._image = image
+        self.ref = ref
+
+    def copy(
+        self, target: Repository, ref: str | None, reporter: Reporter, *, allow_unverified: bool = False
+    ) -> NamedCopy:
+        from cfsctl.oci.copy import copy_opened  # noqa: PLC0415 - only if asked
+        from cfsctl.oci.store.names import check_tag  # noqa: PLC0415 - the same
+        from cfsctl.repository.copying import CopyCounts  # noqa: PLC0415 - the same
+
+        del allow_unverified
+        if ref is not None:
+            check_tag(ref)
+        done = copy_opened(self._repository, target, self._image, ref, reporter=reporter)
+        counts = done.counts
+        copied = CopyCounts(counts.new, counts.new_bytes, counts.reflinked_bytes, counts.present)
+        ids = {
+            "image": None if done.image is None else done.image.hex(),
+            "stream": done.manifest_id.hex(),
+            "manifest": str(done.manifest_digest),
+        }
+        return NamedCopy(ids, ref, copied)
 
 
 class _ImageTree(StoredTree):

@@ -20,7 +20,7 @@ from cfsctl.errors import CfsError, FormatError
 from cfsctl.oci.context import naming
 from cfsctl.oci.local_source import LayerFile, LocalSource
 from cfsctl.oci.media_types import FROM_DOCKER, find_compression
-from cfsctl.oci.source import SourceError
+from cfsctl.oci.source import FileRange, SourceError
 from cfsctl.oci.store.documents import write_document
 from cfsctl.oci.store.layers import MAX_LAYER_BYTES, ImportCounts, ImportedLayer, LayerWriter
 from cfsctl.oci.store.names import LAYER
@@ -28,7 +28,7 @@ from cfsctl.oci.tar_diff import MEDIA_TYPE as TAR_DIFF
 from cfsctl.oci.tar_diff import TarDiffDecoder
 from cfsctl.progress import Advanced, Done, Skipped, Started, Unit
 from cfsctl.repository.objects.ingest import ContentIngest
-from cfsctl.repository.objects.sharing import FileSharer, Sharing
+from cfsctl.repository.objects.sharing import FileSharer, How, Sharing
 from cfsctl.splitstream.format import ContentType
 from cfsctl.workers import BackgroundCall, BackgroundReader, WorkerPool, default_worker_count
 from cfsctl.workers.batches import SharedCounters
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from cfsctl.oci.tar_diff import SourceFiles
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
+    from cfsctl.repository.objects.store import StoredObject
 
 _READ_BYTES: Final = 1 << 17
 _POLL_S: Final = 0.25
@@ -318,6 +319,8 @@ class LayerImporter:
             reader = self._source.open_blob(layer.descriptor)
             try:
                 blob = _CheckedBlob(reader, layer.descriptor, note)
+                if isinstance(self._source, LocalSource) and isinstance(reader, FileRange):
+                    return self._import_file(blob, reader.take_fd())
                 return self._import_tar(layer, blob) if layer.is_tar else self._import_blob(blob)
             finally:
                 reader.close()
@@ -395,9 +398,22 @@ class LayerImporter:
             stored = content.finish()
         finally:
             content.abort()
+        return self._describe(stored, How.COPIED)
+
+    def _import_file(self, blob: _CheckedBlob, fd: int) -> ImportedLayer:
+        """Store a blob that is an open file, which may become the object without being copied."""
+        computed = blob.descriptor.digest.new_hash()
+        try:
+            sharer = FileSharer(self._repository.objects, self._sharing)
+            shared = sharer.store(fd, blob.descriptor.size, computed.update)
+        finally:
+            os.close(fd)
+        blob.descriptor.digest.check(computed, "blob")
+        return self._describe(shared.stored, shared.how)
+
+    def _describe(self, stored: StoredObject, how: How) -> ImportedLayer:
         stream_id = write_document(self._repository, ContentType.OCI_BLOB, stored, {})
-        counts = ImportCounts(int(stored.is_new), int(not stored.is_new), stored.size if stored.is_new else 0)
-        return ImportedLayer(stream_id, stored.size, counts)
+        return ImportedLayer(stream_id, stored.size, ImportCounts.of(stored, how))
 
 
 def _unpack(blob: Iterable[bytes], decoder: Decoder) -> Iterator[bytes | memoryview]:

@@ -56,6 +56,11 @@ class LocalSource(ABC):
     def layer_size(self, diff_id: OciDigest) -> int:
         """Return the bytes of a layer's archive as the source says, or 0; for progress only."""
 
+    @property
+    def has_blobs(self) -> bool:
+        """Whether all compressed layers can be opened as blobs as well."""
+        return False
+
     @abstractmethod
     def close(self) -> None:
         """Release everything; may be called again."""

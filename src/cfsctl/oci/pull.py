@@ -52,6 +52,7 @@ class PullResult:
         manifest_digest: The manifest.
         config_digest: The config.
         manifest_id: The manifest's splitstream object.
+        config_id: The config's.
         tag: The tag that names it, or None.
         counts: What became of the contents of layers that were fetched.
         image: The file system image in the default format, or None for an artifact.
@@ -63,6 +64,7 @@ class PullResult:
     manifest_digest: OciDigest
     config_digest: OciDigest
     manifest_id: ObjectID
+    config_id: ObjectID
     tag: str | None
     counts: ImportCounts
     image: ObjectID | None
@@ -148,7 +150,7 @@ class _Pull:
         layers = _list_layers(manifest, config)
         if self.platform is not None and not is_chosen and manifest.is_container:
             _check_platform(parse_config(config).platform, self.platform)
-        if self.keeps_compressed and isinstance(self._source, LocalSource):
+        if self.keeps_compressed and isinstance(self._source, LocalSource) and not self._source.has_blobs:
             raise SourceError(
                 "the source has layers only unpacked, so that none can be kept compressed",
                 hint="leave --keep-compressed out",
@@ -156,7 +158,8 @@ class _Pull:
         blobs = find_kept(self._repository, digest)
         if self.keeps_compressed and manifest.is_container and delta is None:
             blobs |= keep_blobs(self._repository, self._source, manifest, self._report)
-            self._source = KeptSource(self._repository, self._source)
+            if not isinstance(self._source, LocalSource):
+                self._source = KeptSource(self._repository, self._source)
         if delta is not None:
             layers = self._patch_layers(layers, delta)
         self._tree = GrowingTree(self._repository, [layer.digest for layer in layers])
@@ -194,6 +197,7 @@ class _Pull:
             digest,
             config_digest,
             names.manifest_id,
+            names.config_id,
             tag,
             fetch.counts,
             self._images.get(default.ref) if manifest.is_container else None,
@@ -210,7 +214,11 @@ class _Pull:
         self._names.write(self._images)
         self._names.publish(None)
         return replace(
-            result, manifest_id=self._names.manifest_id, boot_image=match.image_id, boot_match=match
+            result,
+            manifest_id=self._names.manifest_id,
+            config_id=self._names.config_id,
+            boot_image=match.image_id,
+            boot_match=match,
         )
 
     def _patch_layers(self, layers: list[WantedLayer], delta: Delta) -> list[WantedLayer]:

@@ -71,6 +71,27 @@ class FileRange:
         self._fd = -1
 
 
+class BytesBlob:
+    """A blob in memory.
+
+    Attributes:
+        size: Bytes that it has.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        """Begin at the start."""
+        self.size = len(data)
+        self._left = memoryview(data)
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, at most so many."""
+        data, self._left = bytes(self._left[:size]), self._left[size:]
+        return data
+
+    def close(self) -> None:
+        """There is nothing to release."""
+
+
 class FoundManifest(NamedTuple):
     """The manifest that was requested.
 

@@ -68,6 +68,7 @@ VERBS = {
     "mount": Verb(("mount", "web", "mountpoint"), prints=False, named="web"),
     "oci build": Verb(("oci", "build", "tree", "built")),
     "oci compute-id": Verb(("oci", "compute-id", "app"), named="app"),
+    "oci copy": Verb(("oci", "copy", "app", "--from", "repo", "--name", "copied"), named="app"),
     "oci dump": Verb(("oci", "dump", "app"), named="app"),
     "oci fsck": Verb(("oci", "fsck")),
     "oci images": Verb(("oci", "images")),

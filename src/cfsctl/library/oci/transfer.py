@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from cfsctl.library.events import make_reporter
 from cfsctl.library.ids import ObjectID
 from cfsctl.library.oci.base import OciBase
+from cfsctl.library.opened import store_of
 
 if TYPE_CHECKING:
     from cfsctl.library.events import Progress
     from cfsctl.library.oci.options import OciBuildOptions, OciPullOptions, RegistryOptions
+    from cfsctl.library.opened import OpenedRepository
     from cfsctl.oci.build import BuildResult
     from cfsctl.oci.pull import PullResult
     from cfsctl.oci.push import PushResult
@@ -79,6 +81,46 @@ class TransferMethods(OciBase):
         finally:
             opened.close()
         return printable_pull(result)
+
+    def copy(
+        self,
+        image: str,
+        source: OpenedRepository,
+        tag: str | None = None,
+        *,
+        zerocopy: bool = False,
+        progress: Progress | None = None,
+    ) -> PullResult:
+        """Copy an image or artifact from another repository to this one; layers that are here are not read.
+
+        Everything is verified and made again as in a pull, so either repository may have either hash.
+
+        Args:
+            image: A tag, the digest of a manifest or config, or the unique beginning of one, in the source.
+            source: The other repository, open.
+            tag: The tag to move to it here, or None.
+            zerocopy: Share objects by reflinks or hard links, and fail where that is impossible.
+            progress: Told how far each layer is.
+
+        Raises:
+            RepositoryError: There is no such image, or the repositories cannot share objects.
+            InvalidNameError: The tag cannot be one; nothing was read.
+            IntegrityError, FormatError: Something in the source is damaged.
+        """
+        from cfsctl.library.oci.options import check_tag  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.copy import copy_image  # noqa: PLC0415 - the same
+
+        if tag is not None:
+            check_tag(tag)
+        found = copy_image(
+            store_of(source),
+            self._store,
+            image,
+            tag,
+            zerocopy=zerocopy,
+            reporter=make_reporter(progress),
+        )
+        return printable_pull(found)
 
     def build(
         self,
@@ -184,6 +226,7 @@ def printable_pull(result: PullResult) -> PullResult:
     return replace(
         result,
         manifest_id=ObjectID(result.manifest_id),
+        config_id=ObjectID(result.config_id),
         image=None if result.image is None else ObjectID(result.image),
         boot_image=None if result.boot_image is None else ObjectID(result.boot_image),
     )

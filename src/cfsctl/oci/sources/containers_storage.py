@@ -22,7 +22,7 @@ from cfsctl.oci.docker import convert_manifest
 from cfsctl.oci.local_source import LayerFile, LocalSource
 from cfsctl.oci.manifest import Descriptor, ManifestError, parse_config, parse_index, parse_manifest
 from cfsctl.oci.media_types import INDEX, INDEXES, MANIFEST
-from cfsctl.oci.source import FoundManifest, ImageNotFoundError, SourceError
+from cfsctl.oci.source import BytesBlob, FoundManifest, ImageNotFoundError, SourceError
 from cfsctl.oci.sources.platforms import PlatformChoice
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class ContainersStorageSource(LocalSource):
             raise ImageNotFoundError(
                 f"blob {descriptor.digest}: a storage of containers keeps no compressed layers and no blobs"
             )
-        return _Document(data)
+        return BytesBlob(data)
 
     def iter_layer(self, diff_id: OciDigest) -> Iterator[bytes | LayerFile]:
         """Yield what the archive of a layer consists of; see `LocalSource`."""
@@ -212,21 +212,6 @@ class ContainersStorageSource(LocalSource):
     def _close_stores(self) -> None:
         for store in self._stores:
             store.close()
-
-
-class _Document:
-    """A document in memory; see `cfsctl.oci.source.BlobReader`."""
-
-    def __init__(self, data: bytes) -> None:
-        self.size = len(data)
-        self._left = memoryview(data)
-
-    def read(self, size: int, /) -> bytes:
-        data, self._left = bytes(self._left[:size]), self._left[size:]
-        return data
-
-    def close(self) -> None:
-        """There is nothing to close."""
 
 
 def _digest_of(name: str) -> OciDigest | None:

@@ -54,6 +54,21 @@ class ImportCounts(NamedTuple):
     reflinked_bytes: int = 0
     hardlinked_bytes: int = 0
 
+    @classmethod
+    def of(cls, stored: StoredObject, how: How) -> ImportCounts:
+        """Return the counts for one object."""
+        new = int(stored.is_new)
+        reflinked, hardlinked = int(how is How.REFLINKED), int(how is How.HARDLINKED)
+        return cls(
+            new=new,
+            present=1 - new,
+            new_bytes=new * stored.size,
+            reflinked=reflinked,
+            hardlinked=hardlinked,
+            reflinked_bytes=reflinked * stored.size,
+            hardlinked_bytes=hardlinked * stored.size,
+        )
+
     def plus(self, other: ImportCounts) -> ImportCounts:
         """Return the sum."""
         return ImportCounts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))

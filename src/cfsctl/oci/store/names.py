@@ -39,6 +39,20 @@ def _parse(name: str, prefix: str) -> OciDigest | None:
         return None
 
 
+def parse_stream_name(name: str) -> tuple[str, OciDigest] | None:
+    """Return the kind of a stream, as the constants above, and the digest in its name; or None."""
+    for prefix in (LAYER, CONFIG, MANIFEST, BLOB):
+        digest = _parse(name, prefix)
+        if digest is not None:
+            return prefix, digest
+    return None
+
+
+def is_stream_name(name: str) -> bool:
+    """Return whether this is the name of a stream of an image or artifact."""
+    return parse_stream_name(name) is not None
+
+
 TAGS: Final = TagNamespace("oci", parse_manifest_name)
 """The tags of images and artifacts."""
 

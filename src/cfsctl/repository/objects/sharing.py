@@ -43,6 +43,7 @@ class Sharing(Enum):
     """Whether files are shared with the place that they come from."""
 
     DISABLED = "disabled"
+    REFLINK = "reflink"
     AUTO = "auto"
     REQUIRED = "zerocopy"
 
@@ -79,7 +80,8 @@ class FileSharer:
         """
         self._objects = objects
         self._is_required = sharing is Sharing.REQUIRED
-        self._may_clone = self._may_link = sharing is not Sharing.DISABLED
+        self._may_clone = sharing is not Sharing.DISABLED
+        self._may_link = sharing in {Sharing.AUTO, Sharing.REQUIRED}
         self._why_not = ""
 
     def store(self, fd: int, size: int, observe: Callable[[bytes], object]) -> SharedObject:
@@ -118,7 +120,7 @@ class FileSharer:
             raise CannotShareError(
                 "reflink and hardlink both failed; copy fallback is disabled (zerocopy mode)"
                 f"{f': {self._why_not}' if self._why_not else ''}",
-                hint="the repository must be on the same file system and mount; or use --local-fetch auto",
+                hint="files can be shared only on one file system, and hard-linked only on one mount",
             )
 
     def _link(self, fd: int, size: int, observe: Callable[[bytes], object]) -> SharedObject:

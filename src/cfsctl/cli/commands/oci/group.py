@@ -11,6 +11,7 @@ from cfsctl.cli.lazy import LazyGroup
 COMMANDS = {
     "build": "build",
     "compute-id": "compute_id",
+    "copy": "copy",
     "dump": "dump",
     "fsck": "fsck",
     "images": "images",
