@@ -45,6 +45,12 @@ class Attempt(NamedTuple):
     began_s: float | None = None
 
 
+def find_partial(job: Job[Any]) -> Partial | None:
+    """Return what a job has of its body before the first request."""
+    found: Partial | None = getattr(job, "partial", None)
+    return found
+
+
 class Redirected(TransferError):  # noqa: N818 - an answer, not an error
     """An answer that sends elsewhere.
 

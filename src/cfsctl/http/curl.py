@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import pycurl
 
-from cfsctl.http.attempt import Attempt, Redirected
+from cfsctl.http.attempt import Attempt, Redirected, find_partial
 from cfsctl.http.concurrency import Window
 from cfsctl.http.curl_handle import DocumentSlot, Slot
 from cfsctl.http.document import Document
@@ -114,7 +114,7 @@ class _Line:
             job = next_job()
             if job is None:
                 break
-            self._start(Attempt(job))
+            self._start(Attempt(job, partial=find_partial(job)))
         return bool(active or backlog)
 
     def _start(self, attempt: Attempt) -> None:
@@ -181,7 +181,7 @@ class _Line:
             other = find_other(attempt.job, error)
             if other is None:
                 raise_explained(attempt.job, error)
-            self._backlog.add(now_s, Attempt(other))
+            self._backlog.add(now_s, Attempt(other, partial=find_partial(other)))
             return
         self._statistics.retries += 1
         self._backlog.add(now_s + pause_s, Attempt(attempt.job, number + 1, partial))

@@ -313,7 +313,9 @@ class Job(Protocol[T_co]):
     A job may also have a method ``find_other(error)``: asked when the transfer has failed for good, it
     returns a job for the same thing from elsewhere, which takes its place, or None. And it may have a
     property ``authorization``: the value of that header field, or None; asked for each attempt, and sent to
-    the origin of `url` only, wherever redirects lead.
+    the origin of `url` only, wherever redirects lead. Last, it may have a property ``partial``: what there
+    is of the body already (`cfsctl.http.attempt.Partial`), or None. Then the rest is asked for first; if the
+    server does not send just that, all of the body goes into a fresh sink.
     """
 
     @property

@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 from cfsctl.errors import CfsError
+from cfsctl.http.attempt import find_partial
 from cfsctl.http.client import Client
 from cfsctl.http.concurrency import Window
 from cfsctl.http.document import Document
@@ -59,6 +60,16 @@ class _Attempt:
         self.offset = self.received = 0
         self.sink: BodySink[Any] | None = None
         self.mark: Mark | None = None
+
+    @classmethod
+    def first(cls, job: Job[Any]) -> _Attempt:
+        """Return the first attempt, which goes on with what the job has already."""
+        attempt = cls(job, 1)
+        partial = find_partial(job)
+        if partial is not None:
+            attempt.sink, attempt.offset, attempt.mark = partial
+            attempt.received = attempt.offset
+        return attempt
 
     def again(self, *, resumes: bool) -> _Attempt:
         """Return the next attempt, with the received bytes if it resumes this one."""
@@ -133,7 +144,7 @@ class _Run:
                 job = next_job()
                 if job is None:
                     break
-                again = _Attempt(job, 1)
+                again = _Attempt.first(job)
             self._start(again)
         return bool(active or backlog)
 
@@ -185,7 +196,7 @@ class _Run:
             other = find_other(attempt.job, error)
             if other is None:
                 raise_explained(attempt.job, error)
-            self._backlog.add(now_s, _Attempt(other, 1))
+            self._backlog.add(now_s, _Attempt.first(other))
             return
         self._statistics.retries += 1
         self._backlog.add(now_s + pause_s, attempt.again(resumes=may_resume(error)))

@@ -16,14 +16,15 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.compression import Compression, Decoder, limit_output, make_decoder
-from cfsctl.errors import CfsError, FormatError
+from cfsctl.errors import CfsError, FormatError, IntegrityError
 from cfsctl.oci.context import naming
 from cfsctl.oci.local_source import LayerFile, LocalSource
 from cfsctl.oci.media_types import FROM_DOCKER, find_compression
-from cfsctl.oci.source import FileRange, SourceError
+from cfsctl.oci.source import FileRange, ResumableSource, SourceError
 from cfsctl.oci.store.documents import write_document
 from cfsctl.oci.store.layers import MAX_LAYER_BYTES, ImportCounts, ImportedLayer, LayerWriter
 from cfsctl.oci.store.names import LAYER
+from cfsctl.oci.store.partial_blobs import forget_partial, open_partial
 from cfsctl.oci.tar_diff import MEDIA_TYPE as TAR_DIFF
 from cfsctl.oci.tar_diff import TarDiffDecoder
 from cfsctl.progress import Advanced, Done, Skipped, Started, Unit
@@ -121,6 +122,7 @@ class LayerFetch:
         self._source = source
         self._report = reporter
         self._unnamed: dict[OciDigest, ObjectID] = {}
+        self._blobs: dict[OciDigest, OciDigest] = {}
         self._flush: BackgroundCall | None = None
         self._flushing: dict[OciDigest, ObjectID] = {}
 
@@ -140,6 +142,7 @@ class LayerFetch:
                 self._report(Skipped(_progress_id(layer)))
             else:
                 missing[layer.digest] = layer
+        self._blobs = {layer.digest: layer.descriptor.digest for layer in missing.values()}
         tasks = sorted(missing.values(), key=lambda layer: -layer.descriptor.size)
         if not tasks:
             return
@@ -218,6 +221,17 @@ class LayerFetch:
     def _name(self, layers: Mapping[OciDigest, ObjectID]) -> None:
         for digest, stream_id in layers.items():
             self._repository.streams.link(f"{LAYER}{digest}", stream_id)
+            self._forget(digest)
+
+    def _forget(self, digest: OciDigest) -> None:
+        """Remove what may be kept of a blob; its layer is named."""
+        if isinstance(self._source, ResumableSource):
+            forget_partial(self._repository, self._blobs[digest])
+
+    def finish(self) -> None:
+        """Remove what was kept to resume: all layers have their names."""
+        for digest in self._blobs:
+            self._forget(digest)
 
 
 def find_layers(repository: Repository, layers: Iterable[WantedLayer]) -> dict[OciDigest, ObjectID]:
@@ -316,6 +330,10 @@ class LayerImporter:
         with naming(f"layer {layer.descriptor.digest}"):
             if layer.is_tar and isinstance(self._source, LocalSource):
                 return self._import_local(layer, self._source, note)
+            if isinstance(self._source, ResumableSource):
+                imported = self._resume(layer, self._source, note)
+                if imported is not None:
+                    return imported
             reader = self._source.open_blob(layer.descriptor)
             try:
                 blob = _CheckedBlob(reader, layer.descriptor, note)
@@ -341,6 +359,24 @@ class LayerImporter:
         blob.check()
         layer.digest.check(plain, "unpacked layer (diff_id)")
         return imported
+
+    def _resume(
+        self, layer: WantedLayer, source: ResumableSource, note: Callable[[int], None]
+    ) -> ImportedLayer | None:
+        """Import a layer of which an earlier pull may have the first part; None if that is of no use."""
+        partial = open_partial(self._repository, layer.descriptor)
+        if partial is None:
+            return None
+        with contextlib.closing(partial):
+            reader = partial.from_source(lambda offset: source.open_blob_at(layer.descriptor, offset))
+            blob = _CheckedBlob(reader, layer.descriptor, note)
+            try:
+                return self._import_tar(layer, blob) if layer.is_tar else self._import_blob(blob)
+            except (FormatError, IntegrityError):
+                partial.discard()
+                if not partial.resumed:
+                    raise
+        return None  # what was kept may be what is wrong
 
     def _import_local(
         self, layer: WantedLayer, source: LocalSource, note: Callable[[int], None]

@@ -191,6 +191,7 @@ class _Pull:
             self._make_images(fetch.streams, bootable=bootable)
         names.write(self._images)
         names.publish(tag)
+        fetch.finish()
         default = plain_kind(self._repository.erofs_versions[0])
         is_made = bootable and manifest.is_container
         return PullResult(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from cfsctl.errors import FormatError, RefNotFoundError
 from cfsctl.json_fields import MAX_DOCUMENT_BYTES
@@ -131,6 +131,14 @@ class ImageSource(Protocol):
 
     def close(self) -> None:
         """Release everything; may be called again."""
+
+
+@runtime_checkable
+class ResumableSource(Protocol):
+    """A source that can give a blob from any place on."""
+
+    def open_blob_at(self, descriptor: Descriptor, offset: int) -> BlobReader:
+        """Open a blob at an offset; see `ImageSource.open_blob`."""
 
 
 def read_document(source: ImageSource, descriptor: Descriptor, what: str) -> bytes:

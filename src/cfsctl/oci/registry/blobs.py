@@ -13,6 +13,8 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import FetchError
+from cfsctl.http.answer import Mark
+from cfsctl.http.attempt import Partial
 from cfsctl.oci.registry.client import MAX_ANSWERS, RegistryClient, explain
 from cfsctl.oci.source import ImageNotFoundError
 
@@ -79,9 +81,9 @@ class _Pipe:
 class _Sink:
     """Passes over what an earlier transfer has brought."""
 
-    def __init__(self, pipe: _Pipe) -> None:
+    def __init__(self, pipe: _Pipe, *, goes_on: bool = False) -> None:
         self._pipe = pipe
-        self._skip = pipe.passed
+        self._skip = 0 if goes_on else pipe.passed
 
     def write(self, chunk: bytes, /) -> None:
         skipped = min(self._skip, len(chunk))
@@ -111,6 +113,18 @@ class _Job:
     def authorization(self) -> str | None:
         return self._client.authorization
 
+    @property
+    def partial(self) -> Partial | None:
+        """What the reader has already: the rest is asked for."""
+        passed = self._pipe.passed
+        if not 0 < passed < self._descriptor.size:
+            return None
+        return Partial(
+            _Sink(self._pipe, goes_on=True),
+            passed,
+            Mark(self._descriptor.size, etag=None, last_modified=None),
+        )
+
     def make_sink(self) -> _Sink:
         return _Sink(self._pipe)
 
@@ -131,12 +145,13 @@ class RemoteBlob:
         size: What its descriptor says.
     """
 
-    def __init__(self, clients: Sequence[RegistryClient], descriptor: Descriptor) -> None:
+    def __init__(self, clients: Sequence[RegistryClient], descriptor: Descriptor, offset: int = 0) -> None:
         """Request the blob, and wait for its first bytes.
 
         Args:
             clients: Where it may be, to be asked in this order.
             descriptor: What it is to be.
+            offset: Bytes that the reader has already; it gets those behind them.
 
         Raises:
             ImageNotFoundError: No mirror and no registry has it.
@@ -144,6 +159,7 @@ class RemoteBlob:
         """
         self.size = descriptor.size
         self._pipe = _Pipe()
+        self._pipe.passed = offset
         self._clients = clients
         self._descriptor = descriptor
         self._thread = threading.Thread(target=self._run, name="cfsctl-blob", daemon=True)

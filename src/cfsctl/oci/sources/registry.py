@@ -106,6 +106,10 @@ class RegistrySource:
         """Open a blob; see `cfsctl.oci.source.ImageSource`."""
         return RemoteBlob(self._clients, descriptor)
 
+    def open_blob_at(self, descriptor: Descriptor, offset: int) -> BlobReader:
+        """Open a blob at an offset; see `cfsctl.oci.source.ResumableSource`."""
+        return RemoteBlob(self._clients, descriptor, offset)
+
     def close(self) -> None:
         """Close all connections."""
         for client in self._clients:

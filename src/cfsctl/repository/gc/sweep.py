@@ -31,6 +31,9 @@ _COMMIT_PART = re.compile(r"[0-9a-f]{64}\Z")
 JOURNAL_PREFIX: Final = ".cfsctl-pull-"
 """Start of the name of a pull's journal; a commit's ID follows. Of use only while nothing was collected."""
 
+PARTIAL_BLOB_PREFIX: Final = ".cfsctl-blob-"
+"""Start of the name of the first part of a blob; its SHA-256 follows."""
+
 _LEFTOVERS: Final = (
     (".", TEMPORARY_LINK_PREFIX, _RANDOM_PART, stat.S_ISLNK),
     (".", TEMPORARY_FILE_PREFIX, _RANDOM_PART, stat.S_ISREG),
@@ -38,7 +41,10 @@ _LEFTOVERS: Final = (
 )
 """Directory, start and rest of the name, and type of what a killed process may leave."""
 
-_JOURNALS: Final = (".", JOURNAL_PREFIX, _COMMIT_PART, stat.S_ISREG)
+_JOURNALS: Final = (
+    (".", JOURNAL_PREFIX, _COMMIT_PART, stat.S_ISREG),
+    (".", PARTIAL_BLOB_PREFIX, _COMMIT_PART, stat.S_ISREG),
+)
 """The same of what it leaves for the next pull to go on with."""
 
 
@@ -209,8 +215,8 @@ def remove_leftovers(dirfd: int, paths: Iterable[str]) -> None:
 
 
 def find_journals(dirfd: int) -> list[str]:
-    """Return the paths of the journals of pulls that were not finished; as of `find_leftovers`."""
-    return list(_find_in(dirfd, *_JOURNALS))
+    """Return the paths of what pulls that were not finished have kept; as of `find_leftovers`."""
+    return [path for kind in _JOURNALS for path in _find_in(dirfd, *kind)]
 
 
 def _find_in(
