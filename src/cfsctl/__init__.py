@@ -66,6 +66,10 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.library.oci.results import OciInspection as OciInspection
     from cfsctl.library.oci.results import OciLayer as OciLayer
     from cfsctl.library.patience import Patience as Patience
+    from cfsctl.library.remotes import NewRemote as NewRemote
+    from cfsctl.library.remotes import add_remote as add_remote
+    from cfsctl.library.remotes import list_remotes as list_remotes
+    from cfsctl.library.remotes import remove_remote as remove_remote
     from cfsctl.library.repository import Repository as Repository
     from cfsctl.library.results import CommitInfo as CommitInfo
     from cfsctl.library.results import RemoteRef as RemoteRef
@@ -173,6 +177,7 @@ else:
             "OciLayer",
         ),
         "library.patience": ("Patience",),
+        "library.remotes": ("NewRemote", "add_remote", "list_remotes", "remove_remote"),
         "library.repository": ("Repository",),
         "library.results": ("CommitInfo", "RemoteRef"),
         "library.setup": ("InitStatus", "init_repository"),

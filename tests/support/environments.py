@@ -189,6 +189,7 @@ VERBS: Final[dict[str, list[str]]] = {
     "init": ["init", "--insecure", "fresh"],
     "ls": ["ls", "-lR", "image:image"],
     "missing": ["image-objects", "none"],
+    "remote list": ["remote", "list", "--remotes", "remotes"],
     "show": ["show", "image:image", "/usr/plain"],
     "stats": ["stats"],
     "transaction": ["transaction", "true"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import assert_never, assert_type
 
@@ -175,6 +175,13 @@ def differences(repository: cfsctl.Repository) -> list[str]:
     found = repository.diff("image:a", "dir:b", ignore={cfsctl.Attribute.MTIME})
     assert_type(found, Iterator[cfsctl.Difference])
     return [describe(difference) for difference in found]
+
+
+def remotes(directory: Path) -> None:
+    new = cfsctl.NewRemote(name="a", url="https://example.com", verifies_gpg=False)
+    assert_type(cfsctl.add_remote(new, directory, replace=True), cfsctl.Remote)
+    assert_type(cfsctl.list_remotes(directory), dict[str, Mapping[str, str]])
+    assert_type(cfsctl.remove_remote("a", directory), list[str])
 
 
 def contents(repository: cfsctl.Repository, target: Path) -> None:

@@ -56,6 +56,7 @@ COMMANDS = {
     "mount": "image.mount",
     "oci": "oci.group",
     "ostree": "ostree.group",
+    "remote": "remote.group",
     "show": "inspect.show",
     "stats": "repository.stats",
     "transaction": "repository.transaction",

@@ -24,6 +24,7 @@ PROGRAM: Final[Catalog] = {
     "OSTree commits and OCI images": {
         "ostree": "Pull, name, inspect, mount and export OSTree commits",
         "oci": "Pull, build, push, name, inspect and mount OCI images",
+        "remote": "Configure names and keys of OSTree repositories",
     },
     "Repository": {
         "init": "Create a repository",
@@ -47,6 +48,16 @@ PROGRAM: Final[Catalog] = {
     },
 }
 """All commands of cfsctl."""
+
+REMOTE: Final[Catalog] = {
+    "Remotes": {
+        "add": "Configure a remote",
+        "list": "List the configured remotes and their URLs",
+        "show": "Print the configuration of a remote, and its keys",
+        "remove": "Remove a remote and its keys",
+    },
+}
+"""All commands of ``cfsctl remote``."""
 
 OSTREE: Final[Catalog] = {
     "Getting commits": {

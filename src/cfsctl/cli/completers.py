@@ -93,6 +93,18 @@ def complete_sources(context: click.Context, _parameter: click.Parameter, word: 
     return [*items, _item(word, kind=FILE)]
 
 
+def complete_remotes(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """Offer configured remotes."""
+    from cfsctl.errors import CfsError  # noqa: PLC0415 - only when a key is pressed
+    from cfsctl.library.remotes import list_remotes  # noqa: PLC0415 - the same
+
+    try:
+        names = list_remotes(context.params.get("remotes"))
+    except (CfsError, OSError):
+        return []
+    return [_item(name, "remote") for name in names if name.startswith(word) and name.isprintable()]
+
+
 def _with_prefix(prefix: str, items: list[CompletionItem]) -> list[CompletionItem]:
     return [_item(f"{prefix}:{item.value}", item.help) for item in items]
 

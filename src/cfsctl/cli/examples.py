@@ -273,6 +273,14 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "Verify a commit again, with the keys of today:",
         "  cfsctl --repo ./store ostree verify test --gpg-key keys.gpg",
     ),
+    "remote": (
+        "Configure a remote whose commits must be signed by a key, look at it,",
+        "and remove it:",
+        "  cfsctl remote add --remotes ./remotes.d example https://example.com/repo \\",
+        "      --verify-key ed25519=inline:A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=",
+        "  cfsctl remote show --remotes ./remotes.d example",
+        "  cfsctl remote remove --remotes ./remotes.d example",
+    ),
     "show": (
         "Print a file:",
         "  cfsctl --repo ./store show web /usr/FILE",

@@ -86,6 +86,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("usr", "boot", "sysroot"):
         (place / "bootable" / name).mkdir(parents=True)
     (place / "mountpoint").mkdir()
+    (place / "remotes").mkdir()
+    remote = '[remote "configured"]\nurl=https://example.com/repo\ngpg-verify=false\n'
+    (place / "remotes" / "configured.conf").write_text(remote)
     assert run(place, "init", "--insecure", "repo").returncode == 0
     assert run(place, "init", "--insecure", "target").returncode == 0
     assert run(place, "--repo", "repo", "create-image", "tree", "web").returncode == 0

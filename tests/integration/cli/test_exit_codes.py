@@ -96,6 +96,16 @@ VERBS = {
     "ostree tag": Verb(("ostree", "tag", "test", "other"), named="test"),
     "ostree untag": Verb(("ostree", "untag", "test"), prints=False, named="test"),
     "ostree verify": Verb(("ostree", "verify", "test", TRUSTED), named="test"),
+    "remote add": Verb(
+        ("remote", "add", "--remotes=remotes", TRUSTED, "new", "https://example.com/repo"),
+        prints=False,
+        opens=False,
+    ),
+    "remote list": Verb(("remote", "list", "--remotes=remotes"), opens=False),
+    "remote remove": Verb(
+        ("remote", "remove", "--remotes=remotes", "--if-exists", "new"), prints=False, opens=False
+    ),
+    "remote show": Verb(("remote", "show", "--remotes=remotes", "configured"), opens=False),
     "show": Verb(("show", "image:web", "usr/note"), named="image:web"),
     "stats": Verb(("stats",)),
     "transaction": Verb(("transaction", "true"), prints=False),
@@ -182,7 +192,7 @@ def test_success(name: str, place: Path) -> None:
 
 @pytest.mark.parametrize("name", VERBS)
 def test_wrong_option(name: str, place: Path) -> None:
-    words = 2 if name.startswith(("oci", "ostree")) else 1
+    words = 2 if name.startswith(("oci", "ostree", "remote")) else 1
     arguments = VERBS[name].arguments
     done = run(place, *arguments[:words], "--frobnicate", *arguments[words:])
     if name == "transaction":  # which takes it for a program

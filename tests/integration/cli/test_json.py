@@ -53,6 +53,8 @@ CASES: dict[str, list[tuple[list[str], int]]] = {
     "images": [(["images"], 0)],
     "import-image": [(["import-image", "imported"], 0)],
     "init": [(["init", "--insecure", "repo"], 0), (["init", "--insecure", "new"], 0)],
+    "remote-list": [(["remote", "list", "--remotes=remotes"], 0), (["remote", "list", "--remotes=none"], 0)],
+    "remote-show": [(["remote", "show", "--remotes=remotes", "configured"], 0)],
     "stats": [(["stats"], 0)],
 }
 """Arguments and exit status of results by the name of their schema."""

@@ -91,9 +91,9 @@ def load_remote(name: str, directory: str = DEFAULT_DIRECTORY) -> Remote:
         UnusableKeyError, SignatureError: A key cannot be used, or there is none where one is needed.
     """
     for path in _config_files(directory):
-        options = _read_config(path).get(name)
+        options = read_config(path).get(name)
         if options is not None:
-            return _make_remote(name, options, directory)
+            return make_remote(name, options, directory)
     from cfsctl.http.fetcher import redact_url  # noqa: PLC0415 - only for a message
 
     # It may be a URL in which something was omitted.
@@ -111,10 +111,14 @@ def _config_files(directory: str) -> list[str]:
     return [os.path.join(directory, name) for name in names if name.endswith(".conf")]
 
 
-def _read_config(path: str) -> dict[str, dict[str, str]]:
-    """Return the options of the remotes of a file, by name."""
+def read_config(path: str) -> dict[str, dict[str, str]]:
+    """Return the options of the remotes of a file, by name.
+
+    Raises:
+        RemoteConfigError: It cannot be read, or is not text.
+    """
     try:
-        text = _read_file(path, MAX_CONFIG_BYTES).decode()
+        text = read_file(path, MAX_CONFIG_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise RemoteConfigError(f"{path}: {describe(error)}") from error
     if "\0" in text:
@@ -123,7 +127,12 @@ def _read_config(path: str) -> dict[str, dict[str, str]]:
     return {match[1]: options for group, options in groups if (match := _GROUP.fullmatch(group))}
 
 
-def _read_file(path: str, limit_bytes: int) -> bytes:
+def read_file(path: str, limit_bytes: int) -> bytes:
+    """Return the content of a regular file.
+
+    Raises:
+        OSError: It cannot be read, or is larger than this.
+    """
     fd = open_regular(-100, os.path.realpath(path))
     try:
         return read_all(fd, limit_bytes)
@@ -131,7 +140,21 @@ def _read_file(path: str, limit_bytes: int) -> bytes:
         os.close(fd)
 
 
-def _make_remote(name: str, options: dict[str, str], directory: str) -> Remote:
+def make_remote(
+    name: str, options: dict[str, str], directory: str, *, keyring: bytes | None = None
+) -> Remote:
+    """Return a remote with the keys that it is verified by.
+
+    Args:
+        name: Its name.
+        options: Its options as they are in the file.
+        directory: Where the file is, and keys may be.
+        keyring: Its own OpenPGP keys, binary; None for those that are in files.
+
+    Raises:
+        RemoteConfigError: An option cannot be used.
+        UnusableKeyError, SignatureError: A key cannot be used, or there is none where one is needed.
+    """
     where = f"remote '{name}'"
     for key, meaning in (
         ("unconfigured-state", "is not configured"),
@@ -148,7 +171,9 @@ def _make_remote(name: str, options: dict[str, str], directory: str) -> Remote:
             _flag(options, "gpg-verify-summary", where, default=False),
             _engines(options, "sign-verify-summary", keys),
         ),
-        keyring=_load_keyring(name, options, directory) if _uses_gpg(options, where) else b"",
+        keyring=(_load_keyring(name, options, directory) if keyring is None else keyring)
+        if _uses_gpg(options, where)
+        else b"",
         keys=keys,
         collection_id=options.get("collection-id") or None,
     )
@@ -224,7 +249,7 @@ def _read_keyrings(paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
 
 def _read_keys(path: str, limit_bytes: int) -> bytes:
     try:
-        return _read_file(path, limit_bytes)
+        return read_file(path, limit_bytes)
     except OSError as error:
         raise UnusableKeyError(f"{path}: {error.strerror}") from error
 
