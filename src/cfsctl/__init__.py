@@ -86,6 +86,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.oci.boot_images import BootMatch as BootMatch
     from cfsctl.oci.build import BuildResult as _OciBuildResult
     from cfsctl.oci.check import OciReport as OciReport
+    from cfsctl.oci.delta.make import DeltaResult as _OciDeltaResult
     from cfsctl.oci.digest import OciDigest as OciDigest
     from cfsctl.oci.pull import PullResult as _OciPullResult
     from cfsctl.oci.push import DigestChangedError as DigestChangedError
@@ -133,6 +134,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     ConnectionOptions: TypeAlias = _Options
     TreePlace: TypeAlias = _Place
     OciImageSummary: TypeAlias = _OciImageSummary
+    OciDeltaResult: TypeAlias = _OciDeltaResult
     OciPushResult: TypeAlias = _OciPushResult
     OciPullResult: TypeAlias = _OciPullResult
     OciBuildResult: TypeAlias = _OciBuildResult
@@ -188,6 +190,7 @@ else:
         "oci.build": ("OciBuildResult",),
         "oci.check": ("OciReport",),
         "oci.digest": ("OciDigest",),
+        "oci.delta.make": ("OciDeltaResult",),
         "oci.pull": ("OciPullResult",),
         "oci.push": (
             "DigestChangedError",
@@ -226,6 +229,7 @@ else:
         "ConnectionOptions": "Options",
         "TreePlace": "Place",
         "OciBuildResult": "BuildResult",
+        "OciDeltaResult": "DeltaResult",
         "OciPullResult": "PullResult",
         "OciPushResult": "PushResult",
         "OciImageSummary": "ImageSummary",

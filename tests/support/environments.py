@@ -208,6 +208,7 @@ VERBS: Final[dict[str, list[str]]] = {
     "oci layer": ["oci", "layer", "none"],
     "oci linked-erofs-images": ["oci", "linked-erofs-images", "none"],
     "oci pull": ["oci", "pull", "oci:nowhere", "name"],
+    "oci delta": ["oci", "delta", "none", "none", "oci:pushed"],
     "oci push": ["oci", "push", "none", "oci:pushed"],
     "oci tag": ["oci", "tag", "none", "name"],
     "oci untag": ["oci", "untag", "none"],

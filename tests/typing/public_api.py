@@ -127,6 +127,7 @@ def container_images(repository: cfsctl.Repository, progress: cfsctl.Progress) -
     built = oci.build("dir:tree", "own", cfsctl.OciBuildOptions(env={"A": "b"}), base="web")
     assert_type(built, cfsctl.OciBuildResult)
     assert_type(oci.push("own", "oci:layout"), cfsctl.OciPushResult)
+    assert_type(oci.make_delta("old", "new", "oci:layout"), cfsctl.OciDeltaResult)
     assert_type(oci.images(), Iterator[cfsctl.OciImageSummary])
     assert_type(oci.inspect("web"), cfsctl.OciInspection)
     assert_type(oci.tag("web", "kept"), cfsctl.OciDigest)

@@ -25,8 +25,8 @@ from cfsctl.oci.store.documents import write_document
 from cfsctl.oci.store.layers import MAX_LAYER_BYTES, ImportCounts, ImportedLayer, LayerWriter
 from cfsctl.oci.store.names import LAYER
 from cfsctl.oci.store.partial_blobs import forget_partial, open_partial
-from cfsctl.oci.tar_diff import MEDIA_TYPE as TAR_DIFF
-from cfsctl.oci.tar_diff import TarDiffDecoder
+from cfsctl.oci.tar_diff.decode import TarDiffDecoder
+from cfsctl.oci.tar_diff.format import MEDIA_TYPE as TAR_DIFF
 from cfsctl.progress import Advanced, Done, Skipped, Started, Unit
 from cfsctl.repository.objects.ingest import ContentIngest
 from cfsctl.repository.objects.sharing import FileSharer, How, Sharing
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from cfsctl.oci.digest import Hash, OciDigest
     from cfsctl.oci.manifest import Descriptor
     from cfsctl.oci.source import BlobReader, ImageSource
-    from cfsctl.oci.tar_diff import SourceFiles
+    from cfsctl.oci.tar_diff.decode import SourceFiles
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
     from cfsctl.repository.objects.store import StoredObject

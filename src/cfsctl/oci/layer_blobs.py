@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
     from cfsctl.repository import Repository
 
-_LARGE_FILES: Final = "/var/tmp"  # noqa: S108 - the files have no names
+LARGE_FILES: Final = "/var/tmp"  # noqa: S108 - the files have no names
 _MIN_PIECE_BYTES: Final = 1 << 16
 
 
@@ -56,7 +56,7 @@ class BlobSpool:
     def __init__(self, compression: Compression) -> None:
         """Begin an empty file in TMPDIR or /var/tmp."""
         self._encoder = make_encoder(compression)
-        self._directory = os.environ.get("TMPDIR") or _LARGE_FILES
+        self._directory = os.environ.get("TMPDIR") or LARGE_FILES
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - the blob has it
         self._plain, self._packed = (OciDigest("sha256", "").new_hash() for _ in range(2))
         self._size = 0

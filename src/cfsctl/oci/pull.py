@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cfsctl.errors import CfsError
 from cfsctl.oci.boot_images import BootSearch, turn_bootable
 from cfsctl.oci.context import naming
-from cfsctl.oci.delta import Delta, StoredFiles, check_base, read_delta
+from cfsctl.oci.delta.artifact import Delta, StoredFiles, check_base, read_delta
 from cfsctl.oci.fetch_layers import LayerFetch, WantedLayer, choose_compression, find_layers
 from cfsctl.oci.local_source import LocalSource
 from cfsctl.oci.manifest import ManifestError, parse_config, parse_manifest

@@ -75,6 +75,7 @@ VERBS = {
     "oci import-layer": Verb(("oci", "import-layer", "LAYER", "layer")),
     "oci inspect": Verb(("oci", "inspect", "app"), named="app"),
     "oci layer": Verb(("oci", "layer", "LAYER"), named="LAYER"),
+    "oci delta": Verb(("oci", "delta", "app", "app", "oci:pushed:delta"), named="app"),
     "oci linked-erofs-images": Verb(("oci", "linked-erofs-images", "OCI-IMAGE"), named="OCI-IMAGE"),
     "oci mount": Verb(("oci", "mount", "app", "mountpoint"), prints=False, named="app"),
     "oci pull": Verb(("oci", "pull", "oci:layout:app", "app")),

@@ -91,6 +91,7 @@ IMAGES = {
     for command in [
         "build",
         "compute-id",
+        "delta",
         "fsck",
         "images",
         "import-layer",

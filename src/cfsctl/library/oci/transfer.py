@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cfsctl.library.oci.options import OciBuildOptions, OciPullOptions, RegistryOptions
     from cfsctl.library.opened import OpenedRepository
     from cfsctl.oci.build import BuildResult
+    from cfsctl.oci.delta.make import DeltaResult
     from cfsctl.oci.pull import PullResult
     from cfsctl.oci.push import PushResult
     from cfsctl.oci.registry.settings import RegistrySettings
@@ -198,6 +199,42 @@ class TransferMethods(OciBase):
                 preserve_digests=preserve_digests,
                 reporter=make_reporter(progress),
             )
+        finally:
+            target.close()
+
+    def make_delta(
+        self,
+        old: str,
+        new: str,
+        destination: str,
+        *,
+        registry: RegistryOptions | None = None,
+        progress: Progress | None = None,
+    ) -> DeltaResult:
+        """Make a delta: an artifact that gives one stored image to whoever has the other.
+
+        Args:
+            old: The image that is there when the delta is pulled, named as for `push`.
+            new: The image that pulling the delta stores.
+            destination: Where the delta goes; see `push`.
+            registry: How registries are reached.
+            progress: Told how far it is.
+
+        Raises:
+            RepositoryError: There is no such image, or more than one, or it is an artifact.
+            IntegrityError: Something stored is damaged.
+            FetchError: The registry does not take it.
+            CfsError: The destination cannot be written to.
+        """
+        from cfsctl.oci.delta.make import make_delta  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.destinations.opening import open_destination  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.images import open_found, resolve  # noqa: PLC0415 - the same
+
+        store = self._store
+        base, image = (open_found(store, resolve(store, name)) for name in (old, new))
+        target = open_destination(destination, _settings(destination, registry))
+        try:
+            return make_delta(store, base, image, target, reporter=make_reporter(progress))
         finally:
             target.close()
 

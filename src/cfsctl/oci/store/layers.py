@@ -254,6 +254,42 @@ def iter_entries(reader: SplitstreamReader) -> Iterator[tuple[Entry, ObjectID | 
     parser.finish()
 
 
+class Content(NamedTuple):
+    """The content of a file of a layer.
+
+    Attributes:
+        path: Path of the file, as the archive has it.
+        object_id: The object that it is.
+        size: Its size in bytes.
+    """
+
+    path: bytes
+    object_id: ObjectID
+    size: int
+
+
+def iter_pieces(reader: SplitstreamReader) -> Iterator[bytes | memoryview | Content]:
+    """Yield a layer stream as the pieces that the archive consists of.
+
+    Raises:
+        TarError, SplitstreamError: As `iter_entries`.
+    """
+    parser = TarParser()
+    path, size = b"", 0
+    for chunk in reader.iter_chunks():
+        if isinstance(chunk, External):
+            parser.skip_body(size)
+            yield Content(path, chunk.object_id, size)
+            size = 0
+            continue
+        yield chunk.data
+        if parser.is_ended:
+            continue
+        for event in parser.feed(chunk.data):
+            if isinstance(event, Entry) and event.is_external:
+                path, size = event.path, event.size
+
+
 class LayerNotFoundError(RefNotFoundError):
     """A layer that is not stored."""
 
@@ -294,15 +330,16 @@ class StoredLayer(NamedTuple):
             SplitstreamError: The stream is damaged, or no archive's.
             IntegrityError: An object is missing, or not what its name says.
         """
-        with self._open() as reader:
+        with self.open() as reader:
             reader.cat(write, self.repository.objects.open)
 
-    def _open(self) -> SplitstreamReader:
+    def open(self) -> SplitstreamReader:
+        """Open the stream, which the caller closes."""
         return self.repository.streams.open_object(self.stream_id, ContentType.OCI_LAYER)
 
     def entries(self) -> Iterator[tuple[Entry, ObjectID | None]]:
         """Yield the entries; see `iter_entries`."""
-        with naming(f"layer {self.digest}"), self._open() as reader:
+        with naming(f"layer {self.digest}"), self.open() as reader:
             yield from iter_entries(reader)
 
     def measure(self) -> LayerFacts:
@@ -314,7 +351,7 @@ class StoredLayer(NamedTuple):
             if object_id is not None:
                 objects.add(object_id)
                 external_size += entry.size
-        with self._open() as reader:
+        with self.open() as reader:
             return LayerFacts(reader.stream_size, entries, len(objects), external_size)
 
 

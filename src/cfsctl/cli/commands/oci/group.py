@@ -12,6 +12,7 @@ COMMANDS = {
     "build": "build",
     "compute-id": "compute_id",
     "copy": "copy",
+    "delta": "delta",
     "dump": "dump",
     "fsck": "fsck",
     "images": "images",

@@ -1,14 +1,6 @@
-r"""Patches of layers (tar-diff): the archive of a layer, made of the files of another image.
+"""Applying patches of layers; see `cfsctl.oci.tar_diff.format`.
 
-    magic     ``tardf1\n\0`` or ``tardf2\n\0``
-    zstd      operations: a byte, a number (7 bits a byte, low ones first), for some as many bytes as it says
-
-    0 data    the bytes are output                3 add     the bytes are added to those of the open file
-    1 open    the bytes are a path                4 seek    the number is the place in the open file
-    2 copy    so many bytes of the open file      5 frame   a zstd frame; its prefix is the whole open file
-
-Operation 5 needs the second magic. A patch may be hostile: nothing is held but a path, and of operation 5 the
-open file and a window.
+A patch may be hostile: nothing is held but a path, and of operation 5 the open file and a window.
 """
 
 from __future__ import annotations
@@ -18,20 +10,26 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from cfsctl.compression.zstd import ZstdDecoder
 from cfsctl.errors import FormatError
+from cfsctl.oci.tar_diff.format import (
+    ADD,
+    COPY,
+    DATA,
+    FRAME,
+    MAGIC_1,
+    MAGIC_2,
+    MAX_ADD_BYTES,
+    MAX_PATH_BYTES,
+    MAX_PREFIX_BYTES,
+    MAX_WINDOW_BYTES,
+    OPEN,
+    SEEK,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import zstandard
 
-MEDIA_TYPE: Final = "application/vnd.tar-diff"
-
-_MAGICS: Final = (b"tardf1\n\0", b"tardf2\n\0")
-_DATA, _OPEN, _COPY, _ADD, _SEEK, _FRAME = range(6)
-_MAX_PATH_BYTES: Final = 4096
-_MAX_ADD_BYTES: Final = 100 << 20
-_MAX_PREFIX_BYTES: Final = 512 << 20
-_MAX_WINDOW_BYTES: Final = 1 << 29
 _MAX_VARINT_SHIFT: Final = 63
 _PIECE_BYTES: Final = 1 << 16
 _FEED_BYTES: Final = 512
@@ -93,14 +91,14 @@ class TarDiffDecoder:
 
     def decode(self, data: bytes | memoryview, /) -> Iterator[bytes | memoryview]:
         """Apply the next bytes of the patch."""
-        missing = len(_MAGICS[0]) - len(self._head)
+        missing = len(MAGIC_1) - len(self._head)
         if missing:
             self._head += bytes(data[:missing])
             data = data[missing:]
-            if len(self._head) == len(_MAGICS[0]):
-                if self._head not in _MAGICS:
+            if len(self._head) == len(MAGIC_1):
+                if self._head not in {MAGIC_1, MAGIC_2}:
                     raise TarDiffError(f"Invalid tar-diff header: {self._head!r}")
-                self._is_second = self._head == _MAGICS[1]
+                self._is_second = self._head == MAGIC_2
         if data:
             for piece in self._zstd.decode(data):
                 yield from self._run(memoryview(piece))
@@ -108,7 +106,7 @@ class TarDiffDecoder:
     def finish(self) -> None:
         """Record the end of the patch."""
         self.close()
-        if len(self._head) < len(_MAGICS[0]):
+        if len(self._head) < len(MAGIC_1):
             raise TarDiffError(f"Invalid tar-diff header: {self._head!r}")
         self._zstd.finish()
         if self._op >= 0:
@@ -155,33 +153,33 @@ class TarDiffDecoder:
     def _begin(self) -> Iterator[bytes | memoryview]:
         """Start an operation whose number is complete; one without bytes is executed at once."""
         op, number = self._op, self._number
-        if op == _OPEN:
-            if number > _MAX_PATH_BYTES:
+        if op == OPEN:
+            if number > MAX_PATH_BYTES:
                 raise TarDiffError(f"Filename size {number} exceeds limit")
             self._path = b""
-        elif op == _ADD:
-            if number > _MAX_ADD_BYTES:
+        elif op == ADD:
+            if number > MAX_ADD_BYTES:
                 raise TarDiffError(f"AddData size {number} exceeds limit")
             self._check_left(number)
-        elif op == _FRAME:
+        elif op == FRAME:
             self._begin_frame()
-        elif op == _SEEK:
+        elif op == SEEK:
             self._place = number
-        elif op == _COPY:
+        elif op == COPY:
             yield from self._copy(number)
-        elif op > _FRAME:
+        elif op > FRAME:
             raise TarDiffError(f"Unexpected tar-diff op {op}")
-        self._left = 0 if op in {_SEEK, _COPY} else number
+        self._left = 0 if op in {SEEK, COPY} else number
         if not self._left:
             self._end()
 
     def _take(self, piece: memoryview) -> Iterator[bytes | memoryview]:
         """Take bytes of an operation."""
-        if self._op == _DATA:
+        if self._op == DATA:
             yield piece
-        elif self._op == _OPEN:
+        elif self._op == OPEN:
             self._path += bytes(piece)
-        elif self._op == _ADD:
+        elif self._op == ADD:
             for start in range(0, len(piece), _PIECE_BYTES):
                 part = bytes(piece[start : start + _PIECE_BYTES])
                 yield _add(part, self._read(len(part)))
@@ -190,11 +188,11 @@ class TarDiffDecoder:
 
     def _end(self) -> None:
         """Complete an operation."""
-        if self._op == _OPEN:
+        if self._op == OPEN:
             self.close()
             self._file = self._files.open(self._path)
             self._place = 0
-        elif self._op == _FRAME:
+        elif self._op == FRAME:
             self._end_frame()
         self._op = -1
 
@@ -229,12 +227,12 @@ class TarDiffDecoder:
         if not self._is_second:
             raise TarDiffError("ZstdDict op requires a tardf2 delta")
         file = self._open_file()
-        if file.size > _MAX_PREFIX_BYTES:
-            raise TarDiffError(f"Source file too large: {file.size} > {_MAX_PREFIX_BYTES}")
+        if file.size > MAX_PREFIX_BYTES:
+            raise TarDiffError(f"Source file too large: {file.size} > {MAX_PREFIX_BYTES}")
         prefix = file.read(file.size, 0)
         raw = zstandard.DICT_TYPE_RAWCONTENT
         dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=raw) if prefix else None
-        library = zstandard.ZstdDecompressor(dictionary, max_window_size=_MAX_WINDOW_BYTES)
+        library = zstandard.ZstdDecompressor(dictionary, max_window_size=MAX_WINDOW_BYTES)
         self._frame = library.decompressobj()
 
     def _unpack(self, piece: memoryview) -> Iterator[bytes]:

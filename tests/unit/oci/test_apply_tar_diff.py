@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfsctl.compression import CompressionError
-from cfsctl.oci.tar_diff import OpenedFile, TarDiffDecoder, TarDiffError
+from cfsctl.oci.tar_diff.decode import OpenedFile, TarDiffDecoder, TarDiffError
 
 RANDOM = random.Random(3)
 FILES = {b"usr/a": bytes(range(256)) * 1000, b"usr/empty": b""}

@@ -14,7 +14,7 @@ from cfsctl.oci.manifest import ManifestError, parse_config, parse_manifest
 from cfsctl.oci.source import FoundManifest, read_document
 from cfsctl.oci.store.images import Found, open_config
 from cfsctl.oci.store.names import CONFIG
-from cfsctl.oci.tar_diff import OpenedFile, TarDiffError
+from cfsctl.oci.tar_diff.decode import OpenedFile, TarDiffError
 from cfsctl.oci.to_tree import TreeBuilder
 from cfsctl.tree.lookup import TreePathError, find_node
 from cfsctl.tree.model import ExternalFile, InlineFile
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.manifest import Descriptor, Manifest
     from cfsctl.oci.source import ImageSource
-    from cfsctl.oci.tar_diff import SourceFile
+    from cfsctl.oci.tar_diff.decode import SourceFile
     from cfsctl.repository import Repository
     from cfsctl.tree.model import FileSystem
 
-_SOURCE: Final = "io.github.containers.delta.source-config"
-_CONTENT: Final = "io.github.containers.delta.content"
-_TARGET: Final = "io.github.containers.delta.to"
+SOURCE_CONFIG: Final = "io.github.containers.delta.source-config"
+CONTENT: Final = "io.github.containers.delta.content"
+TARGET: Final = "io.github.containers.delta.to"
 
 
 class DeltaBaseMissingError(CfsError):
@@ -66,7 +66,7 @@ def read_delta(source: ImageSource, manifest: Manifest) -> Delta:
         ReceivedDigestError: A document is not what its digest says.
         FormatError: One is not valid.
     """
-    if _SOURCE not in manifest.annotations:
+    if SOURCE_CONFIG not in manifest.annotations:
         raise ManifestError("delta: Delta missing source config digest annotation")
     target = _find(manifest, "image-manifest", "manifest")
     found = FoundManifest(target.digest, read_document(source, target, "Embedded target manifest"))
@@ -85,13 +85,13 @@ def read_delta(source: ImageSource, manifest: Manifest) -> Delta:
         found,
         config,
         _list_patches(manifest, parsed),
-        parse_digest(manifest.annotations[_SOURCE], "delta: source config"),
+        parse_digest(manifest.annotations[SOURCE_CONFIG], "delta: source config"),
     )
 
 
 def _find(manifest: Manifest, content: str, what: str) -> Descriptor:
     for layer in manifest.layers:
-        if layer.annotations.get(_CONTENT) == content:
+        if layer.annotations.get(CONTENT) == content:
             return layer
     raise ManifestError(f"Delta manifest has no embedded image {what}")
 
@@ -100,9 +100,9 @@ def _list_patches(manifest: Manifest, target: Manifest) -> dict[OciDigest, Descr
     wanted = {layer.digest for layer in target.layers}
     patches = {}
     for layer in manifest.layers:
-        if layer.annotations.get(_CONTENT) != "image-layer":
+        if layer.annotations.get(CONTENT) != "image-layer":
             continue
-        digest = parse_digest(layer.annotations.get(_TARGET, ""), "delta: target of a patch")
+        digest = parse_digest(layer.annotations.get(TARGET, ""), "delta: target of a patch")
         if digest not in wanted:
             raise ManifestError(
                 f"Delta contains a patch for layer {digest}, which is not part of the target image"
