@@ -90,6 +90,8 @@ OCI: Final[Catalog] = {
     "Getting and sending images": {
         "pull": "Pull an image from a registry, archive or directory",
         "push": "Copy a stored image to a registry or an archive",
+        "delta": "Make a delta from one stored image to another",
+        "copy": "Copy an image from another repository",
         "build": "Build an image of a tree, alone or on another image",
         "import-layer": "Store an uncompressed layer from standard input",
     },
