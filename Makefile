@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST_WORKERS ?= 2
 
-.PHONY: all help demo test test-deep test-packages zipapp deb lint types layers tests env man lock clean
+.PHONY: all help demo test test-deep test-packages zipapp setup-root-zipapp deb lint types layers tests env man lock clean
 
 all: env
 
@@ -62,6 +62,10 @@ test-packages: env
 zipapp: env
 	tools/build-zipapp.sh
 
+# dist/composefs-setup-root.pyz: what mounts the root in an initramfs, in one file.
+setup-root-zipapp: env
+	$(PY) tools/setup_root_zipapp.py
+
 # dist/cfsctl_VERSION_ARCHITECTURE.deb; needs build-essential, debhelper, dh-python and python3-dev.
 deb:
 	tools/build-deb.sh
@@ -75,7 +79,7 @@ lock: env
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
 		--extra fast --group build --custom-compile-command "make lock" pyproject.toml -o requirements/run.txt
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
-		--extra fast --group build --group test --group lint --group docs --group lock \
+		--extra fast --extra pcre2 --group build --group test --group lint --group docs --group lock \
 		--group zipapp --custom-compile-command "make lock" pyproject.toml -o requirements/dev.txt
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
 		--extra fast --constraint requirements/run.txt \

@@ -90,18 +90,19 @@ def compile_pattern(regex: str, suffix: str) -> Callable[[bytes], object]:
 
 def _compile_with_pcre2(regex: str, suffix: str) -> Callable[[bytes], object]:
     try:
-        import pcre2  # type: ignore[import-not-found, unused-ignore]  # noqa: PLC0415 - rarely needed
+        import pcre2  # noqa: PLC0415 - rarely needed
     except ImportError:
         raise UnsupportedPatternError("this expression needs the Python package 'pcre2'") from None
     try:
         compiled = pcre2.compile(f"^({regex}){suffix}$".encode())
-    except pcre2.CompileError as error:
-        raise PatternError(str(error)) from error
+    except pcre2.LibraryError as error:
+        raise PatternError(f"PCRE2: {error}") from error
 
     def match(subject: bytes) -> object:
         try:
             return compiled.match(subject)
-        except pcre2.MatchError:
+        except pcre2.LibraryError:
+            # It recurses or backtracks without end, which is no match to the original: so are its labels.
             return None
 
     return match
@@ -282,7 +283,8 @@ class _Translator:
         if found is None:
             self._unsupported("a group of an unknown kind")
         on, off, end = found[1], found[2] or "", found[3]
-        if set(on + off) - set("isUu"):
+        # R is about line ends, which only matter together with m.
+        if set(on + off) - set("isUuR"):
             self._unsupported(f"the flags {on!r}")
         ignores_case: bool | None = None
         if "i" in on + off:

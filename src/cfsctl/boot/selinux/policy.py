@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.boot.content import read_file
-from cfsctl.boot.selinux.escapes import PatternError
+from cfsctl.boot.selinux.escapes import PatternError, UnsupportedPatternError
 from cfsctl.boot.selinux.patterns import compile_pattern, translate
 from cfsctl.errors import FormatError
 
@@ -62,7 +62,11 @@ class _Rule:
 
 
 def _invalid(rule: _Rule, error: PatternError) -> PolicyError:
-    return PolicyError(f"SELinux policy, {rule.place}: invalid expression {rule.regex!r}: {error}")
+    hint = "install it with `pip install 'cfsctl[pcre2]'`"
+    return PolicyError(
+        f"SELinux policy, {rule.place}: invalid expression {rule.regex!r}: {error}",
+        hint=hint if isinstance(error, UnsupportedPatternError) else None,
+    )
 
 
 class Policy:
