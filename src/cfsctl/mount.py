@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from cfsctl.linux.files import random_name
 from cfsctl.linux.mountapi import (
     MAX_STRING_BYTES,
     MNT_DETACH,
@@ -133,17 +134,31 @@ def mount_image(
     options = options or MountOptions()
     with ExitStack() as stack:
         target = _open_directory(stack, mountpoint, "mount point")
+        overlay = open_image_mount(image_fd, object_dirs, options)
+        stack.callback(os.close, overlay)
+        with _during(f"attaching the mount at {mountpoint}"):
+            move_mount(overlay, "", target)
+
+
+def open_image_mount(image_fd: int, object_dirs: Sequence[int], options: MountOptions) -> int:
+    """Return a mount of an image that is attached nowhere yet; owned by the caller.
+
+    Args:
+        image_fd: The image, open for reading, borrowed.
+        object_dirs: Directories with objects, as for `mount_image`.
+        options: How to mount it.
+
+    Raises:
+        OSError: As `mount_image`.
+    """
+    with ExitStack() as stack:
         layers = _open_writable_layer(stack, options.writable_layer)
-        object_dirs = _distinct(object_dirs)
         image = _mount_erofs(image_fd, acl=options.acl)
         stack.callback(os.close, image)
         if options.userns_fd is not None:
             with _during("mapping the owners of the image"):
                 mount_setattr(image, set_attributes=MOUNT_ATTR_IDMAP, userns_fd=options.userns_fd)
-        overlay = _mount_overlay(image, object_dirs, layers, options)
-        stack.callback(os.close, overlay)
-        with _during(f"attaching the mount at {mountpoint}"):
-            move_mount(overlay, "", target)
+        return _mount_overlay(image, _distinct(object_dirs), layers, options)
 
 
 @contextmanager
@@ -253,7 +268,7 @@ def _mount_overlay(image: int, object_dirs: Sequence[int], upper: Layers, option
         if error.errno not in _NO_DESCRIPTOR:
             raise
         _LOG.info("layers by path, since by descriptor: %s", error)
-    with _attached(image):
+    with attached(image):
         return _try_overlay(options, set_by_path)
 
 
@@ -299,15 +314,24 @@ def _set_paths(context: int, image: int, object_dirs: Sequence[int], upper: Laye
         fsconfig_string(context, key, _proc_path(fd))
 
 
+def _make_temporary_directory() -> str:
+    """Return a new directory; the module `tempfile` needs libraries that an initramfs does without."""
+    places = (os.environ.get("TMPDIR"), "/tmp", "/run", ".")  # noqa: S108 - the name is random, and mkdir fails if taken
+    for place in filter(None, places):
+        path = os.path.join(os.path.abspath(place), random_name("cfsctl-mount-"))
+        with contextlib.suppress(OSError):
+            os.mkdir(path, 0o700)
+            return path
+    raise OSError(errno.ENOENT, "no directory for temporary files; name one in TMPDIR", "/tmp")  # noqa: S108 - the same
+
+
 @contextmanager
-def _attached(mount_fd: int) -> Iterator[None]:
+def attached(mount_fd: int) -> Iterator[None]:
     """Attach a mount to a temporary directory for a while; what was made from it in the meantime stays.
 
     The kernel attaches a mount only once: it is of no further use afterwards.
     """
-    import tempfile  # noqa: PLC0415 - only for old kernels
-
-    directory = tempfile.mkdtemp(prefix="cfsctl-mount-")
+    directory = _make_temporary_directory()
     try:
         with _during("attaching the image"):
             move_mount(mount_fd, directory)

@@ -10,6 +10,7 @@ double quotes separates arguments, quotes stay part of the argument, and nothing
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -54,11 +55,20 @@ def split_cmdline(text: str) -> list[str]:
     Raises:
         KernelArgumentError: The text is longer than any command line.
     """
+    return [found[0] for found in iter_tokens(text)]
+
+
+def iter_tokens(text: str) -> Iterator[re.Match[str]]:
+    """Return the arguments of a command line with their places.
+
+    Raises:
+        KernelArgumentError: The text is longer than any command line.
+    """
     if len(text) > MAX_CMDLINE_CHARACTERS:
         raise KernelArgumentError(
             f"kernel command line: {len(text)} characters; expected {MAX_CMDLINE_CHARACTERS} at most"
         )
-    return _TOKEN.findall(text)
+    return _TOKEN.finditer(text)
 
 
 def format_argument(object_id: ObjectID, *, is_format_2: bool, is_insecure: bool) -> str:
@@ -110,6 +120,19 @@ def iter_arguments(text: str) -> Iterator[ImageArgument]:
             if not algorithms:
                 raise KernelArgumentError(f"invalid composefs= digest length: {length}")
             yield _parse_legacy(token, algorithms[0])
+
+
+def iter_images(text: str, algorithm: Algorithm) -> Iterator[ObjectID]:
+    """Yield the images of an algorithm that a command line names; malformed arguments name none.
+
+    Raises:
+        KernelArgumentError: The text is longer than any command line.
+    """
+    for token in split_cmdline(text):
+        with contextlib.suppress(KernelArgumentError):
+            for argument in iter_arguments(token):
+                if Algorithm.of_digest(argument.object_id) is algorithm:
+                    yield argument.object_id
 
 
 def parse_digest_argument(token: str) -> ImageArgument:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     Program = Callable[[Sequence[str]], int]
 
-TOOLS = ("mkcomposefs", "composefs-info", "mount.composefs")
+TOOLS = ("mkcomposefs", "composefs-info", "mount.composefs", "composefs-setup-root")
 """Programs that share this entry point; reached by argv[0] or as the first argument."""
 
 
@@ -75,6 +75,10 @@ def _program(name: str) -> Program:
         from cfsctl.cli.tools import mount_composefs  # noqa: PLC0415
 
         return mount_composefs.main
+    if name == "composefs-setup-root":
+        from cfsctl.cli.tools import setup_root  # noqa: PLC0415
+
+        return setup_root.main
     from cfsctl.cli import app  # noqa: PLC0415
 
     return app.main

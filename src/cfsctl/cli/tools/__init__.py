@@ -1,1 +1,1 @@
-"""The tools next to cfsctl: mkcomposefs, composefs-info and mount.composefs."""
+"""The tools next to cfsctl: mkcomposefs, composefs-info, mount.composefs and composefs-setup-root."""

@@ -30,6 +30,8 @@ CASES = [
     (["mkcomposefs", "nothing", "image"], 1),
     (["mkcomposefs", "--from-file", "garbage", "image"], 1),
     (["mkcomposefs", "--frobnicate"], 2),
+    (["composefs-setup-root", "--version"], 0),
+    (["composefs-setup-root", "--frobnicate"], 2),
     (["mount.composefs", "--version"], 0),
     (["mount.composefs", "nothing", "nowhere"], 1),
     (["mount.composefs", "garbage", "nowhere"], 1),
