@@ -25,7 +25,7 @@ from cfsctl import __version__
 from cfsctl.cli.app import cfsctl
 from cfsctl.cli.help import GENERAL, iter_option_sections
 from cfsctl.cli.lazy import LazyGroup
-from cfsctl.cli.tools import composefs_info, mkcomposefs, mount_composefs
+from cfsctl.cli.tools import composefs_info, mkcomposefs, mount_composefs, setup_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,6 +38,7 @@ TOOLS: Final = {
     "mkcomposefs": (1, mkcomposefs.USAGE),
     "composefs-info": (1, composefs_info.USAGE),
     "mount.composefs": (8, mount_composefs.USAGE),
+    "composefs-setup-root": (8, setup_root.USAGE),
 }
 """Section and help text of the programs that are no command of cfsctl."""
 

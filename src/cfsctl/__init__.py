@@ -20,6 +20,11 @@ from typing import TYPE_CHECKING, TypeAlias
 __version__ = "0.9.0"
 
 if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
+    from cfsctl.boot.choice import BootRules as BootRules
+    from cfsctl.boot.deployments import Deployment as Deployment
+    from cfsctl.boot.deployments import RemovedDeployment as RemovedDeployment
+    from cfsctl.boot.prepare import Prepared as Prepared
+    from cfsctl.boot.prepare import PrepareOptions as PrepareOptions
     from cfsctl.digest import Algorithm as Algorithm
     from cfsctl.erofs.format import FormatVersion as FormatVersion
     from cfsctl.errors import CfsError as CfsError
@@ -142,6 +147,9 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
 
 else:
     _MODULES = {
+        "boot.choice": ("BootRules",),
+        "boot.deployments": ("Deployment", "RemovedDeployment"),
+        "boot.prepare": ("PrepareOptions", "Prepared"),
         "digest": ("Algorithm",),
         "erofs.format": ("FormatVersion",),
         "errors": (

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from cfsctl.boot.cmdline import split_cmdline
+from cfsctl.boot.cmdline import iter_tokens, split_cmdline
 from cfsctl.errors import FormatError
 
 MAX_ENTRY_BYTES: Final = 1 << 20
@@ -60,18 +60,61 @@ class BootLoaderEntry:
             line[len(key) :].strip(_BLANKS) for line in self.lines for key in FILE_KEYS if has_key(line, key)
         ]
 
-    def add_argument(self, argument: str) -> None:
+    def add_argument(self, argument: str) -> str | None:
+        """Add a kernel argument to the first ``options`` line by the original's rule.
+
+        It takes the place of the first argument that begins with its key; so ``ro`` takes the place of
+        ``root=/dev/vda2``.
+
+        Returns:
+            The argument whose place was taken, or None.
+        """
+        key = argument_key(argument)
+        for number, line in enumerate(self.lines):
+            if has_key(line, "options"):
+                start = len("options")
+                for found in iter_tokens(line[start:]):
+                    if found[0].startswith(key):
+                        before, after = line[: start + found.start()], line[start + found.end() :]
+                        self.lines[number] = before + argument + after
+                        return found[0]
+                self.lines[number] = f"{line} {argument}"
+                return None
+        self.lines.append(f"options {argument}")
+        return None
+
+    def set_argument(self, argument: str) -> None:
         """Add a kernel argument to the first ``options`` line, in place of one with the same key.
 
         The key is everything up to the first ``=``, or the whole argument. An argument replaces those with
-        exactly its key only; ``composefs=`` and ``composefs.digest=`` replace each other.
+        exactly its key only; ``composefs=`` and ``composefs.digest=`` replace each other on every line.
         """
         key = argument_key(argument)
+        if key in _IMAGE_KEYS:
+            self._remove_image_arguments()
         for number, line in enumerate(self.lines):
             if has_key(line, "options"):
                 self.lines[number] = _replace_argument(line, key, argument)
                 return
         self.lines.append(f"options {argument}")
+
+    def _remove_image_arguments(self) -> None:
+        for number, line in enumerate(self.lines):
+            if has_key(line, "options"):
+                tokens = split_cmdline(line)[1:]
+                kept = [token for token in tokens if argument_key(token) not in _IMAGE_KEYS]
+                if len(kept) != len(tokens):
+                    self.lines[number] = " ".join(["options", *kept])
+        self.lines = [line for line in self.lines if line != "options"]
+
+    def image_arguments(self) -> list[str]:
+        """Return the arguments of all ``options`` lines that name an image."""
+        return [
+            token
+            for value in self.values("options")
+            for token in split_cmdline(value)
+            if argument_key(token) in _IMAGE_KEYS
+        ]
 
     def replace_files(self, paths: dict[str, str]) -> None:
         """Replace the given paths; lines of other files are not changed."""
@@ -97,22 +140,21 @@ def argument_key(argument: str) -> str:
 
 _IMAGE_KEYS: Final = frozenset({"composefs=", "composefs.digest="})
 
+_REPEATED_KEYS: Final = frozenset(
+    {"console=", "earlycon=", "rd.luks.uuid=", "rd.luks.name=", "rd.lvm.lv=", "systemd.setenv="}
+)
+"""Arguments of which a command line may have several, each with its own meaning."""
+
 
 def _replace_argument(line: str, key: str, argument: str) -> str:
     """Return an ``options`` line with an argument in it."""
-    keys = _IMAGE_KEYS if key in _IMAGE_KEYS else frozenset({key})
     tokens = split_cmdline(line)[1:]
-    if not any(argument_key(token) in keys for token in tokens):
-        return f"{line} {argument}"
-    kept: list[str] = []
-    is_placed = False
-    for token in tokens:
-        if argument_key(token) not in keys:
-            kept.append(token)
-        elif not is_placed:
-            kept.append(argument)
-            is_placed = True
-    return "options " + " ".join(kept)
+    places = [number for number, token in enumerate(tokens) if argument_key(token) == key]
+    if not places or key in _REPEATED_KEYS:
+        return line if argument in tokens else f"{line} {argument}"
+    kept = [token for number, token in enumerate(tokens) if number not in places[1:]]
+    kept[places[0]] = argument
+    return " ".join(["options", *kept])
 
 
 def kernel_entry(identifier: str, *, title: str, version: str) -> BootLoaderEntry:

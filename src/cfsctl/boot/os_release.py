@@ -6,7 +6,10 @@ cannot be unquoted counts as missing.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_BYTES: Final = 1 << 20
 
@@ -64,12 +67,12 @@ def _read_double_quoted(value: str, at: int, out: list[str]) -> int | None:
     return None
 
 
-def boot_label(values: dict[str, str]) -> str | None:
+def boot_label(values: Mapping[str, str]) -> str | None:
     """Return how a boot menu shows this system, for example ``Fedora Linux 42``; None without any name."""
     name = _first(values, "PRETTY_NAME", "NAME", "ID")
     version = _first(values, "VERSION_ID", "VERSION")
     return name if name is None or version is None else f"{name} {version}"
 
 
-def _first(values: dict[str, str], *keys: str) -> str | None:
+def _first(values: Mapping[str, str], *keys: str) -> str | None:
     return next((values[key] for key in keys if key in values), None)

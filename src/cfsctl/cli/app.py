@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cfsctl.erofs.format import FormatVersion
 
 COMMANDS = {
+    "boot": "boot.group",
     "cat": "image.cat",
     "compute-id": "image.compute_id",
     "compute-karg": "image.compute_karg",

@@ -35,6 +35,9 @@ PROGRAM: Final[Catalog] = {
         "cat": "Write the content of a stream to standard output",
         "transaction": "Keep the garbage collector out while a program runs",
     },
+    "Booting": {
+        "boot": "Install, list and remove what this machine boots",
+    },
     "Looking into trees": {
         "ls": "List a directory of an image or commit",
         "show": "Print a file of an image or commit",
@@ -109,5 +112,17 @@ OCI: Final[Catalog] = {
         "compute-id": "Print the ID of an image's file system image",
         "linked-erofs-images": "List all file system images of an image",
     },
+    "Booting": {
+        "prepare-boot": "Install a boot entry for an image",
+    },
 }
 """All commands of ``cfsctl oci``."""
+
+BOOT: Final[Catalog] = {
+    "Deployments": {
+        "prepare": "Install a boot entry for an image",
+        "list": "List what can be booted",
+        "remove": "Remove the boot entries of an image",
+    },
+}
+"""All commands of ``cfsctl boot``."""

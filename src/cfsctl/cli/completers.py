@@ -39,6 +39,13 @@ def complete_images(context: click.Context, _parameter: click.Parameter, word: s
     return _offer(context, word, _image_names)
 
 
+def complete_deployments(
+    context: click.Context, _parameter: click.Parameter, word: str
+) -> list[CompletionItem]:
+    """Offer IDs of images that are kept for boot entries."""
+    return _offer(context, word, _kept_images)
+
+
 def complete_tags(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
     """Offer tags of commits."""
     return _offer(context, word, _tag_names)
@@ -154,6 +161,13 @@ def _image_names(repository: Repository, word: str) -> Iterable[tuple[str, str]]
     if may_be_id(word):
         for entry in repository.images.links.iter_entries():
             yield entry.path, "image"
+
+
+def _kept_images(repository: Repository, _word: str) -> Iterable[tuple[str, str]]:
+    from cfsctl.boot.kept import list_kept  # noqa: PLC0415 - only when a key is pressed
+
+    for image_id in list_kept(repository):
+        yield image_id.hex(), "deployment"
 
 
 def _image_roots(repository: Repository, word: str) -> Iterable[tuple[str, str]]:

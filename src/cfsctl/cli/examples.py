@@ -19,6 +19,25 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "  rm ./store/images/refs/web",
         "  cfsctl --repo ./store gc",
     ),
+    "boot": (
+        "Make a bootable image of a directory with a kernel, install a boot entry",
+        "for it, list and remove it:",
+        "  cfsctl --repo ./disk/composefs boot prepare web --bootdir ./boot --cmdline=rw",
+        "  cfsctl --repo ./disk/composefs boot list --bootdir ./boot",
+        '  cfsctl --repo ./disk/composefs boot remove "$id" --bootdir ./boot',
+    ),
+    "boot list": (
+        "List what can be booted, with the whole IDs:",
+        "  cfsctl boot list --json",
+    ),
+    "boot prepare": (
+        "Install a boot entry for an image that was created with --bootable:",
+        "  cfsctl boot prepare system --cmdline=rw",
+    ),
+    "boot remove": (
+        "Remove the boot entries of an image, and delete it:",
+        "  cfsctl boot remove 4f399dd3140f",
+    ),
     "cat": (
         "Write the commit of a tag, as it is stored, to a file:",
         "  cfsctl --repo ./store cat refs/ostree/debian/12/minimal > commit",
@@ -165,6 +184,11 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "oci mount": (
         "Mount an image:",
         "  cfsctl --repo ./images oci mount web /mnt",
+    ),
+    "oci prepare-boot": (
+        "Install a boot entry with the newest kernel of an image, and a kernel",
+        "argument:",
+        "  cfsctl oci prepare-boot system --rules=cfsctl --cmdline=rw",
     ),
     "oci pull": (
         "Pull an image from a registry:",

@@ -165,6 +165,11 @@ class OpenedRepository:
         return self._path
 
     @property
+    def stateroot(self) -> str:
+        """The directory that has the repository: where a booted system has ``state/deploy``."""
+        return os.path.dirname(os.path.abspath(self._path))
+
+    @property
     def is_closed(self) -> bool:
         """Whether it can be used no more."""
         return self._opened is None

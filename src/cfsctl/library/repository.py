@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cfsctl.library.boot import BootMethods
 from cfsctl.library.commits import CommitMethods
 from cfsctl.library.compared import ComparisonMethods
 from cfsctl.library.contained import ContentMethods
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
 
 
 class Repository(
-    ImageMethods, CommitMethods, PullMethods, ComparisonMethods, ContentMethods, MaintenanceMethods
+    ImageMethods,
+    CommitMethods,
+    PullMethods,
+    ComparisonMethods,
+    ContentMethods,
+    MaintenanceMethods,
+    BootMethods,
 ):
     """An open repository; its lock prevents garbage collection.
 

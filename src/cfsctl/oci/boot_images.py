@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from cfsctl.boot.contents import content_reader
 from cfsctl.boot.entries import find_boot_entries
+from cfsctl.boot.kept import keep_image
 from cfsctl.boot.transform import make_bootable
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.oci.store.image_refs import ImageKind
+from cfsctl.oci.store.image_refs import ImageKind, list_images
 from cfsctl.oci.store.publish import build
 from cfsctl.oci.to_tree import image_tree
 from cfsctl.tree.transform import XattrFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from cfsctl.boot.content import ContentReader
     from cfsctl.digest import ObjectID
     from cfsctl.oci.digest import OciDigest
     from cfsctl.repository import Repository
-    from cfsctl.tree.model import ExternalFile, FileSystem
+    from cfsctl.tree.model import FileSystem
 
     Layers = Sequence[tuple[OciDigest, ObjectID]]
 
@@ -46,15 +47,6 @@ class BootMatch(NamedTuple):
         return f"xattr-mode={mode}, format-version=V{version}{rule}"
 
 
-def content_reader(repository: Repository) -> ContentReader:
-    """Return what reads files of a tree whose objects are in a repository."""
-
-    def read(_path: bytes, node: ExternalFile) -> bytes:
-        return repository.objects.read(node.object_id)
-
-    return read
-
-
 def turn_bootable(repository: Repository, tree: FileSystem, *, keep_nanoseconds: bool = False) -> None:
     """Change the tree of an image to that of its boot image.
 
@@ -65,6 +57,29 @@ def turn_bootable(repository: Repository, tree: FileSystem, *, keep_nanoseconds:
     reader = content_reader(repository)
     find_boot_entries(tree, reader)  # as the original: what cannot be booted gets no boot image
     make_bootable(tree, reader, keep_nanoseconds=keep_nanoseconds)
+
+
+def keep_replaced(
+    repository: Repository, old: Mapping[str, ObjectID], new: Mapping[str, ObjectID]
+) -> list[ObjectID]:
+    """Keep the boot images that a config names no more: a machine may boot one of them.
+
+    Args:
+        repository: Where they are.
+        old: Images by the names that the config's stream had for them.
+        new: The same as they are going to be.
+
+    Returns:
+        The images that got a ref of their own.
+    """
+    kept = []
+    for kind, image_id in list_images(old):
+        if not kind.is_bootable or image_id in new.values():
+            continue
+        if repository.images.find(image_id.hex()) is not None:
+            keep_image(repository, image_id)
+            kept.append(image_id)
+    return kept
 
 
 class BootSearch:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cfsctl.errors import CfsError
-from cfsctl.oci.boot_images import BootSearch, turn_bootable
+from cfsctl.oci.boot_images import BootSearch, keep_replaced, turn_bootable
 from cfsctl.oci.context import naming
 from cfsctl.oci.delta.artifact import Delta, StoredFiles, check_base, read_delta
 from cfsctl.oci.fetch_layers import LayerFetch, WantedLayer, choose_compression, find_layers
@@ -27,7 +27,7 @@ from cfsctl.oci.store.image_refs import plain_kind
 from cfsctl.oci.store.names import CONFIG, check_tag
 from cfsctl.oci.store.publish import ImageNames, has_all_images, keep_image_refs, store_images
 from cfsctl.oci.to_tree import GrowingTree
-from cfsctl.progress import silent
+from cfsctl.progress import Message, silent
 from cfsctl.repository.objects.sharing import Sharing
 from cfsctl.splitstream.format import ContentType
 
@@ -211,7 +211,7 @@ class _Pull:
         match = search.run()
         if match is None:
             return replace(result, boot_tried=search.tried)
-        self._images = {**self._images, match.kind.ref: match.image_id}
+        self._replace_images({match.kind.ref: match.image_id})
         self._names.write(self._images)
         self._names.publish(None)
         return replace(
@@ -263,12 +263,24 @@ class _Pull:
             self._images = self._images | store_images(repository, tree)
             if bootable:
                 turn_bootable(repository, tree)
-                self._images |= store_images(repository, tree, is_bootable=True)
+                self._replace_images(store_images(repository, tree, is_bootable=True))
         except CfsError:
             # As the original: what was fetched can be looked at by its digest until it is collected.
             self._names.write(self._images)
             self._names.publish(None)
             raise
+
+    def _replace_images(self, new: Mapping[str, ObjectID]) -> None:
+        """Have the config name other boot images; those that it named are kept."""
+        images = {**self._images, **new}
+        for image_id in keep_replaced(self._repository, self._images, images):
+            self._report(
+                Message(
+                    f"keeping boot image {image_id.hex()}, which is replaced: a boot entry may name it"
+                    " (cfsctl boot list)"
+                )
+            )
+        self._images = images
 
 
 def _check_platform(found: Platform, wanted: Platform) -> None:

@@ -86,6 +86,9 @@ OSTREE: dict[str, list[list[str]]] = {
     "ostree-tag": [["ostree", "tag", "test", "other/tag"]],
 }
 
+BOOT = {f"boot {command}": f"boot-{command}" for command in ("list", "prepare", "remove")}
+"""Commands about what is booted; tests/integration/oci/test_prepare_boot.py compares them."""
+
 IMAGES = {
     f"oci {command}": f"oci-{command}"
     for command in [
@@ -96,6 +99,7 @@ IMAGES = {
         "images",
         "import-layer",
         "layer",
+        "prepare-boot",
         "pull",
         "push",
         "tag",
@@ -215,12 +219,21 @@ def test_every_command_with_json_is_in_the_table() -> None:
     lines = [cases[0][0] for cases in CASES.values()]
     tested = {" ".join(words[:2]) if words[0] == "remote" else words[0] for words in lines}
     about_commits = {" ".join(words[:2]) for cases in OSTREE.values() for words in cases}
-    assert with_json == tested | about_commits | SIGNED.keys() | IMAGES.keys()
+    assert with_json == tested | about_commits | SIGNED.keys() | IMAGES.keys() | BOOT.keys()
 
 
 def test_every_schema_is_tested() -> None:
     names = {path.stem for path in schemas.DIRECTORY.glob("*.json")}
-    assert names == {*CASES, *OSTREE, *SIGNED.values(), *IMAGES.values(), "error", "progress", "version"}
+    assert names == {
+        *CASES,
+        *OSTREE,
+        *SIGNED.values(),
+        *IMAGES.values(),
+        *BOOT.values(),
+        "error",
+        "progress",
+        "version",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in schemas.DIRECTORY.glob("*.json")))

@@ -33,16 +33,41 @@ def test_final_newline_is_added() -> None:
         ("options root=/dev/vda ro\n", "r", "options root=/dev/vda ro r\n"),
         ("options ro root=1\n", "root=2", "options ro root=2\n"),
         ("options root=1\n", "ro", "options root=1 ro\n"),
-        ("options composefs=old x\n", "composefs.digest=v1-new", "options composefs.digest=v1-new x\n"),
+        ("options composefs=old x\n", "composefs.digest=v1-new", "options x composefs.digest=v1-new\n"),
         ("options composefs.digest=a composefs=b\n", "composefs=c", "options composefs=c\n"),
+        ("options a\noptions composefs=b c\n", "composefs=d", "options a composefs=d\noptions c\n"),
+        ("options a=1 b a=2\n", "a=3", "options a=3 b\n"),
+        ("options console=tty0\n", "console=ttyS0", "options console=tty0 console=ttyS0\n"),
+        ("options console=tty0\n", "console=tty0", "options console=tty0\n"),
         ("options a\noptions b\n", "c", "options a c\noptions b\n"),
         ("options\n", "c", "options\noptions c\n"),
         ('options x="a b=1" c\n', "b=2", 'options x="a b=1" c b=2\n'),
     ],
 )
-def test_arguments_are_added_by_key(text: str, argument: str, expected: str) -> None:
+def test_arguments_are_set_by_key(text: str, argument: str, expected: str) -> None:
     found = entry(text)
-    found.add_argument(argument)
+    found.set_argument(argument)
+    assert found.format() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "argument", "expected", "replaced"),
+    [
+        ("title x\n", "quiet", "title x\noptions quiet\n", None),
+        ("options a=1 b\n", "a=2", "options a=2 b\n", "a=1"),
+        ("options root=1  quiet\n", "ro", "options ro  quiet\n", "root=1"),
+        ("options composefs=old\n", "composefs.digest=x", "options composefs=old composefs.digest=x\n", None),
+        ("options\ta\noptions b=1\n", "b=2", "options\ta b=2\noptions b=1\n", None),
+        ("options\n", "c", "options\noptions c\n", None),
+        ("options \n", "c", "options  c\n", None),
+        ('options "a b" c\n', "a", 'options "a b" c a\n', None),
+    ],
+)
+def test_arguments_are_added_as_by_the_original(
+    text: str, argument: str, expected: str, replaced: str | None
+) -> None:
+    found = entry(text)
+    assert found.add_argument(argument) == replaced
     assert found.format() == expected
 
 

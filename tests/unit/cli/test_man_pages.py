@@ -13,7 +13,7 @@ import click
 import pytest
 
 from cfsctl.cli.app import cfsctl
-from cfsctl.cli.tools import composefs_info, mkcomposefs, mount_composefs
+from cfsctl.cli.tools import composefs_info, mkcomposefs, mount_composefs, setup_root
 from tests.support.programs import require
 from tools.man_pages import DOCS, EXAMPLES, TOOLS, build_pages, render, render_examples, subcommands
 
@@ -71,6 +71,7 @@ GETOPT = {
     "mkcomposefs": mkcomposefs,
     "composefs-info": composefs_info,
     "mount.composefs": mount_composefs,
+    "composefs-setup-root": setup_root,
 }
 
 

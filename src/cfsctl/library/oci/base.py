@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cfsctl.library.opened import store_of
 
 if TYPE_CHECKING:
+    from cfsctl.digest import Algorithm, ObjectID
     from cfsctl.library.images import ImageMethods
     from cfsctl.repository import Repository as Store
 
@@ -30,3 +31,14 @@ class OciBase:
             ValueError: It is closed.
         """
         return store_of(self._repository)
+
+
+def parse_stream_id(algorithm: Algorithm, text: str | None) -> ObjectID | None:
+    """Return the ID of a stream that a text writes, or None if there is no text.
+
+    Raises:
+        DigestFormatError: It is not an ID.
+    """
+    from cfsctl.digest import parse_object_id  # noqa: PLC0415 - only where it is needed
+
+    return None if text is None else parse_object_id(text.lower(), algorithm)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cfsctl.errors import IntegrityError
 from cfsctl.library.ids import ObjectID
+from cfsctl.library.oci.base import parse_stream_id
 from cfsctl.library.oci.named import NamedImageMethods
 
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from cfsctl.library.oci.options import OciTreeOptions
     from cfsctl.library.paths import StrPath
     from cfsctl.mount import WritableLayer
-    from cfsctl.oci.store.images import Found, StoredConfig
-    from cfsctl.repository import Repository as Store
     from cfsctl.tree.model import FileSystem
 
 
@@ -34,14 +32,12 @@ class TreeMethods(NamedImageMethods):
             FormatError, IntegrityError: It is damaged, or its config is stored otherwise than expected.
         """
         from cfsctl.library.oci.options import OciTreeOptions  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.store.images import open_config, resolve, verify_layers  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.images import open_trusted_config, resolve  # noqa: PLC0415 - the same
         from cfsctl.oci.to_tree import image_tree  # noqa: PLC0415 - the same
 
         store, how = self._store, options or OciTreeOptions()
-        found = resolve(store, image)
-        config = open_config(store, found)
-        if not _is_trusted(store, found, config, how.config_stream):
-            verify_layers(store, config.layers())
+        expected = parse_stream_id(store.algorithm, how.config_stream)
+        config = open_trusted_config(store, resolve(store, image), expected)
         tree = image_tree(store, config.layers(), how.xattrs)
         if how.bootable:
             from cfsctl.oci.boot_images import turn_bootable  # noqa: PLC0415 - the same
@@ -96,18 +92,3 @@ class TreeMethods(NamedImageMethods):
         """
         image_id = self.find_image(image, bootable=bootable)
         self._repository.mount(image_id, mountpoint, writable_layer=writable_layer, read_write=read_write)
-
-
-def _is_trusted(store: Store, found: Found, config: StoredConfig, expected_text: str | None) -> bool:
-    """Return whether the streams need no check: what a tag names, or what has the ID that was given."""
-    from cfsctl.digest import parse_object_id  # noqa: PLC0415 - only where it is needed
-
-    expected = None if expected_text is None else parse_object_id(expected_text.lower(), store.algorithm)
-    if found.tag is not None:
-        return True
-    if expected is not None and config.document.stream_id != expected:
-        raise IntegrityError(
-            f"config {config.digest}: expected the stream {expected.hex()},"
-            f" found {config.document.stream_id.hex()}"
-        )
-    return expected is not None

@@ -241,6 +241,30 @@ def open_config(repository: Repository, found: Found) -> StoredConfig:
     return StoredConfig(digest, parse_config(document.data, f"config {digest}"), document)
 
 
+def open_trusted_config(
+    repository: Repository, found: Found, config_stream: ObjectID | None = None
+) -> StoredConfig:
+    """Open the config of what a user means; layers are verified unless the streams can be relied on.
+
+    Those that a tag names can be, and those of a config whose stream has the ID that was expected.
+
+    Raises:
+        NotAnImageError: It is an artifact.
+        FormatError, IntegrityError: What is stored is damaged, or not the stream that was expected.
+    """
+    config = open_config(repository, found)
+    if found.tag is not None:
+        return config
+    if config_stream is None:
+        verify_layers(repository, config.layers())
+    elif config.document.stream_id != config_stream:
+        raise IntegrityError(
+            f"config {config.digest}: expected the stream {config_stream.hex()},"
+            f" found {config.document.stream_id.hex()}"
+        )
+    return config
+
+
 def config_of(image: StoredImage) -> StoredConfig:
     """Return the config of an image.
 

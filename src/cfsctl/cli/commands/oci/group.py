@@ -21,6 +21,7 @@ COMMANDS = {
     "layer": "layer",
     "linked-erofs-images": "linked_erofs_images",
     "mount": "mount",
+    "prepare-boot": "prepare_boot",
     "pull": "pull",
     "push": "push",
     "tag": "tag",
