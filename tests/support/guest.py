@@ -20,16 +20,22 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.programs import require
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 KERNEL = Path(__file__).parents[2] / ".guest"
 """Where `make` keeps the kernel."""
 
 _PACKAGES = ("cfsctl", "click", "zstandard", "xxhash", "isal")
 """What cfsctl needs where there is no network."""
+
+_APPLETS = ("sh", "mount", "insmod", "chroot", "echo", "sync", "poweroff")
 
 _LEFT_OUT = shutil.ignore_patterns(
     "test",
@@ -76,15 +82,23 @@ def require_guest() -> None:
 
 
 class Guest:
-    """Disks and an initramfs in a directory; `run` boots."""
+    """Disks and an initramfs in a directory; `run` boots.
+
+    Attributes:
+        root: What will be on the first disk.
+        store: Image of the second disk, once it has booted.
+        store_bytes: Its size.
+    """
 
     def __init__(self, work: Path) -> None:
         """Start with a root that holds the interpreter and cfsctl."""
         self._work = work
         self.root = work / "root"
+        self.store = work / "store.img"
+        self.store_bytes = 1 << 28
         for name in ("bin", "dev", "proc", "sys", "tmp", "store", "mnt", "etc"):
             (self.root / name).mkdir(parents=True)
-        shutil.copy(_find("busybox"), self.root / "bin/busybox")
+        shutil.copy(find_program("busybox"), self.root / "bin/busybox")
         for applet in ("sh", "cat", "mount", "umount", "sync"):
             (self.root / "bin" / applet).symlink_to("busybox")
         self._install()
@@ -102,7 +116,7 @@ class Guest:
         for name in _PACKAGES:
             shutil.copytree(_package_directory(name), self.root / "packages" / name)
         linked = [interpreter, *self.root.rglob("*.so")]
-        for library in sorted({found for file in linked for found in _libraries(file)}):
+        for library in sorted({found for file in linked for found in find_libraries(file)}):
             self._copy(Path(library))
         program = self.root / "bin/cfsctl"
         program.write_text(
@@ -127,60 +141,82 @@ class Guest:
             The script's exit status, and what it printed.
         """
         (self.root / "program").write_text(f"export PYTHONPATH=/packages HOME=/tmp PATH=/bin\n{program}")
-        first = self._make_disk("root", 1 << 29, self.root, "-O", "^has_journal")
-        second = self._make_disk("store", 1 << 28, None, "-O", "verity", "-b", "4096")
-        command = ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]
-        command += ["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "1024", "-smp", "2"]
-        command += ["-kernel", str(KERNEL / "vmlinuz"), "-initrd", str(self._make_initramfs())]
-        command += ["-append", "console=ttyS0 quiet panic=-1"]
-        for disk in (first, second):
-            command += ["-drive", f"file={disk},format=raw,if=virtio,cache=unsafe"]
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=timeout_s
+        first = make_disk(self._work / "root.img", 1 << 29, self.root, "-O", "^has_journal")
+        self.store = make_disk(self._work / "store.img", self.store_bytes, None, "-O", "verity", "-b", "4096")
+        tree = self._work / "initramfs"
+        start_initramfs(tree, _INIT)
+        console = run_machine(
+            KERNEL / "vmlinuz",
+            pack_initramfs(tree, self._work / "initramfs.cpio"),
+            "console=ttyS0 quiet panic=-1",
+            (first, self.store),
+            timeout_s=timeout_s,
         )
-        console = done.stdout.decode(errors="replace").replace("\r\n", "\n")
         found = re.search(rf"{_BEGIN}\n(.*){_END}(\d+)\n", console, re.DOTALL)
-        assert found, f"the guest did not get through:\n{console[-4000:]}\n{done.stderr.decode()}"
+        assert found, f"the guest did not get through:\n{console[-4000:]}"
         return int(found[2]), found[1]
 
-    def _make_disk(self, name: str, size: int, content: Path | None, *options: str) -> Path:
-        path = self._work / f"{name}.img"
-        path.unlink(missing_ok=True)
-        with path.open("wb") as file:
-            file.truncate(size)
-        source = [] if content is None else ["-d", str(content)]
-        subprocess.run([_find("mkfs.ext4"), "-q", "-F", *options, *source, str(path)], check=True)
-        return path
 
-    def _make_initramfs(self) -> Path:
-        tree = self._work / "initramfs"
-        shutil.rmtree(tree, ignore_errors=True)
-        for name in ("bin", "dev", "proc", "sys", "root", "modules"):
-            (tree / name).mkdir(parents=True)
-        shutil.copy(_find("busybox"), tree / "bin/busybox")
-        for applet in ("sh", "mount", "insmod", "chroot", "echo", "sync", "poweroff"):
-            (tree / "bin" / applet).symlink_to("busybox")
-        for module in (KERNEL / "modules").iterdir():
-            data = module.read_bytes()
-            plain = lzma.decompress(data) if module.suffix == ".xz" else data
-            (tree / "modules" / module.name.removesuffix(".xz")).write_bytes(plain)
-        (tree / "init").write_text(_INIT)
-        (tree / "init").chmod(0o755)
-        path = self._work / "initramfs.cpio"
-        names = "\n".join(str(found.relative_to(tree)) for found in sorted(tree.rglob("*")))
-        with path.open("wb") as file:
-            subprocess.run(
-                [_find("busybox"), "cpio", "-o", "-H", "newc"],
-                cwd=tree,
-                input=names.encode() + b"\n",
-                stdout=file,
-                stderr=subprocess.DEVNULL,
-                check=True,
-            )
-        return path
+def make_disk(path: Path, size: int, content: Path | None, *options: str) -> Path:
+    """Make an image of an ext4 file system with the content of a directory."""
+    path.unlink(missing_ok=True)
+    with path.open("wb") as file:
+        file.truncate(size)
+    source = [] if content is None else ["-d", str(content)]
+    subprocess.run([find_program("mkfs.ext4"), "-q", "-F", *options, *source, str(path)], check=True)
+    return path
 
 
-def _find(program: str) -> str:
+def start_initramfs(tree: Path, init: str) -> None:
+    """Fill a directory with busybox, the modules of the kernel, and an init script."""
+    shutil.rmtree(tree, ignore_errors=True)
+    for name in ("bin", "dev", "proc", "sys", "root", "modules"):
+        (tree / name).mkdir(parents=True)
+    shutil.copy(find_program("busybox"), tree / "bin/busybox")
+    for applet in _APPLETS:
+        (tree / "bin" / applet).symlink_to("busybox")
+    for module in (KERNEL / "modules").iterdir():
+        data = module.read_bytes()
+        plain = lzma.decompress(data) if module.suffix == ".xz" else data
+        (tree / "modules" / module.name.removesuffix(".xz")).write_bytes(plain)
+    (tree / "init").write_text(init)
+    (tree / "init").chmod(0o755)
+
+
+def pack_initramfs(tree: Path, path: Path) -> Path:
+    """Write a directory as an archive that the kernel unpacks."""
+    names = "\n".join(str(found.relative_to(tree)) for found in sorted(tree.rglob("*")))
+    with path.open("wb") as file:
+        subprocess.run(
+            [find_program("busybox"), "cpio", "-o", "-H", "newc"],
+            cwd=tree,
+            input=names.encode() + b"\n",
+            stdout=file,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
+    return path
+
+
+def run_machine(
+    kernel: Path, initramfs: Path, cmdline: str, disks: Sequence[Path], *, timeout_s: float
+) -> str:
+    """Boot, and return what came over the serial line until the machine was switched off."""
+    command = ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]
+    # One processor: with more, the kernel that patches its own code crashes now and then under emulation.
+    command += ["-accel", "tcg", "-cpu", "max", "-m", "1024", "-smp", "1"]
+    command += ["-kernel", str(kernel), "-initrd", str(initramfs), "-append", cmdline]
+    for disk in disks:
+        command += ["-drive", f"file={disk},format=raw,if=virtio,cache=unsafe"]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=timeout_s
+    )
+    assert done.stdout, done.stderr.decode()
+    return done.stdout.decode(errors="replace").replace("\r\n", "\n")
+
+
+def find_program(program: str) -> str:
+    """Return the path of a program, which may be one for administrators."""
     path = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     assert path is not None
     return path
@@ -192,7 +228,7 @@ def _package_directory(name: str) -> Path:
     return Path(module.__file__).parent
 
 
-def _libraries(file: Path) -> list[str]:
+def find_libraries(file: Path) -> list[str]:
     """Return the paths of the shared libraries that a file is linked with."""
     done = subprocess.run(["ldd", str(file)], capture_output=True, text=True, check=False)
     return re.findall(r"(?:=> |^\s*)(/\S+) \(0x", done.stdout, re.MULTILINE)
