@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from random import Random  # noqa: TC003 - hypothesis reads the annotation
 from typing import cast
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,6 +94,15 @@ def test_dirtrees(data: bytes, random: Random) -> None:
     _check_tree(data)
     for _ in range(10):
         _check_tree(damaged(random, data))
+
+
+@settings(max_examples=200)
+@given(data=_trees(), random=st.randoms(use_true_random=False), entries=st.integers(1, 5))
+def test_dirtrees_in_pieces(data: bytes, random: Random, entries: int) -> None:
+    with mock.patch("cfsctl.ostree.objects._directory.PIECE_ENTRIES", entries):
+        _check_tree(data)
+        for _ in range(10):
+            _check_tree(damaged(random, data))
 
 
 @settings(max_examples=300)

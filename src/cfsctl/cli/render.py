@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import TYPE_CHECKING
 
 from cfsctl.cli.output import escape_controls
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
-def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in the box style of the original.
+def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in the box style of the original; see `iter_table`."""
+    known = list(rows)
+    return "\n".join(iter_table(header, lambda: known))
+
+
+def iter_table(header: Sequence[str], rows: Callable[[], Iterable[Sequence[str]]]) -> Iterator[str]:
+    """Yield the lines of a table in the box style of the original.
 
     Cells are padded by one blank on each side and never cut; a newline in a cell continues it on
     the next line. A very long cell sticks out of its column, for the others would be padded to its width. The
@@ -20,21 +27,38 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     Args:
         header: One title per column.
-        rows: Cells as text, as many per row as there are titles.
+        rows: Returns the rows: cells as text, as many as there are titles. It is called twice, so that a long
+            table need not be in memory.
     """
-    split = [[escape_controls(cell).split("\n") for cell in row] for row in (header, *rows)]
-    widths = [
-        min(_MAX_WIDTH, max(_width(line) for row in split for line in row[column]))
-        for column in range(len(header))
-    ]
+    plain = None if _has_frames(sys.stdout.encoding) else _PLAIN_FRAME
+    widths = [0] * len(header)
+    for row in itertools.chain((header,), rows()):
+        _widen(widths, row)
+    for line in _iter_lines(header, rows(), widths):
+        yield line if plain is None else line.translate(plain)
+
+
+def _split(row: Sequence[str]) -> list[list[str]]:
+    return [escape_controls(cell).split("\n") for cell in row]
+
+
+def _widen(widths: list[int], row: Sequence[str]) -> None:
+    for column, lines in enumerate(_split(row)):
+        widest = max(map(_width, lines))
+        if widest > widths[column]:
+            widths[column] = min(_MAX_WIDTH, widest)
+
+
+def _iter_lines(header: Sequence[str], rows: Iterable[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
     rules = {name: _rule(widths, marks) for name, marks in _RULES.items()}
-    lines = [rules["top"], *_row_lines(split[0], widths), rules["header"]]
-    for index, row in enumerate(split[1:]):
+    yield rules["top"]
+    yield from _row_lines(_split(header), widths)
+    yield rules["header"]
+    for index, row in enumerate(rows):
         if index:
-            lines.append(rules["between"])
-        lines.extend(_row_lines(row, widths))
-    table = "\n".join([*lines, rules["bottom"]])
-    return table if _has_frames(sys.stdout.encoding) else table.translate(_PLAIN_FRAME)
+            yield rules["between"]
+        yield from _row_lines(_split(row), widths)
+    yield rules["bottom"]
 
 
 def _has_frames(encoding: str | None) -> bool:

@@ -207,7 +207,7 @@ def _fixed_array_reader(type_: ArrayType) -> Reader:
     return read
 
 
-def _array_ends(type_: ArrayType, data: bytes, start: int, end: int) -> Sequence[int]:
+def find_array_ends(type_: ArrayType, data: bytes, start: int, end: int) -> Sequence[int]:
     """Return the checked offset table of an array that is not empty; the values are unchecked."""
     size = end - start
     width = offset_width(size)
@@ -230,7 +230,7 @@ def _variable_array_reader(type_: ArrayType) -> Reader:
     def read(data: bytes, start: int, end: int, depth: int, budget: Budget) -> Value:
         if start == end:
             return []
-        ends = _array_ends(type_, data, start, end)
+        ends = find_array_ends(type_, data, start, end)
         budget.charge(len(ends) * weight)
         limit = start + ends[-1]
         inner = depth + 1
@@ -242,7 +242,7 @@ def _variable_array_reader(type_: ArrayType) -> Reader:
         for offset in ends:
             stop = start + offset
             if position & padding:
-                position = _skip_padding(data, position, padding, limit)
+                position = skip_padding(data, position, padding, limit)
             if not position <= stop <= limit:
                 _fail(type_.signature, f"an end from {position} to {limit}", stop, position)
             values.append(element(data, position, stop, inner, budget))
@@ -252,7 +252,7 @@ def _variable_array_reader(type_: ArrayType) -> Reader:
     return read
 
 
-def _skip_padding(data: bytes, position: int, padding: int, limit: int) -> int:
+def skip_padding(data: bytes, position: int, padding: int, limit: int) -> int:
     """Return the next aligned position, having checked that zero bytes lead to it within the limit."""
     aligned = position + (-position & padding)
     if aligned > limit or data[position:aligned].strip(b"\0"):
@@ -329,7 +329,7 @@ def _tuple_reader(type_: TupleType) -> Reader:
         values = []
         for element, padding, size, has_offset in steps:
             if position & padding:
-                position = _skip_padding(data, position, padding, table)
+                position = skip_padding(data, position, padding, table)
             if size is not None:
                 stop = position + size
             elif has_offset:

@@ -6,10 +6,15 @@ Offsets are little-endian and as wide as the container's whole size asks for, in
 from __future__ import annotations
 
 import struct
+import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_MAX_UNPACKED: Final = 1 << 16
+"""Offsets of a longer table become numbers when they are asked for: each takes nine times as much memory
+as in the table."""
 
 _CODES: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
@@ -40,6 +45,8 @@ def read_offsets(data: bytes, start: int, count: int, width: int) -> Sequence[in
     """Return `count` offsets that begin at `start`; the caller has checked that they are there."""
     if width == 1:
         return data[start : start + count]
+    if count > _MAX_UNPACKED and width < 8 and sys.byteorder == "little":
+        return memoryview(data)[start : start + count * width].cast("I" if width == 4 else "H")
     return struct.unpack_from(f"<{count}{_CODES[width]}", data, start)
 
 

@@ -27,6 +27,8 @@ from cfsctl.linux.private_files import NotPrivateError, check_private_directory,
 from cfsctl.progress import Message, silent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cfsctl.http.fetcher import Response
     from cfsctl.progress import Reporter
 
@@ -44,12 +46,12 @@ class CachedDocument(NamedTuple):
     """A document that was fetched before.
 
     Attributes:
-        body: The document.
+        read: Returns the document, or None if it is there no more.
         etag: What the server called this version, or None.
         last_modified: When it says that it was made, or None.
     """
 
-    body: bytes
+    read: Callable[[], bytes | None]
     etag: str | None
     last_modified: str | None
 
@@ -80,10 +82,21 @@ class DocumentCache:
 
     def find(self, url: str) -> CachedDocument | None:
         """Return the document that a URL had, or None; what is damaged counts as absent."""
+        found = self._load(url)
+        # The document is read again when it is needed: it may be large, and so may be its successor.
+        return found and CachedDocument(lambda: self._read_body(url), *found[0])
+
+    def _read_body(self, url: str) -> bytes | None:
+        found = self._load(url)
+        return found and bytes(found[1])
+
+    def _load(self, url: str) -> tuple[list[str | None], memoryview] | None:
+        """Return the fields of an entry and the document, or None if it is missing or damaged."""
         try:
             data = self.read(file_name(url), self._limit_bytes + MAX_HEAD_BYTES)
-            head, _, body = data.partition(b"\n")
-            entry = json.loads(head)
+            end = data.index(b"\n")
+            entry = json.loads(data[:end])
+            body = memoryview(data)[end + 1 :]
             known = (entry["version"], entry["url"], entry["sha256"])
             if known != (_VERSION, identify(url), hashlib.sha256(body).hexdigest()):
                 return None
@@ -92,7 +105,7 @@ class DocumentCache:
             return None
         if not all(field is None or (isinstance(field, str) and field.isprintable()) for field in fields):
             return None
-        return CachedDocument(body, *fields)
+        return fields, body
 
     def save(self, url: str, response: Response) -> None:
         """Keep an answer, if the server can be asked for any other one the next time."""
@@ -108,7 +121,7 @@ class DocumentCache:
             }
         ).encode()
         if len(head) < MAX_HEAD_BYTES:
-            self.write(file_name(url), head + b"\n" + response.body)
+            self.write(file_name(url), head + b"\n", response.body)
 
     def find_time_made(self, _body: bytes) -> int | None:
         """Return when a document says that it was made, in seconds since 1970, or None."""
@@ -129,7 +142,7 @@ class DocumentCache:
         finally:
             os.close(dirfd)
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, *pieces: bytes) -> None:
         """Write a file into the directory, if possible."""
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
@@ -139,7 +152,8 @@ class DocumentCache:
         try:
             check_private_directory(dirfd, self._directory)
             with AnonymousFile(dirfd, 0o600) as file:
-                write_all(file.fd, data)
+                for piece in pieces:
+                    write_all(file.fd, piece)
                 file.replace(dirfd, name)
         except NotPrivateError as error:
             self._explain(error)

@@ -93,6 +93,7 @@ class _Line:
                     else:
                         self._retire(slot)
                         yield result
+                        del result  # which may be large
                 self._window.count(len(done))
                 for handle, code, message in failed:
                     self._settle(active[handle], active[handle].explain(code, message))

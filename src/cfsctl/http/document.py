@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.http.fetcher import NOT_MODIFIED, OK, Response
@@ -20,19 +21,28 @@ class Collector:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._chunks: list[bytes] = []
+        self._first = b""
+        self._all: io.BytesIO | None = None
 
     def write(self, chunk: bytes, /) -> None:
         """Keep the chunk."""
-        self._chunks.append(chunk)
+        if self._all is not None:
+            self._all.write(chunk)
+        elif self._first:
+            self._all = io.BytesIO()  # Grows in place; joining a list would hold everything twice.
+            self._all.write(self._first)
+            self._all.write(chunk)
+        else:
+            self._first = chunk
 
     def finish(self) -> bytes:
         """Return the whole body."""
-        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        return self._first if self._all is None else self._all.getvalue()
 
     def abort(self) -> None:
         """Forget everything."""
-        self._chunks.clear()
+        self._first = b""
+        self._all = None
 
 
 class Document:

@@ -57,13 +57,17 @@ def _get(
 ) -> bytes:
     """Return a document, from the cache if the server says that it has not changed since."""
     entry = None if cache is None else cache.find(url)
-    if entry is None or cached is None:
-        response = fetcher.get(url, limit_bytes=limit_bytes)
-    else:
+    response = None
+    if entry is not None and cached is not None:
         response = fetcher.get(url, limit_bytes=limit_bytes, headers=entry.conditions())
         if response.status == NOT_MODIFIED:
-            cached.append(entry.body)
-            return entry.body
+            body = entry.read()
+            if body is not None:
+                cached.append(body)
+                return body
+            response = None  # it was removed in the meantime
+    if response is None:
+        response = fetcher.get(url, limit_bytes=limit_bytes)
     if cache is not None:
         cache.save(url, response)
     return response.body

@@ -129,6 +129,7 @@ class _Run:
                 self._window.count(1)
                 self._active.discard(event.attempt)
                 yield result
+                del result  # which may be large
         finally:
             self._window.pause(time.monotonic())
             self._stop()

@@ -16,6 +16,11 @@ MAX_HELD_FILE_BYTES: Final = 512 << 10
 """Bytes of a file that a pull holds in memory: header and inline content. An image has room for attributes of
 256 KiB."""
 
+ORDINARY_BYTES: Final = 1024
+MAX_EXCESS_BYTES: Final = 64 << 20
+"""Bytes of a file's header, or a directory's, that are ordinary, and what all of a commit may have beyond
+that: attributes, which a tree holds in memory. Labels and capabilities have some hundred bytes."""
+
 MAX_SHARED_COST: Final = 1_000_000
 """What a tree may come to however few dirtrees it is made of: entries, a directory counted as 8."""
 
@@ -25,10 +30,12 @@ MAX_SHARING: Final = 16
 __all__ = [
     "MAX_DEPTH",
     "MAX_ENTRIES",
+    "MAX_EXCESS_BYTES",
     "MAX_HELD_FILE_BYTES",
     "MAX_METADATA_TOTAL_BYTES",
     "MAX_SHARED_COST",
     "MAX_SHARING",
+    "ORDINARY_BYTES",
     "LimitError",
     "PlanLimits",
 ]

@@ -17,6 +17,8 @@ expanded
    there and when a dirtree is delivered, not when the commit arrives. So the caller can inspect the commit,
    refuse it or find its parent before anything of its tree is requested.
 5. The entries and the depth of the whole tree are counted over the graph of dirtrees, without expanding it.
+6. A large dirtree is expanded when the next request is asked for. So a caller that has enough to do with the
+files of one stops asking, and what is known to be wanted stays small, whatever a repository contains.
 
 A call in the wrong order raises `RuntimeError`, since it is a bug; all other errors are about received data.
 """
@@ -24,25 +26,33 @@ A call in the wrong order raises `RuntimeError`, since it is a bug; all other er
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol
 
 from cfsctl.errors import ReceivedDigestError
-from cfsctl.ostree.limits import MAX_HELD_FILE_BYTES, LimitError, PlanLimits
+from cfsctl.ostree.limits import (
+    MAX_EXCESS_BYTES,
+    MAX_HELD_FILE_BYTES,
+    ORDINARY_BYTES,
+    LimitError,
+    PlanLimits,
+)
 from cfsctl.ostree.objects import (
     Commit,
     ObjectKind,
     OstreeObjectError,
+    iter_dirtree,
     parse_commit,
     parse_dirmeta,
     parse_dirtree,
     parse_zlib_file_header,
 )
+from cfsctl.ostree.objects.held_objects import HeldObjects
 from cfsctl.ostree.store.in_memory import IncompleteError
 from cfsctl.ostree.tree.graph import TreeGraph
 from cfsctl.ostree.tree.subpaths import SubpathNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.objects import Dirtree
@@ -50,6 +60,9 @@ if TYPE_CHECKING:
     from cfsctl.ostree.tree.subpaths import SubpathFilter
 
 DEFAULT_LIMITS = PlanLimits()
+
+_LARGE_DIRTREE_BYTES: Final = 256 << 10
+"""A larger dirtree, of thousands of entries, waits until there is need for what it names."""
 
 _FILE, _DIRTREE, _DIRMETA, _COMMIT = (
     ObjectKind.FILE,
@@ -103,6 +116,7 @@ class PullPlan:
         *,
         limits: PlanLimits = DEFAULT_LIMITS,
         part: SubpathFilter | None = None,
+        objects: HeldObjects | None = None,
     ) -> None:
         """Start with only the commit wanted.
 
@@ -110,6 +124,7 @@ class PullPlan:
             commit_checksum: Name of the commit.
             limits: What it may ask for.
             part: The paths that are wanted of its tree, or None for all of it.
+            objects: What has arrived is added to these; None keeps everything in memory.
         """
         self.commit_checksum = commit_checksum
         self.commit: Commit | None = None
@@ -117,15 +132,16 @@ class PullPlan:
         self._part = part
         self._parts: dict[Checksum, SubpathFilter] = {}
         self._widened: list[Checksum] = []
+        self._unexpanded: list[Checksum] = []
         self._bases: list[Base] = []
         self._kinds: dict[Checksum, ObjectKind] = {commit_checksum: _COMMIT}
         self._wanted: list[Checksum] = [commit_checksum]
         self._wanted_files: list[Checksum] = []
         self._in_flight: dict[Checksum, ObjectKind] = {}
-        self._objects: dict[Checksum, StoredContent] = {}
+        self._objects = HeldObjects() if objects is None else objects
         self._graph = TreeGraph(limits, f"commit {commit_checksum.hex()}")
         self._is_tree_checked = False
-        self._metadata_bytes = 0
+        self._metadata_bytes = self._excess_bytes = 0
         self._metadata_fetched = 0
         self._files_fetched = 0
         self._files_asked = 0
@@ -139,6 +155,11 @@ class PullPlan:
         it, followed by the plain content where that has no object of its own.
         """
         return self._objects
+
+    @property
+    def has_wanted_metadata(self) -> bool:
+        """Whether `next_request` has something to do: to name an object, or to expand a dirtree."""
+        return bool(self._wanted or self._widened or self._unexpanded)
 
     @property
     def counts(self) -> Counts:
@@ -155,18 +176,28 @@ class PullPlan:
 
     # --- metadata -------------------------------------------------------------------------------
 
-    def next_request(self) -> tuple[Checksum, ObjectKind] | None:
-        """Return a metadata object to fetch, or None while nothing more is known to be wanted."""
-        while self._wanted or self._widened:
+    def next_request(
+        self, may_expand: Callable[[], bool] = lambda: True
+    ) -> tuple[Checksum, ObjectKind] | None:
+        """Return a metadata object to fetch, or None while nothing more is known to be wanted.
+
+        Args:
+            may_expand: Asked before a large dirtree is expanded, which can be done later as well.
+        """
+        while True:
             if self._widened:
                 self._expand_again(self._widened.pop())
-                continue
-            checksum = self._wanted.pop()
-            kind = self._kinds[checksum]
-            if not self._take_from_base(checksum, kind):
-                self._in_flight[checksum] = kind
-                return checksum, kind
-        return None
+            elif self._unexpanded and may_expand():
+                checksum = self._unexpanded.pop()
+                self._expand_large(checksum, self._objects[checksum][0])
+            elif self._wanted:
+                checksum = self._wanted.pop()
+                kind = self._kinds[checksum]
+                if not self._take_from_base(checksum, kind):
+                    self._in_flight[checksum] = kind
+                    return checksum, kind
+            else:
+                return None
 
     def deliver(self, checksum: Checksum, kind: ObjectKind, data: bytes) -> None:
         """Take a metadata object that `next_request` asked for.
@@ -203,7 +234,9 @@ class PullPlan:
                 f"expected at most {self._limits.max_metadata_bytes} bytes, found more"
             )
         try:
-            if kind is _DIRTREE:
+            if kind is _DIRTREE and len(data) > _LARGE_DIRTREE_BYTES and self._part is None:
+                self._take_large(checksum, data)
+            elif kind is _DIRTREE:
                 self._expand_dirtree(checksum, data)
             elif kind is _DIRMETA:
                 parse_dirmeta(data)
@@ -213,7 +246,9 @@ class PullPlan:
             raise
         except OstreeObjectError as error:
             raise error.about(f"{kind.label} object {checksum.hex()}") from error
-        self._objects[checksum] = (data, None)
+        if kind is _DIRMETA:
+            self._count_excess(len(data))
+        self._objects.add(checksum, data, None)
 
     def _expand_commit(self, data: bytes) -> None:
         commit = parse_commit(data)
@@ -229,6 +264,10 @@ class PullPlan:
         if self._part is not None:
             tree = self._select(checksum, tree)
         self._graph.add(checksum, tree)
+        self._want_entries(checksum, tree)
+
+    def _want_entries(self, checksum: Checksum, tree: Dirtree) -> None:
+        """Want what some entries of a directory name."""
         self._is_tree_checked = False
         self._want_files([entry[1] for entry in tree.files])
         for name, dirtree, dirmeta in tree.dirs:
@@ -237,6 +276,23 @@ class PullPlan:
                 self._want(dirtree, _DIRTREE)
             else:
                 self._want_part(dirtree, self._parts[checksum].below(name))
+
+    def _take_large(self, checksum: Checksum, data: bytes) -> None:
+        if self._objects.forgets_data:
+            self._expand_large(checksum, data)
+        else:
+            self._unexpanded.append(checksum)
+
+    def _expand_large(self, checksum: Checksum, data: bytes) -> None:
+        """Expand a dirtree in pieces."""
+        try:
+            for number, piece in enumerate(iter_dirtree(data)):
+                self._graph.add(checksum, piece, is_more=number > 0)
+                self._want_entries(checksum, piece)
+        except ConflictError:
+            raise
+        except OstreeObjectError as error:
+            raise error.about(f"{_DIRTREE.label} object {checksum.hex()}") from error
 
     # A dirtree may occur at several paths of which different parts are wanted: what is wanted of it grows.
 
@@ -291,7 +347,7 @@ class PullPlan:
         for base in self._bases:
             found = base.find(checksum)
             if found and _is_sound_file(checksum, *found):
-                self._objects[checksum] = found
+                self._objects.add(checksum, *found)
                 self._from_base += 1
                 return True
         return False
@@ -303,7 +359,7 @@ class PullPlan:
             checksums: The objects; those that did not come from a base are ignored.
         """
         for checksum in checksums:
-            if self._kinds.get(checksum) is _FILE and self._objects.pop(checksum, None) is not None:
+            if self._kinds.get(checksum) is _FILE and self._objects.remove(checksum):
                 self._from_base -= 1
                 self._wanted_files.append(checksum)
 
@@ -331,8 +387,19 @@ class PullPlan:
                     f"file object {checksum.hex()}: expected at most {MAX_HELD_FILE_BYTES} bytes of header, "
                     f"found {len(data)}"
                 )
-            objects[checksum] = (data, object_id)
+            self._count_excess(len(data))
+            objects.add(checksum, data, object_id)
             self._files_fetched += 1
+
+    def _count_excess(self, size: int) -> None:
+        """Count what an object has in attributes beyond what is usual: a tree holds all of them in memory."""
+        if size > ORDINARY_BYTES:
+            self._excess_bytes += size - ORDINARY_BYTES
+            if self._excess_bytes > MAX_EXCESS_BYTES:
+                raise LimitError(
+                    f"attributes in commit {self.commit_checksum.hex()}: expected at most "
+                    f"{ORDINARY_BYTES} bytes for each file and {MAX_EXCESS_BYTES} bytes besides, found more"
+                )
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -342,7 +409,7 @@ class PullPlan:
         Raises:
             LimitError: The tree is too large or too deep.
         """
-        if self._wanted or self._widened or self._in_flight or self.commit is None:
+        if self.has_wanted_metadata or self._in_flight or self.commit is None:
             raise RuntimeError("the metadata is not complete yet")
         if not self._is_tree_checked:
             self._graph.check(self.commit.root_dirtree)
@@ -352,6 +419,10 @@ class PullPlan:
         """Yield objects that are known to be part of the commit and are missing."""
         objects = self._objects
         return (item for item in self._kinds.items() if item[0] not in objects)
+
+    def close(self) -> None:
+        """Let go of what has arrived; may be called again."""
+        self._objects.close()
 
     def check_complete(self) -> None:
         """Check that every object that the commit reaches is present.

@@ -36,6 +36,10 @@ _BATCH_BYTES: Final = 1 << 16
 """Bytes gathered before they are compressed; how they are cut has no influence on the result."""
 
 
+_LARGE_BYTES: Final = 1 << 20
+"""Bytes that are taken at once."""
+
+
 class SplitstreamWriter:
     """A splitstream under construction.
 
@@ -73,6 +77,7 @@ class SplitstreamWriter:
         self._run = Spool(sink)
         self._declared = 0
         self._may_begin = True
+        self._is_ended = False
         self._frame = _Frame(sink)
 
     def write_inline(self, data: bytes | bytearray | memoryview) -> None:
@@ -182,9 +187,25 @@ class SplitstreamWriter:
             OSError: The splitstream is not in the store then.
         """
         with self:
-            self._end_run()
-            self._frame.finish()
+            self.end_stream()
             return self._assemble()
+
+    def end_stream(self) -> None:
+        """Complete the stream itself, to which only references can be added then; harmless if repeated.
+
+        Raises:
+            RuntimeError, SplitstreamError: As `finish`.
+            OSError: As write(2).
+        """
+        if self._is_ended:
+            return
+        self._is_ended = True
+        self._end_run()
+        self._frame.finish()
+        size = self._frame.spool.size
+        limit = held_limit(size) if self._is_held else streamed_limit(size)
+        if self._inline_size > limit:
+            fail("stream", f"at most {limit} bytes in {size} compressed ones", self._inline_size)
 
     def _assemble(self) -> ObjectID:
         stream_refs = b"".join(self._stream_refs)
@@ -194,10 +215,6 @@ class SplitstreamWriter:
                 fail(name, f"at most {MAX_REFERENCES_BYTES} bytes", len(section))
         named_refs = self._compress_names()
         stream = self._frame.spool
-        limit = held_limit(stream.size) if self._is_held else streamed_limit(stream.size)
-        if self._inline_size > limit:
-            expected = f"at most {limit} bytes in {stream.size} compressed ones"
-            fail("stream", expected, self._inline_size)
         sizes = (len(stream_refs), len(object_refs), len(named_refs), stream.size)
         head = format_head(self._algorithm, self._content_type, self.stream_size, sizes)
         writer = self._sink.create()
@@ -256,6 +273,11 @@ class _Frame:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append to what the frame holds."""
+        if len(data) > _LARGE_BYTES:
+            view = memoryview(data)
+            for place in range(0, len(view), _LARGE_BYTES):  # each is held twice, and compressed as a whole
+                self.write(view[place : place + _LARGE_BYTES])
+            return
         self._batch += data
         if len(self._batch) >= _BATCH_BYTES:
             self._emit((self._compressor.compress(self._batch),))

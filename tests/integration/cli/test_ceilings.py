@@ -1,18 +1,32 @@
-"""What is refused costs little: the largest process of each command is measured, whatever it was given."""
+"""What is refused costs little: all processes of a command are measured together, whatever it was given."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from cfsctl.digest import Algorithm, Checksum
-from cfsctl.ostree.objects import ObjectKind, format_dirmeta, format_dirtree
+from cfsctl.gvariant import Variant, encode
+from cfsctl.ostree.objects import (
+    CHECKSUM_SIZE,
+    MAX_METADATA_SIZE,
+    ObjectKind,
+    format_dirmeta,
+    format_dirtree,
+)
+from cfsctl.ostree.objects._base import join_elements, join_members
 from cfsctl.ostree.store.refs import stream_name
 from cfsctl.splitstream.format import CHUNK, ContentType, format_head
 from tests.fakes.ostree_repository import DIRECTORY, FakeOstreeRepository
@@ -22,11 +36,13 @@ from tests.support.repositories import make_repository
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_KIB = 300 << 10
+    from cfsctl.gvariant import Value
+
+MAX_KIB = 300_000_000 >> 10
 
 
 class Outcome(NamedTuple):
-    """Exit status, standard error, and the peak of the command's memory in KiB."""
+    """Exit status, standard error, and the peak of the memory of all processes of the command in KiB."""
 
     status: int
     error: str
@@ -34,14 +50,40 @@ class Outcome(NamedTuple):
 
 
 LAUNCHER = """
-import os, subprocess, sys
+import os, subprocess, sys, time
+
+def find_tree(root):
+    children, found = {}, [root]
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{name}/stat") as stream:
+                parent = stream.read().rpartition(")")[2].split()[1]
+            children.setdefault(int(parent), []).append(int(name))
+        except (OSError, ValueError, IndexError):
+            pass
+    for process in found:
+        found += children.get(process, ())
+    return found
+
+def measure(process):
+    try:
+        with open(f"/proc/{process}/smaps_rollup") as stream:
+            return next(int(line.split()[1]) for line in stream if line.startswith("Pss:"))
+    except (OSError, StopIteration):
+        return 0
+
 process = subprocess.Popen(sys.argv[2:])
+together = 0
+while not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+    together = max(together, sum(map(measure, find_tree(process.pid))))
+    time.sleep(0.02)
 _, status, usage = os.wait4(process.pid, 0)
 with open(sys.argv[1], "w") as stream:
-    print(os.waitstatus_to_exitcode(status), usage.ru_maxrss, file=stream)
+    print(os.waitstatus_to_exitcode(status), max(together, usage.ru_maxrss), file=stream)
 """
-"""Runs a program and writes down its exit status and its peak. The kernel counts what a process had before it
-executed the program, so a process with many tests in memory must not start it itself."""
+"""Runs a program and writes down its exit status and its peak: of the largest process, as the kernel says,
+and of all of them together, shared pages counted once, as far as that is seen now and then. The kernel counts
+what a process had before it executed the program: one with many tests in memory must not start it."""
 
 
 def run(*arguments: str | Path, stdin: IO[bytes] | None = None, program: str = "cfsctl") -> Outcome:
@@ -55,7 +97,6 @@ def run(*arguments: str | Path, stdin: IO[bytes] | None = None, program: str = "
             text=True,
             check=True,
         )
-        # The peak is that of the process and of all that it waited for: the largest of them.
         status, peak_kib = map(int, measured.read().split())
         return Outcome(status, done.stderr, peak_kib)
 
@@ -111,6 +152,85 @@ def make_commit(path: Path, files: int, directories: int, name_bytes: int = 6) -
     root = repository.add_metadata(ObjectKind.DIRTREE, format_dirtree([], outer))
     repository.commit((root, meta), "x")
     repository.write(path)
+
+
+def make_dirtree(number: int, size: int, name_bytes: int, file: Checksum | None) -> bytes:
+    """Return a dirtree of about so many bytes; its files are all one, or none that exists."""
+    count = size // (name_bytes + 1 + CHECKSUM_SIZE + 1 + 4)
+    start = number << 32
+    names = [b"%d%0*d" % (number, name_bytes - 1, n) for n in range(count)]
+    end = bytes((name_bytes + 1,))
+    if file is None:
+        elements = [
+            b"".join((name, b"\0", hashlib.sha256(b"%d" % (start + n)).digest(), end))
+            for n, name in enumerate(names)
+        ]
+    else:
+        elements = [b"".join((name, b"\0", file, end)) for name in names]
+    return join_members([join_elements(elements), b""])
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@contextlib.contextmanager
+def serve(directory: Path) -> Iterator[str]:
+    """Serve a directory; yields its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(directory))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Large(NamedTuple):
+    """A repository whose metadata are near their ceilings, and what is wrong with it."""
+
+    dirtrees: int
+    name_bytes: int
+    commit_bytes: int
+    has_file: bool
+    message: str
+
+
+LARGE = {
+    "many missing files": Large(3, 8, MAX_METADATA_SIZE - 1000, has_file=False, message="is missing from"),
+    "long names": Large(3, 200, 0, has_file=False, message="is missing from"),
+    "always the same file": Large(5, 200, 0, has_file=True, message="compressed ones"),
+}
+
+
+def write_large(path: Path, large: Large) -> None:
+    repository = FakeOstreeRepository()
+    file = repository.add_file(b"x") if large.has_file else None
+    meta = repository.add_metadata(ObjectKind.DIRMETA, format_dirmeta(DIRECTORY))
+    dirs = []
+    for number in range(large.dirtrees):
+        data = make_dirtree(number, MAX_METADATA_SIZE - 1000, large.name_bytes, file)
+        dirs.append((b"%d" % number, repository.add_metadata(ObjectKind.DIRTREE, data), meta))
+    root = repository.add_metadata(ObjectKind.DIRTREE, format_dirtree([], dirs))
+    metadata = (("x", Variant("ay", bytes(large.commit_bytes))),)
+    repository.commit((root, meta), "x", metadata=metadata)
+    repository.write(path)
+
+
+def test_many_names_of_files_that_do_not_exist(store: Path, tmp_path: Path) -> None:
+    large = LARGE["many missing files"]._replace(dirtrees=1)
+    write_large(tmp_path / "source", large)
+    check_refused(run("--repo", store, "ostree", "pull-local", tmp_path / "source", "x"), 16, large.message)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", LARGE)
+def test_metadata_near_their_ceilings(store: Path, tmp_path: Path, name: str) -> None:
+    large = LARGE[name]
+    write_large(tmp_path / "source", large)
+    with serve(tmp_path / "source") as url:
+        for verb, source in (("pull-local", str(tmp_path / "source")), ("pull", url)):
+            check_refused(run("--repo", store, "ostree", verb, source, "x"), 16, large.message)
+            shutil.rmtree(store)
+            cfsctl("init", "--insecure", store)
 
 
 @pytest.mark.parametrize(
@@ -209,3 +329,28 @@ def test_files_for_a_server_that_never_end(store: Path, tmp_path: Path, option: 
 def test_a_digest_of_zeros_for_ever() -> None:
     outcome = run("measure-file", "/dev/zero", program="composefs-info")
     check_refused(outcome, 1, "found a character device")
+
+
+def test_a_summary_near_its_ceiling_that_is_wrong_at_its_end(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    refs: list[Value] = [(f"{n:05}".ljust(4000, "x"), (100, bytes(32), [])) for n in range(15_000)]
+    data = bytearray(encode("(a(s(taya{sv}))a{sv})", (refs, [])))
+    data[data.rindex(b"14999")] = 0xFF
+    (tmp_path / "source/summary").write_bytes(data)
+    with serve(tmp_path / "source") as url:
+        check_refused(run("ostree", "list-refs", url), 16, "expected UTF-8")
+        check_refused(run("--repo", store, "ostree", "pull", "--mirror", url), 16, "expected UTF-8")
+
+
+def test_files_with_large_attributes(store: Path, tmp_path: Path) -> None:
+    repository = FakeOstreeRepository()
+    value = os.urandom(60_000)
+    tree: dict[bytes, Checksum] = {}
+    for number in range(400):
+        xattrs = tuple((b"user.%d\0" % n, b"%03d" % number + value) for n in range(4))
+        tree[b"%03d" % number] = repository.add_file(b"", xattrs=xattrs)
+    root = repository.add_metadata(ObjectKind.DIRTREE, format_dirtree(tree.items(), []))
+    repository.commit((root, repository.add_metadata(ObjectKind.DIRMETA, format_dirmeta(DIRECTORY))), "x")
+    repository.write(tmp_path / "source")
+    outcome = run("--repo", store, "ostree", "pull-local", tmp_path / "source", "x")
+    check_refused(outcome, 16, "attributes in commit")

@@ -325,3 +325,34 @@ def test_wrong_order_is_our_own_mistake() -> None:
         plan.deliver_files([(repository.add_file(b"alpha"), b"", None)])
     with pytest.raises(RuntimeError, match="was not asked for"):
         plan.deliver(commit, ObjectKind.COMMIT, data)
+
+
+def test_a_large_dirtree_waits_until_there_is_need_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cfsctl.ostree.plan._LARGE_DIRTREE_BYTES", 200)
+    monkeypatch.setattr("cfsctl.ostree.objects._directory.PIECE_ENTRIES", 3)
+    repository = FakeOstreeRepository()
+    large = {f"{letter}{number}": {f"{number:03}": b"%d" % number} for number in range(9) for letter in "ab"}
+    commit = repository.commit({**large, "one": b"1", "two": b"2"})
+    plan = PullPlan(commit)
+    repository.fetch_metadata(lambda: plan.next_request(lambda: False), plan.deliver)
+    assert plan.has_wanted_metadata
+    assert plan.take_files() == []
+    with pytest.raises(RuntimeError, match="not complete"):
+        plan.check_tree()
+    repository.fetch_metadata(plan.next_request, plan.deliver)
+    plan.check_tree()
+    plan.deliver_files((checksum, b"content", None) for checksum in plan.take_files())
+    plan.check_complete()
+    assert set(plan.objects) == {checksum for checksum, _ in repository.objects}
+    assert set(repository.asked.values()) == {1}
+
+
+def test_attributes_of_a_whole_commit_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cfsctl.ostree.plan.MAX_EXCESS_BYTES", 1000)
+    repository = FakeOstreeRepository()
+    plan = PullPlan(repository.commit({"a": b"a", "b": b"b", "c": b"c"}))
+    repository.fetch_metadata(plan.next_request, plan.deliver)
+    files = plan.take_files()
+    plan.deliver_files((file, bytes(1500), None) for file in files[:2])
+    with pytest.raises(LimitError, match=r"attributes in commit.*1024 bytes for each file and 1000 bytes"):
+        plan.deliver_files([(files[2], bytes(1500), None)])

@@ -23,6 +23,7 @@ from cfsctl.ostree.delta.format import (
 )
 from cfsctl.ostree.delta.store import MAX_OFFERS, DeltaInfo, Readable
 from cfsctl.ostree.delta.views import Scratch
+from cfsctl.ostree.summary.format import find_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,7 +55,7 @@ class RemoteDeltas:
         """
         summary = self._source.find_summary()
         metadata = () if summary is None else summary.metadata
-        listed = [value for key, value in metadata if key == DELTAS_KEY]
+        listed = find_values(metadata, DELTAS_KEY)
         # An index is not signed. It need not be: the output of a delta is verified by checksums, starting
         # from that of the commit, which the signatures are about.
         if not listed:

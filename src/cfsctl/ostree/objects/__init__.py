@@ -37,6 +37,7 @@ from cfsctl.ostree.objects._directory import (
     Dirtree,
     format_dirmeta,
     format_dirtree,
+    iter_dirtree,
     parse_dirmeta,
     parse_dirtree,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "format_regular_header",
     "format_xattrs",
     "format_zlib_header",
+    "iter_dirtree",
     "loose_path",
     "parse_commit",
     "parse_dirmeta",

@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 CHECKSUM_SIZE: Final = 32
 """Bytes of a SHA-256."""
 
-MAX_METADATA_SIZE: Final = 64 * 1024 * 1024
-"""Bytes of a commit, dirtree or dirmeta. libostree reads twice as much; a parsed commit takes its size again,
-and what is refused for what it says must not have filled the memory."""
+MAX_METADATA_SIZE: Final = 32 * 1024 * 1024
+"""Bytes of a commit, dirtree or dirmeta. libostree reads four times as much; a parsed object takes several
+times its size, and what is refused for what it says must not have filled the memory. A directory may have
+400,000 entries, and a commit the sizes of 700,000 objects."""
 
 MAX_DETACHED_SIZE: Final = 16 * 1024 * 1024
 """Bytes of detached metadata: four times all signatures that are looked at."""
 
-MAX_DIRTREE_SIZE: Final = 40 * 1024 * 1024
-"""Bytes of a dirtree: half a million entries. Its parsed form takes several times as much memory."""
+MAX_UNSORTED_SIZE: Final = 4 * 1024 * 1024
+"""Bytes of a dirtree whose entries may be in any order. All programs sort them, and a name that occurs twice
+is seen in sorted ones without having all of them in memory."""
 
 MAX_FILE_HEADER_SIZE: Final = 16 * 1024 * 1024
 """Bytes of a file header's variant. The length word could ask for 4 GiB."""
@@ -95,31 +97,47 @@ def offset_width(size: int) -> int:
     return 4 if size <= 0xFFFFFFFF else 8
 
 
-def element_ends(array: bytes, field: str) -> Sequence[int]:
+def element_ends(data: bytes, field: str, start: int = 0, stop: int | None = None) -> Sequence[int]:
     """Return where each element of a non-empty array ends; the last value is the table's start.
 
     Only the table itself is checked: its place, its size, its width. Values but the last may be anything.
+
+    Args:
+        data: The array, or something that it is a part of.
+        field: What messages call it.
+        start: Where it begins.
+        stop: Where it ends; None is the end of `data`. What is returned counts from `start`.
     """
-    size = len(array)
+    stop = len(data) if stop is None else stop
+    size = stop - start
     width = offset_width(size)
-    table = int.from_bytes(array[-width:], "little")
+    table = int.from_bytes(data[stop - width : stop], "little")
     count, remainder = divmod(size - table, width)
     if table > size - width or remainder:
         fail(field, f"a table of {width}-byte offsets at the end of {size} bytes", f"its start at {table}")
-    if width == 1:
-        return array[table:]
-    if not is_minimal(table, count, size):
+    if width > 1 and not is_minimal(table, count, size):
         fail(field, "offsets of the smallest width", f"{width} bytes for {table} bytes of data")
-    return read_offsets(array, table, count, width)
+    return read_offsets(data, start + table, count, width)
 
 
-def iter_elements(array: bytes, ends: Sequence[int], field: str) -> Iterable[bytes]:
-    """Yield the elements of an array whose elements need no alignment, checking every offset."""
-    limit = ends[-1]
-    for start, end in pairwise((0, *ends)):
-        if not start <= end <= limit:
-            fail(field, f"an end offset from {start} to {limit}", end, offset=start)
-        yield array[start:end]
+def iter_elements(
+    data: bytes, ends: Sequence[int], field: str, base: int = 0, start: int = 0, limit: int | None = None
+) -> Iterable[bytes]:
+    """Yield the elements of an array whose elements need no alignment, checking every offset.
+
+    Args:
+        data: The array, or something that it is a part of.
+        ends: Where the elements end, counted from `base`.
+        field: What messages call the array.
+        base: Where it begins in `data`.
+        start: Where the first of these elements starts, counted from `base`.
+        limit: Where the last element of the array ends, if `ends` are not all of its elements.
+    """
+    limit = ends[-1] if limit is None else limit
+    for begin, end in pairwise((start, *ends)):
+        if not begin <= end <= limit:
+            fail(field, f"an end offset from {begin} to {limit}", end, offset=begin)
+        yield data[base + begin : base + end]
 
 
 def split_members(data: bytes, count: int, field: str) -> list[bytes]:

@@ -35,6 +35,13 @@ MIN_BATCH: Final = 16
 MAX_BATCH: Final = 512
 """Files of a batch. A transfer of many small objects needs many of them in flight."""
 
+_MAX_BATCH_BYTES: Final = 4 << 20
+"""Headers and inline content of a batch, which a worker and the parent hold in memory. A batch of files with
+large attributes ends early."""
+
+MAX_BACKLOG: Final = 1 << 16
+"""Files that are waiting; beyond that there is no need to learn of more of them."""
+
 _SHARES: Final = 4
 """A batch is at most this part of what a worker would have to do alone."""
 
@@ -57,12 +64,14 @@ class Batch(NamedTuple):
         received_bytes: Stored form of all files.
         stored_objects: Number of objects that were new.
         stored_bytes: Content of these.
+        left: Checksums of files that were not fetched, joined.
     """
 
     files: list[File]
     received_bytes: int
     stored_objects: int
     stored_bytes: int
+    left: bytes = b""
 
 
 class _FileWorker:
@@ -76,17 +85,18 @@ class _FileWorker:
 
     def __call__(self, task: bytes) -> Batch:
         importer = FileImporter(self._objects, self._inflate)
-        checksums = [
-            Checksum(task[place : place + _CHECKSUM_SIZE]) for place in range(0, len(task), _CHECKSUM_SIZE)
-        ]
+        checksums = _split(task)
         # Plain tuples: half the time of pickling named ones.
         files: list[File] = []
-        noted = noted_bytes = 0
+        noted = noted_bytes = held_bytes = 0
         append = files.append
         note = self._note
         try:
             for checksum, data, object_id in self._fetch(checksums, importer):
                 append((checksum, data, object_id))
+                held_bytes += len(data)
+                if held_bytes > _MAX_BATCH_BYTES:
+                    break
                 if (
                     len(files) - noted >= _NOTED_AT_ONCE
                     or importer.received_bytes - noted_bytes >= _NOTED_AT_ONCE_BYTES
@@ -100,13 +110,22 @@ class _FileWorker:
             if not isinstance(error, Exception):  # told to end
                 raise
             raise PartlyDoneError(_batch(files, importer)) from error
-        return _batch(files, importer)
+        batch = _batch(files, importer)
+        if len(files) == len(checksums):
+            return batch
+        done = {file[0] for file in files}
+        return batch._replace(left=b"".join(checksum for checksum in checksums if checksum not in done))
 
     def _fetch(self, checksums: Sequence[Checksum], importer: FileImporter) -> Iterator[ImportedFile]:
         return self._source.fetch_files(checksums, importer.open_sink)
 
     def close(self) -> None:
         self._source.close()
+
+
+def _split(checksums: bytes) -> list[Checksum]:
+    places = range(0, len(checksums), _CHECKSUM_SIZE)
+    return [Checksum(checksums[place : place + _CHECKSUM_SIZE]) for place in places]
 
 
 def _batch(files: list[File], importer: FileImporter) -> Batch:
@@ -138,6 +157,11 @@ class FileWorkers:
         """Whether everything that was added has been returned."""
         return not self._backlog and not self._batches.pending
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether so many files are waiting that nothing more needs to be added for now."""
+        return len(self._backlog) > MAX_BACKLOG
+
     def add(self, checksums: Sequence[Checksum]) -> None:
         """Add wanted content objects; never blocks."""
         self._backlog += checksums
@@ -146,8 +170,8 @@ class FileWorkers:
     def _hand_out(self) -> None:
         while self._backlog and self._batches.has_room:
             size = min(max(MIN_BATCH, len(self._backlog) // (_SHARES * self._batches.count)), MAX_BATCH)
-            batch, self._backlog = self._backlog[-size:], self._backlog[:-size]
-            self._batches.submit(b"".join(batch))
+            self._batches.submit(b"".join(self._backlog[-size:]))
+            del self._backlog[-size:]
 
     def poll(self, timeout_s: float | None = None) -> list[Batch]:
         """Return batches that are done; see `WorkerPool.poll`.
@@ -157,6 +181,8 @@ class FileWorkers:
             OSError: It could not be stored.
         """
         batches = self._batches.poll(timeout_s)
+        for batch in batches:
+            self._backlog += _split(batch.left)
         self._hand_out()
         return batches
 

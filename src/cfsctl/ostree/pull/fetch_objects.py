@@ -123,8 +123,18 @@ class ObjectFetcher:
             self._take(workers.poll(0))
             report(Advanced(METADATA_ID, plan.counts.metadata, None))
 
+        def keeps_up() -> bool:
+            """Return whether workers need more; what is wanted from here on could be anything."""
+            workers.add(plan.take_files())
+            return not workers.is_behind
+
         report(Started(METADATA_ID, None, Unit.ITEMS))
-        self._task.source.fetch_metadata(plan.next_request, deliver)
+        while plan.has_wanted_metadata:
+            self._task.source.fetch_metadata(
+                lambda: plan.next_request(keeps_up) if keeps_up() else None, deliver
+            )
+            while workers.is_behind:
+                self._take(workers.poll())
         workers.add(plan.take_files())
         report(Done(METADATA_ID, plan.counts.metadata))
 

@@ -27,6 +27,7 @@ from cfsctl.digest import Checksum, ObjectID
 from cfsctl.linux.files import write_all
 from cfsctl.linux.private_files import NotPrivateError, check_private_file, is_private_directory
 from cfsctl.ostree.objects import CHECKSUM_SIZE
+from cfsctl.ostree.objects.held_objects import Place, PlacedObjects
 from cfsctl.repository.gc.sweep import JOURNAL_PREFIX
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ _RECORD: Final = struct.Struct("<II")
 
 _JOINED_BYTES: Final = 1 << 20
 """Bytes up to which pieces are put together; one of the largest commits must not be held a second time."""
+
+_WINDOW_BYTES: Final = 1 << 20
+_KEPT_BYTES: Final = 4096
+"""Bytes of a record that is kept in memory; what is larger is read again when it is needed."""
 
 _PIECES_AT_ONCE: Final = 3 * 340
 """Pieces of one call, at most IOV_MAX; whole records, since several processes append."""
@@ -75,42 +80,53 @@ class PullJournal:
             self.close()
             raise
 
-    def _load(self) -> dict[Checksum, StoredContent]:
+    def _load(self) -> PlacedObjects:
         """Read all whole records, and cut off what follows them."""
+        objects = PlacedObjects(self._fd)
         size = os.fstat(self._fd).st_size
-        data = os.pread(self._fd, min(size, MAX_JOURNAL_BYTES), 0)
-        if data[: len(self._header)] != self._header:
+        end = len(self._header)
+        if os.pread(self._fd, end, 0) != self._header:
             os.ftruncate(self._fd, 0)
             write_all(self._fd, self._header)
-            return {}
-        objects: dict[Checksum, StoredContent] = {}
-        end = len(self._header)
-        for checksum, entry, after in self._iter_records(data, end):
-            objects[checksum] = entry
+            return objects
+        for checksum, entry, after in self._iter_records(end, min(size, MAX_JOURNAL_BYTES)):
+            objects.put(checksum, entry)
             end = after
         if end != size:
             os.ftruncate(self._fd, end)
         return objects
 
-    def _iter_records(self, data: bytes, start: int) -> Iterator[tuple[Checksum, StoredContent, int]]:
-        view = memoryview(data)
-        while start + _RECORD.size <= len(data):
-            size, crc = _RECORD.unpack_from(data, start)
-            body = view[start + _RECORD.size : start + _RECORD.size + size]
-            start += _RECORD.size + size
-            if size <= CHECKSUM_SIZE or len(body) != size or zlib.crc32(body) != crc:
+    def _iter_records(self, start: int, end: int) -> Iterator[tuple[Checksum, StoredContent | Place, int]]:
+        read = _Window(self._fd).read
+        while start + _RECORD.size <= end:
+            size, crc = _RECORD.unpack(read(start, _RECORD.size))
+            start += _RECORD.size
+            if size <= CHECKSUM_SIZE or start + size > end:
                 return
-            id_size = body[CHECKSUM_SIZE]
+            head = read(start, min(size, CHECKSUM_SIZE + 1 + self._id_size))
+            id_size = head[CHECKSUM_SIZE]
             rest = CHECKSUM_SIZE + 1 + id_size
             if id_size not in {0, self._id_size} or rest > size:
                 return
-            object_id = ObjectID(bytes(body[CHECKSUM_SIZE + 1 : rest])) if id_size else None
-            yield Checksum(bytes(body[:CHECKSUM_SIZE])), (bytes(body[rest:]), object_id), start
+            data = read(start, size) if size <= _KEPT_BYTES else None
+            if (self._compute_crc(start, size) if data is None else zlib.crc32(data)) != crc:
+                return
+            object_id = ObjectID(head[CHECKSUM_SIZE + 1 : rest]) if id_size else None
+            place = Place(start + rest, size - rest, object_id)
+            start += size
+            yield Checksum(head[:CHECKSUM_SIZE]), place if data is None else (data[rest:], object_id), start
+
+    def _compute_crc(self, start: int, size: int) -> int:
+        """Return the CRC-32 of a part of the file."""
+        crc = 0
+        for place in range(start, start + size, _WINDOW_BYTES):
+            crc = zlib.crc32(os.pread(self._fd, min(_WINDOW_BYTES, start + size - place), place), crc)
+        return crc
 
     @property
     def object_refs(self) -> set[ObjectID]:
         """Contents that earlier pulls had stored as objects."""
-        return {object_id for _, object_id in self.objects.values() if object_id is not None}
+        return {object_id for _, object_id in self.objects.iter_ids() if object_id is not None}
 
     def find(self, checksum: Checksum) -> StoredContent | None:
         """Return an object that an earlier pull had verified; see `plan.Base`."""
@@ -144,7 +160,7 @@ class PullJournal:
         Raises:
             OSError: It cannot be read.
         """
-        self.objects |= self._load()
+        self.objects = self._load()
 
     def close(self) -> None:
         """Stop appending; the file stays if anything is in it. Harmless when repeated."""
@@ -161,6 +177,23 @@ class PullJournal:
         self.close()
         with contextlib.suppress(OSError):
             os.unlink(self._name, dir_fd=self._root)
+
+
+class _Window:
+    """Reads a file in large pieces, for someone who goes through it in small ones."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._start = 0
+        self._data = b""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return bytes of the file, fewer at its end."""
+        place = offset - self._start
+        if place + size > len(self._data):
+            self._data = os.pread(self._fd, max(size, _WINDOW_BYTES), offset)
+            self._start, place = offset, 0
+        return self._data[place : place + size]
 
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

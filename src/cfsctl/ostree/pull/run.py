@@ -34,6 +34,7 @@ def run_pull(task: PullTask) -> PullResult:
         return result
     finally:
         journal.close()
+        task.plan.close()
 
 
 def _fetch(fetcher: ObjectFetcher, storer: CommitStorer, journal: PullJournal) -> None:
@@ -41,7 +42,11 @@ def _fetch(fetcher: ObjectFetcher, storer: CommitStorer, journal: PullJournal) -
     try:
         fetcher.use_delta()
         fetcher.fetch()
-    except BaseException:
+    except BaseException as error:
+        import traceback  # noqa: PLC0415 - only here
+
+        # The frames hold what was being worked on, which may be large; it has been written down.
+        traceback.clear_frames(error.__traceback__)
         with contextlib.suppress(OSError):
             journal.refresh()
         storer.keep_partial(fetcher, journal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cfsctl.errors import CfsError
+from cfsctl.ostree.objects.held_objects import GatheredObjects
 from cfsctl.ostree.pull.options import PullResult
 from cfsctl.ostree.store.commit_proof import remember_proof
 from cfsctl.ostree.store.commitmeta import check_detached, store_detached
@@ -16,8 +17,7 @@ from cfsctl.ostree.store.refs import stream_name
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
-    from cfsctl.digest import Checksum, ObjectID
-    from cfsctl.ostree.objects.stored_content import StoredContent
+    from cfsctl.digest import ObjectID
     from cfsctl.ostree.pull.fetch_objects import ObjectFetcher
     from cfsctl.ostree.pull.find_bases import BaseFinder
     from cfsctl.ostree.pull.get_commit import CommitGetter
@@ -163,8 +163,7 @@ class CommitStorer:
             return
         checksum, partial = self._task.checksum, self._bases.partial
         objects = self._known_objects(fetcher, journal)
-        for unproven in self._bases.stored.find_unproven():
-            objects.pop(unproven, None)
+        objects.discard(self._bases.stored.find_unproven())
         if checksum not in objects:
             return
         try:
@@ -174,15 +173,16 @@ class CommitStorer:
             reason = getattr(error, "strerror", None) or error
             self._task.report(Message(f"what was fetched could not be kept for the next pull: {reason}"))
 
-    def _known_objects(self, fetcher: ObjectFetcher, journal: PullJournal) -> dict[Checksum, StoredContent]:
+    def _known_objects(self, fetcher: ObjectFetcher, journal: PullJournal) -> GatheredObjects:
         """Return all stored objects of the commit, from any source."""
+        known = GatheredObjects()
         partial = self._bases.partial
-        known = {} if partial is None else partial.as_dict()
+        if partial is not None:
+            known.take(partial, partial.find)
         if journal.is_proven:
             contains = self._task.repository.objects.contains
-            for checksum, entry in journal.objects.items():
-                if entry[1] is None or contains(entry[1]):
-                    known[checksum] = entry
-        known.update(fetcher.delta_objects)
-        known.update(self._task.plan.objects)
+            ids = journal.objects.iter_ids()
+            known.take((name for name, content in ids if content is None or contains(content)), journal.find)
+        known.take(fetcher.delta_objects, fetcher.delta_objects.get)
+        known.take(self._task.plan.objects, self._task.plan.objects.get)
         return known

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cfsctl.ostree.objects.held_objects import HeldObjects
 from cfsctl.ostree.plan import PullPlan
 from cfsctl.ostree.store.refs import parse_commit_id, tag_ref
 from cfsctl.ostree.tree.subpaths import parse_subpaths
@@ -82,6 +83,7 @@ def make_task(
     if writes:
         repository.check_writable()
     checksum, tag = _resolve(source, ref_or_commit)
+    objects = HeldObjects(repository.objects) if writes else HeldObjects(forgets_data=part is None)
     return PullTask(
         repository=repository,
         source=source,
@@ -90,7 +92,7 @@ def make_task(
         options=options,
         report=report,
         part=part,
-        plan=PullPlan(checksum, limits=options.limits, part=part),
+        plan=PullPlan(checksum, limits=options.limits, part=part, objects=objects),
     )
 
 

@@ -285,6 +285,7 @@ class RemoteSource:
             except CfsError as error:
                 error.hint = error.hint or explain_page(data)
                 raise
+            del data  # which may be large, and is not needed while the next one is fetched
 
     def _make_metadata_job(self, checksum: Checksum, kind: ObjectKind, held: Held) -> MetadataJob:
         limit = self._commit_sizes.get(checksum, MAX_METADATA_SIZE) if kind is ObjectKind.COMMIT else None

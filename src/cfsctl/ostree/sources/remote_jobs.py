@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
+from typing import IO, TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
 from cfsctl.http.document import Collector
 from cfsctl.http.mirrors import Addresses, Place, first_place
+from cfsctl.limits import MAX_METADATA_TOTAL_BYTES
+from cfsctl.linux.error_paths import relative_to
+from cfsctl.linux.files import read_all, write_all
 from cfsctl.ostree.limits import LimitError
-from cfsctl.ostree.objects import MAX_METADATA_SIZE, ObjectKind, loose_path
+from cfsctl.ostree.objects import ObjectKind, loose_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +22,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_HELD_BYTES: Final = MAX_METADATA_SIZE + (32 << 20)
-"""Bytes of unfinished metadata objects that are in memory together: one of the largest, and some more."""
+MAX_HELD_BYTES: Final = MAX_METADATA_TOTAL_BYTES
+"""Bytes of unfinished metadata objects together: more than a commit may have is not worth waiting for."""
+
+_MEMORY_BYTES: Final = 1 << 20
+"""Bytes of each that are in memory; the rest of larger ones is in a temporary file until it is whole."""
 
 Explain: TypeAlias = "Callable[[TransferError, Checksum, ObjectKind], CfsError]"
 
@@ -90,12 +96,13 @@ class MetadataJob:
 class _MetadataSink:
     """Collects one metadata object, as long as all of them together stay within `MAX_HELD_BYTES`."""
 
-    __slots__ = ("_collector", "_held", "_job", "_size")
+    __slots__ = ("_file", "_held", "_job", "_size", "_start")
 
     def __init__(self, job: MetadataJob, held: Held) -> None:
         self._job = job
         self._held = held
-        self._collector = Collector()
+        self._start = Collector()
+        self._file: IO[bytes] | None = None
         self._size = 0
 
     def write(self, chunk: bytes, /) -> None:
@@ -106,15 +113,40 @@ class _MetadataSink:
             raise LimitError(
                 f"{self._job.name}: expected at most {MAX_HELD_BYTES} bytes of metadata at a time, found more"
             )
-        self._collector.write(chunk)
+        if self._size <= _MEMORY_BYTES:
+            self._start.write(chunk)
+        else:
+            self._spill(chunk)
+
+    def _spill(self, chunk: bytes) -> None:
+        import tempfile  # noqa: PLC0415 - only for very large directories and commits
+
+        directory = tempfile.gettempdir()
+        with relative_to(directory):
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 - see `_close`
+                write_all(self._file.fileno(), self._start.finish())
+            write_all(self._file.fileno(), chunk)
 
     def finish(self) -> tuple[MetadataJob, bytes]:
+        try:
+            return self._job, self._start.finish() if self._file is None else self._read_file()
+        finally:
+            self._close()
+
+    def _read_file(self) -> bytes:
+        assert self._file is not None
+        self._file.seek(0)
+        return read_all(self._file.fileno(), self._size)
+
+    def _close(self) -> None:
         self._held.size -= self._size
-        return self._job, self._collector.finish()
+        if self._file is not None:
+            self._file.close()
 
     def abort(self) -> None:
-        self._held.size -= self._size
-        self._collector.abort()
+        self._start.abort()
+        self._close()
 
 
 class FileJob(Generic[T]):

@@ -65,9 +65,8 @@ _ALIGNMENT: Final = 8
 _PADDING: Final = tuple(bytes(-size % _ALIGNMENT) for size in range(_ALIGNMENT))
 """What follows data whose size modulo 8 is the index."""
 
-_BATCH_OBJECTS: Final = 1024
-_LARGE_BYTES: Final = 1 << 20
-"""Objects whose data are joined before they are compressed."""
+_BATCH_BYTES: Final = 1 << 17
+"""Bytes of objects whose data are joined before they are compressed."""
 
 
 class CommitStreamError(FormatError):
@@ -374,6 +373,7 @@ def begin_commit_stream(
 
     Raises:
         LimitError: More data than a reader takes.
+        SplitstreamError: The same, for data that are repeated over and over.
         ValueError: The commit is not among the objects.
         OSError: Nothing is stored then.
     """
@@ -417,6 +417,7 @@ def _write_objects(
     writer.write_inline(places)
     for batch in _iter_data(checksums, objects):
         writer.write_inline(batch)
+    writer.end_stream()
 
 
 def _format_head(checksums: Sequence[Checksum], position: int) -> bytes:
@@ -445,16 +446,18 @@ def _format_places(sizes: Sequence[int], numbers: Iterable[int]) -> tuple[bytes,
 
 def _iter_data(checksums: Sequence[Checksum], objects: Mapping[Checksum, StoredContent]) -> Iterator[bytes]:
     """Yield the data of all objects with its padding, some objects at a time."""
-    for place in range(0, len(checksums), _BATCH_OBJECTS):
-        parts: list[bytes] = []
-        for checksum in checksums[place : place + _BATCH_OBJECTS]:
-            data = objects[checksum][0]
-            if len(data) > _LARGE_BYTES:  # which must not be held a second time
-                yield b"".join(parts)
-                yield data
-                parts = []
-            else:
-                parts.append(data)
-            if padding := _PADDING[len(data) % _ALIGNMENT]:
-                parts.append(padding)
-        yield b"".join(parts)
+    parts: list[bytes] = []
+    size = 0
+    for checksum in checksums:
+        data = objects[checksum][0]
+        size += len(data)
+        if size > _BATCH_BYTES:  # large data must not be held a second time
+            yield b"".join(parts)
+            yield data
+            parts = []
+            size = 0
+        else:
+            parts.append(data)
+        if padding := _PADDING[len(data) % _ALIGNMENT]:
+            parts.append(padding)
+    yield b"".join(parts)

@@ -21,6 +21,7 @@ from cfsctl.ostree.store.refs import open_commit, stream_name
 from cfsctl.ostree.tree.to_tree import commit_to_filesystem
 from cfsctl.ostree.tree.xattr_names import XattrNames
 from cfsctl.repository.publish import NewStream, make_images, publish
+from cfsctl.splitstream.format import FREE_HELD_BYTES
 from cfsctl.workers import run_in_fork
 
 if TYPE_CHECKING:
@@ -94,14 +95,20 @@ def publish_commit(
         FormatError: No image can hold this commit; nothing was named.
         OSError: Something could not be stored.
     """
-    new = {found[1] for found in collected.objects.values() if found[1] is not None}
+    new: set[ObjectID] = set()
+    size = 0
+    for data, object_id in collected.objects.values():
+        size += len(data)
+        if object_id is not None:
+            new.add(object_id)
     new.difference_update(verified)
 
     def make() -> dict[FormatVersion, ObjectID]:
         return store_images(repository, collected, xattr_names)
 
     checksum, objects = collected.checksum, collected.objects
-    forks = may_fork and len(objects) >= _WORTH_A_PROCESS
+    # The stream may be refused then; so it comes first, and memory is not needed for both at the same time.
+    forks = may_fork and len(objects) >= _WORTH_A_PROCESS and size <= FREE_HELD_BYTES
     with run_in_fork(make, forks=forks) as wait_for_images:
         flush = repository.begin_flush()
         try:

@@ -53,8 +53,13 @@ class TreeGraph:
         self._nodes: dict[Checksum, _Node] = {}
         self._distinct = self._distinct_cost = 0
 
-    def add(self, checksum: Checksum, tree: Dirtree) -> None:
+    def add(self, checksum: Checksum, tree: Dirtree, *, is_more: bool = False) -> None:
         """Take a dirtree.
+
+        Args:
+            checksum: Its name.
+            tree: Its entries.
+            is_more: Whether these come in addition to those that were taken before.
 
         Raises:
             LimitError: The dirtrees have more entries than a whole tree may, each counted once.
@@ -63,7 +68,16 @@ class TreeGraph:
         names = sum([len(entry[0]) for entry in tree.files]) + sum([len(entry[0]) for entry in tree.dirs])
         image_bytes = _INODE_BYTES + _DIRENT_BYTES * (files + dirs) + names
         cost = files + _DIRECTORY_COST * dirs
-        self._nodes[checksum] = _Node(files + dirs, cost, image_bytes, [entry[1] for entry in tree.dirs])
+        node = _Node(files + dirs, cost, image_bytes, [entry[1] for entry in tree.dirs])
+        if is_more:
+            known = self._nodes[checksum]
+            node = _Node(
+                known.entries + node.entries,
+                known.cost + node.cost,
+                known.image_bytes + node.image_bytes,
+                known.children + node.children,
+            )
+        self._nodes[checksum] = node
         self._distinct += files + dirs
         self._distinct_cost += cost
         if self._distinct > self._limits.max_entries:

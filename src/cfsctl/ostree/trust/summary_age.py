@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.ostree.byte_order import swap64
 from cfsctl.ostree.store.binding import MAX_AHEAD_S, PolicyError, format_time
+from cfsctl.ostree.summary.format import find_values
 
 if TYPE_CHECKING:
     from cfsctl.ostree.summary.cache import SummaryCache
@@ -73,7 +74,7 @@ def _check_not_ahead(what: str, made_s: int | None) -> None:
 
 def _read_time(summary: Summary, name: str) -> int | None:
     """Return a time in seconds, or None if it is missing or has the wrong type."""
-    variant = dict(summary.metadata).get(name)
+    variant = next(reversed(find_values(summary.metadata, name)), None)
     if variant is None or variant.type != "t" or not isinstance(variant.value, int):
         return None
     return swap64(variant.value)

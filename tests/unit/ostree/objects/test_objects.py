@@ -639,3 +639,25 @@ def test_error_takes_the_name_of_its_object() -> None:
     named = caught.value.about("dirmeta 00ff")
     assert str(named) == "dirmeta 00ff: dirmeta: expected at least 12 bytes, found 0"
     assert (named.field, named.offset) == ("dirmeta", None)
+
+
+def test_a_very_large_dirtree_is_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cfsctl.ostree.objects._directory.PIECE_ENTRIES", 2)
+    file = Checksum(bytes(32))
+
+    def make(*names: bytes) -> bytes:
+        return gvariant.encode("(a(say)a(sayay))", ([(name.decode(), file) for name in names], []))
+
+    assert [entry[0] for entry in parse_dirtree(make(b"c", b"b", b"a")).files] == [b"c", b"b", b"a"]
+    with pytest.raises(OstreeObjectError, match="each name once, found b'a' twice"):
+        parse_dirtree(make(b"a", b"b", b"c", b"a"))
+    monkeypatch.setattr("cfsctl.ostree.objects._directory.MAX_UNSORTED_SIZE", 10)
+    assert len(parse_dirtree(make(b"a", b"b", b"c", b"d", b"e")).files) == 5
+    for names in ((b"a", b"b", b"b"), (b"a", b"b", b"a"), (b"b", b"a", b"c")):
+        with pytest.raises(OstreeObjectError, match=r"ascending|each name once"):
+            parse_dirtree(make(*names))
+    both = format_dirtree([(b"%d" % n, file) for n in range(5)], [(b"d%d" % n, file, file) for n in range(5)])
+    assert len(parse_dirtree(both).dirs) == 5
+    twice = both.replace(b"d4\0", b"4\0\0")
+    with pytest.raises(OstreeObjectError):
+        parse_dirtree(twice)

@@ -182,3 +182,26 @@ def test_only_the_owner_reads_it(repository: Repository) -> None:
     finally:
         os.umask(old)
     assert file_of(repository).stat().st_mode & 0o777 == 0o600
+
+
+def test_large_records_are_read_when_they_are_needed(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cfsctl.ostree.pull.journal._KEPT_BYTES", 100)
+    monkeypatch.setattr("cfsctl.ostree.pull.journal._WINDOW_BYTES", 256)
+    records = [
+        (Checksum(bytes((n,)) * 32), bytes((n,)) * size, None) for n, size in enumerate((10, 3000, 50, 999))
+    ]
+    journal = PullJournal(repository, COMMIT)
+    journal.extend(records)
+    journal.close()
+    journal = PullJournal(repository, COMMIT)
+    assert [(checksum, *entry) for checksum, entry in journal.objects.items()] == records
+    journal.close()
+    path = file_of(repository)
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.index(bytes((3,)) * 999) + 700] ^= 1
+    path.write_bytes(damaged)
+    journal = PullJournal(repository, COMMIT)
+    assert list(journal.objects) == [record[0] for record in records[:3]]
+    journal.close()

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cfsctl import gvariant
-from cfsctl.ostree.summary.format import SummaryError, format_summary, parse_summary
+from cfsctl.ostree.summary.format import SummaryError, find_values, format_summary, parse_summary
+
+if TYPE_CHECKING:
+    from random import Random
 
 VECTORS = Path(__file__).parents[3] / "vectors" / "ostree" / "summary"
 TYPE = "(a(s(taya{sv}))a{sv})"
@@ -67,3 +73,38 @@ def test_size_and_number_of_values_are_bounded(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("cfsctl.ostree.summary.format.MAX_SUMMARY_SIZE", len(data) - 1)
     with pytest.raises(SummaryError, match="bytes"):
         parse_summary(data)
+
+
+def test_values_of_a_key() -> None:
+    pairs: list[gvariant.Value] = [("a", gvariant.Variant("s", "1")), ("aa", gvariant.Variant("u", 2))]
+    data = gvariant.encode(TYPE, ([("x", (1, bytes(32), pairs))], [*pairs, ("a", gvariant.Variant("t", 3))]))
+    summary = parse_summary(data)
+    assert [value.value for value in find_values(summary.metadata, "a")] == ["1", 3]
+    assert find_values(summary.metadata, "b") == []
+    assert find_values([("a", gvariant.Variant("s", "1"))], "a") == [gvariant.Variant("s", "1")]
+    assert len(summary.metadata) == 3
+    assert summary.metadata[-1][0] == "a"
+    assert list(summary.refs["x"].metadata) == pairs
+    assert "y" not in summary.refs
+    assert "\udcff" not in summary.refs
+
+
+@settings(max_examples=200)
+@given(random=st.randoms(use_true_random=False))
+def test_damaged_summaries_are_refused_as_by_the_codec(random: Random) -> None:
+    data = bytearray((VECTORS / "three-refs.summary").read_bytes())
+    for _ in range(random.randint(1, 3)):
+        data[random.randrange(len(data))] = random.randrange(256)
+    changed = bytes(data)
+    try:
+        value = gvariant.decode(TYPE, changed)
+    except gvariant.GVariantError:
+        with pytest.raises(SummaryError):
+            parse_summary(changed)
+        return
+    try:
+        summary = parse_summary(changed)
+    except SummaryError as error:
+        assert error.field == "refs", error  # noqa: PT017 - well-formed, but no summary
+        return
+    assert format_summary(summary) == changed == gvariant.encode(TYPE, value)

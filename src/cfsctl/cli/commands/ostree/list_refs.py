@@ -7,8 +7,8 @@ import click
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option
 from cfsctl.cli.options.http import ConnectionArguments, connection_options
-from cfsctl.cli.output import print_block, print_document, print_line
-from cfsctl.cli.render import format_table
+from cfsctl.cli.output import print_document, print_line, print_lines
+from cfsctl.cli.render import iter_table
 
 
 @click.command("list-refs", cls=Command)
@@ -29,10 +29,9 @@ def command(*, url: str, as_json: bool, connecting: ConnectionArguments) -> None
     else:
         address = Location(with_credentials(url, connecting.auth_file), is_url=True)
         refs = list_refs(address, connecting.source_options(url))
-    rows = [(ref.name, ref.commit.hex()) for ref in refs]
     if as_json:
-        print_document({"refs": [{"name": name, "commit": commit} for name, commit in rows]})
-    elif rows:
-        print_block(format_table(["REF", "COMMIT"], rows))
+        print_document({"refs": [{"name": ref.name, "commit": ref.commit.hex()} for ref in refs]})
+    elif refs:
+        print_lines(iter_table(["REF", "COMMIT"], lambda: ((ref.name, ref.commit.hex()) for ref in refs)))
     else:
         print_line("No refs found")
