@@ -10,6 +10,8 @@ import errno
 import os
 from typing import Final
 
+from cfsctl.linux.names import HAS_LOSSLESS_NAMES
+
 _NO_ATTRIBUTES: Final = frozenset({errno.EOPNOTSUPP, errno.ENODATA, errno.ENOSYS})
 """What file systems without attributes, or without any on this file, answer to listxattr(2)."""
 
@@ -21,14 +23,21 @@ def list_names(place: int | str | bytes, *, follow: bool = True) -> list[str]:
     """Return the names of the attributes of a file.
 
     Raises:
-        OSError: As listxattr(2), but not where there are none.
+        OSError: As listxattr(2), but not where there are none; EILSEQ for names that this locale changes.
     """
     try:
-        return os.listxattr(place, follow_symlinks=follow)
+        names = os.listxattr(place, follow_symlinks=follow)
     except OSError as error:
         if error.errno in _NO_ATTRIBUTES:
             return []
         raise _explain(error, "the names of its attributes") from error
+    if not HAS_LOSSLESS_NAMES and not all(map(str.isascii, names)):
+        # Only text comes out of that call. The program runs in UTF-8 mode; another one that uses this as a
+        # library may not.
+        raise OSError(
+            errno.EILSEQ, "names of attributes that are not ASCII can only be read in a UTF-8 locale"
+        )
+    return names
 
 
 def read_value(place: int | str | bytes, name: str, *, follow: bool = True) -> bytes | None:

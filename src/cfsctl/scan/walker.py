@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cfsctl.digest import ObjectID
 from cfsctl.errors import CfsError, LimitError
 from cfsctl.limits import MAX_DEPTH
+from cfsctl.linux.names import scan_directory
 from cfsctl.scan.directories import Directories
 from cfsctl.scan.files import (
     FILE_FLAGS,
@@ -200,11 +201,11 @@ class Walker:
         return listed, places
 
     @staticmethod
-    def _read_names(fd: int, path: bytes) -> tuple[os.stat_result, list[os.DirEntry[str]]]:
+    def _read_names(fd: int, path: bytes) -> tuple[os.stat_result, list[os.DirEntry[Any]]]:
         """Return a directory's status and entries that belong together."""
         before = os.fstat(fd)
         for _ in range(_LIST_ATTEMPTS):
-            with os.scandir(fd) as listing:
+            with scan_directory(fd) as listing:
                 found = list(listing)
             after = os.fstat(fd)
             if file_state(before) == file_state(after):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import stat
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -90,6 +92,48 @@ def test_each_table_has_every_command() -> None:
     assert set(OCI_COMMANDS) - used <= {"mount"}
     used = {line[1] for line in VERBS.values() if line[0] == "ostree"}
     assert set(OSTREE_COMMANDS) - used <= {"mount"}
+
+
+LIBRARY = """
+import sys, cfsctl
+assert sys.getfilesystemencoding() != "utf-8" or sys.argv[3] == "utf-8"
+for name in cfsctl.__all__:
+    getattr(cfsctl, name)
+with cfsctl.Repository.init(sys.argv[1], insecure=True) as repository:
+    print(repository.create_image(sys.argv[2], "name"), cfsctl.compute_id(sys.argv[2]))
+    sys.stdout.flush()
+    sys.stdout.buffer.writelines(cfsctl.create_dumpfile(sys.argv[2]))
+"""
+
+
+def test_a_program_that_uses_the_library_sees_the_same_files_in_every_locale(
+    locales: list[Environment], tmp_path: Path
+) -> None:
+    names = (b"a", b"\xa1\xc3", b"\xa1\xc5", b"\xa2\xcc", b"\xa4\x51", b"\xff", "ä日".encode())
+    for name in names:
+        directory = os.path.join(os.fsencode(tmp_path), b"tree/usr", name)
+        os.makedirs(directory)
+        with open(os.path.join(directory, name + b".file"), "wb") as stream:
+            stream.write(name * 100)
+    outputs = []
+    for number, variables in enumerate(({"LC_ALL": "C.UTF-8"}, *(one.variables for one in locales))):
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                LIBRARY,
+                tmp_path / f"store{number}",
+                tmp_path / "tree",
+                "x" if number else "utf-8",
+            ],
+            env=os.environ | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"} | dict(variables),
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+    assert set(outputs) == {outputs[0]}
+    assert outputs[0].count(b".file") == len(names)
 
 
 SCANNING = (

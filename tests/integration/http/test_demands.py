@@ -357,7 +357,7 @@ def test_commands_refuse_what_they_do_not_look_at(
     world = worlds["all"]
     assert runner.run("list-refs", *options, world.url) == 2
     if options[0] in {"--verify-summary", "--verify-delta", "--remotes"}:
-        assert runner.run("pull-local", *options, str(world.root), "main") == 2
+        assert runner.run("pull-local", *options, str(world.root), "main") == 2  # needs keys, or a remote
         assert runner.run("verify", *options, "main") == 2
     if options[0] in {"--verify-delta", "--remotes"}:
         assert runner.run("pull", *options, world.url, "main") == 2

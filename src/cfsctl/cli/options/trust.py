@@ -77,6 +77,13 @@ trust_options = option_group(
 """Adds the options that say which keys count, and which remote's configuration, as `trusting`."""
 
 
+verify_summary_option = section(
+    TRUST,
+    click.option("--verify-summary", is_flag=True, help="Require the same signatures on the summary."),
+)
+"""Demands a signed summary, from which names are taken then."""
+
+
 def load_policy(
     trusting: TrustArguments, *, remote: Remote | None = None, summary: bool = False, delta: bool = False
 ) -> TrustPolicy | None:

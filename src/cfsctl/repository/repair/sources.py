@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from cfsctl.errors import CfsError, DigestMismatchError
 from cfsctl.fsverity.merkle import FileDigester
 from cfsctl.linux.files import open_regular
+from cfsctl.linux.names import scan_directory
 from cfsctl.linux.syscalls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from cfsctl.repository.objects.store import ObjectStore
 
@@ -178,7 +179,7 @@ class TreeSource:
                 continue
             try:
                 # Read by descriptor, entries have names of text; what is not Unicode survives in them.
-                with os.scandir(directory) as entries:
+                with scan_directory(directory) as entries:
                     for entry in entries:
                         if entry.is_dir(follow_symlinks=False):
                             pending.append(os.path.join(path, os.fsencode(entry.name)))

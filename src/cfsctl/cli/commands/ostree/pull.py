@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
-from cfsctl.cli.help import SOURCE, TRUST, Command, section
+from cfsctl.cli.help import SOURCE, Command, section
 from cfsctl.cli.options.common import TEXT
 from cfsctl.cli.options.http import ConnectionArguments, connection_options
 from cfsctl.cli.options.pull import PullRequest, pull_options, run_request
-from cfsctl.cli.options.trust import TrustArguments, load_policy, trust_options
+from cfsctl.cli.options.trust import TrustArguments, load_policy, trust_options, verify_summary_option
 
 
 @click.command("pull", cls=Command)
@@ -17,10 +17,7 @@ from cfsctl.cli.options.trust import TrustArguments, load_policy, trust_options
 @pull_options
 @trust_options
 @connection_options
-@section(
-    TRUST,
-    click.option("--verify-summary", is_flag=True, help="Require the same signatures on the summary."),
-)
+@verify_summary_option
 @section(SOURCE, click.option("--no-delta", is_flag=True, help="Do not use static deltas."))
 @pass_session
 def command(

@@ -8,20 +8,27 @@ from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import SOURCE, Command, section
 from cfsctl.cli.options.pull import PullRequest, pull_options, run_request
-from cfsctl.cli.options.trust import TrustArguments, load_policy, trust_options
+from cfsctl.cli.options.trust import TrustArguments, load_policy, trust_options, verify_summary_option
 
 
 @click.command("pull-local", cls=Command)
 @click.argument("path", shell_complete=complete_directories)
 @pull_options
 @trust_options
+@verify_summary_option
 @section(
     SOURCE,
     click.option("--delta", is_flag=True, help="Use the repository's static deltas, as pull does."),
 )
 @pass_session
 def command(
-    session: Session, *, path: str, request: PullRequest, trusting: TrustArguments, delta: bool
+    session: Session,
+    *,
+    path: str,
+    request: PullRequest,
+    trusting: TrustArguments,
+    verify_summary: bool,
+    delta: bool,
 ) -> int:
     """Pull each REF..., a ref or a commit ID, from the repository in the directory PATH.
 
@@ -30,5 +37,5 @@ def command(
     """
     from cfsctl.library.sources import Location, SourceOptions  # noqa: PLC0415 - keeps --help quick
 
-    trust = load_policy(trusting)
+    trust = load_policy(trusting, summary=verify_summary)
     return run_request(session, request, Location(path, is_url=False), SourceOptions(use_deltas=delta), trust)
