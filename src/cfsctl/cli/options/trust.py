@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cfsctl.cli.help import TRUST
+from cfsctl.cli.help import TRUST, section
 from cfsctl.cli.options.common import TEXT
 from cfsctl.cli.options.groups import option_group
 
