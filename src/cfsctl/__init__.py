@@ -70,6 +70,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.library.oci.results import OciFsckReport as OciFsckReport
     from cfsctl.library.oci.results import OciInspection as OciInspection
     from cfsctl.library.oci.results import OciLayer as OciLayer
+    from cfsctl.library.oci.results import OciPullOutcome as OciPullOutcome
     from cfsctl.library.patience import Patience as Patience
     from cfsctl.library.remotes import NewRemote as NewRemote
     from cfsctl.library.remotes import add_remote as add_remote
@@ -94,6 +95,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.oci.delta.make import DeltaResult as _OciDeltaResult
     from cfsctl.oci.digest import OciDigest as OciDigest
     from cfsctl.oci.pull import PullResult as _OciPullResult
+    from cfsctl.oci.pull_plan import PullPlan as _OciPullPlan
     from cfsctl.oci.push import DigestChangedError as DigestChangedError
     from cfsctl.oci.push import PushResult as _OciPushResult
     from cfsctl.oci.store.layers import ImportCounts as ImportCounts
@@ -141,6 +143,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     OciImageSummary: TypeAlias = _OciImageSummary
     OciDeltaResult: TypeAlias = _OciDeltaResult
     OciPushResult: TypeAlias = _OciPushResult
+    OciPullPlan: TypeAlias = _OciPullPlan
     OciPullResult: TypeAlias = _OciPullResult
     OciBuildResult: TypeAlias = _OciBuildResult
     __all__: list[str]
@@ -185,6 +188,7 @@ else:
             "OciFsckReport",
             "OciInspection",
             "OciLayer",
+            "OciPullOutcome",
         ),
         "library.patience": ("Patience",),
         "library.remotes": ("NewRemote", "add_remote", "list_remotes", "remove_remote"),
@@ -200,6 +204,7 @@ else:
         "oci.digest": ("OciDigest",),
         "oci.delta.make": ("OciDeltaResult",),
         "oci.pull": ("OciPullResult",),
+        "oci.pull_plan": ("OciPullPlan",),
         "oci.push": (
             "DigestChangedError",
             "OciPushResult",
@@ -239,6 +244,7 @@ else:
         "OciBuildResult": "BuildResult",
         "OciDeltaResult": "DeltaResult",
         "OciPullResult": "PullResult",
+        "OciPullPlan": "PullPlan",
         "OciPushResult": "PushResult",
         "OciImageSummary": "ImageSummary",
     }

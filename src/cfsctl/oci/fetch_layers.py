@@ -25,7 +25,8 @@ from cfsctl.oci.store.documents import write_document
 from cfsctl.oci.store.layers import MAX_LAYER_BYTES, ImportCounts, ImportedLayer, LayerWriter
 from cfsctl.oci.store.names import LAYER
 from cfsctl.oci.store.partial_blobs import forget_partial, open_partial
-from cfsctl.oci.tar_diff.decode import TarDiffDecoder
+from cfsctl.oci.tar import TarError
+from cfsctl.oci.tar_diff.decode import TarDiffDecoder, TarDiffError
 from cfsctl.oci.tar_diff.format import MEDIA_TYPE as TAR_DIFF
 from cfsctl.progress import Advanced, Done, Skipped, Started, Unit
 from cfsctl.repository.objects.ingest import ContentIngest
@@ -353,8 +354,13 @@ class LayerImporter:
                         plain.update(piece)
                         writer.write(piece)
                 imported = writer.finish()
-            except FormatError:
+            except FormatError as error:
                 blob.drain()  # raises if it is the blob that is wrong, which says more
+                if isinstance(error, TarError) and layer.descriptor.media_type == TAR_DIFF:
+                    raise TarDiffError(
+                        f"Layer diff_id mismatch: expected {layer.digest}, found no tar archive: {error}",
+                        hint="the delta is damaged, or was made for another image: pull the whole image",
+                    ) from error
                 raise
         blob.check()
         layer.digest.check(plain, "unpacked layer (diff_id)")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.errors import CfsError
 from cfsctl.oci.boot_images import BootSearch, keep_replaced, turn_bootable
@@ -138,18 +138,9 @@ class _Pull:
         self._images: dict[str, ObjectID] = {}
 
     def run(self, tag: str | None, *, bootable: bool) -> PullResult:
-        digest, data, is_chosen = self._source.find_manifest(self.platform or host_platform())
-        manifest = parse_manifest(data, f"manifest {digest}")
-        delta: Delta | None = None
-        if manifest.artifact_type == DELTA_ARTIFACT:
-            delta = read_delta(self._source, manifest)
-            digest, data = delta.manifest[:2]
-            manifest = parse_manifest(data, f"manifest {digest}")
-        config_digest = manifest.config.digest
-        config, old_images = self._get_config(manifest, delta)
-        layers = _list_layers(manifest, config)
-        if self.platform is not None and not is_chosen and manifest.is_container:
-            _check_platform(parse_config(config).platform, self.platform)
+        found = find_image(self._repository, self._source, self.platform)
+        digest, manifest, config, delta = found.digest, found.manifest, found.config, found.delta
+        config_digest, old_images, layers = manifest.config.digest, found.images, found.layers
         if self.keeps_compressed and isinstance(self._source, LocalSource) and not self._source.has_blobs:
             raise SourceError(
                 "the source has layers only unpacked, so that none can be kept compressed",
@@ -160,8 +151,6 @@ class _Pull:
             blobs |= keep_blobs(self._repository, self._source, manifest, self._report)
             if not isinstance(self._source, LocalSource):
                 self._source = KeptSource(self._repository, self._source)
-        if delta is not None:
-            layers = self._patch_layers(layers, delta)
         self._tree = GrowingTree(self._repository, [layer.digest for layer in layers])
         makes_images = manifest.is_container and (
             bootable or not has_all_images(self._repository, old_images)
@@ -179,7 +168,7 @@ class _Pull:
         objects = self._repository.objects
         names = ImageNames(
             self._repository,
-            (digest, objects.ensure_bytes(data)),
+            (digest, objects.ensure_bytes(found.data)),
             (config_digest, objects.ensure_bytes(config)),
             {layer.digest: fetch.streams[layer.digest] for layer in layers},
             blobs,
@@ -222,39 +211,6 @@ class _Pull:
             boot_match=match,
         )
 
-    def _patch_layers(self, layers: list[WantedLayer], delta: Delta) -> list[WantedLayer]:
-        """Return the layers with patches in the place of blobs; what has none must be stored.
-
-        Raises:
-            DeltaBaseMissingError: The image that the delta starts from is not stored.
-            ManifestError: A layer is neither here nor in the delta.
-        """
-        stored = find_layers(self._repository, layers)
-        if any(layer.digest not in stored for layer in layers):
-            check_base(self._repository, delta.source_config)
-        patched = []
-        for layer in layers:
-            patch = delta.patches.get(layer.descriptor.digest)
-            if patch is None and layer.digest not in stored:
-                raise ManifestError(f"Reused layer {layer.digest} not found", hint="pull the whole image")
-            patched.append(layer if patch is None else layer._replace(descriptor=patch))
-        return patched
-
-    def _get_config(self, manifest: Manifest, delta: Delta | None) -> tuple[bytes, dict[str, ObjectID]]:
-        """Return the config and the images that are known of it."""
-        digest = manifest.config.digest
-        stream_id = self._repository.streams.find(f"{CONFIG}{digest}")
-        if stream_id is not None:
-            try:
-                stored = read_stored(self._repository, stream_id, ContentType.OCI_CONFIG, digest)
-            except CfsError:
-                pass  # fetched again, which heals it
-            else:
-                return stored.data, keep_image_refs(stored.refs)
-        if delta is not None:
-            return delta.config, {}
-        return read_document(self._source, manifest.config, "config"), {}
-
     def _make_images(self, streams: Mapping[OciDigest, ObjectID], *, bootable: bool) -> None:
         """Make the images of the config."""
         repository = self._repository
@@ -281,6 +237,94 @@ class _Pull:
                 )
             )
         self._images = images
+
+
+class FoundImage(NamedTuple):
+    """An image that is to be pulled, with its verified documents.
+
+    Attributes:
+        digest: The manifest's digest; of a delta, that of the image it leads to.
+        data: The manifest.
+        manifest: The same, parsed.
+        config: The config.
+        images: File system images that the stored config names.
+        layers: What each layer is to be.
+        delta: The delta that has been found in place of the image, or None.
+    """
+
+    digest: OciDigest
+    data: bytes
+    manifest: Manifest
+    config: bytes
+    images: dict[str, ObjectID]
+    layers: list[WantedLayer]
+    delta: Delta | None
+
+
+def find_image(repository: Repository, source: ImageSource, platform: Platform | None) -> FoundImage:
+    """Return the image that a source leads to; its documents are verified.
+
+    Args:
+        repository: Where it would go; documents that it has are not read from the source.
+        source: Where it is.
+        platform: What it must run on, or None for this machine's choice.
+
+    Raises:
+        ImageNotFoundError: The source does not have it, or not for this platform.
+        DeltaBaseMissingError: It is a delta, and the image that it starts from is not stored.
+        ReceivedDigestError, FormatError: Something is not valid.
+    """
+    digest, data, is_chosen = source.find_manifest(platform or host_platform())
+    manifest = parse_manifest(data, f"manifest {digest}")
+    delta: Delta | None = None
+    if manifest.artifact_type == DELTA_ARTIFACT:
+        delta = read_delta(source, manifest)
+        digest, data = delta.manifest[:2]
+        manifest = parse_manifest(data, f"manifest {digest}")
+    config, images = _get_config(repository, source, manifest, delta)
+    layers = _list_layers(manifest, config)
+    if platform is not None and not is_chosen and manifest.is_container:
+        _check_platform(parse_config(config).platform, platform)
+    if delta is not None:
+        layers = _patch_layers(repository, layers, delta)
+    return FoundImage(digest, data, manifest, config, images, layers, delta)
+
+
+def _patch_layers(repository: Repository, layers: list[WantedLayer], delta: Delta) -> list[WantedLayer]:
+    """Return the layers with patches in the place of blobs; what has none must be stored.
+
+    Raises:
+        DeltaBaseMissingError: The image that the delta starts from is not stored.
+        ManifestError: A layer is neither here nor in the delta.
+    """
+    stored = find_layers(repository, layers)
+    if any(layer.digest not in stored for layer in layers):
+        check_base(repository, delta.source_config)
+    patched = []
+    for layer in layers:
+        patch = delta.patches.get(layer.descriptor.digest)
+        if patch is None and layer.digest not in stored:
+            raise ManifestError(f"Reused layer {layer.digest} not found", hint="pull the whole image")
+        patched.append(layer if patch is None else layer._replace(descriptor=patch))
+    return patched
+
+
+def _get_config(
+    repository: Repository, source: ImageSource, manifest: Manifest, delta: Delta | None
+) -> tuple[bytes, dict[str, ObjectID]]:
+    """Return the config and the images that are known of it."""
+    digest = manifest.config.digest
+    stream_id = repository.streams.find(f"{CONFIG}{digest}")
+    if stream_id is not None:
+        try:
+            stored = read_stored(repository, stream_id, ContentType.OCI_CONFIG, digest)
+        except CfsError:
+            pass  # fetched again, which heals it
+        else:
+            return stored.data, keep_image_refs(stored.refs)
+    if delta is not None:
+        return delta.config, {}
+    return read_document(source, manifest.config, "config"), {}
 
 
 def _check_platform(found: Platform, wanted: Platform) -> None:

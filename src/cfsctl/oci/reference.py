@@ -95,6 +95,19 @@ def parse_reference(text: str) -> ImageReference:
     return ImageReference(transport, place)
 
 
+def is_reference(text: str) -> bool:
+    """Return whether a text is the reference of an image, and not a name that it may be given.
+
+    ``registry:2`` is the name of an image as well, so that ``registry:`` needs a path.
+    """
+    transport, colon, place = text.partition(":")
+    if not colon or not place or transport not in TRANSPORTS:
+        return False
+    if transport == "docker":
+        return place.startswith("//")
+    return transport != "registry" or "/" in place
+
+
 def split_path(place: str) -> TaggedPath:
     """Return the path and tag, or digest, of a layout or archive: ``PATH``, ``PATH:TAG`` or ``PATH@DIGEST``.
 

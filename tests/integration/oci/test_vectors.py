@@ -193,7 +193,7 @@ DELTA_MESSAGES = {
     "manifest-altered": "Embedded target manifest: expected digest sha256:bbbb",
     "config-altered": "Embedded target config: expected digest sha256:cccc",
     "no-such-file": "Source file not found: usr/x",
-    "wrong-result": "unexpected EOF in tar stream",  # it is no archive at all
+    "wrong-result": "found no tar archive: unexpected EOF in tar stream",
     "size-wrong": "Expected size 196 but found 195",
 }
 

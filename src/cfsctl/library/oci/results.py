@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cfsctl.errors import CfsError
     from cfsctl.library.ids import ObjectID
     from cfsctl.oci.check import OciReport
     from cfsctl.oci.digest import OciDigest
+    from cfsctl.oci.pull import PullResult
     from cfsctl.oci.store.layers import LayerFacts, StoredLayer
     from cfsctl.repository.check.report import FsckReport
     from cfsctl.tree.transform import XattrFilter
@@ -39,6 +41,20 @@ class OciInspection:
     referrers: tuple[OciDigest, ...]
     image: ObjectID | None
     boot_image: ObjectID | None
+
+
+class OciPullOutcome(NamedTuple):
+    """What became of one of several images that were to be pulled.
+
+    Attributes:
+        source: Its reference.
+        result: What was pulled, or None.
+        error: Why it was not, or None.
+    """
+
+    source: str
+    result: PullResult | None
+    error: CfsError | OSError | None = None
 
 
 class LinkedImage(NamedTuple):

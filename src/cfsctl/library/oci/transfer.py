@@ -10,12 +10,16 @@ from cfsctl.library.oci.base import OciBase
 from cfsctl.library.opened import store_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from cfsctl.library.events import Progress
     from cfsctl.library.oci.options import OciBuildOptions, OciPullOptions, RegistryOptions
+    from cfsctl.library.oci.results import OciPullOutcome
     from cfsctl.library.opened import OpenedRepository
     from cfsctl.oci.build import BuildResult
     from cfsctl.oci.delta.make import DeltaResult
     from cfsctl.oci.pull import PullResult
+    from cfsctl.oci.pull_plan import PullPlan
     from cfsctl.oci.push import PushResult
     from cfsctl.oci.registry.settings import RegistrySettings
     from cfsctl.progress import Reporter
@@ -82,6 +86,74 @@ class TransferMethods(OciBase):
         finally:
             opened.close()
         return printable_pull(result)
+
+    def pull_images(
+        self,
+        images: Iterable[tuple[str, str | None]],
+        options: OciPullOptions | None = None,
+        *,
+        registry: RegistryOptions | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[OciPullOutcome]:
+        """Pull one image after the other; yield what became of each immediately.
+
+        An image that cannot be pulled does not stop the others. A layer that several of them have is fetched
+        once.
+
+        Args:
+            images: Reference and tag of each.
+            options: How they are pulled.
+            registry: How registries are reached.
+            progress: Told how far each layer is.
+
+        Raises:
+            InvalidNameError: A tag cannot be one; nothing was read.
+            RepositoryError: Nothing can be written.
+        """
+        from cfsctl.errors import CfsError  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.oci.options import check_tag  # noqa: PLC0415 - the same
+        from cfsctl.library.oci.results import OciPullOutcome  # noqa: PLC0415 - the same
+
+        wanted = list(images)
+        for _, tag in wanted:
+            if tag is not None:
+                check_tag(tag)
+        self._store.check_writable()
+        for source, tag in wanted:
+            try:
+                result = self.pull(source, tag, options, registry=registry, progress=progress)
+            except (CfsError, OSError) as error:
+                yield OciPullOutcome(source, None, error)
+            else:
+                yield OciPullOutcome(source, result)
+
+    def plan_pull(
+        self,
+        source: str,
+        tag: str | None = None,
+        options: OciPullOptions | None = None,
+        *,
+        registry: RegistryOptions | None = None,
+    ) -> PullPlan:
+        """Return what `pull` with the same arguments would do, and change nothing.
+
+        Raises:
+            CfsError: As `pull`.
+        """
+        from dataclasses import replace  # noqa: PLC0415 - slow to import
+
+        from cfsctl.library.oci.options import OciPullOptions, check_tag  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.pull_plan import plan_pull  # noqa: PLC0415 - the same
+        from cfsctl.oci.sources.opening import open_source  # noqa: PLC0415 - the same
+
+        if tag is not None:
+            check_tag(tag)
+        opened = open_source(source, _settings(source, registry))
+        try:
+            plan = plan_pull(self._store, opened, tag, (options or OciPullOptions()).parse_platform())
+        finally:
+            opened.close()
+        return replace(plan, image=None if plan.image is None else ObjectID(plan.image))
 
     def copy(
         self,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import click
 
-from cfsctl.cli.commands.oci.pull import document_of, lines_of
+from cfsctl.cli.commands.oci.pull_output import document_of, lines_of
 from cfsctl.cli.completers import complete_oci_images
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command

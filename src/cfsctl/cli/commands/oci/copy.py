@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cfsctl.cli.commands.oci.pull import document_of
+from cfsctl.cli.commands.oci.pull_output import document_of
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def command(
     session: Session, *, image: str, source: str, name: str | None, zerocopy: bool, as_json: bool
 ) -> None:
-    """Copy IMAGE from another repository, which may use the other hash.
+    """Copy IMAGE from another repository.
 
     All digests are verified, and file system images are made again. Layers that are already here are not
     read. Artifacts are copied as they are. If the image has boot images there, they are made here as well.

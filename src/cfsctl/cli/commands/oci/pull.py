@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.commands.oci.pull_output import (
+    document_of,
+    document_of_outcome,
+    document_of_plan,
+    lines_of,
+    lines_of_plan,
+)
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.errors import report_error
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import IMAGE_REFERENCE, TEXT, json_option
 from cfsctl.cli.options.registry import registry_options
@@ -14,13 +22,11 @@ from cfsctl.cli.output import print_document, print_lines
 from cfsctl.errors import CfsError, ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
-    from cfsctl.library.oci.options import RegistryOptions
+    from cfsctl.library.oci.options import OciPullOptions, RegistryOptions
+    from cfsctl.library.repository import Repository
     from cfsctl.oci.pull import PullResult
-    from cfsctl.oci.store.layers import ImportCounts
-
-_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 class BootImageMissingError(CfsError):
@@ -31,7 +37,8 @@ class BootImageMissingError(CfsError):
 
 @click.command("pull", cls=Command)
 @click.argument("image", type=IMAGE_REFERENCE)
-@click.argument("name", type=TEXT, required=False)
+@click.argument("name", type=TEXT, nargs=-1)
+@click.option("--plan", is_flag=True, help="Print what would be fetched, and change nothing.")
 @click.option("--bootable", is_flag=True, help="Also create a boot image.")
 @click.option(
     "--expected-digest",
@@ -63,7 +70,8 @@ def command(
     session: Session,
     *,
     image: str,
-    name: str | None,
+    name: tuple[str, ...],
+    plan: bool,
     bootable: bool,
     expected_digest: str | None,
     platform: str | None,
@@ -78,12 +86,19 @@ def command(
     docker-archive:FILE[:NAME], docker-daemon:NAME or containers-storage:NAME; the first three also
     accept @DIGEST in place of the tag. All digests are verified during the transfer, before anything is
     named. Layers that are already stored are not read.
+
+    Several images are pulled one after the other, and one that fails does not stop the others. The exit
+    status is then 3, or that of the first error if all of them fail.
     """
     from cfsctl.library.oci.options import OciPullOptions, check_tag  # noqa: PLC0415 - keeps --help quick
 
     if expected_digest is not None and not bootable:
         raise click.UsageError("--expected-digest needs --bootable")
-    tag = check_tag(TEXT.convert(image, None, None) if name is None else name)
+    images = _pair(image, name)
+    if len(images) > 1 and expected_digest is not None:
+        raise click.UsageError("--expected-digest goes with one image only")
+    for _, tag in images:
+        check_tag(tag)
     options = OciPullOptions(
         platform=platform,
         bootable=bootable,
@@ -91,8 +106,14 @@ def command(
         keep_compressed=keep_compressed,
         local_fetch=local_fetch,
     )
+    if plan or len(images) > 1:
+        run = _plan if plan else _pull_several
+        with session.open() as repository:
+            status = run(session, repository, images, options, registry, as_json=as_json)
+        click.get_current_context().exit(status)
+    ((source, tag),) = images
     with session.open() as repository:
-        result = repository.oci.pull(image, tag, options, registry=registry, progress=session.progress)
+        result = repository.oci.pull(source, tag, options, registry=registry, progress=session.progress)
     if as_json:
         print_document(document_of(result))
     else:
@@ -101,75 +122,86 @@ def command(
         _check_boot_image(result, expected_digest)
 
 
-def lines_of(result: PullResult) -> Iterator[str]:
-    """Yield what a pull has done, for people."""
-    counts = result.counts
-    yield f"manifest {result.manifest_digest}"
-    yield f"config   {result.config_digest}"
-    yield f"verity   {result.manifest_id.hex()}"
-    if result.tag is not None:
-        yield f"tagged   {result.tag}"
-    yield f"objects  {describe_counts(counts)}"
-    if result.boot_image is not None:
-        how = "" if result.boot_match is None else f" ({result.boot_match.describe()})"
-        yield f"Boot image: {result.boot_image.hex()}{how}"
+def _pair(image: str, words: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the images with their tags: the word behind an image is its tag unless it is another image."""
+    from cfsctl.oci.reference import is_reference  # noqa: PLC0415 - keeps --help quick
+
+    found = [(image, TEXT.convert(image, None, None))]
+    is_named = False
+    for word in words:
+        if is_reference(word) and word != found[-1][0]:
+            found.append((word, word))
+            is_named = False
+        elif is_named:
+            raise click.UsageError(f"expected an image such as oci:DIRECTORY, found {word!r}")
+        else:
+            found[-1] = found[-1][0], word
+            is_named = True
+    return found
 
 
-def describe_counts(counts: ImportCounts) -> str:
-    """Return what became of the contents of layers, as the original prints it."""
-    inlined = f"{format_size(counts.inline_bytes)} inlined"
-    if not counts.reflinked and not counts.hardlinked:
-        stored = f"{format_size(counts.new_bytes)} stored"
-        return f"{counts.new} new + {counts.present} already present objects; {stored}, {inlined}"
-    shared = [
-        (counts.reflinked, counts.reflinked_bytes, "reflinked"),
-        (counts.hardlinked, counts.hardlinked_bytes, "hardlinked"),
-    ]
-    copied = counts.new - counts.reflinked - counts.hardlinked
-    copied_bytes = counts.new_bytes - counts.reflinked_bytes - counts.hardlinked_bytes
-    numbers = [f"{number} {how}" for number, _, how in shared if number]
-    sizes = [f"{format_size(size)} {how}" for number, size, how in shared if number]
-    objects = " + ".join([*numbers, f"{copied} copied", f"{counts.present} already present objects"])
-    return f"{objects}; {', '.join([*sizes, f'{format_size(copied_bytes)} copied', inlined])}"
+def _plan(
+    _session: Session,
+    repository: Repository,
+    images: Sequence[tuple[str, str]],
+    options: OciPullOptions,
+    registry: RegistryOptions,
+    *,
+    as_json: bool,
+) -> int:
+    """Print what would be done; return the exit status."""
+    plans = [repository.oci.plan_pull(source, tag, options, registry=registry) for source, tag in images]
+    if as_json:
+        print_document({"plans": [document_of_plan(found) for found in plans]})
+    else:
+        for index, found in enumerate(plans):
+            print_lines([*([""] if index else []), *lines_of_plan(found)])
+    return ExitCode.NO_SPACE if any(found.has_room is False for found in plans) else ExitCode.OK
+
+
+def _pull_several(
+    session: Session,
+    repository: Repository,
+    images: Sequence[tuple[str, str]],
+    options: OciPullOptions,
+    registry: RegistryOptions,
+    *,
+    as_json: bool,
+) -> int:
+    """Pull several images and print what became of them; return the exit status."""
+    documents: list[dict[str, object]] = []
+    statuses: list[int] = []
+    for outcome in repository.oci.pull_images(images, options, registry=registry, progress=session.progress):
+        error = outcome.error
+        if not as_json and outcome.result is not None:
+            print_lines(
+                [*([""] if documents else []), f"image    {outcome.source}", *lines_of(outcome.result)]
+            )
+        if options.bootable and outcome.result is not None and outcome.result.boot_image is None:
+            error = _boot_problem(outcome.result, None)
+        if error is not None:
+            statuses.append(report_error(error))
+        documents.append(document_of_outcome(outcome, error))
+    if as_json:
+        print_document({"images": documents})
+    if not statuses:
+        return ExitCode.OK
+    return ExitCode.PARTIAL if len(statuses) < len(documents) else statuses[0]
 
 
 def _check_boot_image(result: PullResult, expected: str | None) -> None:
+    if result.boot_image is None:
+        raise _boot_problem(result, expected)
+
+
+def _boot_problem(result: PullResult, expected: str | None) -> BootImageMissingError:
+    """Return why a pull has made no boot image."""
     if result.image is None:
-        raise BootImageMissingError(
+        return BootImageMissingError(
             f"{result.manifest_digest} is an artifact, which has no file system and cannot be booted",
             hint="it was pulled; leave --bootable out for artifacts",
         )
-    if result.boot_image is None and expected is not None:
-        raise BootImageMissingError(
-            f"No boot image configuration matched expected digest {expected}"
-            f" (tried {result.boot_tried} mode/version combinations)"
-        )
-
-
-def format_size(size: int) -> str:
-    """Return a number of bytes as the original prints it: ``800 B``, ``4.22 KiB``."""
-    if size < 1024:
-        return f"{size} B"
-    power = min((size.bit_length() - 1) // 10, len(_UNITS))
-    return f"{size / 1024**power:.2f} {_UNITS[power - 1]}"
-
-
-def document_of(result: PullResult) -> dict[str, object]:
-    """Return what a pull has done, for programs."""
-    counts = result.counts
-    return {
-        "manifest": str(result.manifest_digest),
-        "config": str(result.config_digest),
-        "stream": result.manifest_id.hex(),
-        "tag": result.tag,
-        "image": None if result.image is None else result.image.hex(),
-        "boot_image": None if result.boot_image is None else result.boot_image.hex(),
-        "new_objects": counts.new,
-        "present_objects": counts.present,
-        "stored_bytes": counts.new_bytes,
-        "inlined_bytes": counts.inline_bytes,
-        "reflinked_objects": counts.reflinked,
-        "hardlinked_objects": counts.hardlinked,
-        "reflinked_bytes": counts.reflinked_bytes,
-        "hardlinked_bytes": counts.hardlinked_bytes,
-    }
+    return BootImageMissingError(
+        f"No boot image configuration matched expected digest {expected}"
+        f" (tried {result.boot_tried} mode/version combinations)"
+    )

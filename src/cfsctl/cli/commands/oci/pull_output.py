@@ -1,0 +1,129 @@
+"""What pulls and copies of images print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.errors import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cfsctl.errors import CfsError
+    from cfsctl.library.oci.results import OciPullOutcome
+    from cfsctl.oci.pull import PullResult
+    from cfsctl.oci.pull_plan import PullPlan
+    from cfsctl.oci.store.layers import ImportCounts
+
+_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def lines_of(result: PullResult) -> Iterator[str]:
+    """Yield what a pull has done, for people."""
+    counts = result.counts
+    yield f"manifest {result.manifest_digest}"
+    yield f"config   {result.config_digest}"
+    yield f"verity   {result.manifest_id.hex()}"
+    if result.tag is not None:
+        yield f"tagged   {result.tag}"
+    yield f"objects  {describe_counts(counts)}"
+    if result.boot_image is not None:
+        how = "" if result.boot_match is None else f" ({result.boot_match.describe()})"
+        yield f"Boot image: {result.boot_image.hex()}{how}"
+
+
+def describe_counts(counts: ImportCounts) -> str:
+    """Return what became of the contents of layers, as the original prints it."""
+    inlined = f"{format_size(counts.inline_bytes)} inlined"
+    if not counts.reflinked and not counts.hardlinked:
+        stored = f"{format_size(counts.new_bytes)} stored"
+        return f"{counts.new} new + {counts.present} already present objects; {stored}, {inlined}"
+    shared = [
+        (counts.reflinked, counts.reflinked_bytes, "reflinked"),
+        (counts.hardlinked, counts.hardlinked_bytes, "hardlinked"),
+    ]
+    copied = counts.new - counts.reflinked - counts.hardlinked
+    copied_bytes = counts.new_bytes - counts.reflinked_bytes - counts.hardlinked_bytes
+    numbers = [f"{number} {how}" for number, _, how in shared if number]
+    sizes = [f"{format_size(size)} {how}" for number, size, how in shared if number]
+    objects = " + ".join([*numbers, f"{copied} copied", f"{counts.present} already present objects"])
+    return f"{objects}; {', '.join([*sizes, f'{format_size(copied_bytes)} copied', inlined])}"
+
+
+def format_size(size: int) -> str:
+    """Return a number of bytes as the original prints it: ``800 B``, ``4.22 KiB``."""
+    if size < 1024:
+        return f"{size} B"
+    power = min((size.bit_length() - 1) // 10, len(_UNITS))
+    return f"{size / 1024**power:.2f} {_UNITS[power - 1]}"
+
+
+def document_of(result: PullResult) -> dict[str, object]:
+    """Return what a pull has done, for programs."""
+    counts = result.counts
+    return {
+        "manifest": str(result.manifest_digest),
+        "config": str(result.config_digest),
+        "stream": result.manifest_id.hex(),
+        "tag": result.tag,
+        "image": None if result.image is None else result.image.hex(),
+        "boot_image": None if result.boot_image is None else result.boot_image.hex(),
+        "new_objects": counts.new,
+        "present_objects": counts.present,
+        "stored_bytes": counts.new_bytes,
+        "inlined_bytes": counts.inline_bytes,
+        "reflinked_objects": counts.reflinked,
+        "hardlinked_objects": counts.hardlinked,
+        "reflinked_bytes": counts.reflinked_bytes,
+        "hardlinked_bytes": counts.hardlinked_bytes,
+    }
+
+
+def lines_of_plan(plan: PullPlan) -> Iterator[str]:
+    """Yield what a pull would do, for people."""
+    yield f"manifest {plan.manifest_digest}"
+    yield f"config   {plan.config_digest}"
+    if plan.tag is not None:
+        yield f"tag      {plan.tag}"
+    for layer in plan.layers:
+        kept = f", {layer.kept_bytes} bytes kept" if layer.kept_bytes else ""
+        yield f"layer    {layer.digest} {layer.state.value}, {layer.size} bytes{kept}"
+    if plan.is_stored:
+        yield "fetch    nothing: the image is here"
+    else:
+        yield f"fetch    {len(plan.missing)} of {len(plan.layers)} layers, {plan.fetch_bytes} bytes"
+    yield f"room     {plan.free_bytes} bytes free"
+
+
+def document_of_plan(plan: PullPlan) -> dict[str, object]:
+    """Return what a pull would do, for programs."""
+    return {
+        "manifest": str(plan.manifest_digest),
+        "config": str(plan.config_digest),
+        "tag": plan.tag,
+        "is_here": plan.is_stored,
+        "image": None if plan.image is None else plan.image.hex(),
+        "layers": [
+            {
+                "blob": str(layer.digest),
+                "size": layer.size,
+                "layer": str(layer.layer),
+                "state": layer.state.value,
+                "kept_bytes": layer.kept_bytes,
+            }
+            for layer in plan.layers
+        ],
+        "fetch_layers": len(plan.missing),
+        "fetch_bytes": plan.fetch_bytes,
+        "free_bytes": plan.free_bytes,
+        "has_room": plan.has_room,
+    }
+
+
+def document_of_outcome(outcome: OciPullOutcome, error: CfsError | OSError | None) -> dict[str, object]:
+    """Return what became of one of several images, for programs."""
+    return {
+        "source": outcome.source,
+        "pulled": None if outcome.result is None else document_of(outcome.result),
+        "error": None if error is None else describe(error),
+    }
