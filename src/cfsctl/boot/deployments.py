@@ -10,7 +10,7 @@ from cfsctl.boot.bls import MAX_ENTRY_BYTES, BootLoaderEntry
 from cfsctl.boot.cmdline import KernelArgumentError, iter_images
 from cfsctl.boot.directory import BootDirectory
 from cfsctl.boot.kept import list_kept, release_image
-from cfsctl.boot.plan import ENTRIES, UKIS
+from cfsctl.boot.plan import ENTRIES, UKIS, name_suffix
 from cfsctl.boot.state import StateRoot
 from cfsctl.boot.uki import read_cmdline
 from cfsctl.digest import DigestFormatError, parse_object_id
@@ -251,7 +251,26 @@ def _remove_entries(
                     left.append(file)
                 elif directory.remove(file):
                     removed.append(file)
+        # Of a removal that was killed after the entry was gone.
+        removed += [
+            file
+            for file in _files_named_after(directory, image_id)
+            if file not in staying and directory.remove(file)
+        ]
     return removed, left
+
+
+def _files_named_after(directory: BootDirectory, image_id: ObjectID) -> list[str]:
+    """Return the files in directories that were made for an image, as `PlanRequest.name_for` calls them."""
+    suffix = name_suffix(image_id)
+    tops = [name for name, is_directory in directory.list_names("") if is_directory]
+    return [
+        f"{top}/{name}"
+        for top in tops
+        if top.endswith(suffix)
+        for name, is_directory in directory.list_names(top)
+        if not is_directory
+    ]
 
 
 def _remove_state(stateroot: str, image_id: ObjectID) -> str | None:

@@ -33,6 +33,11 @@ _SHORT_ID: Final = 12
 """Digits of the image's ID in names that are made for it."""
 
 
+def name_suffix(image_id: ObjectID) -> str:
+    """Return what names that are made for an image end with."""
+    return f"-{image_id.hex()[:_SHORT_ID]}"
+
+
 class FixedCommandLineError(CfsError):
     """Kernel arguments for something whose command line cannot be changed."""
 
@@ -80,7 +85,7 @@ class PlanRequest:
             return check_name(self.entry_id, "--entry-id")
         if self.rules is BootRules.ORIGINAL:
             return None
-        return check_name(f"{name}-{self.image_id.hex()[:_SHORT_ID]}", "name of the boot entry")
+        return check_name(name + name_suffix(self.image_id), "name of the boot entry")
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -37,6 +37,9 @@ from tests.support.boot import (
 )
 from tests.support.oci import directory, file
 from tests.support.programs import cfsctl, run_cfsctl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -376,52 +379,59 @@ def test_plain_image(machine: Machine, tmp_path: Path) -> None:
 
 # --- killed at every step
 
-EVERY = 8
+EVERY = 12
 """The default run takes one step in so many, the deep ones all of them."""
 
 
-@pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.deep) for seed in range(1, EVERY))]
-)
-def test_killed_anywhere_a_second_run_converges(one_kernel: Machine, seed: int) -> None:
-    """Killed at each call that changes the boot partition, the states or the refs, in a copy of its own."""
-    reference = one_kernel.work / "whole"
-    shutil.copytree(one_kernel.repository, reference / "repo", symlinks=True)
-    whole = Machine(reference)
-    whole.prepare("img")
-    expected = files_below(whole.bootdir)
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.deep) for seed in range(1, EVERY))]
+
+
+def run_killed(machine: Machine, step: int, *arguments: str | Path) -> bool:
+    """Run a command and kill it before a step; return whether it came to its end before that."""
+    command = [sys.executable, "-m", "tests.support.kill_at", str(step), *machine.at, *arguments]
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, check=False)
+    assert done.returncode in {0, -signal.SIGKILL}, done.stderr
+    return done.returncode == 0
+
+
+def iter_killed(template: Machine, seed: int, *arguments: str) -> Iterator[Machine]:
+    """Yield copies of a machine in which the command was killed, each at another step."""
     for step in itertools.count(seed, EVERY):
-        copy = one_kernel.work / f"killed-{step}"
+        machine = Machine(template.work / f"killed-{step}")
+        shutil.copytree(template.work / "template", machine.work, symlinks=True)
+        if run_killed(machine, step, *arguments, "--bootdir", machine.bootdir):
+            assert step or seed
+            return
+        yield machine
+        shutil.rmtree(machine.work)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_killed_anywhere_a_second_run_converges(one_kernel: Machine, seed: int) -> None:
+    """Killed at each call that changes the boot partition, the states or the refs."""
+    template, whole = (one_kernel.work / name for name in ("template", "whole"))
+    for copy in (template, whole):
         shutil.copytree(one_kernel.repository, copy / "repo", symlinks=True)
-        machine = Machine(copy)
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "tests.support.kill_at",
-                str(step),
-                "--repo",
-                machine.repository,
-                "oci",
-                "prepare-boot",
-                "img",
-                "--bootdir",
-                machine.bootdir,
-            ],
-            cwd=Path(__file__).parents[3],
-            capture_output=True,
-            check=False,
-        )
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stderr
+    Machine(whole).prepare("img")
+    expected = files_below(whole / "boot")
+    for machine in iter_killed(one_kernel, seed, "oci", "prepare-boot", "img"):
         if (machine.bootdir / "loader/entries/6.1.conf").exists():
             # Whoever sees the entry can boot it.
             assert files_below(machine.bootdir).items() >= expected.items()
             assert machine.kept()
-            assert (copy / "state/deploy").exists()
+            assert (machine.work / "state/deploy").exists()
         machine.prepare("img")
         assert files_below(machine.bootdir) == expected
-        assert cfsctl("--repo", machine.repository, "fsck")
-        shutil.rmtree(copy)
-    assert step > 20
+        assert cfsctl(*machine.at, "fsck")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_killed_removal_converges(one_kernel: Machine, seed: int) -> None:
+    template = Machine(one_kernel.work / "template")
+    shutil.copytree(one_kernel.repository, template.repository, symlinks=True)
+    image = template.prepared("img", "--rules=cfsctl")["image"]
+    for machine in iter_killed(one_kernel, seed, "boot", "remove", image):
+        done = machine.run("boot", "remove", image, "--bootdir", machine.bootdir, "--purge-state")
+        assert done.returncode == 0, done.stderr
+        assert not files_below(machine.bootdir)
+        assert not machine.kept()
