@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.inspection.diff import Changed as Changed
     from cfsctl.inspection.diff import Difference as Difference
     from cfsctl.inspection.diff import Removed as Removed
+    from cfsctl.kinds.fetching import FetchedStream as FetchedStream
     from cfsctl.kinds.kind import NamedCopy as NamedCopy
     from cfsctl.library.comparison import DigestExplanation as DigestExplanation
     from cfsctl.library.comparison import ReadingOptions as ReadingOptions
@@ -170,6 +171,7 @@ else:
         "inspection.contents.place": ("TreePlace",),
         "inspection.diff": ("Added", "Attribute", "Change", "Changed", "Difference", "Removed"),
         "kinds.kind": ("NamedCopy",),
+        "kinds.fetching": ("FetchedStream",),
         "library.comparison": ("DigestExplanation", "ReadingOptions", "diff", "explain_digest"),
         "library.contents": ("TreeReading", "extract", "iter_file", "iter_tar", "list_tree"),
         "library.doctor": ("examine_machine",),

@@ -163,6 +163,7 @@ VERBS: Final[dict[str, list[str]]] = {
     "cat": ["cat", "ostree-commit-COMMIT"],
     "compute-id": ["compute-id", "tree"],
     "copy": ["copy", "image", "other"],
+    "fetch": ["fetch", "http://127.0.0.1:1/", "none", "--retries=0"],
     "copy commit": ["copy", "tag", "other", "--json"],
     "create-dumpfile": ["create-dumpfile", "tree"],
     "create-image": ["create-image", "tree", "new"],

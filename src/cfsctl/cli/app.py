@@ -44,6 +44,7 @@ COMMANDS = {
     "dump-files": "image.dump_files",
     "explain-digest": "inspect.explain_digest",
     "extract": "inspect.extract",
+    "fetch": "repository.fetch",
     "fsck": "repository.fsck",
     "doctor": "program.doctor",
     "gc": "repository.gc",

@@ -32,6 +32,7 @@ PROGRAM: Final[Catalog] = {
         "fsck": "Check that the repository is complete and undamaged",
         "stats": "Print the size of the repository and of each name",
         "copy": "Copy an image, commit or stream to another repository",
+        "fetch": "Fetch a stream from a repository on a web server",
         "cat": "Write the content of a stream to standard output",
         "transaction": "Keep the garbage collector out while a program runs",
     },

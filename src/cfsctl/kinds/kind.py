@@ -11,6 +11,7 @@ from cfsctl.progress import silent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from cfsctl.digest import ObjectID
     from cfsctl.ostree.tree.xattr_names import XattrNames
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
@@ -179,6 +180,46 @@ class StreamKind:
         from cfsctl.repository.copying import copy_stream  # noqa: PLC0415 - few repairs come so far
 
         copy_stream(source, target, name)
+
+    def identify(self, _repository: Repository, _stream_id: ObjectID) -> str | None:
+        """Return the content identifier of a stream of one of `content_types`, if its content says it."""
+        return None
+
+    def name_of_ref(self, ref: str) -> str:
+        """Return what a user calls a ref: for kinds with tags that is the tag."""
+        return ref
+
+    def name_fetched(
+        self,
+        repository: Repository,
+        name: str,
+        stream_id: ObjectID,
+        ref: str | None,
+        images: Iterable[ObjectID],
+        reporter: Reporter,  # noqa: ARG002 - for other kinds
+    ) -> ObjectID:
+        """Name a stream that has come from elsewhere and is stored with all that it needs.
+
+        Args:
+            repository: Where it is stored.
+            name: Its content identifier.
+            stream_id: The splitstream object.
+            ref: The ref or tag to move to it, or None.
+            images: Images that it leads to.
+            reporter: Told about progress.
+
+        Returns:
+            The splitstream object that has the name.
+
+        Raises:
+            IntegrityError: It is not what its name says; nothing was named.
+        """
+        from cfsctl.repository.certified import check_certified  # noqa: PLC0415 - only fetches come so far
+        from cfsctl.repository.publish import NewStream, publish  # noqa: PLC0415 - the same
+
+        check_certified(repository, name, stream_id)
+        publish(repository, images=images, streams=[NewStream(name, stream_id, ref)])
+        return stream_id
 
     def list_repair_sources(self, _repository: Repository) -> list[RepairSource]:
         """Return what can be made again from the streams of this kind that are stored."""

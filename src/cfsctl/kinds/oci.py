@@ -10,6 +10,7 @@ from cfsctl.splitstream.format import ContentType
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from cfsctl.digest import ObjectID
     from cfsctl.kinds.kind import Reading
     from cfsctl.oci.store.images import Found, StoredImage
     from cfsctl.progress import Reporter
@@ -69,6 +70,45 @@ class OciKind(StreamKind):
                 copy_opened(source, target, open_image(source, digest), None, workers=0)
         else:
             super().restore_stream(source, target, name)
+
+    def identify(self, repository: Repository, stream_id: ObjectID) -> str | None:
+        """Return the name of a manifest's stream, which is the digest of its content."""
+        from cfsctl.oci.digest import compute_digest  # noqa: PLC0415 - only if asked
+        from cfsctl.oci.store.documents import find_only_object  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.names import MANIFEST  # noqa: PLC0415 - the same
+
+        with repository.streams.open_object(stream_id) as reader:
+            if reader.content_type != ContentType.OCI_MANIFEST:
+                return None
+            return f"{MANIFEST}{compute_digest(repository.objects.read(find_only_object(reader)))}"
+
+    def name_of_ref(self, ref: str) -> str:
+        """Return the tag that a ref is."""
+        from cfsctl.oci.store.names import TAGS  # noqa: PLC0415 - only if asked
+
+        return TAGS.name_of(ref) or ref
+
+    def name_fetched(
+        self,
+        repository: Repository,
+        name: str,
+        stream_id: ObjectID,
+        ref: str | None,
+        images: Iterable[ObjectID],
+        reporter: Reporter,
+    ) -> ObjectID:
+        """Name an image whose manifest was fetched: its layers are verified, and its images made again."""
+        from cfsctl.oci.copy import copy_opened  # noqa: PLC0415 - only if asked
+        from cfsctl.oci.store.images import open_manifest_stream  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.names import check_tag, parse_manifest_name  # noqa: PLC0415 - the same
+
+        manifest = parse_manifest_name(name)
+        if manifest is None:
+            return super().name_fetched(repository, name, stream_id, ref, images, reporter)
+        if ref is not None:
+            check_tag(ref)
+        image = open_manifest_stream(repository, manifest, stream_id)
+        return copy_opened(repository, repository, image, ref, reporter=reporter).manifest_id
 
     def list_names(self, repository: Repository, word: str) -> Iterable[tuple[str, str]]:
         """Yield tags, and digests where one may have been begun."""

@@ -12,9 +12,11 @@ from cfsctl.library.opened import OpenedRepository, store_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from cfsctl.kinds.fetching import FetchedStream
     from cfsctl.kinds.kind import NamedCopy, Remarks
     from cfsctl.library.events import Progress
     from cfsctl.library.paths import StrPath
+    from cfsctl.library.sources import SourceOptions
     from cfsctl.repository.check.report import FsckReport
     from cfsctl.repository.gc.collect import DeleteLimit, GcResult, Why
     from cfsctl.repository.gc.stats import Stats
@@ -155,6 +157,45 @@ class MaintenanceMethods(OpenedRepository):
         from cfsctl.kinds.registry import find_remarks  # noqa: PLC0415 - only where it is needed
 
         return find_remarks(self._store)
+
+    def fetch(
+        self,
+        url: str,
+        name: str,
+        ref: str | None = None,
+        options: SourceOptions | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> FetchedStream:
+        """Fetch a stream from a composefs repository whose files a web server has, with all that it needs.
+
+        Every object is compared with its ID, and every layer and document of an OCI image with its digest;
+        the images of an OCI image are made again here.
+
+        Args:
+            url: The root of the repository.
+            name: A content identifier, or ``refs/`` and a ref.
+            ref: The ref, or the tag of an OCI image, to move to it; None is the one that `name` is, if any.
+            options: How the server is reached.
+            progress: Told how many objects have been fetched.
+
+        Raises:
+            FetchError: The server lacks something, or does not answer as it should.
+            IntegrityError: Something is not what its name says; nothing was named.
+        """
+        from dataclasses import replace  # noqa: PLC0415 - slow to import
+
+        from cfsctl.kinds.fetching import fetch_by_name  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.sources import DEFAULT_SOURCE_OPTIONS, open_plain_fetcher  # noqa: PLC0415 - the same
+        from cfsctl.repository.served import ServedRepository  # noqa: PLC0415 - the same
+
+        fetcher = open_plain_fetcher(url, options or DEFAULT_SOURCE_OPTIONS)
+        try:
+            served = ServedRepository(url, fetcher)
+            fetched = fetch_by_name(self._store, served, name, ref, make_reporter(progress))
+        finally:
+            fetcher.close()
+        return replace(fetched, stream_id=ObjectID(fetched.stream_id))
 
     def copy(
         self,

@@ -13,6 +13,7 @@ from cfsctl.progress import silent
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from cfsctl.http.fetcher import Fetcher
     from cfsctl.http.fetcher import Options as ConnectionOptions
     from cfsctl.library.paths import StrPath
     from cfsctl.library.patience import Patience
@@ -127,6 +128,20 @@ def _local_deltas(path: str) -> DeltaStore:
     from cfsctl.ostree.delta.store import LocalDeltas  # noqa: PLC0415 - only where it is needed
 
     return LocalDeltas(path)
+
+
+def open_plain_fetcher(url: str, options: SourceOptions = DEFAULT_SOURCE_OPTIONS) -> Fetcher:
+    """Return what fetches from the server of a URL; the caller closes it."""
+    from cfsctl.http import open_fetcher  # noqa: PLC0415 - brings a client along
+    from cfsctl.http.fetcher import MAX_CONNECTIONS, Limits, named_origins  # noqa: PLC0415 - the same
+
+    connection = options.connection or make_connection()
+    if connection.origins is None:
+        connection = replace(connection, origins=named_origins((url,)))
+    limits = Limits.shared(1, options.max_connections or MAX_CONNECTIONS)
+    if options.patience is not None:
+        limits = limits.with_patience(*options.patience)
+    return open_fetcher(limits, connection)
 
 
 def open_server(

@@ -49,6 +49,7 @@ VERBS = {
     "cat": Verb(("cat", "refs/ostree/test"), named="refs/ostree/test"),
     "compute-id": Verb(("compute-id", "tree"), opens=False),
     "compute-karg": Verb(("compute-karg", "bootable"), opens=False),
+    "fetch": Verb(("fetch", "OWN-URL", "refs/oci/app")),
     "copy": Verb(("copy", "web", "target"), named="web"),
     "create-dumpfile": Verb(("create-dumpfile", "tree"), opens=False),
     "create-image": Verb(("create-image", "tree", "again")),
@@ -153,6 +154,7 @@ def arguments_of(name: str, place: Path) -> list[str]:
         "ID": image_id,
         "LAYER": f"sha256:{hashlib.sha256((place / 'layer').read_bytes()).hexdigest()}",
         "OCI-IMAGE": (place / "oci-image-id").read_text().strip(),
+        "OWN-URL": f"http://127.0.0.1:{SERVER.port}{place}/repo",
         "URL": f"http://127.0.0.1:{SERVER.port}{place}/ostree-repo",
     }
     return [words.get(word, word) for word in VERBS[name].arguments]

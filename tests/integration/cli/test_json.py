@@ -94,6 +94,7 @@ IMAGES = {
     for command in [
         "build",
         "compute-id",
+        "copy",
         "delta",
         "fsck",
         "images",
@@ -107,6 +108,9 @@ IMAGES = {
     ]
 }
 """Commands about OCI images; the tests below tests/integration/oci compare them."""
+
+FETCHED = {"fetch": "fetch"}
+"""Commands that need a server; tests/integration/repository/test_fetch.py compares them."""
 
 SIGNED = {"ostree verify": "ostree-verify"}
 """Commands whose results need signatures; tests/integration/ostree/test_pull_plan.py compares them."""
@@ -219,7 +223,7 @@ def test_every_command_with_json_is_in_the_table() -> None:
     lines = [cases[0][0] for cases in CASES.values()]
     tested = {" ".join(words[:2]) if words[0] == "remote" else words[0] for words in lines}
     about_commits = {" ".join(words[:2]) for cases in OSTREE.values() for words in cases}
-    assert with_json == tested | about_commits | SIGNED.keys() | IMAGES.keys() | BOOT.keys()
+    assert with_json == tested | about_commits | SIGNED.keys() | FETCHED.keys() | IMAGES.keys() | BOOT.keys()
 
 
 def test_every_schema_is_tested() -> None:
@@ -228,6 +232,7 @@ def test_every_schema_is_tested() -> None:
         *CASES,
         *OSTREE,
         *SIGNED.values(),
+        *FETCHED.values(),
         *IMAGES.values(),
         *BOOT.values(),
         "error",

@@ -119,76 +119,129 @@ class ConnectionArguments:
         )
 
 
+_CONNECTIONS = (
+    click.option(
+        "--connections",
+        metavar="N",
+        type=click.IntRange(1, _MAX_CONNECTIONS),
+        help="Maximum number of simultaneous connections, but at least one per fetching process. By "
+        "default, each process starts with 8, and together they use up to 64 if latency is high.",
+    ),
+)
+_SUMMARIES = (
+    click.option(
+        "--subset",
+        type=TEXT,
+        metavar="KEY",
+        help="Use the summary of this subset, in a repository with a summary.idx: an architecture, or "
+        "SUBSET-ARCHITECTURE.",
+    ),
+    click.option(
+        "--summary-cache",
+        metavar="DIR",
+        help="Cache directory for summaries; the default is cfsctl/summaries in $XDG_CACHE_HOME or "
+        "~/.cache. An empty DIR disables the cache.",
+    ),
+)
+_SERVER = (
+    click.option(
+        "--client-key",
+        metavar="FILE",
+        help="Private key for --client-certificate, if not in the same file.",
+    ),
+    click.option("--client-certificate", metavar="FILE", help="Client certificate for the server, PEM."),
+    click.option(
+        "--ca-file", metavar="FILE", help="Certificate authorities to trust instead of the system's, PEM."
+    ),
+    click.option(
+        "--proxy",
+        type=TEXT,
+        metavar="URL",
+        help="Proxy for every request; the default comes from http_proxy, https_proxy and no_proxy in "
+        "the environment. An empty URL disables the proxy.",
+    ),
+    click.option(
+        "--auth-file", metavar="FILE", help="File with USER:PASSWORD, sent only to the server of URL."
+    ),
+)
+_MIRRORS = (
+    click.option(
+        "--content-url",
+        type=TEXT,
+        metavar="URL",
+        multiple=True,
+        help="Repository URL for objects and deltas, instead of URL and --fallback-url. Repeatable.",
+    ),
+    click.option(
+        "--fallback-url",
+        type=TEXT,
+        metavar="URL",
+        multiple=True,
+        help="Another URL of the same repository, tried when the previous ones fail. Repeatable.",
+    ),
+)
+_HEADER = click.option(
+    "--header",
+    metavar="NAME:VALUE",
+    type=TEXT,
+    multiple=True,
+    help="Header field for every request to the servers of URL, --fallback-url and --content-url; "
+    "not sent to other servers. Repeatable.",
+)
+
 connection_options = option_group(
     "connecting",
     ConnectionArguments,
-    (
-        *PATIENCE_OPTIONS,
-        click.option(
-            "--connections",
-            metavar="N",
-            type=click.IntRange(1, _MAX_CONNECTIONS),
-            help="Maximum number of simultaneous connections, but at least one per fetching process. By "
-            "default, each process starts with 8, and together they use up to 64 if latency is high.",
-        ),
-        click.option(
-            "--subset",
-            type=TEXT,
-            metavar="KEY",
-            help="Use the summary of this subset, in a repository with a summary.idx: an architecture, or "
-            "SUBSET-ARCHITECTURE.",
-        ),
-        click.option(
-            "--summary-cache",
-            metavar="DIR",
-            help="Cache directory for summaries; the default is cfsctl/summaries in $XDG_CACHE_HOME or "
-            "~/.cache. An empty DIR disables the cache.",
-        ),
-        click.option(
-            "--client-key",
-            metavar="FILE",
-            help="Private key for --client-certificate, if not in the same file.",
-        ),
-        click.option("--client-certificate", metavar="FILE", help="Client certificate for the server, PEM."),
-        click.option(
-            "--ca-file", metavar="FILE", help="Certificate authorities to trust instead of the system's, PEM."
-        ),
-        click.option(
-            "--proxy",
-            type=TEXT,
-            metavar="URL",
-            help="Proxy for every request; the default comes from http_proxy, https_proxy and no_proxy in "
-            "the environment. An empty URL disables the proxy.",
-        ),
-        click.option(
-            "--auth-file", metavar="FILE", help="File with USER:PASSWORD, sent only to the server of URL."
-        ),
-        click.option(
-            "--content-url",
-            type=TEXT,
-            metavar="URL",
-            multiple=True,
-            help="Repository URL for objects and deltas, instead of URL and --fallback-url. Repeatable.",
-        ),
-        click.option(
-            "--fallback-url",
-            type=TEXT,
-            metavar="URL",
-            multiple=True,
-            help="Another URL of the same repository, tried when the previous ones fail. Repeatable.",
-        ),
-        click.option(
-            "--header",
-            metavar="NAME:VALUE",
-            type=TEXT,
-            multiple=True,
-            help="Header field for every request to the servers of URL, --fallback-url and --content-url; "
-            "not sent to other servers. Repeatable.",
-        ),
-    ),
+    (*PATIENCE_OPTIONS, *_CONNECTIONS, *_SUMMARIES, *_SERVER, *_MIRRORS, _HEADER),
     CONNECTION,
 )
-"""Adds the options of every command that fetches, as `connecting`."""
+"""Adds the options of every command that fetches commits, as `connecting`."""
+
+
+def _make_plain(
+    *,
+    header: tuple[str, ...],
+    auth_file: str | None,
+    proxy: str | None,
+    ca_file: str | None,
+    client_certificate: str | None,
+    client_key: str | None,
+    connections: int | None,
+    connect_timeout_s: float | None,
+    stall_timeout_s: float | None,
+    retries: int | None,
+) -> ConnectionArguments:
+    """Return the same without mirrors and summaries."""
+    return ConnectionArguments(
+        fallback_url=(),
+        content_url=(),
+        header=header,
+        auth_file=auth_file,
+        proxy=proxy,
+        ca_file=ca_file,
+        client_certificate=client_certificate,
+        client_key=client_key,
+        summary_cache="",
+        subset=None,
+        connections=connections,
+        connect_timeout_s=connect_timeout_s,
+        stall_timeout_s=stall_timeout_s,
+        retries=retries,
+    )
+
+
+_PLAIN_HEADER = click.option(
+    "--header",
+    metavar="NAME:VALUE",
+    type=TEXT,
+    multiple=True,
+    help="Header field for every request to the server of URL; not sent to other servers. Repeatable.",
+)
+
+server_options = option_group(
+    "connecting", _make_plain, (*PATIENCE_OPTIONS, *_CONNECTIONS, *_SERVER, _PLAIN_HEADER), CONNECTION
+)
+"""Adds the options of a command that reads from one server without summaries, as `connecting`."""
 
 
 def _find_cache(directory: str | None) -> str | None:

@@ -177,6 +177,11 @@ def open_image(repository: Repository, digest: OciDigest) -> StoredImage:
     stream_id = repository.streams.find(f"{MANIFEST}{digest}")
     if stream_id is None:
         raise OciNotFoundError(f"Manifest {digest} not found")
+    return open_manifest_stream(repository, digest, stream_id)
+
+
+def open_manifest_stream(repository: Repository, digest: OciDigest, stream_id: ObjectID) -> StoredImage:
+    """Open a manifest by its splitstream object, which need not have a name; see `open_image`."""
     document = read_document(repository, stream_id, ContentType.OCI_MANIFEST, digest)
     manifest = parse_manifest(document.data, f"manifest {digest}")
     config_digest = manifest.config.digest

@@ -77,6 +77,11 @@ class TagNamespace(Generic[T]):
             )
         return f"{self._directory}/{escaped}"
 
+    def name_of(self, ref: str) -> str | None:
+        """Return the tag that a ref is, or None if it is no tag of this directory."""
+        directory, _, name = ref.rpartition("/")
+        return unescape_tag(name) if name and directory == self._directory else None
+
     def list(self, streams: Streams) -> list[Tag[T]]:
         """Return all tags, sorted by name; links that name no stream of this kind are skipped."""
         found = []
