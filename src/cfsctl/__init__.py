@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.library.contents import iter_tar as iter_tar
     from cfsctl.library.contents import list_tree as list_tree
     from cfsctl.library.doctor import examine_machine as examine_machine
+    from cfsctl.library.events import Cancellation as Cancellation
     from cfsctl.library.events import CancelledError as CancelledError
     from cfsctl.library.events import Progress as Progress
     from cfsctl.library.findings import Finding as Finding
@@ -122,6 +123,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.progress import Skipped as Skipped
     from cfsctl.progress import Started as Started
     from cfsctl.progress import Unit as Unit
+    from cfsctl.progress import Waiting as Waiting
     from cfsctl.repository import Durability as Durability
     from cfsctl.repository import InvalidNameError as InvalidNameError
     from cfsctl.repository import LockedError as LockedError
@@ -175,7 +177,7 @@ else:
         "library.comparison": ("DigestExplanation", "ReadingOptions", "diff", "explain_digest"),
         "library.contents": ("TreeReading", "extract", "iter_file", "iter_tar", "list_tree"),
         "library.doctor": ("examine_machine",),
-        "library.events": ("CancelledError", "Progress"),
+        "library.events": ("Cancellation", "CancelledError", "Progress"),
         "library.findings": ("Finding", "FindingState"),
         "library.ids": ("Checksum", "ObjectID"),
         "library.oci.images": ("OciImages",),
@@ -228,7 +230,7 @@ else:
         "ostree.trust.policy": ("TrustPolicy",),
         "ostree.trust.remotes": ("Remote",),
         "ostree.trust.verdict": ("ValidSignature",),
-        "progress": ("Advanced", "Done", "Event", "Message", "Skipped", "Started", "Unit"),
+        "progress": ("Advanced", "Done", "Event", "Message", "Skipped", "Started", "Unit", "Waiting"),
         "repository": ("Durability", "InvalidNameError", "LockedError", "NotARepositoryError", "Ref"),
         "repository.check.report": ("FsckReport", "Tally"),
         "repository.copying": ("CopyCounts",),

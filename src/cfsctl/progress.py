@@ -61,7 +61,11 @@ class Message(NamedTuple):
     text: str
 
 
-Event = Started | Advanced | Skipped | Done | Message
+class Waiting(NamedTuple):
+    """Nothing is new, but the operation goes on: sent to programs several times a second while it waits."""
+
+
+Event = Started | Advanced | Skipped | Done | Message | Waiting
 
 
 class Reporter(Protocol):

@@ -224,6 +224,9 @@ def show(event: cfsctl.Event) -> None:
             raise cfsctl.CancelledError(name)
         case cfsctl.Message(text):
             assert_type(text, str)
+        case cfsctl.Waiting():
+            cancellation = cfsctl.Cancellation()
+            assert_type(cancellation.is_cancelled, bool)
         case _:
             assert_never(event)
 

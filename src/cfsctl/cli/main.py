@@ -21,6 +21,7 @@ def main() -> int:
     Returns:
         The exit status.
     """
+    _end_quietly_on_interrupt()
     # Imported here, to keep the import of this module free.
     from cfsctl.cli.encoding import restart_in_utf8_mode  # noqa: PLC0415
     from cfsctl.cli.streams import prepare_streams  # noqa: PLC0415
@@ -35,6 +36,14 @@ def main() -> int:
         # The interpreter would wait for threads, which may wait for a server.
         end_at_once(STYLE.ended_by)
     return status
+
+
+def _end_quietly_on_interrupt() -> None:
+    """Let an interrupt end the process until handlers are there, instead of a traceback from an import."""
+    import signal  # noqa: PLC0415 - as in `main`
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _run() -> int:

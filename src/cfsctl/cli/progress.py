@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.cli.errors import STYLE
 from cfsctl.cli.output import tell
-from cfsctl.progress import Message
+from cfsctl.progress import Message, Waiting
 
 if TYPE_CHECKING:
     from cfsctl.progress import Event, Reporter
@@ -54,6 +54,8 @@ class Progress:
 
     def __call__(self, event: Event, /) -> None:
         """Show an event, or do not."""
+        if isinstance(event, Waiting):
+            return  # a person sees that, and the program is ended by a signal
         if self._watchers is None:
             if isinstance(event, Message) and self._fd is None and self._mode is not ProgressMode.JSON:
                 self._print(event.text)

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from cfsctl.cli.output import printable, shorten, tell
-from cfsctl.progress import Advanced, Done, Message, Skipped, Started, Unit
+from cfsctl.progress import Advanced, Done, Message, Skipped, Started, Unit, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +105,7 @@ class Lines:
                 if work is not None and work.is_shown:
                     spent = _duration(time.monotonic() - work.begun_s)
                     self._write(f"{work.label}: {_amount(event.done, work.unit)}, done in {spent}")
-            case Skipped():
+            case Skipped() | Waiting():
                 pass
 
     def _advance(self, event: Advanced) -> None:
@@ -170,7 +170,7 @@ class Bars:
                 bar = self._bars.pop(event.id, None)
                 if bar is not None:
                     bar.close()
-            case Skipped():
+            case Skipped() | Waiting():
                 pass
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import pycurl
 
+from cfsctl import heartbeat
 from cfsctl.http.attempt import Attempt, Redirected, find_partial
 from cfsctl.http.concurrency import Window
 from cfsctl.http.curl_handle import DocumentSlot, Slot
@@ -202,8 +203,11 @@ class _Line:
         if self._backlog:
             timeout_s = min(timeout_s, self._backlog.compute_wait(began_s) or 0.0)
         if not self._active:
-            time.sleep(timeout_s)
+            heartbeat.sleep(timeout_s)
             return
+        if heartbeat.is_watched():
+            timeout_s = min(timeout_s, heartbeat.INTERVAL_S)
+            heartbeat.beat()
         timer_ms = self._multi.timeout()
         if timer_ms >= 0:
             timeout_s = min(timeout_s, timer_ms / 1000)

@@ -16,6 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
+from cfsctl import heartbeat
 from cfsctl.errors import CfsError
 from cfsctl.http.attempt import find_partial
 from cfsctl.http.client import Client
@@ -38,6 +39,10 @@ _POLL_S: Final = 0.2
 
 _JOIN_TIMEOUT_S: Final = 0.1
 """Time to wait for threads after a cancellation; one that is stuck in a read ends by its timeout."""
+
+
+_IDLE_JOIN_TIMEOUT_S: Final = 5.0
+"""The same where no thread is in a read."""
 
 
 class _Attempt:
@@ -161,10 +166,11 @@ class _Run:
         began_s = time.monotonic()
         wait_s = self._backlog.compute_wait(began_s)
         if not self._active:
-            time.sleep(wait_s or 0.0)
+            heartbeat.sleep(wait_s or 0.0)
             return None
+        heartbeat.beat()
         try:
-            return self._events.get(timeout=wait_s)
+            return self._events.get(timeout=heartbeat.piece(wait_s))
         except queue.Empty:
             return None
         finally:
@@ -210,7 +216,8 @@ class _Run:
             _abort(attempt)
         for _ in self._threads:
             self._tasks.put(None)
-        deadline_s = time.monotonic() + _JOIN_TIMEOUT_S
+        # Threads that have nothing to do end at once; a process that has any does not fork.
+        deadline_s = time.monotonic() + (_JOIN_TIMEOUT_S if self._active else _IDLE_JOIN_TIMEOUT_S)
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - time.monotonic()))
 
@@ -290,6 +297,10 @@ class RequestsFetcher:
     ) -> Response:
         """Return a whole document; see `Fetcher.get`."""
         document = Document(url, limit_bytes, headers, authorization)
+        if heartbeat.is_watched():  # a thread waits for the server, so that this one can do so in pieces
+            jobs = iter([document])
+            (body,) = self.transfer(lambda: next(jobs, None))
+            return document.to_response(body)
         client = self._client.get()
         attempt = 0
         while True:

@@ -6,10 +6,10 @@ body.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Final, TypeVar
 
+from cfsctl import heartbeat
 from cfsctl.http.answer import status_error
 from cfsctl.http.client import Client
 from cfsctl.http.fetcher import Response, Statistics, TransferError
@@ -86,7 +86,7 @@ class Uploader:
                 pause_s = compute_pause(error, attempt, self._limits)
                 if pause_s is None:
                     raise
-                time.sleep(pause_s)
+                heartbeat.sleep(pause_s)
 
     def close(self) -> None:
         """Close all connections."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from cfsctl.library.events import make_reporter
+from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.ids import Checksum, ObjectID
 from cfsctl.library.opened import OpenedRepository
 from cfsctl.progress import Message
@@ -47,6 +47,7 @@ class CommitMethods(OpenedRepository):
 
         return {part.name: Checksum(part.commit) for part in list_parts(self._store)}
 
+    @cancellable
     def tag(self, source: str, name: str, *, progress: Progress | None = None) -> Checksum:
         """Give a commit a tag, in place of what had it before.
 
@@ -77,6 +78,7 @@ class CommitMethods(OpenedRepository):
 
         untag(self._store, name)
 
+    @cancellable
     def commit_image(
         self,
         source: str,
@@ -109,6 +111,7 @@ class CommitMethods(OpenedRepository):
         )
         return ObjectID(image_id)
 
+    @cancellable
     def commit_info(
         self, source: str, *, check_digest: bool = True, progress: Progress | None = None
     ) -> CommitInfo:
@@ -148,6 +151,7 @@ class CommitMethods(OpenedRepository):
             composefs_digest=digest,
         )
 
+    @cancellable
     def commit_tree(
         self, source: str, *, xattr_names: XattrNames | None = None, progress: Progress | None = None
     ) -> FileSystem:
@@ -194,6 +198,7 @@ class CommitMethods(OpenedRepository):
         entries = iter_history(self._store, self._resolve_whole(source))
         return (entry._replace(checksum=Checksum(entry.checksum)) for entry in entries)
 
+    @cancellable
     def verify_commit(
         self, source: str, trust: TrustPolicy, *, progress: Progress | None = None
     ) -> tuple[Checksum, tuple[ValidSignature, ...]]:
@@ -216,6 +221,7 @@ class CommitMethods(OpenedRepository):
         check_stored(self._store, stream, make_reporter(progress))
         return Checksum(stream.checksum), verified
 
+    @cancellable
     def commit(
         self,
         image: str,
@@ -269,6 +275,7 @@ class CommitMethods(OpenedRepository):
         made = commit_image_tree(self._store, image, text, ref, options, make_reporter(progress))
         return made._replace(commit=Checksum(made.commit), stream_id=ObjectID(made.stream_id))
 
+    @cancellable
     def export(
         self, source: str, path: StrPath, ref: str | None = None, *, progress: Progress | None = None
     ) -> Checksum:
@@ -291,6 +298,7 @@ class CommitMethods(OpenedRepository):
         export_commit(self._store, checksum, os.fspath(path), ref, make_reporter(progress))
         return checksum
 
+    @cancellable
     def apply_delta(
         self,
         path: StrPath,

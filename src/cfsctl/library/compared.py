@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cfsctl.library.events import cancellable
 from cfsctl.library.opened import OpenedRepository
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 class ComparisonMethods(OpenedRepository):
     """Comparing what is in the repository."""
 
+    @cancellable
     def diff(
         self,
         old: str,

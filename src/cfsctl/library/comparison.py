@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from cfsctl.errors import CfsError
-from cfsctl.library.events import make_reporter
+from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.opened import store_of
 from cfsctl.progress import Message
 
@@ -46,6 +46,7 @@ class ReadingOptions:
 DEFAULT_READING = ReadingOptions()
 
 
+@cancellable
 def diff(
     old: str,
     new: str,
@@ -165,6 +166,7 @@ class DigestExplanation:
         return explanation_document(self.expected, self.explanation, self.nearest)
 
 
+@cancellable
 def explain_digest(
     source: str,
     expected: ObjectID,

@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from cfsctl.library.events import make_reporter
+from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.ids import ObjectID
 from cfsctl.library.opened import OpenedRepository
 
@@ -72,6 +72,7 @@ class ImageMethods(OpenedRepository):
         """
         return ObjectID(self._store.images.import_image(chunks, ref).object_id)
 
+    @cancellable
     def create_image(
         self,
         path: StrPath,

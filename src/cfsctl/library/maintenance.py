@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from cfsctl.library.events import make_reporter
+from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.ids import ObjectID
 from cfsctl.library.opened import OpenedRepository, store_of
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 class MaintenanceMethods(OpenedRepository):
     """What is done with the repository as a whole."""
 
+    @cancellable
     def gc(
         self,
         *,
@@ -95,6 +96,7 @@ class MaintenanceMethods(OpenedRepository):
 
         return measure_repository(self._store)
 
+    @cancellable
     def fsck(
         self, *, metadata_only: bool = False, deep: bool = False, progress: Progress | None = None
     ) -> FsckReport:
@@ -120,6 +122,7 @@ class MaintenanceMethods(OpenedRepository):
             reporter=make_reporter(progress),
         )
 
+    @cancellable
     def repair(
         self,
         sources: Sequence[StrPath] = (),
@@ -158,6 +161,7 @@ class MaintenanceMethods(OpenedRepository):
 
         return find_remarks(self._store)
 
+    @cancellable
     def fetch(
         self,
         url: str,
@@ -197,6 +201,7 @@ class MaintenanceMethods(OpenedRepository):
             fetcher.close()
         return replace(fetched, stream_id=ObjectID(fetched.stream_id))
 
+    @cancellable
     def copy(
         self,
         name: str,

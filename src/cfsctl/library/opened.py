@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.library.events import make_reporter
+from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.repository import Durability
 from cfsctl.repository import Repository as Store
 
@@ -35,6 +35,7 @@ class OpenedRepository:
         self._path = store.path
 
     @classmethod
+    @cancellable
     def init(
         cls,
         path: StrPath,
@@ -76,6 +77,7 @@ class OpenedRepository:
         return cls.open(path, insecure=insecure, lock_timeout_s=lock_timeout_s, progress=progress)
 
     @classmethod
+    @cancellable
     def open(
         cls,
         path: StrPath,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.library.commits import printable_result
-from cfsctl.library.events import make_reporter
+from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.ids import Checksum
 from cfsctl.library.opened import OpenedRepository
 
@@ -27,6 +27,7 @@ _BASES: Final = 8
 class PullMethods(OpenedRepository):
     """Pulling commits from directories and servers."""
 
+    @cancellable
     def pull(
         self,
         source: StrPath,
@@ -80,6 +81,7 @@ class PullMethods(OpenedRepository):
         (result,) = self.pull_refs(location, [ref], options, source_options=source_options, progress=progress)
         return result
 
+    @cancellable
     def pull_refs(
         self,
         source: StrPath | Location,
@@ -122,6 +124,7 @@ class PullMethods(OpenedRepository):
                 pulled.append(result.commit)
                 yield printable_result(result)
 
+    @cancellable
     def estimate_pull(
         self,
         source: StrPath | Location,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.library.events import make_reporter
+from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.repository import InitStatus as InitStatus  # noqa: PLC0414 - exported from here
 from cfsctl.repository import init_repository as _init
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cfsctl.library.paths import StrPath
 
 
+@cancellable
 def init_repository(
     path: StrPath,
     *,

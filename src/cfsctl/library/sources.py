@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError, ExitCode
+from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.progress import silent
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from cfsctl.http.fetcher import Fetcher
     from cfsctl.http.fetcher import Options as ConnectionOptions
+    from cfsctl.library.events import Progress
     from cfsctl.library.paths import StrPath
     from cfsctl.library.patience import Patience
     from cfsctl.library.results import RemoteRef
@@ -250,12 +252,19 @@ def _check_pem(name: str | None) -> str | None:
     return name
 
 
-def list_refs(where: StrPath | Location, options: SourceOptions = DEFAULT_SOURCE_OPTIONS) -> list[RemoteRef]:
+@cancellable
+def list_refs(
+    where: StrPath | Location,
+    options: SourceOptions = DEFAULT_SOURCE_OPTIONS,
+    *,
+    progress: Progress | None = None,
+) -> list[RemoteRef]:
     """Return the refs of an OSTree repository: those of a server's summary, or the branches in a directory.
 
     Args:
         where: URL or directory.
         options: How it is read.
+        progress: Told while the server is waited for.
 
     Raises:
         FetchError: The server does not answer as it should.
@@ -267,7 +276,9 @@ def list_refs(where: StrPath | Location, options: SourceOptions = DEFAULT_SOURCE
     location = Location.parse(where)
     path = location.find_directory()
     if path is None:
-        with contextlib.closing(open_server(location.text, options)) as server:
+        with contextlib.closing(
+            open_server(location.text, options, reporter=make_reporter(progress))
+        ) as server:
             return [RemoteRef(ref.name, Checksum(ref.checksum)) for ref in server.list_refs()]
     from cfsctl.ostree.sources.local import LocalSource  # noqa: PLC0415 - few lists are of this machine
 

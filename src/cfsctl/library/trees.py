@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.library.events import make_reporter
+from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.ids import ObjectID
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class ScanOptions:
 DEFAULT_SCAN_OPTIONS = ScanOptions()
 
 
+@cancellable
 def compute_id(
     path: StrPath,
     options: ScanOptions = DEFAULT_SCAN_OPTIONS,
@@ -71,6 +72,7 @@ def compute_id(
     return ObjectID(compute_image_id(filesystem, erofs_version, algorithm))
 
 
+@cancellable
 def create_dumpfile(
     path: StrPath,
     options: ScanOptions = DEFAULT_SCAN_OPTIONS,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from cfsctl import heartbeat
+
 if TYPE_CHECKING:
     import queue
     import threading
@@ -148,7 +150,9 @@ class BackgroundCall:
 
     def finish(self) -> None:
         """Wait for the function to return, and raise what it raised."""
-        self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(heartbeat.piece(None))
+            heartbeat.beat()
         if self._failure is not None:
             raise self._failure
 

@@ -10,6 +10,7 @@ import signal
 import weakref
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
+from cfsctl import heartbeat
 from cfsctl.errors import CfsError
 from cfsctl.workers.failures import dump_error, note_traceback
 from cfsctl.workers.messages import FRAME, KIND_ERROR, KIND_VALUE, RECEIVE_BYTES
@@ -72,6 +73,7 @@ def _detach(lifeline: int, mask: set[signal.Signals | int]) -> None:
     """Make this process independent of the parent's signals and descriptors."""
     for owned in list(parents_own):
         owned.forget()
+    heartbeat.forget()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)

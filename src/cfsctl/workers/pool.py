@@ -28,6 +28,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
+from cfsctl import heartbeat
 from cfsctl.workers.child import close_handler, parents_own
 from cfsctl.workers.failures import WorkerDiedError
 from cfsctl.workers.messages import KIND_VALUE
@@ -160,10 +161,12 @@ class WorkerPool(Generic[T, R]):
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while self.pending and not self._results and not self._failures:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = self._epoll.poll(left)
-            if not ready:
+            ready = self._epoll.poll(heartbeat.piece(left))
+            heartbeat.beat()
+            if ready:
+                self._handle(ready)
+            elif deadline is not None and time.monotonic() >= deadline:
                 break
-            self._handle(ready)
         return self._take()
 
     def _poll_local(self) -> list[R]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -17,7 +19,7 @@ from cfsctl.ostree.objects import ObjectKind, loose_path
 from tests.fakes.faulty_server import FaultyServer, drip, stall
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.oci import digest_of, directory, file, make_tar
-from tests.support.programs import CFSCTL, cfsctl
+from tests.support.programs import CFSCTL, cfsctl, run_cfsctl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,16 +115,117 @@ def test_server_that_stops_answering(
 ) -> None:
     root, files = served
     with FaultyServer(root) as server:
-        for path in files[20:]:
+        silent = files[-3:]  # fewer than a process has connections
+        for path in silent:
             server.on(f"/{path}", stall())
         process = start("--repo", store, "ostree", "pull", server.url, "ref", env=transport)
-        wait_for(lambda: sum(server.counts[f"/{path}"] for path in files) >= len(files[:20]) + 2, process)
+
+        def is_in_the_middle() -> bool:
+            counts = [server.counts[f"/{path}"] for path in files]
+            return any(counts[-3:]) and sum(counts[:-3]) >= 8
+
+        wait_for(is_in_the_middle, process)
         assert end(process, number, GO_ON) == b""
     with FaultyServer(root) as server:
         cfsctl("--repo", store, "ostree", "pull", server.url, "ref")
         fetched = sum(server.counts[f"/{path}"] for path in files)
     assert fetched < len(files)
     cfsctl("--repo", store, "fsck", "--deep")
+
+
+MOMENTS = [round(random.Random(17).uniform(0.0, 0.9), 3) for _ in range(10)]
+"""Seconds from the start of the program, from before it has imported anything to waiting for the server."""
+
+
+@pytest.mark.parametrize("is_other", [False, pytest.param(True, marks=pytest.mark.deep)], ids=["", "other"])
+@pytest.mark.parametrize("number", range(len(MOMENTS)))
+def test_any_moment_of_a_pull_from_a_silent_server(
+    tmp_path: Path, store: Path, served: tuple[Path, list[str]], number: int, *, is_other: bool
+) -> None:
+    """The exit status is that of an interrupt, and the next pull goes on."""
+    root, files = served
+    environment = {}
+    if bool(number % 2) is not is_other:
+        (tmp_path / "without").mkdir()
+        (tmp_path / "without" / "pycurl.py").write_text("raise ImportError\n")
+        environment["PYTHONPATH"] = str(tmp_path / "without")
+    with FaultyServer(root) as server:
+        for path in [f"/{file}" for file in files[10:]] or ["/summary"]:
+            server.on(path, stall())
+        process = start("--repo", store, "ostree", "pull", server.url, "ref", env=environment)
+        time.sleep(MOMENTS[number])
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    # A shell says 130 for both: the program's own status, and a signal before the program has begun.
+    assert process.returncode in {130, -signal.SIGINT}, err
+    assert out == b""
+    assert b"Traceback" not in err or process.returncode < 0
+    if process.returncode == 130:
+        assert err == b"" or GO_ON in err.splitlines()[-1]
+    cfsctl("--repo", store, "ostree", "pull-local", root, "ref")
+    cfsctl("--repo", store, "fsck", "--deep")
+
+
+TIMED = {
+    "silent server": ["ostree", "pull", "URL", "ref"],
+    "list": ["ostree", "list-refs", "URL"],
+    "lock": ["gc"],
+}
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_time_limit(store: Path, served: tuple[Path, list[str]], name: str) -> None:
+    with (
+        FaultyServer(served[0]) as server,
+        subprocess.Popen(["flock", "--shared", store, "cat"], stdin=subprocess.PIPE) as holder,
+    ):
+        server.on("/summary", stall())
+        server.on("/config", stall())
+        words = [word.replace("URL", server.url) for word in TIMED[name]]
+        done = run_cfsctl("--repo", store, "--timeout", "1.5", *words)
+        assert holder.stdin is not None
+        holder.stdin.close()
+    assert done.returncode == 124
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("cfsctl: not done within the time that --timeout gives")
+    assert ("run the same command again" in last) is (name == "silent server")
+
+
+def test_time_limit_as_json(store: Path, served: tuple[Path, list[str]]) -> None:
+    with FaultyServer(served[0]) as server:
+        server.on("/summary", stall())
+        done = run_cfsctl("--repo", store, "--json", "--timeout=1", "ostree", "pull", server.url, "ref")
+    document = json.loads(done.stderr)
+    assert (document["kind"], document["exit_code"], done.returncode) == ("timeout", 124, 124)
+
+
+def test_time_that_is_not_used_up(store: Path) -> None:
+    assert run_cfsctl("--repo", store, "--timeout=1h", "images").returncode == 0
+    assert run_cfsctl("--repo", store, "--timeout=0", "images").returncode == 0
+
+
+@pytest.mark.parametrize("option", ["--stall-timeout=1", "--connect-timeout=1s"])
+def test_patience_with_a_server(
+    store: Path, served: tuple[Path, list[str]], transport: dict[str, str], option: str
+) -> None:
+    with FaultyServer(served[0]) as server:
+        server.on("/summary", stall())
+        retries = "0" if "stall" in option else "1"
+        silent = run_cfsctl(
+            *("--repo", store, "ostree", "pull", server.url, "ref", option, f"--retries={retries}"),
+            *(() if "stall" in option else ("--stall-timeout=1",)),
+            env=os.environ | transport,
+        )
+        assert server.counts["/summary"] == int(retries) + 1
+    assert silent.returncode == 13
+
+
+@pytest.mark.parametrize("option", ["--stall-timeout=0", "--connect-timeout=soon", "--retries=-1"])
+def test_patience_that_cannot_be(option: str) -> None:
+    for command in (["ostree", "pull", "http://x", "ref"], ["oci", "pull", "docker://x/y", "z"]):
+        done = run_cfsctl(*command, option)
+        assert done.returncode == 2
+        assert option.partition("=")[0] in done.stderr
 
 
 def test_one_large_file(store: Path, served: tuple[Path, list[str]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cfsctl.library.events import make_reporter
+from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.ids import ObjectID
 from cfsctl.library.oci.base import OciBase
 from cfsctl.progress import Message
@@ -24,6 +24,7 @@ class NamedImageMethods(OciBase):
     An `image` is a tag, the digest of a manifest or config, or the unique beginning of one.
     """
 
+    @cancellable
     def images(self, *, progress: Progress | None = None) -> Iterator[ImageSummary]:
         """Yield the images that have a tag, sorted by tag.
 
@@ -119,6 +120,7 @@ class NamedImageMethods(OciBase):
             for kind, found in find_linked_images(self._store, image_id)
         ]
 
+    @cancellable
     def fsck(
         self, image: str | None = None, *, deep: bool = False, progress: Progress | None = None
     ) -> OciFsckReport:

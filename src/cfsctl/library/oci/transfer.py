@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cfsctl.library.events import make_reporter
+from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.ids import ObjectID
 from cfsctl.library.oci.base import OciBase
 from cfsctl.library.opened import store_of
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 class TransferMethods(OciBase):
     """Pulling, building and pushing images."""
 
+    @cancellable
     def pull(
         self,
         source: str,
@@ -87,6 +88,7 @@ class TransferMethods(OciBase):
             opened.close()
         return printable_pull(result)
 
+    @cancellable
     def pull_images(
         self,
         images: Iterable[tuple[str, str | None]],
@@ -155,6 +157,7 @@ class TransferMethods(OciBase):
             opened.close()
         return replace(plan, image=None if plan.image is None else ObjectID(plan.image))
 
+    @cancellable
     def copy(
         self,
         image: str,
@@ -195,6 +198,7 @@ class TransferMethods(OciBase):
         )
         return printable_pull(found)
 
+    @cancellable
     def build(
         self,
         source: str,
@@ -231,6 +235,7 @@ class TransferMethods(OciBase):
         result = build(store, _read_tree(store, source, report), tag, how, base=below, reporter=report)
         return result._replace(pulled=printable_pull(result.pulled))
 
+    @cancellable
     def push(
         self,
         image: str,

@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from cfsctl import heartbeat
 from cfsctl.compression.inflate import Inflate, Inflater, load_inflate
 from cfsctl.ostree.content.stream import ContentStream
 from cfsctl.ostree.content.target import ImportedFile, ImportTarget, check_content, fail, file_name
@@ -181,6 +182,7 @@ class FileImportSink:
         if self._stream is not None:
             self._importer.received_bytes += len(chunk)
             self._stream.write(chunk)
+            heartbeat.beat()
             return
         self._chunks.append(chunk)
         self._held += len(chunk)

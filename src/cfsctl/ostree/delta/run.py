@@ -10,6 +10,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cfsctl import heartbeat
 from cfsctl.errors import CfsError, DigestMismatchError
 from cfsctl.ostree.delta.budget import make_budget
 from cfsctl.ostree.delta.choice import read_sizes
@@ -190,7 +191,7 @@ def run_parts(
         except WorkerDiedError:
             raise
         except (CfsError, OSError):
-            for result in parts.drain():
+            for result in parts.drain(0.0 if heartbeat.is_ended() else None):
                 take(result)
             raise
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cfsctl import heartbeat
 from cfsctl.compression.inflate import load_inflate
 from cfsctl.digest import Checksum
 from cfsctl.ostree.content.file_import import FileImporter
-from cfsctl.workers.batches import Batches, PartlyDoneError
+from cfsctl.workers.batches import Batches, PartlyDoneError, SharedCounters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +51,9 @@ _BATCHES_HELD: Final = 2
 
 _CHECKSUM_SIZE: Final = 32
 
+_SLOTS: Final = 256
+"""Batches that may be handed out at the same time; a number of one fits a byte."""
+
 _NOTED_AT_ONCE: Final = 8
 _NOTED_AT_ONCE_BYTES: Final = 1 << 16
 """Files that are written down together, at most, and what was received for them: as much is lost if a worker
@@ -64,6 +68,7 @@ class Batch(NamedTuple):
         received_bytes: Stored form of all files.
         stored_objects: Number of objects that were new.
         stored_bytes: Content of these.
+        slot: Number of the counter that showed how far it was.
         left: Checksums of files that were not fetched, joined.
     """
 
@@ -71,21 +76,37 @@ class Batch(NamedTuple):
     received_bytes: int
     stored_objects: int
     stored_bytes: int
+    slot: int
     left: bytes = b""
 
 
 class _FileWorker:
-    """One worker's side: takes the checksums of a batch joined together."""
+    """One worker's side: takes the number of a counter and the checksums of a batch, joined together."""
 
-    def __init__(self, source: ObjectSource, objects: ObjectStore, inflate: Inflate, note: Note) -> None:
+    def __init__(
+        self,
+        source: ObjectSource,
+        objects: ObjectStore,
+        inflate: Inflate,
+        note: Note,
+        counters: SharedCounters,
+    ) -> None:
+        self._counters = counters
         self._source = source
         self._note = note
         self._objects = objects
         self._inflate = inflate
 
     def __call__(self, task: bytes) -> Batch:
+        if heartbeat.is_watched():  # in the process that asks, which hears of each beat itself
+            return self._run(task, FileImporter(self._objects, self._inflate))
         importer = FileImporter(self._objects, self._inflate)
-        checksums = _split(task)
+        count = self._counters.writer(task[0])
+        with heartbeat.watched(lambda: count(importer.received_bytes)):
+            return self._run(task, importer)
+
+    def _run(self, task: bytes, importer: FileImporter) -> Batch:
+        slot, checksums = task[0], _split(task[1:])
         # Plain tuples: half the time of pickling named ones.
         files: list[File] = []
         noted = noted_bytes = held_bytes = 0
@@ -109,8 +130,8 @@ class _FileWorker:
                 note(files[noted:])
             if not isinstance(error, Exception):  # told to end
                 raise
-            raise PartlyDoneError(_batch(files, importer)) from error
-        batch = _batch(files, importer)
+            raise PartlyDoneError(_batch(files, importer, slot)) from error
+        batch = _batch(files, importer, slot)
         if len(files) == len(checksums):
             return batch
         done = {file[0] for file in files}
@@ -128,8 +149,8 @@ def _split(checksums: bytes) -> list[Checksum]:
     return [Checksum(checksums[place : place + _CHECKSUM_SIZE]) for place in places]
 
 
-def _batch(files: list[File], importer: FileImporter) -> Batch:
-    return Batch(files, importer.received_bytes, importer.stored_objects, importer.stored_bytes)
+def _batch(files: list[File], importer: FileImporter, slot: int) -> Batch:
+    return Batch(files, importer.received_bytes, importer.stored_objects, importer.stored_bytes, slot)
 
 
 class FileWorkers:
@@ -148,9 +169,16 @@ class FileWorkers:
             note: Called in the worker with the files that are verified and stored, some at a time.
         """
         inflate = load_inflate()
-        make: Callable[[], _FileWorker] = lambda: _FileWorker(source, objects, inflate, note)  # noqa: E731
+        counters = self._counters = SharedCounters(_SLOTS)
+        make: Callable[[], _FileWorker] = lambda: _FileWorker(source, objects, inflate, note, counters)  # noqa: E731
         self._batches: Batches[bytes, Batch] = Batches(make, count, held=_BATCHES_HELD)
         self._backlog: list[Checksum] = []
+        self._free_slots = list(range(_SLOTS))
+
+    @property
+    def arriving_bytes(self) -> int:
+        """Size of what has come for batches that were not returned yet."""
+        return sum(self._counters.read(slot) for slot in range(_SLOTS) if slot not in self._free_slots)
 
     @property
     def is_idle(self) -> bool:
@@ -168,9 +196,11 @@ class FileWorkers:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        while self._backlog and self._batches.has_room:
+        while self._backlog and self._batches.has_room and self._free_slots:
             size = min(max(MIN_BATCH, len(self._backlog) // (_SHARES * self._batches.count)), MAX_BATCH)
-            self._batches.submit(b"".join(self._backlog[-size:]))
+            slot = self._free_slots.pop()
+            self._counters.writer(slot)(0)
+            self._batches.submit(bytes((slot,)) + b"".join(self._backlog[-size:]))
             del self._backlog[-size:]
 
     def poll(self, timeout_s: float | None = None) -> list[Batch]:
@@ -183,6 +213,7 @@ class FileWorkers:
         batches = self._batches.poll(timeout_s)
         for batch in batches:
             self._backlog += _split(batch.left)
+            self._free_slots.append(batch.slot)
         self._hand_out()
         return batches
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+from cfsctl import heartbeat
 from cfsctl.errors import ObjectMissingError
 from cfsctl.ostree.pull.fetch import FileWorkers
 from cfsctl.ostree.store.commitmeta import check_detached, store_detached
@@ -27,6 +28,9 @@ METADATA_ID: Final = "metadata"
 
 FILES_ID: Final = "files"
 """Names the progress of content objects."""
+
+_REPORT_INTERVAL_S: Final = 0.2
+"""Between two reports while no batch is done."""
 
 RESCUE_TIMEOUT_S: Final = 5.0
 """After an error: how long to wait for content that is in work, so that it need not be fetched again."""
@@ -78,7 +82,8 @@ class ObjectFetcher:
                 self._fetch_all(workers)
             except BaseException as error:
                 # Who interrupts does not wait; what workers have noted by then is kept all the same.
-                self._take(workers.rescue(RESCUE_TIMEOUT_S if isinstance(error, Exception) else 0.0))
+                may_wait = isinstance(error, Exception) and not heartbeat.is_ended()
+                self._take(workers.rescue(RESCUE_TIMEOUT_S if may_wait else 0.0))
                 if isinstance(error, ObjectMissingError):
                     error.hint = task.source.explain_missing(task.checksum) or error.hint
                 raise
@@ -97,8 +102,16 @@ class ObjectFetcher:
         plan.check_tree()
         self._replace_damaged(workers)
         while not workers.is_idle:
-            self._take(workers.poll())
+            self._take(workers.poll(_REPORT_INTERVAL_S))
+            self._report_arriving(workers)
         self._task.report(Done(FILES_ID, plan.counts.files))
+
+    def _report_arriving(self, workers: FileWorkers) -> None:
+        """Report what has come of batches in work, in which a large file may take minutes."""
+        arriving = workers.arriving_bytes
+        if arriving and not workers.is_idle:
+            counts, size = self._task.plan.counts, self.received_bytes + arriving
+            self._task.report(Advanced(FILES_ID, counts.files, counts.wanted_files, size))
 
     def _replace_damaged(self, workers: FileWorkers) -> None:
         """Verify unverified objects of bases; fetch damaged files again."""

@@ -15,6 +15,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Final
 
+from cfsctl import heartbeat
 from cfsctl.errors import ExitCode
 from cfsctl.linux.error_paths import relative_to
 from cfsctl.linux.files import open_regular
@@ -111,4 +112,4 @@ def _wait(fd: int, path: str, timeout_s: float) -> bool:
                 f"{path}: expected to share its lock, found it held by another process for {timeout_s:g} s",
                 hint="wait for `ostree prune`, or any other process that uses it, to end",
             )
-        time.sleep(_PAUSE_S)
+        heartbeat.sleep(_PAUSE_S)

@@ -13,9 +13,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import time
 from typing import TYPE_CHECKING, Final
 
+from cfsctl import heartbeat
 from cfsctl.errors import ExitCode, RepositoryError
 from cfsctl.progress import Message, silent
 from cfsctl.repository.locking.holders import describe_holders
@@ -96,16 +98,17 @@ class RepositoryLock:
         if timeout_s is None or timeout_s > 0:
             purpose = "until nobody else uses it" if operation == fcntl.LOCK_EX else "until it is unlocked"
             self._reporter(Message(f"{self._path}: waiting {purpose}{holders}"))
-        if timeout_s is None:
+        if timeout_s is None and not heartbeat.is_watched():
             fcntl.flock(self._fd, operation)
             return
-        deadline = time.monotonic() + timeout_s
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         pause = _FIRST_PAUSE_S
         while (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(pause, left))
+            heartbeat.sleep(min(pause, left))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
             if self._try(operation):
                 return
+        assert timeout_s is not None
         waited = f" after {timeout_s:g} s" if timeout_s > 0 else ""
         raise LockedError(
             f"repository {self._path} is in use by another process{waited}{describe_holders(self._fd)}",
