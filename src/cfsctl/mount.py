@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from cfsctl.errors import describe
 from cfsctl.linux.files import random_name
 from cfsctl.linux.mountapi import (
     MAX_STRING_BYTES,
@@ -169,7 +170,27 @@ def _during(step: str) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         detail = f"{error.filename}: {reason}" if isinstance(error.filename, str) else reason
-        raise OSError(error.errno, f"{step}: {detail}") from error
+        raise MountError(error.errno, f"{step}: {detail}") from error
+
+
+class MountError(OSError):
+    """A step of a mount that the kernel refused.
+
+    Attributes:
+        hint: What to do about it, or None.
+    """
+
+    @property
+    def hint(self) -> str | None:
+        """Return what to do about it."""
+        if "mount point" in str(self.strerror) and self.errno in {errno.ENOENT, errno.ENOTDIR}:
+            return "the mount point must be a directory that exists: create it with mkdir"
+        if self.errno in {errno.EPERM, errno.EACCES}:
+            return (
+                "mounting needs root: use sudo, or a namespace (unshare --user --map-root-user --mount);"
+                " `cfsctl doctor` says what works here"
+            )
+        return "`cfsctl doctor` says what works here, and what to do" if self.errno == errno.ENODEV else None
 
 
 def _open_directory(stack: ExitStack, path: str, what: str) -> int:
@@ -222,7 +243,7 @@ def _mount_erofs(image_fd: int, *, acl: bool) -> int:
             device, path = attach_loop(image_fd)
         except OSError as loop_error:
             # The kernel may just not like the image, so the first error matters more.
-            reason = f"{error.strerror}; and no loop device could be set up: {loop_error}"
+            reason = f"{error.strerror}; and no loop device could be set up: {describe(loop_error)}"
             raise OSError(error.errno, reason) from error
     try:
         # Once mounted, the device stays as long as the mount, and goes with it.

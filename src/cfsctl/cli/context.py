@@ -96,7 +96,7 @@ class Session(NamedTuple):
         home = os.environ.get("HOME")
         if not home:
             raise HomeMissingError(
-                "$HOME must be set when in user mode", hint="name the repository with --repo"
+                "$HOME must be set when in user mode", hint="name the repository with --repo or CFSCTL_REPO"
             )
         return os.path.join(home, USER_PATH)
 
@@ -119,21 +119,29 @@ class Session(NamedTuple):
                 "--no-repo is only supported for compute-id and create-dumpfile",
                 hint="leave --no-repo out, or name a repository with --repo",
             )
-        from cfsctl.repository import Durability  # noqa: PLC0415 - keeps --help quick
+        from cfsctl.repository import Durability, NotARepositoryError  # noqa: PLC0415 - keeps --help quick
         from cfsctl.repository import Repository as Store  # noqa: PLC0415 - the same
 
         path = self.repository_path()
-        repository = Store.open(
-            path,
-            algorithm=self.algorithm,
-            upgrade=not self.no_upgrade,
-            insecure=self.insecure,
-            require_verity=self.require_verity,
-            erofs_version=self.format_version,
-            lock_timeout_s=self.lock_timeout_s,
-            durability=Durability(self.fsync),
-            reporter=self.progress,
-        )
+        try:
+            repository = Store.open(
+                path,
+                algorithm=self.algorithm,
+                upgrade=not self.no_upgrade,
+                insecure=self.insecure,
+                require_verity=self.require_verity,
+                erofs_version=self.format_version,
+                lock_timeout_s=self.lock_timeout_s,
+                durability=Durability(self.fsync),
+                reporter=self.progress,
+            )
+        except NotARepositoryError as error:
+            if not self.names_repository:
+                error.hint = (
+                    "no repository was named, so the default one was looked for: name one with --repo PATH"
+                    f" or CFSCTL_REPO, or create this one with `cfsctl init {path}`"
+                )
+            raise
         if self.verbose:
             self.progress(Message(f"{path}: {_describe(repository)}"))
         return repository

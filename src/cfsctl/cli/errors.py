@@ -161,7 +161,7 @@ def report_interruption(number: int) -> None:
 def error_document(error: CfsError | OSError) -> dict[str, object]:
     """Return what programs are told about the error; the schema is error.json."""
     message = str(error) if isinstance(error, CfsError) else _os_error_text(error)
-    document = _document(exit_status(error), message, getattr(error, "hint", None))
+    document = _document(exit_status(error), message, hint_of(error))
     object_id = getattr(error, "object_id", None)
     path = getattr(error, "path", None) or getattr(error, "filename", None)
     if isinstance(object_id, bytes):
@@ -194,10 +194,38 @@ def error_lines(error: CfsError | OSError) -> list[str]:
     """Return the lines that tell a person about the error."""
     if isinstance(error, CfsError):
         lines = [f"Error: {error}"]
-        if error.hint:
-            lines.append(f"Hint: {error.hint}")
+        if hint := hint_of(error):
+            lines.append(f"Hint: {hint}")
         return lines
-    return [f"Error: {_os_error_text(error)}"]
+    hint = hint_of(error)
+    return [f"Error: {_os_error_text(error)}", *([f"Hint: {hint}"] if hint else [])]
+
+
+_OS_ERROR_HINTS: Final = {
+    errno.EACCES: "check the permissions, or run it as the owner or as root",
+    errno.EPERM: "this needs more rights: run it as root",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a directory is expected here: check the path",
+    errno.EISDIR: "a file is expected here: check the path",
+    errno.ELOOP: "links are not followed here: name the file or directory itself",
+    errno.EROFS: "the file system is read-only: mount it for writing, or use another place",
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "the quota is used up: free some space and run the same command again",
+    errno.EMFILE: "allow more open files: ulimit -n",
+    errno.ENFILE: "the system has too many open files: end some programs, or raise fs.file-max",
+    errno.ENOMEM: "the machine is out of memory: end other programs and try again",
+    errno.EIO: "the disk or the network file system fails: see the messages of the kernel (dmesg)",
+    errno.ESTALE: "the network file system has lost the file: mount it again",
+}
+"""What to do about errors of system calls that no room has explained better."""
+
+
+def hint_of(error: CfsError | OSError) -> str | None:
+    """Return what to do about an error, or None."""
+    hint = getattr(error, "hint", None)
+    if isinstance(hint, str):
+        return hint
+    return _OS_ERROR_HINTS.get(error.errno or 0) if isinstance(error, OSError) else None
 
 
 def exit_status(error: CfsError | OSError) -> int:

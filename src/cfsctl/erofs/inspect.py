@@ -103,7 +103,9 @@ def find_entry(filesystem: FileSystem, path: bytes) -> Directory | Leaf:
         directory = entry
     found = directory.entries.get(name)
     if found is None:
-        raise EntryError(f"{_text(path)} not found")
+        raise EntryError(
+            f"{_text(path)} not found in the image", hint="list its files with `cfsctl dump-files IMAGE /`"
+        )
     return found
 
 

@@ -10,7 +10,7 @@ what a superblock may say.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.erofs.format import (
     BLOCK_SIZE,
@@ -144,15 +144,25 @@ def _read_headers(start: ImageBuffer) -> tuple[FormatVersion, int, _Fields]:
     return version, flags, fields
 
 
+_MAKE_HINT: Final = "images are made by `cfsctl create-image` and mkcomposefs"
+
+
 def _read_header(start: ImageBuffer) -> tuple[FormatVersion, int]:
     if len(start) < COMPOSEFS_HEADER.size:
-        raise ErofsError("Invalid image: cannot parse header", offset=0, field="header")
+        raise ErofsError(
+            "Invalid image: cannot parse header:"
+            f" expected at least {COMPOSEFS_HEADER.size} bytes, found {len(start)}",
+            offset=0,
+            field="header",
+            hint=_MAKE_HINT,
+        )
     magic, header_version, flags, composefs_version = COMPOSEFS_HEADER.unpack_from(start, 0)
     if magic != COMPOSEFS_MAGIC:
         raise ErofsError(
             f"Invalid image: bad composefs magic: expected {COMPOSEFS_MAGIC:#x}, got {magic:#x}",
             offset=0,
             field="magic",
+            hint=_MAKE_HINT,
         )
     if header_version != HEADER_VERSION:
         raise ErofsError(

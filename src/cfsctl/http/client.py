@@ -7,6 +7,8 @@ object does, and follow redirects and environment variables by rules that are no
 from __future__ import annotations
 
 import http.client
+import re
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
@@ -31,10 +33,12 @@ from cfsctl.http.answer import (
 )
 from cfsctl.http.document import Document
 from cfsctl.http.fetcher import (
+    NOT_TLS,
     OK,
     ConnectFailedError,
     FetchTimeoutError,
     MalformedAnswerError,
+    NotTLSError,
     RedirectError,
     TLSError,
     TooLargeError,
@@ -55,6 +59,12 @@ if TYPE_CHECKING:
     from cfsctl.http.fetcher import Job, Limits, Options, Statistics
 
 _READ_BYTES: Final = 64 << 10
+
+_TLS_MARKS: Final = re.compile(r"^\[SSL[^\]]*\] | \(_ssl\.c:\d+\)$")
+"""What Python's TLS adds to a message of OpenSSL."""
+
+_WRONG_VERSION: Final = ("wrong version number", "wrong_version_number")
+_RESOLVE_HINT: Final = "check the host name in the URL, and the network"
 
 _CONNECTION_ERRORS: Final = (
     ConnectionError,
@@ -285,18 +295,33 @@ def _find_length(head: Head) -> int | None:
 def _translate(error: Exception, url: str) -> TransferError:
     """Return our error for one of `requests` or urllib3."""
     root = _find_root(error)
-    message = f"{type(root).__name__}: {root}"
+    message = _describe(root)
     if isinstance(root, MalformedHeadError):
         return MalformedAnswerError(str(root), url)
     if isinstance(root, http.client.IncompleteRead):
-        return TruncatedBodyError(repr(root), url)
+        return TruncatedBodyError(f"{len(root.partial)} bytes came, and then the connection ended", url)
     if isinstance(error, TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError):
         return FetchTimeoutError(message, url)
     if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
-        return TLSError(message, url)
+        return _translate_tls(str(root), message, url)
     if isinstance(error, _CONNECTION_ERRORS):
-        return ConnectFailedError(message, url)
+        hint = _RESOLVE_HINT if isinstance(root, socket.gaierror) else None
+        return ConnectFailedError(message, url, hint=hint)
     return TransferError(message, url)
+
+
+def _translate_tls(found: str, message: str, url: str) -> TLSError:
+    if any(text in found.lower() for text in _WRONG_VERSION):
+        return NotTLSError(NOT_TLS, url)
+    return TLSError(message, url)
+
+
+def _describe(error: BaseException) -> str:
+    """Return what happened, without the names that the libraries have for it."""
+    if isinstance(error, OSError) and error.strerror:
+        return _TLS_MARKS.sub("", str(error.strerror))
+    text = str(error).rpartition(">: ")[2] or str(error)
+    return text or "the connection failed"
 
 
 def _find_root(error: BaseException) -> BaseException:
@@ -304,5 +329,8 @@ def _find_root(error: BaseException) -> BaseException:
     while True:
         inner = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
         if not isinstance(inner, BaseException):
+            # urllib3 keeps what the system has said as the cause of an error with a text of its own.
+            inner = error.__cause__ if isinstance(error.__cause__, OSError) else None
+        if inner is None:
             return error
         error = inner

@@ -8,9 +8,11 @@ from typing import Any, Final
 import pycurl
 
 from cfsctl.http.fetcher import (
+    NOT_TLS,
     ConnectFailedError,
     FetchTimeoutError,
     MalformedAnswerError,
+    NotTLSError,
     ResumeError,
     TLSError,
     TransferError,
@@ -43,6 +45,15 @@ _ERROR_TYPES: Final[dict[int, type[TransferError]]] = {
 }
 """What libcurl's errors are to us; `TransferError` for those that are not here."""
 
+_HINTS: Final = {
+    pycurl.E_COULDNT_RESOLVE_HOST: "check the host name in the URL, and the network",
+    pycurl.E_COULDNT_RESOLVE_PROXY: "check the host name in --proxy, http_proxy and https_proxy",
+    pycurl.E_COULDNT_CONNECT: "check host and port of the URL, and that the server runs",
+}
+
+_WRONG_VERSION: Final = "wrong version number"
+"""What OpenSSL makes of an answer in plain HTTP."""
+
 _TLS_CODES: Final = frozenset({35, 51, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91})
 """CURLE_SSL_* and CURLE_PEER_FAILED_VERIFICATION."""
 
@@ -57,6 +68,10 @@ def translate(handle: Any, code: int, message: str, url: str) -> TransferError: 
         url: What was asked for.
     """
     if code in _TLS_CODES:
-        was_reset = handle.getinfo(pycurl.OS_ERRNO) == errno.ECONNRESET
-        return (ConnectFailedError if was_reset else TLSError)(message, url)
-    return _ERROR_TYPES.get(code, TransferError)(f"{message} (libcurl error {code})", url)
+        if handle.getinfo(pycurl.OS_ERRNO) == errno.ECONNRESET:
+            return ConnectFailedError(message, url)
+        return NotTLSError(NOT_TLS, url) if _WRONG_VERSION in message else TLSError(message, url)
+    hint = _HINTS.get(code)
+    found = _ERROR_TYPES.get(code, TransferError)
+    text = message or f"error {code} of libcurl"
+    return found(text, url) if hint is None else found(text, url, hint=hint)

@@ -13,7 +13,7 @@ import functools
 import os
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias, TypeVar
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from cfsctl.errors import CfsError, ExitCode, FetchError
@@ -83,7 +83,9 @@ class HTTPStatusError(TransferError):
         answered_by: Origin | None = None,
     ) -> None:
         """Keep the status and what the server said about later."""
-        super().__init__(f"the server answered with HTTP status {status}", url)
+        super().__init__(_describe_status(status), url, hint=_STATUS_HINTS.get(status))
+        if self.hint is None and status >= _FIRST_SERVER_ERROR:
+            self.hint = "the server has a problem: try again later, or with more --retries"
         self.status = status
         self.fields = tuple(fields)
         self.answered_by = answered_by
@@ -91,16 +93,52 @@ class HTTPStatusError(TransferError):
         self.is_transient = status in _RETRIED_STATUSES
 
 
-class ConnectFailedError(TransferError):
+_FIRST_SERVER_ERROR = 500
+
+_STATUS_TEXTS = {
+    401: "which asks for credentials",
+    403: "which forbids it",
+    404: "which means that there is nothing",
+    407: "which asks for credentials for the proxy",
+    429: "which asks for fewer requests",
+}
+
+_STATUS_HINTS = {
+    401: "give valid credentials: --auth-file, --header or --client-certificate, for registries --authfile",
+    403: "check the URL, and whether these credentials may read it",
+    404: "check the URL",
+    407: "give user and password in the URL of --proxy",
+    429: "try again later, with fewer --connections",
+}
+
+
+def _describe_status(status: int) -> str:
+    text = _STATUS_TEXTS.get(status)
+    return f"the server answered with HTTP status {status}" + (f", {text}" if text else "")
+
+
+class _HintedError(TransferError):
+    """An error whose class knows what to do next."""
+
+    usual_hint: ClassVar[str]
+
+    def __init__(self, message: str, url: str, *, hint: str | None = None) -> None:
+        """Store what happened."""
+        super().__init__(message, url, hint=hint or self.usual_hint)
+
+
+class ConnectFailedError(_HintedError):
     """No connection, or one that broke off before the answer was whole."""
 
     is_transient = True
+    usual_hint = "check host and port of the URL, and the network; --proxy if there is one"
 
 
-class FetchTimeoutError(TransferError):
+class FetchTimeoutError(_HintedError):
     """A connection or an answer that took too long, or came too slowly."""
 
     is_transient = True
+    usual_hint = "try again, or allow more with --connect-timeout, --stall-timeout and --retries"
 
 
 class TruncatedBodyError(TransferError):
@@ -138,8 +176,20 @@ class MalformedAnswerError(TransferError):
     """An answer that is not HTTP, or so large or contradictory in its head that it is not read on."""
 
 
-class TLSError(TransferError):
+class TLSError(_HintedError):
     """A server that could not prove who it is."""
+
+    usual_hint = "check the URL; --ca-file names the authority of a server with a certificate of its own"
+
+
+NOT_TLS = "expected TLS, found that the server answers in plain text"
+"""Message of a `NotTLSError`."""
+
+
+class NotTLSError(TLSError):
+    """A port where the server does not speak TLS."""
+
+    usual_hint = "the server does not speak TLS on this port: use http:// or the port of https"
 
 
 class InvalidURLError(FetchError):
@@ -484,7 +534,9 @@ def check_url(url: str) -> SplitResult:
     if parts.scheme not in {"http", "https"}:
         raise InvalidURLError(
             f"'{redact_url(url)}' cannot be fetched: expected a URL that begins with http:// or https://",
-            hint="for a repository on this machine use pull-local" if parts.scheme in {"", "file"} else None,
+            hint="for a repository on this machine use pull-local"
+            if parts.scheme in {"", "file"}
+            else "check the URL: servers of repositories speak HTTP",
         )
     if not host:
         raise InvalidURLError(f"'{redact_url(url)}' is not a URL of a server: it has no host")

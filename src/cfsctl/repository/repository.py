@@ -6,6 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Final
 
+from cfsctl.errors import RepositoryError
 from cfsctl.linux.error_paths import relative_to
 from cfsctl.linux.syscalls import syncfs
 from cfsctl.progress import silent
@@ -77,7 +78,8 @@ def check_algorithm(found: Algorithm, expected: Algorithm | None) -> None:
     if expected is not None and found is not expected:
         raise AlgorithmMismatchError(
             f"repository is configured for {found.label} (from meta.json)"
-            f" but --hash {expected.hash_name} was specified"
+            f" but --hash {expected.hash_name} was specified",
+            hint="leave --hash out, or name another repository with --repo",
         )
 
 
@@ -85,9 +87,21 @@ def _open_directory(path: str) -> int:
     # Not O_PATH: the descriptor is locked. O_NONBLOCK only matters for what is not a directory.
     try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except FileNotFoundError as error:
         raise NotARepositoryError(
-            f"opening repository {path}: {error.strerror}", hint="make one with `cfsctl init`"
+            f"opening repository {path}: {error.strerror}",
+            hint=f"check the path, or create a repository there with `cfsctl init {path}`",
+        ) from error
+    except NotADirectoryError as error:
+        raise NotARepositoryError(
+            f"opening repository {path}: {error.strerror}",
+            hint="a repository is a directory: check the path given with --repo or CFSCTL_REPO",
+        ) from error
+    except PermissionError as error:
+        raise RepositoryForbiddenError(
+            error.errno or errno.EACCES,
+            f"opening repository {path}: {error.strerror}",
+            hint="run it as the owner of the repository or as root, or name another one with --repo",
         ) from error
 
 
@@ -98,10 +112,44 @@ def _not_initialised(path: str) -> NotARepositoryError:
 
 
 def _cannot_infer(path: str, error: CannotInferError) -> NotARepositoryError:
+    for kind, entries, hint in _OTHER_STORES:
+        if all(os.path.exists(os.path.join(path, entry)) for entry in entries):
+            return NotARepositoryError(
+                f"{path} is {kind}, not a composefs repository", hint=hint.format(path=path)
+            )
     return NotARepositoryError(
-        f"no meta.json in {path}; tried to infer algorithm from objects: {error}",
-        hint="make a repository with `cfsctl init`",
+        f"{path} is not a composefs repository: it has no meta.json, and no objects to tell its hash from"
+        f" ({error})",
+        hint=f"check the path, or create a repository there with `cfsctl init {path}`",
     )
+
+
+_OTHER_STORES: Final = (
+    (
+        "an OSTree repository",
+        ("config", "objects", "refs"),
+        "name a composefs repository with --repo, and pull: cfsctl --repo REPO ostree pull-local {path} REF",
+    ),
+    (
+        "an OCI image layout",
+        ("oci-layout", "index.json"),
+        "name a composefs repository with --repo, and pull: cfsctl --repo REPO oci pull oci:{path} NAME",
+    ),
+)
+"""What people take for a repository: what it is, entries that tell, and what to do."""
+
+
+class RepositoryForbiddenError(RepositoryError, PermissionError):
+    """A repository that this user may not open."""
+
+    def __init__(self, number: int, message: str, *, hint: str) -> None:
+        """Store errno, message and hint."""
+        PermissionError.__init__(self, number, message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return str(self.strerror)
 
 
 class Repository:

@@ -256,7 +256,10 @@ def _find_cache(directory: str | None) -> str | None:
 def _parse_header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip() or not text.isprintable():
-        raise click.UsageError(f"--header: expected NAME:VALUE, found another form{_name_of(name, colon)}")
+        raise click.UsageError(
+            f"--header: expected NAME:VALUE, such as 'Accept-Language: en',"
+            f" found another form{_name_of(name, colon)}"
+        )
     return name.strip(), value.strip()
 
 

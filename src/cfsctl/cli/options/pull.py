@@ -61,7 +61,10 @@ def _make_request(
     from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
 
     if bool(refs) is mirror:
-        raise click.UsageError("name at least one REF, or use --mirror without a REF")
+        raise click.UsageError(
+            "name at least one REF behind the repository, or use --mirror without a REF;"
+            " `cfsctl ostree list-refs URL` lists those of a server"
+        )
     if subpaths and requires_composefs_digest:
         raise click.UsageError("--require-composefs-digest needs all of the commit, not a --subpath")
     options = PullOptions(

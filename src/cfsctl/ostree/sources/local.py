@@ -91,7 +91,10 @@ class LocalSource:
             found = find_ref(repository, name)
             if found is not None:
                 return found
-        raise ref_not_found(name, self.description)
+        from cfsctl.repository.names.names import suggest  # noqa: PLC0415 - only for those who mistype
+
+        hint = suggest(name, self.list_refs()) or f"see its refs with `ostree refs --repo={self.description}`"
+        raise ref_not_found(name, self.description, hint=hint)
 
     def list_refs(self) -> dict[str, Checksum]:
         """Return the repository's own branches, sorted by name.

@@ -299,7 +299,13 @@ def _open_directory(path: str, dirfd: int | None, message: str, flags: int = 0) 
     try:
         return os.open(path, DIRECTORY_FLAGS | flags, dir_fd=dirfd)
     except OSError as error:
-        raise NotAnOstreeRepositoryError(f"{message}: {error.strerror}") from error
+        raise NotAnOstreeRepositoryError(f"{message}: {error.strerror}", hint=_PATH_HINT) from error
+
+
+_PATH_HINT: Final = (
+    "check the path: an OSTree repository has a file 'config' and a directory 'objects';"
+    " `ostree init --mode=archive --repo=PATH` makes one"
+)
 
 
 def _read_config(dirfd: int, path: str) -> Mapping[str, Mapping[str, str]]:
@@ -308,7 +314,7 @@ def _read_config(dirfd: int, path: str) -> Mapping[str, Mapping[str, str]]:
         fd = open_regular(dirfd, "config")
     except OSError as error:
         message = f"Cannot open ostree repo config file: {where}: {error.strerror}"
-        raise NotAnOstreeRepositoryError(message) from error
+        raise NotAnOstreeRepositoryError(message, hint=_PATH_HINT) from error
     try:
         text = read_all(fd, MAX_CONFIG_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:

@@ -46,7 +46,10 @@ class SignedLocalSource(LocalSource):
         check_ref_name(name)
         ref = self._read_summary().refs.get(name)
         if ref is None:
-            raise ref_not_found(name, f"the summary of {self.description}")
+            from cfsctl.repository.names.names import suggest  # noqa: PLC0415 - only for those who mistype
+
+            hint = suggest(name, self.list_refs())
+            raise ref_not_found(name, f"the summary of {self.description}", hint=hint)
         return ref.checksum
 
     def list_refs(self) -> dict[str, Checksum]:

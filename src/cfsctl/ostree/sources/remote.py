@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote
 
-from cfsctl.errors import CfsError
+from cfsctl.errors import CfsError, FetchError
 from cfsctl.http import open_fetcher
 from cfsctl.http.documents import find_document
 from cfsctl.http.fetcher import (
@@ -57,6 +57,24 @@ _ARCHIVE_HINT: Final = "only repositories in archive mode can be pulled over HTT
 _INCOMPLETE_HINT: Final = (
     "the repository there is incomplete, or being changed: pull again later, or tell its administrator"
 )
+
+
+class NoServedRepositoryError(FetchError):
+    """A URL at which a server has no OSTree repository, or hides it."""
+
+    def __init__(self, where: str, status: int) -> None:
+        """Take the URL and the status of each answer."""
+        is_forbidden = status == _FORBIDDEN
+        reason = "may not be read" if is_forbidden else "has no OSTree repository"
+        super().__init__(
+            f"{where} {reason}: the server answers with HTTP status {status} for config, summary and refs",
+            hint="check the URL and the credentials (--auth-file, --header, --client-certificate)"
+            if is_forbidden
+            else "check the URL: it is that of the directory with the repository's file 'config'",
+        )
+
+
+_FORBIDDEN: Final = 403
 
 
 class RemoteSource:
@@ -135,7 +153,7 @@ class RemoteSource:
         ref = summary.refs.get(name) if summary is not None else None
         if ref is None:
             if self.must_verify_summary:
-                raise ref_not_found(name, f"the summary of {self.description}")
+                raise ref_not_found(name, f"the summary of {self.description}", hint=self._suggest(name))
             return self._read_ref_file(name)
         self._commit_sizes[ref.checksum] = ref.commit_size
         return ref.checksum
@@ -150,7 +168,11 @@ class RemoteSource:
         """
         summary = self.find_summary()
         if summary is None:
-            raise NoSummaryError(f"no summary available from remote {self.description}")
+            self._check_repository()
+            raise NoSummaryError(
+                f"no summary available from remote {self.description}",
+                hint="ask its administrator for `ostree summary --update`; refs can be pulled without it",
+            )
         return list(summary.refs.values())
 
     def find_summary(self) -> Summary | None:
@@ -188,8 +210,33 @@ class RemoteSource:
         path = f"refs/heads/{quote(name, safe='/')}"
         data = self.find_document(path, f"ref '{name}'", MAX_REF_FILE_BYTES)
         if data is None:
-            raise ref_not_found(name, self.description)
+            self._check_repository()
+            raise ref_not_found(name, self.description, hint=self._suggest(name))
         return parse_ref_file(data, f"ref '{name}' of {self.description}", hint=explain_page(data))
+
+    def _suggest(self, name: str) -> str:
+        """Return a hint at names that the summary has."""
+        from cfsctl.repository.names.names import suggest  # noqa: PLC0415 - only for those who mistype
+
+        if self._summary is None:
+            return "check its name; the server has no summary that lists the others"
+        refs = self._summary.refs
+        return suggest(name, refs) or f"see its refs with `cfsctl ostree list-refs {self.description}`"
+
+    def _check_repository(self) -> None:
+        """Check that there is a repository at all, where neither summary nor ref was found.
+
+        Raises:
+            NoServedRepositoryError: The server refuses everything, so it is not the ref that is wrong.
+        """
+        url = self._name_addresses.url(self._name_addresses.first, "config")
+        try:
+            self._fetcher.get(url, limit_bytes=MAX_CONFIG_BYTES)
+        except HTTPStatusError as error:
+            if error.status in MISSING_STATUSES:
+                raise NoServedRepositoryError(self.description, error.status) from error
+        except TransferError:
+            return  # the ref is what was asked for
 
     @property
     def _name_addresses(self) -> Addresses:

@@ -97,7 +97,29 @@ def load_remote(name: str, directory: str = DEFAULT_DIRECTORY) -> Remote:
     from cfsctl.http.fetcher import redact_url  # noqa: PLC0415 - only for a message
 
     # It may be a URL in which something was omitted.
-    raise RemoteNotConfiguredError(f"remote '{redact_url(name)}' is not configured in {directory}")
+    raise RemoteNotConfiguredError(
+        f"remote '{redact_url(name)}' is not configured in {directory}", hint=_explain(name, directory)
+    )
+
+
+def _explain(name: str, directory: str) -> str:
+    """Return what may have been meant by a name that no remote has."""
+    if os.path.isdir(name):
+        return f"it is a directory: use `cfsctl ostree pull-local {name} REF`"
+    host, slash, _ = name.partition("/")
+    if ("." in host or ":" in host or host == "localhost") and (slash or ":" in host):
+        return f"if it is a server, write its URL: https://{name} or http://{name}"
+    from cfsctl.repository.names.names import suggest  # noqa: PLC0415 - only for those who mistype
+
+    known = sorted(other for path in _config_files(directory) for other in _read_config(path))
+    usage = "a URL such as https://HOST/PATH, or the name of a remote, stands before the refs"
+    if not known:
+        return usage
+    return suggest(name, known) or f"{usage}; remotes: {', '.join(known[:_MAX_SHOWN])}"
+
+
+_MAX_SHOWN: Final = 5
+"""Remotes that a hint lists."""
 
 
 def _config_files(directory: str) -> list[str]:

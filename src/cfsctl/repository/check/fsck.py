@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cfsctl.errors import CfsError
+from cfsctl.errors import CfsError, describe
 from cfsctl.linux.flags import DIRECTORY_FLAGS
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.check.links import ImageInspector, LinkChecker, StreamInspector
@@ -93,7 +93,7 @@ def _check_metadata(repository: Repository, tally: Tally) -> bool:
     try:
         metadata = read_metadata(repository.dirfd)
     except (CfsError, OSError) as error:
-        tally.find(f"metadata-parse-failed: meta.json: {error}")
+        tally.find(f"metadata-parse-failed: meta.json: {describe(error)}")
         return False
     if metadata is None:
         tally.find("metadata-parse-failed: meta.json: No such file or directory (os error 2)")

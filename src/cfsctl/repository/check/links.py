@@ -8,7 +8,7 @@ import stat
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from cfsctl.digest import qualified
-from cfsctl.errors import CfsError, FormatError
+from cfsctl.errors import CfsError, FormatError, describe
 from cfsctl.repository.check.objects import describe_errno, make_check_failure
 from cfsctl.repository.check.report import Tally
 from cfsctl.repository.names.images import map_file
@@ -181,7 +181,7 @@ class StreamInspector:
         try:
             reader = SplitstreamReader(os.dup(fd), self._algorithm)
         except (CfsError, OSError) as error:
-            text = f"stream-open-failed: {path}: Opening stream '{name}': {error}"
+            text = f"stream-open-failed: {path}: Opening stream '{name}': {describe(error)}"
             tally.find(text, corrupts="streams")
             tally.unreadable_streams.add(name)
             return
@@ -203,7 +203,7 @@ class StreamInspector:
         except _MissingChunkError:
             return  # reported above
         except (CfsError, OSError) as error:
-            tally.find(f"stream-read-failed: {path}: {error}", corrupts="streams")
+            tally.find(f"stream-read-failed: {path}: {describe(error)}", corrupts="streams")
             tally.unreadable_streams.add(path.partition("/")[2])
         else:
             self._check_meaning(reader, path, tally)

@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from cfsctl.errors import ExitCode, RepositoryError
+from cfsctl.errors import ExitCode, RepositoryError, describe
 from cfsctl.fsverity.kernel import VerityMissingError, VerityUnsupportedError, measure
 from cfsctl.fsverity.merkle import FileDigester
 from cfsctl.linux.files import open_listed, open_regular
@@ -135,7 +135,7 @@ class ObjectChecker:
         except (VerityMissingError, VerityUnsupportedError):
             return f"object-verity-missing: {path}"
         except OSError as error:
-            return f"object-verity-failed: {path}: {error}"
+            return f"object-verity-failed: {path}: {describe(error)}"
         if measured is None or (self._is_deep and measured.hex() == fan_out + name):
             try:
                 measured, _ = self._digester.compute(fd)

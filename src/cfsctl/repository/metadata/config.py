@@ -63,7 +63,11 @@ def parse_algorithm(text: str) -> Algorithm:
     """
     rest = text.removeprefix("fsverity-")
     if rest == text:
-        raise ConfigError("algorithm must start with 'fsverity-'", field="algorithm")
+        raise ConfigError(
+            f"algorithm must start with 'fsverity-', found '{text}':"
+            " expected fsverity-sha512-12 or fsverity-sha256-12",
+            field="algorithm",
+        )
     hash_name, dash, lg_blocksize = rest.rpartition("-")
     if not dash:
         raise ConfigError("algorithm must be 'fsverity-<hash>-<lg_blocksize>'", field="algorithm")

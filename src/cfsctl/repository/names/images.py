@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 IMAGES: Final = "images"
 
 
+_LIST_HINT: Final = "list the images with `cfsctl images`"
+
+
 class OpenedImage(NamedTuple):
     """An image that is ready to be read or mounted.
 
@@ -100,7 +103,7 @@ class Images:
         object_id = self.find(name)
         if object_id is None:
             known = (ref.name for ref in self.list_refs())
-            raise RefNotFoundError(f"image not found: {name}", hint=suggest(name, known))
+            raise RefNotFoundError(f"image not found: {name}", hint=suggest(name, known) or _LIST_HINT)
         return OpenedImage(self._objects.open(object_id), object_id, self._objects.is_secure)
 
     @contextlib.contextmanager

@@ -70,7 +70,9 @@ def _check_text(name: str, what: str) -> None:
 
 def _check_component(part: str, name: str, what: str) -> None:
     if part in {"", ".", ".."}:
-        raise InvalidNameError(f"{what} {name!r} contains the component {part!r}")
+        raise InvalidNameError(
+            f"{what} {name!r} contains the component {part!r}", hint="use a name such as web or os/42"
+        )
     size = len(part.encode("utf-8", "surrogateescape"))
     if size > MAX_COMPONENT_BYTES:
         raise InvalidNameError(

@@ -54,7 +54,8 @@ def _raise(error: OSError, dirfd: int, what: str) -> NoReturn:
     raise NoSpaceError(
         number,
         f"{what}: {usual} (now {free} on its file system){detail}",
-        hint="free some space and run the same command again; complete objects are kept",
+        hint="free some space, for example with `cfsctl gc`, and run the same command again; complete objects"
+        " are kept; for pulls, `ostree pull --plan` says how much is needed",
     ) from error
 
 

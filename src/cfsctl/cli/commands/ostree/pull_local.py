@@ -9,6 +9,13 @@ from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import SOURCE, Command, section
 from cfsctl.cli.options.pull import PullRequest, pull_options, run_request
 from cfsctl.cli.options.trust import TrustArguments, load_policy, trust_options, verify_summary_option
+from cfsctl.errors import CfsError, ExitCode
+
+
+class UrlForPathError(CfsError):
+    """A URL where a directory was expected."""
+
+    exit_code = ExitCode.USAGE
 
 
 @click.command("pull-local", cls=Command)
@@ -37,5 +44,10 @@ def command(
     """
     from cfsctl.library.sources import Location, SourceOptions  # noqa: PLC0415 - keeps --help quick
 
+    if "://" in path and not path.startswith("file:"):
+        url = path.partition("?")[0]
+        raise UrlForPathError(
+            f"PATH: expected a directory, found the URL {url}", hint=f"use `cfsctl ostree pull {url} REF`"
+        )
     trust = load_policy(trusting, summary=verify_summary)
     return run_request(session, request, Location(path, is_url=False), SourceOptions(use_deltas=delta), trust)
