@@ -22,7 +22,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "boot": (
         "Make a bootable image of a directory with a kernel, install a boot entry",
         "for it, list and remove it:",
-        "  cfsctl --repo ./disk/composefs boot prepare web --bootdir ./boot --cmdline=rw",
+        "  cfsctl init --insecure ./disk/composefs",
+        "  id=$(cfsctl --repo ./disk/composefs create-image --bootable ./system web)",
+        "  cfsctl --repo ./disk/composefs boot prepare web \\",
+        "      --bootdir ./boot --cmdline=rw",
         "  cfsctl --repo ./disk/composefs boot list --bootdir ./boot",
         '  cfsctl --repo ./disk/composefs boot remove "$id" --bootdir ./boot',
     ),
@@ -152,6 +155,14 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "oci compute-id": (
         "Print the ID of the file system image that is mounted:",
         "  cfsctl --repo ./images oci compute-id web",
+    ),
+    "oci copy": (
+        "Copy an image from another repository on this machine:",
+        "  cfsctl --repo ./images oci copy web --from ./other",
+    ),
+    "oci delta": (
+        "Make a delta between two stored images, for a disk:",
+        "  cfsctl --repo ./images oci delta web web-new oci:/media/usb/delta",
     ),
     "oci dump": (
         "Print the tree of an image:",
@@ -304,6 +315,22 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "      --verify-key ed25519=inline:A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=",
         "  cfsctl remote show --remotes ./remotes.d example",
         "  cfsctl remote remove --remotes ./remotes.d example",
+    ),
+    "remote add": (
+        "Configure a remote whose commits must be signed:",
+        "  cfsctl remote add --gpg-key keys.gpg debian https://example.com/repo",
+    ),
+    "remote list": (
+        "List the remotes:",
+        "  cfsctl remote list",
+    ),
+    "remote remove": (
+        "Remove a remote:",
+        "  cfsctl remote remove debian",
+    ),
+    "remote show": (
+        "Print what a remote's commits must prove:",
+        "  cfsctl remote show debian",
     ),
     "show": (
         "Print a file:",

@@ -11,7 +11,7 @@ import pytest
 
 from cfsctl import __version__
 from cfsctl.cli.app import cfsctl
-from cfsctl.cli.catalog import OCI, OSTREE, PROGRAM
+from cfsctl.cli.catalog import BOOT, OCI, OSTREE, PROGRAM, REMOTE
 from cfsctl.cli.help import HELP_WIDTH, Command
 from cfsctl.cli.lazy import LazyGroup
 from tests.support import schemas
@@ -38,7 +38,13 @@ def contexts() -> Iterator[click.Context]:
 
 
 ALL = {context.command_path: context for context in contexts()}
-GROUPS = {"cfsctl": PROGRAM, "cfsctl ostree": OSTREE, "cfsctl oci": OCI}
+GROUPS = {
+    "cfsctl": PROGRAM,
+    "cfsctl boot": BOOT,
+    "cfsctl oci": OCI,
+    "cfsctl ostree": OSTREE,
+    "cfsctl remote": REMOTE,
+}
 
 
 def attempt(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -84,6 +90,11 @@ def test_every_command_has_examples(path: str) -> None:
     assert isinstance(context.command, Command | LazyGroup)
     if path not in GROUPS or path == "cfsctl":
         assert "\nExamples:\n" in context.command.get_help(context).replace("  Examples:", "Examples:"), path
+
+
+def test_every_group_is_here() -> None:
+    groups = {path for path, context in ALL.items() if isinstance(context.command, click.Group)}
+    assert groups == set(GROUPS)
 
 
 def test_options_of_a_pull_stand_in_sections(tmp_path: Path) -> None:

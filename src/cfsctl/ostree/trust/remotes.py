@@ -111,7 +111,7 @@ def _explain(name: str, directory: str) -> str:
         return f"if it is a server, write its URL: https://{name} or http://{name}"
     from cfsctl.repository.names.names import suggest  # noqa: PLC0415 - only for those who mistype
 
-    known = sorted(other for path in _config_files(directory) for other in _read_config(path))
+    known = sorted(other for path in _config_files(directory) for other in read_config(path))
     usage = "a URL such as https://HOST/PATH, or the name of a remote, stands before the refs"
     if not known:
         return usage

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.boot import bootdir_option, stateroot_option
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.output import print_block, print_document
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _SHORT_ID = 12
 
 
-@click.command("list")
+@click.command("list", cls=Command)
 @bootdir_option
 @stateroot_option
 @json_option()

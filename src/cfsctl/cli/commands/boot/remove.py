@@ -6,6 +6,7 @@ import click
 
 from cfsctl.cli.completers import complete_deployments
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.boot import bootdir_option, stateroot_option
 from cfsctl.cli.options.common import TEXT, json_option
 from cfsctl.cli.output import print_document, print_line
@@ -13,7 +14,7 @@ from cfsctl.digest import qualified
 from cfsctl.progress import Message
 
 
-@click.command("remove")
+@click.command("remove", cls=Command)
 @click.argument("image", type=TEXT, shell_complete=complete_deployments)
 @bootdir_option
 @stateroot_option

@@ -8,6 +8,7 @@ import click
 
 from cfsctl.cli.completers import complete_directories, complete_sources
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.options.diff import RepositoryOpener
 from cfsctl.cli.options.tree import tree_reading
@@ -29,7 +30,7 @@ class _OptionalArgument(click.Argument):
         return f"[{self.human_readable_name}]"
 
 
-@click.command("extract")
+@click.command("extract", cls=Command)
 @click.argument("source", shell_complete=complete_sources)
 @click.argument("path", nargs=-1, cls=_OptionalArgument)
 @click.argument("directory", required=False, shell_complete=complete_directories)

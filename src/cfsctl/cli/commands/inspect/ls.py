@@ -9,6 +9,7 @@ import click
 
 from cfsctl.cli.completers import complete_sources
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.options.diff import RepositoryOpener
 from cfsctl.cli.options.tree import tree_reading
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from cfsctl.inspection.contents.place import Place
 
 
-@click.command("ls")
+@click.command("ls", cls=Command)
 @click.argument("source", shell_complete=complete_sources)
 @click.argument("path", default="/")
 @json_option()

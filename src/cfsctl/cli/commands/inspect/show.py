@@ -6,12 +6,13 @@ import click
 
 from cfsctl.cli.completers import complete_sources
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.diff import RepositoryOpener
 from cfsctl.cli.options.tree import tree_reading
 from cfsctl.cli.output import write_bytes
 
 
-@click.command("show")
+@click.command("show", cls=Command)
 @click.argument("source", shell_complete=complete_sources)
 @click.argument("file")
 @pass_session

@@ -8,6 +8,7 @@ import click
 
 from cfsctl.cli.completers import complete_oci_images
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import IMAGE_REFERENCE, TEXT, json_option
 from cfsctl.cli.options.registry import registry_options
 from cfsctl.cli.output import print_document, print_lines
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from cfsctl.library.oci.options import RegistryOptions
 
 
-@click.command("delta")
+@click.command("delta", cls=Command)
 @click.argument("old", type=TEXT, shell_complete=complete_oci_images)
 @click.argument("new", type=TEXT, shell_complete=complete_oci_images)
 @click.argument("destination", type=IMAGE_REFERENCE)

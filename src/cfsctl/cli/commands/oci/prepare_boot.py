@@ -6,6 +6,7 @@ import click
 
 from cfsctl.cli.completers import complete_oci_images
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.boot import (
     PrepareArguments,
     bootdir_option,
@@ -16,7 +17,7 @@ from cfsctl.cli.options.boot import (
 from cfsctl.cli.options.common import TEXT, json_option
 
 
-@click.command("prepare-boot")
+@click.command("prepare-boot", cls=Command)
 @click.argument("image", type=TEXT, shell_complete=complete_oci_images)
 @click.argument("verity", type=TEXT, required=False)
 @bootdir_option
