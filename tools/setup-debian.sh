@@ -29,6 +29,7 @@ else
     want fish fish
     want skopeo skopeo
     want buildah buildah
+    want podman podman
     want uidmap newuidmap
     want docker-registry docker-registry
     [ -e /usr/bin/python3 ] && /usr/bin/python3 -c 'import gi' 2>/dev/null || missing="$missing python3-gi"
