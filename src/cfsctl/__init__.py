@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.boot.prepare import Prepared as Prepared
     from cfsctl.boot.prepare import PrepareOptions as PrepareOptions
     from cfsctl.digest import Algorithm as Algorithm
+    from cfsctl.digest import DigestFormatError as DigestFormatError
     from cfsctl.erofs.format import FormatVersion as FormatVersion
     from cfsctl.errors import CfsError as CfsError
     from cfsctl.errors import ExitCode as ExitCode
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.errors import FormatError as FormatError
     from cfsctl.errors import IntegrityError as IntegrityError
     from cfsctl.errors import ObjectMissingError as ObjectMissingError
+    from cfsctl.errors import ReceivedDigestError as ReceivedDigestError
     from cfsctl.errors import RefNotFoundError as RefNotFoundError
     from cfsctl.errors import RepositoryError as RepositoryError
     from cfsctl.http.fetcher import Options as _Options
@@ -63,6 +65,8 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.library.findings import FindingState as FindingState
     from cfsctl.library.ids import Checksum as Checksum
     from cfsctl.library.ids import ObjectID as ObjectID
+    from cfsctl.library.locations import SYSTEM_REPOSITORY as SYSTEM_REPOSITORY
+    from cfsctl.library.locations import find_user_repository as find_user_repository
     from cfsctl.library.oci.images import OciImages as OciImages
     from cfsctl.library.oci.options import OciBuildOptions as OciBuildOptions
     from cfsctl.library.oci.options import OciPullOptions as OciPullOptions
@@ -96,6 +100,9 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.oci.check import OciReport as OciReport
     from cfsctl.oci.delta.make import DeltaResult as _OciDeltaResult
     from cfsctl.oci.digest import OciDigest as OciDigest
+    from cfsctl.oci.digest import OciDigestError as OciDigestError
+    from cfsctl.oci.finalize import FinalizedImage as FinalizedImage
+    from cfsctl.oci.layer_transfer import ReceivedLayer as ReceivedLayer
     from cfsctl.oci.pull import PullResult as _OciPullResult
     from cfsctl.oci.pull_plan import PullPlan as _OciPullPlan
     from cfsctl.oci.push import DigestChangedError as DigestChangedError
@@ -156,7 +163,7 @@ else:
         "boot.choice": ("BootRules",),
         "boot.deployments": ("Deployment", "RemovedDeployment"),
         "boot.prepare": ("PrepareOptions", "Prepared"),
-        "digest": ("Algorithm",),
+        "digest": ("Algorithm", "DigestFormatError"),
         "erofs.format": ("FormatVersion",),
         "errors": (
             "CfsError",
@@ -165,6 +172,7 @@ else:
             "FormatError",
             "IntegrityError",
             "ObjectMissingError",
+            "ReceivedDigestError",
             "RefNotFoundError",
             "RepositoryError",
         ),
@@ -180,6 +188,7 @@ else:
         "library.events": ("Cancellation", "CancelledError", "Progress"),
         "library.findings": ("Finding", "FindingState"),
         "library.ids": ("Checksum", "ObjectID"),
+        "library.locations": ("SYSTEM_REPOSITORY", "find_user_repository"),
         "library.oci.images": ("OciImages",),
         "library.oci.options": (
             "OciBuildOptions",
@@ -205,8 +214,10 @@ else:
         "oci.boot_images": ("BootMatch",),
         "oci.build": ("OciBuildResult",),
         "oci.check": ("OciReport",),
-        "oci.digest": ("OciDigest",),
         "oci.delta.make": ("OciDeltaResult",),
+        "oci.digest": ("OciDigest", "OciDigestError"),
+        "oci.finalize": ("FinalizedImage",),
+        "oci.layer_transfer": ("ReceivedLayer",),
         "oci.pull": ("OciPullResult",),
         "oci.pull_plan": ("OciPullPlan",),
         "oci.push": (

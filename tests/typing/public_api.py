@@ -145,9 +145,27 @@ def container_images(repository: cfsctl.Repository, progress: cfsctl.Progress) -
     assert_type(layer, cfsctl.OciLayer)
     assert_type(layer.measure(), cfsctl.LayerFacts)
     assert_type(oci.import_layer(layer.digest, [b""]), cfsctl.ObjectID)
+    received = oci.receive_layer(str(layer.digest), lambda _size: b"", [oci.open_objects()])
+    assert_type(received, cfsctl.ReceivedLayer)
+    assert_type(oci.finalize(b"{}", b"{}", {}), cfsctl.FinalizedImage)
+    assert_type(repository.mount_detached("web"), int)
     report = oci.fsck()
     assert_type(report, cfsctl.OciFsckReport)
     assert_type(report.images, cfsctl.OciReport)
+
+
+def digests_of_others(repository: cfsctl.Repository) -> None:
+    try:
+        repository.oci.import_layer("text", [])
+    except (cfsctl.OciDigestError, cfsctl.DigestFormatError) as error:
+        assert_type(error.field, str | None)
+    except cfsctl.ReceivedDigestError as error:
+        assert_type(error.actual, str)
+
+
+def places() -> None:
+    assert_type(cfsctl.find_user_repository({"HOME": "/root"}), str)
+    assert cfsctl.SYSTEM_REPOSITORY
 
 
 def refused_pushes(repository: cfsctl.Repository) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,7 @@ COMMANDS = {
     "show": "inspect.show",
     "stats": "repository.stats",
     "transaction": "repository.transaction",
+    "varlink": "service.varlink",
 }
 """Name of each command and the module below `cfsctl.cli.commands` whose `command` it is."""
 
@@ -79,6 +81,8 @@ def main(arguments: Sequence[str]) -> int:
         The exit status.
     """
     STYLE.reset()
+    if not arguments and "LISTEN_PID" in os.environ:
+        arguments = _find_activated_command()
     try:
         # Not by click's own main, which has other exit codes for interrupts and closed pipes.
         with cfsctl.make_context("cfsctl", list(arguments)) as context:
@@ -92,6 +96,13 @@ def main(arguments: Sequence[str]) -> int:
     except click.Abort:
         return 130
     return result if isinstance(result, int) else 0
+
+
+def _find_activated_command() -> Sequence[str]:
+    """Return the arguments of a program that was started without any: to serve, if it was given sockets."""
+    from cfsctl.varlink.sockets import is_activated  # noqa: PLC0415 - only for what systemd has started
+
+    return ["varlink"] if is_activated(os.environ) else []
 
 
 def _report_usage(error: click.UsageError, arguments: Sequence[str]) -> int:

@@ -39,6 +39,9 @@ PROGRAM: Final[Catalog] = {
     "Booting": {
         "boot": "Install, list and remove what this machine boots",
     },
+    "Serving other programs": {
+        "varlink": "Serve the varlink interfaces on a socket",
+    },
     "Looking into trees": {
         "ls": "List a directory of an image or commit",
         "show": "Print a file of an image or commit",
@@ -115,6 +118,9 @@ OCI: Final[Catalog] = {
     },
     "Booting": {
         "prepare-boot": "Install a boot entry for an image",
+    },
+    "Serving other programs": {
+        "varlink": "Serve the varlink interfaces on a socket",
     },
 }
 """All commands of ``cfsctl oci``."""

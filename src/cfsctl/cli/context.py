@@ -9,7 +9,8 @@ import click
 
 from cfsctl.cli.progress import Progress
 from cfsctl.digest import Algorithm
-from cfsctl.errors import CfsError, ExitCode
+from cfsctl.errors import CfsError
+from cfsctl.library.locations import SYSTEM_REPOSITORY, HomeMissingError, find_user_repository
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
@@ -17,18 +18,9 @@ if TYPE_CHECKING:
     from cfsctl.library.repository import Repository
     from cfsctl.repository import Repository as Store
 
-SYSTEM_PATH = "/sysroot/composefs"
-USER_PATH = ".var/lib/composefs"
-
 
 class NoRepositoryAllowedError(CfsError):
     """``--no-repo`` with a command that needs a repository."""
-
-
-class HomeMissingError(CfsError):
-    """No HOME in the environment, which the user's repository is found by."""
-
-    exit_code = ExitCode.NO_REPOSITORY
 
 
 class Computation(NamedTuple):
@@ -92,13 +84,8 @@ class Session(NamedTuple):
         if self.repo is not None:
             return self.repo
         if self.system or (not self.user and os.getuid() == 0):
-            return SYSTEM_PATH
-        home = os.environ.get("HOME")
-        if not home:
-            raise HomeMissingError(
-                "$HOME must be set when in user mode", hint="name the repository with --repo or CFSCTL_REPO"
-            )
-        return os.path.join(home, USER_PATH)
+            return SYSTEM_REPOSITORY
+        return find_user_repository(os.environ)
 
     def place_of_repository(self) -> str:
         """Return where the repository is or would be; the working directory where nothing says so."""

@@ -347,5 +347,13 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "      cfsctl --repo ./store create-image ./tree one",
         "      cfsctl --repo ./store create-image ./tree two'",
     ),
+    "varlink": (
+        "Serve a socket in the background, and list the images of a repository",
+        "through it:",
+        "  cfsctl varlink --address ./socket &",
+        "",
+        "Call a method of a service that runs for this call only:",
+        "  varlinkctl call exec:/usr/bin/cfsctl org.composefs.Oci.GetInfo '{}'",
+    ),
 }
 """By the words of the command; the program itself is the empty text."""

@@ -38,6 +38,18 @@ class ImageMethods(OpenedRepository):
         found = self._store.images.find(name)
         return None if found is None else ObjectID(found)
 
+    def has_root(self, name: str) -> bool:
+        """Return whether `gc` would take a name as an extra root: that of an image or of a stream."""
+        from cfsctl.errors import RepositoryError  # noqa: PLC0415 - only where it is needed
+
+        for category in (self._store.images, self._store.streams):
+            try:
+                if category.find(name) is not None:
+                    return True
+            except RepositoryError:
+                continue  # no name of this category
+        return False
+
     def image_objects(self, name: str) -> list[ObjectID]:
         """Return the objects that an image refers to, sorted.
 
@@ -153,6 +165,36 @@ class ImageMethods(OpenedRepository):
             self._store,
             image if isinstance(image, str) else image.hex(),
             os.fspath(mountpoint),
+            writable_layer=writable_layer,
+            read_write=writable_layer is not None if read_write is None else read_write,
+        )
+
+    def mount_detached(
+        self,
+        image: str | ObjectID,
+        *,
+        writable_layer: WritableLayer | None = None,
+        read_write: bool | None = None,
+    ) -> int:
+        """Mount an image nowhere, and return a descriptor of the mount, for move_mount(2) or another process.
+
+        The mount ends when the descriptor is closed, unless it was attached somewhere.
+
+        Args:
+            image: Its ref or ID.
+            writable_layer: Where changes go; None is a tree that cannot change.
+            read_write: Allow writing through the mount; None is if there is a writable layer.
+
+        Raises:
+            RefNotFoundError: There is no such image.
+            IntegrityError: It is missing or damaged.
+            OSError: The kernel refused.
+        """
+        from cfsctl.repository.mounting import create_stored_mount  # noqa: PLC0415 - only where it is needed
+
+        return create_stored_mount(
+            self._store,
+            image if isinstance(image, str) else image.hex(),
             writable_layer=writable_layer,
             read_write=writable_layer is not None if read_write is None else read_write,
         )

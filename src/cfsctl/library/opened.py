@@ -172,6 +172,12 @@ class OpenedRepository:
         return os.path.dirname(os.path.abspath(self._path))
 
     @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of its directory, which are the same whatever path it was opened by."""
+        status = os.fstat(self._store.dirfd)
+        return status.st_dev, status.st_ino
+
+    @property
     def is_closed(self) -> bool:
         """Whether it can be used no more."""
         return self._opened is None

@@ -26,13 +26,14 @@ from cfsctl.oci.store.documents import read_document as read_stored
 from cfsctl.oci.store.image_refs import plain_kind
 from cfsctl.oci.store.names import CONFIG, check_tag
 from cfsctl.oci.store.publish import ImageNames, has_all_images, keep_image_refs, store_images
-from cfsctl.oci.to_tree import GrowingTree
+from cfsctl.oci.to_tree import GrowingTree, image_tree
 from cfsctl.progress import Message, silent
 from cfsctl.repository.objects.sharing import Sharing
 from cfsctl.splitstream.format import ContentType
+from cfsctl.tree.transform import XattrFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cfsctl.digest import ObjectID
     from cfsctl.oci.boot_images import BootMatch
@@ -59,6 +60,7 @@ class PullResult:
         boot_image: The boot image that was requested, or None.
         boot_match: How the boot image was found that was expected, or None.
         boot_tried: Boot images that were made in vain.
+        boot_xattrs: Extended attributes that the boot image was to keep.
     """
 
     manifest_digest: OciDigest
@@ -71,6 +73,7 @@ class PullResult:
     boot_image: ObjectID | None = None
     boot_match: BootMatch | None = None
     boot_tried: int = 0
+    boot_xattrs: XattrFilter = XattrFilter.ALLOWLIST_ONLY
 
 
 def pull(
@@ -84,6 +87,8 @@ def pull(
     workers: int | None = None,
     keep_compressed: bool = False,
     sharing: Sharing = Sharing.DISABLED,
+    boot_xattrs: XattrFilter = XattrFilter.ALLOWLIST_ONLY,
+    when_found: Callable[[int], object] = lambda _layers: None,
     reporter: Reporter = silent,
 ) -> PullResult:
     """Pull an image or artifact.
@@ -99,6 +104,8 @@ def pull(
         workers: Processes that fetch layers; 0 for none, None for one per processor.
         keep_compressed: Store compressed layers also as they came, so that a push need not change anything.
         sharing: Whether files are shared with a source on this machine that has them unpacked.
+        boot_xattrs: Extended attributes that the boot image keeps.
+        when_found: Called with the number of layers, before the first is fetched.
         reporter: Told how far each layer is.
 
     Raises:
@@ -116,6 +123,8 @@ def pull(
         run.keeps_compressed = keep_compressed
         run.sharing = sharing
         run.platform = platform
+        run.boot_xattrs = boot_xattrs
+        run.when_found = when_found
         result = run.run(tag, bootable=bootable and expected is None)
         return result if expected is None or result.image is None else run.find_boot_image(result, expected)
 
@@ -127,6 +136,8 @@ class _Pull:
         self.keeps_compressed = False
         self.sharing = Sharing.DISABLED
         self.platform: Platform | None = None
+        self.boot_xattrs = XattrFilter.ALLOWLIST_ONLY
+        self.when_found: Callable[[int], object]
         self._workers = workers
         self._repository = repository
         self._source = source
@@ -146,6 +157,7 @@ class _Pull:
                 "the source has layers only unpacked, so that none can be kept compressed",
                 hint="leave --keep-compressed out",
             )
+        self.when_found(len(layers))
         blobs = find_kept(self._repository, digest)
         if self.keeps_compressed and manifest.is_container and delta is None:
             blobs |= keep_blobs(self._repository, self._source, manifest, self._report)
@@ -191,7 +203,10 @@ class _Pull:
             tag,
             fetch.counts,
             self._images.get(default.ref) if manifest.is_container else None,
-            self._images[default._replace(is_bootable=True).ref] if is_made else None,
+            self._images[default._replace(is_bootable=True, xattr_filter=self.boot_xattrs).ref]
+            if is_made
+            else None,
+            boot_xattrs=self.boot_xattrs,
         )
 
     def find_boot_image(self, result: PullResult, expected: ObjectID) -> PullResult:
@@ -218,8 +233,12 @@ class _Pull:
             tree = self._tree.finish(streams)
             self._images = self._images | store_images(repository, tree)
             if bootable:
+                if self.boot_xattrs is not XattrFilter.ALLOWLIST_ONLY:
+                    tree = image_tree(repository, self._layers, self.boot_xattrs)
                 turn_bootable(repository, tree)
-                self._replace_images(store_images(repository, tree, is_bootable=True))
+                self._replace_images(
+                    store_images(repository, tree, is_bootable=True, xattr_filter=self.boot_xattrs)
+                )
         except CfsError:
             # As the original: what was fetched can be looked at by its digest until it is collected.
             self._names.write(self._images)

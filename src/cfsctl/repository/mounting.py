@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from cfsctl.mount import MountOptions, Verity, mount_image
+from cfsctl.mount import MountOptions, Verity, mount_image, open_image_mount
 
 if TYPE_CHECKING:
     from cfsctl.mount import WritableLayer
@@ -43,5 +43,32 @@ def mount_stored_image(
             read_write=read_write,
         )
         mount_image(image.fd, [repository.objects.objects_fd()], mountpoint, options)
+    finally:
+        os.close(image.fd)
+
+
+def create_stored_mount(
+    repository: Repository,
+    name: str,
+    *,
+    writable_layer: WritableLayer | None = None,
+    read_write: bool = False,
+) -> int:
+    """Mount an image as the kernel does for `mount_stored_image`; return the mount, attached nowhere.
+
+    Raises:
+        RefNotFoundError: There is no such image.
+        IntegrityError: The image is missing or damaged.
+        OSError: The kernel refused.
+    """
+    image = repository.images.open(name)
+    try:
+        options = MountOptions(
+            name=name,
+            verity=Verity.REQUIRE if image.require_verity else Verity.OFF,
+            writable_layer=writable_layer,
+            read_write=read_write,
+        )
+        return open_image_mount(image.fd, [repository.objects.objects_fd()], options)
     finally:
         os.close(image.fd)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.completers import complete_directories
-from cfsctl.cli.context import HomeMissingError
 from cfsctl.cli.options.common import xattrs_option
 from cfsctl.cli.options.groups import option_group
+from cfsctl.library.locations import HomeMissingError
 
 if TYPE_CHECKING:
     from cfsctl.cli.context import Session

@@ -93,6 +93,7 @@ class OciPullOptions:
         keep_compressed: Also store compressed layers as received, so that a push can send them unchanged.
         local_fetch: Whether files of images in containers-storage are shared with it: ``disabled``, ``auto``
             (by reflink or hard link where that is possible) or ``zerocopy`` (fail where neither is).
+        boot_xattrs: With `bootable`: extended attributes that the boot image keeps.
     """
 
     platform: str | None = None
@@ -100,6 +101,7 @@ class OciPullOptions:
     expected_boot_image: str | None = None
     keep_compressed: bool = False
     local_fetch: str = "disabled"
+    boot_xattrs: XattrFilter = XattrFilter.ALLOWLIST_ONLY
 
     def __post_init__(self) -> None:
         """Refuse what does not go together.

@@ -42,6 +42,16 @@ class OciInspection:
     image: ObjectID | None
     boot_image: ObjectID | None
 
+    def as_dict(self) -> dict[str, object]:
+        """Return it as it is printed in JSON, in the order of its keys."""
+        return {
+            "manifest": self.manifest.decode("utf-8", "replace"),
+            "config": self.config.decode("utf-8", "replace"),
+            "referrers": [str(digest) for digest in self.referrers],
+            "composefs_erofs": _hex(self.image),
+            "composefs_boot_erofs": _hex(self.boot_image),
+        }
+
 
 class OciPullOutcome(NamedTuple):
     """What became of one of several images that were to be pulled.
@@ -94,6 +104,16 @@ class OciFsckReport:
         """Return the report as text."""
         return (*self.repository.lines(), *self.images.lines())
 
+    def as_dict(self) -> dict[str, object]:
+        """Return it as it is printed in JSON, in the order of its keys."""
+        return {
+            "ok": self.is_ok,
+            "images_checked": self.images.checked,
+            "images_corrupted": self.images.corrupted,
+            "errors": self.images.findings,
+            "repo": self.repository.as_dict(),
+        }
+
 
 class OciLayer:
     """A stored layer, readable as long as its repository is open."""
@@ -133,6 +153,19 @@ class OciLayer:
         """
         self._layer.cat(write)
 
+    def iter_sent(self, directory: int) -> Iterator[bytes | memoryview]:
+        """Return it as a splitdirfdstream, for a process that has the directory of the objects open.
+
+        Args:
+            directory: The number that the other process knows that directory by.
+
+        Raises:
+            FormatError, IntegrityError: It is damaged.
+        """
+        from cfsctl.oci.layer_transfer import iter_sent  # noqa: PLC0415 - only where it is needed
+
+        return iter_sent(self._layer, directory)
+
     def iter_dump(self) -> Iterator[bytes]:
         """Return its entries as lines of a composefs dump: not merged, and with whiteouts as files.
 
@@ -142,3 +175,7 @@ class OciLayer:
         from cfsctl.oci.layer_dump import iter_layer_dump  # noqa: PLC0415 - only where it is needed
 
         return iter_layer_dump(self._layer)
+
+
+def _hex(object_id: ObjectID | None) -> str | None:
+    return None if object_id is None else object_id.hex()

@@ -10,7 +10,7 @@ from cfsctl.library.oci.base import OciBase
 from cfsctl.library.opened import store_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from cfsctl.library.events import Progress
     from cfsctl.library.oci.options import OciBuildOptions, OciPullOptions, RegistryOptions
@@ -38,6 +38,7 @@ class TransferMethods(OciBase):
         options: OciPullOptions | None = None,
         *,
         registry: RegistryOptions | None = None,
+        on_layers: Callable[[int], object] | None = None,
         progress: Progress | None = None,
     ) -> PullResult:
         """Pull an image or artifact; layers that are stored are not read.
@@ -49,6 +50,7 @@ class TransferMethods(OciBase):
             tag: The tag to move to it, or None.
             options: How it is pulled.
             registry: How registries are reached.
+            on_layers: Called with the number of layers, before the first is fetched.
             progress: Told how far each layer is.
 
         Returns:
@@ -82,6 +84,8 @@ class TransferMethods(OciBase):
                 expected=expected,
                 keep_compressed=how.keep_compressed,
                 sharing=Sharing(how.local_fetch),
+                boot_xattrs=how.boot_xattrs,
+                when_found=on_layers or (lambda _layers: None),
                 reporter=make_reporter(progress),
             )
         finally:

@@ -27,8 +27,18 @@ if TYPE_CHECKING:
     from cfsctl.repository.objects.store import ObjectStore, StoredObject
     from cfsctl.splitstream.reader import SplitstreamReader
 
+_SIZE_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
+
 MAX_LAYER_BYTES: Final = 1 << 42
 """Most bytes that a layer may unpack to, 4 TiB: a few kilobytes of zstd can claim any number."""
+
+
+def _format_size(size: int) -> str:
+    """Return a number of bytes as the original prints it: ``800 B``, ``4.22 KiB``."""
+    if size < 1024:
+        return f"{size} B"
+    power = min((size.bit_length() - 1) // 10, len(_SIZE_UNITS))
+    return f"{size / 1024**power:.2f} {_SIZE_UNITS[power - 1]}"
 
 
 class ImportCounts(NamedTuple):
@@ -68,6 +78,23 @@ class ImportCounts(NamedTuple):
             reflinked_bytes=reflinked * stored.size,
             hardlinked_bytes=hardlinked * stored.size,
         )
+
+    def describe(self) -> str:
+        """Return what became of the contents of layers, as the original prints it."""
+        inlined = f"{_format_size(self.inline_bytes)} inlined"
+        if not self.reflinked and not self.hardlinked:
+            stored = f"{_format_size(self.new_bytes)} stored"
+            return f"{self.new} new + {self.present} already present objects; {stored}, {inlined}"
+        shared = [
+            (self.reflinked, self.reflinked_bytes, "reflinked"),
+            (self.hardlinked, self.hardlinked_bytes, "hardlinked"),
+        ]
+        copied = self.new - self.reflinked - self.hardlinked
+        copied_bytes = self.new_bytes - self.reflinked_bytes - self.hardlinked_bytes
+        numbers = [f"{number} {how}" for number, _, how in shared if number]
+        sizes = [f"{_format_size(size)} {how}" for number, size, how in shared if number]
+        objects = " + ".join([*numbers, f"{copied} copied", f"{self.present} already present objects"])
+        return f"{objects}; {', '.join([*sizes, f'{_format_size(copied_bytes)} copied', inlined])}"
 
     def plus(self, other: ImportCounts) -> ImportCounts:
         """Return the sum."""

@@ -30,15 +30,7 @@ def command(context: click.Context, session: Session, *, name: str | None, deep:
     with session.open() as repository:
         report = repository.oci.fsck(name, deep=deep, progress=session.progress)
     if as_json:
-        print_document(
-            {
-                "ok": report.is_ok,
-                "images_checked": report.images.checked,
-                "images_corrupted": report.images.corrupted,
-                "errors": report.images.findings,
-                "repo": report.repository.as_dict(),
-            }
-        )
+        print_document(report.as_dict())
         return ExitCode.OK if report.is_ok or asks_for_json(context) else ExitCode.CORRUPTION
     print_lines(report.lines())
     if not report.is_ok:

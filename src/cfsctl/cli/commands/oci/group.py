@@ -26,6 +26,7 @@ COMMANDS = {
     "push": "push",
     "tag": "tag",
     "untag": "untag",
+    "varlink": "varlink",
 }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from cfsctl.cli.completers import complete_oci_images
@@ -11,9 +9,6 @@ from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT
 from cfsctl.cli.output import print_document, write_bytes
-
-if TYPE_CHECKING:
-    from cfsctl.digest import ObjectID
 
 
 @click.command("inspect", cls=Command)
@@ -33,16 +28,4 @@ def command(session: Session, *, image: str, only_manifest: bool, only_config: b
     if only_manifest or only_config:
         write_bytes((found.manifest if only_manifest else found.config, b"\n"))
         return
-    print_document(
-        {
-            "manifest": found.manifest.decode("utf-8", "replace"),
-            "config": found.config.decode("utf-8", "replace"),
-            "referrers": [str(digest) for digest in found.referrers],
-            "composefs_erofs": _hex(found.image),
-            "composefs_boot_erofs": _hex(found.boot_image),
-        }
-    )
-
-
-def _hex(object_id: ObjectID | None) -> str | None:
-    return None if object_id is None else object_id.hex()
+    print_document(found.as_dict())

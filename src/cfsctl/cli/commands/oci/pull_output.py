@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cfsctl.errors import describe
 
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from cfsctl.library.oci.results import OciPullOutcome
     from cfsctl.oci.pull import PullResult
     from cfsctl.oci.pull_plan import PullPlan
-    from cfsctl.oci.store.layers import ImportCounts
-
-_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def lines_of(result: PullResult) -> Iterator[str]:
@@ -26,36 +23,10 @@ def lines_of(result: PullResult) -> Iterator[str]:
     yield f"verity   {result.manifest_id.hex()}"
     if result.tag is not None:
         yield f"tagged   {result.tag}"
-    yield f"objects  {describe_counts(counts)}"
+    yield f"objects  {counts.describe()}"
     if result.boot_image is not None:
         how = "" if result.boot_match is None else f" ({result.boot_match.describe()})"
         yield f"Boot image: {result.boot_image.hex()}{how}"
-
-
-def describe_counts(counts: ImportCounts) -> str:
-    """Return what became of the contents of layers, as the original prints it."""
-    inlined = f"{format_size(counts.inline_bytes)} inlined"
-    if not counts.reflinked and not counts.hardlinked:
-        stored = f"{format_size(counts.new_bytes)} stored"
-        return f"{counts.new} new + {counts.present} already present objects; {stored}, {inlined}"
-    shared = [
-        (counts.reflinked, counts.reflinked_bytes, "reflinked"),
-        (counts.hardlinked, counts.hardlinked_bytes, "hardlinked"),
-    ]
-    copied = counts.new - counts.reflinked - counts.hardlinked
-    copied_bytes = counts.new_bytes - counts.reflinked_bytes - counts.hardlinked_bytes
-    numbers = [f"{number} {how}" for number, _, how in shared if number]
-    sizes = [f"{format_size(size)} {how}" for number, size, how in shared if number]
-    objects = " + ".join([*numbers, f"{copied} copied", f"{counts.present} already present objects"])
-    return f"{objects}; {', '.join([*sizes, f'{format_size(copied_bytes)} copied', inlined])}"
-
-
-def format_size(size: int) -> str:
-    """Return a number of bytes as the original prints it: ``800 B``, ``4.22 KiB``."""
-    if size < 1024:
-        return f"{size} B"
-    power = min((size.bit_length() - 1) // 10, len(_UNITS))
-    return f"{size / 1024**power:.2f} {_UNITS[power - 1]}"
 
 
 def document_of(result: PullResult) -> dict[str, object]:

@@ -1,0 +1,102 @@
+"""What a method gets to work with, and what it returns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
+
+from cfsctl.json_fields import JsonFields
+from cfsctl.varlink.types import ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import cfsctl
+    from cfsctl.varlink.handles import Handles
+    from cfsctl.varlink.producers import Producers
+
+    Method = Callable[["Request"], "Reply | None"]
+
+
+class ServiceOptions(NamedTuple):
+    """How the service opens and makes repositories.
+
+    Attributes:
+        insecure: Do without fs-verity, unless a call says otherwise.
+        require_verity: Refuse repositories without fs-verity.
+        upgrade: Write a meta.json where there is only a repository of the old format.
+        lock_timeout_s: Longest time to wait for the lock of a repository; None waits forever.
+        durability: When what is written reaches the disk; None is before anything gets a name.
+    """
+
+    insecure: bool = False
+    require_verity: bool = False
+    upgrade: bool = True
+    lock_timeout_s: float | None = None
+    durability: cfsctl.Durability | None = None
+
+
+class Reply(NamedTuple):
+    """The last, or only, reply to a call.
+
+    Attributes:
+        results: By name, or None if the method returns nothing.
+        fds: Descriptors to pass, which are closed then.
+    """
+
+    results: Mapping[str, object] | None
+    fds: Sequence[int] = ()
+
+
+class Stream(Protocol):
+    """Sends replies before the last one."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the client takes more than one."""
+
+    def send(self, results: Mapping[str, object], fds: Sequence[int] = ()) -> None:
+        """Send one, and wait as long as the client does not read."""
+
+    def offer(self, results: Mapping[str, object]) -> None:
+        """Send one if the client is ready for it: what it says is soon out of date."""
+
+
+class Parameters(JsonFields):
+    """The parameters of a call; what is wrong with one is an error of the call."""
+
+    __slots__ = ()
+
+    def fail(self, key: str, expected: str, found: object) -> NoReturn:
+        """Raise the error for a parameter.
+
+        Raises:
+            ParameterError: Always.
+        """
+        raise ParameterError(f"{key}: expected {expected}, found {found}", field=key)
+
+
+class Request(NamedTuple):
+    """A call whose parameters have been checked.
+
+    Attributes:
+        parameters: Its parameters.
+        fds: Descriptors that came with it, borrowed.
+        stream: For replies before the last one.
+        handles: The repositories of this connection.
+        options: How repositories are opened.
+        can_pass_fds: Whether descriptors can be returned.
+        producers: Processes that go on after the call.
+    """
+
+    parameters: Parameters
+    fds: Sequence[int]
+    stream: Stream
+    handles: Handles
+    options: ServiceOptions
+    can_pass_fds: bool
+    producers: Producers
+
+    @property
+    def handle(self) -> int:
+        """The handle that the call is about."""
+        return self.parameters.get_size("handle")
