@@ -299,7 +299,7 @@ def _translate(error: Exception, url: str) -> TransferError:
     if isinstance(root, MalformedHeadError):
         return MalformedAnswerError(str(root), url)
     if isinstance(root, http.client.IncompleteRead):
-        return TruncatedBodyError(f"{len(root.partial)} bytes came, and then the connection ended", url)
+        return TruncatedBodyError(_describe_end(root), url)
     if isinstance(error, TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError):
         return FetchTimeoutError(message, url)
     if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
@@ -308,6 +308,14 @@ def _translate(error: Exception, url: str) -> TransferError:
         hint = _RESOLVE_HINT if isinstance(root, socket.gaierror) else None
         return ConnectFailedError(message, url, hint=hint)
     return TransferError(message, url)
+
+
+def _describe_end(error: http.client.IncompleteRead) -> str:
+    # urllib3 has a subclass with a number in place of the bytes.
+    partial: object = error.partial
+    came = partial if isinstance(partial, int) else len(cast("bytes", partial))
+    missing = "" if error.expected is None else f", {error.expected} are missing"
+    return f"{came} bytes came{missing}"
 
 
 def _translate_tls(found: str, message: str, url: str) -> TLSError:

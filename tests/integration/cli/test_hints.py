@@ -110,7 +110,7 @@ def test_export_names_what_is_in_its_way(tmp_path: Path, store: Path, name: str)
     (target / "refs" / "heads" / "c").mkdir()
     reference, reason = {"a": ("a/b", "Not a directory"), "c": ("c", "Is a directory")}[name]
     done = run_cfsctl("--repo", store, "ostree", "export", "ref", target, "--reference", reference)
-    assert done.stderr == f"Error: {target}/refs/heads/{name}: {reason}\n"
+    assert done.stderr.splitlines()[0] == f"Error: {target}/refs/heads/{name}: {reason}"
 
 
 def test_export_names_an_object_directory_that_is_none(tmp_path: Path, store: Path) -> None:
@@ -124,7 +124,7 @@ def test_export_names_an_object_directory_that_is_none(tmp_path: Path, store: Pa
         (target / "objects" / f"{number:02x}").write_bytes(b"")
     done = run_cfsctl("--repo", store, "ostree", "export", "ref", target)
     assert done.stderr.startswith(f"Error: {target}/objects/")
-    assert done.stderr.endswith(": Not a directory\n")
+    assert done.stderr.splitlines()[0].endswith(": Not a directory")
 
 
 def test_closed_standard_input_is_named(tmp_path: Path, store: Path) -> None:

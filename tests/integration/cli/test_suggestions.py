@@ -36,7 +36,7 @@ def test_what_was_meant(name: str, place: Path) -> None:
 
 def test_nothing_alike(place: Path) -> None:
     done = run(place, "--repo", "repo", "image-objects", "xyzzy")
-    assert done.stderr == "Error: image not found: xyzzy\n"
+    assert done.stderr == "Error: image not found: xyzzy\nHint: list the images with `cfsctl images`\n"
 
 
 def test_names_in_hints_are_escaped(place: Path) -> None:

@@ -22,7 +22,7 @@ from cfsctl.http.fetcher import (
 from cfsctl.ostree.limits import LimitError
 from cfsctl.ostree.objects import ObjectKind, loose_path
 from cfsctl.ostree.source import InvalidRefError, SourceObjectMissingError
-from cfsctl.ostree.sources.remote import RemoteSource
+from cfsctl.ostree.sources.remote import NoServedRepositoryError, RemoteSource
 from cfsctl.ostree.sources.summary_reader import NoSummaryError
 from cfsctl.ostree.summary.format import SummaryError
 from tests.fakes.faulty_server import FaultyServer, announce, endless, respond
@@ -92,6 +92,7 @@ def test_the_summary_goes_before_the_ref_file(source: RemoteSource, server: Faul
 
 @pytest.mark.parametrize("status", [403, 404, 410])
 def test_a_ref_that_is_nowhere(source: RemoteSource, server: FaultyServer, status: int) -> None:
+    server.on("/config", respond(b"[core]\n"))
     server.on("/summary", respond(HTML, status))
     server.on("/refs/heads/x", respond(HTML, status))
     with pytest.raises(RefNotFoundError, match=f"ref 'x' not found in {server.url}/") as caught:
@@ -100,6 +101,17 @@ def test_a_ref_that_is_nowhere(source: RemoteSource, server: FaultyServer, statu
     with pytest.raises(NoSummaryError, match="no summary available from remote"):
         source.list_refs()
     assert server.counts["/summary"] == 1
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_a_server_without_a_repository(source: RemoteSource, server: FaultyServer, status: int) -> None:
+    for path in ("/config", "/summary", "/refs/heads/x"):
+        server.on(path, respond(HTML, status))
+    for ask in (lambda: source.resolve_ref("x"), source.list_refs):
+        with pytest.raises(NoServedRepositoryError, match=f"{server.url}/ .*{status}") as caught:
+            ask()
+        assert caught.value.exit_code is ExitCode.NETWORK
+        assert "credentials" in (caught.value.hint or "") or status != 403
 
 
 @pytest.mark.parametrize(
