@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.boot import files_below, set_up
-from tests.support.programs import run_cfsctl
+from tests.support.boot import files_below, run_here, set_up
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "boot"
 ROWS: list[dict[str, Any]] = json.loads((VECTORS / "prepare-boot.json").read_text())
@@ -59,7 +58,7 @@ def test_recorded_run(stores: Any, row: dict[str, Any], tmp_path: Path) -> None:
     bootdir = tmp_path / "boot"
     state = tmp_path / "root"
     state.mkdir()
-    done = run_cfsctl(
+    done = run_here(
         "--repo",
         work / "repo",
         "oci",
