@@ -6,7 +6,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/cfsctl" dist
 
-git ls-files -z --cached --others --exclude-standard -- debian src packaging completions docs README.md CHANGELOG.md |
+git ls-files -z --cached --others --exclude-standard -- debian src packaging completions docs tools README.md CHANGELOG.md |
     tar --null --files-from=- -cf - | tar -C "$work/cfsctl" -xf -
 (cd "$work/cfsctl" && DEB_BUILD_OPTIONS=noautodbgsym dpkg-buildpackage -us -uc -b) >"$work/log" 2>&1 || {
     cat "$work/log" >&2

@@ -1,0 +1,98 @@
+"""The dracut module and the hooks for mkinitcpio, with their hosts played by a few shell functions."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tools import setup_root_zipapp
+
+PACKAGING = Path(__file__).parents[2] / "packaging"
+MODULE = PACKAGING / "dracut" / "37composefs"
+PROGRAM = "usr/lib/composefs/composefs-setup-root.pyz"
+
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+
+DRACUT = """
+set -eu
+require_binaries() { command -v "$@" >/dev/null; }
+inst() { echo "file $1"; }
+inst_simple() { echo "file $1${2:+ as $2}"; }
+inst_multiple() { :; }
+instmods() { echo "modules $*"; }
+SYSTEMCTL=echo
+moddir=%s initdir=/initramfs systemdsystemunitdir=/usr/lib/systemd/system dracutsysrootdir=%s
+. "$moddir/module-setup.sh"
+"""
+
+MKINITCPIO = """
+set -eu
+add_module() { echo "module $1"; }
+add_file() { echo "file $1"; }
+add_binary() { echo "binary $1"; }
+add_runscript() { echo runscript; }
+python3() { :; }
+. %s
+"""
+
+
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory that has the zipapp where it is installed."""
+    path = tmp_path_factory.mktemp("root")
+    setup_root_zipapp.build(path / PROGRAM)
+    return path
+
+
+def test_dracut_module_is_added_only_when_asked_for(root: Path, tmp_path: Path) -> None:
+    assert run(DRACUT % (MODULE, root) + "check").returncode == 255
+    assert run(DRACUT % (MODULE, tmp_path) + "check").returncode == 1
+    assert run(DRACUT % (MODULE, root) + "depends; installkernel").stdout == (
+        "systemd\nmodules erofs overlay loop\n"
+    )
+
+
+def test_dracut_module_installs_what_the_program_needs(root: Path) -> None:
+    done = run(DRACUT % (MODULE, root) + "install")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    files = {line.removeprefix("file ") for line in lines if line.startswith("file ")}
+    assert f"/{PROGRAM}" in files
+    assert any(name.endswith("/os.py") for name in files)
+    assert any("/python3" in name and "/lib/" not in name for name in files)
+    assert lines[-1].endswith("add-requires initrd-root-fs.target composefs-setup-root.service")
+
+
+def test_service_runs_what_is_installed() -> None:
+    text = (MODULE / "composefs-setup-root.service").read_text()
+    assert f"ExecStart=/usr/bin/python3 -IS /{PROGRAM}\n" in text
+    for line in (
+        "Requires=sysroot.mount",
+        "After=sysroot.mount",
+        "Before=initrd-root-fs.target initrd-switch-root.target",
+        "ConditionKernelCommandLine=|composefs",
+        "ConditionKernelCommandLine=|composefs.digest",
+    ):
+        assert f"{line}\n" in text
+
+
+@pytest.mark.parametrize("hook", ["install/composefs", "hooks/composefs"])
+def test_hooks_of_mkinitcpio_are_valid(hook: str) -> None:
+    path = PACKAGING / "mkinitcpio" / hook
+    assert run(f"bash -n {path}").returncode == 0
+    assert run(MKINITCPIO % path + "declare -F").returncode == 0
+
+
+@pytest.mark.parametrize(("cmdline", "runs"), [("quiet rw", False), ("quiet composefs=?00", True)])
+def test_hook_of_mkinitcpio_runs_for_composefs_only(cmdline: str, *, runs: bool) -> None:
+    """Here it cannot succeed, so what it says when it fails tells that it ran."""
+    stubs = f"cat() {{ echo '{cmdline}'; }}; err() {{ echo failed; }}; launch_interactive_shell() {{ :; }}\n"
+    script = MKINITCPIO % (PACKAGING / "mkinitcpio" / "hooks" / "composefs")
+    assert run(f"{script}{stubs}run_latehook").stdout == ("failed\n" if runs else "")
