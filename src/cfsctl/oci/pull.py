@@ -11,9 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.errors import CfsError
-from cfsctl.oci.boot_images import BootSearch, keep_replaced, turn_bootable
 from cfsctl.oci.context import naming
-from cfsctl.oci.delta.artifact import Delta, StoredFiles, check_base, read_delta
 from cfsctl.oci.fetch_layers import LayerFetch, WantedLayer, choose_compression, find_layers
 from cfsctl.oci.local_source import LocalSource
 from cfsctl.oci.manifest import ManifestError, parse_config, parse_manifest
@@ -37,10 +35,12 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import ObjectID
     from cfsctl.oci.boot_images import BootMatch
+    from cfsctl.oci.delta.artifact import Delta
     from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.manifest import Manifest, Platform
     from cfsctl.oci.source import ImageSource
     from cfsctl.oci.store.layers import ImportCounts
+    from cfsctl.oci.tar_diff.decode import SourceFiles
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
 
@@ -173,7 +173,7 @@ class _Pull:
             self._report,
             self._tree.advance if makes_images else None,
             self._workers,
-            None if delta is None else partial(StoredFiles, self._repository, delta.source_config),
+            None if delta is None else partial(_open_base, self._repository, delta.source_config),
             self.sharing,
         )
         fetch.run(layers)
@@ -211,6 +211,8 @@ class _Pull:
 
     def find_boot_image(self, result: PullResult, expected: ObjectID) -> PullResult:
         """Return the result with the boot image that was expected, which the config names then."""
+        from cfsctl.oci.boot_images import BootSearch  # noqa: PLC0415 - most pulls make no boot image
+
         search = BootSearch(self._repository, self._layers, expected)
         match = search.run()
         if match is None:
@@ -235,6 +237,8 @@ class _Pull:
             if bootable:
                 if self.boot_xattrs is not XattrFilter.ALLOWLIST_ONLY:
                     tree = image_tree(repository, self._layers, self.boot_xattrs)
+                from cfsctl.oci.boot_images import turn_bootable  # noqa: PLC0415 - see above
+
                 turn_bootable(repository, tree)
                 self._replace_images(
                     store_images(repository, tree, is_bootable=True, xattr_filter=self.boot_xattrs)
@@ -247,6 +251,8 @@ class _Pull:
 
     def _replace_images(self, new: Mapping[str, ObjectID]) -> None:
         """Have the config name other boot images; those that it named are kept."""
+        from cfsctl.oci.boot_images import keep_replaced  # noqa: PLC0415 - see above
+
         images = {**self._images, **new}
         for image_id in keep_replaced(self._repository, self._images, images):
             self._report(
@@ -297,6 +303,8 @@ def find_image(repository: Repository, source: ImageSource, platform: Platform |
     manifest = parse_manifest(data, f"manifest {digest}")
     delta: Delta | None = None
     if manifest.artifact_type == DELTA_ARTIFACT:
+        from cfsctl.oci.delta.artifact import read_delta  # noqa: PLC0415 - few images are deltas
+
         delta = read_delta(source, manifest)
         digest, data = delta.manifest[:2]
         manifest = parse_manifest(data, f"manifest {digest}")
@@ -309,6 +317,13 @@ def find_image(repository: Repository, source: ImageSource, platform: Platform |
     return FoundImage(digest, data, manifest, config, images, layers, delta)
 
 
+def _open_base(repository: Repository, config: OciDigest) -> SourceFiles:
+    """Return the files of the image that a delta starts from."""
+    from cfsctl.oci.delta.artifact import StoredFiles  # noqa: PLC0415 - see above
+
+    return StoredFiles(repository, config)
+
+
 def _patch_layers(repository: Repository, layers: list[WantedLayer], delta: Delta) -> list[WantedLayer]:
     """Return the layers with patches in the place of blobs; what has none must be stored.
 
@@ -318,6 +333,8 @@ def _patch_layers(repository: Repository, layers: list[WantedLayer], delta: Delt
     """
     stored = find_layers(repository, layers)
     if any(layer.digest not in stored for layer in layers):
+        from cfsctl.oci.delta.artifact import check_base  # noqa: PLC0415 - see above
+
         check_base(repository, delta.source_config)
     patched = []
     for layer in layers:

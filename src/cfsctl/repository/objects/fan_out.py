@@ -89,15 +89,15 @@ class FanOut:
         for fd in descriptors:
             os.close(fd)
 
-    def names(self, prefix: str) -> set[str]:
-        """Return the names in ``objects/xx``, none if there is no such directory."""
+    def names(self, prefix: str) -> list[str]:
+        """Return the names in ``objects/xx``, in no particular order; none if there is no such directory."""
         try:
             directory = self.directory(prefix)
         except FileNotFoundError:
-            return set()
+            return []
         fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
         try:
-            return set(os.listdir(fd))
+            return os.listdir(fd)
         finally:
             os.close(fd)
 

@@ -151,10 +151,17 @@ class ObjectReader:
         Directories are read instead of asking for every file: that is several times as fast, and no
         more than one directory is held at a time.
         """
+        buckets: dict[int, list[ObjectID]] = {}
+        for object_id in object_ids:
+            buckets.setdefault(object_id[0], []).append(object_id)
+        step = 2 * self.algorithm.digest_size
         missing: list[ObjectID] = []
-        for prefix, group in itertools.groupby(sorted(set(object_ids)), key=_FIRST_BYTE):
-            present = self._fan_out.names(f"{prefix:02x}")
-            missing += [object_id for object_id in group if object_id.hex()[2:] not in present]
+        for first in sorted(buckets):
+            prefix = f"{first:02x}"
+            names = b"".join(buckets[first]).hex()  # one call for all of them, and small sets: this is hot
+            wanted = {names[start + 2 : start + step] for start in range(0, len(names), step)}
+            wanted.difference_update(self._fan_out.names(prefix))
+            missing += [ObjectID(bytes.fromhex(prefix + name)) for name in sorted(wanted)]
         return missing
 
     def open(self, object_id: ObjectID) -> int:
