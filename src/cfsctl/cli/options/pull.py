@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cfsctl.cli.help import OUTPUT, SOURCE, TRUST, section
+from cfsctl.cli.metrics import MEASURED
 from cfsctl.cli.options.common import TEXT, json_option, xattr_names_option
 from cfsctl.cli.options.groups import option_group
 from cfsctl.cli.output import print_document, print_line, print_lines
@@ -162,8 +163,21 @@ def run_request(
         results = repository.pull_refs(
             source, request.refs, options, source_options=source_options, progress=session.progress
         )
-        _print_results(results, as_json=request.as_json)
+        _print_results(_measured(results), as_json=request.as_json)
     return 0
+
+
+def _measured(results: Iterator[PullResult]) -> Iterator[PullResult]:
+    """Yield results, and count what they have brought."""
+    for result in results:
+        MEASURED.add(
+            commits=1,
+            objects_fetched=result.metadata_fetched + result.files_fetched,
+            received_bytes=result.received_bytes,
+            objects_stored=result.stored_objects,
+            stored_bytes=result.stored_bytes,
+        )
+        yield result
 
 
 def _print_results(results: Iterator[PullResult], *, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from cfsctl.cli.commands.oci.pull_output import (
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.errors import report_error
 from cfsctl.cli.help import Command
+from cfsctl.cli.metrics import MEASURED, metrics_option
 from cfsctl.cli.options.common import IMAGE_REFERENCE, TEXT, json_option
 from cfsctl.cli.options.registry import registry_options
 from cfsctl.cli.output import print_document, print_lines
@@ -66,6 +67,7 @@ class BootImageMissingError(CfsError):
 @registry_options
 @json_option()
 @pass_session
+@metrics_option("oci pull")
 def command(
     session: Session,
     *,
@@ -114,6 +116,7 @@ def command(
     ((source, tag),) = images
     with session.open() as repository:
         result = repository.oci.pull(source, tag, options, registry=registry, progress=session.progress)
+    _measure(result)
     if as_json:
         print_document(document_of(result))
     else:
@@ -173,6 +176,8 @@ def _pull_several(
     statuses: list[int] = []
     for outcome in repository.oci.pull_images(images, options, registry=registry, progress=session.progress):
         error = outcome.error
+        if outcome.result is not None:
+            _measure(outcome.result)
         if not as_json and outcome.result is not None:
             print_lines(
                 [*([""] if documents else []), f"image    {outcome.source}", *lines_of(outcome.result)]
@@ -187,6 +192,10 @@ def _pull_several(
     if not statuses:
         return ExitCode.OK
     return ExitCode.PARTIAL if len(statuses) < len(documents) else statuses[0]
+
+
+def _measure(result: PullResult) -> None:
+    MEASURED.add(commits=1, objects_stored=result.counts.new, stored_bytes=result.counts.new_bytes)
 
 
 def _check_boot_image(result: PullResult, expected: str | None) -> None:

@@ -6,6 +6,7 @@ import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import SOURCE, Command, section
+from cfsctl.cli.metrics import metrics_option
 from cfsctl.cli.options.common import TEXT
 from cfsctl.cli.options.http import ConnectionArguments, connection_options
 from cfsctl.cli.options.pull import PullRequest, pull_options, run_request
@@ -20,6 +21,7 @@ from cfsctl.cli.options.trust import TrustArguments, load_policy, trust_options,
 @verify_summary_option
 @section(SOURCE, click.option("--no-delta", is_flag=True, help="Do not use static deltas."))
 @pass_session
+@metrics_option("ostree pull")
 def command(
     session: Session,
     *,

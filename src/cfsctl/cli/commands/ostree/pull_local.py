@@ -7,6 +7,7 @@ import click
 from cfsctl.cli.completers import complete_directories
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import SOURCE, Command, section
+from cfsctl.cli.metrics import metrics_option
 from cfsctl.cli.options.pull import PullRequest, pull_options, run_request
 from cfsctl.cli.options.trust import TrustArguments, load_policy, trust_options, verify_summary_option
 from cfsctl.errors import CfsError, ExitCode
@@ -28,6 +29,7 @@ class UrlForPathError(CfsError):
     click.option("--delta", is_flag=True, help="Use the repository's static deltas, as pull does."),
 )
 @pass_session
+@metrics_option("ostree pull-local")
 def command(
     session: Session,
     *,

@@ -6,6 +6,7 @@ import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
+from cfsctl.cli.metrics import MEASURED, metrics_option
 from cfsctl.cli.options.common import asks_for_json, json_option
 from cfsctl.cli.options.trust import remotes_option
 from cfsctl.cli.output import print_document, print_lines
@@ -39,6 +40,7 @@ _REPAIR_HINT = (
 )
 @remotes_option
 @pass_session
+@metrics_option("fsck")
 @click.pass_context
 def command(
     context: click.Context,
@@ -69,6 +71,7 @@ def command(
     with session.open() as repository:
         report = repository.fsck(metadata_only=metadata_only, deep=deep, progress=session.progress)
         remarks = repository.remarks()
+    MEASURED.add(objects_checked=report.tally.checked.get("objects", 0), errors=len(report.findings))
     if as_json:
         print_document(report.as_dict() | remarks.document)
         # As the original has it; a variable that some script exported hides no damage from another.
@@ -84,6 +87,8 @@ def _repair(session: Session, places: tuple[str, ...], remotes: str | None, *, a
         report = repository.repair(
             places, remotes=remotes, lock_timeout_s=session.lock_timeout_s, progress=session.progress
         )
+    after = report.after
+    MEASURED.add(objects_checked=after.tally.checked.get("objects", 0), errors=len(after.findings))
     if as_json:
         print_document(report.as_dict())
         return ExitCode.OK if report.after.is_ok else ExitCode.CORRUPTION

@@ -9,6 +9,7 @@ import click
 from cfsctl.cli.completers import complete_roots
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
+from cfsctl.cli.metrics import MEASURED, metrics_option
 from cfsctl.cli.options.common import json_option, parse_duration
 from cfsctl.cli.output import print_document, print_line, print_lines, tell_lines
 from cfsctl.errors import ExitCode
@@ -70,6 +71,7 @@ def _parse_limit(
 )
 @json_option()
 @pass_session
+@metrics_option("gc")
 def command(
     session: Session,
     *,
@@ -96,6 +98,11 @@ def command(
             progress=session.progress,
         )
         remarks = repository.remarks()
+    MEASURED.add(
+        objects_removed=result.objects_removed,
+        removed_bytes=result.bytes_removed,
+        objects_kept=result.objects_kept,
+    )
     _show(result, remarks, as_json=as_json)
     return ExitCode.OK if result.is_complete else ExitCode.PARTIAL
 
