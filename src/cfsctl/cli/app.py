@@ -10,6 +10,7 @@ import click
 
 from cfsctl.cli.catalog import PROGRAM
 from cfsctl.cli.completers import complete_directories
+from cfsctl.cli.configuration import load_configuration
 from cfsctl.cli.context import Session
 from cfsctl.cli.errors import STYLE, report_usage, run_tool
 from cfsctl.cli.help import CONTEXT_SETTINGS, OUTPUT, section
@@ -284,6 +285,16 @@ def _tool_command(name: str, module: str) -> click.Command:
         callback=keep_tracebacks,
         help="Print a traceback with each error.",
     ),
+    click.option(
+        "--config",
+        metavar="FILE",
+        is_eager=True,
+        expose_value=False,
+        envvar="CFSCTL_CONFIG",
+        callback=load_configuration,
+        help="Read defaults for options from this file only; '' reads none. By default, they are read from "
+        "/etc/cfsctl/config.toml and ~/.config/cfsctl/config.toml.",
+    ),
     click.option("-V", "--version", is_flag=True, help="Print the version and exit."),
 )
 @click.pass_context
@@ -315,7 +326,7 @@ def cfsctl(
 
     Without --repo, --user or --system, root uses the system's repository and other users their own. Each
     global option can also be set in the environment, for example CFSCTL_REPO for --repo; flags are set with
-    1 or 0. The command line overrides the environment.
+    1 or 0. The command line overrides the environment, and both override the configuration files.
     """
     if version:
         _print_version(is_verbose=verbose, as_json=as_json)
@@ -324,7 +335,7 @@ def cfsctl(
         limit_time(timeout)
     if quiet and verbose:
         quiet, verbose = _choose_loudness(context)
-    place = choose_place(Place(repo, user=user, system=system))
+    place = _find_place(context, Place(repo, user=user, system=system))
     watcher = Progress(ProgressMode(progress), progress_fd, is_quiet=quiet)
     context.call_on_close(watcher.close)
     context.obj = Session(
@@ -349,6 +360,25 @@ def _print_version(*, is_verbose: bool, as_json: bool) -> None:
     from cfsctl.cli.version import print_version  # noqa: PLC0415 - most commands do something else
 
     print_version(is_verbose=is_verbose, as_json=as_json)
+
+
+def _find_place(context: click.Context, found: Place) -> Place:
+    """Return where the repository is; what files say comes after the environment."""
+    is_given = {
+        name: context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        for name in ("repo", "user", "system")
+    }
+    given = Place(
+        found.repo if is_given["repo"] else None,
+        user=found.user and is_given["user"],
+        system=found.system and is_given["system"],
+    )
+    configured = Place(
+        None if is_given["repo"] else found.repo,
+        user=found.user and not is_given["user"],
+        system=found.system and not is_given["system"],
+    )
+    return choose_place(given, configured)
 
 
 def _choose_loudness(context: click.Context) -> tuple[bool, bool]:

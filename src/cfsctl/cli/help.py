@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
+from cfsctl.cli.configuration import ConfiguredContext
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -92,6 +94,8 @@ def write_examples(context: click.Context, formatter: click.HelpFormatter) -> No
 
 class Command(click.Command):
     """A command whose help has its options in sections, and examples."""
+
+    context_class = ConfiguredContext
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options."""

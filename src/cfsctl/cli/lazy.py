@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from cfsctl.cli.configuration import ConfiguredContext
 from cfsctl.cli.errors import STYLE
 from cfsctl.cli.help import write_commands, write_examples, write_options
 
@@ -44,6 +45,8 @@ class LazyGroup(click.Group):
 
     Importing every command would take longer than most of them run.
     """
+
+    context_class = ConfiguredContext
 
     def __init__(
         self,

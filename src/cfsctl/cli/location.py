@@ -22,8 +22,15 @@ class Place(NamedTuple):
     system: bool
 
 
-def choose_place(given: Place) -> Place:
-    """Return the place that the command line names, or if it names none, the environment.
+NOWHERE = Place(None, user=False, system=False)
+
+
+def choose_place(given: Place, configured: Place = NOWHERE) -> Place:
+    """Return the place that the command line names; if it names none, the environment, or a file.
+
+    Args:
+        given: What the command line says.
+        configured: What configuration files say.
 
     Raises:
         click.UsageError: Several at once, or a path that is empty.
@@ -37,7 +44,11 @@ def choose_place(given: Place) -> Place:
     place = Place(os.environ.get("CFSCTL_REPO") or None, _flag("CFSCTL_USER"), _flag("CFSCTL_SYSTEM"))
     if _count(place) > 1:
         raise click.UsageError("CFSCTL_REPO, CFSCTL_USER and CFSCTL_SYSTEM cannot be used together")
-    return place
+    if _count(place):
+        return place
+    if _count(configured) > 1:
+        raise click.UsageError("repo, user and system in a configuration file cannot be used together")
+    return configured
 
 
 def _count(place: Place) -> int:
