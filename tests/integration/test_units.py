@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.programs import CFSCTL, require
 from tests.support.varlink import SERVICE, Client, passed_service
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "packaging" / "systemd").iterdir())
+USER_UNITS = sorted((ROOT / "packaging" / "systemd-user").iterdir())
 SERVICES = [path for path in UNITS if path.suffix == ".service"]
 HOST_UNITS = Path("/usr/lib/systemd/system")
 MAX_EXPOSURE = 20
@@ -42,8 +45,9 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def verify(root: Path, name: str) -> list[str]:
     """Return what systemd has to say about a unit of ours."""
+    instance = name.replace("@.", "@instance.")
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", f"--root={root}", name],
+        ["systemd-analyze", "verify", "--man=no", f"--root={root}", instance],
         capture_output=True,
         text=True,
         check=False,
@@ -56,13 +60,32 @@ def verify(root: Path, name: str) -> list[str]:
 
 def test_every_service_has_what_starts_it() -> None:
     names = {path.name for path in UNITS}
-    starts = {"fsck": "timer", "gc": "timer", "varlink": "socket"}
+    starts = {"fsck": "timer", "gc": "timer", "pull@": "timer", "varlink": "socket"}
     assert names == {f"cfsctl-{verb}.{kind}" for verb, start in starts.items() for kind in ("service", start)}
+    names = {path.name for path in USER_UNITS}
+    assert names == {f"cfsctl-{verb}.{kind}" for verb in ("gc", "pull@") for kind in ("service", "timer")}
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
 def test_systemd_finds_nothing_wrong(unit: Path, system: Path) -> None:
     assert verify(system, unit.name) == []
+
+
+@pytest.mark.parametrize("unit", USER_UNITS, ids=lambda path: path.name)
+def test_systemd_of_a_user_finds_nothing_wrong(unit: Path, tmp_path: Path) -> None:
+    require("systemd-analyze", "systemd")
+    for each in USER_UNITS:
+        text = each.read_text().replace("ExecStart=cfsctl", "ExecStart=true")  # which is on every machine
+        (tmp_path / each.name.replace("@.", "@instance.")).write_text(text)
+    done = subprocess.run(
+        ["systemd-analyze", "--user", "verify", "--man=no", tmp_path / unit.name.replace("@.", "@instance.")],
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert [line for line in done.stderr.splitlines() if "cfsctl" in line] == []
 
 
 def test_verification_would_find_a_mistake(system: Path) -> None:
@@ -72,11 +95,14 @@ def test_verification_would_find_a_mistake(system: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda path: path.name)
-def test_a_service_may_do_little(unit: Path) -> None:
+def test_a_service_may_do_little(unit: Path, tmp_path: Path) -> None:
     require("systemd-analyze", "systemd")
     allowed = OTHER_EXPOSURES.get(unit.name, MAX_EXPOSURE)
+    instance = tmp_path / unit.name.replace("@.", "@instance.")
+    shutil.copy(unit, instance)
+    options = ("--no-pager", "security", "--offline=true")
     done = subprocess.run(
-        ["systemd-analyze", "--no-pager", "security", "--offline=true", f"--threshold={allowed}", unit],
+        ["systemd-analyze", *options, f"--threshold={allowed}", instance],
         capture_output=True,
         text=True,
         check=False,
@@ -96,17 +122,28 @@ def test_the_varlink_service_serves_the_socket_of_its_unit(tmp_path: Path) -> No
         assert "interfaces" in client.call(f"{SERVICE}.GetInfo").parameters
 
 
-TIMED = [unit for unit in SERVICES if unit.with_suffix(".timer") in UNITS]
+TIMED = [
+    unit
+    for unit in (*UNITS, *USER_UNITS)
+    if unit.suffix == ".service" and unit.with_suffix(".timer").exists()
+]
 
 
-@pytest.mark.parametrize("unit", TIMED, ids=lambda path: path.name)
+@pytest.mark.parametrize("unit", TIMED, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_command_of_a_service_is_one_of_ours_and_ends(unit: Path, tmp_path: Path) -> None:
-    command = re.findall(r"^ExecStart=cfsctl --system (.*)$", unit.read_text(), re.MULTILINE)
+    command = re.findall(r"^ExecStart=cfsctl --(?:system|user) (.*)$", unit.read_text(), re.MULTILINE)
     assert len(command) == 1
     assert "--lock-timeout" in command[0]
     repository = tmp_path / "repository"
     subprocess.run([CFSCTL, "init", "--insecure", repository], check=True, capture_output=True)
-    arguments = command[0].replace("%%", "%").split()
+    fake = FakeOstreeRepository()
+    fake.commit({"usr": {"file": b"content" * 100}}, "main")
+    fake.write(tmp_path / "source")
+    variables = {"$OPTIONS": "--no-delta", "${SOURCE}": f"file://{tmp_path}/source", "$REFS": "main"}
+    text = command[0].replace("%%", "%")
+    for name, value in variables.items():
+        text = text.replace(name, value)
+    arguments = text.split()
     subprocess.run([CFSCTL, "--repo", repository, *arguments], check=True, capture_output=True, timeout=120)
 
 

@@ -24,6 +24,7 @@ SHARED = {
     "docs/man/man1": "share/man/man1",
     "docs/man/man8": "share/man/man8",
     "packaging/systemd": "share/cfsctl/systemd",
+    "packaging/systemd-user": "share/cfsctl/systemd-user",
     "packaging/tmpfiles.d": "share/cfsctl/tmpfiles.d",
 }
 COMPLETIONS = {
