@@ -334,7 +334,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "show": (
         "Print a file:",
-        "  cfsctl --repo ./store show web /usr/FILE",
+        "  cfsctl --repo ./store show web /usr/note",
     ),
     "stats": (
         "Print the size of each image, and how much would be freed without it:",

@@ -165,6 +165,7 @@ ENVIRONMENT = {
     "CFSCTL_REPO": ("repo", 0, ""),
     "CFSCTL_USER": ("x", 0, ""),
     "CFSCTL_SYSTEM": ("x", 0, ""),
+    "CFSCTL_CONFIG": ("/nowhere.toml", 17, "/nowhere.toml: No such file"),
     "CFSCTL_DEBUG": ("1", 0, ""),
     "CFSCTL_LOCK_TIMEOUT": ("soon", 2, "soon"),
     "CFSCTL_TIMEOUT": ("never", 2, "'never' is not a valid duration"),
