@@ -55,8 +55,11 @@ def write_manifest(
 
 
 def _convert_descriptor(descriptor: Descriptor) -> dict[str, object]:
-    return {
+    converted: dict[str, object] = {
         "mediaType": FROM_DOCKER.get(descriptor.media_type, descriptor.media_type),
         "digest": str(descriptor.digest),
         "size": descriptor.size,
     }
+    if descriptor.urls:  # of a foreign layer
+        converted["urls"] = list(descriptor.urls)
+    return converted

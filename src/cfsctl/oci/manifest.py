@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MAX_LAYERS: Final = 4096
 """Most layers of an image, and entries of an index; real ones have some hundreds at most."""
 
+_MAX_URLS: Final = 16
+
 _KNOWN_KEYS: Final = frozenset(
     {
         "annotations",
@@ -36,6 +38,7 @@ _KNOWN_KEYS: Final = frozenset(
         "schemaVersion",
         "size",
         "subject",
+        "urls",
         "variant",
     }
 )
@@ -74,6 +77,7 @@ class Descriptor:
         annotations: Additional information.
         platform: What it runs on, if that is said.
         artifact_type: What an artifact is, or None.
+        urls: Where else the blob may be, as whoever has made the image says.
     """
 
     media_type: str
@@ -82,6 +86,7 @@ class Descriptor:
     annotations: Mapping[str, str]
     platform: Platform | None = None
     artifact_type: str | None = None
+    urls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +203,17 @@ def _parse_descriptor(fields: JsonFields, what: str) -> Descriptor:
         fields.find_strings("annotations"),
         None if platform is None else _parse_platform(platform),
         fields.find_string("artifactType"),
+        _parse_urls(fields, what),
     )
+
+
+def _parse_urls(fields: JsonFields, what: str) -> tuple[str, ...]:
+    if fields.find_list("urls") is None:
+        return ()
+    urls = tuple(fields.get_list_of_strings("urls"))
+    if len(urls) > _MAX_URLS:
+        raise ManifestError(f"{what}.urls: expected at most {_MAX_URLS}, found {len(urls)}")
+    return urls
 
 
 def _parse_platform(fields: JsonFields) -> Platform:

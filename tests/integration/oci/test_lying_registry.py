@@ -26,7 +26,7 @@ from cfsctl.http.fetcher import (
     TransferError,
 )
 from cfsctl.json_fields import MAX_DOCUMENT_BYTES, JsonError
-from cfsctl.oci.manifest import Platform
+from cfsctl.oci.manifest import ManifestError, Platform
 from cfsctl.oci.media_types import INDEX, MANIFEST
 from cfsctl.oci.pull import pull
 from cfsctl.oci.registry.client import AccessDeniedError
@@ -445,3 +445,49 @@ def test_a_blob_that_a_mirror_does_not_have_comes_from_the_registry(
     assert puller.pull().image is not None
     assert image.server.counts[image.manifest_path] == 0
     assert image.server.counts[image.blob_path] == 1
+
+
+class TestForeignLayers:
+    """Layers that an image says are elsewhere as well."""
+
+    def prepare(self, puller: Puller, *urls: str) -> None:
+        """Have the registry lack the layer, and its manifest name other places."""
+        document = json.loads(puller.image.manifest)
+        document["layers"][0]["urls"] = list(urls)
+        puller.image.on_manifest(respond(to_json(document), Content_Type=MANIFEST))
+        puller.image.on_blob(respond(b"{}", 404))
+
+    def test_they_come_from_there(self, puller: Puller, elsewhere: FaultyServer) -> None:
+        good = elsewhere.on("/good", respond(LAYER))
+        bad = elsewhere.on("/bad", respond(b"", 404))
+        self.prepare(puller, "file:///etc/passwd", bad, good)
+        assert puller.pull().image is not None
+        for path in ("/good", "/bad"):
+            assert not any("authorization" in fields for fields in elsewhere.seen[path])
+
+    def test_the_registry_is_asked_first(self, puller: Puller, elsewhere: FaultyServer) -> None:
+        self.prepare(puller, elsewhere.on("/good", respond(LAYER)))
+        puller.image.on_blob(respond(LAYER))
+        puller.pull()
+        assert not elsewhere.counts
+
+    def test_other_data_is_refused(self, puller: Puller, elsewhere: FaultyServer) -> None:
+        self.prepare(puller, elsewhere.on("/bad", respond(OTHER)))
+        puller.fail(ReceivedDigestError, "blob: expected digest")
+
+    def test_challenges_are_not_answered(self, puller: Puller, elsewhere: FaultyServer) -> None:
+        place = elsewhere.on("/wants", respond(b"", 401, WWW_Authenticate=CHALLENGE))
+        self.prepare(puller, place)
+        puller.fail(HTTPStatusError, "blob sha256:.*401")
+        assert not any("authorization" in fields for fields in elsewhere.seen["/wants"])
+
+    @pytest.mark.parametrize("url", ["ftp://host/x", "http://user:SECRET@host/x", "https:///x", "x"])
+    def test_other_places_are_refused(self, puller: Puller, url: str) -> None:
+        self.prepare(puller, url)
+        with pytest.raises(SourceError, match="expected an http or https URL") as found:
+            puller.pull()
+        assert "SECRET" not in str(found.value)
+
+    def test_the_number_is_limited(self, puller: Puller) -> None:
+        self.prepare(puller, *["http://host/x"] * 17)
+        puller.fail(ManifestError, "urls: expected at most 16")

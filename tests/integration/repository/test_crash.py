@@ -20,29 +20,38 @@ import pytest
 from cfsctl.compression import Compression
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.errors import CfsError
+from cfsctl.linux.capabilities import CAP_DAC_READ_SEARCH, has_capability
 from cfsctl.oci.build import BuildOptions, build
+from cfsctl.oci.copy import copy_opened
 from cfsctl.oci.destinations.layout import LayoutDestination
 from cfsctl.oci.manifest import Platform
 from cfsctl.oci.pull import pull as pull_oci_image
 from cfsctl.oci.push import push
 from cfsctl.oci.reference import TaggedPath
+from cfsctl.oci.sources.containers_storage import ContainersStorageSource
 from cfsctl.oci.sources.files import DirectoryFiles
 from cfsctl.oci.sources.layout import LayoutSource
+from cfsctl.oci.store import partial_blobs
 from cfsctl.oci.store.images import open_found, resolve
 from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.repository import Repository, init_repository, repository
 from cfsctl.repository.check.fsck import check_repository
 from cfsctl.repository.gc.collect import collect_garbage
 from cfsctl.repository.objects.quarantine import QUARANTINE
+from cfsctl.repository.objects.sharing import Sharing
 from cfsctl.repository.repair.repair import repair_repository
 from cfsctl.repository.repair.sources import RepositorySource
 from cfsctl.scan import build_images, scan_directory
 from tests.fakes.ostree_repository import FakeOstreeRepository
+from tests.support.container_storage import Storage
 from tests.support.oci import LAYER, Layout, directory, example_layers, file, make_tar
 from tests.support.repositories import flip_bit, make_image, make_repository, object_file, view, write_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from cfsctl.oci.manifest import Descriptor
+    from cfsctl.oci.source import BlobReader
 
 CALLS = ("open", "write", "link", "symlink", "rename", "unlink", "rmdir", "mkdir", "fsync")
 """Functions of `os` that change something, or fail when something is exhausted."""
@@ -161,6 +170,56 @@ def pull_and_keep(path: Path) -> None:
     source.close()
 
 
+def pull_from_storage(path: Path) -> None:
+    """By hard links where this user may make them."""
+    storage = path.parent / "storage"
+    place = f"[overlay@{storage}]localhost/a:b"
+    if not storage.exists():
+        layer = make_tar([directory("usr"), file("usr/file", b"3" * 900)])
+        Storage(storage).add_image(["localhost/a:b"], [layer])
+    source = ContainersStorageSource(place, ())
+    sharing = Sharing.REQUIRED if has_capability(CAP_DAC_READ_SEARCH) else Sharing.AUTO
+    with Repository.open(str(path)) as store:
+        pull_oci_image(store, source, "old", workers=0, sharing=sharing)
+    source.close()
+
+
+def copy_image_here(path: Path) -> None:
+    """From a repository that is made first; by hard links where this user may make them."""
+    other = path.parent / "other"
+    if not other.exists():
+        make_repository(other).close()
+        pull_resumable(other)
+    with Repository.open(str(other)) as origin, Repository.open(str(path)) as store:
+        image = open_found(origin, resolve(origin, "old"))
+        zerocopy = has_capability(CAP_DAC_READ_SEARCH)
+        copy_opened(origin, store, image, "old", zerocopy=zerocopy, workers=0)
+
+
+class ServedLayout(LayoutSource):
+    """A layout whose blobs can be opened at any place, as those of a registry."""
+
+    def open_blob_at(self, descriptor: Descriptor, offset: int) -> BlobReader:
+        reader = self.open_blob(descriptor)
+        while offset:
+            offset -= len(reader.read(offset))
+        return reader
+
+
+def pull_resumable(path: Path) -> None:
+    layout = path.parent / "served"
+    if not layout.exists():
+        Layout(layout).add_image("t", [make_tar([directory("usr"), file("usr/file", b"3" * 300_000)])])
+    source = ServedLayout("oci", DirectoryFiles(str(layout)), TaggedPath(str(layout), "t"))
+    before, partial_blobs.MIN_PARTIAL_BYTES = partial_blobs.MIN_PARTIAL_BYTES, 1000  # type: ignore[misc]
+    try:
+        with Repository.open(str(path)) as store:
+            pull_oci_image(store, source, "old", platform=Platform("linux", "amd64"), workers=0)
+    finally:
+        partial_blobs.MIN_PARTIAL_BYTES = before  # type: ignore[misc]
+        source.close()
+
+
 def build_image(path: Path) -> None:
     tree = path.parent / "root"
     (tree / "usr").mkdir(parents=True, exist_ok=True)
@@ -182,6 +241,9 @@ OPERATIONS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
     "pull": (make_base, pull_commit),
     "pull image": (make_base, pull_image),
     "pull image and keep blobs": (make_base, pull_and_keep),
+    "pull image from containers-storage": (make_base, pull_from_storage),
+    "pull image and resume": (make_base, pull_resumable),
+    "copy image": (make_base, copy_image_here),
     "build image": (make_base, build_image),
     "import image": (make_base, import_image),
     "write streams": (make_base, write_streams),
@@ -284,7 +346,10 @@ def place() -> Iterator[Path]:
         yield Path(name)
 
 
-SLOW = {"pull image and keep blobs", "build image"}
+SLOW = {
+    *("pull image and keep blobs", "build image"),
+    *("pull image from containers-storage", "pull image and resume", "copy image"),
+}
 """Operations of which only some faults are tried every time."""
 
 CASES = [

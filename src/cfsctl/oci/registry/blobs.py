@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.errors import FetchError
 from cfsctl.http.answer import Mark
 from cfsctl.http.attempt import Partial
+from cfsctl.http.fetcher import check_url, redact_url
 from cfsctl.oci.registry.client import MAX_ANSWERS, RegistryClient, explain
-from cfsctl.oci.source import ImageNotFoundError
+from cfsctl.oci.source import ImageNotFoundError, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cfsctl.errors import CfsError
-    from cfsctl.http.fetcher import TransferError
+    from cfsctl.http.fetcher import Fetcher, TransferError
     from cfsctl.oci.manifest import Descriptor
 
 _QUEUED_PIECES: Final = 16
@@ -138,6 +139,22 @@ class _Job:
         return None
 
 
+class _UrlJob:
+    """The transfer of a blob from a place that its image names; no credentials go there."""
+
+    def __init__(self, url: str, descriptor: Descriptor, pipe: _Pipe) -> None:
+        self.url = url
+        self.limit_bytes = descriptor.size
+        self._descriptor = descriptor
+        self._pipe = pipe
+
+    def make_sink(self) -> _Sink:
+        return _Sink(self._pipe)
+
+    def explain(self, error: TransferError, /) -> CfsError:
+        return error.about(f"blob {self._descriptor.digest}")
+
+
 class RemoteBlob:
     """A blob that comes while it is read; see `cfsctl.oci.source.BlobReader`.
 
@@ -189,17 +206,44 @@ class RemoteBlob:
             except (FetchError, ImageNotFoundError):
                 continue
             return
-        self._transfer_from(last)
+        try:
+            self._transfer_from(last)
+        except ImageNotFoundError:
+            if not self._descriptor.urls:
+                raise
+            self._transfer_from_urls(last)
 
     def _transfer_from(self, client: RegistryClient) -> None:
-        jobs = [_Job(client, self._descriptor, self._pipe)]
+        self._run_job(client.fetcher, _Job(client, self._descriptor, self._pipe))
 
-        def next_job() -> _Job | None:
+    def _run_job(self, fetcher: Fetcher, job: _Job | _UrlJob) -> None:
+        jobs = [job]
+
+        def next_job() -> _Job | _UrlJob | None:
             self._pipe.check_open()
             return jobs.pop() if jobs else None
 
-        for _ in client.fetcher.transfer(next_job):
+        for _ in fetcher.transfer(next_job):
             pass
+
+    def _transfer_from_urls(self, client: RegistryClient) -> None:
+        """Take the blob from one of the places that the image names: a layer that registries may not have.
+
+        Whoever has made the image chooses the places, so nothing goes there that is for the registry: no
+        credentials, no client certificate, and no exception from verifying TLS.
+        """
+        *others, last = self._descriptor.urls
+        fetcher = client.open_plain_fetcher()
+        try:
+            for url in others:
+                try:
+                    self._run_job(fetcher, _make_url_job(url, self._descriptor, self._pipe))
+                except (FetchError, SourceError):
+                    continue
+                return
+            self._run_job(fetcher, _make_url_job(last, self._descriptor, self._pipe))
+        finally:
+            fetcher.close()
 
     def _pass_error(self, error: BaseException) -> None:
         with contextlib.suppress(_Closed):
@@ -220,3 +264,21 @@ class RemoteBlob:
         """End the transfer; may be called again."""
         self._pipe.close()
         self._thread.join(_JOIN_TIMEOUT_S)
+
+
+def _make_url_job(url: str, descriptor: Descriptor, pipe: _Pipe) -> _UrlJob:
+    """Return the transfer from a URL that an image names.
+
+    Raises:
+        SourceError: It is not a URL of HTTP, or has credentials in it.
+    """
+    try:
+        is_valid = "@" not in check_url(url).netloc
+    except FetchError:
+        is_valid = False
+    if not is_valid:
+        raise SourceError(
+            f"blob {descriptor.digest}: urls: expected an http or https URL without credentials,"
+            f" found {redact_url(url)[:200]}"
+        )
+    return _UrlJob(url, descriptor, pipe)

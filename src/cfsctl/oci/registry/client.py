@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cfsctl.errors import CfsError
     from cfsctl.http.auth import Credentials
-    from cfsctl.http.fetcher import Options, Response
+    from cfsctl.http.fetcher import Fetcher, Options, Response
     from cfsctl.oci.registry.configuration import Endpoint
     from cfsctl.oci.registry.settings import RegistrySettings
 
@@ -91,6 +91,11 @@ class RegistryClient:
             scheme = "http" if self._is_insecure and not self._speaks_tls(server) else "https"
             self._base = f"{scheme}://{server}"
         return self._base
+
+    def open_plain_fetcher(self) -> Fetcher:
+        """Return what reaches other servers than this registry's: with nothing that is meant for this one."""
+        settings = self._settings
+        return open_fetcher(settings.limits, settings.options, transport=settings.transport)
 
     def _speaks_tls(self, server: str) -> bool:
         limits = replace(self._settings.limits, attempts=1)
