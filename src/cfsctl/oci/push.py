@@ -16,11 +16,13 @@ from typing import IO, TYPE_CHECKING, Final
 from cfsctl.errors import CfsError, ExitCode
 from cfsctl.json_fields import parse_object
 from cfsctl.oci.context import naming
+from cfsctl.oci.destinations.base import MountingDestination
 from cfsctl.oci.digest import compute_digest
 from cfsctl.oci.fetch_layers import choose_compression
 from cfsctl.oci.layer_blobs import spool_layer
 from cfsctl.oci.manifest import Descriptor, parse_config
 from cfsctl.oci.media_types import MANIFEST
+from cfsctl.oci.mounts import find_mounts
 from cfsctl.oci.store.blobs import open_blob
 from cfsctl.oci.store.documents import find_only_object
 from cfsctl.progress import Done, Skipped, Started, Unit, silent
@@ -57,6 +59,7 @@ class PushResult:
         sent: Blobs that were sent.
         present: Blobs that were there already.
         sent_bytes: Sizes of those that were sent.
+        mounted: Blobs that the registry took from another repository of its own.
     """
 
     manifest_digest: OciDigest
@@ -64,6 +67,7 @@ class PushResult:
     sent: int
     present: int
     sent_bytes: int
+    mounted: int = 0
 
 
 def push(
@@ -108,11 +112,14 @@ class _Push:
         self._destination = destination
         self._preserve_digests = preserve_digests
         self._report = reporter
-        self._sent = self._present = self._sent_bytes = 0
+        self._sent = self._present = self._sent_bytes = self._mounted = 0
+        self._mounts: dict[str, list[str]] = {}
 
     def run(self) -> PushResult:
         image = self._image
         manifest = image.manifest
+        if isinstance(self._destination, MountingDestination):
+            self._mounts = find_mounts(self._repository, image, self._destination.host)
         layers = [
             self._push_layer(descriptor, *place)
             for descriptor, place in zip(manifest.layers, self._list_layers(), strict=True)
@@ -127,7 +134,9 @@ class _Push:
         if descriptor.digest.encoded != image.digest.encoded and layers == list(manifest.layers):
             descriptor = replace(descriptor, digest=image.digest)
         self._destination.put_manifest(descriptor, data)
-        return PushResult(descriptor.digest, image.digest, self._sent, self._present, self._sent_bytes)
+        return PushResult(
+            descriptor.digest, image.digest, self._sent, self._present, self._sent_bytes, self._mounted
+        )
 
     def _list_layers(self) -> list[tuple[OciDigest, ObjectID]]:
         """Return the name and stream of each layer."""
@@ -202,10 +211,20 @@ class _Push:
         return descriptor
 
     def _has(self, descriptor: Descriptor) -> bool:
-        if not self._destination.has_blob(descriptor):
+        if self._destination.has_blob(descriptor):
+            self._present += 1
+            return True
+        return self._mount(descriptor)
+
+    def _mount(self, descriptor: Descriptor) -> bool:
+        """Have a registry take a blob from another repository that may have it."""
+        if not isinstance(self._destination, MountingDestination):
             return False
-        self._present += 1
-        return True
+        for path in self._mounts.get(str(descriptor.digest), ()):
+            if self._destination.try_mount(descriptor, path):
+                self._mounted += 1
+                return True
+        return False
 
     def _put(self, descriptor: Descriptor, file: IO[bytes]) -> None:
         self._destination.put_blob(descriptor, file)

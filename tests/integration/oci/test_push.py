@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -27,7 +28,7 @@ from cfsctl.oci.registry.settings import RegistrySettings
 from cfsctl.oci.sources.opening import open_source
 from cfsctl.oci.store.blobs import KeptSource
 from cfsctl.oci.store.documents import find_only_object
-from cfsctl.oci.store.images import open_found, resolve
+from cfsctl.oci.store.images import open_found, resolve, set_tag
 from cfsctl.oci.store.names import TAGS
 from cfsctl.repository.check.fsck import check_repository
 from cfsctl.repository.gc.collect import collect_garbage
@@ -363,6 +364,26 @@ class TestRegistry:
         stored = pull_image(repository, f"{name}:t", self.settings(registry))
         pushed = push_image(repository, f"{name}:new", self.settings(registry), preserve_digests=True)
         assert (pushed.manifest_digest, pushed.sent) == (stored.manifest_digest, 0)
+
+    def test_blobs_come_from_other_repositories(
+        self, registry: Registry, repository: Repository, tmp_path: Path
+    ) -> None:
+        layout = Layout(tmp_path / "layout")
+        layer = make_tar([directory("usr"), file("usr/of-its-own", os.urandom(500))])
+        packed = [(gzip.compress(layer, 1), f"{LAYER}+gzip")]
+        layout.add_image("t", [layer], packed=packed)
+        name = f"docker://{registry.host}/mount-{tmp_path.name.replace('_', '-')}"
+        registry.skopeo("copy", f"oci:{layout.path}:t", f"{name}/from:t")
+        source = open_source(f"{name}/from:t", self.settings(registry))
+        try:
+            stored = pull(repository, source, f"{name}/from:t", platform=AMD64)
+        finally:
+            source.close()
+        set_tag(repository, f"@{stored.manifest_digest}", "t")
+        pushed = push_image(repository, f"{name}/to:t", self.settings(registry), preserve_digests=True)
+        assert (pushed.mounted, pushed.sent, pushed.present) == (2, 0, 0)
+        assert pushed.manifest_digest == stored.manifest_digest
+        assert json.loads(registry.skopeo("inspect", f"{name}/to:t"))["Digest"] == str(stored.manifest_digest)
 
     @pytest.mark.parametrize("tool", ["podman", "buildah"])
     def test_podman_and_buildah_pull_it_and_push_it_back(

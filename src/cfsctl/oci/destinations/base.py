@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 
 from cfsctl.errors import CfsError
 
@@ -12,6 +12,23 @@ if TYPE_CHECKING:
 
 class DestinationError(CfsError):
     """A destination that cannot take an image."""
+
+
+@runtime_checkable
+class MountingDestination(Protocol):
+    """A place that can take a blob from another repository of the same registry."""
+
+    @property
+    def host(self) -> str:
+        """The registry."""
+
+    def try_mount(self, descriptor: Descriptor, path: str) -> bool:
+        """Take a blob from another repository; return whether that has worked.
+
+        Args:
+            descriptor: What it is.
+            path: The other repository.
+        """
 
 
 class ImageDestination(Protocol):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import IO, TYPE_CHECKING, Final
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, urlencode, urljoin
 
-from cfsctl.errors import FetchError
+from cfsctl.errors import CfsError, FetchError
 from cfsctl.http.fetcher import HTTPStatusError, TransferError, check_url
 from cfsctl.http.upload import Uploader
 from cfsctl.oci.destinations.base import DestinationError
@@ -56,6 +57,35 @@ class RegistryDestination:
         url = self._client.url(f"blobs/{descriptor.digest}")
         what = f"blob {descriptor.digest}"
         return self._uploader.retry(lambda: self._send("HEAD", url, what)).status != _MISSING
+
+    @property
+    def host(self) -> str:
+        """The registry; see `cfsctl.oci.destinations.base.MountingDestination`."""
+        return self._name.host
+
+    def try_mount(self, descriptor: Descriptor, path: str) -> bool:
+        """Take a blob from another repository; see `cfsctl.oci.destinations.base.MountingDestination`."""
+        if path == self._endpoint.path or self._name.host != self._endpoint.host:
+            return False
+        query = urlencode({"mount": str(descriptor.digest), "from": path})
+        what = f"blob {descriptor.digest}"
+        try:
+            with self._client.reading(path):  # the token has to allow it
+                done = self._send("POST", self._client.url(f"blobs/uploads/?{query}"), what)
+        except (CfsError, OSError):
+            return False  # then it is sent, and what is wrong will show
+        if done.status == _CREATED:
+            self._check_created(done, descriptor, what)
+            return True
+        self._cancel(done, what)
+        return False
+
+    def _cancel(self, began: Response, what: str) -> None:
+        """End an upload that the registry has begun in place of taking the blob from there."""
+        place = began.fields.get("location")
+        if began.status == _ACCEPTED and place:
+            with contextlib.suppress(CfsError, OSError):  # the registry forgets it after some time
+                self._send("DELETE", self._check_place(place, what), what)
 
     def put_blob(self, descriptor: Descriptor, file: IO[bytes]) -> None:
         """Upload a blob in one piece."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,7 @@ from cfsctl.oci.registry.names import server_of
 from cfsctl.oci.source import ImageNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from cfsctl.errors import CfsError
     from cfsctl.http.auth import Credentials
@@ -57,7 +58,7 @@ class RegistryClient:
         """
         self.endpoint = endpoint
         self._settings = settings
-        self._scopes = (f"repository:{endpoint.path}:{actions}",)
+        self._scopes: tuple[str, ...] = (f"repository:{endpoint.path}:{actions}",)
         verifies = settings.verifies_tls
         self._is_insecure = endpoint.insecure if verifies is None else not verifies
         self.options = self._make_options()
@@ -150,6 +151,16 @@ class RegistryClient:
     def answer(self, error: TransferError) -> bool:
         """Answer a challenge; return whether to ask again."""
         return self.authenticator.answer(error, self._scopes)
+
+    @contextlib.contextmanager
+    def reading(self, path: str) -> Iterator[None]:
+        """Have requests in the block authorised to read another repository as well."""
+        before = self._scopes
+        self._scopes = (*before, f"repository:{path}:pull")
+        try:
+            yield
+        finally:
+            self._scopes = before
 
     def get_manifest(self, reference: str, limit_bytes: int) -> Response:
         """Return a manifest or index by its tag or digest; nothing of it was checked.

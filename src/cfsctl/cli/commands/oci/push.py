@@ -66,7 +66,8 @@ def command(
     print_lines(
         (
             f"manifest {result.manifest_digest}",
-            f"blobs    {result.sent} sent ({result.sent_bytes} bytes) + {result.present} already present",
+            f"blobs    {result.sent} sent ({result.sent_bytes} bytes) + {result.present} already present"
+            + (f" + {result.mounted} taken from other repositories" if result.mounted else ""),
         )
     )
 
@@ -78,4 +79,5 @@ def _document(result: PushResult) -> dict[str, object]:
         "sent_blobs": result.sent,
         "present_blobs": result.present,
         "sent_bytes": result.sent_bytes,
+        "mounted_blobs": result.mounted,
     }
