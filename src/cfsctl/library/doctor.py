@@ -21,6 +21,11 @@ _LOW_SPACE_BYTES: Final = 1 << 30
 _PACKAGES: Final = {
     "libcurl": ("pycurl", "downloads use requests, which is slower", "install pycurl, or cfsctl[fast]"),
     "ISA-L": ("isal", "inflating uses zlib, which is slower", "install isal, or cfsctl[fast]"),
+    "PCRE2": (
+        "pcre2",
+        "a few expressions in SELinux policies are refused (--bootable)",
+        "install pcre2, or cfsctl[pcre2]",
+    ),
 }
 """Optional packages: what imports them, what happens without, and what to do."""
 
@@ -146,12 +151,16 @@ def _examine_packages() -> Iterator[Finding]:
 
 
 def find_version(module: str) -> str | None:
-    """Return the version of an optional package, or None if it cannot be used; one of `pycurl`, `isal`."""
+    """Return the version of an optional package, or None if it cannot be used; one of those above."""
     try:
         if module == "pycurl":
             import pycurl  # noqa: PLC0415 - optional
 
             return str(pycurl.version)
+        if module == "pcre2":
+            import pcre2  # noqa: PLC0415 - optional
+
+            return f"PCRE2 {pcre2.__libpcre2_version__} (pcre2 {pcre2.__version__})"
         import isal  # noqa: PLC0415 - optional
     except ImportError:
         return None

@@ -101,12 +101,12 @@ def test_other_kernels(monkeypatch: pytest.MonkeyPatch, release: str) -> None:
 def test_what_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import sys  # noqa: PLC0415 - only here
 
-    for module in ("pycurl", "isal", "cfsctl.fsverity._lanes"):
+    for module in ("pycurl", "isal", "pcre2", "cfsctl.fsverity._lanes"):
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delattr("cfsctl.fsverity._lanes", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     findings: dict[str, Finding] = {one.name: one for one in doctor.examine_machine(tmp_path)}
-    for name in ("libcurl", "ISA-L", "hashing", "gpgv", "skopeo"):
+    for name in ("libcurl", "ISA-L", "PCRE2", "hashing", "gpgv", "skopeo"):
         assert findings[name].state is FindingState.MISSING, name
         assert not findings[name].is_needed
         assert findings[name].advice
