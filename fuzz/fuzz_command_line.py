@@ -29,6 +29,8 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 try:
     import atheris
 
@@ -37,12 +39,12 @@ except ModuleNotFoundError:  # the loop of our own does without
     instrumented = contextlib.nullcontext()
 
 with instrumented:
-    from cfsctl.cli.app import COMMANDS, main
-    from cfsctl.cli.commands.ostree.group import COMMANDS as OSTREE_COMMANDS
+    from cfsctl.cli.app import cfsctl, main
     from cfsctl.cli.errors import STYLE, run_guarded, run_tool
     from cfsctl.cli.tools import composefs_info, mkcomposefs, mount_composefs
     from cfsctl.errors import ExitCode
     from cfsctl.http import transport
+    from cfsctl.ostree.trust import remotes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,87 +60,38 @@ STATUSES = {*ExitCode, 141}
 NOWHERE = "http://127.0.0.1:1"
 """Nobody listens there."""
 
-DANGEROUS = {"transaction", "mount"}
-OPTIONS = [
-    "--repo",
-    "--user",
-    "--system",
-    "--hash",
-    "--erofs-version",
-    "--insecure",
-    "--require-verity",
-    "--no-upgrade",
-    "--no-repo",
-    "--lock-timeout",
-    "--fsync",
-    "--json",
-    "--quiet",
-    "--progress",
-    "--progress-fd",
-    "--verbose",
-    "--debug",
-    "--version",
-    "--help",
-    "--xattrs",
-    "--verify-cache",
-    "--no-cache",
-    "--root",
-    "--dry-run",
-    "--grace",
-    "--max-delete",
-    "--why",
-    "--deep",
-    "--repair",
-    "--from",
-    "--metadata-only",
-    "--ensure",
-    "--reset-metadata",
-    "--algorithm",
-    "--subject",
-    "--timestamp",
-    "--add-metadata-string",
-    "--owner-uid",
-    "--parent",
-    "--reference",
-    "--subpath",
-    "--mirror",
-    "--plan",
-    "--allow-downgrade",
-    "--base-name",
-    "--gpg-key",
-    "--verify-key",
-    "--collection-id",
-    "--remote",
-    "--remotes",
-    "--header",
-    "--fallback-url",
-    "--content-url",
-    "--auth-file",
-    "--proxy",
-    "--ca-file",
-    "--client-certificate",
-    "--client-key",
-    "--summary-cache",
-    "--subset",
-    "--connections",
-    "--ignore",
-    "--brief",
-    "--image",
-    "--as",
-    "--backing-path-only",
-    "--no-trunc",
-    "--from-file",
-    "--min-version",
-    "--print-digest-only",
-    "--digest-store",
-    "--threads",
-    "--basedir",
-    "--filter",
-    "-o",
-    "-t",
-    "-f",
-    "-s",
-]
+remotes.DEFAULT_DIRECTORY = "remotes.d"  # type: ignore[misc] - not this machine's
+
+DANGEROUS = {"transaction", "mount", "boot", "prepare-boot"}
+WITHOUT_COMMAND = ["-o", "-t", "-f", "-s", "--basedir", "--filter", "--from-file", "--min-version"]
+WITHOUT_COMMAND += ["--print-digest-only", "--digest-store", "--threads"]
+"""Options of the programs that are no commands of cfsctl."""
+
+
+def find_commands(group: click.Group, *path: str) -> Iterator[tuple[list[str], click.Command]]:
+    """Yield all commands with the words that call them, groups before what is in them."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is not None and name not in DANGEROUS:
+            yield [*path, name], command
+            if isinstance(command, click.Group):
+                yield from find_commands(command, *path, name)
+
+
+COMMANDS = {" ".join(words): command for words, command in find_commands(cfsctl)}
+OPTIONS = sorted(
+    {
+        *WITHOUT_COMMAND,
+        *(
+            option
+            for command in (cfsctl, *COMMANDS.values())
+            for one in command.params
+            for option in one.opts
+        ),
+    }
+)
+OPTIONS = [option for option in OPTIONS if option.startswith("-")]
 WORDS = [
     "store",
     "other",
@@ -154,6 +107,13 @@ WORDS = [
     "..",
     "-",
     "refs/image",
+    "container",
+    "container@sha256:" + "0" * 64,
+    "oci:layout:container",
+    "oci-archive:file",
+    "docker-archive:file",
+    "dir:out",
+    "docker://127.0.0.1:1/name:tag",
     "0" * 64,
     "0" * 128,
     "ab",
@@ -232,6 +192,8 @@ VARIABLES = [
     "REQUESTS_CA_BUNDLE",
     "TMPDIR",
     "GNUPGHOME",
+    "REGISTRY_AUTH_FILE",
+    "CONTAINERS_STORAGE_CONF",
     "PATH",
     "NETRC",
 ]
@@ -275,10 +237,30 @@ PLACES = {
             ["explain-digest", "dump:file", "0" * 128],
         ],
     ),
+    "i": (
+        "layout/index.json",
+        [["oci", "pull", "oci:layout", "new"], ["oci", "pull", "oci:layout:container"]],
+    ),
+    "c": ("auth.json", [["oci", "pull", "--authfile", "auth.json", "docker://127.0.0.1:1/a:b", "new"]]),
     "s": ("cache/cfsctl/summaries/x", [["ostree", "list-refs", NOWHERE], ["ostree", "pull", NOWHERE, "ref"]]),
     "j": ("store/.cfsctl-scan-cache", [["create-image", "tree"], ["compute-id", "tree", "--verify-cache"]]),
 }
 """By the letter: the file that the rest is the content of, and commands that read it."""
+
+TAILS = [
+    ["image"],
+    ["tree", "name"],
+    ["tag", "other"],
+    ["ostree", "first"],
+    [NOWHERE, "ref"],
+    ["container"],
+    ["oci:layout", "container"],
+    ["container", "dir:out"],
+    ["image:image", "usr/file"],
+    ["--json"],
+    ["--help"],
+]
+"""What is worth trying after each command."""
 
 SEED_FILES = {
     "r": [
@@ -297,6 +279,11 @@ SEED_FILES = {
     "k": ["AAAA", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "user:password\n", "\n"],
     "f": ["0" * 64 + "\n", "abc", ""],
     "d": ["/ 4096 40755 2 0 0 0 0.0 - - -\n", "/ 4096", "\u00e2\u00e1\u00f5\u00e0"],
+    "i": [
+        '{"schemaVersion": 2, "manifests": []}',
+        '{"schemaVersion": 2, "manifests": [{"digest": "sha256:0"}]}',
+    ],
+    "c": ['{"auths": {"127.0.0.1:1": {"auth": "YTpi"}}}', '{"credHelpers": {"127.0.0.1:1": "x"}}', "{}"],
     "s": ["{}\n"],
     "j": ["cfsctl"],
 }
@@ -321,6 +308,8 @@ def world() -> Path:
         call(main, ["--repo", "store", "create-image", "../tree", "image"])
         call(main, ["--repo", "store", "ostree", "pull-local", "ostree", "first"])
         call(main, ["--repo", "store", "ostree", "tag", "first", "tag"])
+        call(main, ["--repo", "store", "oci", "build", "../tree", "container"])
+        call(main, ["--repo", "store", "oci", "push", "container", "oci:layout:container"])
     shutil.copytree(place / "tree", place / "original" / "tree")
     return place
 
@@ -426,11 +415,8 @@ def check_file(place: Path, name: str, commands: list[list[str]], content: bytes
 def inputs() -> Iterator[bytes]:
     """Yield what is worth beginning with."""
     for command in COMMANDS:
-        for tail in (["image"], ["tree", "name"], ["--help"], ["--json"], ["tag", "other"]):
-            yield b"a" + b"\0".join(map(os.fsencode, [command, *tail]))
-    for command in OSTREE_COMMANDS:
-        for tail in (["tag"], ["ostree", "first"], [NOWHERE, "ref"], ["--help"]):
-            yield b"a" + b"\0".join(map(os.fsencode, ["ostree", command, *tail]))
+        for tail in TAILS:
+            yield b"a" + b"\0".join(map(os.fsencode, [*command.split(), *tail]))
     yield from (b"1tree\0out", b"1--from-file\0-\0out", b"2ls\0file", b"2measure-file\0tree/usr/file")
     yield from (b"3-o\0basedir=store\0file\0other", b"eCFSCTL_JSON=1\0CFSCTL_REPO=store")
     yield from (b"e" + name.encode() + b"=1" for name in VARIABLES)
