@@ -40,8 +40,10 @@ INFO: Final = struct.Struct("<QQQQQQQQQQ")
 CHUNK: Final = struct.Struct("<q")
 """What each chunk starts with: minus the size of inline data, or the number of an object."""
 
-MAX_REFERENCES_BYTES: Final = 96 << 20
-"""Bytes of one reference array: 1.5 million SHA-512 IDs. A reader holds three times as much in memory."""
+MAX_OBJECT_REFS: Final = 1_500_000
+MAX_STREAM_REFS: Final = 1 << 18
+"""References of each kind: of all large files of a tree, and of what has a name, of which
+`MAX_NAMED_REFS_BYTES` has room for less."""
 
 MAX_NAMED_REFS_BYTES: Final = 1 << 22
 """Bytes of the named references, compressed or not, which a reader holds in memory: 50,000 names of layers;

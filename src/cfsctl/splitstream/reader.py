@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, overload
 
 from cfsctl.digest import ObjectID
 from cfsctl.splitstream._source import BytesSource, FileSource, iter_unpacked
@@ -20,7 +21,8 @@ from cfsctl.splitstream.format import (
     INFO,
     MAX_EMPTY_OBJECTS,
     MAX_NAMED_REFS_BYTES,
-    MAX_REFERENCES_BYTES,
+    MAX_OBJECT_REFS,
+    MAX_STREAM_REFS,
     Range,
     SplitstreamError,
     check_range,
@@ -32,12 +34,15 @@ from cfsctl.splitstream.format import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
     from cfsctl.digest import Algorithm
     from cfsctl.splitstream._source import ByteRange
+
+_LISTED_REFS: Final = 1 << 17
+"""IDs that are made at once: of an ordinary tree, all of them are needed."""
 
 _COPY_BYTES: Final = 1 << 20
 """Bytes of an object copied at a time."""
@@ -62,6 +67,33 @@ class External(NamedTuple):
 
 
 Chunk: TypeAlias = Inline | External
+
+
+class _References(Sequence[ObjectID]):
+    """Many IDs, which are made of the bytes when they are asked for: that takes a third of the memory."""
+
+    __slots__ = ("_data", "_step")
+
+    def __init__(self, data: bytes, step: int) -> None:
+        self._data = data
+        self._step = step
+
+    def __len__(self) -> int:
+        return len(self._data) // self._step
+
+    def __iter__(self) -> Iterator[ObjectID]:
+        data, step = self._data, self._step
+        return (ObjectID(data[place : place + step]) for place in range(0, len(data), step))
+
+    @overload
+    def __getitem__(self, index: int) -> ObjectID: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ObjectID]: ...
+    def __getitem__(self, index: int | slice) -> ObjectID | Sequence[ObjectID]:
+        if isinstance(index, slice):
+            return list(self)[index]
+        place = range(0, len(self._data), self._step)[index]
+        return ObjectID(self._data[place : place + self._step])
 
 
 class SplitstreamReader:
@@ -114,8 +146,12 @@ class SplitstreamReader:
             fail("content type", expected, describe_content_type(info.content_type))
         self.content_type = info.content_type
         self.stream_size = info.stream_size
-        self.stream_refs = self._read_references(info.stream_refs, "stream references", algorithm)
-        self.object_refs = self._read_references(info.object_refs, "object references", algorithm)
+        self.stream_refs = self._read_references(
+            info.stream_refs, "stream references", algorithm, MAX_STREAM_REFS
+        )
+        self.object_refs = self._read_references(
+            info.object_refs, "object references", algorithm, MAX_OBJECT_REFS
+        )
         self._names = self._read_named_refs(info.named_refs)
         self.named_refs: Mapping[str, ObjectID] = {
             name: self.stream_refs[index] for index, name in self._names
@@ -128,13 +164,15 @@ class SplitstreamReader:
         check_range(section, name, self._source.size)
         return self._source.read(section.start, min(section.size_bytes, limit_bytes))
 
-    def _read_references(self, section: Range, name: str, algorithm: Algorithm) -> Sequence[ObjectID]:
+    def _read_references(
+        self, section: Range, name: str, algorithm: Algorithm, limit: int
+    ) -> Sequence[ObjectID]:
         check_range(section, name, self._source.size)
         step, size = algorithm.digest_size, section.size_bytes
-        if size % step or size > MAX_REFERENCES_BYTES:
-            fail(name, f"IDs of {step} bytes, {MAX_REFERENCES_BYTES} bytes at most", size, section.start)
-        data = self._source.read(section.start, size)
-        return [ObjectID(data[place : place + step]) for place in range(0, size, step)]
+        if size % step or size > limit * step:
+            fail(name, f"at most {limit} IDs of {step} bytes", f"{size} bytes", section.start)
+        refs = _References(self._source.read(section.start, size), step)
+        return list(refs) if len(refs) <= _LISTED_REFS else refs
 
     def _read_named_refs(self, section: Range) -> list[tuple[int, str]]:
         """Return number and name of each record, in the order found."""

@@ -15,7 +15,8 @@ from cfsctl.splitstream.format import (
     CHUNK,
     COMPRESSION_LEVEL,
     MAX_NAMED_REFS_BYTES,
-    MAX_REFERENCES_BYTES,
+    MAX_OBJECT_REFS,
+    MAX_STREAM_REFS,
     fail,
     format_head,
     held_limit,
@@ -208,11 +209,14 @@ class SplitstreamWriter:
             fail("stream", f"at most {limit} bytes in {size} compressed ones", self._inline_size)
 
     def _assemble(self) -> ObjectID:
+        for name, refs, limit in (
+            ("stream references", self._stream_refs, MAX_STREAM_REFS),
+            ("object references", self._object_refs, MAX_OBJECT_REFS),
+        ):
+            if len(refs) > limit:
+                fail(name, f"at most {limit}", len(refs))
         stream_refs = b"".join(self._stream_refs)
         object_refs = b"".join(self._object_refs)
-        for name, section in (("stream references", stream_refs), ("object references", object_refs)):
-            if len(section) > MAX_REFERENCES_BYTES:
-                fail(name, f"at most {MAX_REFERENCES_BYTES} bytes", len(section))
         named_refs = self._compress_names()
         stream = self._frame.spool
         sizes = (len(stream_refs), len(object_refs), len(named_refs), stream.size)

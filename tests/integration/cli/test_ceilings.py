@@ -18,7 +18,8 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 import pytest
 
 from cfsctl.digest import Algorithm, Checksum
-from cfsctl.gvariant import Variant, encode
+from cfsctl.gvariant import Variant, decode, encode
+from cfsctl.ostree.delta.format import MAX_DELTA_OBJECTS
 from cfsctl.ostree.objects import (
     CHECKSUM_SIZE,
     MAX_METADATA_SIZE,
@@ -28,7 +29,13 @@ from cfsctl.ostree.objects import (
 )
 from cfsctl.ostree.objects._base import join_elements, join_members
 from cfsctl.ostree.store.refs import stream_name
-from cfsctl.splitstream.format import CHUNK, ContentType, format_head
+from cfsctl.splitstream.format import (
+    CHUNK,
+    MAX_OBJECT_REFS,
+    MAX_STREAM_REFS,
+    ContentType,
+    format_head,
+)
 from tests.fakes.ostree_repository import DIRECTORY, FakeOstreeRepository
 from tests.support.programs import CFSCTL, cfsctl
 from tests.support.repositories import make_repository
@@ -354,3 +361,30 @@ def test_files_with_large_attributes(store: Path, tmp_path: Path) -> None:
     repository.write(tmp_path / "source")
     outcome = run("--repo", store, "ostree", "pull-local", tmp_path / "source", "x")
     check_refused(outcome, 16, "attributes in commit")
+
+
+def test_a_stream_with_as_many_references_as_there_may_be(tmp_path: Path) -> None:
+    import zstandard  # noqa: PLC0415 - only here
+
+    body = zstandard.ZstdCompressor().compress(CHUNK.pack(-8) + bytes(8))
+    names = zstandard.ZstdCompressor().compress(b"")
+    sizes = (MAX_STREAM_REFS * 32, MAX_OBJECT_REFS * 32, len(names), len(body))
+    head = format_head(Algorithm.SHA256, ContentType.OSTREE_COMMIT, 8, sizes)
+    data = b"".join((head, bytes(sizes[0]), os.urandom(sizes[1]), names, body))
+    with make_repository(tmp_path / "store", Algorithm.SHA256) as repository:
+        stored = repository.objects.ensure_bytes(data)
+        repository.streams.link(stream_name(Checksum(b"c" * 32)), stored.object_id, "ostree/x")
+    check_refused(run("--repo", tmp_path / "store", "ostree", "log", "x"), 16, "commit stream header")
+    assert run("--repo", tmp_path / "store", "gc", "--dry-run").peak_kib < MAX_KIB
+
+
+def test_a_delta_of_very_many_objects(store: Path, tmp_path: Path) -> None:
+    repository = FakeOstreeRepository()
+    commit = repository.commit({"a": b"x"}, "x")
+    data = repository.objects[commit, ObjectKind.COMMIT]
+    objects = b"".join(b"\1" + n.to_bytes(32, "big") for n in range(MAX_DELTA_OBJECTS + 1))
+    kind = "(a{sv}aya(say)sstayay)"
+    fields: Value = ([], 0, b"", bytes(commit), decode(kind, data), b"", [(0, bytes(32), 1, 1, objects)], [])
+    (tmp_path / "delta").write_bytes(encode(f"(a{{sv}}tayay{kind}aya(uayttay)a(yaytt))", fields))
+    outcome = run("--repo", store, "ostree", "apply-delta", tmp_path / "delta")
+    check_refused(outcome, 16, f"at most {MAX_DELTA_OBJECTS} objects")

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from cfsctl.digest import Checksum as _Checksum
 
 MAX_SUPERBLOCK_BYTES: Final = 128 << 20
-"""Bytes of a superblock without its inline parts, which are all held in memory."""
+"""Bytes of a superblock that is fetched, or whose signatures are verified."""
+
+MAX_SUPERBLOCK_HELD_BYTES: Final = 32 << 20
+"""Bytes of each member of a superblock that is held in memory; inline parts are not."""
+
+MAX_DELTA_OBJECTS: Final = 500_000
+"""Objects that the parts of a delta make: more is better fetched one by one."""
 
 MAX_SUPERBLOCK_FILE_BYTES: Final = 4 << 30
 """Bytes of a superblock with inline parts, which are not held in memory."""
@@ -40,7 +46,7 @@ MAX_SUPERBLOCK_VALUES: Final = 1_000_000
 MAX_PART_PLAIN_BYTES: Final = 16 << 30
 """Bytes of an uncompressed part, which goes to a file. libostree aims at 32 MB."""
 
-MAX_TABLE_BYTES: Final = 64 << 20
+MAX_TABLE_BYTES: Final = 16 << 20
 """Bytes of each of a part's tables (modes, extended attributes, program), which are held in memory."""
 
 PART_SLACK_BYTES: Final = 16 << 20

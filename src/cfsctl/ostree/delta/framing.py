@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cfsctl.gvariant.framing import is_minimal, offset_width, read_offsets
-from cfsctl.ostree.delta.format import MAX_SUPERBLOCK_BYTES, fail
+from cfsctl.ostree.delta.format import MAX_SUPERBLOCK_HELD_BYTES, fail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,8 +52,8 @@ def iter_elements(view: ByteView, field: str) -> Iterator[ByteView]:
     count, rest = divmod(view.size - table, width)
     if table > view.size - width or rest or not is_minimal(table, count, view.size):
         fail(field, f"a table of {width}-byte offsets at the end", f"its start at {table}")
-    if count * width > MAX_SUPERBLOCK_BYTES:
-        fail(field, f"offsets of at most {MAX_SUPERBLOCK_BYTES} bytes", count * width)
+    if count * width > MAX_SUPERBLOCK_HELD_BYTES:
+        fail(field, f"offsets of at most {MAX_SUPERBLOCK_HELD_BYTES} bytes", count * width)
     before = 0
     for end in read_offsets(view.read(table, count * width), 0, count, width):
         start = align(view, before, table, field)

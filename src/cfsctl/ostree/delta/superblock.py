@@ -22,8 +22,9 @@ from cfsctl.digest import Checksum
 from cfsctl.errors import ReceivedDigestError
 from cfsctl.ostree.byte_order import swap32, swap64
 from cfsctl.ostree.delta.format import (
-    MAX_SUPERBLOCK_BYTES,
+    MAX_DELTA_OBJECTS,
     MAX_SUPERBLOCK_FILE_BYTES,
+    MAX_SUPERBLOCK_HELD_BYTES,
     MAX_SUPERBLOCK_VALUES,
     DeltaError,
     delta_directory,
@@ -145,8 +146,8 @@ def unwrap(view: ByteView) -> SignedDelta | None:
     if end < len(SIGNED_MAGIC):
         fail("signed delta", "a superblock after the magic", f"its end at {end}")
     start = align(view, end, table, "signed delta")
-    if table - start > MAX_SUPERBLOCK_BYTES:
-        fail("signatures", f"at most {MAX_SUPERBLOCK_BYTES} bytes", table - start)
+    if table - start > MAX_SUPERBLOCK_HELD_BYTES:
+        fail("signatures", f"at most {MAX_SUPERBLOCK_HELD_BYTES} bytes", table - start)
     return SignedDelta(view.window(len(SIGNED_MAGIC), end), view.read(start, table - start))
 
 
@@ -205,7 +206,7 @@ class _Parser:
             self._commitmeta,
         )
 
-    def _read(self, start: int, end: int, limit: int = MAX_SUPERBLOCK_BYTES) -> bytes:
+    def _read(self, start: int, end: int, limit: int = MAX_SUPERBLOCK_HELD_BYTES) -> bytes:
         if end < start:
             fail("superblock", f"an end offset of at least {start}", end)
         if end - start > limit:
@@ -220,8 +221,8 @@ class _Parser:
         for entry in iter_elements(view, "metadata"):
             (key_end,), table = read_member_ends(entry, 1, "metadata")
             held += key_end
-            if held > MAX_SUPERBLOCK_BYTES:
-                fail("metadata", f"at most {MAX_SUPERBLOCK_BYTES} bytes without inline parts", "more")
+            if held > MAX_SUPERBLOCK_HELD_BYTES:
+                fail("metadata", f"at most {MAX_SUPERBLOCK_HELD_BYTES} bytes without inline parts", "more")
             key = entry.read(0, key_end)
             number = _parse_part_key(key, directory)
             if number is not None:
@@ -229,8 +230,8 @@ class _Parser:
                 self._add_inline(number, entry.window(start, table), count)
                 continue
             held += entry.size - key_end
-            if held > MAX_SUPERBLOCK_BYTES:
-                fail("metadata", f"at most {MAX_SUPERBLOCK_BYTES} bytes without inline parts", "more")
+            if held > MAX_SUPERBLOCK_HELD_BYTES:
+                fail("metadata", f"at most {MAX_SUPERBLOCK_HELD_BYTES} bytes without inline parts", "more")
             name, value = cast(
                 "tuple[str, gvariant.Variant]", _decode("(sv)", entry.read(0, entry.size), "metadata")
             )
@@ -340,6 +341,8 @@ def _parse_part_key(key: bytes, directory: str) -> int | None:
 
 def _parse_objects(data: bytes, where: str, seen: set[Checksum]) -> tuple[Entry, ...]:
     """Return a part's list of objects, none of which may have been in another list."""
+    if len(seen) + len(data) // _ENTRY_SIZE > MAX_DELTA_OBJECTS:
+        fail(where, f"at most {MAX_DELTA_OBJECTS} objects in all parts", "more")
     if len(data) % _ENTRY_SIZE:
         fail(where, f"a list of objects in pieces of {_ENTRY_SIZE} bytes", f"{len(data)} bytes")
     entries = []

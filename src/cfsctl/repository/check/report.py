@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
+
+MAX_FINDINGS: Final = 100_000
+"""Findings that are listed; more are counted. One hostile stream can name a million missing objects."""
 
 
 @dataclass(slots=True)
@@ -18,7 +21,8 @@ class Tally:
         corrupted: Of those, the bad ones.
         broken_links: Symbolic links that lead nowhere.
         missing_objects: References to objects that are not there.
-        findings: One line each, without the leading ``fsck: ``.
+        findings: One line each, without the leading ``fsck: ``; no more than `MAX_FINDINGS`.
+        omitted: Findings beyond these.
         damaged: Paths below ``objects`` of what is not what its name says, ``xx/name``.
         missing: Objects that something needs and that are not there.
         unreadable_streams: Names of streams that something names and that cannot be read.
@@ -34,6 +38,7 @@ class Tally:
     missing: set[ObjectID] = field(default_factory=set)
     unreadable_streams: set[str] = field(default_factory=set)
     marks: set[int] = field(default_factory=set)
+    omitted: int = 0
 
     def count(self, kind: str, number: int = 1) -> None:
         """Count things that are looked at."""
@@ -41,7 +46,10 @@ class Tally:
 
     def find(self, text: str, *, corrupts: str | None = None) -> None:
         """Add a finding, which may make a thing of some kind count as bad."""
-        self.findings.append(text)
+        if len(self.findings) < MAX_FINDINGS:
+            self.findings.append(text)
+        else:
+            self.omitted += 1
         if corrupts is not None:
             self.corrupted[corrupts] = self.corrupted.get(corrupts, 0) + 1
 
@@ -59,7 +67,9 @@ class Tally:
             self.corrupted[kind] = self.corrupted.get(kind, 0) + number
         self.broken_links += other.broken_links
         self.missing_objects += other.missing_objects
-        self.findings += other.findings
+        room = MAX_FINDINGS - len(self.findings)
+        self.findings += other.findings[:room]
+        self.omitted += other.omitted + max(0, len(other.findings) - room)
         self.damaged |= other.damaged
         self.missing |= other.missing
         self.unreadable_streams |= other.unreadable_streams
@@ -88,7 +98,10 @@ class FsckReport:
     @property
     def findings(self) -> list[str]:
         """One line for each finding, as the original words it."""
-        return [f"fsck: {text}" for text in self.tally.findings]
+        lines = [f"fsck: {text}" for text in self.tally.findings]
+        if self.tally.omitted:
+            lines.append(f"fsck: {self.tally.omitted} more are not listed")
+        return lines
 
     def lines(self) -> list[str]:
         """Return the report as text."""
@@ -103,7 +116,7 @@ class FsckReport:
             lines.append(f"missing objects: {self.tally.missing_objects}")
         if self.is_ok:
             return [*lines, "status: ok"]
-        lines.append(f"status: {len(self.tally.findings)} error(s)")
+        lines.append(f"status: {len(self.tally.findings) + self.tally.omitted} error(s)")
         return lines + [f"  - {line}" for line in self.findings]
 
     def as_dict(self) -> dict[str, bool | int | list[str]]:
