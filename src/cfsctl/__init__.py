@@ -67,6 +67,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.library.ids import ObjectID as ObjectID
     from cfsctl.library.locations import SYSTEM_REPOSITORY as SYSTEM_REPOSITORY
     from cfsctl.library.locations import find_user_repository as find_user_repository
+    from cfsctl.library.mounts import unmount as unmount
     from cfsctl.library.oci.images import OciImages as OciImages
     from cfsctl.library.oci.options import OciBuildOptions as OciBuildOptions
     from cfsctl.library.oci.options import OciPullOptions as OciPullOptions
@@ -143,8 +144,12 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.repository.gc.collect import GcResult as GcResult
     from cfsctl.repository.gc.collect import Why as Why
     from cfsctl.repository.gc.mount_finder import LiveMount as LiveMount
+    from cfsctl.repository.gc.mounted import MountedImage as MountedImage
+    from cfsctl.repository.gc.mounted import MountList as MountList
     from cfsctl.repository.gc.stats import RefStats as RefStats
     from cfsctl.repository.gc.stats import Stats as Stats
+    from cfsctl.repository.mounting.choice import FuseMode as FuseMode
+    from cfsctl.repository.mounting.choice import FuseOptions as FuseOptions
     from cfsctl.repository.repair.repair import RepairReport as RepairReport
     from cfsctl.tree.transform import XattrFilter as XattrFilter
 
@@ -189,6 +194,7 @@ else:
         "library.findings": ("Finding", "FindingState"),
         "library.ids": ("Checksum", "ObjectID"),
         "library.locations": ("SYSTEM_REPOSITORY", "find_user_repository"),
+        "library.mounts": ("unmount",),
         "library.oci.images": ("OciImages",),
         "library.oci.options": (
             "OciBuildOptions",
@@ -247,7 +253,9 @@ else:
         "repository.copying": ("CopyCounts",),
         "repository.gc.collect": ("DeleteLimit", "GcResult", "Why"),
         "repository.gc.mount_finder": ("LiveMount",),
+        "repository.gc.mounted": ("MountList", "MountedImage"),
         "repository.gc.stats": ("RefStats", "Stats"),
+        "repository.mounting.choice": ("FuseMode", "FuseOptions"),
         "repository.repair.repair": ("RepairReport",),
         "tree.transform": ("XattrFilter",),
     }

@@ -106,6 +106,8 @@ class MountOptions:
         userns_fd: User namespace whose mapping owners and groups of the image go through, borrowed; or
             None.
         acl: Let EROFS look for POSIX ACLs; an image that is known to have none is faster without.
+        userxattr: overlayfs takes its attributes from ``user.overlay.``, as it has to in a user namespace.
+        label: What the mount's source begins with.
     """
 
     name: str = "composefs"
@@ -114,6 +116,8 @@ class MountOptions:
     read_write: bool = False
     userns_fd: int | None = None
     acl: bool = True
+    userxattr: bool = False
+    label: str = "composefs"
 
 
 def mount_image(
@@ -134,7 +138,7 @@ def mount_image(
     """
     options = options or MountOptions()
     with ExitStack() as stack:
-        target = _open_directory(stack, mountpoint, "mount point")
+        target = open_mountpoint(stack, mountpoint)
         overlay = open_image_mount(image_fd, object_dirs, options)
         stack.callback(os.close, overlay)
         with _during(f"attaching the mount at {mountpoint}"):
@@ -191,6 +195,15 @@ class MountError(OSError):
                 " `cfsctl doctor` says what works here"
             )
         return "`cfsctl doctor` says what works here, and what to do" if self.errno == errno.ENODEV else None
+
+
+def open_mountpoint(stack: ExitStack, path: str) -> int:
+    """Return a descriptor of a mount point, which the stack owns.
+
+    Raises:
+        OSError: It is missing, or no directory.
+    """
+    return _open_directory(stack, path, "mount point")
 
 
 def _open_directory(stack: ExitStack, path: str, what: str) -> int:
@@ -272,6 +285,40 @@ def _proc_path(fd: int) -> str:
 # overlayfs
 
 
+def create_overlay(tree_fd: int, object_dirs: Sequence[int], options: MountOptions) -> int:
+    """Mount an overlay over a tree that is mounted already; return it, attached nowhere, owned by the caller.
+
+    Args:
+        tree_fd: A mount of the tree, which need not be attached, borrowed. Before Linux 6.15 it is of no use
+            afterwards.
+        object_dirs: Directories with objects at ``xx/rest``, borrowed.
+        options: How to mount it; whose owners to map is not among it.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    with ExitStack() as stack:
+        layers = _open_writable_layer(stack, options.writable_layer)
+        return _mount_overlay(tree_fd, _distinct(object_dirs), layers, options)
+
+
+def can_mount_user_overlay() -> bool:
+    """Return whether overlayfs takes content from the objects also with ``userxattr`` (Linux 6.16)."""
+    import tempfile  # noqa: PLC0415 - only for FUSE
+
+    with tempfile.TemporaryDirectory(prefix="cfsctl-mount-") as directory, ExitStack() as stack:
+        places = [os.path.join(directory, name) for name in ("lower", "data")]
+        for place in places:
+            os.mkdir(place)
+        lower, data = [_open_directory(stack, place, "layer") for place in places]
+        try:
+            os.close(_mount_overlay(lower, [data], [], MountOptions(userxattr=True)))
+        except OSError as error:
+            _LOG.info("no overlay with userxattr: %s", error)
+            return False
+    return True
+
+
 def _mount_overlay(image: int, object_dirs: Sequence[int], upper: Layers, options: MountOptions) -> int:
     """Return a mount of the overlay that is attached nowhere; owned by the caller."""
     layers: Layers = [("lowerdir+", image), *(("datadir+", fd) for fd in object_dirs), *upper]
@@ -307,9 +354,12 @@ def _try_overlay(options: MountOptions, set_layers: Callable[[int], None]) -> in
 def _create_overlay(options: MountOptions, set_layers: Callable[[int], None], *, verity: bool) -> int:
     attributes = 0 if options.read_write else MOUNT_ATTR_RDONLY
     with _context("overlay", "mounting the overlay") as context:
-        fsconfig_string(context, "source", _label(options.name))
-        fsconfig_string(context, "metacopy", "on")
-        fsconfig_string(context, "redirect_dir", "on")
+        fsconfig_string(context, "source", _label(options))
+        if options.userxattr:
+            fsconfig_flag(context, "userxattr")  # allows neither of the others to be set
+        else:
+            fsconfig_string(context, "metacopy", "on")
+            fsconfig_string(context, "redirect_dir", "on")
         if verity:
             fsconfig_string(context, "verity", "require")
         set_layers(context)
@@ -317,8 +367,8 @@ def _create_overlay(options: MountOptions, set_layers: Callable[[int], None], *,
         return fsmount(context, attributes)
 
 
-def _label(name: str) -> bytes:
-    return b"composefs:" + os.fsencode(name)[: MAX_STRING_BYTES - len(b"composefs:")]
+def _label(options: MountOptions) -> bytes:
+    return os.fsencode(f"{options.label}:{options.name}")[:MAX_STRING_BYTES]
 
 
 def _set_paths(context: int, image: int, object_dirs: Sequence[int], upper: Layers) -> None:

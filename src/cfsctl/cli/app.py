@@ -58,12 +58,14 @@ COMMANDS = {
     "list-images": "repository.images",
     "ls": "inspect.ls",
     "mount": "image.mount",
+    "mounts": "repository.mounts",
     "oci": "oci.group",
     "ostree": "ostree.group",
     "remote": "remote.group",
     "show": "inspect.show",
     "stats": "repository.stats",
     "transaction": "repository.transaction",
+    "umount": "image.umount",
     "varlink": "service.varlink",
 }
 """Name of each command and the module below `cfsctl.cli.commands` whose `command` it is."""

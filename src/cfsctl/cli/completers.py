@@ -34,6 +34,16 @@ def complete_directories(
     return [_item(word, kind=DIRECTORY)]
 
 
+def complete_mountpoints(
+    _context: click.Context, _parameter: click.Parameter, word: str
+) -> list[CompletionItem]:
+    """Offer the places where images are mounted."""
+    from cfsctl.repository.mounting.unmounting import list_mountpoints  # noqa: PLC0415 - only for a key
+
+    places = list_mountpoints()
+    return [_item(place) for place in places if place.startswith(word) and place.isprintable()]
+
+
 def complete_images(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
     """Offer refs of images, and their IDs."""
     return _offer(context, word, _image_names)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cfsctl.library.paths import StrPath
     from cfsctl.mount import WritableLayer
     from cfsctl.repository import Ref
+    from cfsctl.repository.mounting.choice import FuseOptions
     from cfsctl.tree.model import FileSystem
     from cfsctl.tree.transform import XattrFilter
 
@@ -145,6 +146,8 @@ class ImageMethods(OpenedRepository):
         *,
         writable_layer: WritableLayer | None = None,
         read_write: bool | None = None,
+        fuse: FuseOptions | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Mount an image; the mount outlives this object.
 
@@ -153,13 +156,16 @@ class ImageMethods(OpenedRepository):
             mountpoint: A directory.
             writable_layer: Where changes go; None is a tree that cannot change.
             read_write: Allow writing through the mount; None is if there is a writable layer.
+            fuse: Whether a process serves the image by FUSE, and how; None is if the kernel cannot mount it.
+            progress: Told if FUSE is used although it was not asked for.
 
         Raises:
             RefNotFoundError: There is no such image.
             IntegrityError: It is missing or damaged.
+            CfsError: FUSE cannot be used here.
             OSError: The kernel refused; nothing is mounted then.
         """
-        from cfsctl.repository.mounting import mount_stored_image  # noqa: PLC0415 - only where it is needed
+        from cfsctl.repository.mounting.stored import mount_stored_image  # noqa: PLC0415 - only where it is needed
 
         mount_stored_image(
             self._store,
@@ -167,6 +173,8 @@ class ImageMethods(OpenedRepository):
             os.fspath(mountpoint),
             writable_layer=writable_layer,
             read_write=writable_layer is not None if read_write is None else read_write,
+            fuse=fuse,
+            reporter=make_reporter(progress),
         )
 
     def mount_detached(
@@ -190,7 +198,7 @@ class ImageMethods(OpenedRepository):
             IntegrityError: It is missing or damaged.
             OSError: The kernel refused.
         """
-        from cfsctl.repository.mounting import create_stored_mount  # noqa: PLC0415 - only where it is needed
+        from cfsctl.repository.mounting.stored import create_stored_mount  # noqa: PLC0415 - only where it is needed
 
         return create_stored_mount(
             self._store,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cfsctl.library.sources import SourceOptions
     from cfsctl.repository.check.report import FsckReport
     from cfsctl.repository.gc.collect import DeleteLimit, GcResult, Why
+    from cfsctl.repository.gc.mounted import MountList
     from cfsctl.repository.gc.stats import Stats
     from cfsctl.repository.repair.repair import RepairReport
 
@@ -89,6 +90,12 @@ class MaintenanceMethods(OpenedRepository):
         object_id = parse_object_name(name, self.algorithm) if isinstance(name, str) else name
         why = explain_object(self._store, object_id, extra_roots=extra_roots, grace_s=grace_s)
         return why._replace(object_id=ObjectID(why.object_id))
+
+    def mounts(self) -> MountList:
+        """Return what is mounted from the repository at this moment, by the kernel and by FUSE."""
+        from cfsctl.repository.gc.mounted import list_mounts  # noqa: PLC0415 - only where it is needed
+
+        return list_mounts(self._store)
 
     def stats(self) -> Stats:
         """Return how large the repository is, what each ref needs, and what a collection would free."""

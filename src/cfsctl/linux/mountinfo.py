@@ -190,6 +190,27 @@ def _read_mounts(process: str) -> list[Mount]:
     return mounts
 
 
+def read_own_mounts() -> list[Mount]:
+    """Return the mounts that this process sees, those that cover others behind them.
+
+    Raises:
+        OSError: They cannot be read.
+    """
+    return _read_mounts("self")
+
+
+def find_mountpoint(mount_id: int) -> str | None:
+    """Return where a mount is; None if it is nowhere that this process sees, or covered by another one."""
+    try:
+        mounts = read_own_mounts()
+    except OSError:
+        return None
+    found = [mount.mountpoint for mount in mounts if mount.mount_id == mount_id]
+    if not found or next(m for m in reversed(mounts) if m.mountpoint == found[0]).mount_id != mount_id:
+        return None
+    return os.fsdecode(found[0])
+
+
 def list_processes() -> list[int]:
     """Return the numbers of all processes that ``/proc`` shows.
 

@@ -67,6 +67,7 @@ VERBS = {
     "init": Verb(("init", "--insecure"), opens=False),
     "ls": Verb(("ls", "image:web"), named="image:web"),
     "mount": Verb(("mount", "web", "mountpoint"), prints=False, named="web"),
+    "mounts": Verb(("mounts",)),
     "oci build": Verb(("oci", "build", "tree", "built")),
     "oci compute-id": Verb(("oci", "compute-id", "app"), named="app"),
     "oci copy": Verb(("oci", "copy", "app", "--from", "repo", "--name", "copied"), named="app"),
@@ -111,12 +112,14 @@ VERBS = {
     "show": Verb(("show", "image:web", "usr/note"), named="image:web"),
     "stats": Verb(("stats",)),
     "transaction": Verb(("transaction", "true"), prints=False),
+    "umount": Verb(("umount", "mountpoint"), prints=False, opens=False),
 }
 
 INPUTS = {"import-image": "web.img", "oci import-layer": "layer"}
 """Commands that read standard input, and the file that they are given."""
 
-MOUNTING = {"mount", "oci mount", "ostree mount"}
+MOUNTING = {"mount", "oci mount", "ostree mount", "umount"}
+MOUNT_FIRST = '"$0" --repo repo mount web mountpoint && exec "$0" "$@"'
 READS_IMAGES = [name for name, verb in VERBS.items() if verb.named in {"web", "image:web"}]
 
 
@@ -169,7 +172,8 @@ def status_of(name: str, place: Path, *options: str, **how: object) -> subproces
                 return run(place, *arguments, stdin=content, **how)
         return run(place, *arguments, **how)
     defaults: dict[str, Any] = {"cwd": place, "capture_output": True, "text": True, "env": environment()}
-    command = ["unshare", "--mount", "--propagation", "private", str(CFSCTL), *arguments]
+    program = ["sh", "-c", MOUNT_FIRST, str(CFSCTL)] if name == "umount" else [str(CFSCTL)]
+    command = ["unshare", "--mount", "--propagation", "private", *program, *arguments]
     return subprocess.run(command, check=False, timeout=120, **{**defaults, **how})
 
 

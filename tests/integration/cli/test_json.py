@@ -52,6 +52,7 @@ CASES: dict[str, list[tuple[list[str], int]]] = {
     "image-objects": [(["image-objects", "web"], 0)],
     "images": [(["images"], 0)],
     "import-image": [(["import-image", "imported"], 0)],
+    "mounts": [(["mounts"], 0)],
     "init": [(["init", "--insecure", "repo"], 0), (["init", "--insecure", "new"], 0)],
     "remote-list": [(["remote", "list", "--remotes=remotes"], 0), (["remote", "list", "--remotes=none"], 0)],
     "remote-show": [(["remote", "show", "--remotes=remotes", "configured"], 0)],

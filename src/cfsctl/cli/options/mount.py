@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cfsctl.cli.options.groups import option_group
 
 if TYPE_CHECKING:
+    from cfsctl.cli.context import Session
     from cfsctl.mount import WritableLayer
 
 
@@ -18,13 +19,17 @@ class MountArguments:
     """What `mount_options` adds to a command.
 
     Attributes:
-        fuse: Accepted for compatibility.
+        fuse: Whether FUSE is used: ``auto``, ``yes`` or ``no``.
+        foreground: Serve a FUSE mount in this process.
+        allow_other: Let other users look into a FUSE mount.
         upperdir: Directory that takes the changes, or None.
         workdir: Working directory of the upper layer, or None.
         read_write: Make the mount writable.
     """
 
     fuse: str
+    foreground: bool
+    allow_other: bool
     upperdir: str | None
     workdir: str | None
     read_write: bool
@@ -49,6 +54,19 @@ class MountArguments:
             return None
         return WritableLayer(self.upperdir, self.workdir)
 
+    def as_keywords(self, session: Session) -> dict[str, Any]:
+        """Return the arguments for `Repository.mount` of the library."""
+        from cfsctl.repository.mounting.choice import FuseMode, FuseOptions  # noqa: PLC0415 - keeps --help quick
+
+        return {
+            "writable_layer": self.writable_layer,
+            "read_write": self.read_write,
+            "fuse": FuseOptions(
+                mode=FuseMode(self.fuse), foreground=self.foreground, allow_other=self.allow_other
+            ),
+            "progress": session.progress if session.verbose else None,
+        }
+
 
 mount_options = option_group(
     "mounting",
@@ -60,10 +78,21 @@ mount_options = option_group(
         ),
         click.option("--upperdir", metavar="DIR", help="Directory for changes; needs --workdir."),
         click.option(
+            "--allow-other",
+            is_flag=True,
+            help="Let other users look into a FUSE mount; needs user_allow_other in /etc/fuse.conf.",
+        ),
+        click.option(
+            "--foreground",
+            is_flag=True,
+            help="Serve a FUSE mount in this process, and return when it is unmounted.",
+        ),
+        click.option(
             "--fuse",
-            type=click.Choice(["auto", "no"]),
+            type=click.Choice(["auto", "yes", "no"]),
             default="auto",
-            help="Accepted for compatibility: the kernel always mounts.",
+            help="Serve the image by FUSE (yes) or have the kernel mount it (no). By default, the kernel "
+            "mounts for root if it can, and FUSE is used otherwise.",
         ),
     ),
 )

@@ -11,9 +11,11 @@ from cfsctl.library.oci.named import NamedImageMethods
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cfsctl.library.events import Progress
     from cfsctl.library.oci.options import OciTreeOptions
     from cfsctl.library.paths import StrPath
     from cfsctl.mount import WritableLayer
+    from cfsctl.repository.mounting.choice import FuseOptions
     from cfsctl.tree.model import FileSystem
 
 
@@ -75,6 +77,8 @@ class TreeMethods(NamedImageMethods):
         bootable: bool = False,
         writable_layer: WritableLayer | None = None,
         read_write: bool | None = None,
+        fuse: FuseOptions | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Mount the file system image of an image, as `Repository.mount` does.
 
@@ -84,6 +88,8 @@ class TreeMethods(NamedImageMethods):
             bootable: Mount the boot image.
             writable_layer: Where changes go; None is a tree that cannot change.
             read_write: Allow writing through the mount; None is if there is a writable layer.
+            fuse: Whether a process serves it by FUSE, and how; None is if the kernel cannot mount it.
+            progress: Told if FUSE is used although it was not asked for.
 
         Raises:
             RepositoryError: There is no such image, or no file system image was made of it.
@@ -91,4 +97,11 @@ class TreeMethods(NamedImageMethods):
             OSError: The kernel refused; nothing is mounted then.
         """
         image_id = self.find_image(image, bootable=bootable)
-        self._repository.mount(image_id, mountpoint, writable_layer=writable_layer, read_write=read_write)
+        self._repository.mount(
+            image_id,
+            mountpoint,
+            writable_layer=writable_layer,
+            read_write=read_write,
+            fuse=fuse,
+            progress=progress,
+        )

@@ -17,6 +17,8 @@ Hidden mounts are detected by counting (see `cfsctl.linux.erofs_instances`): eve
 so if all EROFS instances of the kernel appear in a mount table, nothing is hidden. Otherwise, detached mounts
 that are still in use are searched for, and everything that could not be inspected is reported as a gap.
 
+Images that are served by FUSE name themselves, see `cfsctl.repository.gc.fuse_mounts`.
+
 Unprivileged users can mount too, and their file systems may never answer. So no mount is accessed before it
 is known that only a privileged user can have made it; until then, only data cached by the kernel is used
 (`open_cached`, `stat_cached`).
@@ -30,6 +32,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.linux.erofs_instances import count_erofs
 from cfsctl.linux.mountinfo import iter_unlisted, read_mount_table
+from cfsctl.repository.gc.fuse_mounts import find_fuse_mounts
 from cfsctl.repository.gc.mount_finder import EROFS, OVERLAY, MountFinder
 
 if TYPE_CHECKING:
@@ -86,7 +89,8 @@ def find_live_mounts(store: ObjectStore, image_ids: Collection[ObjectID]) -> Loo
         found = _Round(mounts, again.gaps if found.gaps else [])
         if not found.gaps:
             break
-    return Look(sorted(found.mounts.values(), key=lambda live: live.mountpoint), found.gaps)
+    lives = [*found.mounts.values(), *find_fuse_mounts(store)]
+    return Look(sorted(lives, key=lambda live: live.mountpoint), found.gaps)
 
 
 def _look_around(store: ObjectStore, image_ids: Collection[ObjectID]) -> _Round:

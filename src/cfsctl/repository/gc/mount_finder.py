@@ -30,7 +30,7 @@ _LABEL: Final = "composefs:"
 _EROFS_MAGIC: Final = 0xE0F5E1E2
 _OVERLAY_MAGIC: Final = 0x794C7630
 """Types of file systems to statfs(2), from linux/magic.h."""
-_DETACHED: Final = "(detached)"
+DETACHED: Final = "(detached)"
 _ANY_NUMBER: Final = (1 << 64) - 1
 """The most files that there could be, as an EROFS has it."""
 _MAX_DEPTH: Final = 4096
@@ -46,18 +46,20 @@ class LiveMount(NamedTuple):
         image_ids: The images that it may belong to; empty if it is an unknown image, whose files may
             be any objects.
         is_certain: Whether the kernel tells which image it is.
+        kind: ``kernel``, or ``fuse`` for one that a process serves.
     """
 
     mountpoint: str
     process: str
     image_ids: tuple[ObjectID, ...]
     is_certain: bool
+    kind: str = "kernel"
 
     @property
     def where(self) -> str:
         """The mount point, with a process of its namespace if that is another one."""
-        if self.mountpoint == _DETACHED:
-            return f"{_DETACHED}, in use by process {self.process}"
+        if self.mountpoint == DETACHED:
+            return f"{DETACHED}, in use by process {self.process}"
         try:
             is_here = os.readlink(f"/proc/{self.process}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
         except OSError:
@@ -159,7 +161,7 @@ class MountFinder:
             found = list(self._files.values())
         if not found:
             return None
-        return LiveMount(_DETACHED, str(directory.pid), tuple(sorted(found)), is_certain=False)
+        return LiveMount(DETACHED, str(directory.pid), tuple(sorted(found)), is_certain=False)
 
     def _find_alike_detached(self, directory: OpenDirectory) -> list[ObjectID]:
         """Return the images that a detached mount may be of.

@@ -100,8 +100,11 @@ def _find_command(pid: int) -> str:
     words = [word for word in text.split("\0") if word]
     if not words:
         return _read(f"/proc/{pid}/comm").strip()
-    if len(words) > 1 and os.path.basename(words[0]).startswith("python") and not words[1].startswith("-"):
-        del words[0]
+    if os.path.basename(words[0]).startswith("python"):
+        if words[1:3] == ["-P", "-m"] and len(words) > 3:  # as FUSE servers of ours are called
+            del words[:3]
+        elif len(words) > 1 and not words[1].startswith("-"):
+            del words[0]
     text = " ".join([os.path.basename(words[0]), *words[1:]])
     return text if len(text) <= _MAX_COMMAND_CHARACTERS else f"{text[:_MAX_COMMAND_CHARACTERS]}..."
 

@@ -100,11 +100,20 @@ class Images:
             IntegrityError: The object is missing, or not what its name says as far as the kernel can
                 tell; in an insecure repository the content is not read.
         """
+        object_id = self.require(name)
+        return OpenedImage(self._objects.open(object_id), object_id, self._objects.is_secure)
+
+    def require(self, name: str) -> ObjectID:
+        """Return the ID of the image that a name stands for, as `find` does.
+
+        Raises:
+            RefNotFoundError: There is no such image.
+        """
         object_id = self.find(name)
         if object_id is None:
             known = (ref.name for ref in self.list_refs())
             raise RefNotFoundError(f"image not found: {name}", hint=suggest(name, known) or _LIST_HINT)
-        return OpenedImage(self._objects.open(object_id), object_id, self._objects.is_secure)
+        return object_id
 
     @contextlib.contextmanager
     def map(self, name: str) -> Iterator[mmap.mmap | bytes]:

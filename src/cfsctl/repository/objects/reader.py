@@ -185,6 +185,26 @@ class ObjectReader:
             raise
         return fd
 
+    def open_measured(self, object_id: ObjectID) -> tuple[int, bool]:
+        """Open an object for reading, also one without fs-verity in a secure repository.
+
+        Returns:
+            A descriptor of a regular file that the caller owns, and whether the kernel checks what is read
+            from it against the ID.
+
+        Raises:
+            ObjectMissingError, ObjectDamagedError, DigestMismatchError: As for `open`.
+        """
+        # Looked at by name first, since a FUSE server opens many.
+        fd = self._open(object_id, is_regular=self.stat(object_id) is not None)
+        try:
+            return fd, self._check_measured(fd, object_id)
+        except (VerityMissingError, VerityUnsupportedError):
+            return fd, False
+        except BaseException:
+            os.close(fd)
+            raise
+
     def _open(self, object_id: ObjectID, *, is_regular: bool = False) -> int:
         name = object_id.hex()
         try:

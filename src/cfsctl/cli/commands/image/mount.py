@@ -21,6 +21,4 @@ def command(session: Session, *, name: str, mountpoint: str, mounting: MountArgu
     NAME is an image ID, a ref, or refs/<ref>. If the repository enforces fs-verity, the mount does too.
     """
     with session.open() as repository:
-        repository.mount(
-            name, mountpoint, writable_layer=mounting.writable_layer, read_write=mounting.read_write
-        )
+        repository.mount(name, mountpoint, **mounting.as_keywords(session))

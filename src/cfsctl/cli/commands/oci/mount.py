@@ -25,10 +25,4 @@ def command(
     IMAGE is a tag, the digest of a manifest or config, or a unique prefix of one.
     """
     with session.open() as repository:
-        repository.oci.mount(
-            image,
-            mountpoint,
-            bootable=bootable,
-            writable_layer=mounting.writable_layer,
-            read_write=mounting.read_write,
-        )
+        repository.oci.mount(image, mountpoint, bootable=bootable, **mounting.as_keywords(session))

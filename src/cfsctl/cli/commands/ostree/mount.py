@@ -24,6 +24,4 @@ def command(session: Session, *, source: str, mountpoint: str, mounting: MountAr
         image_id = repository.commit_image(
             source, erofs_version=session.format_version, progress=session.progress
         )
-        repository.mount(
-            image_id, mountpoint, writable_layer=mounting.writable_layer, read_write=mounting.read_write
-        )
+        repository.mount(image_id, mountpoint, **mounting.as_keywords(session))

@@ -1,0 +1,29 @@
+"""``cfsctl umount``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.completers import complete_mountpoints
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.progress import Message
+
+
+@click.command("umount")
+@click.argument("mountpoint", shell_complete=complete_mountpoints)
+@click.option(
+    "-l", "--lazy", is_flag=True, help="Also unmount an image that is in use; it ends with its last user."
+)
+@pass_session
+def command(session: Session, *, mountpoint: str, lazy: bool) -> None:
+    """Unmount the image at MOUNTPOINT.
+
+    If it is served by FUSE, waits until the server has ended. Needs no repository.
+    """
+    from cfsctl.library.mounts import unmount  # noqa: PLC0415 - keeps --help quick
+
+    pid = unmount(mountpoint, lazy=lazy)
+    if pid is not None:
+        session.progress(
+            Message(f"{mountpoint}: unmounted here, but still used elsewhere; its server is process {pid}")
+        )

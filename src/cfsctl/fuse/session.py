@@ -1,0 +1,71 @@
+"""The loop that reads requests from a FUSE device and writes replies."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from typing import TYPE_CHECKING, Final
+
+from cfsctl.fuse.protocol import IN_HEADER, MIN_READ_BUFFER, OUT_HEADER, Opcode
+
+if TYPE_CHECKING:
+    from cfsctl.fuse.operations import Operations
+
+_LOG = logging.getLogger(__name__)
+
+_BUFFER_BYTES: Final = max(MIN_READ_BUFFER, 1 << 16)
+"""A request has few bytes, but one can be about thousands of inodes that the kernel has forgotten."""
+
+_NO_REPLY: Final = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET})
+
+_TRY_AGAIN: Final = frozenset({errno.EINTR, errno.EAGAIN, errno.ENOENT})
+"""ENOENT: the request was taken back in the meantime."""
+
+
+def serve(device: int, operations: Operations) -> None:
+    """Answer requests until the file system is unmounted.
+
+    Args:
+        device: The open FUSE device of one mount, borrowed.
+        operations: What answers.
+
+    Raises:
+        OSError: The device cannot be read.
+    """
+    buffer = bytearray(_BUFFER_BYTES)
+    view = memoryview(buffer)
+    buffers = [buffer]
+    read, unpack, answer, header_size = os.readv, IN_HEADER.unpack_from, operations.answer, IN_HEADER.size
+    while True:
+        try:
+            length = read(device, buffers)
+        except OSError as error:
+            if error.errno in _TRY_AGAIN:
+                continue
+            if error.errno == errno.ENODEV:
+                return
+            raise
+        if length < header_size:
+            raise OSError(errno.EPROTO, "a FUSE request without a header")
+        _, opcode, unique, node, uid, _, _ = unpack(buffer)
+        if opcode not in _NO_REPLY:
+            _reply(device, unique, answer(opcode, node, bytes(view[header_size:length]), uid))
+
+
+def _reply(device: int, unique: int, result: bytes | memoryview | int) -> None:
+    try:
+        if isinstance(result, int):
+            os.write(device, OUT_HEADER.pack(OUT_HEADER.size, result, unique))
+        elif isinstance(result, bytes):
+            os.write(device, OUT_HEADER.pack(OUT_HEADER.size + len(result), 0, unique) + result)
+        else:
+            os.writev(device, [OUT_HEADER.pack(OUT_HEADER.size + len(result), 0, unique), result])
+    except OSError as error:
+        # Whoever asked has been killed, or all is unmounted, which the next request will tell.
+        if error.errno in {errno.ENOENT, errno.ENODEV}:
+            return
+        if isinstance(result, int):
+            raise
+        _LOG.error("the kernel refuses a reply: %s", error.strerror)
+        _reply(device, unique, -errno.EIO)

@@ -1,0 +1,1 @@
+"""Mounting images of a repository, by the kernel or by FUSE."""
