@@ -19,6 +19,7 @@ else
     want gnupg gpg
     want attr setfattr
     want util-linux unshare
+    want fuse3 fusermount3
     want qemu-system-x86 qemu-system-x86_64
     want busybox-static busybox
     want e2fsprogs mkfs.ext4

@@ -134,6 +134,11 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "Mount an image, and unmount it:",
         "  cfsctl --repo ./store mount web /mnt",
     ),
+    "mounts": (
+        "List what is mounted from a repository, with the whole IDs of the",
+        "images:",
+        "  cfsctl --repo ./store mounts --no-trunc",
+    ),
     "oci": (
         "Pull an image from a local layout, list its tag and print its contents:",
         "  cfsctl --repo ./images oci pull oci:./layout:latest web",
@@ -346,6 +351,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "  cfsctl --repo ./store transaction sh -c '",
         "      cfsctl --repo ./store create-image ./tree one",
         "      cfsctl --repo ./store create-image ./tree two'",
+    ),
+    "umount": (
+        "Unmount an image, and wait until its FUSE server has ended:",
+        "  cfsctl umount /mnt",
     ),
     "varlink": (
         "Serve a socket in the background, and list the images of a repository",
