@@ -399,7 +399,9 @@ def _fitted(value: bytes, room: int) -> Reply:
 
 def _format_entry(node: int, offset: int, name: bytes, kind: int) -> bytes:
     length = len(name)
-    return DIRENT.pack(node, offset, length, _TYPE_OF_KIND[kind]) + name + _PADDING[length & 7]
+    # The type is that of the entry, which is not trusted; 0 is an unknown one.
+    shown = _TYPE_OF_KIND[kind] if kind < len(_TYPE_OF_KIND) else 0
+    return DIRENT.pack(node, offset, length, shown) + name + _PADDING[length & 7]
 
 
 def _nothing(_node: int, _body: bytes, _uid: int) -> Reply:

@@ -49,8 +49,14 @@ def serve(device: int, operations: Operations) -> None:
         if length < header_size:
             raise OSError(errno.EPROTO, "a FUSE request without a header")
         _, opcode, unique, node, uid, _, _ = unpack(buffer)
-        if opcode not in _NO_REPLY:
-            _reply(device, unique, answer(opcode, node, bytes(view[header_size:length]), uid))
+        if opcode in _NO_REPLY:
+            continue
+        try:
+            result = answer(opcode, node, bytes(view[header_size:length]), uid)
+        except Exception:  # a fault of ours must not take the whole mount away
+            _LOG.exception("internal error: request %d about %d", opcode, node)
+            result = -errno.EIO
+        _reply(device, unique, result)
 
 
 def _reply(device: int, unique: int, result: bytes | memoryview | int) -> None:
