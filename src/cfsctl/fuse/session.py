@@ -53,7 +53,7 @@ def serve(device: int, operations: Operations) -> None:
             continue
         try:
             result = answer(opcode, node, bytes(view[header_size:length]), uid)
-        except Exception:  # a fault of ours must not take the whole mount away
+        except Exception:  # noqa: BLE001 - a fault of ours must not take the whole mount away
             _LOG.exception("internal error: request %d about %d", opcode, node)
             result = -errno.EIO
         _reply(device, unique, result)

@@ -10,7 +10,7 @@ import pytest
 from cfsctl.errors import IntegrityError
 from cfsctl.fuse.names import View
 from cfsctl.repository import Repository, init_repository
-from cfsctl.repository.mounting.stored import background
+from cfsctl.repository.mounting import background
 from cfsctl.repository.mounting.background import FuseServerError, serve_in_background
 from cfsctl.repository.mounting.fuse_server import FuseMount
 
