@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST_WORKERS ?= 2
 
-.PHONY: all help demo test test-deep test-packages zipapp setup-root-zipapp deb lint types layers tests env man lock clean
+.PHONY: all help demo test test-deep test-packages zipapp setup-root-zipapp deb lint types layers tests test-boot env man lock clean
 
 all: env
 
@@ -45,6 +45,11 @@ tests: env
 	# Some fork, which a worker of xdist with its threads may not, or change what the others see.
 	$(PY) -m pytest -n 0 -m "alone and not deep"
 	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not alone and not packages and not deep"
+
+# Boot a machine in an emulator from an image that was pulled and installed, and show that a changed one does not.
+test-boot: env
+	tools/setup-debian.sh
+	$(PY) -m pytest -n 0 tests/guest/test_boot.py
 
 # The long forms of tests that `make test` runs in part: every combination, more mutations.
 test-deep: env

@@ -29,6 +29,9 @@ ENTRIES: Final = "loader/entries"
 UKIS: Final = "EFI/Linux"
 ADDONS: Final = "loader/addons"
 
+_MAX_TITLE: Final = 200
+"""Characters of a title; a boot menu shows fewer."""
+
 _SHORT_ID: Final = 12
 """Digits of the image's ID in names that are made for it."""
 
@@ -223,7 +226,7 @@ def _kernel_text(name: str, version: str, request: PlanRequest) -> BootLoaderEnt
 
 
 def _one_line(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text).strip()
+    return "".join(char if char.isprintable() else " " for char in text[:_MAX_TITLE]).strip()
 
 
 def _finish_entry(plan: Plan, entry: BootLoaderEntry, name: str, request: PlanRequest) -> None:
