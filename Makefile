@@ -25,7 +25,7 @@ help:
 
 # Pull an embedded OSTree repository and mount it; or another one with URL=http://... REF=...
 demo: $(VENV)/.run-ready
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sh demo/demo.sh $(if $(URL),"$(URL)" "$(REF)")
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sh demo/demo.sh $(if $(URL),"$(URL)" "$(REF)")
 
 # What continuous integration runs: format, lint, types, layers, tests.
 test: lint types layers tests

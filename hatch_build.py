@@ -7,6 +7,7 @@ environment, the wheel is pure Python and computes the same digests more slowly.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 DIRECTORY = Path("src", "cfsctl", "fsverity")
 TARGET = "_lanes.abi3.so"
@@ -50,6 +52,24 @@ class LanesHook(BuildHookInterface):  # type: ignore[type-arg]  # the configurat
         directory = getattr(self, "_directory", None)
         if directory is not None:
             shutil.rmtree(directory)
+
+
+class ReadmeHook(MetadataHookInterface):
+    """Makes the readme of the package from README.md."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Set the readme."""
+        text = (Path(self.root) / "README.md").read_text()
+        metadata["readme"] = {"content-type": "text/markdown", "text": without_relative_links(text)}
+
+
+def without_relative_links(text: str) -> str:
+    """Return Markdown in which a link to a file of the sources is its text and the name of the file.
+
+    An index shows the readme without the files beside it, where such links lead nowhere.
+    """
+    text = re.sub(r"<!--.*?-->\n", "", text, flags=re.DOTALL)
+    return re.sub(r"\[([^\]]+)\]\((?![a-z]+://|#)([^)\s]+)\)", r"\1 (`\2`)", text)
 
 
 def compile_extension(source: Path, target: Path) -> bool:

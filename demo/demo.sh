@@ -16,8 +16,16 @@ trap clean EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-run() { printf '$ %s\n' "$*"; "$@"; }
+say() { printf '\n\033[1m%s\033[0m\n' "$*" | fold -s -w 80; }
+
+# Show a command and run it; IDs in its result are shortened, so that lines fit 80 columns.
+run() {
+    printf '$ %s\n' "$*"
+    "$@" >"$work/result" || return
+    sed -E 's/([0-9a-f]{12})[0-9a-f]{20,}/\1.../g' "$work/result"
+}
+
+say "This pulls a file system over HTTP into a composefs repository, looks at it, mounts it, and removes it again. It needs no network, takes some seconds, and leaves nothing behind."
 
 if [ $# -ge 2 ]; then
     url=$1 ref=$2
@@ -32,45 +40,44 @@ else
     done
     url=http://127.0.0.1:$(cat "$work/port")/ ref=debian/12/minimal
 fi
-repo=$work/repo
+cd "$work"
+repo=repo
+export CFSCTL_REPO="$repo"
 
-say "A repository. It enforces fs-verity where the file system has it; here it does without."
+say "1. Create a repository. With fs-verity, the kernel would verify every byte that is read; this one does without, so that any file system will do."
 run cfsctl init --insecure "$repo"
 
-say "Pull $ref over HTTP"
-run cfsctl --repo "$repo" ostree pull "$url" "$ref"
-commit=$(cfsctl --repo "$repo" ostree inspect "$ref" | sed -n 's/^commit *//p')
-image=$(cfsctl --repo "$repo" ostree compute-id "$ref")
+say "2. Pull the branch $ref from the server. Every object is verified; the tree becomes a small image, and larger files become objects."
+run cfsctl ostree pull "$url" "$ref"
+image=$(cfsctl ostree compute-id "$ref")
 
-say "What is there now"
-run cfsctl --repo "$repo" ostree images
-run cfsctl --repo "$repo" ostree inspect "$ref"
-printf 'commit  %s\nimage   %s\n' "$commit" "$image"
+say "3. See what is there now, and check it."
+run cfsctl ostree inspect "$ref"
 printf 'sizes   image %s bytes, objects %s, repository %s on disk\n' \
     "$(stat -Lc %s "$repo/images/$image")" \
     "$(find "$repo/objects" -type f | wc -l)" "$(du -sh "$repo" | cut -f1)"
-run cfsctl --repo "$repo" fsck
+run cfsctl fsck
 
 if [ "$(id -u)" = 0 ]; then
-    say "Mount it and look a file up"
-    mkdir "$work/mnt"
+    say "4. Mount it, and look a file up."
+    mkdir mnt
     # Where mounts are not allowed (a container without the right to), the rest is still worth seeing.
-    if run cfsctl --repo "$repo" ostree mount "$ref" "$work/mnt"; then
+    if run cfsctl ostree mount "$ref" mnt; then
         mounted=yes
-        run ls "$work/mnt"
-        [ ! -e "$work/mnt/usr/lib/os-release" ] || run head -n 3 "$work/mnt/usr/lib/os-release"
-        run umount "$work/mnt"
+        run ls mnt
+        [ ! -e mnt/usr/lib/os-release ] || run head -n 3 mnt/usr/lib/os-release
+        run umount mnt
         mounted=
     fi
 else
-    say "Mounting needs root; here is the top of the tree instead"
-    cfsctl --repo "$repo" ostree dump "$ref" >"$work/dump"
-    head -n 5 "$work/dump"
+    say "4. Mounting needs root. Here is the top of the tree instead."
+    cfsctl ostree dump "$ref" >dump
+    head -n 5 dump | cut -c -80
 fi
 
-say "Drop the ref and collect what nothing names any more"
-run cfsctl --repo "$repo" ostree untag "$ref"
-run cfsctl --repo "$repo" gc
+say "5. Remove the tag, and collect what nothing needs any more."
+run cfsctl ostree untag "$ref"
+run cfsctl gc
 left=$(find "$repo/objects" -type f | wc -l)
 [ "$left" = 0 ] || { echo "expected an empty store, found $left objects" >&2; exit 1; }
-say "Done: the store is empty again, and nothing is left behind."
+say "Done: the repository is empty again, and nothing is left behind. Next: docs/tutorial/first-image.md, or 'cfsctl --help'."

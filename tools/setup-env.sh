@@ -18,6 +18,7 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         exit 1
     fi
 fi
+echo "Making the environment .venv with the packages of $lock (once; a minute or so) ..." >&2
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
 # The build back end is locked too, so nothing is fetched outside the lock file.
