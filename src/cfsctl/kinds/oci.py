@@ -110,6 +110,12 @@ class OciKind(StreamKind):
         image = open_manifest_stream(repository, manifest, stream_id)
         return copy_opened(repository, repository, image, ref, reporter=reporter).manifest_id
 
+    def prepare_collection(self, repository: Repository) -> None:
+        """Remove links between manifests and artifacts about them where one of the two is gone."""
+        from cfsctl.oci.store.referrers import remove_dangling  # noqa: PLC0415 - only if asked
+
+        remove_dangling(repository)
+
     def list_names(self, repository: Repository, word: str) -> Iterable[tuple[str, str]]:
         """Yield tags, and digests where one may have been begun."""
         from cfsctl.oci.store.names import MANIFEST, TAGS, iter_digests  # noqa: PLC0415 - only if asked

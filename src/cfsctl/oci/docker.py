@@ -36,7 +36,7 @@ def convert_manifest(descriptor: Descriptor, data: bytes) -> FoundManifest:
     if manifest.config.media_type != DOCKER_CONFIG and descriptor.media_type != DOCKER_MANIFEST:
         return FoundManifest(descriptor.digest, data)
     converted = write_manifest(manifest.config, manifest.layers, manifest.annotations)
-    return FoundManifest(compute_digest(converted), converted)
+    return FoundManifest(compute_digest(converted), converted, original=descriptor.digest)
 
 
 def write_manifest(

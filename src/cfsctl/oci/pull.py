@@ -157,6 +157,8 @@ class _Pull:
                 "the source has layers only unpacked, so that none can be kept compressed",
                 hint="leave --keep-compressed out",
             )
+        if found.original is not None:
+            self._report(Message(f"the manifest {found.original} in Docker's format is stored as {digest}"))
         self.when_found(len(layers))
         blobs = find_kept(self._repository, digest)
         if self.keeps_compressed and manifest.is_container and delta is None:
@@ -233,6 +235,8 @@ class _Pull:
         repository = self._repository
         try:
             tree = self._tree.finish(streams)
+            for remark in self._tree.remarks:
+                self._report(Message(f"{self._source.name}: {remark}"))
             self._images = self._images | store_images(repository, tree)
             if bootable:
                 if self.boot_xattrs is not XattrFilter.ALLOWLIST_ONLY:
@@ -275,6 +279,7 @@ class FoundImage(NamedTuple):
         images: File system images that the stored config names.
         layers: What each layer is to be.
         delta: The delta that has been found in place of the image, or None.
+        original: The digest of the manifest that this one was converted from, or None.
     """
 
     digest: OciDigest
@@ -284,6 +289,7 @@ class FoundImage(NamedTuple):
     images: dict[str, ObjectID]
     layers: list[WantedLayer]
     delta: Delta | None
+    original: OciDigest | None = None
 
 
 def find_image(repository: Repository, source: ImageSource, platform: Platform | None) -> FoundImage:
@@ -299,7 +305,7 @@ def find_image(repository: Repository, source: ImageSource, platform: Platform |
         DeltaBaseMissingError: It is a delta, and the image that it starts from is not stored.
         ReceivedDigestError, FormatError: Something is not valid.
     """
-    digest, data, is_chosen = source.find_manifest(platform or host_platform())
+    digest, data, is_chosen, original = source.find_manifest(platform or host_platform())
     manifest = parse_manifest(data, f"manifest {digest}")
     delta: Delta | None = None
     if manifest.artifact_type == DELTA_ARTIFACT:
@@ -314,7 +320,7 @@ def find_image(repository: Repository, source: ImageSource, platform: Platform |
         _check_platform(parse_config(config).platform, platform)
     if delta is not None:
         layers = _patch_layers(repository, layers, delta)
-    return FoundImage(digest, data, manifest, config, images, layers, delta)
+    return FoundImage(digest, data, manifest, config, images, layers, delta, original)
 
 
 def _open_base(repository: Repository, config: OciDigest) -> SourceFiles:

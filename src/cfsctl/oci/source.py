@@ -99,11 +99,13 @@ class FoundManifest(NamedTuple):
         digest: Its digest, which has been checked.
         data: The manifest.
         is_chosen: Whether an index has said that it is for the platform; that is believed.
+        original: The digest of the manifest that this one was converted from, or None.
     """
 
     digest: OciDigest
     data: bytes
     is_chosen: bool = False
+    original: OciDigest | None = None
 
 
 class ImageSource(Protocol):

@@ -46,6 +46,9 @@ MAX_ENTRIES: Final = 1 << 23
 """Most entries of all layers of an image: a tree of eight million takes gigabytes. Real images have less than
 one."""
 
+_MAX_REMARKS: Final = 3
+"""Most remarks of one kind: a layer may have a million of them."""
+
 _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
 _MODE_BITS: Final = 0o7777
@@ -119,6 +122,11 @@ class GrowingTree:
             except CfsError as error:
                 self._failure = error
 
+    @property
+    def remarks(self) -> list[str]:
+        """What other programs may make of the layers otherwise."""
+        return self._builder.remarks
+
     def finish(self, streams: Mapping[OciDigest, ObjectID]) -> FileSystem:
         """Return the tree when all layers are stored; errors as of `image_tree`."""
         self.advance(streams)
@@ -132,11 +140,14 @@ class TreeBuilder:
 
     Attributes:
         filesystem: The tree as it is so far.
+        remarks: What other programs may make of the layers otherwise, a few of each kind.
     """
 
     def __init__(self) -> None:
         """Begin with nothing but a root."""
         self.filesystem = FileSystem(Directory(_ROOT_MODE))
+        self.remarks: list[str] = []
+        self._own: set[int] = set()  # of the layer that is applied: the nodes that it has added, by id()
         self._count = 0
         # Most entries have the parent of the one before.
         self._parent_parts: list[bytes] = []
@@ -149,8 +160,13 @@ class TreeBuilder:
             naming(f"layer {digest}"),
             repository.streams.open_object(stream_id, ContentType.OCI_LAYER) as reader,
         ):
+            self.begin_layer()
             for entry, object_id in iter_entries(reader):
                 self.apply(entry, object_id)
+
+    def begin_layer(self) -> None:
+        """Begin the next layer; entries so far are of those below it."""
+        self._own.clear()
 
     def finish(self, xattr_filter: XattrFilter) -> FileSystem:
         """Return the tree as images have it.
@@ -177,15 +193,15 @@ class TreeBuilder:
         if self._count > MAX_ENTRIES:
             _fail(entry.path, f"expected at most {MAX_ENTRIES} entries in all layers")
         parts = [part for part in entry.path.split(b"/") if part and part != b"."]
-        node = self._make_node(entry, object_id)
         if not parts or parts[-1] == b"..":
-            self._set_root(entry, node)
+            self._set_root(entry, self._make_node(entry, object_id))
             return
         name = parts.pop()
-        parent = self._find_parent(parts, entry.path)
         if name.startswith(_WHITEOUT):
-            self._remove(parent, name)
+            self._remove(self._find_parent(parts, entry.path), name, entry)
             return
+        node = self._make_node(entry, object_id)
+        parent = self._find_parent(parts, entry.path)
         old = parent.entries.get(name)
         if isinstance(old, Directory):
             if isinstance(node, Directory):
@@ -193,6 +209,8 @@ class TreeBuilder:
                 return
             self._forget_parent()
         parent.entries[name] = node
+        if entry.type != EntryType.HARD_LINK:
+            self._own.add(id(node))
 
     def _set_root(self, entry: Entry, node: Directory | Leaf) -> None:
         if not isinstance(node, Directory):
@@ -202,13 +220,23 @@ class TreeBuilder:
             )
         _copy_metadata(node, self.filesystem.root)
 
-    def _remove(self, parent: Directory, name: bytes) -> None:
-        """Apply a whiteout to everything that was merged so far."""
+    def _remove(self, parent: Directory, name: bytes, entry: Entry) -> None:
+        """Apply a whiteout to everything that was merged so far, whatever its type is."""
         if name == _OPAQUE:
+            removed = list(parent.entries.values())
             parent.entries.clear()
         else:
-            parent.entries.pop(name[len(_WHITEOUT) :], None)
+            old = parent.entries.pop(name[len(_WHITEOUT) :], None)
+            removed = [] if old is None else [old]
         self._forget_parent()
+        if not self._own.isdisjoint(map(id, removed)):
+            self._remark(entry, "the whiteout also removes what its own layer has added")
+        if entry.type not in REGULAR_TYPES:
+            self._remark(entry, "a whiteout that is not a regular file")
+
+    def _remark(self, entry: Entry, text: str) -> None:
+        if sum(text in remark for remark in self.remarks) < _MAX_REMARKS:
+            self.remarks.append(f"'{_show(_absolute(entry.path))}': {text}; other programs may ignore that")
 
     def _forget_parent(self) -> None:
         """Look up the next parent again: the previous one may have been removed from the tree."""

@@ -15,6 +15,7 @@ import zstandard
 from cfsctl.digest import Algorithm, ObjectID
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.errors import CfsError, ReceivedDigestError, RefNotFoundError
+from cfsctl.kinds.registry import prepare_collection
 from cfsctl.oci.digest import parse_digest
 from cfsctl.oci.manifest import Platform
 from cfsctl.oci.media_types import CONFIG, DOCKER_CONFIG, DOCKER_MANIFEST, INDEX, MANIFEST
@@ -398,7 +399,9 @@ def test_referrers(repository: Repository, layout: Layout) -> None:
     assert remove_dangling(repository) == 0
     repository.streams.remove_ref(TAGS.ref("t"))
     collect_garbage(repository)
-    assert remove_dangling(repository) == 1
+    collect_garbage(repository, prepare=prepare_collection)
+    assert repository.streams.find(f"oci-manifest-{artifact}") is None
+    assert remove_dangling(repository) == 0
     assert remove_referrers(repository, subject) == []
     with pytest.raises(RefNotFoundError):
         remove_referrer(repository, subject, artifact)
