@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.errors import CfsError
 from cfsctl.oci.context import naming
-from cfsctl.oci.fetch_layers import LayerFetch, WantedLayer, choose_compression, find_layers
+from cfsctl.oci.fetch_layers import LayerFetch, find_layers
+from cfsctl.oci.import_layer import WantedLayer, choose_compression
+from cfsctl.oci.keep_blobs import keep_blobs
 from cfsctl.oci.local_source import LocalSource
 from cfsctl.oci.manifest import ManifestError, parse_config, parse_manifest
 from cfsctl.oci.media_types import DELTA_ARTIFACT
 from cfsctl.oci.reference import host_platform
 from cfsctl.oci.source import ImageNotFoundError, SourceError, read_document
 from cfsctl.oci.sources.platforms import matches
-from cfsctl.oci.store.blobs import KeptSource, find_kept, keep_blobs
+from cfsctl.oci.store.blobs import KeptSource, find_kept
 from cfsctl.oci.store.documents import read_document as read_stored
 from cfsctl.oci.store.image_refs import plain_kind
 from cfsctl.oci.store.names import CONFIG, check_tag
@@ -162,7 +164,7 @@ class _Pull:
         self.when_found(len(layers))
         blobs = find_kept(self._repository, digest)
         if self.keeps_compressed and manifest.is_container and delta is None:
-            blobs |= keep_blobs(self._repository, self._source, manifest, self._report)
+            blobs |= keep_blobs(self._repository, self._source, manifest, self._report, self._workers)
             if not isinstance(self._source, LocalSource):
                 self._source = KeptSource(self._repository, self._source)
         self._tree = GrowingTree(self._repository, [layer.digest for layer in layers])

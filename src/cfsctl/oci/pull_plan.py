@@ -23,7 +23,7 @@ from cfsctl.oci.store.publish import has_all_images
 if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
     from cfsctl.oci.digest import OciDigest
-    from cfsctl.oci.fetch_layers import WantedLayer
+    from cfsctl.oci.import_layer import WantedLayer
     from cfsctl.oci.manifest import Platform
     from cfsctl.oci.source import ImageSource
     from cfsctl.repository import Repository

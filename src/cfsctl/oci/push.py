@@ -18,7 +18,7 @@ from cfsctl.json_fields import parse_object
 from cfsctl.oci.context import naming
 from cfsctl.oci.destinations.base import MountingDestination
 from cfsctl.oci.digest import compute_digest
-from cfsctl.oci.fetch_layers import choose_compression
+from cfsctl.oci.import_layer import choose_compression
 from cfsctl.oci.layer_blobs import spool_layer
 from cfsctl.oci.manifest import Descriptor, parse_config
 from cfsctl.oci.media_types import MANIFEST

@@ -273,3 +273,51 @@ def test_layouts_are_not_copied(tmp_path: Path, repository: Repository) -> None:
     pull(repository, source, "t", platform=Platform("linux", "amd64"))
     source.close()
     assert not [*Path(repository.path).glob(".cfsctl-blob-*")]
+
+
+def test_blobs_that_are_to_be_kept_are_resumed_too(puller: Puller, repository: Repository) -> None:
+    import gzip  # noqa: PLC0415 - one test
+    import json  # noqa: PLC0415 - the same
+
+    from cfsctl.oci.media_types import MANIFEST  # noqa: PLC0415 - the same
+    from tests.support.oci import to_json  # noqa: PLC0415 - the same
+
+    packed = gzip.compress(LAYER, 0, mtime=0)
+    document = json.loads(puller.image.manifest)
+    layer = document["layers"][0]
+    layer |= {"digest": digest_of(packed), "size": len(packed), "mediaType": f"{layer['mediaType']}+gzip"}
+    puller.image.on_manifest(respond(to_json(document), Content_Type=MANIFEST))
+    path = f"/v2/team/image/blobs/{digest_of(packed)}"
+    puller.image.server.on(path, announce(len(packed), packed[:HALF]), respond(b"", 404))
+
+    def keep() -> None:
+        source = open_source(f"docker://{puller.image.host}/team/image:t", puller.settings)
+        try:
+            pull(repository, source, "t", platform=Platform("linux", "amd64"), keep_compressed=True)
+        finally:
+            source.close()
+
+    with pytest.raises(CfsError):
+        keep()
+    puller.image.server.on(path, rest(HALF, packed))
+    keep()
+    assert puller.image.server.seen[path][-1]["range"] == f"bytes={HALF}-"
+    assert f"oci-blob-{digest_of(packed)}" in [stream.name for stream in repository.streams.list_streams()]
+    assert not [*Path(repository.path).glob(".cfsctl-blob-*")]
+
+
+@pytest.mark.alone
+def test_kept_blobs_are_fetched_by_workers(tmp_path: Path) -> None:
+    import gzip  # noqa: PLC0415 - one test
+
+    from tests.support.oci import LAYER as TAR  # noqa: PLC0415 - a media type
+    from tests.support.oci import Layout  # noqa: PLC0415 - one test
+
+    layers = [make_tar([directory("usr"), file("usr/file", os.urandom(1_200_000))]) for _ in range(3)]
+    packed = [(gzip.compress(layer, 1, mtime=0), f"{TAR}+gzip") for layer in layers]
+    Layout(tmp_path / "l").add_image("t", layers, packed=packed)
+    cfsctl("--repo", tmp_path / "r", "init", "--insecure")
+    cfsctl("--repo", tmp_path / "r", "oci", "pull", "--keep-compressed", f"oci:{tmp_path}/l:t", "t")
+    streams = [path.name for path in (tmp_path / "r" / "streams").iterdir()]
+    assert {f"oci-blob-{digest_of(blob)}" for blob, _ in packed} <= set(streams)
+    assert cfsctl("--repo", tmp_path / "r", "oci", "fsck", "--deep")
