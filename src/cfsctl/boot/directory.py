@@ -198,6 +198,10 @@ class BootDirectory:
                 fd = open_regular(directory, name)
         except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # a link, which the file takes the place of
+                return False
+            raise
         with open(fd, "rb") as stored:
             if os.fstat(fd).st_size != file.size:
                 return False

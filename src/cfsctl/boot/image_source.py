@@ -49,6 +49,16 @@ def read_labels(tree: FileSystem) -> dict[str, bytes]:
     }
 
 
+MOUNT_POINTS = ("etc", "var")
+"""Directories that `cfsctl.boot.setup_root` cannot do without, as it is configured by default."""
+
+
+def find_missing(tree: FileSystem) -> list[str]:
+    """Return the mount points that a tree lacks."""
+    entries = tree.root.entries
+    return [name for name in MOUNT_POINTS if not isinstance(entries.get(name.encode()), Directory)]
+
+
 class StoredImageSource:
     """An image of a repository that is booted as it is.
 
@@ -56,6 +66,7 @@ class StoredImageSource:
         entries: Its boot entries.
         os_release: Values of its os-release.
         labels: SELinux labels of directories at its top.
+        missing: Mount points that it lacks.
     """
 
     def __init__(self, repository: Repository, name: str) -> None:
@@ -76,6 +87,7 @@ class StoredImageSource:
         self.entries: Sequence[BootEntry] = find_boot_entries(tree, reader)
         self.os_release: Mapping[str, str] = read_os_release(tree, reader)
         self.labels: Mapping[str, bytes] = read_labels(tree)
+        self.missing: Sequence[str] = find_missing(tree)
 
     def images(self) -> ImageSet:
         """Return the image."""

@@ -119,6 +119,10 @@ class BootSource(Protocol):
     def labels(self) -> Mapping[str, bytes]:
         """SELinux labels of directories at its top, by name."""
 
+    @property
+    def missing(self) -> Sequence[str]:
+        """Directories that something is mounted on when it boots, and that it lacks."""
+
     def images(self) -> ImageSet:
         """Return its images, which need not be stored yet."""
 
@@ -191,6 +195,11 @@ class _Preparation:
 
     def run(self, stateroot: str) -> Prepared:
         is_sealed = self._check_options()
+        if self._source.missing:
+            self._notes.append(
+                f"the image has no {', no '.join(f'/{name}' for name in self._source.missing)}:"
+                " it does not boot unless setup-root-conf.toml says that nothing is mounted there"
+            )
         images, version, image_id = self._choose_image()
         argument = self._format_argument(images, version, image_id)
         plan = make_plan(self._entry, self._source.entries, self._request(image_id, argument))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.boot.contents import content_reader
 from cfsctl.boot.entries import find_boot_entries
-from cfsctl.boot.image_source import read_labels, read_os_release
+from cfsctl.boot.image_source import find_missing, read_labels, read_os_release
 from cfsctl.boot.prepare import ImageSet
 from cfsctl.boot.transform import make_bootable
 from cfsctl.erofs.format import FormatVersion
@@ -39,6 +39,7 @@ class OciBootSource:
         entries: Its boot entries.
         os_release: Values of its os-release.
         labels: SELinux labels of directories at its top, after the boot transformation.
+        missing: Mount points that it lacks.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class OciBootSource:
         tree = image_tree(repository, config.layers())
         self.entries: Sequence[BootEntry] = find_boot_entries(tree, reader)
         self.os_release: Mapping[str, str] = read_os_release(tree, reader)
+        self.missing: Sequence[str] = find_missing(tree)
         self._tree: FileSystem | None = tree
         self.labels: Mapping[str, bytes] = {}
 

@@ -35,7 +35,7 @@ from tests.support.boot import (
     make_uki,
     type1,
 )
-from tests.support.oci import directory, file
+from tests.support.oci import directory, file, make_tar
 from tests.support.programs import cfsctl, run_cfsctl
 
 if TYPE_CHECKING:
@@ -132,6 +132,13 @@ def test_own_rules(machine: Machine) -> None:
         f"linux /{name}/vmlinuz\ninitrd /{name}/initramfs.img\n"
         f"options {document['argument']} root=/dev/vda2 ro\n"
     )
+
+
+def test_missing_mount_point_is_told(machine: Machine) -> None:
+    where = ("usr", "usr/lib", "usr/lib/modules", "boot", "sysroot", "var")
+    machine.add("img", make_tar([*map(directory, where), *kernel("6.1")]))
+    (note,) = machine.prepared("img")["notes"]
+    assert note.startswith("the image has no /etc: ")
 
 
 def test_lost_argument_is_told(one_kernel: Machine) -> None:

@@ -117,6 +117,16 @@ def test_file_in_place_of_a_directory(boot: Path) -> None:
         directory.write([new("loader/entries/x.conf")])
 
 
+def test_link_in_place_of_a_file_is_replaced(boot: Path) -> None:
+    boot.mkdir()
+    (boot / "target").write_bytes(KERNEL)
+    (boot / "a").symlink_to("target")
+    with BootDirectory(str(boot)) as directory:
+        directory.write(directory.find_changed([new("a")]))
+    assert not (boot / "a").is_symlink()
+    assert (boot / "a").read_bytes() == KERNEL
+
+
 def test_space_is_checked(boot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Statistics:
         f_blocks, f_bavail, f_frsize = 1000, 20, 4096
