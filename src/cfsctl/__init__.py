@@ -74,17 +74,26 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.library.oci.options import OciTreeOptions as OciTreeOptions
     from cfsctl.library.oci.options import RegistryOptions as RegistryOptions
     from cfsctl.library.oci.results import LinkedImage as LinkedImage
+    from cfsctl.library.oci.results import ListedOciImage as ListedOciImage
     from cfsctl.library.oci.results import OciFsckReport as OciFsckReport
     from cfsctl.library.oci.results import OciInspection as OciInspection
     from cfsctl.library.oci.results import OciLayer as OciLayer
     from cfsctl.library.oci.results import OciPullOutcome as OciPullOutcome
     from cfsctl.library.patience import Patience as Patience
+    from cfsctl.library.pruning import PruneDecision as PruneDecision
+    from cfsctl.library.pruning import PruneOptions as PruneOptions
+    from cfsctl.library.pruning import PruneResult as PruneResult
     from cfsctl.library.remotes import NewRemote as NewRemote
     from cfsctl.library.remotes import add_remote as add_remote
     from cfsctl.library.remotes import list_remotes as list_remotes
     from cfsctl.library.remotes import remove_remote as remove_remote
     from cfsctl.library.repository import Repository as Repository
     from cfsctl.library.results import CommitInfo as CommitInfo
+    from cfsctl.library.results import KeptTarget as KeptTarget
+    from cfsctl.library.results import ListedCommit as ListedCommit
+    from cfsctl.library.results import ListedImage as ListedImage
+    from cfsctl.library.results import RefChange as RefChange
+    from cfsctl.library.results import RefSize as RefSize
     from cfsctl.library.results import RemoteRef as RemoteRef
     from cfsctl.library.setup import InitStatus as InitStatus
     from cfsctl.library.setup import init_repository as init_repository
@@ -148,8 +157,12 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.repository.gc.mounted import MountList as MountList
     from cfsctl.repository.gc.stats import RefStats as RefStats
     from cfsctl.repository.gc.stats import Stats as Stats
+    from cfsctl.repository.history.changes import NothingKeptError as NothingKeptError
+    from cfsctl.repository.history.retention import RetentionRules as RetentionRules
     from cfsctl.repository.mounting.choice import FuseMode as FuseMode
     from cfsctl.repository.mounting.choice import FuseOptions as FuseOptions
+    from cfsctl.repository.names.links import RefExistsError as RefExistsError
+    from cfsctl.repository.names.short_ids import AmbiguousIdError as AmbiguousIdError
     from cfsctl.repository.repair.repair import RepairReport as RepairReport
     from cfsctl.tree.transform import XattrFilter as XattrFilter
 
@@ -204,6 +217,7 @@ else:
         ),
         "library.oci.results": (
             "LinkedImage",
+            "ListedOciImage",
             "OciFsckReport",
             "OciInspection",
             "OciLayer",
@@ -211,8 +225,17 @@ else:
         ),
         "library.patience": ("Patience",),
         "library.remotes": ("NewRemote", "add_remote", "list_remotes", "remove_remote"),
+        "library.pruning": ("PruneDecision", "PruneOptions", "PruneResult"),
         "library.repository": ("Repository",),
-        "library.results": ("CommitInfo", "RemoteRef"),
+        "library.results": (
+            "CommitInfo",
+            "KeptTarget",
+            "ListedCommit",
+            "ListedImage",
+            "RefChange",
+            "RefSize",
+            "RemoteRef",
+        ),
         "library.setup": ("InitStatus", "init_repository"),
         "library.sources": ("SourceOptions", "find_remote", "list_refs"),
         "library.trees": ("ScanOptions", "compute_id", "create_dumpfile", "format_kernel_argument"),
@@ -256,6 +279,10 @@ else:
         "repository.gc.mounted": ("MountList", "MountedImage"),
         "repository.gc.stats": ("RefStats", "Stats"),
         "repository.mounting.choice": ("FuseMode", "FuseOptions"),
+        "repository.history.changes": ("NothingKeptError",),
+        "repository.history.retention": ("RetentionRules",),
+        "repository.names.links": ("RefExistsError",),
+        "repository.names.short_ids": ("AmbiguousIdError",),
         "repository.repair.repair": ("RepairReport",),
         "tree.transform": ("XattrFilter",),
     }

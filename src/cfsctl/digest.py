@@ -107,6 +107,14 @@ def parse_object_id(text: str, algorithm: Algorithm) -> ObjectID:
     return ObjectID(parse_hex(text, algorithm.digest_size, f"{algorithm.hash_name} object ID"))
 
 
+def find_object_name(text: str, algorithm: Algorithm) -> ObjectID | None:
+    """Return the object ID that `text` writes as lower-case hex, or None if it is anything else."""
+    try:
+        return parse_object_id(text, algorithm)
+    except DigestFormatError:
+        return None
+
+
 def parse_checksum(text: str) -> Checksum:
     """Return the OSTree checksum that `text` writes as 64 lower-case hex digits.
 
@@ -144,3 +152,17 @@ def qualified(object_id: ObjectID) -> str:
 def may_be_id(word: str) -> bool:
     """Return whether what has been typed so far is enough of an ID to complete it."""
     return len(word) >= _MIN_ID_DIGITS and _LOWER_HEX.match(word) is not None
+
+
+_ID_PREFIX = re.compile(r"(@?(?:(?:sha256|sha512):)?)([0-9a-f]*)")
+
+
+def id_prefix(word: str) -> str | None:
+    """Return what stands before the digits of an ID that has been begun, or None if none has been.
+
+    Digits alone have to be enough of an ID; behind ``sha512:`` or ``@`` none are needed.
+    """
+    match = _ID_PREFIX.fullmatch(word)
+    if match is None or not (match[1] or len(match[2]) >= _MIN_ID_DIGITS):
+        return None
+    return match[1]

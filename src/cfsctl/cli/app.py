@@ -51,6 +51,7 @@ COMMANDS = {
     "doctor": "program.doctor",
     "gc": "repository.gc",
     "help": "program.help",
+    "image": "image.group",
     "image-objects": "repository.image_objects",
     "images": "repository.images",
     "import-image": "image.import_image",
@@ -63,10 +64,14 @@ COMMANDS = {
     "ostree": "ostree.group",
     "remote": "remote.group",
     "show": "inspect.show",
+    "prune": "repository.prune",
+    "rename": "image.rename",
     "stats": "repository.stats",
+    "tag": "image.tag",
     "transaction": "repository.transaction",
     "umount": "image.umount",
     "varlink": "service.varlink",
+    "untag": "image.untag",
 }
 """Name of each command and the module below `cfsctl.cli.commands` whose `command` it is."""
 

@@ -14,6 +14,10 @@ PROGRAM: Final[Catalog] = {
         "create-image": "Store a directory and create an image of it",
         "import-image": "Store an image from standard input",
         "images": "List the images that have a name",
+        "tag": "Give an image a name",
+        "untag": "Remove a name of an image",
+        "rename": "Change a name of an image",
+        "image": "Name images, list earlier ones of a name, go back to them",
         "mount": "Mount an image",
         "image-objects": "List the objects that an image needs",
         "dump-files": "Print files of an image as dump lines",
@@ -29,6 +33,7 @@ PROGRAM: Final[Catalog] = {
     "Repository": {
         "init": "Create a repository",
         "gc": "Remove every object that nothing needs",
+        "prune": "Remove old tags and what was kept of them",
         "fsck": "Check that the repository is complete and undamaged",
         "stats": "Print the size of the repository and of each name",
         "copy": "Copy an image, commit or stream to another repository",
@@ -79,6 +84,9 @@ OSTREE: Final[Catalog] = {
         "log": "Print a commit and its ancestors",
         "tag": "Give a commit a name",
         "untag": "Remove a name",
+        "rename": "Change a name",
+        "history": "List the commits that a name stood for",
+        "rollback": "Go back to the commit that a name stood for before",
         "verify": "Verify the stored signatures of a commit",
     },
     "Trees": {
@@ -107,6 +115,9 @@ OCI: Final[Catalog] = {
         "inspect": "Print manifest, config and referrers of an image",
         "tag": "Give an image a name",
         "untag": "Remove a name",
+        "rename": "Change a name",
+        "history": "List the images that a name stood for",
+        "rollback": "Go back to the image that a name stood for before",
         "layer": "Write a layer to standard output",
         "fsck": "Check the repository and all its OCI images",
     },
@@ -133,3 +144,16 @@ BOOT: Final[Catalog] = {
     },
 }
 """All commands of ``cfsctl boot``."""
+
+IMAGE: Final[Catalog] = {
+    "Names": {
+        "tag": "Give an image a name",
+        "untag": "Remove a name",
+        "rename": "Change a name",
+    },
+    "Earlier images": {
+        "history": "List the images that a name stood for",
+        "rollback": "Go back to the image that a name stood for before",
+    },
+}
+"""All commands of ``cfsctl image``."""

@@ -16,7 +16,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "",
         "List the images, remove one, and delete what is no longer referred to:",
         "  cfsctl --repo ./store images",
-        "  rm ./store/images/refs/web",
+        "  cfsctl --repo ./store untag web",
         "  cfsctl --repo ./store gc",
     ),
     "boot": (
@@ -110,6 +110,32 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "Read about a command of a group:",
         "  cfsctl help ostree pull",
     ),
+    "image": (
+        "Keep the last three images of a name, list them, and go back to the last",
+        "one:",
+        "  cfsctl --repo ./store image history web",
+        "  cfsctl --repo ./store image rollback web",
+    ),
+    "image history": (
+        "List the images that a name stood for:",
+        "  cfsctl --repo ./store image history web",
+    ),
+    "image rename": (
+        "Rename an image:",
+        "  cfsctl --repo ./store image rename web site",
+    ),
+    "image rollback": (
+        "Go back to the image before:",
+        "  cfsctl --repo ./store image rollback web",
+    ),
+    "image tag": (
+        "Give an image another name, unless something else has it:",
+        "  cfsctl --repo ./store image tag --no-clobber web web-1",
+    ),
+    "image untag": (
+        "Remove a name:",
+        "  cfsctl --repo ./store image untag web",
+    ),
     "image-objects": (
         "List the objects of an image:",
         "  cfsctl --repo ./store image-objects web",
@@ -177,6 +203,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "Check all images, with the content of their layers:",
         "  cfsctl --repo ./images oci fsck --deep",
     ),
+    "oci history": (
+        "List the images that a tag stood for:",
+        "  cfsctl --repo ./images oci history web",
+    ),
     "oci images": (
         "List the tags:",
         "  cfsctl --repo ./images oci images",
@@ -221,6 +251,14 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "Copy an image to a layout:",
         "  cfsctl --repo ./images oci push web oci:./copy:latest",
     ),
+    "oci rename": (
+        "Rename a tag:",
+        "  cfsctl --repo ./images oci rename web site",
+    ),
+    "oci rollback": (
+        "Keep the last three images of a tag, and go back to the last one:",
+        "  cfsctl --repo ./images oci rollback fedora",
+    ),
     "oci tag": (
         "Keep an image under another name:",
         "  cfsctl --repo ./images oci tag web web-before",
@@ -259,6 +297,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "ostree export": (
         "Write a commit to an OSTree repository:",
         "  cfsctl --repo ./store ostree export test ./ostree-repo --reference copy",
+    ),
+    "ostree history": (
+        "List the commits that a tag stood for:",
+        "  cfsctl --repo ./store ostree history test",
     ),
     "ostree images": (
         "List the tags:",
@@ -301,6 +343,14 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "Pull a branch from a repository on this machine:",
         "  cfsctl --repo ./store ostree pull-local ./ostree-repo test",
     ),
+    "ostree rename": (
+        "Rename a tag:",
+        "  cfsctl --repo ./store ostree rename test tested",
+    ),
+    "ostree rollback": (
+        "Keep the last three commits of a tag, and go back to the last one:",
+        "  cfsctl --repo ./store ostree rollback stable",
+    ),
     "ostree tag": (
         "Keep a commit under another name, which no pull moves:",
         "  cfsctl --repo ./store ostree tag test before-the-update",
@@ -312,6 +362,14 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "ostree verify": (
         "Verify a commit again, with the keys of today:",
         "  cfsctl --repo ./store ostree verify test --gpg-key keys.gpg",
+    ),
+    "prune": (
+        "Print what would go if a week of daily tags were kept, and a year of",
+        "monthly ones:",
+        "  cfsctl --repo ./store prune 'nightly/*' --keep-daily 7 --keep-monthly 12 --dry-run",
+        "",
+        "Leave three targets in each history, and collect garbage:",
+        "  cfsctl --repo ./store prune --keep-last 3 --gc",
     ),
     "remote": (
         "Configure a remote whose commits must be signed by a key, look at it,",
@@ -337,6 +395,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "Print what a remote's commits must prove:",
         "  cfsctl remote show debian",
     ),
+    "rename": (
+        "Rename an image:",
+        "  cfsctl --repo ./store rename web site",
+    ),
     "show": (
         "Print a file:",
         "  cfsctl --repo ./store show web /usr/note",
@@ -344,6 +406,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "stats": (
         "Print the size of each image, and how much would be freed without it:",
         "  cfsctl --repo ./store stats",
+    ),
+    "tag": (
+        "Give an image another name, unless something else has it:",
+        "  cfsctl --repo ./store tag --no-clobber web web-1",
     ),
     "transaction": (
         "Create two images without garbage collection in between:",
@@ -355,6 +421,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "umount": (
         "Unmount an image, and wait until its FUSE server has ended:",
         "  cfsctl umount /mnt",
+    ),
+    "untag": (
+        "Remove a name, and then what only it has kept:",
+        "  cfsctl --repo ./store untag web",
     ),
     "varlink": (
         "Serve a socket in the background, and list the images of a repository",

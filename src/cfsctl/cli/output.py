@@ -37,14 +37,30 @@ def print_lines(lines: Iterable[str]) -> None:
     sys.stdout.flush()
 
 
+def print_formatted(text: str) -> None:
+    """Print lines of a result in which the caller has escaped everything that is not its own."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def print_block(text: str) -> None:
     """Print lines of a result as one text."""
     print_lines(text.split("\n"))
 
 
-def print_document(document: Mapping[str, object]) -> None:
-    """Print a result as JSON, which is always UTF-8."""
-    write_bytes((format_json(document).encode(), b"\n"))
+SCHEMA_VERSION: Final = 1
+"""Of the documents of this program; raised when a key changes its meaning or goes, not when one is added."""
+
+
+def print_document(document: Mapping[str, object], *, is_original: bool = False) -> None:
+    """Print a result as JSON, which is always UTF-8.
+
+    Args:
+        document: The result.
+        is_original: Print it as the original does, which has no version of its documents.
+    """
+    versioned = document if is_original else {"schema_version": SCHEMA_VERSION, **document}
+    write_bytes((format_json(versioned).encode(), b"\n"))
     sys.stdout.flush()
 
 
@@ -57,6 +73,11 @@ def print_document_list(documents: Sequence[Mapping[str, object]]) -> None:
 def is_terminal() -> bool:
     """Return whether standard output is a terminal."""
     return sys.stdout.isatty()
+
+
+def output_encoding() -> str:
+    """Return the encoding of standard output."""
+    return sys.stdout.encoding or "ascii"
 
 
 def write_bytes(chunks: Iterable[bytes | bytearray | memoryview]) -> None:
@@ -88,7 +109,7 @@ def tell_block(text: str) -> None:
 
 def tell_document(document: Mapping[str, object]) -> None:
     """Print a message for programs on standard error, as JSON in one line."""
-    cut = {
+    cut = {"schema_version": SCHEMA_VERSION} | {
         key: shorten(hide_credentials(value)) if isinstance(value, str) else value
         for key, value in document.items()
     }

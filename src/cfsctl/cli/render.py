@@ -6,6 +6,7 @@ import itertools
 import sys
 from typing import TYPE_CHECKING
 
+from cfsctl.cli.cells import cell_width
 from cfsctl.cli.output import escape_controls
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _split(row: Sequence[str]) -> list[list[str]]:
 
 def _widen(widths: list[int], row: Sequence[str]) -> None:
     for column, lines in enumerate(_split(row)):
-        widest = max(map(_width, lines))
+        widest = max(map(cell_width, lines))
         if widest > widths[column]:
             widths[column] = min(_MAX_WIDTH, widest)
 
@@ -95,18 +96,7 @@ def _row_lines(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> list[st
     for index in range(height):
         parts = [cell[index] if index < len(cell) else "" for cell in cells]
         padded = [
-            f" {part}{' ' * (width - _width(part))} " for part, width in zip(parts, widths, strict=True)
+            f" {part}{' ' * (width - cell_width(part))} " for part, width in zip(parts, widths, strict=True)
         ]
         lines.append("│" + "┆".join(padded) + "│")
     return lines
-
-
-def _width(text: str) -> int:
-    """Return how many terminal columns the text takes."""
-    if text.isascii():
-        return len(text)
-    import unicodedata  # noqa: PLC0415 - most tables have nothing that it knows better
-
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    marks = sum(unicodedata.combining(c) != 0 for c in text)
-    return len(text) + wide - marks

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import stat
 from abc import ABC, abstractmethod
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cfsctl.digest import Algorithm
@@ -20,6 +20,7 @@ from cfsctl.errors import CfsError, ExitCode, RepositoryError
 from cfsctl.kinds.registry import find_by_prefix, stream_kinds
 from cfsctl.linux.error_paths import relative_to
 from cfsctl.linux.inputs import open_input
+from cfsctl.repository.names.short_ids import AmbiguousIdError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -298,11 +299,18 @@ class SourceFinder:
             raise SourceError(f"{name}: no such file, and no repository to look in ({error})") from error
         kinds = [kind for kind in stream_kinds() if kind.tree_prefix]
         found: dict[str, TreeInput] = {}
-        with suppress(RepositoryError, SourceError):
-            found["image"] = self.find_image(name)
-        for kind in kinds:
-            with suppress(RepositoryError, SourceError):
-                found[kind.noun] = self.find_stream(kind, name)
+        ambiguous: list[AmbiguousIdError] = []
+        finders: dict[str, Callable[[str], TreeInput]] = {"image": self.find_image}
+        finders |= {kind.noun: partial(self.find_stream, kind) for kind in kinds}
+        for noun, find in finders.items():
+            try:
+                found[noun] = find(name)
+            except AmbiguousIdError as error:
+                ambiguous.append(error)
+            except (RepositoryError, SourceError):
+                continue
+        if ambiguous:
+            raise ambiguous[0]
         if not found:
             nouns = _join(["image", *(kind.noun for kind in kinds)], "or")
             ways = ", ".join(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cfsctl.digest import qualified
 from cfsctl.errors import RefNotFoundError
 from cfsctl.kinds.kind import Copyable, NamedCopy
 from cfsctl.kinds.registry import find_claiming, stream_kinds
@@ -11,6 +12,7 @@ from cfsctl.progress import Message, silent
 from cfsctl.repository import InvalidNameError
 from cfsctl.repository.copying import copy_image, copy_stream
 from cfsctl.repository.names.names import parse_image_name, parse_stream_name
+from cfsctl.repository.names.short_ids import SHOWN_DIGITS, AmbiguousIdError
 
 if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
@@ -53,6 +55,7 @@ def _find(source: Repository, name: str) -> Copyable:
     image = _find_image(source, name)
     if image is not None:
         return image
+    short_image = _find_short_image(source, name)
     problem: RefNotFoundError | None = None
     for kind in stream_kinds():
         try:
@@ -61,16 +64,38 @@ def _find(source: Repository, name: str) -> Copyable:
             problem = problem or error
         else:
             if found is not None:
+                _check_only(name, found, short_image)
                 return found
+    if short_image is not None:
+        return _Image(source, short_image, None)
     if source.streams.find(name) is None:
-        raise problem or RefNotFoundError(f"stream not found: {name}")
+        entry = source.streams.find_short_entry(name)
+        if entry is None:
+            raise problem or RefNotFoundError(f"stream not found: {name}")
+        name = entry
     return _find_stream(source, name)
+
+
+def _find_short_image(source: Repository, name: str) -> ObjectID | None:
+    try:
+        return source.images.find_short(name)
+    except InvalidNameError:
+        return None
+
+
+def _check_only(name: str, found: Copyable, image_id: ObjectID | None) -> None:
+    """Refuse the beginning of an ID that something else has as well; a tag comes first."""
+    if image_id is not None and found.ref != name:
+        raise AmbiguousIdError(
+            f"ambiguous ID '{name}': the image {image_id.hex()[:SHOWN_DIGITS]} begins so, and something else",
+            hint="type more digits",
+        )
 
 
 def _find_image(source: Repository, name: str) -> Copyable | None:
     try:
         entry, ref = parse_image_name(name, source.algorithm)
-        image_id = source.images.find(name)
+        image_id = source.images.find_named(name)
     except InvalidNameError:
         return None
     if image_id is None:
@@ -105,7 +130,7 @@ class _Image(Copyable):
     ) -> NamedCopy:
         del allow_unverified
         image = copy_image(self._source, target, self._image_id, ref, reporter)
-        return NamedCopy({"image": image.object_id.hex()}, ref, image.counts)
+        return NamedCopy({"image": qualified(image.object_id)}, ref, image.counts)
 
 
 class _Stream(Copyable):
@@ -121,4 +146,4 @@ class _Stream(Copyable):
     ) -> NamedCopy:
         del allow_unverified
         copied = copy_stream(self._source, target, self._entry, ref, reporter)
-        return NamedCopy({"stream": copied.object_id.hex()}, ref, copied.counts)
+        return NamedCopy({"stream": qualified(copied.object_id)}, ref, copied.counts)

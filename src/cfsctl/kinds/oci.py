@@ -118,13 +118,15 @@ class OciKind(StreamKind):
 
     def list_names(self, repository: Repository, word: str) -> Iterable[tuple[str, str]]:
         """Yield tags, and digests where one may have been begun."""
-        from cfsctl.oci.store.names import MANIFEST, TAGS, iter_digests  # noqa: PLC0415 - only if asked
+        from cfsctl.digest import id_prefix  # noqa: PLC0415 - only if asked
+        from cfsctl.oci.store.names import CONFIG, MANIFEST, TAGS, iter_digests  # noqa: PLC0415 - the same
 
         for tag in TAGS.list(repository.streams):
             yield tag.name, "tag"
-        if word.startswith("sha256:"):
-            for digest in iter_digests(repository, MANIFEST):
-                yield str(digest), "manifest"
+        before = id_prefix(word)
+        for kind, noun in ((MANIFEST, "manifest"), (CONFIG, "config")) if before is not None else ():
+            for digest in iter_digests(repository, kind):
+                yield f"{before}{digest.encoded}", noun
 
     def find_tree(self, repository: Repository, name: str) -> StoredTree:
         """Return the tree of an image, by tag, digest, or the beginning of its digest."""

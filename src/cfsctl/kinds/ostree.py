@@ -44,14 +44,15 @@ class OstreeKind(StreamKind):
 
     def list_names(self, repository: Repository, word: str) -> Iterable[tuple[str, str]]:
         """Yield tags, and IDs where one may have been begun."""
-        from cfsctl.digest import may_be_id  # noqa: PLC0415 - only if asked
+        from cfsctl.digest import id_prefix  # noqa: PLC0415 - only if asked
         from cfsctl.ostree.store.refs import iter_commits, list_tags  # noqa: PLC0415 - the same
 
         for tag in list_tags(repository):
             yield tag.name, "tag"
-        if may_be_id(word):
+        before = id_prefix(word)
+        if before in {"", "@", "sha256:", "@sha256:"}:
             for checksum in iter_commits(repository):
-                yield checksum.hex(), "commit"
+                yield f"{before}{checksum.hex()}", "commit"
 
     def find_tree(self, repository: Repository, name: str) -> StoredTree:
         """Return the tree of a commit, by tag, ID, or the beginning of its ID."""
@@ -128,7 +129,8 @@ class OstreeKind(StreamKind):
         if not commits:
             return None
         lines = [f"partial commit: {commit} ({name})" for name, commit in commits.items()]
-        return Remarks(lines, {"partial_commits": commits})
+        found = [{"name": name, "commit": commit} for name, commit in commits.items()]
+        return Remarks(lines, {"partial_commits": found})
 
 
 class _CommitTree(StoredTree):
@@ -199,6 +201,8 @@ def _find_part(repository: Repository, name: str) -> Copyable | None:
 
 
 def _describe(copied: CommitCopy, commit: Checksum, tag: str | None) -> NamedCopy:
-    image = None if copied.image_id is None else copied.image_id.hex()
-    ids = {"commit": commit.hex(), "stream": copied.stream_id.hex(), "image": image}
+    from cfsctl.digest import qualified  # noqa: PLC0415 - only if asked
+
+    image = None if copied.image_id is None else qualified(copied.image_id)
+    ids = {"commit": commit.hex(), "stream": qualified(copied.stream_id), "image": image}
     return NamedCopy(ids, tag, copied.counts)

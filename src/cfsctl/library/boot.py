@@ -72,20 +72,22 @@ class BootMethods(OpenedRepository):
         """Return the image of the deployment whose ID begins so.
 
         Raises:
-            RefNotFoundError: There is none, or more than one.
+            RefNotFoundError: There is none.
+            AmbiguousIdError: There is more than one.
         """
         from cfsctl.errors import RefNotFoundError  # noqa: PLC0415 - only where it is needed
+        from cfsctl.repository.names.short_ids import choose_id, parse_short_id  # noqa: PLC0415 - the same
 
-        digits = prefix.rpartition(":")[2].lower()
-        known = [ObjectID(found.image) for found in self.deployments(bootdir, stateroot=stateroot)]
-        matches = [image_id for image_id in known if digits and image_id.hex().startswith(digits)]
-        if len(matches) != 1:
-            problem = f"{len(matches)} deployments have" if matches else "no deployment has"
+        short = parse_short_id(prefix, 1)
+        images = [ObjectID(found.image) for found in self.deployments(bootdir, stateroot=stateroot)]
+        known = {image_id.hex(): image_id for image_id in images}
+        found = None if short is None else choose_id(short.digits, known, "deployment")
+        if found is None:
             raise RefNotFoundError(
-                f"{problem} an image whose ID begins with {prefix!r}",
+                f"no deployment has an image whose ID begins with {prefix!r}",
                 hint="list them with `cfsctl boot list`",
             )
-        return matches[0]
+        return known[found]
 
     def remove_deployment(
         self,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.ids import Checksum, ObjectID
-from cfsctl.library.opened import OpenedRepository
+from cfsctl.library.opened import OpenedRepository, moving
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cfsctl.erofs.format import FormatVersion
     from cfsctl.library.events import Progress
     from cfsctl.library.paths import StrPath
-    from cfsctl.library.results import CommitInfo
+    from cfsctl.library.results import CommitInfo, KeptTarget, RefChange
     from cfsctl.ostree.exchange.commit import CommitResult
     from cfsctl.ostree.pull.options import PullResult
     from cfsctl.ostree.store.commit_stream import CommitStream
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from cfsctl.ostree.trust.policy import TrustPolicy
     from cfsctl.ostree.trust.verdict import ValidSignature
     from cfsctl.tree.model import FileSystem
+
+
+_OSTREE = "ostree"
 
 
 class CommitMethods(OpenedRepository):
@@ -48,7 +51,15 @@ class CommitMethods(OpenedRepository):
         return {part.name: Checksum(part.commit) for part in list_parts(self._store)}
 
     @cancellable
-    def tag(self, source: str, name: str, *, progress: Progress | None = None) -> Checksum:
+    def tag(
+        self,
+        source: str,
+        name: str,
+        *,
+        replace: bool = True,
+        keep: int | None = None,
+        progress: Progress | None = None,
+    ) -> RefChange:
         """Give a commit a tag, in place of what had it before.
 
         What was demanded when a pull set the tag is demanded of the next pull still.
@@ -56,27 +67,94 @@ class CommitMethods(OpenedRepository):
         Args:
             source: The commit.
             name: The tag.
-            progress: Told if the commit does not meet what the tag was set under.
+            replace: Take the tag from the commit that has it.
+            keep: How many commits that had the tag before are kept; None keeps none and removes none.
+            progress: Told if the commit does not meet what the tag was set under, and which commit had it.
 
         Raises:
             RepositoryError: There is no such commit, or more than one, or the name cannot be a tag.
+            RefExistsError: The tag belongs to a commit, and may not be taken from it.
         """
         from cfsctl.library.demands import warn_of_demand  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.kept import find_target  # noqa: PLC0415 - as above
         from cfsctl.ostree.store.partial_tags import tag_commit  # noqa: PLC0415 - the same
+        from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - as above
 
         commit = self._resolve_whole(source)
         warn_of_demand(self._store, name, commit, make_reporter(progress))
-        return Checksum(tag_commit(self._store, source, name))
+        old = find_target(self._store, HistoryKey(_OSTREE, name))
+        with moving(self, progress, replace=replace, keep=keep):
+            commit = Checksum(tag_commit(self._store, source, name))
+        from cfsctl.library.results import RefChange  # noqa: PLC0415 - only where it is needed
 
-    def untag(self, name: str) -> None:
-        """Remove a tag; the commit stays until garbage is collected.
+        return RefChange(name, old, commit.hex())
+
+    def untag(self, name: str) -> RefChange:
+        """Remove a tag and what is kept of it; commits stay until garbage is collected.
 
         Raises:
             RepositoryError: There is no such tag.
         """
-        from cfsctl.ostree.store.partial_tags import untag  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.kept import find_target  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.store.partial_tags import untag  # noqa: PLC0415 - the same
+        from cfsctl.ostree.store.refs import is_tag_name  # noqa: PLC0415 - the same
+        from cfsctl.repository.history.changes import forget_history  # noqa: PLC0415 - the same
+        from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - the same
 
+        key = HistoryKey(_OSTREE, name)
+        old = find_target(self._store, key) if is_tag_name(name) else None
+        forgotten = 0 if old is None else forget_history(self._store, key)
         untag(self._store, name)
+        from cfsctl.library.results import RefChange  # noqa: PLC0415 - only where it is needed
+
+        return RefChange(name, old, None, forgotten)
+
+    def rename_tag(self, name: str, new: str) -> RefChange:
+        """Give a tag another name; what is kept of it, and what was demanded when it was set, go along.
+
+        Raises:
+            RefNotFoundError: There is no such tag.
+            RefExistsError: The new name belongs to another commit.
+            RepositoryError: The new name cannot be a tag, or the tag is that of a part of a commit.
+        """
+        from cfsctl.ostree.store.partial_tags import rename_tag  # noqa: PLC0415 - only where it is needed
+
+        commit = rename_tag(self._store, name, new).hex()
+        from cfsctl.library.results import RefChange  # noqa: PLC0415 - only where it is needed
+
+        return RefChange(new, commit, commit)
+
+    def roll_back(self, name: str, to: str | None = None, *, progress: Progress | None = None) -> RefChange:
+        """Set a tag to the commit that it named before; what it names now is kept, to undo this.
+
+        Args:
+            name: The tag.
+            to: The ID of a kept commit or the beginning of it; None is the latest.
+            progress: Told if the commit does not meet what the tag was set under, or if what the tag leaves
+                is damaged, and so is not kept.
+
+        Raises:
+            RefNotFoundError: There is no such tag.
+            NothingKeptError: No such commit is kept.
+        """
+        from cfsctl.digest import parse_checksum  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.demands import warn_of_demand  # noqa: PLC0415 - the same
+        from cfsctl.library.kept import roll_back  # noqa: PLC0415 - the same
+
+        change = roll_back(self._store, _OSTREE, name, to, progress)
+        assert change.new is not None
+        warn_of_demand(self._store, name, parse_checksum(change.new), make_reporter(progress))
+        return change
+
+    def tag_history(self, name: str) -> list[KeptTarget]:
+        """Return what a tag names and the commits that it named before and that are kept, the latest first.
+
+        Raises:
+            RefNotFoundError: There is no such tag, and nothing is kept of it.
+        """
+        from cfsctl.library.kept import list_history  # noqa: PLC0415 - only where it is needed
+
+        return list_history(self._store, _OSTREE, name)
 
     @cancellable
     def commit_image(
@@ -127,7 +205,7 @@ class CommitMethods(OpenedRepository):
             FormatError, IntegrityError: It is damaged.
         """
         from cfsctl.library.results import CommitInfo  # noqa: PLC0415 - only where it is needed
-        from cfsctl.ostree.store.metadata_text import render_value  # noqa: PLC0415 - the same
+        from cfsctl.ostree.store.metadata_text import json_value, render_value  # noqa: PLC0415 - the same
         from cfsctl.ostree.trust.verification_record import read_record  # noqa: PLC0415 - the same
 
         stream = self._open_commit(source, progress)
@@ -146,6 +224,7 @@ class CommitMethods(OpenedRepository):
             root_dirtree=Checksum(commit.root_dirtree),
             root_dirmeta=Checksum(commit.root_dirmeta),
             metadata=tuple((key, render_value(value)) for key, value in commit.metadata),
+            metadata_values=tuple((key, json_value(value)) for key, value in commit.metadata),
             signatures=tuple(read_record(self._store, stream)),
             is_partial=stream.is_partial,
             composefs_digest=digest,
@@ -235,6 +314,8 @@ class CommitMethods(OpenedRepository):
         owner_uid: int | None = None,
         owner_gid: int | None = None,
         keep_xattrs: bool = True,
+        replace: bool = True,
+        keep: int | None = None,
         progress: Progress | None = None,
     ) -> CommitResult:
         """Make an OSTree commit of the tree of an image, to the bit as `ostree commit` would.
@@ -250,7 +331,9 @@ class CommitMethods(OpenedRepository):
             owner_uid: Owner of everything; None leaves owners as they are.
             owner_gid: Group of everything; None leaves groups as they are.
             keep_xattrs: Keep extended attributes.
-            progress: Told how many directories have been read.
+            replace: Take the tag from the commit that has it.
+            keep: How many commits that had the tag before are kept; None keeps none and removes none.
+            progress: Told how many directories have been read, and which commit had the tag.
 
         Raises:
             RefNotFoundError: There is no such image.
@@ -272,8 +355,17 @@ class CommitMethods(OpenedRepository):
         options = TreeOptions(owner_uid, owner_gid, keeps_xattrs=keep_xattrs)
         if ref is not None:
             warn_of_demand(self._store, ref, None, make_reporter(progress))
-        made = commit_image_tree(self._store, image, text, ref, options, make_reporter(progress))
+            self._check_free_tag(ref, replace=replace)
+        with moving(self, progress, replace=replace, keep=keep):
+            made = commit_image_tree(self._store, image, text, ref, options, make_reporter(progress))
         return made._replace(commit=Checksum(made.commit), stream_id=ObjectID(made.stream_id))
+
+    def _check_free_tag(self, name: str, *, replace: bool) -> None:
+        from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - only where it is needed
+        from cfsctl.repository.history.moves import check_free  # noqa: PLC0415 - the same
+
+        if not replace:
+            check_free(self._store, HistoryKey(_OSTREE, name))
 
     @cancellable
     def export(

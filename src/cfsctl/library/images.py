@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.ids import ObjectID
-from cfsctl.library.opened import OpenedRepository
+from cfsctl.library.opened import OpenedRepository, moving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -72,18 +72,40 @@ class ImageMethods(OpenedRepository):
         with self._store.images.map(name) as data:
             return read_image(data, self.algorithm)
 
-    def import_image(self, chunks: Iterable[bytes], ref: str) -> ObjectID:
+    def import_image(
+        self,
+        chunks: Iterable[bytes],
+        ref: str,
+        *,
+        replace: bool = True,
+        keep: int | None = None,
+        progress: Progress | None = None,
+    ) -> ObjectID:
         """Store an image that was made elsewhere, and give it a ref.
 
         Args:
             chunks: Its bytes, in pieces of any size.
             ref: The ref.
+            replace: Take the ref from the image that has it.
+            keep: How many images that had the ref before are kept; None keeps none and removes none.
+            progress: Told which image had the ref before.
 
         Raises:
             FormatError: It is not a composefs image.
             InvalidNameError: The ref cannot be one.
+            RefExistsError: It belongs to an image, and may not be taken from it.
         """
-        return ObjectID(self._store.images.import_image(chunks, ref).object_id)
+        if not replace:
+            self._check_free(ref)
+        with moving(self, progress, replace=replace, keep=keep):
+            return ObjectID(self._store.images.import_image(chunks, ref).object_id)
+
+    def _check_free(self, ref: str) -> None:
+        from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - only where it is needed
+        from cfsctl.repository.history.moves import check_free  # noqa: PLC0415 - the same
+        from cfsctl.repository.names.names import check_new_ref  # noqa: PLC0415 - the same
+
+        check_free(self._store, HistoryKey("images", check_new_ref(ref, "image name")))
 
     @cancellable
     def create_image(
@@ -96,6 +118,8 @@ class ImageMethods(OpenedRepository):
         xattrs: XattrFilter | None = None,
         use_cache: bool = True,
         verify_cache: bool = False,
+        replace: bool = True,
+        keep: int | None = None,
         progress: Progress | None = None,
     ) -> ObjectID:
         """Store a directory and make an image of it.
@@ -109,35 +133,33 @@ class ImageMethods(OpenedRepository):
             xattrs: With `as_root`, the extended attributes that stay; None is ``security.capability``.
             use_cache: Let the repository remember what was read, and read less the next time.
             verify_cache: Read everything, and fail if the cache says something else.
-            progress: Told how many entries have been seen.
+            replace: Take the ref from the image that has it.
+            keep: How many images that had the ref before are kept; None keeps none and removes none.
+            progress: Told how many entries have been seen, and which image had the ref before.
 
         Raises:
             InvalidNameError: The ref cannot be one.
+            RefExistsError: It belongs to an image, and may not be taken from it.
             CfsError: The tree changed in the meantime, or cannot be an image.
         """
         from cfsctl.scan import create_image  # noqa: PLC0415 - only where it is needed
         from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
 
-        image_id = create_image(
-            self._store,
-            os.fspath(path),
-            ref,
-            xattr_filter=xattrs or XattrFilter.ALLOWLIST_ONLY,
-            propagate_usr=as_root,
-            bootable=bootable,
-            use_cache=use_cache,
-            verify_cache=verify_cache,
-            reporter=make_reporter(progress),
-        )
+        if ref is not None and not replace:
+            self._check_free(ref)
+        with moving(self, progress, replace=replace, keep=keep):
+            image_id = create_image(
+                self._store,
+                os.fspath(path),
+                ref,
+                xattr_filter=xattrs or XattrFilter.ALLOWLIST_ONLY,
+                propagate_usr=as_root,
+                bootable=bootable,
+                use_cache=use_cache,
+                verify_cache=verify_cache,
+                reporter=make_reporter(progress),
+            )
         return ObjectID(image_id)
-
-    def remove_image(self, ref: str) -> None:
-        """Remove the ref of an image; the image stays until garbage is collected.
-
-        Raises:
-            RefNotFoundError: There is no such ref.
-        """
-        self._store.images.remove_ref(ref)
 
     def mount(
         self,

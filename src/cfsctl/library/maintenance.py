@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cfsctl.kinds.kind import NamedCopy, Remarks
     from cfsctl.library.events import Progress
     from cfsctl.library.paths import StrPath
+    from cfsctl.library.pruning import PruneOptions, PruneResult
     from cfsctl.library.sources import SourceOptions
     from cfsctl.repository.check.report import FsckReport
     from cfsctl.repository.gc.collect import DeleteLimit, GcResult, Why
@@ -70,24 +71,71 @@ class MaintenanceMethods(OpenedRepository):
             reporter=make_reporter(progress),
         )
 
+    def prune(
+        self,
+        options: PruneOptions,
+        *,
+        dry_run: bool = False,
+        gc: bool = False,
+        lock_timeout_s: float | None = None,
+        progress: Progress | None = None,
+    ) -> PruneResult:
+        """Remove tags and earlier targets of tags that no rule keeps, unless they are mounted or deployed.
+
+        Args:
+            options: What may go, and what stays.
+            dry_run: Change nothing.
+            gc: Collect garbage afterwards; in a dry run, count what that would remove.
+            lock_timeout_s: Longest time to wait for the exclusive lock; None waits for
+                ever.
+            progress: Told what a collection looks through and removes.
+
+        Raises:
+            RefNotFoundError: There is nothing of a name that was given without a pattern.
+            RepositoryError: Nothing may be written.
+            LockedError: The timeout expired.
+        """
+        from cfsctl.library import pruning  # noqa: PLC0415 - only where it is needed
+        from cfsctl.repository.gc.collect import collect_garbage  # noqa: PLC0415 - the same
+
+        problems: list[str] = []
+        collected = None
+        if dry_run:
+            decisions = pruning.decide(self._store, options, problems.append)
+            if gc:
+                ignored = {one.path() for one in decisions if not one.stays}
+                report = make_reporter(progress)
+                collected = collect_garbage(self._store, dry_run=True, ignored_refs=ignored, reporter=report)
+        else:
+            self._store.check_writable()
+            with self._store.lock.exclusive(lock_timeout_s):
+                decisions = pruning.decide(self._store, options, problems.append)
+                pruning.remove(self._store, (one for one in decisions if not one.stays))
+            if gc:
+                collected = self.gc(lock_timeout_s=lock_timeout_s, progress=progress)
+        return pruning.PruneResult(
+            is_dry_run=dry_run, decisions=decisions, problems=list(dict.fromkeys(problems)), gc=collected
+        )
+
     def explain_object(
         self, name: str | ObjectID, *, extra_roots: Iterable[str] = (), grace_s: float = 0
     ) -> Why:
         """Find out what keeps an object from being collected; nothing is changed.
 
         Args:
-            name: The object: its ID, also with the algorithm before it or as a path.
+            name: The object: its ID or the beginning of it, also with the algorithm before it; or a path.
             extra_roots: As for `gc`.
             grace_s: As for `gc`.
 
         Raises:
             ObjectMissingError: There is no such object.
+            AmbiguousIdError: The beginning of more than one ID.
             RefNotFoundError: An extra root that does not exist.
         """
-        from cfsctl.repository.gc.collect import explain_object  # noqa: PLC0415 - only where it is needed
-        from cfsctl.repository.names.names import parse_object_name  # noqa: PLC0415 - the same
+        from cfsctl.library.short_ids import find_object  # noqa: PLC0415 - only where it is needed
+        from cfsctl.repository.gc.collect import explain_object  # noqa: PLC0415 - the same
 
-        object_id = parse_object_name(name, self.algorithm) if isinstance(name, str) else name
+        object_id = find_object(self._store, name) if isinstance(name, str) else name
         why = explain_object(self._store, object_id, extra_roots=extra_roots, grace_s=grace_s)
         return why._replace(object_id=ObjectID(why.object_id))
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.library.events import cancellable, make_reporter
+from cfsctl.progress import Message
 from cfsctl.repository import Durability
 from cfsctl.repository import Repository as Store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
@@ -205,3 +208,28 @@ def store_of(repository: OpenedRepository) -> Store:
         ValueError: It is closed.
     """
     return repository._store  # noqa: SLF001 - this is what it is for
+
+
+@contextlib.contextmanager
+def moving(
+    repository: OpenedRepository, progress: Progress | None, *, replace: bool = True, keep: int | None = None
+) -> Iterator[None]:
+    """Say what becomes of refs that are set within the block, for other modules of this room.
+
+    Args:
+        repository: The repository.
+        progress: Told which refs were taken from what they named.
+        replace: Whether they may be taken from it.
+        keep: How many earlier targets of each are kept; None keeps none and removes none.
+
+    Raises:
+        ValueError: The repository is closed.
+    """
+    from cfsctl.repository.history.moves import RefMoves  # noqa: PLC0415 - only what sets refs comes here
+
+    report = make_reporter(progress)
+    moves = RefMoves(
+        store_of(repository), may_replace=replace, keep=keep, tell=lambda text: report(Message(text))
+    )
+    with moves.in_place():
+        yield

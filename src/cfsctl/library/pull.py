@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.library.commits import printable_result
 from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.ids import Checksum
-from cfsctl.library.opened import OpenedRepository
+from cfsctl.library.opened import OpenedRepository, moving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,6 +38,7 @@ class PullMethods(OpenedRepository):
         allow_unverified: bool = False,
         subpaths: Sequence[str] = (),
         use_deltas: bool = True,
+        keep: int | None = None,
         trust: TrustPolicy | None = None,
         connection: ConnectionOptions | None = None,
         progress: Progress | None = None,
@@ -55,6 +56,7 @@ class PullMethods(OpenedRepository):
             allow_unverified: Let the tag go from a commit that was verified to one that is not.
             subpaths: Pull only what is at these paths.
             use_deltas: Take static deltas where they cost less than objects; only with a URL.
+            keep: How many commits that had the tag before are kept; None keeps none and removes none.
             trust: What the commit has to prove; see `trust_keys`.
             connection: How to reach a server; None is as the environment says about proxies.
             progress: Told what arrives.
@@ -78,7 +80,9 @@ class PullMethods(OpenedRepository):
             trust=trust,
         )
         source_options = SourceOptions(connection=connection, use_deltas=use_deltas and location.is_url)
-        (result,) = self.pull_refs(location, [ref], options, source_options=source_options, progress=progress)
+        (result,) = self.pull_refs(
+            location, [ref], options, source_options=source_options, keep=keep, progress=progress
+        )
         return result
 
     @cancellable
@@ -89,6 +93,7 @@ class PullMethods(OpenedRepository):
         options: PullOptions | None = None,
         *,
         source_options: SourceOptions | None = None,
+        keep: int | None = None,
         progress: Progress | None = None,
     ) -> Iterator[PullResult]:
         """Pull one commit after the other from the same source; yield each result immediately.
@@ -98,7 +103,8 @@ class PullMethods(OpenedRepository):
             refs: Refs there, or IDs of commits; None is all refs that the source lists.
             options: How commits are pulled.
             source_options: How the source is read.
-            progress: Told what arrives.
+            keep: How many commits that had a tag before are kept for each; None keeps none and removes none.
+            progress: Told what arrives, and which commits had the tags before.
 
         Raises:
             CfsError: As `pull`.
@@ -120,7 +126,8 @@ class PullMethods(OpenedRepository):
             for ref in opened.list_ref_names() if refs is None else refs:
                 bases = (*options.also_bases, *pulled[-_BASES:])
                 one = replace(options, also_bases=bases, deltas=deltas, is_mirror=refs is None)
-                result = pull(store, opened, ref, one, report)
+                with moving(self, progress, keep=keep):
+                    result = pull(store, opened, ref, one, report)
                 pulled.append(result.commit)
                 yield printable_result(result)
 

@@ -8,7 +8,9 @@ from cfsctl.library.boot import BootMethods
 from cfsctl.library.commits import CommitMethods
 from cfsctl.library.compared import ComparisonMethods
 from cfsctl.library.contained import ContentMethods
+from cfsctl.library.image_refs import ImageRefMethods
 from cfsctl.library.images import ImageMethods
+from cfsctl.library.listed import ListMethods
 from cfsctl.library.maintenance import MaintenanceMethods
 from cfsctl.library.pull import PullMethods
 
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 
 class Repository(
     ImageMethods,
+    ImageRefMethods,
     CommitMethods,
+    ListMethods,
     PullMethods,
     ComparisonMethods,
     ContentMethods,

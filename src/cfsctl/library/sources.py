@@ -279,7 +279,10 @@ def list_refs(
         with contextlib.closing(
             open_server(location.text, options, reporter=make_reporter(progress))
         ) as server:
-            return [RemoteRef(ref.name, Checksum(ref.checksum)) for ref in server.list_refs()]
+            return [
+                RemoteRef(ref.name, Checksum(ref.checksum), ref.timestamp_s, ref.version)
+                for ref in server.list_refs()
+            ]
     from cfsctl.ostree.sources.local import LocalSource  # noqa: PLC0415 - few lists are of this machine
 
     with contextlib.closing(LocalSource(path)) as source:

@@ -26,7 +26,7 @@ from cfsctl.linux.ioctls import try_clone
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.certified import check_certified, check_kind, is_certified
 from cfsctl.repository.names.images import map_file
-from cfsctl.repository.names.names import check_ref
+from cfsctl.repository.names.names import check_new_ref
 from cfsctl.repository.names.streams import read_object_link
 from cfsctl.repository.objects.kinds import ObjectRole, find_role
 from cfsctl.repository.publish import NewStream, publish
@@ -276,7 +276,7 @@ def copy_image(
         OSError: Reading or writing failed.
     """
     if ref is not None:
-        check_ref(ref, "image name")
+        check_new_ref(ref, "image name")
     target.check_writable()
     counts = CopyCounts()
     if source.algorithm is target.algorithm:
@@ -378,7 +378,7 @@ def copy_stream(
         OSError: Reading or writing failed.
     """
     if ref is not None:
-        check_ref(ref)
+        check_new_ref(ref)
     if source.algorithm is not target.algorithm:
         raise OtherAlgorithmError(
             f"stream {name}: {source.path} has {source.algorithm.hash_name} objects,"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cfsctl.progress import silent
-from cfsctl.repository.names.names import check_ref
+from cfsctl.repository.names.names import check_new_ref
 from cfsctl.scan.cache import FileCache
 from cfsctl.scan.container_root import scan_container_root
 from cfsctl.scan.images import build_images
@@ -57,7 +57,7 @@ def create_image(
         OSError: Something cannot be read or stored.
     """
     if ref is not None:
-        check_ref(ref, "image name")
+        check_new_ref(ref, "image name")
     repository.check_writable()
     algorithm = repository.algorithm
     cache = None

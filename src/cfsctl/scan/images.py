@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.repository.names.names import check_ref
+from cfsctl.repository.names.names import check_new_ref
 from cfsctl.repository.publish import make_images, publish
 from cfsctl.tree.model import ExternalFile
 from cfsctl.tree.walk import iter_nodes
@@ -47,7 +47,7 @@ def build_images(repository: Repository, filesystem: FileSystem, ref: str | None
         InvalidNameError: The ref cannot be one; nothing was stored.
     """
     if ref is not None:
-        check_ref(ref, "image name")
+        check_new_ref(ref, "image name")
     stored = list(make_images(repository, filesystem).values())
     # An image that was known to be sound came with the knowledge about its objects.
     knows_nothing_new = not (any(image.is_new for image in stored) or repository.verified.has_news)

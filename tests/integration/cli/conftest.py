@@ -91,13 +91,15 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "remotes" / "configured.conf").write_text(remote)
     assert run(place, "init", "--insecure", "repo").returncode == 0
     assert run(place, "init", "--insecure", "target").returncode == 0
-    assert run(place, "--repo", "repo", "create-image", "tree", "web").returncode == 0
+    assert run(place, "--repo", "repo", "create-image", "bootable", "web").returncode == 0
+    assert run(place, "--repo", "repo", "create-image", "tree", "web", "--keep=1").returncode == 0
     image = (place / "repo" / "images" / "refs" / "web").resolve()
     shutil.copy(image, place / "web.img")
     layer = make_tar([directory("usr"), file("usr/program", b"x" * 5000)])
     (place / "layer").write_bytes(layer)
     Layout(place / "layout").add_image("app", [layer])
-    assert run(place, "--repo", "repo", "oci", "pull", "oci:layout:app", "app").returncode == 0
+    assert run(place, "--repo", "repo", "oci", "build", "tree", "app").returncode == 0
+    assert run(place, "--repo", "repo", "oci", "pull", "oci:layout:app", "app", "--keep=1").returncode == 0
     (place / "oci-image-id").write_text(run(place, "--repo", "repo", "oci", "compute-id", "app").stdout)
     if shutil.which("ostree") is not None:
         (place / "ostree-repo").mkdir()
@@ -109,7 +111,16 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run_ostree(place / "ostree-repo", "static-delta", *delta)
         pulled = run(place, "--repo", "repo", "ostree", "pull-local", "ostree-repo", "test")
         assert pulled.returncode == 0
+        keep_commit(place)
     return place
+
+
+def keep_commit(place: Path) -> None:
+    """Have a commit in the history of the tag `test`."""
+    own = run(place, "--repo", "repo", "ostree", "commit", "web", "--timestamp=@0").stdout.split()[1]
+    pulled = run(place, "--repo", "repo", "ostree", "images", "-q").stdout.strip()
+    assert run(place, "--repo", "repo", "ostree", "tag", own, "test").returncode == 0
+    assert run(place, "--repo", "repo", "ostree", "tag", pulled, "test", "--keep=1").returncode == 0
 
 
 @pytest.fixture

@@ -61,6 +61,11 @@ VERBS = {
     "fsck": Verb(("fsck",)),
     "gc": Verb(("gc",)),
     "help": Verb(("help", "gc"), opens=False),
+    "image history": Verb(("image", "history", "web"), named="web"),
+    "image rename": Verb(("image", "rename", "web", "site"), named="web"),
+    "image rollback": Verb(("image", "rollback", "web"), named="web"),
+    "image tag": Verb(("image", "tag", "web", "site"), named="web"),
+    "image untag": Verb(("image", "untag", "web"), named="web"),
     "image-objects": Verb(("image-objects", "web"), named="web"),
     "images": Verb(("images",)),
     "import-image": Verb(("import-image", "imported")),
@@ -73,6 +78,7 @@ VERBS = {
     "oci copy": Verb(("oci", "copy", "app", "--from", "repo", "--name", "copied"), named="app"),
     "oci dump": Verb(("oci", "dump", "app"), named="app"),
     "oci fsck": Verb(("oci", "fsck")),
+    "oci history": Verb(("oci", "history", "app"), named="app"),
     "oci images": Verb(("oci", "images")),
     "oci import-layer": Verb(("oci", "import-layer", "LAYER", "layer")),
     "oci inspect": Verb(("oci", "inspect", "app"), named="app"),
@@ -82,6 +88,8 @@ VERBS = {
     "oci mount": Verb(("oci", "mount", "app", "mountpoint"), prints=False, named="app"),
     "oci pull": Verb(("oci", "pull", "oci:layout:app", "app")),
     "oci push": Verb(("oci", "push", "app", "oci:pushed:app"), named="app"),
+    "oci rename": Verb(("oci", "rename", "app", "site"), named="app"),
+    "oci rollback": Verb(("oci", "rollback", "app"), named="app"),
     "oci tag": Verb(("oci", "tag", "app", "other"), named="app"),
     "oci untag": Verb(("oci", "untag", "app"), named="app"),
     "ostree apply-delta": Verb(("ostree", "apply-delta", "delta")),
@@ -89,6 +97,7 @@ VERBS = {
     "ostree compute-id": Verb(("ostree", "compute-id", "test"), named="test"),
     "ostree dump": Verb(("ostree", "dump", "test"), named="test"),
     "ostree export": Verb(("ostree", "export", "test", "ostree-repo"), named="test"),
+    "ostree history": Verb(("ostree", "history", "test"), named="test"),
     "ostree images": Verb(("ostree", "images")),
     "ostree inspect": Verb(("ostree", "inspect", "test"), named="test"),
     "ostree list-refs": Verb(("ostree", "list-refs", "URL"), opens=False),
@@ -96,9 +105,12 @@ VERBS = {
     "ostree mount": Verb(("ostree", "mount", "test", "mountpoint"), prints=False, named="test"),
     "ostree pull": Verb(("ostree", "pull", "URL", "test")),
     "ostree pull-local": Verb(("ostree", "pull-local", "ostree-repo", "test")),
+    "ostree rename": Verb(("ostree", "rename", "test", "tested"), named="test"),
+    "ostree rollback": Verb(("ostree", "rollback", "test"), named="test"),
     "ostree tag": Verb(("ostree", "tag", "test", "other"), named="test"),
     "ostree untag": Verb(("ostree", "untag", "test"), prints=False, named="test"),
     "ostree verify": Verb(("ostree", "verify", "test", TRUSTED), named="test"),
+    "prune": Verb(("prune", "web", "--keep-last=1"), named="web"),
     "remote add": Verb(
         ("remote", "add", "--remotes=remotes", TRUSTED, "new", "https://example.com/repo"),
         prints=False,
@@ -110,9 +122,12 @@ VERBS = {
     ),
     "remote show": Verb(("remote", "show", "--remotes=remotes", "configured"), opens=False),
     "show": Verb(("show", "image:web", "usr/note"), named="image:web"),
+    "rename": Verb(("rename", "web", "site"), named="web"),
     "stats": Verb(("stats",)),
+    "tag": Verb(("tag", "web", "site"), named="web"),
     "transaction": Verb(("transaction", "true"), prints=False),
     "umount": Verb(("umount", "mountpoint"), prints=False, opens=False),
+    "untag": Verb(("untag", "web"), named="web"),
 }
 
 INPUTS = {"import-image": "web.img", "oci import-layer": "layer"}
@@ -120,7 +135,10 @@ INPUTS = {"import-image": "web.img", "oci import-layer": "layer"}
 
 MOUNTING = {"mount", "oci mount", "ostree mount", "umount"}
 MOUNT_FIRST = '"$0" --repo repo mount web mountpoint && exec "$0" "$@"'
-READS_IMAGES = [name for name, verb in VERBS.items() if verb.named in {"web", "image:web"}]
+NAMES_ONLY = {"prune", "tag", "untag", "rename", *(name for name in VERBS if name.startswith("image "))}
+READS_IMAGES = [
+    name for name, verb in VERBS.items() if verb.named in {"web", "image:web"} and name not in NAMES_ONLY
+]
 
 
 class Server:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -13,9 +15,10 @@ import click
 import pytest
 
 from cfsctl.cli.app import cfsctl
-from tests.integration.cli.conftest import run
+from tests.integration.cli.conftest import environment, run
 from tests.support import schemas
 from tests.support.ostree_client import require_ostree, run_ostree
+from tests.support.programs import CFSCTL
 from tests.support.repositories import flip_bit
 from tools.man_pages import subcommands
 
@@ -49,11 +52,21 @@ CASES: dict[str, list[tuple[list[str], int]]] = {
     "fsck-repair": [(["fsck", "--repair"], 0)],
     "gc": [(["gc"], 0), (["gc", "--dry-run"], 0)],
     "gc-why": [(["gc", "--why", "ID"], 0)],
+    "image-history": [(["image", "history", "web"], 0)],
+    "image-tag": [
+        (["tag", "web", "site"], 0),
+        (["image", "rename", "web", "a/b"], 0),
+        (["rename", "web", "a/b"], 0),
+        (["image", "rollback", "web"], 0),
+        (["image", "tag", "web", "web"], 0),
+    ],
+    "image-untag": [(["untag", "web"], 0), (["image", "untag", "web"], 0)],
     "image-objects": [(["image-objects", "web"], 0)],
-    "images": [(["images"], 0)],
+    "images": [(["images"], 0), (["images", "--size"], 0)],
     "import-image": [(["import-image", "imported"], 0)],
     "mounts": [(["mounts"], 0)],
     "init": [(["init", "--insecure", "repo"], 0), (["init", "--insecure", "new"], 0)],
+    "prune": [(["prune", "--keep-last=1", "--gc"], 0), (["prune", "*", "--keep-tag=w*", "-n"], 0)],
     "remote-list": [(["remote", "list", "--remotes=remotes"], 0), (["remote", "list", "--remotes=none"], 0)],
     "remote-show": [(["remote", "show", "--remotes=remotes", "configured"], 0)],
     "stats": [(["stats"], 0)],
@@ -71,7 +84,8 @@ OSTREE: dict[str, list[list[str]]] = {
         ["ostree", "export", "test", "ostree-repo"],
         ["ostree", "export", "test", "ostree-repo", "--reference=x"],
     ],
-    "ostree-images": [["ostree", "images"]],
+    "ostree-history": [["ostree", "history", "test"]],
+    "ostree-images": [["ostree", "images"], ["ostree", "images", "--size"]],
     "ostree-inspect": [["ostree", "inspect", "test"]],
     "ostree-log": [["ostree", "log", "test"]],
     "ostree-list-refs": [["ostree", "list-refs", "URL"]],
@@ -84,7 +98,12 @@ OSTREE: dict[str, list[list[str]]] = {
         ["ostree", "pull-local", "ostree-repo", "test", "--plan"],
         ["ostree", "pull", "URL", "test", "--plan"],
     ],
-    "ostree-tag": [["ostree", "tag", "test", "other/tag"]],
+    "ostree-tag": [
+        ["ostree", "tag", "test", "other/tag"],
+        ["ostree", "rename", "test", "renamed"],
+        ["ostree", "rollback", "renamed"],
+    ],
+    "ostree-untag": [["ostree", "untag", "test"]],
 }
 
 BOOT = {f"boot {command}": f"boot-{command}" for command in ("list", "prepare", "remove")}
@@ -98,6 +117,7 @@ IMAGES = {
         "copy",
         "delta",
         "fsck",
+        "history",
         "images",
         "import-layer",
         "layer",
@@ -107,11 +127,17 @@ IMAGES = {
         "tag",
         "untag",
     ]
-}
+} | {"oci rename": "oci-tag", "oci rollback": "oci-tag"}
 """Commands about OCI images; the tests below tests/integration/oci compare them."""
 
 FETCHED = {"fetch": "fetch"}
 """Commands that need a server; tests/integration/repository/test_fetch.py compares them."""
+
+PULLS = {"oci-pull-plan", "oci-pull-several"}
+"""Further results of a pull, which the tests below tests/integration/oci compare."""
+
+MOUNTS = {"mount": "mount", "ostree mount": "mount", "oci mount": "mount"}
+"""Commands that mount; the test below needs root."""
 
 SIGNED = {"ostree verify": "ostree-verify"}
 """Commands whose results need signatures; tests/integration/ostree/test_pull_plan.py compares them."""
@@ -190,6 +216,28 @@ def test_global_option_asks_for_the_same(place: Path) -> None:
     )
 
 
+ORIGINALS = ["images", "fsck", "oci images", "oci fsck"]
+
+
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_behind_the_command_the_documents_of_the_original_keep_their_form(name: str, place: Path) -> None:
+    behind = document_of(place, *name.split(), "--json")
+    before = document_of(place, "--json", *name.split())
+    assert "schema_version" not in behind
+    assert next(iter(before)) == "schema_version"
+    assert before.keys() - {"schema_version"} == behind.keys()
+
+
+@pytest.mark.parametrize("name", ["fsck", "oci fsck"])
+def test_json_changes_no_exit_status_but_where_the_original_does(name: str, place: Path) -> None:
+    flip_bit((place / "repo" / "images" / "refs" / "web").resolve(), 1024)
+    words = ["--repo", "repo", *name.split()]
+    assert run(place, *words).returncode == 15
+    assert run(place, *words, env={**environment(), "CFSCTL_JSON": "1"}).returncode == 15
+    assert run(place, "--json", *words).returncode == 15
+    assert run(place, *words, "--json").returncode == 0
+
+
 def test_report_of_a_damaged_repository(place: Path) -> None:
     flip_bit((place / "repo" / "images" / "refs" / "web").resolve(), 1024)
     document = document_of(place, "fsck", "--json")
@@ -209,37 +257,86 @@ def test_results_say_what_the_text_says(place: Path) -> None:
     assert document_of(place, "image-objects", "web", "--json")["objects"] == text.split()
 
 
+def all_commands(root: click.Context) -> Iterator[tuple[str, click.Command]]:
+    """Yield all commands that are to be seen, those of groups with the name of the group before them."""
+    for name, command in subcommands(root):
+        yield name, command
+        if isinstance(command, click.Group):
+            context = click.Context(command, info_name=name, parent=root)
+            yield from ((f"{name} {below}", inner) for below, inner in subcommands(context))
+
+
 def test_every_command_with_json_is_in_the_table() -> None:
-    root = click.Context(cfsctl, info_name="cfsctl")
-    commands = {name: command for name, command in subcommands(root) if not isinstance(command, click.Group)}
-    for name, group in subcommands(root):
-        if isinstance(group, click.Group):
-            context = click.Context(group, info_name=name, parent=root)
-            commands |= {f"{name} {below}": command for below, command in subcommands(context)}
+    commands = dict(all_commands(click.Context(cfsctl, info_name="cfsctl")))
     with_json = {
         name
         for name, command in commands.items()
         if any("--json" in parameter.opts for parameter in command.params)
     }
-    lines = [cases[0][0] for cases in CASES.values()]
-    tested = {" ".join(words[:2]) if words[0] == "remote" else words[0] for words in lines}
+    groups = {"image", "remote"}
+    lines = [words for cases in CASES.values() for words, _ in cases]
+    tested = {" ".join(words[: 2 if words[0] in groups else 1]) for words in lines} - {"--quiet"}
     about_commits = {" ".join(words[:2]) for cases in OSTREE.values() for words in cases}
-    assert with_json == tested | about_commits | SIGNED.keys() | FETCHED.keys() | IMAGES.keys() | BOOT.keys()
+    others = SIGNED | FETCHED | IMAGES | MOUNTS | BOOT
+    assert with_json == tested | about_commits | others.keys()
 
 
 def test_every_schema_is_tested() -> None:
     names = {path.stem for path in schemas.DIRECTORY.glob("*.json")}
-    assert names == {
-        *CASES,
-        *OSTREE,
-        *SIGNED.values(),
-        *FETCHED.values(),
-        *IMAGES.values(),
-        *BOOT.values(),
-        "error",
-        "progress",
-        "version",
-    }
+    tested = {*CASES, *OSTREE}
+    tested |= {name for table in (SIGNED, FETCHED, IMAGES, MOUNTS, BOOT) for name in table.values()}
+    assert names == tested | PULLS | {"error", "progress", "version"}
+
+
+DOES_NOTHING = {"boot", "image", "oci", "ostree", "help", "remote"}
+WITHOUT = {
+    "cat": "writes a stream",
+    "create-dumpfile": "writes a dump",
+    "dump-files": "writes dump lines",
+    "oci dump": "writes a dump",
+    "oci inspect": "always JSON",
+    "oci linked-erofs-images": "always JSON",
+    "oci varlink": "serves",
+    "remote add": "writes a file of libostree",
+    "remote remove": "removes one",
+    "show": "writes a file",
+    "ostree dump": "writes a dump",
+    "umount": "has no result",
+    "varlink": "serves",
+    "transaction": "has the output of its program",
+}
+"""Commands that need no ``--json``."""
+
+
+def test_every_command_that_does_something_has_json() -> None:
+    root = click.Context(cfsctl, info_name="cfsctl")
+    missing = set()
+    for name, command in all_commands(root):
+        if not any("--json" in parameter.opts for parameter in command.params):
+            missing.add(name)
+    assert missing - DOES_NOTHING == WITHOUT.keys()
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("name", MOUNTS)
+def test_mount_says_what_it_mounted(name: str, place: Path) -> None:
+    if os.geteuid() or shutil.which("unshare") is None:
+        pytest.skip("mounting needs root and unshare")
+    if name.startswith("ostree"):
+        require_ostree()
+    named = {"mount": "web", "ostree mount": "test", "oci mount": "app"}[name]
+    words = f"{CFSCTL} --repo repo {name} --json {named} mountpoint"
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", words],
+        cwd=place,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    schemas.check(json.loads(done.stdout), MOUNTS[name])
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in schemas.DIRECTORY.glob("*.json")))

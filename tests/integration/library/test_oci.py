@@ -44,7 +44,7 @@ def test_ids_of_trees_are_those_of_images(repository: cfsctl.Repository, built: 
 
 
 def test_tags_are_moved_and_removed(repository: cfsctl.Repository, built: cfsctl.OciPullResult) -> None:
-    assert repository.oci.tag("site", "other") == built.manifest_digest
+    assert repository.oci.tag("site", "other").new == str(built.manifest_digest)
     repository.oci.untag("site")
     assert [image.name for image in repository.oci.images()] == ["other"]
     with pytest.raises(cfsctl.RefNotFoundError):

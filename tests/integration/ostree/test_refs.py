@@ -10,7 +10,6 @@ import pytest
 from cfsctl.errors import ExitCode
 from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.store.refs import (
-    AmbiguousPrefixError,
     CommitNotFoundError,
     Tag,
     find_tag,
@@ -25,6 +24,7 @@ from cfsctl.ostree.store.refs import (
     tag_ref,
 )
 from cfsctl.repository.names.names import InvalidNameError
+from cfsctl.repository.names.short_ids import AmbiguousIdError
 from cfsctl.repository.names.tags import escape_tag, unescape_tag
 from tests.fakes.ostree_repository import FakeOstreeRepository
 
@@ -147,7 +147,7 @@ def test_what_names_no_commit(repository: Repository, commits: list[Checksum], s
 def test_a_prefix_of_several_commits(repository: Repository, commits: list[Checksum]) -> None:
     digits = [checksum.hex()[0] for checksum in commits]
     prefix = next(digit for digit in digits if digits.count(digit) > 1)
-    with pytest.raises(AmbiguousPrefixError, match=f"^ambiguous commit ID prefix '{prefix}': "):
+    with pytest.raises(AmbiguousIdError, match=f"^ambiguous commit ID '{prefix}': "):
         resolve_source(repository, prefix)
 
 

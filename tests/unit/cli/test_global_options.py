@@ -109,8 +109,13 @@ def test_missing_objects_are_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_global_json_is_that_of_the_command(run: Run, repository: str) -> None:
-    assert run("--json", "--repo", repository, "images") == run("--repo", repository, "images", "--json")
-    assert run("--json", "--repo", repository, "images")[1] == '{\n  "images": []\n}\n'
+    words = ["--repo", repository, "ostree", "images"]
+    assert run("--json", *words) == run(*words, "--json")
+    assert run("--json", *words)[1] == '{\n  "schema_version": 1,\n  "images": []\n}\n'
+
+
+def test_json_behind_a_command_of_the_original_is_that_of_the_original(run: Run, repository: str) -> None:
+    assert run("--repo", repository, "images", "--json")[1] == '{\n  "images": []\n}\n'
 
 
 def test_faults_of_the_program_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -182,9 +182,12 @@ def json_option(text: str = "Print a JSON document.") -> Callable[[F], F]:
 
 
 def asks_for_json(context: click.Context) -> bool:
-    """Return whether the command line asks for JSON; the environment does not count."""
-    chain = [context, *([] if context.parent is None else [context.parent])]
-    return any(one.get_parameter_source("as_json") is ParameterSource.COMMANDLINE for one in chain)
+    """Return whether ``--json`` stands behind the command, which is where the original has it.
+
+    What the original prints there is printed as it does. With ``--json`` before the command, or in the
+    environment, the same commands print documents like all others of this program.
+    """
+    return context.get_parameter_source("as_json") is ParameterSource.COMMANDLINE
 
 
 def _want_json(context: click.Context, parameter: click.Parameter, value: bool) -> bool:  # noqa: FBT001 - click's

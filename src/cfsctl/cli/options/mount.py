@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cfsctl.cli.options.groups import option_group
+from cfsctl.cli.output import print_document
+from cfsctl.digest import qualified
 
 if TYPE_CHECKING:
     from cfsctl.cli.context import Session
+    from cfsctl.digest import ObjectID
     from cfsctl.mount import WritableLayer
 
 
@@ -97,3 +100,9 @@ mount_options = option_group(
     ),
 )
 """Adds the options of every command that mounts an image, as `mounting`."""
+
+
+def show_mount(image_id: ObjectID | None, mountpoint: str) -> None:
+    """Print what was mounted where, for programs, if that was asked for; people see nothing."""
+    if image_id is not None:
+        print_document({"image": qualified(image_id), "mountpoint": mountpoint})

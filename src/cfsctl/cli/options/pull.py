@@ -11,6 +11,7 @@ from cfsctl.cli.help import OUTPUT, SOURCE, TRUST, section
 from cfsctl.cli.metrics import MEASURED
 from cfsctl.cli.options.common import TEXT, json_option, xattr_names_option
 from cfsctl.cli.options.groups import option_group
+from cfsctl.cli.options.refs import keep_option
 from cfsctl.cli.output import print_document, print_line, print_lines
 
 if TYPE_CHECKING:
@@ -29,12 +30,14 @@ class PullRequest:
     Attributes:
         refs: Refs, or IDs of commits; None is all refs that the source lists.
         options: How commits are pulled.
+        keep: How many earlier targets of each tag are kept; None keeps none and removes none.
         only_plan: Only say what would be fetched.
         as_json: Print a JSON document.
     """
 
     refs: tuple[str, ...] | None
     options: PullOptions
+    keep: int | None
     only_plan: bool
     as_json: bool
 
@@ -49,6 +52,7 @@ def _make_request(
     allow_downgrade: bool,
     allow_unverified: bool,
     ostree_xattr_names: str,
+    keep: int | None,
     only_plan: bool,
     as_json: bool,
 ) -> PullRequest:
@@ -76,7 +80,7 @@ def _make_request(
         allow_unverified=allow_unverified,
         xattr_names=XattrNames(ostree_xattr_names),
     )
-    return PullRequest(refs=refs or None, options=options, only_plan=only_plan, as_json=as_json)
+    return PullRequest(refs=refs or None, options=options, keep=keep, only_plan=only_plan, as_json=as_json)
 
 
 pull_options = option_group(
@@ -116,6 +120,7 @@ pull_options = option_group(
                 "last one.",
             ),
         ),
+        keep_option,
         section(
             SOURCE,
             click.option(
@@ -129,8 +134,7 @@ pull_options = option_group(
             click.option(
                 "--base-name",
                 metavar="TAG",
-                help="A stored commit that has much in common with the new one; its objects are reused. By "
-                "default, similar commits are found by the tag, the parent, and other tags.",
+                help="A stored commit that has much in common with the new one; its objects are reused.",
             ),
         ),
         click.argument("refs", metavar="REF...", type=TEXT, nargs=-1),
@@ -162,7 +166,12 @@ def run_request(
             return print_estimates(estimates, as_json=request.as_json)
     with session.open() as repository:
         results = repository.pull_refs(
-            source, request.refs, options, source_options=source_options, progress=session.progress
+            source,
+            request.refs,
+            options,
+            source_options=source_options,
+            keep=request.keep,
+            progress=session.progress,
         )
         _print_results(_measured(results), as_json=request.as_json)
     return 0
@@ -216,7 +225,7 @@ def result_document(result: PullResult) -> dict[str, object]:
         "stream": qualified(result.stream_id),
         "image": qualified(result.image_id),
         "tag": result.tag,
-        "signatures": [one.describe() for one in result.verified],
+        "signatures": [one.as_dict() for one in result.verified],
         "partial": result.is_partial,
         "metadata_fetched": result.metadata_fetched,
         "files_fetched": result.files_fetched,

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.ids import ObjectID
 from cfsctl.library.oci.base import OciBase
+from cfsctl.library.opened import moving
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cfsctl.library.events import Progress
-    from cfsctl.library.oci.results import LinkedImage, OciFsckReport, OciInspection
-    from cfsctl.oci.digest import OciDigest
+    from cfsctl.library.oci.results import LinkedImage, ListedOciImage, OciFsckReport, OciInspection
+    from cfsctl.library.results import KeptTarget, RefChange
     from cfsctl.oci.store.listing import ImageSummary
+
+
+_OCI = "oci"
 
 
 class NamedImageMethods(OciBase):
@@ -39,6 +43,30 @@ class NamedImageMethods(OciBase):
                 report(Message(f"{image.name}: skipped: {image.error}"))
             else:
                 yield image
+
+    def list_images(
+        self, *, with_sizes: bool = False, progress: Progress | None = None
+    ) -> list[ListedOciImage]:
+        """Return the images that have a tag, sorted by tag, with more about each.
+
+        Args:
+            with_sizes: Find out how much each needs, which reads all that refs lead to.
+            progress: Called with a message for each image that cannot be read, and is skipped.
+        """
+        from cfsctl.library.listed import count_kept, measure  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.oci.results import ListedOciImage  # noqa: PLC0415 - the same
+        from cfsctl.repository.names.tags import escape_tag  # noqa: PLC0415 - the same
+
+        kept = count_kept(self._store)
+        sizes = measure(self._store) if with_sizes else {}
+        return [
+            ListedOciImage(
+                summary=summary,
+                kept=kept(_OCI, summary.name),
+                sizes=sizes.get(f"streams/refs/{_OCI}/{escape_tag(summary.name)}"),
+            )
+            for summary in self.images(progress=progress)
+        ]
 
     def inspect(self, image: str) -> OciInspection:
         """Return the documents of an image, and what was made of it.
@@ -67,26 +95,106 @@ class NamedImageMethods(OciBase):
             boot_image=_printable(find_image(refs, kind._replace(is_bootable=True))),
         )
 
-    def tag(self, image: str, name: str) -> OciDigest:
-        """Give an image a tag, in place of what had it before; return the digest of its manifest.
+    def tag(
+        self,
+        image: str,
+        name: str,
+        *,
+        replace: bool = True,
+        keep: int | None = None,
+        progress: Progress | None = None,
+    ) -> RefChange:
+        """Give an image a tag, in place of what had it before.
+
+        Args:
+            image: The image.
+            name: The tag.
+            replace: Take the tag from the image that has it.
+            keep: How many images that had the tag before are kept; None keeps none and removes none.
+            progress: Told which image had the tag before.
 
         Raises:
             InvalidNameError: The name cannot be a tag.
             RepositoryError: There is no such image, or more than one.
+            RefExistsError: The tag belongs to an image, and may not be taken from it.
         """
-        from cfsctl.oci.store.images import set_tag  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.kept import find_target  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.store.images import set_tag  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.names import check_tag  # noqa: PLC0415 - the same
+        from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - the same
 
-        return set_tag(self._store, image, name)
+        check_tag(name)
+        old = find_target(self._store, HistoryKey(_OCI, name))
+        with moving(self._repository, progress, replace=replace, keep=keep):
+            digest = set_tag(self._store, image, name)
+        from cfsctl.library.results import RefChange  # noqa: PLC0415 - only where it is needed
 
-    def untag(self, name: str) -> None:
-        """Remove a tag; its image stays until garbage is collected.
+        return RefChange(name, old, str(digest))
+
+    def untag(self, name: str) -> RefChange:
+        """Remove a tag and what is kept of it; images stay until garbage is collected.
 
         Raises:
             RepositoryError: There is no such tag.
         """
-        from cfsctl.oci.store.images import remove_tag  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.kept import find_target  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.store.images import remove_tag  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.names import is_tag_name  # noqa: PLC0415 - the same
+        from cfsctl.repository.history.changes import forget_history  # noqa: PLC0415 - the same
+        from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - the same
 
+        key = HistoryKey(_OCI, name)
+        old = find_target(self._store, key) if is_tag_name(name) else None
+        forgotten = 0 if old is None else forget_history(self._store, key)
         remove_tag(self._store, name)
+        from cfsctl.library.results import RefChange  # noqa: PLC0415 - only where it is needed
+
+        return RefChange(name, old, None, forgotten)
+
+    def rename(self, name: str, new: str) -> RefChange:
+        """Give a tag another name; what is kept of it goes along.
+
+        Raises:
+            RefNotFoundError: There is no such tag.
+            RefExistsError: The new name belongs to another image.
+            InvalidNameError: The new name cannot be a tag.
+        """
+        from cfsctl.library.kept import describe_target  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.store.names import check_tag  # noqa: PLC0415 - the same
+        from cfsctl.repository.history.changes import rename  # noqa: PLC0415 - the same
+        from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - the same
+
+        entry = rename(self._store, HistoryKey(_OCI, name), HistoryKey(_OCI, check_tag(new)))
+        target = describe_target(self._store, _OCI, entry)
+        from cfsctl.library.results import RefChange  # noqa: PLC0415 - only where it is needed
+
+        return RefChange(new, target, target)
+
+    def roll_back(self, name: str, to: str | None = None, *, progress: Progress | None = None) -> RefChange:
+        """Set a tag to the image that it named before; what it names now is kept, so that this can be undone.
+
+        Args:
+            name: The tag.
+            to: The digest of a kept manifest or the beginning of it; None is the latest.
+            progress: Told if the image that the tag leaves is damaged, and so is not kept.
+
+        Raises:
+            RefNotFoundError: There is no such tag.
+            NothingKeptError: No such image is kept.
+        """
+        from cfsctl.library.kept import roll_back  # noqa: PLC0415 - only where it is needed
+
+        return roll_back(self._store, _OCI, name, to, progress)
+
+    def history(self, name: str) -> list[KeptTarget]:
+        """Return what a tag names and the images that it named before and that are kept, the latest first.
+
+        Raises:
+            RefNotFoundError: There is no such tag, and nothing is kept of it.
+        """
+        from cfsctl.library.kept import list_history  # noqa: PLC0415 - only where it is needed
+
+        return list_history(self._store, _OCI, name)
 
     def find_image(self, image: str, *, bootable: bool = False) -> ObjectID:
         """Return the file system image that was made of an image.

@@ -10,10 +10,12 @@ if TYPE_CHECKING:
 
     from cfsctl.errors import CfsError
     from cfsctl.library.ids import ObjectID
+    from cfsctl.library.results import RefSize
     from cfsctl.oci.check import OciReport
     from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.pull import PullResult
     from cfsctl.oci.store.layers import LayerFacts, StoredLayer
+    from cfsctl.oci.store.listing import ImageSummary
     from cfsctl.repository.check.report import FsckReport
     from cfsctl.tree.transform import XattrFilter
 
@@ -65,6 +67,21 @@ class OciPullOutcome(NamedTuple):
     source: str
     result: PullResult | None
     error: CfsError | OSError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedOciImage:
+    """A tag of an image.
+
+    Attributes:
+        summary: The image.
+        kept: How many images that the tag named before are kept.
+        sizes: What it needs, if that was asked for.
+    """
+
+    summary: ImageSummary
+    kept: int
+    sizes: RefSize | None
 
 
 class LinkedImage(NamedTuple):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.ids import ObjectID
 from cfsctl.library.oci.base import OciBase
-from cfsctl.library.opened import store_of
+from cfsctl.library.opened import moving, store_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -39,6 +39,7 @@ class TransferMethods(OciBase):
         *,
         registry: RegistryOptions | None = None,
         on_layers: Callable[[int], object] | None = None,
+        keep: int | None = None,
         progress: Progress | None = None,
     ) -> PullResult:
         """Pull an image or artifact; layers that are stored are not read.
@@ -51,7 +52,8 @@ class TransferMethods(OciBase):
             options: How it is pulled.
             registry: How registries are reached.
             on_layers: Called with the number of layers, before the first is fetched.
-            progress: Told how far each layer is.
+            keep: How many images that had the tag before are kept; None keeps none and removes none.
+            progress: Told how far each layer is, and which image had the tag before.
 
         Returns:
             What was pulled. It is tagged even if it has no `boot_image` although one was requested: it is an
@@ -75,19 +77,20 @@ class TransferMethods(OciBase):
         expected = _parse_expected(store, how.expected_boot_image)
         opened = open_source(source, _settings(source, registry))
         try:
-            result = pull(
-                store,
-                opened,
-                tag,
-                platform=how.parse_platform(),
-                bootable=how.bootable,
-                expected=expected,
-                keep_compressed=how.keep_compressed,
-                sharing=Sharing(how.local_fetch),
-                boot_xattrs=how.boot_xattrs,
-                when_found=on_layers or (lambda _layers: None),
-                reporter=make_reporter(progress),
-            )
+            with moving(self._repository, progress, keep=keep):
+                result = pull(
+                    store,
+                    opened,
+                    tag,
+                    platform=how.parse_platform(),
+                    bootable=how.bootable,
+                    expected=expected,
+                    keep_compressed=how.keep_compressed,
+                    sharing=Sharing(how.local_fetch),
+                    boot_xattrs=how.boot_xattrs,
+                    when_found=on_layers or (lambda _layers: None),
+                    reporter=make_reporter(progress),
+                )
         finally:
             opened.close()
         return printable_pull(result)
@@ -210,6 +213,7 @@ class TransferMethods(OciBase):
         options: OciBuildOptions | None = None,
         *,
         base: str | None = None,
+        keep: int | None = None,
         progress: Progress | None = None,
     ) -> BuildResult:
         """Build an image with one new layer, store it and tag it.
@@ -220,7 +224,8 @@ class TransferMethods(OciBase):
             tag: The tag to move to the image, or None.
             options: What the image is to be.
             base: A stored image to build on: its layers and config, with the new layer on top.
-            progress: Told how far it is.
+            keep: How many images that had the tag before are kept; None keeps none and removes none.
+            progress: Told how far it is, and which image had the tag before.
 
         Raises:
             InvalidNameError: The tag cannot be one.
@@ -236,7 +241,8 @@ class TransferMethods(OciBase):
         if tag is not None:
             check_tag(tag)
         below = None if base is None else open_found(store, resolve(store, base))
-        result = build(store, _read_tree(store, source, report), tag, how, base=below, reporter=report)
+        with moving(self._repository, progress, keep=keep):
+            result = build(store, _read_tree(store, source, report), tag, how, base=below, reporter=report)
         return result._replace(pulled=printable_pull(result.pulled))
 
     @cancellable

@@ -6,7 +6,6 @@ of the digits of one. A name with an ``@`` is never a tag.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -14,8 +13,18 @@ from cfsctl.errors import CfsError, ExitCode, IntegrityError, RefNotFoundError, 
 from cfsctl.oci.digest import OciDigest, OciDigestError, parse_digest
 from cfsctl.oci.manifest import Manifest, parse_config, parse_manifest
 from cfsctl.oci.store.documents import StoredDocument, read_document
-from cfsctl.oci.store.names import CONFIG, CONFIG_REF, LAYER, MANIFEST, TAGS, check_tag, iter_digests
+from cfsctl.oci.store.names import (
+    CONFIG,
+    CONFIG_REF,
+    LAYER,
+    MANIFEST,
+    TAGS,
+    check_tag,
+    find_short_digest,
+    iter_digests,
+)
 from cfsctl.repository.names.names import InvalidNameError, suggest
+from cfsctl.repository.names.short_ids import AmbiguousIdError, parse_short_id
 from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
@@ -24,18 +33,15 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
     from cfsctl.oci.manifest import ImageConfig
     from cfsctl.repository import Repository
+    from cfsctl.repository.names.short_ids import ShortId
 
-_PREFIX: Final = re.compile(r"(?:sha256:)?([0-9a-f]{2,64})")
+_MIN_DIGITS: Final = 2
+"""Digits of a digest that suffice, as for the original."""
+_DIGITS: Final = 64
 
 
 class OciNotFoundError(RefNotFoundError):
     """A name or digest that no stored image has."""
-
-
-class AmbiguousDigestError(RepositoryError):
-    """The beginning of the digests of more than one image."""
-
-    exit_code = ExitCode.NOT_FOUND
 
 
 class NotAnImageError(RepositoryError):
@@ -108,12 +114,14 @@ def resolve(repository: Repository, text: str) -> Found:
 
     Raises:
         OciNotFoundError: Nothing of that name.
-        AmbiguousDigestError: The beginning of several digests.
+        AmbiguousIdError: The beginning of several digests.
         OciDigestError: No digest behind an ``@``.
     """
-    if text.startswith("@"):
-        return _find_digest(repository, parse_digest(text[1:], "digest after '@'"))
-    tagged = _find_tag(repository, text)
+    short = parse_short_id(text, _MIN_DIGITS)
+    if text.startswith("@") and (short is None or len(short.digits) == _DIGITS):
+        digest = text[1:] if short is None or short.hash_name else f"sha256:{short.digits}"
+        return _find_digest(repository, parse_digest(digest, "digest after '@'"))
+    tagged = None if text.startswith("@") else _find_tag(repository, text)
     if tagged is not None:
         if repository.streams.find(f"{MANIFEST}{tagged}") is None:
             raise OciNotFoundError(f"tag {text}: Manifest {tagged} not found", hint="pull it again")
@@ -122,8 +130,7 @@ def resolve(repository: Repository, text: str) -> Found:
         return _find_digest(repository, parse_digest(text))
     except OciDigestError:
         pass
-    match = _PREFIX.fullmatch(text)
-    found = _find_prefix(repository, match[1]) if match else None
+    found = _find_short(repository, short)
     if found is None:
         raise _not_found(repository, text)
     return found
@@ -154,17 +161,21 @@ def _find_digest(repository: Repository, digest: OciDigest) -> Found:
     )
 
 
-def _find_prefix(repository: Repository, digits: str) -> Found | None:
-    for kind in (MANIFEST, CONFIG):
-        matches = [digest for digest in iter_digests(repository, kind) if digest.encoded.startswith(digits)]
-        if len(matches) > 1:
-            raise AmbiguousDigestError(
-                f"ambiguous digest '{digits}': {len(matches)} {kind.split('-')[1]}s begin so",
-                hint="type more digits",
-            )
-        if matches:
-            return Found(matches[0], None, None) if kind is MANIFEST else Found(None, matches[0], None)
-    return None
+def _find_short(repository: Repository, short: ShortId | None) -> Found | None:
+    """Return the only manifest, else the only config, whose digest begins so."""
+    if short is None:
+        return None
+    manifest = find_short_digest(repository, MANIFEST, short, lambda one: _tags_of(repository, one))
+    if manifest is not None:
+        return Found(manifest, None, None)
+    config = find_short_digest(repository, CONFIG, short)
+    return None if config is None else Found(None, config, None)
+
+
+def _tags_of(repository: Repository, encoded: str) -> str | None:
+    """Return the tags of a manifest as they are listed next to its digest."""
+    tags = TAGS.list(repository.streams)
+    return ", ".join(tag.name for tag in tags if tag.target.encoded == encoded) or None
 
 
 def open_image(repository: Repository, digest: OciDigest) -> StoredImage:
@@ -197,7 +208,7 @@ def open_found(repository: Repository, found: Found) -> StoredImage:
 
     Raises:
         OciNotFoundError: No manifest has this config.
-        AmbiguousDigestError: Several have.
+        AmbiguousIdError: Several have.
         FormatError, IntegrityError: What is stored is damaged.
     """
     if found.manifest is not None:
@@ -206,7 +217,7 @@ def open_found(repository: Repository, found: Found) -> StoredImage:
     if not matches:
         raise OciNotFoundError(f"no stored manifest has the config {found.config}")
     if len(matches) > 1:
-        raise AmbiguousDigestError(
+        raise AmbiguousIdError(
             f"{len(matches)} manifests have the config {found.config}: {', '.join(map(str, matches))}"
         )
     return open_image(repository, matches[0])
@@ -299,7 +310,7 @@ def set_tag(repository: Repository, text: str, name: str) -> OciDigest:
 
     Raises:
         InvalidNameError: The name cannot be one.
-        OciNotFoundError, AmbiguousDigestError: The text names no image, or several.
+        OciNotFoundError, AmbiguousIdError: The text names no image, or several.
     """
     check_tag(name)
     found = resolve(repository, text)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cfsctl.errors import RefNotFoundError
 from cfsctl.oci.context import naming
 from cfsctl.oci.digest import parse_digest
-from cfsctl.oci.store.names import LAYER
+from cfsctl.oci.store.names import LAYER, find_short_digest
 from cfsctl.oci.tar import Body, Entry, Inline, TarError, TarParser
-from cfsctl.repository.names.names import check_ref
+from cfsctl.repository.names.names import check_new_ref
+from cfsctl.repository.names.short_ids import parse_short_id
 from cfsctl.repository.objects.ingest import ContentIngest
 from cfsctl.repository.objects.sharing import FileSharer, How, iter_content
 from cfsctl.splitstream.format import ContentType
@@ -394,11 +395,18 @@ def find_layer_stream(repository: Repository, text: str) -> ObjectID | None:
 def open_layer(repository: Repository, text: str) -> StoredLayer:
     """Return a stored layer.
 
+    Args:
+        repository: Where it is.
+        text: Its digest, or the beginning of it.
+
     Raises:
         OciDigestError: The text is not a digest.
         LayerNotFoundError: It is not stored.
+        AmbiguousIdError: More than one digest begins so.
     """
-    digest = parse_digest(text, "layer")
+    short = parse_short_id(text)
+    found = None if short is None else find_short_digest(repository, LAYER, short)
+    digest = parse_digest(text.removeprefix("@"), "layer") if found is None else found
     stream_id = repository.streams.find(f"{LAYER}{digest}")
     if stream_id is None:
         raise LayerNotFoundError(f"Layer {digest} not found")
@@ -422,7 +430,7 @@ def ensure_layer(
         TarError: It is not an archive.
     """
     if ref is not None:
-        check_ref(ref)
+        ref = check_new_ref(ref)
     name = f"{LAYER}{digest}"
     stream_id = repository.streams.find(name)
     if stream_id is not None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.oci.digest import OciDigest, OciDigestError, parse_digest
-from cfsctl.repository.names.names import InvalidNameError
+from cfsctl.repository.names.names import InvalidNameError, check_not_id
+from cfsctl.repository.names.short_ids import choose_id
 from cfsctl.repository.names.tags import TagNamespace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cfsctl.repository import Repository
+    from cfsctl.repository.names.short_ids import ShortId
 
 LAYER: Final = "oci-layer-"
 CONFIG: Final = "oci-config-"
@@ -65,8 +67,17 @@ def check_tag(name: str) -> str:
     """
     if name.startswith("@"):
         raise InvalidNameError(f"Invalid ref name {name!r}: leading '@' is reserved for digest references")
-    TAGS.ref(name)
+    TAGS.ref(check_not_id(name, "tag"))
     return name
+
+
+def is_tag_name(name: str) -> bool:
+    """Return whether a tag can have this name."""
+    try:
+        TAGS.ref(name)
+    except InvalidNameError:
+        return False
+    return True
 
 
 def iter_digests(repository: Repository, prefix: str) -> Iterator[OciDigest]:
@@ -75,3 +86,29 @@ def iter_digests(repository: Repository, prefix: str) -> Iterator[OciDigest]:
         digest = _parse(stream.name, prefix)
         if digest is not None:
             yield digest
+
+
+def find_short_digest(
+    repository: Repository,
+    prefix: str,
+    short: ShortId,
+    describe: Callable[[str], str | None] = lambda _: None,
+) -> OciDigest | None:
+    """Return the only stream of a kind whose digest begins with what was typed, or None.
+
+    Args:
+        repository: Where to look.
+        prefix: The kind: `MANIFEST`, `CONFIG` or `LAYER`.
+        short: What was typed.
+        describe: Returns what else a digest is known by, for the message.
+
+    Raises:
+        AmbiguousIdError: More than one begins so.
+    """
+    digests = {
+        digest.encoded: digest
+        for digest in iter_digests(repository, prefix)
+        if short.hash_name in {None, digest.algorithm}
+    }
+    found = choose_id(short.digits, digests, f"{prefix.split('-')[1]} digest", describe)
+    return None if found is None else digests[found]

@@ -20,7 +20,7 @@ from cfsctl.ostree.store.commit_proof import remember_proof
 from cfsctl.ostree.store.in_memory import InMemoryCommit
 from cfsctl.ostree.store.partial_tags import drop_lost_demand
 from cfsctl.ostree.store.publish import image_ids, name_commit, store_images
-from cfsctl.ostree.store.refs import tag_ref
+from cfsctl.ostree.store.refs import new_tag_ref
 from cfsctl.ostree.tree.from_tree import AS_IT_IS, TreeOptions, make_objects
 from cfsctl.progress import silent
 from cfsctl.repository.publish import make_images
@@ -98,7 +98,7 @@ def commit_image_tree(
     tag = None
     if reference is not None:
         check_ref_name(reference)
-        tag = tag_ref(reference)
+        tag = new_tag_ref(reference)
     with repository.images.map(image_name) as data:
         filesystem = read_image(data, repository.algorithm)
     tree = make_objects(filesystem, repository.objects, options, reporter)

@@ -21,7 +21,14 @@ from cfsctl.ostree.store.in_memory import InMemoryCommit
 from cfsctl.ostree.store.partial_commits import PartialCommitError, drop_partial, find_partial, store_part
 from cfsctl.ostree.store.partial_tags import drop_lost_demand
 from cfsctl.ostree.store.publish import name_commit, store_images
-from cfsctl.ostree.store.refs import CommitNotFoundError, find_tag, open_commit, set_tag, stream_name, tag_ref
+from cfsctl.ostree.store.refs import (
+    CommitNotFoundError,
+    find_tag,
+    new_tag_ref,
+    open_commit,
+    set_tag,
+    stream_name,
+)
 from cfsctl.ostree.store.tag_demands import drop_demand
 from cfsctl.ostree.store.upstream_made import require_ostree_form
 from cfsctl.ostree.tree.image_proof import is_image_of
@@ -91,7 +98,7 @@ def copy_commit(
         OSError: Reading or writing failed.
     """
     if tag is not None:
-        tag_ref(tag)
+        new_tag_ref(tag)
     stream = open_commit(source, checksum)
     target.check_writable()
     if tag is not None:
@@ -246,7 +253,7 @@ def copy_part(
         OSError: Reading or writing failed.
     """
     if tag is not None:
-        tag_ref(tag)
+        new_tag_ref(tag)
     stream = find_partial(source, checksum)
     if stream is None:
         raise CommitNotFoundError(f"no readable part of commit {checksum.hex()} in {source.path}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.ostree.objects.held_objects import HeldObjects
 from cfsctl.ostree.plan import PullPlan
-from cfsctl.ostree.store.refs import parse_commit_id, tag_ref
+from cfsctl.ostree.store.refs import new_tag_ref, parse_commit_id, tag_ref
 from cfsctl.ostree.tree.subpaths import parse_subpaths
 
 if TYPE_CHECKING:
@@ -104,5 +104,5 @@ def _resolve(source: ObjectSource, ref_or_commit: str) -> tuple[Checksum, str | 
         if check_summary := getattr(source, "check_summary", None):
             check_summary()
         return checksum, None
-    tag_ref(ref_or_commit)  # Refused before anything is asked for.
+    new_tag_ref(ref_or_commit)  # Refused before anything is asked for.
     return source.resolve_ref(ref_or_commit), ref_or_commit

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
+from cfsctl.ostree.store.metadata_text import version_of
 from cfsctl.ostree.store.refs import CommitNotFoundError, open_commit
+from cfsctl.timestamps import format_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +54,7 @@ def format_entry(entry: LogEntry) -> list[str]:
         lines.append(f"Parent:  {commit.parent.hex()}")
     lines.append(f"ContentChecksum:  {_content_checksum(commit)}")
     lines.append(f"Date:  {_format_time(commit.timestamp_s)}")
-    version = _version(commit)
+    version = version_of(commit)
     if version is not None:
         lines.append(f"Version: {version}")
     if commit.subject:
@@ -75,8 +77,9 @@ def entry_document(entry: LogEntry) -> dict[str, object]:
         "stored": True,
         "parent": None if commit.parent is None else commit.parent.hex(),
         "content_checksum": _content_checksum(commit),
-        "timestamp": commit.timestamp_s,
-        "version": _version(commit),
+        "timestamp": format_timestamp(commit.timestamp_s),
+        "timestamp_s": commit.timestamp_s,
+        "version": version_of(commit),
         "subject": commit.subject,
         "body": commit.body,
     }
@@ -84,11 +87,6 @@ def entry_document(entry: LogEntry) -> dict[str, object]:
 
 def _content_checksum(commit: Commit) -> str:
     return hashlib.sha256(commit.root_dirtree + commit.root_dirmeta).hexdigest()
-
-
-def _version(commit: Commit) -> str | None:
-    version = next((value.value for key, value in commit.metadata if key == "version"), None)
-    return version if isinstance(version, str) else None
 
 
 def _indented(text: str) -> list[str]:

@@ -86,7 +86,7 @@ def source_image(
     For a partial commit, it is the image of the stored part, and the reporter gets a message.
 
     Raises:
-        CommitNotFoundError, AmbiguousPrefixError: The source names none, or more than one.
+        CommitNotFoundError, AmbiguousIdError: The source names none, or more than one.
         FormatError, IntegrityError: See `commit_image`.
     """
     stream = open_source(repository, source)

@@ -13,6 +13,8 @@ from cfsctl import gvariant
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from cfsctl.ostree.objects import Commit
+
 
 def iter_metadata_lines(metadata: Iterable[tuple[str, gvariant.Variant]]) -> Iterator[str]:
     """Yield ``key=value`` for each entry, without line ends and without escaping anything.
@@ -44,3 +46,23 @@ def render_value(variant: gvariant.Variant) -> str:
             return value.hex()
         case _:
             return f"<{variant.type}:{gvariant.encode(variant.type, value).hex()}>"
+
+
+def json_value(variant: gvariant.Variant) -> str | int | bool | list[str]:
+    """Return a value as JSON has it: a text, a number, a boolean, a list of texts; else as `render_value`."""
+    value = variant.value
+    match variant.type:
+        case "b":
+            return bool(value)
+        case "u" | "t" if isinstance(value, int):
+            return value
+        case "as" if isinstance(value, list):
+            return [str(item) for item in value]
+        case _:
+            return render_value(variant)
+
+
+def version_of(commit: Commit) -> str | None:
+    """Return the version that a commit has in its metadata, or None."""
+    version = next((value.value for key, value in commit.metadata if key == "version"), None)
+    return version if isinstance(version, str) else None

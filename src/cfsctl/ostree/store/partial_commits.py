@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cfsctl.digest import parse_checksum
 from cfsctl.errors import CfsError
 from cfsctl.ostree.store.commit_proof import remember_proof
 from cfsctl.ostree.store.commit_stream import IMAGE_REF, CommitStream, write_commit_stream
 from cfsctl.ostree.store.partial_tags import PARTS, list_part_tags, list_parts, partial_name
 from cfsctl.ostree.store.publish import find_stream_refs
 from cfsctl.ostree.store.refs import CommitNotFoundError, open_commit, resolve_source, tag_ref
+from cfsctl.repository.names.short_ids import choose_id, parse_short_id
 from cfsctl.repository.names.streams import read_ref_entry
 from cfsctl.repository.publish import NewStream, publish
 from cfsctl.splitstream.format import ContentType
@@ -148,7 +150,7 @@ def open_source(repository: Repository, source: str) -> CommitStream:
         The commit; its `is_partial` tells a part from a whole.
 
     Raises:
-        CommitNotFoundError, AmbiguousPrefixError: The source names none, or more than one.
+        CommitNotFoundError, AmbiguousIdError: The source names none, or more than one.
         FormatError, IntegrityError: What is stored is damaged.
     """
     try:
@@ -162,11 +164,13 @@ def open_source(repository: Repository, source: str) -> CommitStream:
 
 def find_part(repository: Repository, source: str) -> CommitStream | None:
     """Return the part of a commit that a tag, an ID or the unique beginning of one stands for, or None."""
-    commits = {
-        part.commit
-        for part in list_parts(repository)
-        if source == part.name or part.commit.hex().startswith(source.lower())
-    }
+    parts = list_parts(repository)
+    commits = {part.commit for part in parts if part.name == source}
+    short = parse_short_id(source)
+    if not commits and short is not None:
+        ids = (part.commit.hex() for part in parts)
+        found = choose_id(short.digits, ids, "partial commit ID")
+        commits = set() if found is None else {parse_checksum(found)}
     return find_partial(repository, commits.pop()) if len(commits) == 1 else None
 
 

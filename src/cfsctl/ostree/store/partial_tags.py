@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import parse_checksum
+from cfsctl.errors import RepositoryError
 from cfsctl.ostree.store.refs import (
     find_tag,
     list_tags,
+    new_tag_ref,
+    parse_commit_name,
     remove_tag,
     set_tag,
     stream_name,
 )
-from cfsctl.ostree.store.tag_demands import drop_demand, keep_demands
+from cfsctl.ostree.store.tag_demands import drop_demand, keep_demands, read_demand, save_demand
+from cfsctl.repository.names.links import RefExistsError
 from cfsctl.repository.names.names import InvalidNameError
 from cfsctl.repository.names.tags import TagNamespace
 
@@ -21,6 +25,10 @@ if TYPE_CHECKING:
     from cfsctl.repository import Repository
 
 _PREFIX: Final = "ostree-partial-"
+
+
+class PartialTagError(RepositoryError):
+    """The tag of a part of a commit where that of a whole one is needed."""
 
 
 class Part(NamedTuple):
@@ -125,6 +133,41 @@ def untag(repository: Repository, name: str) -> None:
     if not was_part or find_tag(repository, name) is not None:
         remove_tag(repository, name)
     drop_demand(repository, name)
+
+
+def rename_tag(repository: Repository, name: str, new: str) -> Checksum:
+    """Give a tag another name, with its history and with what it was set under; return its commit.
+
+    Raises:
+        RefNotFoundError: There is no such tag.
+        RefExistsError: The new name belongs to another commit, or to a part of one.
+        InvalidNameError: The new name cannot be one.
+    """
+    from cfsctl.repository.history.changes import rename  # noqa: PLC0415 - few commands rename
+    from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - the same
+
+    new_tag_ref(new)
+    part = find_part_tag(repository, name)
+    if part is not None and find_tag(repository, name) is None:
+        raise PartialTagError(
+            f"'{name}' is the tag of a partial commit, which cannot be renamed",
+            hint="pull the commit again without --subpath, or remove the tag",
+        )
+    taken = find_tag(repository, new)
+    if taken is not None and taken != find_tag(repository, name):
+        raise RefExistsError(
+            f"{new!r} exists and names commit {taken.hex()}; nothing was changed",
+            hint="remove it first, or choose another name",
+        )
+    demand = read_demand(repository, name)
+    if demand is not None:  # before the name: whoever pulls to it meets the demand
+        save_demand(repository, new, demand)
+    entry = rename(repository, HistoryKey("ostree", name), HistoryKey("ostree", new))
+    if new != name:
+        drop_demand(repository, name)
+    commit = parse_commit_name(entry)
+    assert commit is not None
+    return commit
 
 
 def drop_superseded(repository: Repository) -> None:

@@ -13,8 +13,9 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import Checksum, parse_checksum
-from cfsctl.errors import ExitCode, RefNotFoundError, RepositoryError
-from cfsctl.repository.names.names import InvalidNameError, suggest
+from cfsctl.errors import ExitCode, RefNotFoundError
+from cfsctl.repository.names.names import InvalidNameError, check_not_id, suggest
+from cfsctl.repository.names.short_ids import choose_id, parse_short_id
 from cfsctl.repository.names.tags import TagNamespace
 
 if TYPE_CHECKING:
@@ -26,18 +27,14 @@ if TYPE_CHECKING:
 
 _STREAM_PREFIX: Final = "ostree-commit-"
 _STREAM_NAME: Final = re.compile(r"ostree-commit-([0-9a-f]{64})")
-_HEX: Final = re.compile(r"[0-9a-fA-F]{1,64}")
+_MIN_DIGITS: Final = 1
+"""Digits of a commit's ID that suffice, as for the original."""
+_ID_LENGTH: Final = 64
 _COMMIT_ID: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class CommitNotFoundError(RefNotFoundError):
     """A name, ID or prefix that no commit in the repository has."""
-
-    exit_code = ExitCode.NOT_FOUND
-
-
-class AmbiguousPrefixError(RepositoryError):
-    """The beginning of the IDs of more than one commit."""
 
     exit_code = ExitCode.NOT_FOUND
 
@@ -86,6 +83,24 @@ def tag_ref(name: str) -> str:
     return TAGS.ref(name)
 
 
+def new_tag_ref(name: str) -> str:
+    """Return the stream ref of a tag that is to be set.
+
+    Raises:
+        InvalidNameError: The name cannot be one, or is the spelling of an ID.
+    """
+    return TAGS.ref(check_not_id(name, "tag"))
+
+
+def is_tag_name(name: str) -> bool:
+    """Return whether a tag can have this name."""
+    try:
+        tag_ref(name)
+    except InvalidNameError:
+        return False
+    return True
+
+
 def list_tags(repository: Repository) -> list[Tag]:
     """Return all tags, sorted by name; links that name no commit are skipped."""
     return [Tag(*tag) for tag in TAGS.list(repository.streams)]
@@ -112,10 +127,10 @@ def set_tag(repository: Repository, source: str, name: str) -> Checksum:
         The commit.
 
     Raises:
-        CommitNotFoundError, AmbiguousPrefixError: The source names none, or more than one.
+        CommitNotFoundError, AmbiguousIdError: The source names none, or more than one.
         InvalidNameError: The name cannot be one.
     """
-    ref = tag_ref(name)
+    ref = new_tag_ref(name)
     checksum = resolve_source(repository, source)
     repository.streams.set_ref(ref, stream_name(checksum))
     return checksum
@@ -154,7 +169,7 @@ def resolve_source(repository: Repository, source: str) -> Checksum:
 
     Raises:
         CommitNotFoundError: Nothing of that name, or a tag whose commit is gone.
-        AmbiguousPrefixError: The beginning of several IDs.
+        AmbiguousIdError: The beginning of several IDs.
     """
     tagged = _find_tag_of_user(repository, source)
     if tagged is not None:
@@ -163,13 +178,14 @@ def resolve_source(repository: Repository, source: str) -> Checksum:
                 f"ref '{source}' points to missing stream '{stream_name(tagged)}'", hint="pull it again"
             )
         return tagged
-    if not _HEX.fullmatch(source):
+    short = parse_short_id(source, _MIN_DIGITS)
+    if short is None or short.hash_name == "sha512" or len(short.digits) > _ID_LENGTH:
         hint = suggest(source, (tag.name for tag in list_tags(repository)))
         raise CommitNotFoundError(
             f"'{source}' is not a known ostree ref or valid commit ID",
             hint=hint or "list the images with `cfsctl ostree images`",
         )
-    return _resolve_id(repository, source.lower())
+    return _resolve_id(repository, short.digits)
 
 
 def _find_tag_of_user(repository: Repository, source: str) -> Checksum | None:
@@ -181,20 +197,30 @@ def _find_tag_of_user(repository: Repository, source: str) -> Checksum | None:
 
 def _resolve_id(repository: Repository, digits: str) -> Checksum:
     """Return the commit with this ID, or the only one whose ID begins so."""
-    if len(digits) == 64:
+    if len(digits) == _ID_LENGTH:
         if repository.streams.find(_STREAM_PREFIX + digits) is None:
             raise CommitNotFoundError(f"ostree commit ID not found in repository: {digits}")
         return parse_checksum(digits)
-    matches = [checksum for checksum in iter_commits(repository) if checksum.hex().startswith(digits)]
-    if not matches:
+    commits = (parse_commit_name(name) for name in repository.streams.links.list_names())
+    ids = (commit.hex() for commit in commits if commit is not None)
+    found = choose_id(digits, ids, "commit ID", lambda one: _describe(repository, one))
+    if found is None:
         raise CommitNotFoundError(f"ostree commit prefix '{digits}' not found in repository")
-    if len(matches) > 1:
-        raise AmbiguousPrefixError(f"ambiguous commit ID prefix '{digits}': {len(matches)} commits begin so")
-    return matches[0]
+    return parse_checksum(found)
 
 
-def open_commit(repository: Repository, checksum: Checksum) -> CommitStream:
+def _describe(repository: Repository, commit_id: str) -> str | None:
+    """Return the tags of a commit as they are listed next to its ID."""
+    return ", ".join(tag.name for tag in list_tags(repository) if tag.commit.hex() == commit_id) or None
+
+
+def open_commit(repository: Repository, checksum: Checksum, *, checks_table: bool = True) -> CommitStream:
     """Return a stored commit.
+
+    Args:
+        repository: Where it is.
+        checksum: The commit.
+        checks_table: As for `CommitStream`.
 
     Raises:
         CommitNotFoundError: It is not stored.
@@ -204,7 +230,7 @@ def open_commit(repository: Repository, checksum: Checksum) -> CommitStream:
     object_id = repository.streams.find(stream_name(checksum))
     if object_id is None:
         raise CommitNotFoundError(f"ostree commit ID not found in repository: {checksum.hex()}")
-    return open_commit_object(repository, object_id, checksum)
+    return open_commit_object(repository, object_id, checksum, checks_table=checks_table)
 
 
 def open_commit_object(

@@ -22,6 +22,7 @@ from cfsctl.digest import Checksum
 from cfsctl.errors import FormatError
 from cfsctl.gvariant.parts import Budget, decode_part, find_members, iter_elements
 from cfsctl.limits import MAX_REF_NAME_BYTES
+from cfsctl.ostree.byte_order import swap64
 from cfsctl.ostree.objects import CHECKSUM_SIZE
 
 if TYPE_CHECKING:
@@ -64,6 +65,22 @@ class SummaryRef:
     checksum: Checksum
     commit_size: int
     metadata: Sequence[tuple[str, Variant]]
+
+    @property
+    def timestamp_s(self) -> int | None:
+        """When the commit was made, in seconds since 1970, if the summary says so."""
+        value = self._find("ostree.commit.timestamp")
+        # A number in a commit's byte order, which is big-endian.
+        return swap64(value) if isinstance(value, int) and 0 <= value < 1 << 64 else None
+
+    @property
+    def version(self) -> str | None:
+        """The version that the commit has in its metadata, if the summary has it."""
+        value = self._find("ostree.commit.version")
+        return value if isinstance(value, str) else None
+
+    def _find(self, name: str) -> object:
+        return next((value.value for key, value in self.metadata if key == name), None)
 
 
 @dataclass(frozen=True, slots=True)

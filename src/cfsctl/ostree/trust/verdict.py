@@ -6,6 +6,7 @@ import time
 from typing import Final, NamedTuple
 
 from cfsctl.ostree.store.binding import PolicyError
+from cfsctl.timestamps import format_timestamp
 
 VERIFY_TIMEOUT_S: Final = 10.0
 """Time for all signatures of one commit, or one summary, wherever they come from."""
@@ -56,6 +57,11 @@ class ValidSignature(NamedTuple):
     key: str
     time_s: int | None = None
     user: str | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it as it is printed in JSON."""
+        timestamp = None if self.time_s is None else format_timestamp(self.time_s)
+        return {"engine": self.engine, "key": self.key, "timestamp": timestamp, "user": self.user}
 
     def describe(self) -> str:
         """Return it in words."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cfsctl.digest import object_path
+from cfsctl.digest import object_path, qualified
 from cfsctl.errors import ExitCode, RepositoryError
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.gc.live_mounts import find_live_mounts
@@ -37,7 +37,7 @@ from cfsctl.repository.gc.sweep import (
 from cfsctl.repository.objects.reader import StoredObjectMissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from cfsctl.digest import ObjectID
     from cfsctl.progress import Reporter
@@ -131,7 +131,7 @@ class GcResult(NamedTuple):
             "mounts": [
                 {
                     "mountpoint": mount.where,
-                    "images": [image_id.hex() for image_id in mount.image_ids],
+                    "images": [qualified(image_id) for image_id in mount.image_ids],
                     "certain": mount.is_certain,
                 }
                 for mount in self.mounts
@@ -169,7 +169,7 @@ class Why(NamedTuple):
     def as_dict(self) -> dict[str, object]:
         """Return the answer as it is printed in JSON, in the order of its keys."""
         return {
-            "object": self.object_id.hex(),
+            "object": qualified(self.object_id),
             "kept": self.is_kept,
             "chain": list(self.steps),
             "doubt": self.doubt,
@@ -185,6 +185,7 @@ def collect_garbage(
     grace_s: float = 0,
     limit: DeleteLimit | None = None,
     prepare: Callable[[Repository], None] = lambda _: None,
+    ignored_refs: Collection[str] = (),
     reporter: Reporter = silent,
 ) -> GcResult:
     """Remove what no ref, no mount and no extra root leads to.
@@ -199,6 +200,7 @@ def collect_garbage(
         limit: The most that may be removed, or None for anything.
         prepare: Called under the exclusive lock; removes refs that are no longer needed.
             Not called in a dry run.
+        ignored_refs: Of a dry run: refs that count as removed, as paths below the repository.
         reporter: Hears what is looked through and removed; if it raises, the collection ends there, and what
             was garbage and is left is garbage still.
 
@@ -211,7 +213,8 @@ def collect_garbage(
     """
     roots = list(extra_roots)
     if dry_run:
-        return _Collection(repository, grace_s, limit, is_dry_run=True, reporter=reporter).run(roots)
+        collection = _Collection(repository, grace_s, limit, is_dry_run=True, reporter=reporter)
+        return collection.run(roots, ignored_refs)
     repository.check_writable()
     # The mounts are looked at twice: should that take long in spite of all, nobody waits for the lock
     # in the meantime; and while the lock was waited for, others may have mounted something.
@@ -284,9 +287,9 @@ class _Collection:
         self._kept = 0
         self.young: set[ObjectID] = set()
 
-    def run(self, extra_roots: list[str]) -> GcResult:
+    def run(self, extra_roots: list[str], ignored_refs: Collection[str] = ()) -> GcResult:
         self._report(Started(MARK_ID, None, Unit.ITEMS))
-        marker = Marker(self._repository, self._trail)
+        marker = Marker(self._repository, self._trail, ignored_refs)
         for name in extra_roots:
             marker.add_root(name)
         look = find_live_mounts(self._repository.objects, marker.images.entries.values())

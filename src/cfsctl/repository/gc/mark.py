@@ -97,8 +97,14 @@ class CategoryMarks:
         misdirected: Refs that name an entry but, followed as a path, do not lead to it.
     """
 
-    def __init__(self, repository: Repository, category: LinkDirectory, marks: Marks) -> None:
-        """Read all links of the category."""
+    def __init__(
+        self,
+        repository: Repository,
+        category: LinkDirectory,
+        marks: Marks,
+        ignored_refs: Collection[str] = (),
+    ) -> None:
+        """Read all links of the category, without refs that are to be ignored."""
         self.category = category
         self.entries: dict[str, ObjectID] = {}
         self.roots: dict[str, str] = {}
@@ -110,6 +116,8 @@ class CategoryMarks:
         for name, text in strays:
             self._follow_stray(name, text)
         for found in category.iter_refs_tree():
+            if f"{category.name}/refs/{found.path}" in ignored_refs:
+                continue
             if found.text is None:
                 marks.note(f"{category.name}/refs/{found.path}: expected a symbolic link; left alone")
             else:
@@ -172,12 +180,18 @@ class Marker:
         streams: Links below ``streams``.
     """
 
-    def __init__(self, repository: Repository, trail: ReachabilityPath | None = None) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        trail: ReachabilityPath | None = None,
+        ignored_refs: Collection[str] = (),
+    ) -> None:
         """Read all links; mark nothing yet.
 
         Args:
             repository: The repository, open.
             trail: Told what leads to what.
+            ignored_refs: Refs that count as removed, as paths below the repository.
 
         Raises:
             OSError: A directory cannot be read.
@@ -187,8 +201,8 @@ class Marker:
         self._repository = repository
         self._algorithm = repository.algorithm
         self._objects = repository.objects
-        self.images = CategoryMarks(repository, repository.images.links, self.marks)
-        self.streams = CategoryMarks(repository, repository.streams.links, self.marks)
+        self.images = CategoryMarks(repository, repository.images.links, self.marks, ignored_refs)
+        self.streams = CategoryMarks(repository, repository.streams.links, self.marks, ignored_refs)
         self._by_object = {object_id: entry for entry, object_id in self.streams.entries.items()}
         self._images = set(self.images.entries.values())
         self._seen_streams: set[ObjectID] = set()
@@ -200,13 +214,19 @@ class Marker:
         """Count an image or stream as in use.
 
         Args:
-            name: What names it anywhere: an ID, a content identifier, a ref, ``refs/<ref>``.
+            name: What names it anywhere: an ID or the beginning of one, a content identifier, a ref,
+                ``refs/<ref>``.
 
         Raises:
             RefNotFoundError: Nothing has that name.
+            AmbiguousIdError: The beginning of more than one ID.
         """
         image_name = self._find_root(self.images, name, lambda: parse_image_name(name, self._algorithm))
         stream_name = self._find_root(self.streams, name, lambda: parse_stream_name(name))
+        if image_name is None and stream_name is None:
+            image_id = self._repository.images.find_short(name)
+            image_name = None if image_id is None else image_id.hex()
+            stream_name = self._repository.streams.find_short_entry(name)
         if image_name is None and stream_name is None:
             raise RefNotFoundError(f"root not found: {name}", hint="see `cfsctl images` for names")
         if image_name is not None:

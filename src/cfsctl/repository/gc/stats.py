@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import ObjectID
 from cfsctl.errors import CfsError
 from cfsctl.repository.gc.collect import collect_garbage
 from cfsctl.repository.gc.mark import Marker
 from cfsctl.repository.gc.sweep import FAN_OUT, open_directory
+from cfsctl.repository.names.tags import unescape_tag
 from cfsctl.repository.objects.quarantine import QUARANTINE
 from cfsctl.splitstream.reader import Inline
 
@@ -48,6 +49,30 @@ class RefStats(NamedTuple):
     exclusive_objects: int
     exclusive_bytes: int
     missing: int
+
+    def kind_and_name(self) -> tuple[str, str]:
+        """Return what kind of ref it is, and the name that users know it by.
+
+        An earlier target of a ref is ``kept`` and has the name of that ref.
+        """
+        category, _, path = self.name.partition("/refs/")
+        parts = path.split("/")
+        if category == "images":
+            return "image", path
+        if parts[0] in _TAG_KINDS and len(parts) > 1:
+            return _TAG_KINDS[parts[0]], unescape_tag("/".join(parts[1:]))
+        if parts[0] == "cfsctl-history" and len(parts) == 4:
+            return "kept", unescape_tag(parts[2])
+        return "stream", path
+
+
+_TAG_KINDS: Final = {
+    "ostree": "commit",
+    "ostree-partial": "part",
+    "oci": "oci",
+    "oci-referrers": "artifact",
+}
+"""What refs are called that are in a directory."""
 
 
 class Stats(NamedTuple):
@@ -85,7 +110,11 @@ class Stats(NamedTuple):
 
     def as_dict(self) -> dict[str, object]:
         """Return all of it as it is printed in JSON, in the order of its keys."""
-        refs = [{**ref._asdict(), "shared_bytes": ref.bytes - ref.exclusive_bytes} for ref in self.refs]
+        refs = []
+        for ref in self.refs:
+            kind, tag = ref.kind_and_name()
+            shared = ref.bytes - ref.exclusive_bytes
+            refs.append({**ref._asdict(), "shared_bytes": shared, "kind": kind, "tag": tag})
         return {**self._asdict(), "refs": refs}
 
 
@@ -123,6 +152,14 @@ def measure_repository(repository: Repository) -> Stats:
         refs=refs,
         problems=list(garbage.problems),
     )
+
+
+def measure_refs(repository: Repository) -> list[RefStats]:
+    """Return what each ref needs, sorted by name; changes nothing.
+
+    Reads every image and stream that a ref leads to.
+    """
+    return _measure_refs(Marker(repository), _measure_objects(repository).by_id)
 
 
 def _measure_objects(repository: Repository) -> _Sizes:

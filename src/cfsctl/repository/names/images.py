@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import RefNotFoundError
 from cfsctl.repository.names.links import LinkDirectory, Ref
-from cfsctl.repository.names.names import check_entry, check_ref, find_object_in, parse_image_name, suggest
+from cfsctl.repository.names.names import (
+    REFS,
+    check_entry,
+    check_new_ref,
+    find_object_in,
+    parse_image_name,
+    parse_short_object_id,
+    suggest,
+)
+from cfsctl.repository.names.short_ids import choose_id
 from cfsctl.repository.names.streams import DamagedLinkError, read_object_link, read_ref_entry
 
 if TYPE_CHECKING:
@@ -70,18 +79,44 @@ class Images:
         """Return the ID of the image that a name stands for, or None; the image is not checked.
 
         Args:
-            name: A hex ID, ``sha512:<hex>``, ``refs/<ref>`` or a ref.
+            name: A hex ID, ``sha512:<hex>``, ``refs/<ref>``, a ref, or the beginning of an ID.
 
         Raises:
             InvalidNameError: It cannot be the name of an image.
             DamagedLinkError: It leads to something else than an image of that ID.
+            AmbiguousIdError: The beginning of more than one ID.
         """
+        object_id = self.find_named(name)
+        return self.find_short(name) if object_id is None else object_id
+
+    def find_named(self, name: str) -> ObjectID | None:
+        """Return the same for a whole ID or a ref."""
         entry, ref = parse_image_name(name, self._objects.algorithm)
         object_id = self._find_entry(entry) if entry is not None else None
         if object_id is None and ref is not None:
             entry = read_ref_entry(self.links, ref)
+            if entry is None and name == f"{REFS}/{ref}":
+                # Ours makes no ref of this name; the original does, and prints it so.
+                entry = read_ref_entry(self.links, name)
             object_id = self._find_entry(entry) if entry is not None else None
         return object_id
+
+    def find_short(self, name: str) -> ObjectID | None:
+        """Return the only image whose ID begins as a text says, or None.
+
+        Raises:
+            InvalidNameError: It says that this is of another hash.
+            AmbiguousIdError: More than one begins so.
+        """
+        digits = parse_short_object_id(name, self._objects.algorithm)
+        if digits is None or len(digits) == 2 * self._objects.algorithm.digest_size:
+            return None  # a whole ID has been looked for
+        entry = choose_id(digits, self.links.list_names(), "image ID", self._describe)
+        return None if entry is None else self._find_entry(entry)
+
+    def _describe(self, entry: str) -> str | None:
+        """Return the refs of an image as they are listed next to its ID."""
+        return ", ".join(ref.name for ref in self.list_refs() if ref.entry == entry) or None
 
     def _find_entry(self, entry: str) -> ObjectID | None:
         object_id = read_object_link(self.links, entry, self._objects.algorithm)
@@ -165,7 +200,7 @@ class Images:
             InvalidNameError: The ref cannot be one; nothing was stored.
         """
         if ref is not None:
-            check_ref(ref, "image name")
+            check_new_ref(ref, "image name")
         stored = self._objects.ensure_bytes(data)
         self._sync()
         self.link(stored.object_id, ref)
@@ -182,7 +217,7 @@ class Images:
             InvalidNameError: The ref cannot be one; nothing has changed.
         """
         if ref is not None:
-            check_ref(ref, "image name")
+            ref = check_new_ref(ref, "image name")
         entry = check_entry(object_id.hex())
         self.links.set_entry(entry, object_id)
         if ref is not None:
@@ -199,7 +234,7 @@ class Images:
             InvalidNameError: The ref cannot be one; nothing was read.
             ErofsError: It is not a composefs image; nothing was kept.
         """
-        check_ref(ref, "image name")
+        check_new_ref(ref, "image name")
         with self._objects.create() as writer:
             for chunk in limited_image(chunks):
                 writer.write(chunk)

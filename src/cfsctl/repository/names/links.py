@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import stat
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from cfsctl.errors import RefNotFoundError, RepositoryError
+from cfsctl.errors import ExitCode, RefNotFoundError, RepositoryError
 from cfsctl.linux.error_paths import relative_to
 from cfsctl.linux.files import make_directory, open_handle, open_regular, replace_symlink
 from cfsctl.linux.flags import DIRECTORY_FLAGS
@@ -41,6 +42,7 @@ from cfsctl.repository.names.names import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from cfsctl.digest import ObjectID
 
@@ -52,6 +54,12 @@ _DIRECTORY_MODE: Final = 0o755
 
 class BlockedNameError(RepositoryError):
     """A name that cannot be used because something else is in its way."""
+
+
+class RefExistsError(RepositoryError):
+    """A name that something has already, where nothing may lose its name."""
+
+    exit_code = ExitCode.POLICY
 
 
 class Ref(NamedTuple):
@@ -69,6 +77,31 @@ class Ref(NamedTuple):
     def entry(self) -> str | None:
         """The entry that the ref names, or None if the text names none."""
         return find_entry_in(self.text)
+
+
+class RefMove(NamedTuple):
+    """A ref that is set.
+
+    Attributes:
+        category: ``images`` or ``streams``.
+        ref: Its path below ``refs``.
+        entry: The entry that it is to name.
+    """
+
+    category: str
+    ref: str
+    entry: str
+
+
+class MoveGuard(Protocol):
+    """Decides about refs that are set, and is there while they are."""
+
+    def moving(self, move: RefMove) -> AbstractContextManager[bool]:
+        """Return a block in which the ref is set, with whether it may be taken from what it names.
+
+        Raises:
+            CfsError: The ref must not be set; nothing has changed.
+        """
 
 
 class Found(NamedTuple):
@@ -91,6 +124,7 @@ class LinkDirectory:
     Attributes:
         name: The category's directory.
         is_synced: Whether a changed ref is made durable at once.
+        guard: Asked before a ref is set, or None.
     """
 
     def __init__(self, dirfd: int, name: str, check_writable: Callable[[], None]) -> None:
@@ -103,6 +137,7 @@ class LinkDirectory:
         """
         self.name = name
         self.is_synced = True
+        self.guard: MoveGuard | None = None
         self._root = dirfd
         self._check_writable = check_writable
 
@@ -256,6 +291,14 @@ class LinkDirectory:
             raise OSError(errno.EXDEV, "leads out of the repository", place)
         return target[len(root) + 1 :]
 
+    def list_names(self) -> list[str]:
+        """Return the names directly below the category, in no particular order; nothing is opened."""
+        try:
+            with self._open_directory([self.name]) as directory:
+                return [name for name in os.listdir(directory) if name != REFS]
+        except FileNotFoundError:
+            return []
+
     def iter_entries(self) -> Iterator[Found]:
         """Yield what is directly below the category, except ``refs``, sorted by name."""
         try:
@@ -307,6 +350,23 @@ class LinkDirectory:
         refs = [Ref(item.path, item.text) for item in self.iter_refs_tree(prefix) if item.text is not None]
         return sorted(refs)
 
+    def stat_ref(self, ref: str) -> os.stat_result | None:
+        """Return the status of a ref's own link, or None if there is no such ref."""
+        *parents, last = check_ref(ref).split("/")
+        try:
+            with self._open_directory([self.name, REFS, *parents]) as directory:
+                return os.stat(last, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    @contextlib.contextmanager
+    def locked_refs(self, prefix: str) -> Iterator[None]:
+        """Hold a directory of refs, which is made if it is missing, against everybody else who locks it."""
+        self._check_writable()
+        with self._open_directory([self.name, REFS, *check_ref(prefix).split("/")], create=True) as directory:
+            fcntl.flock(directory, fcntl.LOCK_EX)  # ends when the directory is closed
+            yield
+
     def follow_ref(self, ref: str) -> os.stat_result:
         """Return the status of what a ref leads to as a path, through every link on the way.
 
@@ -339,14 +399,21 @@ class LinkDirectory:
         Raises:
             InvalidNameError: The ref or the entry cannot be a name here.
             BlockedNameError: A directory, or a ref that would have to be one, is in the way.
+            CfsError: The guard refuses it.
         """
         ref = check_ref(ref)
         text = ref_link_text(ref, check_entry(entry))
         self._check_writable()
         *parents, last = ref.split("/")
-        self._set([self.name, REFS, *parents], last, text, sync=True)
+        if self.guard is None:
+            self._set([self.name, REFS, *parents], last, text, sync=True)
+            return
+        with self.guard.moving(RefMove(self.name, ref, entry)) as may_replace:
+            self._set([self.name, REFS, *parents], last, text, sync=True, may_replace=may_replace)
 
-    def _set(self, parents: list[str], last: str, text: str, *, sync: bool = False) -> None:
+    def _set(
+        self, parents: list[str], last: str, text: str, *, sync: bool = False, may_replace: bool = True
+    ) -> None:
         with self._open_directory(parents, create=True) as directory:
             if not self._needs_change(directory, parents, last, text):
                 return
@@ -356,6 +423,8 @@ class LinkDirectory:
             try:
                 os.symlink(text, last, dir_fd=directory)
             except FileExistsError:
+                if not may_replace:  # made by another program since it was looked for
+                    raise RefExistsError(f"{'/'.join([*parents, last])} exists; it was not changed") from None
                 replace_symlink(directory, last, text, temporary_dirfd=self._root)
             if sync:
                 self._sync(directory)

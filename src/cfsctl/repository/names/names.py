@@ -8,6 +8,9 @@ stored under it. There are three kinds:
 * a *ref*: one or more components below ``refs``;
 * what a user types to name an image or a stream: `parse_image_name`, `parse_stream_name`.
 
+A ref that a user makes must also be one that a user can reach (`check_new_ref`): it is not the spelling of an
+ID, since that is looked up as one, and ``refs/`` before it is left out, as it is where names are read.
+
 The original takes names as typed and so lets ``../../x`` out of the repository. What is harmless in it
 is kept: a leading slash, ``//`` and ``/./`` collapse.
 """
@@ -20,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.digest import Algorithm, DigestFormatError, ObjectID, object_path, parse_hex, parse_object_path
 from cfsctl.errors import ExitCode, RepositoryError
+from cfsctl.repository.names.short_ids import parse_short_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,6 +41,7 @@ MAX_DEPTH: Final = 64
 
 _QUALIFIED = re.compile(r"(sha256|sha512):(.*)", re.DOTALL)
 _LOWER_HEX = re.compile(r"[0-9a-f]+\Z")
+_LOOKS_LIKE_ID = re.compile(r"@?(?:(?:sha256|sha512):[0-9a-f]+|[0-9a-f]{64}|[0-9a-f]{128})", re.IGNORECASE)
 
 
 class InvalidNameError(RepositoryError):
@@ -106,6 +111,41 @@ def check_ref(name: str, what: str = "ref") -> str:
     return "/".join(clean)
 
 
+def check_not_id(name: str, what: str = "name") -> str:
+    """Return a name that a user gives to something, if it is not the spelling of an ID.
+
+    Raises:
+        InvalidNameError: It is: whoever types it would get what has this ID.
+    """
+    if _LOOKS_LIKE_ID.fullmatch(name):
+        raise InvalidNameError(
+            f"{what} {_shorten(name)!r} looks like an ID, which names what has that ID",
+            hint="choose a name that is not a digest",
+        )
+    return name
+
+
+def _shorten(name: str) -> str:
+    return name if len(name) <= _MAX_SHOWN else f"{name[:_MAX_SHOWN]}..."
+
+
+_MAX_SHOWN: Final = 24
+
+
+def check_new_ref(name: str, what: str = "ref") -> str:
+    """Return the path below ``refs`` of a ref that a user makes; ``refs/`` before it is left out.
+
+    Raises:
+        InvalidNameError: As `check_ref`, or no command could reach the ref by this name.
+    """
+    ref = _parse_ref(name, what)
+    if ref == REFS or ref.startswith(f"{REFS}/"):
+        raise InvalidNameError(
+            f"{what} {name!r} begins with {REFS!r}, which is left out of names", hint="choose another name"
+        )
+    return check_not_id(ref, what)
+
+
 def check_entry(name: str, what: str = "name") -> str:
     """Return `name` if it can stand directly below ``images`` or ``streams``.
 
@@ -122,7 +162,7 @@ def check_entry(name: str, what: str = "name") -> str:
 
 
 def parse_image_name(text: str, algorithm: Algorithm) -> Name:
-    """Return what an image name stands for.
+    """Return what an image name stands for; the beginning of an ID is for `parse_short_object_id`.
 
     Args:
         text: A hex ID, ``sha512:<hex>``, ``refs/<ref>`` or a ref.
@@ -133,11 +173,28 @@ def parse_image_name(text: str, algorithm: Algorithm) -> Name:
     """
     match = _QUALIFIED.fullmatch(text)
     if match is not None and _LOWER_HEX.match(match[2]):
+        if len(match[2]) < 2 * algorithm.digest_size and match[1] == algorithm.hash_name:
+            return Name(None, None)
         return Name(_parse_qualified(match[1], match[2], algorithm).hex(), None)
     ref = _parse_ref(text, "image name")
-    if len(text) == 2 * algorithm.digest_size and _LOWER_HEX.match(text):
-        return Name(text, ref)
+    digits = text.removeprefix("@")
+    if len(digits) == 2 * algorithm.digest_size and _LOWER_HEX.match(digits):
+        return Name(digits, ref)
     return Name(None, ref)
+
+
+def parse_short_object_id(text: str, algorithm: Algorithm) -> str | None:
+    """Return the digits that a text gives for the beginning of an object's ID, or None for any other text.
+
+    Raises:
+        InvalidNameError: It says that they are of another hash than the repository's.
+    """
+    short = parse_short_id(text)
+    if short is None or len(short.digits) > 2 * algorithm.digest_size:
+        return None
+    if short.hash_name not in {None, algorithm.hash_name}:
+        raise _other_hash(f"{short.hash_name}:{short.digits[:12]}", algorithm, "ID")
+    return short.digits
 
 
 def parse_object_name(text: str, algorithm: Algorithm) -> ObjectID:
@@ -163,14 +220,17 @@ def parse_object_name(text: str, algorithm: Algorithm) -> ObjectID:
 
 def _parse_qualified(hash_name: str, digits: str, algorithm: Algorithm, what: str = "image ID") -> ObjectID:
     if hash_name != algorithm.hash_name:
-        raise InvalidNameError(
-            f"{what} {hash_name}:{digits[:12]}... is of another hash than the repository's"
-            f" ({algorithm.hash_name})"
-        )
+        raise _other_hash(f"{hash_name}:{digits[:12]}...", algorithm, what)
     try:
         return ObjectID(parse_hex(digits, algorithm.digest_size, what))
     except DigestFormatError as error:
         raise InvalidNameError(str(error)) from error
+
+
+def _other_hash(shown: str, algorithm: Algorithm, what: str) -> InvalidNameError:
+    return InvalidNameError(
+        f"{what} {shown} is of another hash than the repository's ({algorithm.hash_name})"
+    )
 
 
 def _parse_ref(text: str, what: str) -> str:

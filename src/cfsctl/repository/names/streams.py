@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import IntegrityError, RefNotFoundError
@@ -15,6 +16,7 @@ from cfsctl.repository.names.names import (
     ref_link_text,
     suggest,
 )
+from cfsctl.repository.names.short_ids import AmbiguousIdError, parse_short_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +26,14 @@ if TYPE_CHECKING:
     from cfsctl.splitstream import SplitstreamReader
 
 STREAMS: Final = "streams"
+_IDENTIFIER: Final = re.compile(r"[a-z][a-z-]*-(?:sha(?:256|512):)?[0-9a-f]{4,128}")
+"""A content identifier with an ID at its end, of which a part may be missing."""
+_MAX_LISTED: Final = 8
+
+
+def _digits_of(name: str) -> str:
+    """Return the ID at the end of a content identifier."""
+    return name.rpartition("-")[2].rpartition(":")[2]
 
 
 class DamagedLinkError(IntegrityError):
@@ -110,6 +120,43 @@ class Streams:
         entry = read_ref_entry(self.links, ref) if ref is not None else None
         return None if entry is None else read_object_link(self.links, entry, self._objects.algorithm)
 
+    def find_typed(self, name: str) -> ObjectID | None:
+        """Return what `find` does, also for what only users type: the beginning of an ID.
+
+        Raises:
+            InvalidNameError, DamagedLinkError: As `find`.
+            AmbiguousIdError: The beginning of more than one ID.
+        """
+        object_id = self.find(name)
+        entry = self.find_short_entry(name) if object_id is None else None
+        return object_id if entry is None else read_object_link(self.links, entry, self._objects.algorithm)
+
+    def find_short_entry(self, text: str) -> str | None:
+        """Return the only stream that a text is the beginning of, or None.
+
+        Args:
+            text: The beginning of a content identifier that has enough digits of its ID, of this ID alone, or
+                of the ID of the stream's object.
+
+        Raises:
+            AmbiguousIdError: More than one begins so.
+        """
+        names = self.links.list_names()
+        short = parse_short_id(text)
+        if short is None:
+            found = [name for name in names if name.startswith(text)] if _IDENTIFIER.fullmatch(text) else []
+        else:
+            found = [name for name in names if _digits_of(name).startswith(short.digits)]
+        if short is not None and not found:
+            streams = self.list_streams()
+            found = [one.name for one in streams if one.object_id.hex().startswith(short.digits)]
+        if len(found) > 1:
+            raise AmbiguousIdError(
+                f"ambiguous stream '{text}': {len(found)} begin so: {', '.join(sorted(found)[:_MAX_LISTED])}",
+                hint="type more digits",
+            )
+        return found[0] if found else None
+
     def open(self, name: str, content_type: int | None = None) -> SplitstreamReader:
         """Open a stream by its name.
 
@@ -138,7 +185,7 @@ class Streams:
         """Restore the content of a stream and pass it on.
 
         Args:
-            name: A content identifier, ``refs/<ref>``, or a ref.
+            name: A content identifier, ``refs/<ref>``, a ref, or the beginning of an ID.
             write: Takes the next bytes.
 
         Raises:
@@ -146,7 +193,8 @@ class Streams:
             SplitstreamError: The object is not a splitstream, or its parts do not add up.
             IntegrityError: An object is missing, or not what its name says.
         """
-        with self.open(name) as stream:
+        object_id = self.find_typed(name)
+        with self.open(name) if object_id is None else self.open_object(object_id) as stream:
             stream.cat(write, self._objects.open)
 
     def list_streams(self) -> list[Stream]:

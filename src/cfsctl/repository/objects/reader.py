@@ -16,7 +16,7 @@ from array import array
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from cfsctl.digest import ObjectID, qualified
+from cfsctl.digest import ObjectID, find_object_name, qualified
 from cfsctl.errors import DigestMismatchError, IntegrityError, ObjectMissingError
 from cfsctl.fsverity.kernel import (
     VerityAlgorithmError,
@@ -144,6 +144,13 @@ class ObjectReader:
         """Return whether the object exists, judging by its type and, if given, its size."""
         status = self.stat(object_id)
         return status is not None and size in {None, status.st_size}
+
+    def find_beginning(self, digits: str) -> list[ObjectID]:
+        """Return the objects whose IDs begin with these digits, of which there are at least two; sorted."""
+        fan_out, rest = digits[:2], digits[2:]
+        names = (name for name in self._fan_out.names(fan_out) if name.startswith(rest))
+        found = (find_object_name(fan_out + name, self.algorithm) for name in names)
+        return sorted(object_id for object_id in found if object_id is not None)
 
     def find_missing(self, object_ids: Iterable[ObjectID]) -> list[ObjectID]:
         """Return which of many objects have no file, sorted; types and contents are not checked.

@@ -15,7 +15,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cfsctl.digest import DigestFormatError, object_path, parse_object_id, parse_object_path
+from cfsctl.digest import DigestFormatError, object_path, parse_object_id, parse_object_path, qualified
 from cfsctl.errors import CfsError
 from cfsctl.progress import Message, silent
 from cfsctl.repository.check.fsck import check_repository
@@ -80,10 +80,15 @@ class RepairReport(NamedTuple):
             **self.after.as_dict(),
             "errors_before": self.before.findings,
             "quarantined": self.quarantined,
-            "restored": {object_id.hex(): place for object_id, place in sorted(self.restored.items())},
-            "streams_restored": dict(sorted(self.streams.items())),
+            "restored": [
+                {"object": qualified(object_id), "source": place}
+                for object_id, place in sorted(self.restored.items())
+            ],
+            "streams_restored": [
+                {"stream": name, "source": place} for name, place in sorted(self.streams.items())
+            ],
             "relinked": self.relinked,
-            "lost": [object_id.hex() for object_id in self.lost],
+            "lost": [qualified(object_id) for object_id in self.lost],
         }
 
 

@@ -95,6 +95,8 @@ IMAGE_NAMES = {
     "ref called refs": ("refs/refs/x", None, "refs/x"),
     "part of an ID": (HEX512[:30], None, HEX512[:30]),
     "upper case": (HEX512.upper(), None, HEX512.upper()),
+    "beginning of an ID": (f"sha512:{HEX512[:-1]}", None, None),
+    "marked ID": (f"@{HEX512}", HEX512, f"@{HEX512}"),
     "colon that is no ID": ("sha512:latest", None, "sha512:latest"),
 }
 
@@ -115,7 +117,7 @@ def test_image_name(text: str, entry: str | None, ref: str | None) -> None:
         "refs/../x",
         "a/../../x",
         f"sha256:{ID256.hex()}",
-        f"sha512:{HEX512[:-1]}",
+        f"sha512:{HEX512}0",
     ],
 )
 def test_image_name_is_refused(text: str) -> None:

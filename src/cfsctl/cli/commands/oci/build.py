@@ -12,6 +12,7 @@ from cfsctl.cli.completers import complete_oci_images
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option, xattrs_option
+from cfsctl.cli.options.refs import keep_option
 from cfsctl.cli.output import print_document, print_lines, tell
 from cfsctl.errors import ExitCode
 
@@ -65,6 +66,7 @@ class BuildArguments(TypedDict):
 )
 @click.option("--label", type=TEXT, metavar="KEY=VALUE", multiple=True, help="Label. Repeatable.")
 @click.option("--bootable", is_flag=True, help="Also create a boot image.")
+@keep_option
 @xattrs_option
 @json_option()
 @pass_session
@@ -74,6 +76,7 @@ def command(
     source: str,
     name: str | None,
     base: str | None,
+    keep: int | None,
     as_json: bool,
     **arguments: Unpack[BuildArguments],
 ) -> int:
@@ -89,7 +92,7 @@ def command(
     options = _make_options(arguments)
     tag = None if name is None else check_tag(name)
     with session.open() as repository:
-        result = repository.oci.build(source, tag, options, base=base, progress=session.progress)
+        result = repository.oci.build(source, tag, options, base=base, keep=keep, progress=session.progress)
     for path in result.skipped[:_SHOWN]:
         tell(f"cfsctl: {os.fsdecode(path)}: skipped, a layer cannot have sockets")
     if len(result.skipped) > _SHOWN:

@@ -11,6 +11,7 @@ from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option
 from cfsctl.cli.output import print_document, print_lines
+from cfsctl.digest import qualified
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,7 @@ def command(
     with session.open() as target, session.open_other(source) as other:
         result = target.oci.copy(image, other, name, zerocopy=zerocopy, progress=session.progress)
     if as_json:
-        print_document({**document_of(result), "config_stream": result.config_id.hex()})
+        print_document({**document_of(result), "config_stream": qualified(result.config_id)})
     else:
         print_lines(_lines_of(result, image, source))
 

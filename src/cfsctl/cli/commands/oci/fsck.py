@@ -20,8 +20,8 @@ from cfsctl.errors import ExitCode, IntegrityError
     help="Read all content, compare every layer with its digest, and rebuild the images to compare them.",
 )
 @json_option(
-    "Print a JSON document. The exit status is then 0 even if damage is found, unless JSON was requested "
-    "only by the environment."
+    "Print a JSON document. The exit status is then 0 even if damage is found, unless --json stands before "
+    "the command or is set in the environment."
 )
 @pass_session
 @click.pass_context
@@ -30,7 +30,7 @@ def command(context: click.Context, session: Session, *, name: str | None, deep:
     with session.open() as repository:
         report = repository.oci.fsck(name, deep=deep, progress=session.progress)
     if as_json:
-        print_document(report.as_dict())
+        print_document(report.as_dict(), is_original=asks_for_json(context))
         return ExitCode.OK if report.is_ok or asks_for_json(context) else ExitCode.CORRUPTION
     print_lines(report.lines())
     if not report.is_ok:

@@ -9,6 +9,7 @@ from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT
 from cfsctl.cli.output import print_document, write_bytes
+from cfsctl.digest import qualified
 
 
 @click.command("inspect", cls=Command)
@@ -19,7 +20,8 @@ from cfsctl.cli.output import print_document, write_bytes
 def command(session: Session, *, image: str, only_manifest: bool, only_config: bool) -> None:
     """Print the manifest and config of IMAGE, and the images that were made from it.
 
-    IMAGE is a tag, the digest of a manifest or config, or a unique prefix of one.
+    IMAGE is a tag, the digest of a manifest or config, or a unique prefix of one. The output is always JSON,
+    that of composefs-rs unless --json stands before the command.
     """
     if only_manifest and only_config:
         raise click.UsageError("--manifest and --config cannot be used together")
@@ -28,4 +30,10 @@ def command(session: Session, *, image: str, only_manifest: bool, only_config: b
     if only_manifest or only_config:
         write_bytes((found.manifest if only_manifest else found.config, b"\n"))
         return
-    print_document(found.as_dict())
+    document = found.as_dict()
+    if session.as_json:
+        document |= {
+            "composefs_erofs": None if found.image is None else qualified(found.image),
+            "composefs_boot_erofs": None if found.boot_image is None else qualified(found.boot_image),
+        }
+    print_document(document, is_original=not session.as_json)

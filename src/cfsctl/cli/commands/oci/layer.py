@@ -10,6 +10,7 @@ from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, asks_for_json, json_option
 from cfsctl.cli.output import is_terminal, print_document, write_bytes, write_chunk
+from cfsctl.digest import qualified
 from cfsctl.errors import CfsError, ExitCode
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def command(context: click.Context, session: Session, *, diff_id: str, dumpfile:
         if dumpfile:
             write_bytes(layer.iter_dump())
         elif as_json:
-            print_document(_document(layer))
+            is_original = asks_for_json(context)
+            print_document(_document(layer, is_original=is_original), is_original=is_original)
         elif is_terminal():
             raise TerminalError(
                 "Refusing to write tar data to terminal. Redirect to a file, pipe to tar, or use --json for"
@@ -51,11 +53,11 @@ def command(context: click.Context, session: Session, *, diff_id: str, dumpfile:
             layer.read(write_chunk)
 
 
-def _document(layer: OciLayer) -> dict[str, object]:
+def _document(layer: OciLayer, *, is_original: bool) -> dict[str, object]:
     facts = layer.measure()
     return {
         "diffId": str(layer.digest),
-        "verity": layer.stream_id.hex(),
+        "verity": layer.stream_id.hex() if is_original else qualified(layer.stream_id),
         "size": facts.size,
         "entryCount": facts.entries,
         "splitstream": {

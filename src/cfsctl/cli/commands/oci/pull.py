@@ -18,6 +18,7 @@ from cfsctl.cli.errors import report_error
 from cfsctl.cli.help import Command
 from cfsctl.cli.metrics import MEASURED, metrics_option
 from cfsctl.cli.options.common import IMAGE_REFERENCE, TEXT, json_option
+from cfsctl.cli.options.refs import keep_option
 from cfsctl.cli.options.registry import registry_options
 from cfsctl.cli.output import print_document, print_lines
 from cfsctl.errors import CfsError, ExitCode
@@ -64,6 +65,7 @@ class BootImageMissingError(CfsError):
     is_flag=True,
     help="Also store compressed layers as received, so that `oci push` can send the image unchanged.",
 )
+@keep_option
 @registry_options
 @json_option()
 @pass_session
@@ -79,6 +81,7 @@ def command(
     platform: str | None,
     keep_compressed: bool,
     local_fetch: str,
+    keep: int | None,
     as_json: bool,
     registry: RegistryOptions,
 ) -> None:
@@ -115,7 +118,9 @@ def command(
         click.get_current_context().exit(status)
     ((source, tag),) = images
     with session.open() as repository:
-        result = repository.oci.pull(source, tag, options, registry=registry, progress=session.progress)
+        result = repository.oci.pull(
+            source, tag, options, registry=registry, keep=keep, progress=session.progress
+        )
     _measure(result)
     if as_json:
         print_document(document_of(result))

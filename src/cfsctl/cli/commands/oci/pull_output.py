@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cfsctl.digest import qualified
 from cfsctl.errors import describe
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ def document_of(result: PullResult) -> dict[str, object]:
     return {
         "manifest": str(result.manifest_digest),
         "config": str(result.config_digest),
-        "stream": result.manifest_id.hex(),
+        "stream": qualified(result.manifest_id),
         "tag": result.tag,
-        "image": None if result.image is None else result.image.hex(),
-        "boot_image": None if result.boot_image is None else result.boot_image.hex(),
+        "image": None if result.image is None else qualified(result.image),
+        "boot_image": None if result.boot_image is None else qualified(result.boot_image),
         "new_objects": counts.new,
         "present_objects": counts.present,
         "stored_bytes": counts.new_bytes,
@@ -73,7 +74,7 @@ def document_of_plan(plan: PullPlan) -> dict[str, object]:
         "config": str(plan.config_digest),
         "tag": plan.tag,
         "is_here": plan.is_stored,
-        "image": None if plan.image is None else plan.image.hex(),
+        "image": None if plan.image is None else qualified(plan.image),
         "layers": [
             {
                 "blob": str(layer.digest),

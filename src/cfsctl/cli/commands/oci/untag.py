@@ -8,7 +8,7 @@ from cfsctl.cli.completers import complete_oci_tags
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option
-from cfsctl.cli.output import print_document, print_line
+from cfsctl.cli.options.refs import show_removal
 
 
 @click.command("untag", cls=Command)
@@ -16,10 +16,7 @@ from cfsctl.cli.output import print_document, print_line
 @json_option()
 @pass_session
 def command(session: Session, *, name: str, as_json: bool) -> None:
-    """Remove the tag NAME. Its image stays until garbage collection."""
+    """Remove the tag NAME and its history. Images stay until garbage collection."""
     with session.open() as repository:
-        repository.oci.untag(name)
-    if as_json:
-        print_document({"tag": name})
-    else:
-        print_line(f"Removed tag {name}")
+        change = repository.oci.untag(name)
+    show_removal(change, as_json=as_json, text=f"Removed tag {name}")

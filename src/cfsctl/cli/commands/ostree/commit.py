@@ -10,6 +10,7 @@ import click
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option
+from cfsctl.cli.options.refs import keep_option, no_clobber_option
 from cfsctl.cli.output import print_document, print_line, tell
 from cfsctl.digest import qualified
 from cfsctl.errors import ExitCode
@@ -34,6 +35,8 @@ class CommitArguments(TypedDict):
     owner_uid: int | None
     owner_gid: int | None
     no_xattrs: bool
+    no_clobber: bool
+    keep: int | None
     as_json: bool
 
 
@@ -104,6 +107,8 @@ class _KeyValue(_PairType):
 @click.option("--owner-uid", type=click.IntRange(0, _MAX_ID), help="Make this user own all files.")
 @click.option("--owner-gid", type=click.IntRange(0, _MAX_ID), help="Make this group own all files.")
 @click.option("--no-xattrs", is_flag=True, help="Omit extended attributes.")
+@no_clobber_option
+@keep_option
 @json_option()
 @pass_session
 def command(
@@ -128,6 +133,8 @@ def command(
             owner_uid=arguments["owner_uid"],
             owner_gid=arguments["owner_gid"],
             keep_xattrs=not arguments["no_xattrs"],
+            replace=not arguments["no_clobber"],
+            keep=arguments["keep"],
             progress=session.progress,
         )
     if arguments["as_json"]:

@@ -11,6 +11,7 @@ from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.output import print_document, print_lines
+from cfsctl.timestamps import format_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,13 +45,14 @@ def _document(info: CommitInfo) -> dict[str, object]:
     return {
         "commit": info.commit.hex(),
         "parent": None if info.parent is None else info.parent.hex(),
-        "timestamp": info.timestamp_s,
+        "timestamp": format_timestamp(info.timestamp_s),
+        "timestamp_s": info.timestamp_s,
         "tree": info.root_dirtree.hex(),
         "dirmeta": info.root_dirmeta.hex(),
         "subject": info.subject,
         "body": info.body,
-        "metadata": dict(info.metadata),
-        "signatures": [one.describe() for one in info.signatures],
+        "metadata": dict(info.metadata_values),
+        "signatures": [one.as_dict() for one in info.signatures],
         "partial": info.is_partial,
         "composefs_digest": None if info.composefs_digest is None else info.composefs_digest.as_dict(),
     }

@@ -4,27 +4,57 @@ from __future__ import annotations
 
 import click
 
+from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
+from cfsctl.cli.listing import Column, Kind, ListRequest, list_options, show_list
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.output import print_document, print_lines
+from cfsctl.timestamps import format_timestamp
+
+_COLUMNS = (
+    Column("commit", "COMMIT", Kind.ID),
+    Column("date", "DATE", Kind.DATE),
+    Column("version", "VERSION", rank=3),
+    Column("subject", "SUBJECT", rank=7),
+    Column("parent", "PARENT", Kind.ID, rank=8, is_shown=False),
+    Column("timestamp", "TIMESTAMP", is_shown=False),
+)
 
 
 @click.command("log", cls=Command)
-@click.argument("source")
+@click.argument("source", shell_complete=complete_commits)
+@list_options(_COLUMNS)
 @json_option()
 @pass_session
-def command(session: Session, *, source: str, as_json: bool) -> None:
-    """Print the commit SOURCE and its ancestors, as `ostree log` does.
+def command(session: Session, *, source: str, as_json: bool, listing: ListRequest) -> None:
+    """Print the commit SOURCE and its ancestors, as `ostree log` does; with dates of UTC.
 
-    SOURCE is a tag, a commit ID, or a unique prefix of one.
+    With --format, --columns or -q there is a line for each stored commit. SOURCE is a tag, a commit ID, or a
+    unique prefix of one.
     """
     from cfsctl.ostree.store.history import entry_document, format_entry  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.ostree.store.metadata_text import version_of  # noqa: PLC0415 - the same
 
     with session.open() as repository:
         entries = repository.history(source)
         if as_json:
             print_document({"commits": [entry_document(entry) for entry in entries]})
             return
-        for entry in entries:
-            print_lines(format_entry(entry))
+        if not listing.is_list:
+            for entry in entries:
+                print_lines(format_entry(entry))
+            return
+        rows = [
+            {
+                "commit": checksum.hex(),
+                "date": commit.timestamp_s,
+                "timestamp": format_timestamp(commit.timestamp_s),
+                "version": version_of(commit),
+                "subject": commit.subject,
+                "parent": None if commit.parent is None else commit.parent.hex(),
+            }
+            for checksum, commit in entries
+            if commit is not None
+        ]
+    show_list(listing, _COLUMNS, rows, quiet_key="commit", nothing="")

@@ -28,7 +28,7 @@ def command(session: Session, *, source: str, as_json: bool, trusting: TrustArgu
     with session.open() as repository:
         commit, verified = repository.verify_commit(source, policy, progress=session.progress)
     if as_json:
-        print_document({"commit": commit.hex(), "verified": [one._asdict() for one in verified]})
+        print_document({"commit": commit.hex(), "signatures": [one.as_dict() for one in verified]})
         return
     print_line(f"commit  {commit.hex()}")
     print_lines(f"signed  {one.describe()}" for one in verified)

@@ -44,7 +44,7 @@ def command(
         return
     for key, value in names.items():
         if value is not None:
-            print_line(f"{key:7} {value}")
+            print_line(f"{key:7} {value.rpartition(':')[2] if key in copied.ids else value}")
     print_line(
         f"objects {counts.copied} copied ({counts.copied_bytes} bytes,"
         f" {counts.shared_bytes} shared), {counts.present} present"

@@ -21,7 +21,7 @@ _REPAIR_HINT = (
 @click.command("fsck", cls=Command)
 @json_option(
     "Print a JSON document. The exit status is then 0 even if damage is found, except with --repair or if "
-    "JSON was requested only by the environment."
+    "--json stands before the command or is set in the environment."
 )
 @click.option("--metadata-only", is_flag=True, help="Do not read the content of objects.")
 @click.option("--deep", is_flag=True, help="Read and decode everything, even what fs-verity protects.")
@@ -73,8 +73,9 @@ def command(
         remarks = repository.remarks()
     MEASURED.add(objects_checked=report.tally.checked.get("objects", 0), errors=len(report.findings))
     if as_json:
-        print_document(report.as_dict() | remarks.document)
-        # As the original has it; a variable that some script exported hides no damage from another.
+        document = report.as_dict() | remarks.document
+        print_document(document, is_original=asks_for_json(context))
+        # As the original has it; elsewhere JSON changes no exit status.
         return ExitCode.OK if report.is_ok or asks_for_json(context) else ExitCode.CORRUPTION
     print_lines((*report.lines(), *remarks.lines))
     if not report.is_ok:

@@ -8,21 +8,36 @@ import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
+from cfsctl.cli.listing import Column, Kind, ListRequest, format_size, list_options, show_list
 from cfsctl.cli.options.common import json_option
-from cfsctl.cli.output import print_block, print_document, print_line, tell_lines
-from cfsctl.cli.render import format_table
+from cfsctl.cli.output import print_block, print_document, print_line, print_lines, tell_lines
 
 if TYPE_CHECKING:
-    from cfsctl.repository.gc.stats import Stats
+    from collections.abc import Callable, Iterator
+
+    from cfsctl.repository.gc.stats import RefStats, Stats
+
+_COLUMNS = (
+    Column("name", "NAME", Kind.NAME),
+    Column("kind", "KIND", rank=2),
+    Column("size", "SIZE", Kind.SIZE, rank=1),
+    Column("own", "OWN", Kind.SIZE),
+    Column("shared", "SHARED", Kind.SIZE, rank=3),
+    Column("objects", "OBJECTS", Kind.NUMBER, rank=5),
+    Column("own_objects", "OWN OBJECTS", Kind.NUMBER, rank=6),
+    Column("missing", "MISSING", Kind.NUMBER, rank=4, is_shown=False),
+    Column("ref", "REF", Kind.NAME, is_shown=False),
+)
 
 
 @click.command("stats", cls=Command)
 @json_option()
+@list_options(_COLUMNS)
 @pass_session
-def command(session: Session, *, as_json: bool) -> None:
+def command(session: Session, *, as_json: bool, listing: ListRequest) -> None:
     """Print the size of the repository, how much of it each ref needs, and how much gc would free.
 
-    Exclusive means needed by this ref alone: gc would free it if the ref were removed.
+    OWN is what this ref needs alone: gc would free it if the ref were removed. Others need SHARED, too.
     """
     with session.open() as repository:
         stats = repository.stats()
@@ -30,16 +45,57 @@ def command(session: Session, *, as_json: bool) -> None:
         print_document(stats.as_dict())
         return
     tell_lines(f"Warning: {problem}" for problem in stats.problems)
-    _show(stats)
+    if listing.is_plain():
+        _print_plain(stats)
+        return
+    if not listing.is_list:
+        print_lines(_summary(stats, str if listing.exact else format_size))
+        if not stats.refs:
+            return
+        print_line()
+    rows = [_row(ref) for ref in stats.refs]
+    show_list(listing, _COLUMNS, rows, quiet_key="name", nothing="No refs found")
 
 
-def _show(stats: Stats) -> None:
+def _row(ref: RefStats) -> dict[str, str | int | float | None]:
+    kind, name = ref.kind_and_name()
+    return {
+        "ref": ref.name,
+        "name": name,
+        "kind": kind,
+        "size": ref.bytes,
+        "own": ref.exclusive_bytes,
+        "shared": ref.bytes - ref.exclusive_bytes,
+        "objects": ref.objects,
+        "own_objects": ref.exclusive_objects,
+        "missing": ref.missing,
+    }
+
+
+def _summary(stats: Stats, size: Callable[[int], str]) -> Iterator[str]:
+    yield f"objects  {stats.objects}: {size(stats.bytes)}, {size(stats.allocated_bytes)} on the disk"
+    yield f"images   {stats.images}"
+    saved = _saved(stats)
+    more = "" if saved is None else f", {size(stats.stream_inline_bytes)} uncompressed ({saved} % saved)"
+    yield f"streams  {stats.streams}: {size(stats.stream_bytes)}{more}"
+    yield f"garbage  {stats.garbage_objects}: {size(stats.garbage_bytes)} that gc would free"
+    if stats.quarantined:
+        yield f"quarantined {stats.quarantined}"
+
+
+def _saved(stats: Stats) -> int | None:
+    if not stats.stream_bytes or not stats.stream_inline_bytes:
+        return None
+    return 100 * (stats.stream_inline_bytes - stats.stream_bytes) // stats.stream_inline_bytes
+
+
+def _print_plain(stats: Stats) -> None:
+    from cfsctl.cli.render import format_table  # noqa: PLC0415 - not for other tables
+
     print_line(f"objects: {stats.objects} ({stats.bytes} bytes, {stats.allocated_bytes} allocated)")
     print_line(f"images:  {stats.images}")
-    compression = ""
-    if stats.stream_bytes and stats.stream_inline_bytes:
-        saved = 100 * (stats.stream_inline_bytes - stats.stream_bytes) // stats.stream_inline_bytes
-        compression = f", {stats.stream_inline_bytes} uncompressed: {saved} % saved"
+    saved = _saved(stats)
+    compression = "" if saved is None else f", {stats.stream_inline_bytes} uncompressed: {saved} % saved"
     print_line(f"streams: {stats.streams} ({stats.stream_bytes} bytes{compression})")
     print_line(f"garbage: {stats.garbage_objects} objects ({stats.garbage_bytes} bytes)")
     if stats.quarantined:

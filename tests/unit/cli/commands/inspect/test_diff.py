@@ -47,7 +47,8 @@ def test_same(run: Run) -> None:
         assert run("diff", a, b) == ""
         assert run("diff", "--brief", a, b) == ""
         document = json.loads(run("diff", "--json", a, b))
-        assert document == {"same": True, "added": [], "removed": [], "changed": []}
+        expected = {"schema_version": 1, "same": True, "added": [], "removed": [], "changed": []}
+        assert document == expected
 
 
 def test_different(run: Run) -> None:

@@ -1,0 +1,28 @@
+"""``cfsctl oci history``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.completers import complete_oci_tags
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
+from cfsctl.cli.listing import ListRequest, list_options
+from cfsctl.cli.options.common import TEXT, json_option
+from cfsctl.cli.options.refs import HISTORY_COLUMNS, show_history
+
+
+@click.command("history", cls=Command)
+@click.argument("name", type=TEXT, shell_complete=complete_oci_tags)
+@list_options(HISTORY_COLUMNS)
+@json_option()
+@pass_session
+def command(session: Session, *, name: str, as_json: bool, listing: ListRequest) -> None:
+    """List what the tag NAME names and named before, as far as that is kept; the latest first.
+
+    SET is when NAME was set to it. Earlier images are kept by --keep of the commands that move tags; `prune`
+    removes them.
+    """
+    with session.open() as repository:
+        found = repository.oci.history(name)
+    show_history(name, found, listing, as_json=as_json)

@@ -1,0 +1,23 @@
+"""``cfsctl oci rename``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.completers import complete_oci_tags
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
+from cfsctl.cli.options.common import TEXT, json_option
+from cfsctl.cli.options.refs import show_change
+
+
+@click.command("rename", cls=Command)
+@click.argument("name", type=TEXT, shell_complete=complete_oci_tags)
+@click.argument("new_name", type=TEXT)
+@json_option()
+@pass_session
+def command(session: Session, *, name: str, new_name: str, as_json: bool) -> None:
+    """Rename the tag NAME to NEW_NAME, with its history; nothing is replaced."""
+    with session.open() as repository:
+        change = repository.oci.rename(name, new_name)
+    show_change(change, "manifest", as_json=as_json, text=f"Renamed {name} to {new_name}")

@@ -1,0 +1,29 @@
+"""``cfsctl ostree rollback``."""
+
+from __future__ import annotations
+
+import click
+
+from cfsctl.cli.completers import complete_tags
+from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
+from cfsctl.cli.options.common import json_option
+from cfsctl.cli.options.refs import show_change, to_option
+
+
+@click.command("rollback", cls=Command)
+@click.argument("name", shell_complete=complete_tags)
+@to_option
+@json_option()
+@pass_session
+def command(session: Session, *, name: str, to: str | None, as_json: bool) -> None:
+    """Make the tag NAME name the commit again that it named before.
+
+    Earlier commits are kept by --keep of the commands that move tags. The commit that NAME leaves is kept,
+    too: a second rollback returns to it.
+    """
+    with session.open() as repository:
+        change = repository.roll_back(name, to, progress=session.progress)
+    show_change(
+        change, "commit", as_json=as_json, text=f"Rolled {name} back from {change.old} to {change.new}"
+    )

@@ -1,0 +1,446 @@
+r"""Lists: rows of named values, as a table that fits the terminal, or as lines of the user's own making.
+
+A command says which columns it has and makes a row of raw values for each thing. What a user sees of them
+is the same for every list: sorted by any column, sizes in human units or as bytes, dates in local time, IDs
+short or whole; and `--format` and `--columns` choose what is printed.
+
+Where standard output is not a terminal and no option asks for anything else, a command prints what it always
+has, since scripts read that.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from enum import Enum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import click
+
+from cfsctl.cli.cells import cell_width, cut, pad, wrap
+from cfsctl.cli.help import OUTPUT, section
+from cfsctl.cli.options.groups import option_group
+from cfsctl.cli.output import is_terminal, output_encoding, print_formatted, print_lines, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from cfsctl.library.results import RefSize
+
+    Value = str | int | float | bool | None
+    Row = Mapping[str, Value]
+
+_GAP: Final = "  "
+_MIN_NAME: Final = 20
+"""Cells that a name keeps before columns are left out for it."""
+
+_MIN_ID: Final = 32
+"""The same of an ID, which is longer only if all of its digits are asked for."""
+
+_MIN_TEXT: Final = 12
+"""The same of a text that is cut."""
+
+SHORT_DIGITS: Final = 12
+_TEMPLATE: Final = re.compile(r"\{\{|\}\}|\{(\w+)(?::([<>]?)(\d{1,3}))?\}|[{}]|\\[nt\\]")
+_ESCAPES: Final = {"\\n": "\n", "\\t": "\t", "\\\\": "\\", "{{": "{", "}}": "}"}
+
+
+class Kind(Enum):
+    """What the values of a column are."""
+
+    TEXT = "text"
+    NAME = "name"
+    ID = "ID"
+    NUMBER = "number"
+    SIZE = "size"
+    DATE = "date"
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether values stand at the right end of their column."""
+        return self in {Kind.NUMBER, Kind.SIZE}
+
+
+class Column(NamedTuple):
+    """A column of a list.
+
+    Attributes:
+        key: What `--sort`, `--columns` and templates call it; also the key of its values in a row.
+        title: What stands above it.
+        kind: What its values are.
+        rank: Which columns are left out first where there is no room: the highest. 0 always stays.
+        is_shown: Whether it is in the table unless columns are chosen.
+        needs_sizes: Whether its values are only there if sizes were asked for.
+    """
+
+    key: str
+    title: str
+    kind: Kind = Kind.TEXT
+    rank: int = 0
+    is_shown: bool = True
+    needs_sizes: bool = False
+
+
+SIZES: Final = (
+    Column("size", "SIZE", Kind.SIZE, rank=3, needs_sizes=True),
+    Column("own", "OWN", Kind.SIZE, rank=2, needs_sizes=True),
+    Column("shared", "SHARED", Kind.SIZE, rank=5, needs_sizes=True),
+)
+"""What a ref needs, what of it nothing else needs, and the rest."""
+
+
+class ListRequest(NamedTuple):
+    """How a list is to be printed.
+
+    Attributes:
+        only_ids: Print one ID a row and nothing else.
+        sort: Key of a column, with ``-`` before it for the other direction; or None for the command's order.
+        template: What is printed of each row, or None.
+        columns: Keys of the columns of the table, or None.
+        exact: Print sizes in bytes.
+        whole_ids: Print all digits of IDs.
+        with_sizes: Find out sizes.
+    """
+
+    only_ids: bool = False
+    sort: str | None = None
+    template: str | None = None
+    columns: tuple[str, ...] | None = None
+    exact: bool = False
+    whole_ids: bool = False
+    with_sizes: bool = False
+
+    @property
+    def is_list(self) -> bool:
+        """Whether an option asks for lines, of a command that prints something else without."""
+        asks = (self.only_ids, self.sort, self.template, self.columns, self.whole_ids)
+        return any(asks)
+
+    def needs(self, columns: Sequence[Column], keys: set[str]) -> bool:
+        """Return whether any of these columns may be printed or sorted by."""
+        used = set() if self.sort is None else {self.sort.removeprefix("-")}
+        if self.only_ids:
+            return bool(used & keys)
+        if self.template is not None:
+            used |= {match[1] for match in _TEMPLATE.finditer(self.template) if match[1]}
+        else:
+            shown = (column.key for column in columns if column.is_shown)
+            used |= set(shown if self.columns is None else self.columns)
+        return bool(used & keys)
+
+    def is_plain(self, *, has_whole_ids: bool = False) -> bool:
+        """Return whether the list is printed as it always was: no option, and no terminal.
+
+        Args:
+            has_whole_ids: Whether `whole_ids` is one of the options that were always there.
+        """
+        asks = (self.only_ids, self.sort, self.template, self.columns, self.exact, self.with_sizes)
+        return not any(asks) and (has_whole_ids or not self.whole_ids) and not is_terminal()
+
+
+def list_options(columns: Sequence[Column]) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """Add the options of a list, as `listing`.
+
+    Args:
+        columns: The columns that there are.
+    """
+    keys = ", ".join(column.key for column in columns)
+    has_sizes = any(column.needs_sizes for column in columns)
+
+    def make(
+        *,
+        only_ids: bool,
+        sort: str | None,
+        template: str | None,
+        column_names: str | None,
+        exact: bool,
+        whole_ids: bool,
+        with_sizes: bool = False,
+    ) -> ListRequest:
+        return _make_request(
+            columns, only_ids, sort, template, column_names, exact=exact, whole=whole_ids, sizes=with_sizes
+        )
+
+    return option_group(
+        "listing",
+        make,
+        (section(OUTPUT, *_list_options(keys, has_sizes=has_sizes)),),
+    )
+
+
+def _list_options(keys: str, *, has_sizes: bool) -> list[Callable[..., Callable[..., object]]]:
+    """Return the options of a list."""
+    size_option = click.option(
+        "--size",
+        "with_sizes",
+        is_flag=True,
+        help="Also print how much each needs: in all, alone, and with others. Reads all of the repository.",
+    )
+    return [
+        click.option("-q", "only_ids", is_flag=True, help="Print one ID (or name) per line, whole."),
+        click.option("--sort", metavar="COLUMN", help="Sort by this column; -COLUMN is descending."),
+        click.option(
+            "--format",
+            "template",
+            metavar="TEMPLATE",
+            help="Print this for each row: {COLUMN} or {COLUMN:<WIDTH}, with \\t and \\n; or the word "
+            f"table. Columns: {keys}.",
+        ),
+        click.option("--columns", "column_names", metavar="COLUMN,...", help="Columns of the table."),
+        click.option("--bytes", "exact", is_flag=True, help="Print sizes in bytes."),
+        click.option("--no-trunc", "whole_ids", is_flag=True, help="Print full digests."),
+        *((size_option,) if has_sizes else ()),
+    ]
+
+
+def _make_request(
+    columns: Sequence[Column],
+    only_ids: bool,  # noqa: FBT001 - handed on
+    sort: str | None,
+    template: str | None,
+    column_names: str | None,
+    *,
+    exact: bool,
+    whole: bool,
+    sizes: bool,
+) -> ListRequest:
+    if sum((only_ids, template not in {None, "table"}, column_names is not None)) > 1:
+        raise click.UsageError("-q, --format and --columns cannot be used together")
+    keys = {column.key: column for column in columns}
+    chosen = tuple(column_names.split(",")) if column_names is not None else None
+    if template == "table" and chosen is None:
+        chosen = tuple(
+            column.key for column in columns if column.is_shown and (sizes or not column.needs_sizes)
+        )
+        template = None
+    used = [*(chosen or ()), *([] if sort is None else [sort.removeprefix("-")])]
+    used += [] if template is None else [match[1] for match in _TEMPLATE.finditer(template) if match[1]]
+    for key in used:
+        if key not in keys:
+            raise click.UsageError(f"there is no column {key!r}; there are {', '.join(keys)}")
+    if template is not None and any(match[0] in "{}" for match in _TEMPLATE.finditer(template)):
+        raise click.UsageError(f"--format: expected {{COLUMN}} or {{{{, found a single brace in {template!r}")
+    return ListRequest(
+        only_ids=only_ids,
+        sort=sort,
+        template=None if template == "table" else template,
+        columns=chosen,
+        exact=exact,
+        whole_ids=whole,
+        with_sizes=sizes or any(keys[key].needs_sizes for key in used),
+    )
+
+
+def size_values(sizes: RefSize | None) -> dict[str, Value]:
+    """Return the values of `SIZES`."""
+    return {} if sizes is None else {"size": sizes.size, "own": sizes.own, "shared": sizes.shared}
+
+
+def size_document(sizes: RefSize | None) -> dict[str, object]:
+    """Return the same for a JSON document."""
+    if sizes is None:
+        return {}
+    return {"size_bytes": sizes.size, "own_bytes": sizes.own, "shared_bytes": sizes.shared}
+
+
+def sort_rows(request: ListRequest, rows: Iterable[Row]) -> list[Row]:
+    """Return rows in the order that was asked for; rows without the value come last."""
+    if request.sort is None:
+        return list(rows)
+    key = request.sort.removeprefix("-")
+    found = list(rows)
+    having = [row for row in found if row.get(key) is not None]
+    having.sort(key=lambda row: row[key], reverse=request.sort.startswith("-"))  # type: ignore[arg-type,return-value]  # values of one column are alike
+    return having + [row for row in found if row.get(key) is None]
+
+
+def show_list(
+    request: ListRequest, columns: Sequence[Column], rows: Iterable[Row], *, quiet_key: str, nothing: str
+) -> None:
+    """Print a list as it was asked for.
+
+    Args:
+        request: How.
+        columns: The columns that there are.
+        rows: Raw values by the keys of columns: numbers of bytes, seconds since 1970.
+        quiet_key: The column that `-q` prints.
+        nothing: What a table says if there are no rows.
+    """
+    ordered = sort_rows(request, rows)
+    if request.only_ids:
+        print_lines(str(row[quiet_key]) for row in ordered if row.get(quiet_key))
+    elif request.template is not None:
+        for row in ordered:
+            print_formatted(_fill(request, columns, row))
+    elif not ordered:
+        print_lines([nothing])
+    else:
+        width = _terminal_width() if is_terminal() else None
+        print_lines(format_rows(request, columns, ordered, width))
+
+
+def _fill(request: ListRequest, columns: Sequence[Column], row: Row) -> str:
+    kinds = {column.key: column.kind for column in columns}
+
+    def replace(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return _ESCAPES.get(match[0], match[0])
+        text = printable(_show(request, kinds[match[1]], row.get(match[1]), is_alone=True))
+        return text if match[3] is None else pad(text, int(match[3]), to_right=match[2] == ">")
+
+    assert request.template is not None
+    return _TEMPLATE.sub(replace, request.template)
+
+
+def format_rows(
+    request: ListRequest, columns: Sequence[Column], rows: Sequence[Row], width: int | None
+) -> list[str]:
+    """Return a table, a heading and a line or more for each row.
+
+    Args:
+        request: What is shown of the rows.
+        columns: The columns that there are.
+        rows: Raw values.
+        width: Cells of a line, or None for as many as are needed.
+    """
+    chosen = _choose_columns(request, columns, rows)
+    cells = [
+        [printable(_show(request, column.kind, row.get(column.key))) for column in chosen] for row in rows
+    ]
+    natural = [
+        max(cell_width(column.title), *(cell_width(line[index]) for line in cells))
+        for index, column in enumerate(chosen)
+    ]
+    kept = list(range(len(chosen))) if width is None else _fit(chosen, natural, width)
+    widths = [natural[index] for index in range(len(chosen))]
+    if width is not None:
+        _shrink(chosen, widths, kept, width)
+    titles = [chosen[index].title for index in range(len(chosen))]
+    lines = _lines_of(titles, chosen, widths, kept)
+    for row in cells:
+        lines += _lines_of(row, chosen, widths, kept)
+    return lines
+
+
+def _choose_columns(request: ListRequest, columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
+    if request.columns is not None:
+        by_key = {column.key: column for column in columns}
+        return [by_key[key] for key in request.columns]
+    return [
+        column
+        for column in columns
+        if column.is_shown
+        and (request.with_sizes or not column.needs_sizes)
+        and (column.rank == 0 or any(row.get(column.key) not in {None, ""} for row in rows))
+    ]
+
+
+def _total(widths: Sequence[int], kept: Sequence[int]) -> int:
+    return sum(widths[index] for index in kept) + len(_GAP) * (len(kept) - 1)
+
+
+def _least(column: Column, width: int) -> int:
+    """Return the cells that a column needs at least."""
+    if column.kind is Kind.NAME:
+        return min(width, _MIN_NAME)
+    if column.kind is Kind.ID:
+        return min(width, _MIN_ID)
+    return min(width, max(_MIN_TEXT, len(column.title))) if column.kind is Kind.TEXT else width
+
+
+def _fit(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[int]:
+    """Return the columns that there is room for, if names and texts are as narrow as they can be."""
+    least = [_least(column, natural[index]) for index, column in enumerate(columns)]
+    kept = list(range(len(columns)))
+    while _total(least, kept) > width:
+        last = max(kept, key=lambda index: (columns[index].rank, index))
+        if columns[last].rank == 0:
+            break
+        kept.remove(last)
+    return kept
+
+
+def _shrink(columns: Sequence[Column], widths: list[int], kept: Sequence[int], width: int) -> None:
+    """Make texts, and then names, narrower until the table fits."""
+    for kind in (Kind.TEXT, Kind.NAME, Kind.ID):
+        for index in reversed(kept):
+            over = _total(widths, kept) - width
+            if over > 0 and columns[index].kind is kind:
+                widths[index] = max(_least(columns[index], widths[index]), widths[index] - over)
+
+
+def _lines_of(
+    row: Sequence[str], columns: Sequence[Column], widths: Sequence[int], kept: Sequence[int]
+) -> list[str]:
+    """Return the line of a row, and further ones for a name that does not fit: names are never cut."""
+    is_ascii = not _is_wide_encoding()
+    cells: list[list[str]] = []
+    for index in kept:
+        is_name = columns[index].kind in {Kind.NAME, Kind.ID}
+        cells.append(
+            wrap(row[index], widths[index])
+            if is_name
+            else [cut(row[index], widths[index], is_ascii=is_ascii)]
+        )
+    lines = []
+    for number in range(max(len(cell) for cell in cells)):
+        parts = [
+            pad(
+                cell[number] if number < len(cell) else "",
+                widths[index],
+                to_right=columns[index].kind.is_numeric,
+            )
+            for index, cell in zip(kept, cells, strict=True)
+        ]
+        lines.append(_GAP.join(parts).rstrip())
+    return lines
+
+
+def _is_wide_encoding() -> bool:
+    return output_encoding().lower().replace("-", "") == "utf8"
+
+
+def _terminal_width() -> int:
+    """Return the cells of a line: as COLUMNS says, else as the terminal does."""
+    import shutil  # noqa: PLC0415 - only where standard output is a terminal
+
+    return max(20, shutil.get_terminal_size((80, 24)).columns)
+
+
+def _show(request: ListRequest, kind: Kind, value: Value, *, is_alone: bool = False) -> str:
+    """Return a value as text."""
+    if value is None:
+        return "" if is_alone else "-"
+    if kind is Kind.SIZE and isinstance(value, int):
+        return str(value) if request.exact else format_size(value)
+    if kind is Kind.DATE and isinstance(value, int | float):
+        return format_date(value)
+    if kind is Kind.ID and not (request.whole_ids or is_alone):
+        return shorten_id(str(value))
+    return str(value)
+
+
+def shorten_id(text: str) -> str:
+    """Return the beginning of an ID, without what stands before its digits."""
+    return text.rpartition(":")[2][:SHORT_DIGITS]
+
+
+def format_size(size: int) -> str:
+    """Return a number of bytes in the unit that leaves three digits of it: ``8.42 MiB``, ``512 B``."""
+    if size < 1024:
+        return f"{size} B"
+    units = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+    power = min((size.bit_length() - 1) // 10, len(units))
+    number = size / 1024**power
+    if number >= 999.5 and power < len(units):
+        power, number = power + 1, number / 1024
+    digits = 2 if number < 9.995 else 1 if number < 99.95 else 0
+    return f"{number:.{digits}f} {units[power - 1]}"
+
+
+def format_date(seconds: float) -> str:
+    """Return a time as date and minute in local time, or the number where the calendar has no such day."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+    except (ValueError, OverflowError, OSError):
+        return str(int(seconds))

@@ -1,0 +1,36 @@
+"""From what users type for an ID to the one thing that it means: the rule of `repository.names.short_ids`.
+
+Images, commits, manifests, configs and layers are found by the rooms that store them, with names first; what
+has no names, or may be of several kinds, is found here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cfsctl.repository.names.names import parse_object_name, parse_short_object_id
+from cfsctl.repository.names.short_ids import choose_id
+
+if TYPE_CHECKING:
+    from cfsctl.digest import ObjectID
+    from cfsctl.repository import Repository
+
+
+def find_object(repository: Repository, text: str) -> ObjectID:
+    """Return the object that a user means; a whole ID need not exist.
+
+    Args:
+        repository: Where it is.
+        text: Its ID, the beginning of one, or a path that ends in ``xx/rest``.
+
+    Raises:
+        InvalidNameError: None of them, or of another hash; or no object begins so.
+        AmbiguousIdError: The beginning of more than one ID.
+    """
+    algorithm = repository.algorithm
+    digits = parse_short_object_id(text, algorithm)
+    if digits is None or len(digits) == 2 * algorithm.digest_size:
+        return parse_object_name(text.removeprefix("@"), algorithm)
+    objects = {object_id.hex(): object_id for object_id in repository.objects.find_beginning(digits)}
+    found = choose_id(digits, objects, "object ID")
+    return parse_object_name(text.removeprefix("@"), algorithm) if found is None else objects[found]

@@ -1,0 +1,1 @@
+"""Earlier targets of refs, and what happens when a ref moves."""
