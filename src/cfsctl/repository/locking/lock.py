@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final
 from cfsctl import heartbeat
 from cfsctl.errors import ExitCode, RepositoryError
 from cfsctl.progress import Message, silent
-from cfsctl.repository.locking.holders import describe_holders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,6 +93,8 @@ class RepositoryLock:
     def _acquire(self, operation: int, timeout_s: float | None) -> None:
         if self._try(operation):
             return
+        from cfsctl.repository.locking.holders import describe_holders  # noqa: PLC0415 - few locks are held
+
         holders = describe_holders(self._fd)
         if timeout_s is None or timeout_s > 0:
             purpose = "until nobody else uses it" if operation == fcntl.LOCK_EX else "until it is unlocked"
