@@ -246,6 +246,19 @@ def describe(difference: cfsctl.Difference) -> str:
             assert_never(difference)
 
 
+def boots(repository: cfsctl.Repository) -> None:
+    options = cfsctl.PrepareOptions(bootdir="/boot", rules=cfsctl.BootRules.CFSCTL, cmdline=["rw"])
+    prepared: cfsctl.Prepared = repository.prepare_boot("system", options)
+    assert_type(repository.oci.prepare_boot("system", options), cfsctl.Prepared)
+    assert_type(prepared.argument, str | None)
+    for deployment in repository.deployments("/boot"):
+        found: cfsctl.Deployment = deployment
+        assert_type(found.state, str | None)
+    image = repository.find_deployment("4f399dd3")
+    removed: cfsctl.RemovedDeployment = repository.remove_deployment(image, purge_state=True)
+    assert_type(removed.left, tuple[str, ...])
+
+
 def show(event: cfsctl.Event) -> None:
     match event:
         case cfsctl.Started(name, total, unit):
