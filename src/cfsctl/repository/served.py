@@ -40,7 +40,10 @@ SYMLINK_TYPE: Final = "text/x-symlink-target"
 
 _MAX_LINK_BYTES: Final = 4096
 _MAX_LINKS: Final = 8
-_MAX_OBJECT_BYTES: Final = 1 << 40
+_MAX_STREAM_BYTES: Final = 1 << 32
+"""Largest splitstream or image; files are limited by the stream that they are in."""
+
+_MAX_FILE_BYTES: Final = 1 << 40
 _READ_BYTES: Final = 1 << 20
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 
@@ -138,15 +141,22 @@ class ServedRepository:
 
     def fetch_stream(self, repository: Repository, name: str) -> ObjectID:
         """Store the object of a stream whose ID the server does not tell, and return the ID."""
-        job = _Job(self._address(f"streams/{name}"), f"stream {name}", repository.objects, None)
+        url = self._address(f"streams/{name}")
+        job = _Job(url, f"stream {name}", repository.objects, None, _MAX_STREAM_BYTES)
         jobs = iter([job])
         (stored,) = self._fetcher.transfer(lambda: next(jobs, None))
         return stored.object_id
 
     def fetch_objects(
-        self, repository: Repository, object_ids: Iterable[ObjectID], counts: CopyCounts
+        self, repository: Repository, object_ids: Iterable[ObjectID], counts: CopyCounts, limit_bytes: int
     ) -> None:
         """Store the objects that are missing.
+
+        Args:
+            repository: Where.
+            object_ids: The objects.
+            counts: What was done is added to this.
+            limit_bytes: Size of each at most.
 
         Raises:
             ServedRepositoryError: The server lacks one.
@@ -163,9 +173,8 @@ class ServedRepository:
             if object_id is None:
                 return None
             path = object_path(object_id)
-            return _Job(
-                self._address(f"objects/{path}"), f"object {object_id.hex()}", repository.objects, object_id
-            )
+            url = self._address(f"objects/{path}")
+            return _Job(url, f"object {object_id.hex()}", repository.objects, object_id, limit_bytes)
 
         for stored in self._fetcher.transfer(next_job):
             counts.copied += stored.is_new
@@ -175,16 +184,17 @@ class ServedRepository:
 class _Job:
     """The transfer of one object."""
 
-    limit_bytes = _MAX_OBJECT_BYTES
-
-    def __init__(self, url: str, name: str, objects: ObjectStore, expected: ObjectID | None) -> None:
+    def __init__(
+        self, url: str, name: str, objects: ObjectStore, expected: ObjectID | None, limit_bytes: int
+    ) -> None:
         self.url = url
+        self.limit_bytes = limit_bytes
         self._name = name
         self._objects = objects
         self._expected = expected
 
     def make_sink(self) -> _Sink:
-        return _Sink(self._objects, self._expected)
+        return _Sink(self._objects, self._expected, self.limit_bytes)
 
     def explain(self, error: TransferError, /) -> CfsError:
         return error.about(self._name)
@@ -193,9 +203,10 @@ class _Job:
 class _Sink:
     """Stores one object."""
 
-    def __init__(self, objects: ObjectStore, expected: ObjectID | None) -> None:
+    def __init__(self, objects: ObjectStore, expected: ObjectID | None, limit_bytes: int) -> None:
         self._objects = objects
         self._expected = expected
+        self._limit_bytes = limit_bytes
         self._writer: ObjectWriter = objects.create()
 
     def write(self, chunk: bytes, /) -> None:
@@ -218,7 +229,7 @@ class _Sink:
                 return packed.commit(self._expected)
             except IntegrityError:
                 file.seek(0)
-            decoder = make_decoder(Compression.ZSTD, _MAX_OBJECT_BYTES)
+            decoder = make_decoder(Compression.ZSTD, self._limit_bytes)
             with self._objects.create() as writer:
                 try:
                     while data := file.read(_READ_BYTES):
@@ -263,7 +274,7 @@ class ClosureFetch:
             SplitstreamError: It is no stream.
         """
         self._report(Started(FETCH_ID, None, Unit.ITEMS))
-        self._fetch({stream_id})
+        self._fetch({stream_id}, _MAX_STREAM_BYTES)
         pending = [stream_id]
         seen: set[ObjectID] = set()
         while pending:
@@ -273,7 +284,9 @@ class ClosureFetch:
             seen.add(current)
             with self._repository.streams.open_object(current) as stream:
                 refs, inner = set(stream.object_refs), set(stream.stream_refs)
-            self._fetch(refs | inner)
+                stream_size = stream.stream_size
+            self._fetch(inner, _MAX_STREAM_BYTES)
+            self._fetch(refs, stream_size)
             for object_id in sorted(inner):
                 role = find_role(self._repository.objects, object_id)
                 if role is ObjectRole.STREAM:
@@ -287,11 +300,11 @@ class ClosureFetch:
 
         self.images.add(image_id)
         data = self._repository.objects.read(image_id)
-        self._fetch(collect_objects(data, self._repository.algorithm))
+        self._fetch(collect_objects(data, self._repository.algorithm), _MAX_FILE_BYTES)
 
-    def _fetch(self, object_ids: set[ObjectID]) -> None:
+    def _fetch(self, object_ids: set[ObjectID], limit_bytes: int) -> None:
         wanted = object_ids - self.objects
         if wanted:
-            self._served.fetch_objects(self._repository, wanted, self.counts)
+            self._served.fetch_objects(self._repository, wanted, self.counts, limit_bytes)
             self.objects |= wanted
             self._report(Advanced(FETCH_ID, len(self.objects), None, self.counts.copied_bytes))

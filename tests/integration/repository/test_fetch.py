@@ -179,6 +179,18 @@ def test_a_damaged_object_is_refused_and_fetched_again(
     assert target.oci.fsck(deep=True).is_ok
 
 
+def test_an_object_larger_than_its_stream_is_refused(
+    server: Server, origin: cfsctl.Repository, target: cfsctl.Repository
+) -> None:
+    layer = origin.oci.layer(digest_of(LAYERS[0]))
+    with origin.oci._store.streams.open_object(layer.stream_id) as reader:
+        path = f"objects/{object_path(reader.object_refs[0])}"
+        size = reader.stream_size
+    server.answers[path] = 200, "application/octet-stream", bytes(size + 1)
+    with pytest.raises(cfsctl.FetchError, match=f"{size} bytes"):
+        target.fetch(server.url, f"oci-layer-{layer.digest}")
+
+
 @pytest.mark.parametrize(
     ("text", "match"),
     [
