@@ -168,3 +168,51 @@ def run_on_xfs(tmp_path: Path, job: str, *arguments: str) -> list[Any]:
 def _environment() -> dict[str, str]:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     return {**os.environ, "PYTHONPATH": root}
+
+
+_STORAGE_JOB = """
+import json, os, subprocess, sys
+from pathlib import Path
+image, target, sharing, hash_name = sys.argv[1:]
+if subprocess.run(["mount", "-o", "loop", image, target]).returncode:
+    sys.exit(77)
+os.chdir(target)
+from cfsctl.digest import Algorithm
+from cfsctl.oci.copy import copy_image
+from cfsctl.oci.pull import pull
+from cfsctl.oci.sources.containers_storage import ContainersStorageSource
+from cfsctl.repository import Repository, init_repository
+from cfsctl.repository.check.fsck import check_repository
+from cfsctl.repository.objects.sharing import Sharing
+from tests.support.container_storage import Storage
+from tests.support.oci import directory, file, make_tar
+layer = make_tar([directory("usr"), *(file(f"usr/f{n}", os.urandom(1 << 20), 0o4755) for n in range(8))])
+Storage(Path(target, "storage")).add_image(["localhost/a:b"], [layer])
+init_repository("a", algorithm=Algorithm.SHA256, insecure=True)
+init_repository("b", algorithm=Algorithm.from_hash_name(hash_name), insecure=True)
+source = ContainersStorageSource(f"[{target}/storage]a:b", ())
+with Repository.open("a") as a, Repository.open("b") as b:
+    os.sync()
+    free = os.statvfs(".").f_bfree
+    pulled = pull(a, source, "t", workers=0, sharing=Sharing(sharing)).counts
+    copied = copy_image(a, b, "t", "t", zerocopy=hash_name == "sha256").counts
+    os.sync()
+    statistics = os.statvfs(".")
+    used = (free - statistics.f_bfree) * statistics.f_frsize
+    findings = check_repository(a, deep=True).findings + check_repository(b, deep=True).findings
+source.close()
+counts = [pulled.reflinked, pulled.hardlinked, copied.reflinked, copied.reflinked_bytes]
+print(json.dumps([*counts, used, findings]))
+os.chdir("/")
+subprocess.run(["umount", target], check=True)
+"""
+
+
+@pytest.mark.parametrize(("sharing", "target"), [("auto", "sha256"), ("zerocopy", "sha512")])
+def test_container_images_take_no_space(tmp_path: Path, sharing: str, target: str) -> None:
+    reflinked, hardlinked, copied, copied_bytes, used_bytes, findings = run_on_xfs(
+        tmp_path, _STORAGE_JOB, sharing, target
+    )
+    assert (reflinked, hardlinked, copied, copied_bytes) == (8, 0, 8, 8 << 20)
+    assert used_bytes < 2 << 20
+    assert findings == []

@@ -177,6 +177,12 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "docker://HOST/NAME:TAG pushes to a registry:",
         "  cfsctl --repo ./images oci build ./tree app",
         "  cfsctl --repo ./images oci push app oci:./copy:latest",
+        "",
+        "See what a pull would fetch, pull two images at once, and copy one to",
+        "another repository:",
+        "  cfsctl --repo ./images oci pull --plan oci:./layout:latest",
+        "  cfsctl --repo ./images oci pull oci:./layout:latest web oci:./copy:latest app",
+        "  cfsctl --repo ./other oci copy web --from ./images --name web",
     ),
     "oci build": (
         "Build an image of a directory, and one on top of another image:",
