@@ -112,6 +112,11 @@ def build_pages() -> list[Page]:
             if isinstance(command, click.Group):
                 pages += _pages_of_group(context)
     pages += [_page_of_tool(name, section, usage) for name, (section, usage) in TOOLS.items()]
+    pages += [
+        Page(name, text["section"], "", text["synopsis"], "")
+        for name, text in prose["pages"].items()
+        if "section" in text  # a page about a format, which no program describes
+    ]
     unknown = prose["pages"].keys() - {page.name for page in pages}
     if unknown:
         raise SystemExit(f"prose.toml describes what there is not: {', '.join(sorted(unknown))}")
@@ -286,8 +291,9 @@ def _synopsis(usages: Iterable[str]) -> Iterator[str]:
     for index, usage in enumerate(usages):
         if index:
             yield ".br"
-        program, rest = re.match(r"((?:[a-z][a-z.-]* ?)+)(.*)", usage).groups()  # type: ignore[union-attr]  # all match
-        yield f".B {escape(program.strip())}"
+        program, rest = re.match(r"((?:[a-z][a-z.-]* ?)*)(.*)", usage).groups()  # type: ignore[union-attr]  # all match
+        if program:
+            yield f".B {escape(program.strip())}"
         if rest:
             yield escape(rest)
 

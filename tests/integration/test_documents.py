@@ -141,7 +141,7 @@ PRINTED_BY_PYTHON = {
         "some/ref 1\n",
         "sound\n",
         "refused: POLICY\n",
-        "NO_REPOSITORY make one with `cfsctl init`\n",
+        "NO_REPOSITORY check the path, or create a repository there with `cfsctl init nowhere`\n",
     ]
 }
 

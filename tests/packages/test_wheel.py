@@ -31,6 +31,8 @@ COMPLETIONS = {
     "completions/cfsctl.bash": "share/bash-completion/completions/cfsctl",
     "completions/_cfsctl": "share/zsh/site-functions/_cfsctl",
     "completions/cfsctl.fish": "share/fish/vendor_completions.d/cfsctl.fish",
+    "completions/mkcomposefs.bash": "share/bash-completion/completions/mkcomposefs",
+    "completions/mount.composefs.fish": "share/fish/vendor_completions.d/mount.composefs.fish",
 }
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.erofs.write.image import build_image
 from cfsctl.linux import mountapi
+from cfsctl.linux.mountinfo import list_processes
 from cfsctl.linux.syscalls import CLONE_NEWNS, check, libc
 from cfsctl.mount import MountOptions, WritableLayer, mount_image
 from cfsctl.repository import Repository, init_repository
@@ -486,8 +487,24 @@ def _hide_processes() -> None:
     _be_nobody()
 
 
+def _forbid_processes() -> None:
+    """See that others in the namespace of the mount exist, and nothing more, as security modules have it."""
+    namespace = os.readlink("/proc/self/ns/mnt")
+    _leave_the_mount()
+    for pid in list_processes():
+        with contextlib.suppress(OSError):
+            if pid != os.getpid() and os.readlink(f"/proc/{pid}/ns/mnt") == namespace:
+                mount = ["mount", "-t", "tmpfs", "-o", "mode=700", "tmpfs", f"/proc/{pid}"]
+                subprocess.run(mount, check=True)
+    _drop_rights()
+
+
 def _be_nobody() -> None:
     _leave_the_mount()
+    _drop_rights()
+
+
+def _drop_rights() -> None:
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
@@ -527,6 +544,7 @@ JOBS = {
     "no_proc": lambda: blind(_unmount_proc),
     "no_mountinfo": lambda: blind(_cover_mountinfo),
     "hidepid": lambda: blind(_hide_processes),
+    "forbidden": lambda: blind(_forbid_processes),
     "not_root": lambda: blind(_be_nobody),
     "pid_namespace": lambda: blind(_enter_pid_namespace),
     "other_proc": lambda: blind(_see_another_pid_namespace),

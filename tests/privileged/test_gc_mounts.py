@@ -135,6 +135,7 @@ def test_overlay_of_somebody_else_keeps_nothing(tmp_path: Path) -> None:
         ("no_proc", "/proc/self/mountinfo: No such file or directory"),
         ("no_mountinfo", "/proc/self/mountinfo: No such file or directory"),
         ("hidepid", "processes of other users, which /proc hides"),
+        ("forbidden", "mounts of process "),
         ("pid_namespace", "processes outside of this PID namespace"),
         ("other_proc", "/proc/self/mountinfo: No such file or directory"),
     ],

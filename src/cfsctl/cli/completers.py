@@ -8,15 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.digest import id_prefix, may_be_id
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     import click
     from click.shell_completion import CompletionItem
-
-    from cfsctl.repository import Repository
 
 FILE: Final = "file"
 DIRECTORY: Final = "dir"
@@ -38,7 +32,7 @@ def complete_mountpoints(
     _context: click.Context, _parameter: click.Parameter, word: str
 ) -> list[CompletionItem]:
     """Offer the places where images are mounted."""
-    from cfsctl.repository.mounting.unmounting import list_mountpoints  # noqa: PLC0415 - only for a key
+    from cfsctl.library.mounts import list_mountpoints  # noqa: PLC0415 - only for a key
 
     places = list_mountpoints()
     return [_item(place) for place in places if place.startswith(word) and place.isprintable()]
@@ -46,84 +40,64 @@ def complete_mountpoints(
 
 def complete_images(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
     """Offer refs of images, and their IDs."""
-    return _offer(context, word, _image_names)
+    return _offer(context, "images", word)
 
 
 def complete_deployments(
     context: click.Context, _parameter: click.Parameter, word: str
 ) -> list[CompletionItem]:
     """Offer IDs of images that are kept for boot entries."""
-    return _offer(context, word, _kept_images)
+    return _offer(context, "deployments", word)
 
 
 def complete_image_refs(
     context: click.Context, _parameter: click.Parameter, word: str
 ) -> list[CompletionItem]:
     """Offer refs of images."""
-    return _offer(context, word, _image_refs)
+    return _offer(context, "image-refs", word)
 
 
 def complete_tags(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
     """Offer tags of commits."""
-    return _offer(context, word, _tag_names)
+    return _offer(context, "tags", word)
 
 
 def complete_commits(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
     """Offer tags and IDs of commits."""
-    from cfsctl.kinds.ostree import OstreeKind  # noqa: PLC0415 - only when a key is pressed
-
-    return _offer(context, word, OstreeKind().list_names)
+    return _offer(context, "commits", word)
 
 
 def complete_oci_tags(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
     """Offer tags of OCI images."""
-    return _offer(context, word, _oci_tag_names)
+    return _offer(context, "oci-tags", word)
 
 
 def complete_oci_images(
     context: click.Context, _parameter: click.Parameter, word: str
 ) -> list[CompletionItem]:
     """Offer tags and digests of OCI images."""
-    from cfsctl.kinds.oci import OciKind  # noqa: PLC0415 - only when a key is pressed
-
-    return _offer(context, word, OciKind().list_names)
+    return _offer(context, "oci-images", word)
 
 
 def complete_streams(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
     """Offer refs of streams, as ``refs/<ref>``, and streams."""
-    return _offer(context, word, _stream_names)
+    return _offer(context, "streams", word)
 
 
 def complete_roots(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
     """Offer everything that can be a root of a collection."""
-    return [
-        *_offer(context, word, _image_roots),
-        *_offer(context, word, _stream_names),
-    ]
+    return _offer(context, "roots", word)
 
 
 def complete_prunable(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
     """Offer tags of commits and OCI images, and refs of images."""
-    return [
-        *_offer(context, word, _image_refs),
-        *_offer(context, word, _tag_names),
-        *_offer(context, word, _oci_tag_names),
-    ]
+    return _offer(context, "prunable", word)
 
 
 def complete_sources(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
     """Offer images, commits and other streams with trees as ``diff`` takes them, and files."""
-    from cfsctl.kinds.registry import find_by_prefix, stream_kinds  # noqa: PLC0415 - only when a key is pressed
-
-    prefix, colon, rest = word.partition(":")
-    if colon and prefix == "image":
-        return _with_prefix(prefix, _offer(context, rest, _image_names))
-    if colon and (kind := find_by_prefix(prefix)) is not None:
-        return _with_prefix(prefix, _offer(context, rest, kind.list_names))
-    items = _offer(context, word, _image_names)
-    for kind in stream_kinds():
-        items += _offer(context, word, kind.list_names) if kind.tree_prefix else []
-    return [*items, _item(word, kind=FILE)]
+    items = _offer(context, "trees", word)
+    return items if ":" in word and items else [*items, _item(word, kind=FILE)]
 
 
 def complete_remotes(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
@@ -138,92 +112,33 @@ def complete_remotes(context: click.Context, _parameter: click.Parameter, word: 
     return [_item(name, "remote") for name in names if name.startswith(word) and name.isprintable()]
 
 
-def _with_prefix(prefix: str, items: list[CompletionItem]) -> list[CompletionItem]:
-    return [_item(f"{prefix}:{item.value}", item.help) for item in items]
-
-
 def _item(value: str, text: str | None = None, kind: str = "plain") -> CompletionItem:
     from click.shell_completion import CompletionItem  # noqa: PLC0415 - only when a key is pressed
 
     return CompletionItem(value, kind, text)
 
 
-def _offer(
-    context: click.Context, word: str, find: Callable[[Repository, str], Iterable[tuple[str, str]]]
-) -> list[CompletionItem]:
+def _offer(context: click.Context, which: str, word: str) -> list[CompletionItem]:
+    """Offer names of one kind, see `cfsctl.library.names.Names`; nothing if there is any trouble."""
     import click  # noqa: PLC0415 - only when a key is pressed
 
     from cfsctl.errors import CfsError  # noqa: PLC0415 - the same
+    from cfsctl.library.names import Names, find_names  # noqa: PLC0415 - the same
 
     try:
-        with _open_repository(context) as repository:
-            names = dict(find(repository, word))
+        names = find_names(_find_repository(context), Names(which), word)
     except (CfsError, OSError, click.UsageError):
         return []
-    return [
-        _item(name, text)
-        for name, text in sorted(names.items())
-        if name.startswith(word) and name.isprintable()
-    ]
+    return [_item(name, text) for name, text in names.items() if name.isprintable()]
 
 
-def _open_repository(context: click.Context) -> Repository:
+def _find_repository(context: click.Context) -> str:
+    """Return the path of the repository that the command line means."""
     from cfsctl.cli.context import Session  # noqa: PLC0415 - this module is imported by commands
     from cfsctl.cli.location import Place, choose_place  # noqa: PLC0415 - the same
-    from cfsctl.progress import silent  # noqa: PLC0415 - the same
-    from cfsctl.repository import Repository  # noqa: PLC0415 - the same
 
     given = context.find_root().params
     place = choose_place(
         Place(given.get("repo"), user=bool(given.get("user")), system=bool(given.get("system")))
     )
-    session = Session(place.repo, user=place.user, system=place.system)
-    return Repository.open(session.repository_path(), upgrade=False, lock_timeout_s=0, reporter=silent)
-
-
-def _image_refs(repository: Repository, _word: str) -> Iterable[tuple[str, str]]:
-    for ref in repository.images.list_refs():
-        yield ref.name, "image"
-
-
-def _image_names(repository: Repository, word: str) -> Iterable[tuple[str, str]]:
-    yield from _image_refs(repository, word)
-    before = id_prefix(word)
-    if before is not None:
-        for name in repository.images.links.list_names():
-            yield f"{before}{name}", "image"
-
-
-def _kept_images(repository: Repository, _word: str) -> Iterable[tuple[str, str]]:
-    from cfsctl.boot.kept import list_kept  # noqa: PLC0415 - only when a key is pressed
-
-    for image_id in list_kept(repository):
-        yield image_id.hex(), "deployment"
-
-
-def _image_roots(repository: Repository, word: str) -> Iterable[tuple[str, str]]:
-    for name, text in _image_names(repository, word):
-        yield name if may_be_id(name) else f"refs/{name}", text
-
-
-def _tag_names(repository: Repository, _word: str) -> Iterable[tuple[str, str]]:
-    from cfsctl.ostree.store.refs import list_tags  # noqa: PLC0415 - only when a key is pressed
-
-    for tag in list_tags(repository):
-        yield tag.name, "tag"
-
-
-def _stream_names(repository: Repository, word: str) -> Iterable[tuple[str, str]]:
-    for ref in repository.streams.list_refs():
-        if not ref.name.startswith("cfsctl-history/"):
-            yield f"refs/{ref.name}", "stream"
-    if word:
-        for stream in repository.streams.list_streams():
-            yield stream.name, "stream"
-
-
-def _oci_tag_names(repository: Repository, _word: str) -> Iterable[tuple[str, str]]:
-    from cfsctl.oci.store.names import TAGS  # noqa: PLC0415 - only when a key is pressed
-
-    for tag in TAGS.list(repository.streams):
-        yield tag.name, "tag"
+    return Session(place.repo, user=place.user, system=place.system).repository_path()

@@ -27,21 +27,26 @@ VARIABLE: Final = "_CFSCTL_COMPLETE"
 _OWN: Final = "\x01"
 
 
-def main(shell: str, arguments: Sequence[str]) -> int:
+def main(shell: str, arguments: Sequence[str], program: str = "cfsctl") -> int:
     """Print what the last word may be.
 
     Args:
         shell: Which one asks.
         arguments: All words but the program's; bash has them in the environment.
+        program: The program that is typed.
 
     Returns:
         The exit status.
     """
     words = _bash_words() if shell == "bash" else list(arguments)
     *before, word = words or [""]
-    lines = (
-        bash_lines(complete(before, word), word) if shell == "bash" else item_lines(complete(before, word))
-    )
+    if program == "cfsctl":
+        items = complete(before, word)
+    else:
+        from cfsctl.cli.tools.completion import complete_tool  # noqa: PLC0415 - the other programs are rarer
+
+        items = complete_tool(program, before, word)
+    lines = bash_lines(items, word) if shell == "bash" else item_lines(items)
     write_bytes(
         f"{line}\n".encode(errors="surrogateescape")
         for line in lines

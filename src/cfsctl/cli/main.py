@@ -55,7 +55,7 @@ def _run() -> int:
     if shell := os.environ.get("_CFSCTL_COMPLETE"):
         from cfsctl.cli import completion  # noqa: PLC0415 - only when a key is pressed in a shell
 
-        return completion.main(shell, arguments)
+        return completion.main(shell, arguments, name if name in TOOLS else "cfsctl")
     if name in TOOLS:
         from cfsctl.cli.errors import STYLE, run_tool  # noqa: PLC0415 - as in `main`
 

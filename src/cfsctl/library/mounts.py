@@ -9,6 +9,13 @@ if TYPE_CHECKING:
     from cfsctl.library.paths import StrPath
 
 
+def list_mountpoints() -> list[str]:
+    """Return the places where images are mounted."""
+    from cfsctl.repository.mounting import unmounting  # noqa: PLC0415 - only where it is needed
+
+    return list(unmounting.list_mountpoints())
+
+
 def unmount(mountpoint: StrPath, *, lazy: bool = False) -> int | None:
     """Unmount the image at a path, and wait until its FUSE server has ended, if it has one.
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 WRITER_TIMEOUT_S: Final = 15.0
 """Seconds in which somebody has to write to a named pipe, or to open and close it."""
 
-MAX_PIPE_BYTES: Final = 8 << 30
-"""Bytes of a pipe that are read where nothing else limits them: an endless one ends within seconds."""
+MAX_PIPE_BYTES: Final = 1 << 30
+"""Bytes of a pipe that are read where nothing else limits them: as many as an image may have."""
 
 _CHUNK_BYTES: Final = 1 << 20
 

@@ -214,3 +214,47 @@ def test_zsh_at_the_terminal(place: Path) -> None:
     setup = f"autoload -Uz compinit; compinit -u -D; source {SCRIPTS / '_cfsctl'}"
     shown = typed(["zsh", "-f", "-i"], place, setup, "cfsctl --repo repo image-objects w")
     assert "web" in shown
+
+
+TOOLS = {
+    "mkcomposefs --dig": ["--digest-store"],
+    "mkcomposefs --hash sha5": ["sha512"],
+    "mkcomposefs --erofs-version ": ["0", "1", "2"],
+    "composefs-info missing": ["missing-objects"],
+    "composefs-info --bas": ["--basedir"],
+    "mount.composefs -o tryv": ["tryverity"],
+    "mount.composefs -o verity,uppe": ["verity,upperdir="],
+}
+
+
+@pytest.mark.parametrize("line", TOOLS)
+def test_the_other_programs(place: Path, line: str) -> None:
+    program, *words = line.split(" ")
+    done = subprocess.run(
+        [CFSCTL.parent / program, *words],
+        cwd=place,
+        env={**shell_environment(place), "_CFSCTL_COMPLETE": "zsh"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert [found.split("\t")[0] for found in done.stdout.splitlines()] == TOOLS[line]
+
+
+@pytest.mark.parametrize("program", ["mkcomposefs", "composefs-info", "mount.composefs"])
+def test_the_other_programs_in_bash(place: Path, program: str) -> None:
+    require("bash")
+    script = BASH.replace("_cfsctl\n", f"_cfsctl {program}\n")
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script, "bash", SCRIPTS / f"{program}.bash", f"{program} --hel"],
+        cwd=place,
+        env=shell_environment(place),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert done.stdout.split() == ["--help"]

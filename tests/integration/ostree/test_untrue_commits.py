@@ -329,6 +329,19 @@ def test_no_command_says_that_a_lie_is_well(
     assert run(here, "fsck") == 0
 
 
+@pytest.mark.alone
+def test_a_check_proves_commits_of_many_files_in_processes_of_its_own(
+    remote: FakeOstreeRepository, here: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cfsctl.ostree.store.commit_proof._WORTH_WORKERS", 1)
+    monkeypatch.setattr("cfsctl.repository.check.fsck._WORTH_WORKERS", 1)
+    commit = pull(here, remote, "main", PullOptions(workers=0)).commit
+    (Path(here.path) / VERIFIED_NAME).unlink()
+    assert run(here, "fsck") == 0
+    poison(here, commit, next(iter(LIES.values())))
+    assert run(here, "fsck") == ExitCode.CORRUPTION
+
+
 def test_another_stream_under_the_name_of_a_commit_is_found(here: Repository) -> None:
     for prefix in ("ostree-commit-", "ostree-partial-"):
         write_stream(here, prefix + "00" * 32, [])

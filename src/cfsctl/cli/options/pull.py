@@ -134,7 +134,8 @@ pull_options = option_group(
             click.option(
                 "--base-name",
                 metavar="TAG",
-                help="A stored commit that has much in common with the new one; its objects are reused.",
+                help="A stored commit that has much in common with the new one; its objects are reused. By "
+                "default, similar commits are found by the tag, the parent, and other tags.",
             ),
         ),
         click.argument("refs", metavar="REF...", type=TEXT, nargs=-1),

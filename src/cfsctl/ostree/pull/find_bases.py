@@ -85,6 +85,18 @@ class BaseFinder:
             if other != self._task.checksum and (stream := self.stored.open(other)) is not None:
                 self.add_other(stream)
 
+    def add_similar(self, commit: Commit) -> None:
+        """Take objects from commits of other tags, if no better base is known."""
+        options = self._task.options
+        if self._has_other or options.from_scratch or options.base_name is not None:
+            return
+        from cfsctl.ostree.pull.similar_commits import find_similar  # noqa: PLC0415 - most pulls know a base
+
+        for checksum in find_similar(self._task.repository, commit, self._task.checksum, self._task.tag):
+            stream = self.stored.open(checksum)
+            if stream is not None:
+                self.add_other(stream)
+
     def has_other(self) -> bool:
         """Return whether another stored commit can serve as a base, as far as known."""
         if self._has_other:

@@ -168,6 +168,8 @@ class CommitGetter:
             self._check_move(tag, tagged, commit)
         for stream in self._bases.iter_related(commit, tagged, with_parent=needs_bases):
             self._bases.add_other(stream)
+        if needs_bases:
+            self._bases.add_similar(commit)
         if self._also_check is not None:
             self._also_check(self._task.checksum, commit)
         self.is_admitted = True

@@ -49,8 +49,8 @@ def _iter_problems(
         stream.object_id = None if is_deep else repository.streams.find(name)
         if is_proven(repository, stream):
             return
-        # No processes of its own: the check has some already.
-        problems = list(iter_falsehoods(repository.objects, stream, may_fork=False))
+        # By processes of its own if there are many files: those of the check are at the objects meanwhile.
+        problems = list(iter_falsehoods(repository.objects, stream))
         yield from problems
         refs = {*stream.object_refs, *stream.images}
         if stream.object_id is not None and not problems and not repository.objects.find_missing(refs):

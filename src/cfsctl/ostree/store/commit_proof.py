@@ -130,11 +130,9 @@ def check_stored(repository: Repository, stream: CommitStream, reporter: Reporte
     prove(repository, stream, reporter)
 
 
-def iter_falsehoods(
-    objects: ObjectStore, stream: CommitStream, reporter: Reporter = silent, *, may_fork: bool = True
-) -> Iterator[str]:
+def iter_falsehoods(objects: ObjectStore, stream: CommitStream, reporter: Reporter = silent) -> Iterator[str]:
     """Yield what is not true in a stream, its images included; see `iter_false_contents`."""
-    problems = list(iter_false_contents(objects, stream, reporter, may_fork=may_fork))
+    problems = list(iter_false_contents(objects, stream, reporter))
     yield from problems
     if problems or stream.is_partial:
         return
@@ -149,7 +147,6 @@ def iter_false_contents(
     reporter: Reporter = silent,
     *,
     known: CommitStream | None = None,
-    may_fork: bool = True,
 ) -> Iterator[str]:
     """Yield what is not true in the table of a stream, everything read and nothing remembered.
 
@@ -158,7 +155,6 @@ def iter_false_contents(
         stream: The commit, or a part of it.
         reporter: Told how many files have been read, if that is many.
         known: Another commit, which has been proven: what has the same content there is not read again.
-        may_fork: Whether several processes may read.
     """
     try:
         if not stream.is_partial:
@@ -176,8 +172,7 @@ def iter_false_contents(
                 files.append((checksum, data, object_id))
         elif not _is_true_inline(checksum, data):
             yield f"object {checksum.hex()}: its data have another checksum"
-    false = find_false_files(objects, files, reporter) if may_fork else dict(_look_at(objects, files))
-    yield from false.values()
+    yield from find_false_files(objects, files, reporter).values()
 
 
 def find_false_files(

@@ -33,6 +33,7 @@ from cfsctl.limits import MAX_COMMIT_STREAM_BYTES
 from cfsctl.ostree.limits import LimitError
 from cfsctl.ostree.objects import CHECKSUM_SIZE, Commit, ObjectKind, OstreeObjectError, parse_commit
 from cfsctl.splitstream.format import ContentType
+from cfsctl.splitstream.reader import Inline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -294,6 +295,34 @@ def _read_head(content: bytes) -> tuple[int, tuple[int, ...]]:
         if ends[byte] < ends[byte - 1]:
             _fail("buckets", f"an end of at least {ends[byte - 1]}", ends[byte])
     return position, tuple(ends)
+
+
+def has_object(reader: SplitstreamReader, checksum: Checksum) -> bool:
+    """Return whether a stored commit has an object, reading no more of its stream than tells.
+
+    Args:
+        reader: An open splitstream, borrowed.
+        checksum: The object.
+
+    Raises:
+        SplitstreamError, CommitStreamError: A damaged stream, or not a commit stream.
+    """
+    head = bytearray()
+    first = last = needed = 0
+    for chunk in reader.iter_chunks():
+        if not isinstance(chunk, Inline):
+            _fail("data", "inline data only", "an object")
+        head += chunk.data
+        if not needed and len(head) >= _HEAD.size:
+            _, ends = _read_head(bytes(head[: _HEAD.size]))
+            first, last = ends[checksum[0] - 1] if checksum[0] else 0, ends[checksum[0]]
+            needed = _HEAD.size + last * CHECKSUM_SIZE
+        if needed and len(head) >= needed:
+            break
+    bucket = bytes(head[_HEAD.size + first * CHECKSUM_SIZE : _HEAD.size + last * CHECKSUM_SIZE])
+    return any(
+        bucket[place : place + CHECKSUM_SIZE] == checksum for place in range(0, len(bucket), CHECKSUM_SIZE)
+    )
 
 
 def _read_checksums(table: bytes, ends: Sequence[int]) -> list[Checksum]:
