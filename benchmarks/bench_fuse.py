@@ -103,7 +103,8 @@ def prepare(options: argparse.Namespace) -> dict[str, Command]:
     os.mknod("fuse", 0o20666, os.makedev(10, 229))
     os.chmod("fuse", 0o666)
     subprocess.run(["mount", "--bind", "fuse", "/dev/fuse"], check=True)
-    arguments = ["--repo", "r", "mount", "--fuse=yes", "--foreground", "im", "mnt"]
+    # By its ID: the original demands fs-verity of images that it mounts by their refs.
+    arguments = ["--repo", "r", "mount", "--fuse=yes", "--foreground", image_id.hex(), "mnt"]
     programs = {"ours": [*provide_program(), *arguments]}
     if options.reference:
         programs["reference"] = [options.reference, *arguments]

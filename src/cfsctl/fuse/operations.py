@@ -30,6 +30,7 @@ from cfsctl.fuse.protocol import (
     LSEEK_IN,
     LSEEK_OUT,
     OPEN_OUT,
+    OUT_HEADER,
     READ_IN,
     STATFS_OUT,
     FuseProtocolError,
@@ -107,6 +108,7 @@ class Operations:
 
     Attributes:
         handlers: What answers each operation.
+        reply: Room for a header and what was read.
     """
 
     def __init__(self, files: ImageFiles, opener: Opener, *, is_initial_user_namespace: bool) -> None:
@@ -125,7 +127,9 @@ class Operations:
         self._answers_open = opener.checks and files.view is View.PLAIN
         self._flags = 0
         self._fds: dict[int, int] = {}
-        self._buffer = memoryview(bytearray(_MAX_PAGES * os.sysconf("SC_PAGE_SIZE")))
+        self._capacity = _MAX_PAGES * os.sysconf("SC_PAGE_SIZE")
+        self.reply = memoryview(bytearray(OUT_HEADER.size + self._capacity))
+        self._rooms: dict[int, list[memoryview]] = {}
         self._noted: set[str] = set()
         self.handlers: dict[int, Handler] = {
             Opcode.LOOKUP: self._lookup,
@@ -339,18 +343,37 @@ class Operations:
             self._open_stored(node, content)
         return OPEN_OUT.pack(0, FOPEN_KEEP_CACHE, 0)
 
+    def read_opened(self, node: int, offset: int, size: int) -> int | None:
+        """Read from an object that is open already into `reply`, behind the room for the header.
+
+        Most reading is done here, so it is kept short.
+
+        Returns:
+            How many bytes were read, or None if it is no such object.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        fd = self._fds.get(node)
+        if fd is None or size > self._capacity:
+            return None
+        room = self._rooms.get(size)
+        if room is None:
+            room = self._rooms[size] = [self.reply[OUT_HEADER.size : OUT_HEADER.size + size]]
+        return os.preadv(fd, room, offset)
+
     def _read(self, node: int, body: bytes, _uid: int) -> Reply:
         _, offset, size = READ_IN.unpack_from(body)
+        size = min(size, self._capacity)
         content = self._files.content(node)
         if isinstance(content, bytes):
             return content[offset : offset + size]
         if isinstance(content, Hole):
-            return bytes(max(min(size, content.size - offset, len(self._buffer)), 0))
-        fd = self._fds.get(node)
-        if fd is None:
-            fd = self._open_stored(node, content)
-        length = os.preadv(fd, [self._buffer[:size]], offset)
-        return self._buffer[:length]
+            return bytes(max(min(size, content.size - offset), 0))
+        if node not in self._fds:
+            self._open_stored(node, content)
+        length = self.read_opened(node, offset, size) or 0
+        return self.reply[OUT_HEADER.size : OUT_HEADER.size + length]
 
     def _lseek(self, node: int, body: bytes, _uid: int) -> Reply:
         _, offset, whence = LSEEK_IN.unpack_from(body)
