@@ -106,7 +106,7 @@ class RandomTree:
         self._version = version
         self._leaves: list[Leaf] = []
         self.root = self._directory(0)
-        self.root.mode, self.root.uid = 0o755, 0
+        self.root.mode, self.root.uid, self.root.xattrs = 0o755, 0, {b"user.note": b"hello"}
         self._add_known(self.root)
 
     def _add_known(self, root: Directory) -> None:
@@ -151,7 +151,7 @@ class RandomTree:
             return pick(self._leaves)
         match pick(["inline", "external", "link", "special"]):
             case "inline":
-                sizes = [0, 1, 64, 500, 4095] + ([] if self._version is FormatVersion.V2 else [4096, 9000])
+                sizes = [0, 1, 64, 500] + ([] if self._version is FormatVersion.V2 else [4095, 4096, 9000])
                 leaf: Leaf = InlineFile(self.random.randbytes(pick(sizes)), *self._status())
             case "external":
                 leaf = self._external(pick([1, 65, 4096, 4097, 150_000]))
