@@ -142,11 +142,15 @@ class Service(NamedTuple):
 
 
 @contextlib.contextmanager
-def running_service(directory: Path, *options: str, name: str = "socket") -> Iterator[Service]:
-    """Run a service in a directory until the block ends."""
+def running_service(
+    directory: Path, *options: str, name: str = "socket", prefix: Sequence[str] = ()
+) -> Iterator[Service]:
+    """Run a service in a directory until the block ends; `prefix` is a program that starts it."""
     address = directory / name
     process = subprocess.Popen(
-        [CFSCTL, *options, "varlink", "--address", os.fspath(address)], cwd=directory, stderr=subprocess.PIPE
+        [*prefix, os.fspath(CFSCTL), *options, "varlink", "--address", os.fspath(address)],
+        cwd=directory,
+        stderr=subprocess.PIPE,
     )
     try:
         assert process.stderr is not None

@@ -17,9 +17,12 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from cfsctl.library.preload import preload
 from cfsctl.varlink.channel import Channel
 from cfsctl.varlink.connection import Connection
 from cfsctl.varlink.control import RemoteHandles, answer
+from cfsctl.varlink.interfaces import NAMES, load_interface
+from cfsctl.varlink.methods import find_methods
 from cfsctl.varlink.registry import Owner, Registry
 from cfsctl.varlink.signals import GONE, CallSignals
 
@@ -93,6 +96,11 @@ class Supervisor:
     def run(self, connections: Sequence[Channel] = ()) -> None:
         """Serve, beginning with connections that exist, which are closed in the end."""
         before = self._catch_signals()
+        if self._listeners:
+            preload()  # once, and not in each process
+            for name in NAMES:
+                load_interface(name)
+                find_methods(name)
         gc.collect()
         gc.freeze()  # a collection in a process would copy what all of them share
         try:
