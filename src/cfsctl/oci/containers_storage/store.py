@@ -100,9 +100,14 @@ class Store:
         self.path = path
         self.driver = driver
         self.directory = directory
-        self._images = self._open_directory(f"{driver}-images")
-        self._layers = self._open_directory(f"{driver}-layers")
+        self._images = self._layers = -1
         self._lock: int | None = None
+        try:
+            self._images = self._open_directory(f"{driver}-images")
+            self._layers = self._open_directory(f"{driver}-layers")
+        except BaseException:
+            self.close()
+            raise
         self._layer_records: dict[str, LayerRecord] | None = None
 
     def _open_directory(self, name: str) -> int:

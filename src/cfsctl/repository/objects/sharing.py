@@ -83,6 +83,10 @@ class FileSharer:
         self._may_clone = sharing is not Sharing.DISABLED
         self._may_link = sharing in {Sharing.AUTO, Sharing.REQUIRED}
         self._why_not = ""
+        if self._may_link and not has_capability(CAP_DAC_READ_SEARCH):
+            self._forbid_links(
+                "hardlinking objects requires CAP_DAC_READ_SEARCH (run as root or use the copy fallback)"
+            )
 
     def store(self, fd: int, size: int, observe: Callable[[bytes], object]) -> SharedObject:
         """Store the content of an open file.
@@ -102,10 +106,6 @@ class FileSharer:
             if cloned is not None:
                 return _describe(cloned, How.REFLINKED)
             self._may_clone = False
-        if self._may_link and not has_capability(CAP_DAC_READ_SEARCH):
-            self._forbid_links(
-                "hardlinking objects requires CAP_DAC_READ_SEARCH (run as root or use the copy fallback)"
-            )
         if not self._may_link:
             self._check_may_copy()
             return self._copy(fd, size, observe)
