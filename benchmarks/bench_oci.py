@@ -1,11 +1,12 @@
 """Pulls of an image of 65,000 files, 2 GB in five layers, from a layout, beside another cfsctl.
 
     python benchmarks/bench_oci.py [--kind gzip|zstd|none] [--files N] [--bytes N] [--rounds N] [--layout DIR]
-    [OTHER]
+    [--reference REFERENCE] [OTHER]
 
 OTHER is another cfsctl, for example that of composefs-rs. Runs alternate; what is quoted is the ratio of
 medians of wall time, ours to theirs. Measured are the first pull into a new repository and a second pull of
-the same image. The layout is made in DIR if it is not there, which takes a while, and stays.
+the same image. The layout is made in DIR if it is not there, which takes a while, and stays. With REFERENCE
+another image is pulled, for example one that was pushed to a registry on this machine.
 """
 
 from __future__ import annotations
@@ -123,10 +124,10 @@ def make_layout(path: Path, kind: str, files: int, total: int) -> None:
     (path / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
 
 
-def pull_twice(program: str, layout: Path, place: Path) -> tuple[Run, Run]:
+def pull_twice(program: str, reference: str, place: Path) -> tuple[Run, Run]:
     shutil.rmtree(place, ignore_errors=True)
     subprocess.run([program, "init", place, "--insecure"], check=True, stdout=subprocess.DEVNULL)
-    command = f"{program} --repo {place} oci pull oci:{layout}:t x"
+    command = f"{program} --repo {place} oci pull {reference} x"
     return measure(command, 0), measure(command, 0)
 
 
@@ -137,19 +138,21 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=2_000_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--layout", type=Path)
+    parser.add_argument("--reference")
     parser.add_argument("other", nargs="?")
     options = parser.parse_args()
     programs = {"ours": str(OWN)} | ({"other": options.other} if options.other else {})
     with tempfile.TemporaryDirectory(dir=options.layout and options.layout.parent) as directory:
         layout = options.layout or Path(directory) / "layout"
-        if not (layout / "index.json").exists():
+        if options.reference is None and not (layout / "index.json").exists():
             make_layout(layout, options.kind, options.files, options.bytes)
+        reference = options.reference or f"oci:{layout}:t"
         jobs = ("first pull", "second pull")
         results: dict[str, dict[str, list[Run]]] = {job: {name: [] for name in programs} for job in jobs}
         for _ in range(options.rounds):
             for name, program in programs.items():
                 for job, run in zip(
-                    jobs, pull_twice(program, layout, Path(directory) / "repository"), strict=True
+                    jobs, pull_twice(program, reference, Path(directory) / "repository"), strict=True
                 ):
                     results[job][name].append(run)
     print_head()

@@ -122,3 +122,17 @@ def test_a_closed_repository_has_no_images(repository: cfsctl.Repository) -> Non
         images.inspect("site")
     with pytest.raises(ValueError, match="is closed"):
         list(images.images())
+
+
+def test_images_that_cannot_be_read_are_told_when_one_is_looked_for(
+    repository: cfsctl.Repository, built: cfsctl.OciPullResult
+) -> None:
+    store = repository.oci._store
+    config = repository.oci.inspect("site").config_stream
+    name = f"oci-manifest-sha256:{'0' * 64}"
+    store.streams.link(name, config)
+    events: list[cfsctl.Event] = []
+    assert built.image is not None
+    (linked,) = repository.oci.linked_images(cfsctl.ObjectID(built.image), progress=events.append)
+    assert linked.image_id == built.image
+    assert [event for event in events if isinstance(event, cfsctl.Message) and "0" * 64 in event.text]

@@ -214,8 +214,12 @@ class NamedImageMethods(OciBase):
         refs = open_config(store, resolve(store, image)).document.refs
         return ObjectID(linked_image(refs, store.erofs_versions[0], bootable=bootable))
 
-    def linked_images(self, image_id: ObjectID) -> list[LinkedImage]:
+    def linked_images(self, image_id: ObjectID, *, progress: Progress | None = None) -> list[LinkedImage]:
         """Return all file system images of the OCI image that one of them was made of.
+
+        Args:
+            image_id: One of them.
+            progress: Told which images cannot be read.
 
         Raises:
             RepositoryError: It was made of no stored image.
@@ -225,7 +229,7 @@ class NamedImageMethods(OciBase):
 
         return [
             LinkedImage(ObjectID(found), kind.is_bootable, kind.is_version_2, kind.xattr_filter)
-            for kind, found in find_linked_images(self._store, image_id)
+            for kind, found in find_linked_images(self._store, image_id, make_reporter(progress))
         ]
 
     @cancellable

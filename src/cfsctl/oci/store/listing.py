@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from cfsctl.errors import CfsError, RefNotFoundError
+from cfsctl.errors import CfsError, RefNotFoundError, describe
 from cfsctl.oci.store.image_refs import list_images
 from cfsctl.oci.store.images import StoredImage, config_of, open_image
 from cfsctl.oci.store.names import MANIFEST, TAGS, iter_digests
 from cfsctl.oci.store.referrers import list_referrers
+from cfsctl.progress import Message, silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
     from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.store.image_refs import ImageKind
+    from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
 
 
@@ -98,8 +100,15 @@ def _summarise(repository: Repository, name: str, image: StoredImage) -> ImageSu
     )
 
 
-def find_linked_images(repository: Repository, image_id: ObjectID) -> list[tuple[ImageKind, ObjectID]]:
+def find_linked_images(
+    repository: Repository, image_id: ObjectID, reporter: Reporter = silent
+) -> list[tuple[ImageKind, ObjectID]]:
     """Return all file system images of the stored image that one of them belongs to.
+
+    Args:
+        repository: Where they are stored.
+        image_id: One of them.
+        reporter: Told which manifests cannot be read: the image may belong to one of these.
 
     Raises:
         ImageIdNotFoundError: It belongs to none.
@@ -107,8 +116,9 @@ def find_linked_images(repository: Repository, image_id: ObjectID) -> list[tuple
     for digest in iter_digests(repository, MANIFEST):
         try:
             images = list_images(open_image(repository, digest).config_document.refs)
-        except (CfsError, OSError):
-            continue  # which is for a check to tell
+        except (CfsError, OSError) as error:
+            reporter(Message(f"skipping manifest {digest}: {describe(error)}"))
+            continue
         if any(found == image_id for _, found in images):
             return images
     raise ImageIdNotFoundError(

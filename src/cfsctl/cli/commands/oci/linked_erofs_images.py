@@ -27,7 +27,9 @@ def command(session: Session, verity: str) -> None:
     """
     with session.open() as repository:
         short = repository.find_image(verity) if parse_short_id(verity) is not None else None
-        found = repository.oci.linked_images(short or _parse(verity, repository.algorithm))
+        found = repository.oci.linked_images(
+            short or _parse(verity, repository.algorithm), progress=session.progress
+        )
     documents = [
         {
             "id": qualified(linked.image_id) if session.as_json else linked.image_id.hex(),
