@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.digest import Algorithm
-from cfsctl.fsverity.merkle import READ_SIZE, FileDigester, Hasher, compute_digest, compute_file_digest
+from cfsctl.fsverity.merkle import (
+    READ_SIZE,
+    FileDigester,
+    Hasher,
+    SmallFiles,
+    compute_digest,
+    compute_file_digest,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -234,3 +241,21 @@ def test_a_terabyte_of_zeros_takes_no_time(algorithm: Algorithm) -> None:
         second.update_zeros(1 << 30)
     assert first.digest() == second.digest()
     assert first.size == 1 << 40
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_small_files_together_have_the_digests_that_they_have_alone(
+    algorithm: Algorithm, tmp_path: Path
+) -> None:
+    small, digester = SmallFiles(algorithm), FileDigester(algorithm)
+    for _ in range(2):
+        expected = []
+        for size in (0, 1, 4097, 4095, 4096, 0, 100, 1 << 16):
+            (tmp_path / "file").write_bytes(os.urandom(size))
+            with (tmp_path / "file").open("rb") as stream:
+                assert small.take(stream.fileno()) is (size <= 4096)
+                if size <= 4096:
+                    expected.append(digester.compute(stream.fileno())[0])
+        assert small.sizes == [0, 1, 4095, 4096, 0, 100]
+        assert small.finish() == expected
+        assert small.sizes == []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.errors import ExitCode, RepositoryError, describe
 from cfsctl.fsverity.kernel import VerityMissingError, VerityUnsupportedError, measure
-from cfsctl.fsverity.merkle import FileDigester
+from cfsctl.fsverity.merkle import SMALL_FILES, FileDigester, SmallFiles
 from cfsctl.linux.files import open_listed, open_regular
 from cfsctl.linux.flags import DIRECTORY_FLAGS
 from cfsctl.linux.syscalls import openat2
@@ -70,6 +70,8 @@ class ObjectChecker:
         self._is_secure = is_secure
         self._is_deep = is_deep
         self._digester = FileDigester(algorithm)
+        self._small = SmallFiles(algorithm)
+        self._waiting: list[str] = []
         self._may_have_verity = True
         self._name_length = 2 * (algorithm.digest_size - 1)
 
@@ -87,16 +89,31 @@ class ObjectChecker:
         except OSError as error:
             message = f"checking objects: opening objects/{fan_out} directory: {error.strerror}"
             raise make_check_failure(message, error) from error
+        problems: dict[str, str] = {}
         try:
             for name, is_file in _list_names(directory):
                 tally.count("objects")
                 problem = self._check_one(directory, fan_out, name, is_file=is_file)
                 if problem is not None:
-                    tally.find(problem, corrupts="objects")
-                    tally.damaged.add(f"{fan_out}/{name}")
+                    problems[name] = problem
+                if len(self._waiting) == SMALL_FILES:
+                    self._check_waiting(fan_out, problems)
+            if self._waiting:
+                self._check_waiting(fan_out, problems)
         finally:
             os.close(directory)
+        for name in sorted(problems):
+            tally.find(problems[name], corrupts="objects")
+            tally.damaged.add(f"{fan_out}/{name}")
         return tally
+
+    def _check_waiting(self, fan_out: str, problems: dict[str, str]) -> None:
+        """Compare the digests of small objects that were read with their names."""
+        for name, measured in zip(self._waiting, self._small.finish(), strict=True):
+            if measured.hex() != fan_out + name:
+                found = f"measured {measured.hex()}"
+                problems[name] = f"object-digest-mismatch: objects/{fan_out}/{name}: {found}"
+        self._waiting.clear()
 
     def _open(self, fan_out: str) -> int:
         objects = os.open("objects", DIRECTORY_FLAGS, dir_fd=self._root)
@@ -106,7 +123,7 @@ class ObjectChecker:
             os.close(objects)
 
     def _check_one(self, directory: int, fan_out: str, name: str, *, is_file: bool) -> str | None:
-        """Return what is wrong with one object, or None."""
+        """Return what is wrong with one object, or None; small ones may wait for `_check_waiting`."""
         path = f"objects/{fan_out}/{name}"
         if len(name) != self._name_length or not _LOWER_HEX.match(name):
             return f"object-invalid-name: {path}: {self._explain_name(name)}"
@@ -138,6 +155,9 @@ class ObjectChecker:
             return f"object-verity-failed: {path}: {describe(error)}"
         if measured is None or (self._is_deep and measured.hex() == fan_out + name):
             try:
+                if self._small.take(fd):
+                    self._waiting.append(name)
+                    return None
                 measured, _ = self._digester.compute(fd)
             except OSError as error:
                 reason = describe_errno(error)
