@@ -13,7 +13,7 @@ import socket
 import subprocess
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.errors import CfsError
+from cfsctl.errors import CfsError, describe
 from cfsctl.linux.mountapi import (
     MOUNT_ATTR_RDONLY,
     fsconfig_create,
@@ -90,6 +90,13 @@ def create_mount(device: int, source: str) -> int:
     Raises:
         OSError: The kernel refuses.
     """
+    try:
+        return _create_mount(device, source)
+    except OSError as error:
+        raise OSError(error.errno, f"mounting with FUSE: {describe(error)}") from error
+
+
+def _create_mount(device: int, source: str) -> int:
     context = fsopen("fuse")
     try:
         for flag in ("ro", "default_permissions", "allow_other"):

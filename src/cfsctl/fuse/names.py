@@ -16,6 +16,7 @@ So both show the same as an overlay that the kernel mounts for root.
 
 from __future__ import annotations
 
+import functools
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -48,6 +49,7 @@ class View(Enum):
         return self is View.PLAIN
 
 
+@functools.lru_cache(512)
 def present(name: bytes, view: View) -> bytes | None:
     """Return the name under which an attribute of an image is presented; None if it is not."""
     if name.startswith(XATTR_OVERLAY_PREFIX):
