@@ -48,7 +48,11 @@ class Channel:
         self._write_fd = read_fd if write_fd is None else write_fd
         self._socket = _open_socket(read_fd)
         self._buffer = MessageBuffer()
-        self._fds: list[int] = []
+        self._fds: dict[int, list[int]] = {}
+        """Descriptors that nobody took yet, by the number of their message."""
+
+        self._ended = 0  # messages whose end was read
+        self._taken = 0
 
     @property
     def can_pass_fds(self) -> bool:
@@ -87,11 +91,8 @@ class Channel:
                 if len(self._buffer):
                     raise MessageError("connection: it ended within a message")
                 return None
-        fds, self._fds = self._fds, []
-        if len(self._buffer):
-            # The kernel never lets a read go on behind bytes that have descriptors. So they belong to the
-            # last message that came with this read, which begins behind the one that is returned.
-            fds, self._fds = [], fds
+        fds = self._fds.pop(self._taken, [])
+        self._taken += 1
         return ReceivedMessage(message, fds)
 
     def _read(self) -> bool:
@@ -100,11 +101,22 @@ class Channel:
             data = os.read(self._read_fd, _READ_BYTES)
         else:
             data, fds = self._read_with_fds(self._socket)
-            self._fds += fds
-            if len(self._fds) > MAX_FDS:
-                raise MessageError(f"message: expected at most {MAX_FDS} descriptors, found {len(self._fds)}")
+            self._ended += data.count(0)
+            if fds:
+                self._assign(fds, is_ended=data.endswith(b"\0"))
         self._buffer.feed(data)
         return bool(data)
+
+    def _assign(self, fds: list[int], *, is_ended: bool) -> None:
+        """Note which message descriptors belong to.
+
+        The kernel never lets a read go on behind bytes that have descriptors: they belong to the message that
+        the last byte of this read belongs to.
+        """
+        self._fds.setdefault(self._ended - is_ended, []).extend(fds)
+        count = sum(map(len, self._fds.values()))
+        if count > MAX_FDS:
+            raise MessageError(f"message: expected at most {MAX_FDS} descriptors, found {count}")
 
     @staticmethod
     def _read_with_fds(connection: socket.socket) -> tuple[bytes, list[int]]:
@@ -151,8 +163,9 @@ class Channel:
 
     def close(self) -> None:
         """Close it, with all descriptors that nobody took."""
-        close_all(self._fds)
-        self._fds = []
+        for fds in self._fds.values():
+            close_all(fds)
+        self._fds.clear()
         if self._socket is not None:
             self._socket.detach()
         for fd in {self._read_fd, self._write_fd}:

@@ -133,13 +133,16 @@ class Supervisor:
     def _step(self) -> None:
         """Wait for something, and deal with it."""
         self._listen(is_wanted=self._may_accept())
-        for fd, _ in self._poll.poll(self._timeout_s()):
-            if fd == self._wake_read:
-                self._reap()
-            elif fd in self._listeners:
-                self._accept(self._listeners[fd])
-            elif fd in self._by_fd:
+        ready = [fd for fd, _ in self._poll.poll(self._timeout_s())]
+        # In this order: what is reaped is closed, and a new connection may get the number of its descriptor.
+        for fd in ready:
+            if fd in self._by_fd:
                 self._attend(fd, self._by_fd[fd])
+        if self._wake_read in ready:
+            self._reap()
+        for fd in ready:
+            if fd in self._listeners:
+                self._accept(self._listeners[fd])
         if self._is_ending and not self._has_told:
             self._has_told = True
             for worker in self._workers.values():
