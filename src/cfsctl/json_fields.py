@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MAX_DOCUMENT_BYTES: Final = 4 << 20
 """Most bytes of one document: what registries and other programs accept of a manifest."""
 
+MAX_CONTAINERS: Final = 200_000
+"""Most objects and lists in a document of that size; a manifest has one for each layer, and some more."""
+
 _Pairs = list[tuple[str, object]]
 
 
@@ -49,6 +52,10 @@ def parse_value(
     """Return the value that a document is; see `parse_object`."""
     if len(data) > limit_bytes:
         raise JsonError(f"{what}: expected at most {limit_bytes} bytes, found {len(data)}")
+    # An empty object takes thirty times as much memory as text.
+    limit = max(MAX_CONTAINERS, limit_bytes >> 7)
+    if len(data) > limit and data.count(b"{") + data.count(b"[") > limit:
+        raise JsonError(f"{what}: expected at most {limit} objects and lists, found more")
 
     def take_pairs(pairs: _Pairs) -> dict[str, object]:
         found = dict(pairs)

@@ -388,3 +388,22 @@ def test_a_delta_of_very_many_objects(store: Path, tmp_path: Path) -> None:
     (tmp_path / "delta").write_bytes(encode(f"(a{{sv}}tayay{kind}aya(uayttay)a(yaytt))", fields))
     outcome = run("--repo", store, "ostree", "apply-delta", tmp_path / "delta")
     check_refused(outcome, 16, f"at most {MAX_DELTA_OBJECTS} objects")
+
+
+def test_a_document_of_very_many_objects(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "layout").mkdir()
+    (tmp_path / "layout/oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    entries = ",".join(["{}"] * 1_390_000)
+    (tmp_path / "layout/index.json").write_text(f'{{"schemaVersion": 2, "manifests": [{entries}]}}')
+    outcome = run("--repo", store, "oci", "pull", f"oci:{tmp_path}/layout", "x")
+    check_refused(outcome, 16, "objects and lists, found more")
+
+
+def test_dumps_that_are_wrong_at_their_end(tmp_path: Path) -> None:
+    line = b"/%07d 1 100644 1 0 0 0 0.0 - x -\n"
+    text = b"".join([b"/ 4096 40755 2 0 0 0 0.0 - - -\n", *(line % n for n in range(200_000)), b"/bad\n"])
+    (tmp_path / "late").write_bytes(text)
+    (tmp_path / "early").write_bytes(b"/a 0 100644 1 0 0 0 0.0 - - -\n" * 4_000_000)
+    for name in ("late", "early"):
+        dump = f"dump:{tmp_path}/{name}"
+        check_refused(run("diff", dump, dump), 2, "dump line")
