@@ -125,7 +125,7 @@ def test_a_pull_says_what_it_did(run: Run, layout: Layout) -> None:
     ]
     again = json.loads(run("oci", "pull", f"oci:{layout.path}:t", "--json").stdout)
     assert again["tag"] == f"oci:{layout.path}:t"
-    assert (again["image"], again["new_objects"]) == (IMAGE, 0)
+    assert (again["image"], again["new_objects"]) == (f"sha256:{IMAGE}", 0)
 
 
 @pytest.mark.parametrize("name", ["name", MANIFEST, f"@{CONFIG}", MANIFEST[7:15], CONFIG[:20]])

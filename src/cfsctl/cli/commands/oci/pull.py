@@ -134,18 +134,19 @@ def _pair(image: str, words: Sequence[str]) -> list[tuple[str, str]]:
     """Return the images with their tags: the word behind an image is its tag unless it is another image."""
     from cfsctl.oci.reference import is_reference  # noqa: PLC0415 - keeps --help quick
 
-    found = [(image, TEXT.convert(image, None, None))]
+    found: list[tuple[str, str | None]] = [(image, None)]
     is_named = False
     for word in words:
         if is_reference(word) and word != found[-1][0]:
-            found.append((word, word))
+            found.append((word, None))
             is_named = False
         elif is_named:
             raise click.UsageError(f"expected an image such as oci:DIRECTORY, found {word!r}")
         else:
             found[-1] = found[-1][0], word
             is_named = True
-    return found
+    # An image that has no name is its own, which then has to be text.
+    return [(source, TEXT.convert(source, None, None) if tag is None else tag) for source, tag in found]
 
 
 def _plan(
