@@ -91,6 +91,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "Write everything to a tar archive:",
         "  cfsctl --repo ./store extract --tar web >tree.tar",
     ),
+    "fetch": (
+        "Fetch an image by its tag, from a repository that is on a web server:",
+        "  cfsctl --repo ./store fetch https://example.com/images refs/oci/web",
+    ),
     "fsck": (
         "Check everything, with a report that programs can read:",
         "  cfsctl --repo ./store fsck --deep --json",
