@@ -197,6 +197,8 @@ VERBS: Final[dict[str, list[str]]] = {
     "stats": ["stats"],
     "transaction": ["transaction", "true"],
     "umount": ["umount", "tree"],
+    "varlink": ["varlink"],
+    "oci varlink": ["oci", "varlink"],
     "usage": ["frob"],
     "usage json": ["--json", "gc", "--frob"],
     "version": ["--version"],

@@ -277,6 +277,11 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "Remove a tag, and then what only it has kept:",
         "  cfsctl --repo ./images oci untag web",
     ),
+    "oci varlink": (
+        "Serve one client on standard input and output, here one that sends",
+        "nothing:",
+        "  cfsctl oci varlink --stdio < /dev/null",
+    ),
     "ostree": (
         "Pull a commit from a local repository, list its tag and print its",
         "contents:",

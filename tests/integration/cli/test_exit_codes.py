@@ -92,6 +92,8 @@ VERBS = {
     "oci rollback": Verb(("oci", "rollback", "app"), named="app"),
     "oci tag": Verb(("oci", "tag", "app", "other"), named="app"),
     "oci untag": Verb(("oci", "untag", "app"), named="app"),
+    "oci varlink": Verb(("oci", "varlink", "--stdio"), prints=False, opens=False),
+    "varlink": Verb(("varlink", "--stdio"), prints=False, opens=False),
     "ostree apply-delta": Verb(("ostree", "apply-delta", "delta")),
     "ostree commit": Verb(("ostree", "commit", "web"), named="web"),
     "ostree compute-id": Verb(("ostree", "compute-id", "test"), named="test"),
