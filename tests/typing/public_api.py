@@ -39,6 +39,12 @@ def names(repository: cfsctl.Repository) -> None:
     assert_type(repository.remove_image("web"), cfsctl.RefChange)
     assert_type(repository.list_images(with_sizes=True), list[cfsctl.ListedImage])
     assert_type(repository.list_commits(), list[cfsctl.ListedCommit])
+    assert_type(repository.list_commits()[0].sizes, cfsctl.RefSize | None)
+    assert_type(repository.oci.list_images(), list[cfsctl.ListedOciImage])
+    try:
+        repository.roll_back("name", "1a2b")
+    except (cfsctl.AmbiguousIdError, cfsctl.NothingKeptError, cfsctl.RefExistsError) as error:
+        assert_type(error.hint, str | None)
     rules = cfsctl.RetentionRules(last=3, within_s=3600)
     pruned = repository.prune(cfsctl.PruneOptions(rules=rules, patterns=["a/*"]), dry_run=True)
     assert_type(pruned, cfsctl.PruneResult)
