@@ -383,8 +383,8 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "monthly ones:",
         "  cfsctl --repo ./store prune 'nightly/*' --keep-daily 7 --keep-monthly 12 --dry-run",
         "",
-        "Leave three targets in each history, and collect garbage:",
-        "  cfsctl --repo ./store prune --keep-last 3 --gc",
+        "Leave three targets in the history of a name, and collect garbage:",
+        "  cfsctl --repo ./store prune web --keep-last 3 --gc",
     ),
     "remote": (
         "Configure a remote whose commits must be signed by a key, look at it,",

@@ -17,6 +17,7 @@ import fnmatch
 import re
 import time
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError, RefNotFoundError
@@ -191,7 +192,10 @@ def _apply(
 ) -> None:
     """Give each version of a series the rules that keep it; `current` counts, and stays anyway."""
     counted = [*([] if current is None else [current]), *series]
-    for one, reasons in zip(counted, choose_kept([one.time_s for one in counted], rules, now_s), strict=True):
+    times = [one.time_s for one in counted]
+    if current is not None:  # what was named later is newer, whatever dates the commits have
+        times = list(accumulate(times, min))
+    for one, reasons in zip(counted, choose_kept(times, rules, now_s), strict=True):
         one.reasons += [reason for reason in reasons if reason not in one.reasons]
 
 

@@ -11,8 +11,9 @@ from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command, section
 from cfsctl.cli.listing import Column, Kind, ListRequest, show_list
 from cfsctl.cli.options.common import json_option, parse_duration
-from cfsctl.cli.output import print_document, print_line, print_lines, tell, tell_lines
+from cfsctl.cli.output import print_document, print_line, print_lines, tell_lines
 from cfsctl.errors import ExitCode
+from cfsctl.progress import Message
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -112,7 +113,7 @@ def command(
     if as_json:
         print_document(result.as_dict())
     else:
-        _show(result, has_patterns=bool(patterns))
+        _show(session, result, has_patterns=bool(patterns))
     return ExitCode.OK if result.gc is None or result.gc.is_complete else ExitCode.PARTIAL
 
 
@@ -139,7 +140,7 @@ def _make_options(patterns: tuple[str, ...], rules: RuleArguments) -> PruneOptio
     )
 
 
-def _show(result: PruneResult, *, has_patterns: bool) -> None:
+def _show(session: Session, result: PruneResult, *, has_patterns: bool) -> None:
     tell_lines(f"Warning: {problem}" for problem in result.problems)
     rows = [
         {
@@ -155,7 +156,7 @@ def _show(result: PruneResult, *, has_patterns: bool) -> None:
     if rows:
         show_list(ListRequest(), _COLUMNS, rows, quiet_key="id", nothing="")
     elif not has_patterns:
-        tell("cfsctl: no earlier targets are kept; to prune tags, name them or give a pattern")
+        session.progress(Message("no earlier targets are kept; to prune tags, name them or give a pattern"))
     count = len(result.removed)
     kept = len(result.decisions) - count
     if result.is_dry_run:
