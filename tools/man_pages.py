@@ -389,7 +389,17 @@ def _help_lines(example: Example, command: str) -> Iterator[str]:
     lines = example.text.split("\n")
     is_single = not any(line.endswith("\\") or line.startswith(" ") for line in lines)
     own = [line for line in lines if f" {command} " in f"{line} "] if is_single else lines
-    yield from (f"  {line}" for line in own or lines)
+    for line in own or lines:
+        yield from _fold(f"  {line}")
+
+
+def _fold(line: str) -> Iterator[str]:
+    """Yield a command in lines that fit 80 columns, as one may type it."""
+    parts = textwrap.wrap(
+        line, _WIDTH, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False
+    )
+    for number, part in enumerate(parts, 1):
+        yield f"{part} \\" if number < len(parts) else part
 
 
 def main() -> None:

@@ -19,6 +19,8 @@ PROGRAM: Final[Catalog] = {
         "rename": "Change a name of an image",
         "image": "Name images, list earlier ones of a name, go back to them",
         "mount": "Mount an image",
+        "umount": "Unmount an image",
+        "mounts": "List what is mounted from the repository",
         "image-objects": "List the objects that an image needs",
         "dump-files": "Print files of an image as dump lines",
         "compute-id": "Print the ID that a directory's image would have",

@@ -11,7 +11,7 @@ import pytest
 
 from cfsctl import __version__
 from cfsctl.cli.app import cfsctl
-from cfsctl.cli.catalog import BOOT, OCI, OSTREE, PROGRAM, REMOTE
+from cfsctl.cli.catalog import BOOT, IMAGE, OCI, OSTREE, PROGRAM, REMOTE
 from cfsctl.cli.help import HELP_WIDTH, Command
 from cfsctl.cli.lazy import LazyGroup
 from tests.support import schemas
@@ -41,6 +41,7 @@ ALL = {context.command_path: context for context in contexts()}
 GROUPS = {
     "cfsctl": PROGRAM,
     "cfsctl boot": BOOT,
+    "cfsctl image": IMAGE,
     "cfsctl oci": OCI,
     "cfsctl ostree": OSTREE,
     "cfsctl remote": REMOTE,

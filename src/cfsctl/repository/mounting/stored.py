@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError, describe
-from cfsctl.mount import MountOptions, Verity, WritableLayer, mount_image, open_image_mount
+from cfsctl.mount import MountError, MountOptions, Verity, WritableLayer, mount_image, open_image_mount
 from cfsctl.progress import Message, silent
 from cfsctl.repository.mounting.choice import FuseMode, FuseOptions, may_kernel_mount
 
@@ -75,7 +75,7 @@ def mount_stored_image(
             raise
         # The user asked for neither of the two.
         reason = f"{describe(refusal)}; and by FUSE: {describe(error)}"
-        raise OSError(refusal.errno, reason) from error
+        raise MountError(refusal.errno, reason) from error
 
 
 def create_stored_mount(

@@ -6,10 +6,11 @@ import click
 
 from cfsctl.cli.completers import complete_mountpoints
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.progress import Message
 
 
-@click.command("umount")
+@click.command("umount", cls=Command)
 @click.argument("mountpoint", shell_complete=complete_mountpoints)
 @click.option(
     "-l", "--lazy", is_flag=True, help="Also unmount an image that is in use; it ends with its last user."

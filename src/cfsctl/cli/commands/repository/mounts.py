@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cfsctl.cli.context import Session, pass_session
+from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.output import print_block, print_document, print_line, tell_lines
 from cfsctl.cli.render import format_table
@@ -12,7 +13,7 @@ from cfsctl.cli.render import format_table
 _SHORT_DIGEST = 12
 
 
-@click.command("mounts")
+@click.command("mounts", cls=Command)
 @json_option()
 @click.option("--no-trunc", is_flag=True, help="Print full digests.")
 @pass_session
