@@ -89,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
         The exit status.
     """
     STYLE.reset()
-    if not arguments and "LISTEN_PID" in os.environ:
+    if not arguments and not os.environ.keys().isdisjoint(("LISTEN_PID", "SYSTEMD_VARLINK_LISTEN")):
         arguments = _find_activated_command()
     try:
         # Not by click's own main, which has other exit codes for interrupts and closed pipes.
@@ -108,9 +108,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _find_activated_command() -> Sequence[str]:
     """Return the arguments of a program that was started without any: to serve, if it was given sockets."""
-    from cfsctl.varlink.sockets import is_activated  # noqa: PLC0415 - only for what systemd has started
+    from cfsctl.varlink.sockets import is_activated, is_asked_for_stdio  # noqa: PLC0415 - only what systemd starts
 
-    return ["varlink"] if is_activated(os.environ) else []
+    return ["varlink"] if is_activated(os.environ) or is_asked_for_stdio(os.environ) else []
 
 
 def _report_usage(error: click.UsageError, arguments: Sequence[str]) -> int:

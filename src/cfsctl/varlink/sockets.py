@@ -68,6 +68,11 @@ def is_activated(environment: MutableMapping[str, str]) -> bool:
     return is_ours and count.isascii() and count.isdigit() and int(count[:_MAX_COUNT_DIGITS]) > 0
 
 
+def is_asked_for_stdio(environment: MutableMapping[str, str]) -> bool:
+    """Return whether systemd's varlinkctl has started this process to talk to it by its standard streams."""
+    return environment.get("SYSTEMD_VARLINK_LISTEN") == "-"
+
+
 def take_passed(environment: MutableMapping[str, str]) -> PassedSockets:
     """Return the sockets that were passed on (sd_listen_fds(3)); programs that are started do not get them.
 

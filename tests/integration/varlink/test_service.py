@@ -393,6 +393,19 @@ def test_standard_input_and_output_are_a_connection(repository: Path) -> None:
     assert end == b""
 
 
+@pytest.mark.parametrize("arguments", [[], ["varlink"]])
+def test_varlinkctl_starts_it_through_ssh(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [CFSCTL, *arguments],
+        input=b'{"method":"org.varlink.service.GetInfo"}\0',
+        env={**os.environ, "SYSTEMD_VARLINK_LISTEN": "-"},
+        capture_output=True,
+        check=True,
+        timeout=TIMEOUT_S,
+    )
+    assert b'"product":"cfsctl"' in done.stdout
+
+
 def test_nowhere_to_serve() -> None:
     done = run_cfsctl("varlink")
     assert done.returncode == 1

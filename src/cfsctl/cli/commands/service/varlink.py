@@ -38,7 +38,7 @@ def command(session: Session, *, address: str | None, stdio: bool) -> None:
     and SIGINT with exit status 0, after running calls have been cancelled.
     """
     from cfsctl.varlink.service import serve_address, serve_passed, serve_stdio  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.varlink.sockets import is_activated  # noqa: PLC0415 - the same
+    from cfsctl.varlink.sockets import is_activated, is_asked_for_stdio  # noqa: PLC0415 - the same
 
     if stdio and address is not None:
         raise click.UsageError("--address and --stdio cannot be used together")
@@ -50,6 +50,8 @@ def command(session: Session, *, address: str | None, stdio: bool) -> None:
         serve_address(address, options, lambda: session.progress(Message(f"serving {address}")))
     elif is_activated(os.environ):
         serve_passed(os.environ, options)
+    elif is_asked_for_stdio(os.environ):
+        serve_stdio(options)
     else:
         raise NoAddressError(
             "no --address given and not socket-activated",
