@@ -46,6 +46,9 @@ class Verb(NamedTuple):
 
 
 VERBS = {
+    "boot list": Verb(("boot", "list", "--bootdir=bootdir")),
+    "boot prepare": Verb(("boot", "prepare", "--bootdir=bootdir", "bootable"), named="bootable"),
+    "boot remove": Verb(("boot", "remove", "--bootdir=bootdir", "INSTALLED")),
     "cat": Verb(("cat", "refs/ostree/test"), named="refs/ostree/test"),
     "compute-id": Verb(("compute-id", "tree"), opens=False),
     "compute-karg": Verb(("compute-karg", "bootable"), opens=False),
@@ -86,6 +89,9 @@ VERBS = {
     "oci delta": Verb(("oci", "delta", "app", "app", "oci:pushed:delta"), named="app"),
     "oci linked-erofs-images": Verb(("oci", "linked-erofs-images", "OCI-IMAGE"), named="OCI-IMAGE"),
     "oci mount": Verb(("oci", "mount", "app", "mountpoint"), prints=False, named="app"),
+    "oci prepare-boot": Verb(
+        ("oci", "prepare-boot", "--bootdir=bootdir", "boot-app"), prints=False, named="boot-app"
+    ),
     "oci pull": Verb(("oci", "pull", "oci:layout:app", "app")),
     "oci push": Verb(("oci", "push", "app", "oci:pushed:app"), named="app"),
     "oci rename": Verb(("oci", "rename", "app", "site"), named="app"),
@@ -127,6 +133,8 @@ VERBS = {
     "rename": Verb(("rename", "web", "site"), named="web"),
     "stats": Verb(("stats",)),
     "tag": Verb(("tag", "web", "site"), named="web"),
+    "varlink": Verb(("varlink", "--stdio"), prints=False, opens=False),
+    "oci varlink": Verb(("oci", "varlink", "--stdio"), prints=False, opens=False),
     "transaction": Verb(("transaction", "true"), prints=False),
     "umount": Verb(("umount", "mountpoint"), prints=False, opens=False),
     "untag": Verb(("untag", "web"), named="web"),
@@ -175,6 +183,7 @@ def arguments_of(name: str, place: Path) -> list[str]:
     image_id = os.path.basename(os.readlink(place / "repo" / "images" / "refs" / "web"))
     words = {
         "ID": image_id,
+        "INSTALLED": os.path.basename(os.readlink(place / "repo" / "images" / "refs" / "bootable")),
         "LAYER": f"sha256:{hashlib.sha256((place / 'layer').read_bytes()).hexdigest()}",
         "OCI-IMAGE": (place / "oci-image-id").read_text().strip(),
         "OWN-URL": f"http://127.0.0.1:{SERVER.port}{place}/repo",
@@ -212,14 +221,15 @@ def test_every_command_is_in_the_table() -> None:
 @pytest.mark.parametrize("name", VERBS)
 def test_success(name: str, place: Path) -> None:
     needs(name)
-    done = status_of(name, place)
+    # prepare-boot has no result, as in the original, and says on standard error what it did.
+    done = status_of(name, place, *(["--quiet"] if name == "oci prepare-boot" else []))
     assert (done.returncode, done.stderr) == (0, "")
     assert bool(done.stdout) == VERBS[name].prints
 
 
 @pytest.mark.parametrize("name", VERBS)
 def test_wrong_option(name: str, place: Path) -> None:
-    words = 2 if name.startswith(("oci", "ostree", "remote")) else 1
+    words = 2 if name.startswith(("boot", "oci", "ostree", "remote")) else 1
     arguments = VERBS[name].arguments
     done = run(place, *arguments[:words], "--frobnicate", *arguments[words:])
     if name == "transaction":  # which takes it for a program
@@ -291,7 +301,7 @@ MISSING = {"LAYER": f"sha256:{'0' * 64}", "OCI-IMAGE": "0" * 128}
 def test_not_found(name: str, place: Path) -> None:
     needs(name, mounts=False)
     named = VERBS[name].named
-    missing = MISSING.get(named) or re.sub("^(.*[:/])?(web|test|app)$", r"\1nothing", named)
+    missing = MISSING.get(named) or re.sub("^(.*[:/])?(web|test|app|boot-app|bootable)$", r"\1nothing", named)
     position = VERBS[name].arguments.index(named)
     arguments = arguments_of(name, place)
     arguments[position] = missing
