@@ -133,8 +133,6 @@ VERBS = {
     "rename": Verb(("rename", "web", "site"), named="web"),
     "stats": Verb(("stats",)),
     "tag": Verb(("tag", "web", "site"), named="web"),
-    "varlink": Verb(("varlink", "--stdio"), prints=False, opens=False),
-    "oci varlink": Verb(("oci", "varlink", "--stdio"), prints=False, opens=False),
     "transaction": Verb(("transaction", "true"), prints=False),
     "umount": Verb(("umount", "mountpoint"), prints=False, opens=False),
     "untag": Verb(("untag", "web"), named="web"),
