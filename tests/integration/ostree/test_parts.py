@@ -257,7 +257,9 @@ def test_every_command_says_that_a_commit_is_partial(
     assert (tmp_path / "store" / "images" / image.strip()).exists()
     for command in (["fsck"], ["gc"]):
         assert f"partial commit: {commit} (main)\n" in run(repository, *command)[0]
-        assert json.loads(run(repository, *command, "--json")[0])["partial_commits"] == {"main": commit}
+        assert json.loads(run(repository, *command, "--json")[0])["partial_commits"] == [
+            {"name": "main", "commit": commit}
+        ]
     assert "main (partial)" in run(repository, "ostree", "images")[0]
     for refused in (["export", "main", str(tmp_path / "source")], ["tag", "main", "other"], ["log", "main"]):
         with pytest.raises(PartialCommitError, match=f"commit {commit} is partial"):
