@@ -93,9 +93,9 @@ def test_some_environments(world: World, locales: list[Environment], verb: str) 
 def test_each_table_has_every_command() -> None:
     used = {next((word for word in line if not word.startswith("-")), "") for line in VERBS.values()}
     assert set(COMMANDS) - used <= {"mount", "list-images"}
-    used = {line[1] for line in VERBS.values() if line[0] == "oci"}
+    used = {line[1] for line in VERBS.values() if line[:1] == ["oci"]}
     assert set(OCI_COMMANDS) - used <= {"mount"}
-    used = {line[1] for line in VERBS.values() if line[0] == "ostree"}
+    used = {line[1] for line in VERBS.values() if line[:1] == ["ostree"]}
     assert set(OSTREE_COMMANDS) - used <= {"mount"}
 
 
