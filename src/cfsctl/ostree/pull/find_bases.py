@@ -91,8 +91,14 @@ class BaseFinder:
         if self._has_other or options.from_scratch or options.base_name is not None:
             return
         from cfsctl.ostree.pull.similar_commits import find_similar  # noqa: PLC0415 - most pulls know a base
+        from cfsctl.ostree.sources.local import LocalSource  # noqa: PLC0415 - the same
 
-        for checksum in find_similar(self._task.repository, commit, self._task.checksum, self._task.tag):
+        # What is read from a disk anyway is not worth a look through commits that may be of no use.
+        by_name = not isinstance(self._task.source, LocalSource)
+        found = find_similar(
+            self._task.repository, commit, self._task.checksum, self._task.tag, by_name=by_name
+        )
+        for checksum in found:
             stream = self.stored.open(checksum)
             if stream is not None:
                 self.add_other(stream)

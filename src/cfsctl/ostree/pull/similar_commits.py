@@ -27,7 +27,7 @@ _MAX_BASES: Final = 2
 
 
 def find_similar(
-    repository: Repository, commit: Commit, checksum: Checksum, tag: str | None
+    repository: Repository, commit: Commit, checksum: Checksum, tag: str | None, *, by_name: bool = True
 ) -> list[Checksum]:
     """Return stored commits that are worth being asked for objects, the best one last.
 
@@ -36,6 +36,7 @@ def find_similar(
         commit: The new commit.
         checksum: Its checksum.
         tag: The tag that is to name it, or None.
+        by_name: Also take commits that only have similar names.
     """
     words = (tag or "").split("/")
     best: dict[Checksum, int] = {}
@@ -47,7 +48,7 @@ def find_similar(
     for one in ranked[:_MAX_LOOKED]:
         if _has(repository, one, commit.root_dirtree):
             return [one]
-    return [one for one in ranked[:_MAX_BASES] if best[one]][::-1]
+    return [one for one in ranked[:_MAX_BASES] if best[one] and by_name][::-1]
 
 
 def _count_common(words: list[str], others: list[str]) -> int:
