@@ -222,6 +222,16 @@ def differences(repository: cfsctl.Repository) -> list[str]:
     return [describe(difference) for difference in found]
 
 
+def mounts(repository: cfsctl.Repository, mountpoint: Path) -> None:
+    assert_type(repository.mounts(), cfsctl.MountList)
+    for mount in repository.mounts().mounts:
+        assert_type(mount, cfsctl.MountedImage)
+    assert_type(cfsctl.unmount(mountpoint, lazy=True), int | None)
+    options = cfsctl.FuseOptions(mode=cfsctl.FuseMode.YES)
+    assert_type(options, cfsctl.FuseOptions)
+    assert_type(repository.fetch("https://example.com", "name"), cfsctl.FetchedStream)
+
+
 def remotes(directory: Path) -> None:
     new = cfsctl.NewRemote(name="a", url="https://example.com", verifies_gpg=False)
     assert_type(cfsctl.add_remote(new, directory, replace=True), cfsctl.Remote)

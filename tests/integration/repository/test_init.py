@@ -287,7 +287,7 @@ def test_nothing_to_infer_from(tmp_path: Path, entries: list[str]) -> None:
         (path if entry.endswith("/") else path.parent).mkdir(parents=True)
         if not entry.endswith("/"):
             path.touch()
-    with pytest.raises(NotARepositoryError, match=r"no meta.json in .*tried to infer algorithm from objects"):
+    with pytest.raises(NotARepositoryError, match=r"is not a composefs repository: it has no meta\.json"):
         Repository.open(str(tmp_path))
     assert not (tmp_path / "meta.json").exists()
     assert init(tmp_path, ensure=True) is InitStatus.CREATED

@@ -63,9 +63,9 @@ def test_image_is_linked_as_the_original_does(repository: Repository, path: Path
 def test_image_is_found_by_all_its_names(repository: Repository) -> None:
     object_id = repository.images.write(IMAGE, "a/b").object_id
     repository.images.write(OTHER, "plain")
-    for name in (object_id.hex(), qualified(object_id), "a/b", "refs/a/b", "/a//b"):
+    for name in (object_id.hex(), object_id.hex()[:20], qualified(object_id), "a/b", "refs/a/b", "/a//b"):
         assert repository.images.find(name) == object_id
-    for name in ("b", "refs/b", object_id.hex()[:20], object_id.hex().upper(), "images/refs/a/b", "a"):
+    for name in ("b", "refs/b", object_id.hex()[:3], "images/refs/a/b", "a"):
         assert name_is_unknown(repository, name)
 
 
@@ -78,11 +78,15 @@ def name_is_unknown(repository: Repository, name: str) -> bool:
 
 def test_ref_that_looks_like_an_id(repository: Repository) -> None:
     one = repository.images.write(IMAGE).object_id
-    two = repository.images.write(OTHER, one.hex()).object_id
+    two = repository.images.write(OTHER).object_id
+    with pytest.raises(InvalidNameError, match="looks like an ID"):
+        repository.images.link(two, one.hex())
+    # Other programs, and older versions of this one, may have made such refs.
+    repository.images.links.set_ref(one.hex(), two.hex())
     assert repository.images.find(one.hex()) == one
     assert repository.images.find(f"refs/{one.hex()}") == two
     other = "ab" * 64
-    repository.images.link(two, other)
+    repository.images.links.set_ref(other, two.hex())
     assert repository.images.find(other) == two
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.cli.app import main
-from cfsctl.digest import Algorithm, ObjectID, object_path
+from cfsctl.digest import Algorithm, ObjectID, object_path, qualified
 from cfsctl.errors import ExitCode, IntegrityError
 from cfsctl.kinds.checks import content_checks
 from cfsctl.ostree.pull.pull import PullOptions, pull
@@ -380,7 +380,7 @@ def test_stream_of_a_commit_is_pulled_again(
             place = ["origin", "--remotes", str(tmp_path)]
         assert run(store, "--repair", "--json", "--from", *place) == 0
     document = json.loads(capsys.readouterr().out)
-    assert list(document["streams_restored"]) == [name]
+    assert [restored["stream"] for restored in document["streams_restored"]] == [name]
     assert document["lost"] == []
     checks = content_checks(store.repository)
     assert check_repository(store.repository, deep=True, content_checks=checks).findings == []
@@ -471,7 +471,7 @@ def test_command(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert document["ok"]
     assert document["errors"] == []
     assert len(document["errors_before"]) == 3
-    assert document["restored"] == {store.file.hex(): str(store.files)}
+    assert document["restored"] == [{"object": qualified(store.file), "source": str(store.files)}]
     store.path_of(store.file).unlink()
     assert run(store, "--repair", "--json") == ExitCode.CORRUPTION
     assert run(store, "--repair", "--from", str(store.copy)) == 0

@@ -7,6 +7,7 @@ one has an object, the caller must verify its checksum.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -91,10 +92,16 @@ class LocalSource:
             found = find_ref(repository, name)
             if found is not None:
                 return found
+        raise ref_not_found(name, self.description, hint=self._suggest(name))
+
+    def _suggest(self, name: str) -> str:
+        """Return a hint with refs of similar names; if others cannot be read, that is not the error."""
         from cfsctl.repository.names.names import suggest  # noqa: PLC0415 - only for those who mistype
 
-        hint = suggest(name, self.list_refs()) or f"see its refs with `ostree refs --repo={self.description}`"
-        raise ref_not_found(name, self.description, hint=hint)
+        similar = None
+        with contextlib.suppress(SourceError, OSError):
+            similar = suggest(name, self.list_refs())
+        return similar or f"see its refs with `ostree refs --repo={self.description}`"
 
     def list_refs(self) -> dict[str, Checksum]:
         """Return the repository's own branches, sorted by name.
