@@ -34,7 +34,8 @@ def test_error_and_hint_are_a_line_each() -> None:
 
 def test_operating_system_errors_name_the_file() -> None:
     assert error_lines(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/a")) == [
-        "Error: /a: No such file or directory"
+        "Error: /a: No such file or directory",
+        "Hint: check the path",
     ]
 
 

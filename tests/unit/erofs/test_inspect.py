@@ -82,7 +82,7 @@ def test_entry_by_path(path: str) -> None:
         ("./usr/lib", 'Invalid filename "./usr"'),
         ("/usr/../usr/lib", 'Invalid filename "/usr/../usr"'),
         ("/usr/..", 'Invalid filename "/usr/.."'),
-        ("/nope", "/nope not found"),
+        ("/nope", "/nope not found in the image"),
         ("/usr/nope/x", 'Directory entry "/usr/nope" does not exist'),
         ("note/x", 'Directory entry "note" is not a subdirectory'),
     ],
