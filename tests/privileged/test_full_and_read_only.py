@@ -210,7 +210,8 @@ def test_a_read_only_repository_is_named(read_only: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("Error: m/o/.lock: Read-only file system\nHint: ")
     done = run_read_only(read_only, str(CFSCTL), "init", "--insecure", "m")
-    assert (done.returncode, done.stderr) == (1, "Error: m: Read-only file system\n")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: m: Read-only file system\nHint: ")
 
 
 def test_a_repository_of_the_old_format_can_be_read_without_being_upgraded(read_only: Path) -> None:

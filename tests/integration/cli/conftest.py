@@ -85,11 +85,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "tree" / "usr" / "note").write_text("a note\n")
     for name in ("usr", "boot", "sysroot", "etc", "var"):
         (place / "bootable" / name).mkdir(parents=True)
-    modules = place / "bootable" / "usr" / "lib" / "modules" / "6.1.0"
-    modules.mkdir(parents=True)
-    for name in ("vmlinuz", "initramfs.img"):
-        (modules / name).write_bytes(name.encode() * 1000)
-    (place / "bootdir").mkdir()
     (place / "mountpoint").mkdir()
     (place / "remotes").mkdir()
     remote = '[remote "configured"]\nurl=https://example.com/repo\ngpg-verify=false\n'
@@ -105,26 +100,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Layout(place / "layout").add_image("app", [layer])
     assert run(place, "--repo", "repo", "oci", "build", "tree", "app").returncode == 0
     assert run(place, "--repo", "repo", "oci", "pull", "oci:layout:app", "app", "--keep=1").returncode == 0
-    assert run(place, "--repo", "repo", "create-image", "--bootable", "bootable", "bootable").returncode == 0
-    prepare = ("boot", "prepare", "--bootdir=bootdir", "bootable")
-    assert run(place, "--repo", "repo", *prepare).returncode == 0
-    boot_layer = make_tar(
-        [
-            directory("usr"),
-            directory("usr/lib"),
-            directory("usr/lib/modules"),
-            directory("usr/lib/modules/6.1.0"),
-            file("usr/lib/modules/6.1.0/vmlinuz", b"kernel" * 1000),
-            file("usr/lib/modules/6.1.0/initramfs.img", b"initramfs" * 1000),
-            directory("boot"),
-            directory("etc"),
-            directory("var"),
-            directory("sysroot"),
-        ]
-    )
-    Layout(place / "boot-layout").add_image("boot-app", [boot_layer])
-    pull = ("oci", "pull", "--bootable", "oci:boot-layout:boot-app", "boot-app")
-    assert run(place, "--repo", "repo", *pull).returncode == 0
     (place / "oci-image-id").write_text(run(place, "--repo", "repo", "oci", "compute-id", "app").stdout)
     if shutil.which("ostree") is not None:
         (place / "ostree-repo").mkdir()
@@ -154,3 +129,36 @@ def place(prepared: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "place"
     shutil.copytree(prepared, copy, symlinks=True)
     return copy
+
+
+@pytest.fixture(scope="session")
+def prepared_to_boot(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of it with images that can be booted, and a boot entry of one."""
+    place = tmp_path_factory.mktemp("booting") / "place"
+    shutil.copytree(prepared, place, symlinks=True)
+    modules = place / "bootable" / "usr" / "lib" / "modules" / "6.1.0"
+    modules.mkdir(parents=True)
+    for name in ("vmlinuz", "initramfs.img"):
+        (modules / name).write_bytes(name.encode() * 1000)
+    (place / "bootdir").mkdir()
+    assert run(place, "--repo", "repo", "create-image", "--bootable", "bootable", "bootable").returncode == 0
+    prepare = ("boot", "prepare", "--bootdir=bootdir", "bootable")
+    assert run(place, "--repo", "repo", *prepare).returncode == 0
+    boot_layer = make_tar(
+        [
+            directory("usr"),
+            directory("usr/lib"),
+            directory("usr/lib/modules"),
+            directory("usr/lib/modules/6.1.0"),
+            file("usr/lib/modules/6.1.0/vmlinuz", b"kernel" * 1000),
+            file("usr/lib/modules/6.1.0/initramfs.img", b"initramfs" * 1000),
+            directory("boot"),
+            directory("etc"),
+            directory("var"),
+            directory("sysroot"),
+        ]
+    )
+    Layout(place / "boot-layout").add_image("boot-app", [boot_layer])
+    pull = ("oci", "pull", "--bootable", "oci:boot-layout:boot-app", "boot-app")
+    assert run(place, "--repo", "repo", *pull).returncode == 0
+    return place

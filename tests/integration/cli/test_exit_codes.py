@@ -168,6 +168,16 @@ def _server() -> Iterator[None]:
         process.kill()
 
 
+@pytest.fixture
+def place(prepared: Path, prepared_to_boot: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Return a copy of a place with all that commands work on; some have images that can be booted."""
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    is_booting = any("boot" in str(value) for value in parameters.values())
+    copy = tmp_path / "place"
+    shutil.copytree(prepared_to_boot if is_booting else prepared, copy, symlinks=True)
+    return copy
+
+
 def needs(name: str, *, mounts: bool = True) -> None:
     """Skip the test where this command cannot succeed."""
     if (name.startswith("ostree") or name == "cat") and shutil.which("ostree") is None:
@@ -178,10 +188,12 @@ def needs(name: str, *, mounts: bool = True) -> None:
 
 def arguments_of(name: str, place: Path) -> list[str]:
     """Return the arguments with the ID of the image and the address of the OSTree repository put in."""
-    image_id = os.path.basename(os.readlink(place / "repo" / "images" / "refs" / "web"))
+    refs = place / "repo" / "images" / "refs"
+    image_id = os.path.basename(os.readlink(refs / "web"))
+    installed = os.path.basename(os.readlink(refs / "bootable")) if (refs / "bootable").is_symlink() else ""
     words = {
         "ID": image_id,
-        "INSTALLED": os.path.basename(os.readlink(place / "repo" / "images" / "refs" / "bootable")),
+        "INSTALLED": installed,
         "LAYER": f"sha256:{hashlib.sha256((place / 'layer').read_bytes()).hexdigest()}",
         "OCI-IMAGE": (place / "oci-image-id").read_text().strip(),
         "OWN-URL": f"http://127.0.0.1:{SERVER.port}{place}/repo",

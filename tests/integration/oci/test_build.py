@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.compression import Compression
-from cfsctl.digest import Algorithm
+from cfsctl.digest import Algorithm, qualified
 from cfsctl.dumpfile import parse_dump
 from cfsctl.errors import CfsError, IntegrityError
 from cfsctl.oci.build import BuildOptions, build
@@ -106,7 +106,7 @@ class TestImageIDs:
         image = create_image(repository, str(tree), "web")
         done = run_cfsctl("--repo", tmp_path / "r", "oci", "build", "image:web", "app", "--json")
         assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["image"] == image.hex()
+        assert json.loads(done.stdout)["image"] == qualified(image)
 
     def test_of_a_commit(self, repository: Repository, tree: Path, tmp_path: Path) -> None:
         (tree / "usr" / "fifo").unlink()
@@ -120,7 +120,7 @@ class TestImageIDs:
         dump = run_cfsctl(*run, "ostree", "dump", "branch").stdout
         expected = parse_dump(BytesIO(dump.encode()), repository.algorithm)
         apply_oci_transform(expected, XattrFilter.ALLOWLIST_ONLY)
-        assert json.loads(done.stdout)["image"] == build_images(repository, expected).hex()
+        assert json.loads(done.stdout)["image"] == qualified(build_images(repository, expected))
 
 
 class TestReproducible:
@@ -211,7 +211,7 @@ def test_others_read_it(repository: Repository, tree: Path, tmp_path: Path, comp
     with open(tar, "wb") as target:
         subprocess.run([CFSCTL, *run, "layer", diff_id], stdout=target, check=True)
     subprocess.run(["tar", "-xpf", tar, "-C", unpacked], check=True)
-    assert create_image(repository, str(unpacked)).hex() == built["image"]
+    assert qualified(create_image(repository, str(unpacked))) == built["image"]
 
 
 NO_USR = "/ 4096 40755 2 0 0 0 0.0 - - -\n"

@@ -231,6 +231,7 @@ def test_command(repository: Repository, capsys: pytest.CaptureFixture[str]) -> 
     assert run(repository, "--json", "--grace", "2d", "--max-delete", "1") == 0
     document = json.loads(capsys.readouterr().out)
     assert document == {
+        "schema_version": 1,
         "dry_run": False,
         "complete": True,
         "objects_removed": 0,
