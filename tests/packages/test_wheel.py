@@ -22,17 +22,26 @@ BIN = Path(sys.executable).parent
 ROUND = Path(__file__).with_name("round.sh")
 SHARED = {
     "docs/man/man1": "share/man/man1",
+    "docs/man/man5": "share/man/man5",
     "docs/man/man8": "share/man/man8",
     "packaging/systemd": "share/cfsctl/systemd",
     "packaging/systemd-user": "share/cfsctl/systemd-user",
     "packaging/tmpfiles.d": "share/cfsctl/tmpfiles.d",
+    "packaging/dracut": "share/cfsctl/dracut",
+    "packaging/mkinitcpio": "share/cfsctl/mkinitcpio",
 }
 COMPLETIONS = {
     "completions/cfsctl.bash": "share/bash-completion/completions/cfsctl",
     "completions/_cfsctl": "share/zsh/site-functions/_cfsctl",
     "completions/cfsctl.fish": "share/fish/vendor_completions.d/cfsctl.fish",
-    "completions/mkcomposefs.bash": "share/bash-completion/completions/mkcomposefs",
-    "completions/mount.composefs.fish": "share/fish/vendor_completions.d/mount.composefs.fish",
+    **{
+        f"completions/{tool}.{shell}": f"share/{target}/{tool}{suffix}"
+        for tool in ("mkcomposefs", "composefs-info", "mount.composefs")
+        for shell, target, suffix in (
+            ("bash", "bash-completion/completions", ""),
+            ("fish", "fish/vendor_completions.d", ".fish"),
+        )
+    },
 }
 
 
@@ -58,8 +67,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_has_manuals_completions_and_units(wheel: Path) -> None:
     expected = dict(COMPLETIONS)
     for source, target in SHARED.items():
-        for path in (ROOT / source).iterdir():
-            expected[f"{source}/{path.name}"] = f"{target}/{path.name}"
+        for path in (ROOT / source).rglob("*"):
+            if path.is_file():
+                name = path.relative_to(ROOT / source)
+                expected[f"{source}/{name}"] = f"{target}/{name}"
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (data,) = {name.split("/")[0] for name in names if ".data/" in name}
