@@ -20,10 +20,11 @@ INTERVAL_S: Final = 0.1
 
 
 class _Watch:
-    __slots__ = ("is_ended", "last_s", "tell")
+    __slots__ = ("companions", "is_ended", "last_s", "tell")
 
     def __init__(self, tell: Callable[[], object]) -> None:
         self.tell = tell
+        self.companions: list[Callable[[], object]] = []
         self.last_s = time.monotonic()
         self.is_ended = False
 
@@ -41,6 +42,20 @@ def watched(tell: Callable[[], object]) -> Iterator[None]:
         _WATCH.reset(token)
 
 
+@contextmanager
+def accompanied(tell: Callable[[], object]) -> Iterator[None]:
+    """Call `tell` before the watcher with each beat within the block; not at all if nobody watches."""
+    watch = _WATCH.get()
+    if watch is None:
+        yield
+        return
+    watch.companions.append(tell)
+    try:
+        yield
+    finally:
+        watch.companions.pop()
+
+
 def beat() -> None:
     """Call the watcher, if there is one and it is time."""
     watch = _WATCH.get()
@@ -49,6 +64,8 @@ def beat() -> None:
     now_s = time.monotonic()
     if now_s - watch.last_s >= INTERVAL_S:
         watch.last_s = now_s
+        for tell in watch.companions:
+            tell()
         watch.tell()
 
 

@@ -25,6 +25,7 @@ from cfsctl.http.document import Document
 from cfsctl.http.fetcher import THROTTLING_STATUSES, HTTPStatusError, Statistics, TransferError
 from cfsctl.http.process import ProcessLocal
 from cfsctl.http.retry import Backlog, compute_pause, doubt, find_other, may_resume, raise_explained
+from cfsctl.workers.threads import join
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
@@ -219,7 +220,7 @@ class _Run:
         # Threads that have nothing to do end at once; a process that has any does not fork.
         deadline_s = time.monotonic() + (_JOIN_TIMEOUT_S if self._active else _IDLE_JOIN_TIMEOUT_S)
         for thread in self._threads:
-            thread.join(max(0.0, deadline_s - time.monotonic()))
+            join(thread, deadline_s - time.monotonic())
 
     def _work(self) -> None:
         """Read bodies until told to end; runs in a thread."""

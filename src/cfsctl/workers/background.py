@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from cfsctl import heartbeat
+from cfsctl.workers.threads import join
 
 if TYPE_CHECKING:
     import queue
@@ -18,6 +19,9 @@ T = TypeVar("T")
 
 _DRAIN_S: Final = 0.05
 """How often a thread that is to end is polled, while there is nothing to take from it."""
+
+_LEAVE_TIMEOUT_S: Final = 5.0
+"""How long a thread that has returned may take to leave the process; a process that has any does not fork."""
 
 QUEUE_DEPTH: Final = 8
 """Pieces that may wait; bounds memory to this many times the size of a piece."""
@@ -153,6 +157,7 @@ class BackgroundCall:
         while self._thread.is_alive():
             self._thread.join(heartbeat.piece(None))
             heartbeat.beat()
+        join(self._thread, _LEAVE_TIMEOUT_S)
         if self._failure is not None:
             raise self._failure
 

@@ -30,6 +30,9 @@ PROGRAM = """
 import sys
 if sys.argv[1] == "requests":
     sys.modules["cfsctl.http.curl"] = None
+if "threaded" in sys.argv:  # such a process may not fork
+    import threading
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
 import cfsctl
 
 class Ended(Exception): pass
@@ -110,23 +113,27 @@ def test_silent_from_the_start(
         run(place, transport, verb, server.url)
 
 
-def test_silent_in_the_middle(place: Path, served: tuple[Path, list[str]], transport: str) -> None:
+@pytest.mark.parametrize("way", ["forked", "threaded"])
+def test_silent_in_the_middle(place: Path, served: tuple[Path, list[str]], transport: str, way: str) -> None:
     root, files = served
     with FaultyServer(root) as server:
         server.on(f"/{files[0]}", stall((root / files[0]).read_bytes()[:2_000_000], 3_000_000))
-        run(place, transport, "pull", server.url, "advance")
+        run(place, transport, "pull", server.url, "advance", way)
     assert is_sound(place)
     with cfsctl.Repository.open(place / "store") as repository:
         assert repository.pull(root, "ref").tag == "ref"
 
 
-def test_large_object_that_travels(place: Path, served: tuple[Path, list[str]], transport: str) -> None:
+@pytest.mark.parametrize("way", ["forked", "threaded"])
+def test_large_object_that_travels(
+    place: Path, served: tuple[Path, list[str]], transport: str, way: str
+) -> None:
     root, files = served
     body = (root / files[0]).read_bytes()
 
     with FaultyServer(root) as server:
         server.on(f"/{files[0]}", drip_in_pieces(body))
-        run(place, transport, "pull", server.url, "advance")
+        run(place, transport, "pull", server.url, "advance", way)
     assert is_sound(place)
 
 

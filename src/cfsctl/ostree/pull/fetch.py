@@ -90,19 +90,29 @@ class _FileWorker:
         inflate: Inflate,
         note: Note,
         counters: SharedCounters,
+        tell: Callable[[], None],
     ) -> None:
         self._counters = counters
         self._source = source
         self._note = note
         self._objects = objects
         self._inflate = inflate
+        self._tell = tell
 
     def __call__(self, task: bytes) -> Batch:
-        if heartbeat.is_watched():  # in the process that asks, which hears of each beat itself
-            return self._run(task, FileImporter(self._objects, self._inflate))
         importer = FileImporter(self._objects, self._inflate)
         count = self._counters.writer(task[0])
-        with heartbeat.watched(lambda: count(importer.received_bytes)):
+
+        def note_size() -> None:
+            count(importer.received_bytes)
+
+        def tell_size() -> None:
+            note_size()
+            self._tell()
+
+        # In the process that asks, nobody else looks at the counter while this works.
+        is_local = heartbeat.is_watched()
+        with heartbeat.accompanied(tell_size) if is_local else heartbeat.watched(note_size):
             return self._run(task, importer)
 
     def _run(self, task: bytes, importer: FileImporter) -> Batch:
@@ -159,7 +169,14 @@ class FileWorkers:
     A context manager: leaving it ends the workers, at once if an exception is on its way.
     """
 
-    def __init__(self, source: ObjectSource, objects: ObjectStore, count: int | None, note: Note) -> None:
+    def __init__(
+        self,
+        source: ObjectSource,
+        objects: ObjectStore,
+        count: int | None,
+        note: Note,
+        tell: Callable[[int], None],
+    ) -> None:
         """Start the workers; the source must have no connection open.
 
         Args:
@@ -167,10 +184,14 @@ class FileWorkers:
             objects: Where it goes.
             count: Number of processes; 0 works in this one, None uses all processors.
             note: Called in the worker with the files that are verified and stored, some at a time.
+            tell: Called with `arriving_bytes`, several times a second, while `poll` does the work itself:
+                in a process that may not fork, or without workers.
         """
         inflate = load_inflate()
         counters = self._counters = SharedCounters(_SLOTS)
-        make: Callable[[], _FileWorker] = lambda: _FileWorker(source, objects, inflate, note, counters)  # noqa: E731
+        make: Callable[[], _FileWorker] = lambda: _FileWorker(  # noqa: E731
+            source, objects, inflate, note, counters, lambda: tell(self.arriving_bytes)
+        )
         self._batches: Batches[bytes, Batch] = Batches(make, count, held=_BATCHES_HELD)
         self._backlog: list[Checksum] = []
         self._free_slots = list(range(_SLOTS))

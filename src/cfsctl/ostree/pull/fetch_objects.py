@@ -76,7 +76,11 @@ class ObjectFetcher:
         task = self._task
         task.source.close()  # Nothing of this process' connections may be shared with the workers.
         with FileWorkers(
-            task.source, task.repository.objects, task.options.workers, self._journal.extend
+            task.source,
+            task.repository.objects,
+            task.options.workers,
+            self._journal.extend,
+            self._report_arriving,
         ) as workers:
             try:
                 self._fetch_all(workers)
@@ -103,15 +107,15 @@ class ObjectFetcher:
         self._replace_damaged(workers)
         while not workers.is_idle:
             self._take(workers.poll(_REPORT_INTERVAL_S))
-            self._report_arriving(workers)
+            if not workers.is_idle:
+                self._report_arriving(workers.arriving_bytes)
         self._task.report(Done(FILES_ID, plan.counts.files))
 
-    def _report_arriving(self, workers: FileWorkers) -> None:
+    def _report_arriving(self, size_bytes: int) -> None:
         """Report what has come of batches in work, in which a large file may take minutes."""
-        arriving = workers.arriving_bytes
-        if arriving and not workers.is_idle:
-            counts, size = self._task.plan.counts, self.received_bytes + arriving
-            self._task.report(Advanced(FILES_ID, counts.files, counts.wanted_files, size))
+        if size_bytes:
+            counts, size_bytes = self._task.plan.counts, self.received_bytes + size_bytes
+            self._task.report(Advanced(FILES_ID, counts.files, counts.wanted_files, size_bytes))
 
     def _replace_damaged(self, workers: FileWorkers) -> None:
         """Verify unverified objects of bases; fetch damaged files again."""
