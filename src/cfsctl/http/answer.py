@@ -11,20 +11,16 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote_from_bytes, urljoin
 
-from cfsctl.http.fetcher import (
+from cfsctl.http.errors import (
     OK,
     HTTPStatusError,
-    InvalidURLError,
     MalformedAnswerError,
     RedirectError,
     ResumeError,
     TransferError,
-    check_url,
-    origin_of,
-    redact_url,
-    split_credentials,
 )
 from cfsctl.http.retry import parse_retry_after
+from cfsctl.http.urls import InvalidURLError, check_url, origin_of, redact_url, split_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

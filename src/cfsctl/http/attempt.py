@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cfsctl.http.fetcher import TransferError
+from cfsctl.http.errors import TransferError
 
 if TYPE_CHECKING:
     from cfsctl.http.answer import Mark

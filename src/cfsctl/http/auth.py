@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote, urlencode
 
 from cfsctl.errors import FetchError
-from cfsctl.http.fetcher import HTTPStatusError, TransferError, check_url, origin_of, redact_url
+from cfsctl.http.errors import HTTPStatusError, TransferError
+from cfsctl.http.urls import check_url, origin_of, redact_url
 from cfsctl.json_fields import JsonError, parse_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from cfsctl.http.fetcher import Fetcher, Origin
+    from cfsctl.http.fetcher import Fetcher
+    from cfsctl.http.urls import Origin
 
 UNAUTHORIZED: Final = 401
 

@@ -31,8 +31,9 @@ from cfsctl.http.answer import (
     parse_length,
     status_error,
 )
+from cfsctl.http.authorities import find_ca_file
 from cfsctl.http.document import Document
-from cfsctl.http.fetcher import (
+from cfsctl.http.errors import (
     NOT_TLS,
     OK,
     ConnectFailedError,
@@ -44,14 +45,12 @@ from cfsctl.http.fetcher import (
     TooLargeError,
     TransferError,
     TruncatedBodyError,
-    find_ca_file,
-    origin_of,
-    split_credentials,
 )
 from cfsctl.http.guard import GuardedResponse, MalformedHeadError, make_pools
 from cfsctl.http.proxies import choose_proxy
 from cfsctl.http.request import find_authorization, is_named, select_headers
 from cfsctl.http.upload_request import Request
+from cfsctl.http.urls import origin_of, split_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping

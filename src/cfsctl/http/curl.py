@@ -21,17 +21,12 @@ import pycurl
 
 from cfsctl import heartbeat
 from cfsctl.http.attempt import Attempt, Redirected, find_partial
+from cfsctl.http.authorities import find_ca_file
 from cfsctl.http.concurrency import Window
 from cfsctl.http.curl_handle import DocumentSlot, Slot
 from cfsctl.http.document import Document
-from cfsctl.http.fetcher import (
-    THROTTLING_STATUSES,
-    HTTPStatusError,
-    RedirectError,
-    Statistics,
-    TransferError,
-    find_ca_file,
-)
+from cfsctl.http.errors import THROTTLING_STATUSES, HTTPStatusError, RedirectError, TransferError
+from cfsctl.http.fetcher import Statistics
 from cfsctl.http.process import ProcessLocal
 from cfsctl.http.retry import Backlog, compute_pause, find_other, may_resume, raise_explained
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pycurl
 
-from cfsctl.http.fetcher import (
+from cfsctl.http.errors import (
     NOT_TLS,
     ConnectFailedError,
     FetchTimeoutError,

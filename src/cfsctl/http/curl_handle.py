@@ -24,7 +24,7 @@ from cfsctl.http.answer import (
 )
 from cfsctl.http.attempt import Attempt, Partial, Redirected
 from cfsctl.http.curl_errors import translate
-from cfsctl.http.fetcher import (
+from cfsctl.http.errors import (
     OK,
     ConnectFailedError,
     FetchTimeoutError,

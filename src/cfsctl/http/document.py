@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.http.fetcher import NOT_MODIFIED, OK, Response
+from cfsctl.http.errors import NOT_MODIFIED, OK
+from cfsctl.http.fetcher import Response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from cfsctl.errors import CfsError
-    from cfsctl.http.fetcher import TransferError
+    from cfsctl.http.errors import TransferError
 
 _CONDITIONS: Final = frozenset({"if-none-match", "if-modified-since"})
 

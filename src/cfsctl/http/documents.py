@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cfsctl.http.fetcher import MISSING_STATUSES, NOT_MODIFIED, HTTPStatusError, TransferError
+from cfsctl.http.errors import MISSING_STATUSES, NOT_MODIFIED, HTTPStatusError, TransferError
 from cfsctl.http.mirrors import first_place
 
 if TYPE_CHECKING:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
 from cfsctl.errors import FetchError
-from cfsctl.http.fetcher import MISSING_STATUSES, HTTPStatusError, InvalidURLError, check_url, redact_url
+from cfsctl.http.errors import MISSING_STATUSES, HTTPStatusError
+from cfsctl.http.urls import InvalidURLError, check_url, redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cfsctl.errors import CfsError
-    from cfsctl.http.fetcher import BodySink, Fetcher, TransferError
+    from cfsctl.http.errors import TransferError
+    from cfsctl.http.fetcher import BodySink, Fetcher
 
 T = TypeVar("T")
 

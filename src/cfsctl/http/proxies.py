@@ -11,7 +11,7 @@ import re
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.http.fetcher import InvalidURLError, origin_of, redact_url
+from cfsctl.http.urls import InvalidURLError, origin_of, redact_url
 
 if TYPE_CHECKING:
     from cfsctl.http.fetcher import Options

@@ -11,7 +11,7 @@ import stat
 from typing import TYPE_CHECKING, Any, Final
 
 from cfsctl.errors import ExitCode, FetchError
-from cfsctl.http.fetcher import origin_of
+from cfsctl.http.urls import origin_of
 
 if TYPE_CHECKING:
     from cfsctl.http.fetcher import Job, Options

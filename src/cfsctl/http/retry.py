@@ -11,13 +11,14 @@ import random
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar, cast
 
-from cfsctl.http.fetcher import FetchTimeoutError, ResumeError
+from cfsctl.http.errors import FetchTimeoutError, ResumeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cfsctl.errors import CfsError
-    from cfsctl.http.fetcher import Job, Limits, TransferError
+    from cfsctl.http.errors import TransferError
+    from cfsctl.http.fetcher import Job, Limits
 
 T = TypeVar("T")
 

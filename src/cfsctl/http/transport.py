@@ -22,7 +22,8 @@ from cfsctl.http.attempt import find_partial
 from cfsctl.http.client import Client
 from cfsctl.http.concurrency import Window
 from cfsctl.http.document import Document
-from cfsctl.http.fetcher import THROTTLING_STATUSES, HTTPStatusError, Statistics, TransferError
+from cfsctl.http.errors import THROTTLING_STATUSES, HTTPStatusError, TransferError
+from cfsctl.http.fetcher import Statistics
 from cfsctl.http.process import ProcessLocal
 from cfsctl.http.retry import Backlog, compute_pause, doubt, find_other, may_resume, raise_explained
 from cfsctl.workers.threads import join

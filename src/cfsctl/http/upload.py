@@ -12,7 +12,8 @@ from typing import IO, TYPE_CHECKING, Final, TypeVar
 from cfsctl import heartbeat
 from cfsctl.http.answer import status_error
 from cfsctl.http.client import Client
-from cfsctl.http.fetcher import Response, Statistics, TransferError
+from cfsctl.http.errors import TransferError
+from cfsctl.http.fetcher import Response, Statistics
 from cfsctl.http.retry import compute_pause
 from cfsctl.http.upload_request import Request
 from cfsctl.json_fields import JsonError, JsonFields, parse_object

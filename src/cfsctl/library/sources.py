@@ -135,7 +135,8 @@ def _local_deltas(path: str) -> DeltaStore:
 def open_plain_fetcher(url: str, options: SourceOptions = DEFAULT_SOURCE_OPTIONS) -> Fetcher:
     """Return what fetches from the server of a URL; the caller closes it."""
     from cfsctl.http import open_fetcher  # noqa: PLC0415 - brings a client along
-    from cfsctl.http.fetcher import MAX_CONNECTIONS, Limits, named_origins  # noqa: PLC0415 - the same
+    from cfsctl.http.fetcher import MAX_CONNECTIONS, Limits  # noqa: PLC0415 - the same
+    from cfsctl.http.urls import named_origins  # noqa: PLC0415 - the same
 
     connection = options.connection or make_connection()
     if connection.origins is None:
@@ -154,7 +155,8 @@ def open_server(
 ) -> RemoteSource:
     """Return the repository at a URL, or at the roots that ``mirrorlist=URL`` lists."""
     from cfsctl.http import open_fetcher  # noqa: PLC0415 - brings a client along
-    from cfsctl.http.fetcher import MAX_CONNECTIONS, Limits, named_origins  # noqa: PLC0415 - the same
+    from cfsctl.http.fetcher import MAX_CONNECTIONS, Limits  # noqa: PLC0415 - the same
+    from cfsctl.http.urls import named_origins  # noqa: PLC0415 - the same
     from cfsctl.ostree.sources.remote import RemoteSource  # noqa: PLC0415 - the same
     from cfsctl.ostree.summary.cache import SummaryCache  # noqa: PLC0415 - the same
     from cfsctl.workers import default_worker_count  # noqa: PLC0415 - the same

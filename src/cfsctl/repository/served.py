@@ -16,7 +16,8 @@ from urllib.parse import quote
 
 from cfsctl.digest import DigestFormatError, object_path, parse_object_path
 from cfsctl.errors import FetchError
-from cfsctl.http.fetcher import MISSING_STATUSES, HTTPStatusError, TooLargeError, check_url
+from cfsctl.http.errors import MISSING_STATUSES, HTTPStatusError, TooLargeError
+from cfsctl.http.urls import check_url
 from cfsctl.progress import Advanced, Done, Started, Unit
 from cfsctl.repository.copying import CopyCounts
 from cfsctl.repository.names.names import parse_stream_name
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import ObjectID
     from cfsctl.errors import CfsError
-    from cfsctl.http.fetcher import Fetcher, TransferError
+    from cfsctl.http.errors import TransferError
+    from cfsctl.http.fetcher import Fetcher
     from cfsctl.progress import Reporter
     from cfsctl.repository.objects.store import ObjectStore, ObjectWriter, StoredObject
     from cfsctl.repository.repository import Repository

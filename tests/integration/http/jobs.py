@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from cfsctl.errors import CfsError
-    from cfsctl.http.fetcher import Fetcher, TransferError
+    from cfsctl.http.errors import TransferError
+    from cfsctl.http.fetcher import Fetcher
 
 QUICK = Limits(
     connect_timeout_s=2,

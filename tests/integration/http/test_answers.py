@@ -9,18 +9,18 @@ import pytest
 
 from cfsctl.errors import CfsError, ExitCode
 from cfsctl.http import Transport, open_fetcher
-from cfsctl.http.fetcher import (
+from cfsctl.http.errors import (
     ConnectFailedError,
     FetchTimeoutError,
     HTTPStatusError,
-    InvalidURLError,
     MalformedAnswerError,
-    Options,
     RedirectError,
     TooLargeError,
     TransferError,
     TruncatedBodyError,
 )
+from cfsctl.http.fetcher import Options
+from cfsctl.http.urls import InvalidURLError
 from tests.fakes.faulty_server import respond, send_on_and_on, send_raw
 from tests.integration.http.jobs import QUICK, Body, fetch, transfer
 

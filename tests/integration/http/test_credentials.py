@@ -9,7 +9,8 @@ import pytest
 
 from cfsctl.errors import CfsError
 from cfsctl.http import Transport, open_fetcher
-from cfsctl.http.fetcher import InvalidURLError, Options, check_url, named_origins, redact_url
+from cfsctl.http.fetcher import Options
+from cfsctl.http.urls import InvalidURLError, check_url, named_origins, redact_url
 from cfsctl.ostree.objects import ObjectKind
 from cfsctl.ostree.sources.remote import RemoteSource
 from tests.fakes.faulty_server import FaultyServer, redirect, respond

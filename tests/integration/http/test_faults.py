@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.http import Transport, open_fetcher
-from cfsctl.http.fetcher import (
+from cfsctl.http.errors import (
     ConnectFailedError,
     FetchTimeoutError,
     HTTPStatusError,
-    Options,
     RedirectError,
     TLSError,
     TooLargeError,
     TransferError,
     TruncatedBodyError,
 )
+from cfsctl.http.fetcher import Options
 from tests.fakes.faulty_server import (
     FaultyServer,
     announce,

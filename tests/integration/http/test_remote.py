@@ -12,13 +12,8 @@ from cfsctl import gvariant
 from cfsctl.digest import Checksum
 from cfsctl.errors import DigestMismatchError, ExitCode, RefNotFoundError
 from cfsctl.http import Transport, open_fetcher
-from cfsctl.http.fetcher import (
-    ConnectFailedError,
-    HTTPStatusError,
-    InvalidURLError,
-    TooLargeError,
-    TruncatedBodyError,
-)
+from cfsctl.http.errors import ConnectFailedError, HTTPStatusError, TooLargeError, TruncatedBodyError
+from cfsctl.http.urls import InvalidURLError
 from cfsctl.ostree.limits import LimitError
 from cfsctl.ostree.objects import ObjectKind, loose_path
 from cfsctl.ostree.source import InvalidRefError, SourceObjectMissingError

@@ -9,7 +9,7 @@ import pytest
 
 from cfsctl.errors import DigestMismatchError, FetchError
 from cfsctl.http import open_fetcher
-from cfsctl.http.fetcher import TooLargeError
+from cfsctl.http.errors import TooLargeError
 from tests.fakes.faulty_server import announce, respond
 from tests.integration.http.jobs import QUICK, Body, fetch, transfer
 

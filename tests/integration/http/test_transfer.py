@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.http import Transport, open_fetcher
-from cfsctl.http.fetcher import HTTPStatusError, Response, TooLargeError
+from cfsctl.http.errors import HTTPStatusError, TooLargeError
+from cfsctl.http.fetcher import Response
 from cfsctl.workers import WorkerPool, is_fork_safe
 from tests.fakes.faulty_server import FaultyServer, endless, respond, stall
 from tests.integration.http.jobs import QUICK, Body, fetch, transfer

@@ -18,13 +18,7 @@ from cfsctl.digest import Algorithm
 from cfsctl.errors import CfsError, FetchError, ReceivedDigestError
 from cfsctl.http import Transport
 from cfsctl.http.auth import AuthenticationError
-from cfsctl.http.fetcher import (
-    FetchTimeoutError,
-    HTTPStatusError,
-    RedirectError,
-    TooLargeError,
-    TransferError,
-)
+from cfsctl.http.errors import FetchTimeoutError, HTTPStatusError, RedirectError, TooLargeError, TransferError
 from cfsctl.json_fields import MAX_DOCUMENT_BYTES, JsonError
 from cfsctl.oci.manifest import ManifestError, Platform
 from cfsctl.oci.media_types import INDEX, MANIFEST

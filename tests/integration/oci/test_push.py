@@ -16,7 +16,7 @@ import zstandard
 
 from cfsctl.digest import Algorithm
 from cfsctl.errors import IntegrityError, ReceivedDigestError
-from cfsctl.http.fetcher import HTTPStatusError
+from cfsctl.http.errors import HTTPStatusError
 from cfsctl.oci.destinations.base import DestinationError
 from cfsctl.oci.destinations.opening import open_destination
 from cfsctl.oci.manifest import Platform

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfsctl.http.answer import Mark, check_rest, find_redirect, find_status, mark_of, parse_head
-from cfsctl.http.fetcher import TransferError, check_url
+from cfsctl.http.errors import TransferError
+from cfsctl.http.urls import check_url
 
 LINES = [
     b"HTTP/1.1 100 Continue\r\n",

@@ -5,17 +5,10 @@ from __future__ import annotations
 import pytest
 
 from cfsctl.errors import ExitCode
-from cfsctl.http.fetcher import (
-    HTTPStatusError,
-    InvalidURLError,
-    Options,
-    TransferError,
-    check_url,
-    find_ca_file,
-    origin_of,
-    redact_url,
-    split_credentials,
-)
+from cfsctl.http.authorities import find_ca_file
+from cfsctl.http.errors import HTTPStatusError, TransferError
+from cfsctl.http.fetcher import Options
+from cfsctl.http.urls import InvalidURLError, check_url, origin_of, redact_url, split_credentials
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cfsctl.http.fetcher import InvalidURLError
 from cfsctl.http.mirrors import parse_file_url
+from cfsctl.http.urls import InvalidURLError
 
 
 @pytest.mark.parametrize(

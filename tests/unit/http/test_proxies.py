@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cfsctl.http.fetcher import InvalidURLError, Options
+from cfsctl.http.fetcher import Options
 from cfsctl.http.proxies import check_proxy, choose_proxy, is_exempt
+from cfsctl.http.urls import InvalidURLError
 
 EXEMPT = [
     ("host.example", "host.example"),

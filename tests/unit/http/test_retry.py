@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfsctl.http.fetcher import (
+from cfsctl.http.errors import (
     ConnectFailedError,
     FetchTimeoutError,
     HTTPStatusError,
-    Limits,
     RedirectError,
     TLSError,
     TooLargeError,
     TransferError,
     TruncatedBodyError,
 )
+from cfsctl.http.fetcher import Limits
 from cfsctl.http.retry import Backlog, compute_pause, parse_retry_after
 
 URL = "http://host/x"

@@ -87,7 +87,7 @@ class ConnectionArguments:
         """
         from dataclasses import replace  # noqa: PLC0415 - keeps --help quick
 
-        from cfsctl.http.fetcher import named_origins  # noqa: PLC0415 - the same
+        from cfsctl.http.urls import named_origins  # noqa: PLC0415 - the same
         from cfsctl.library.patience import Patience  # noqa: PLC0415 - the same
         from cfsctl.library.sources import (  # noqa: PLC0415 - the same
             SourceOptions,

@@ -7,8 +7,9 @@ from typing import IO, TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode, urljoin
 
 from cfsctl.errors import CfsError, FetchError
-from cfsctl.http.fetcher import HTTPStatusError, TransferError, check_url
+from cfsctl.http.errors import HTTPStatusError, TransferError
 from cfsctl.http.upload import Uploader
+from cfsctl.http.urls import check_url
 from cfsctl.oci.destinations.base import DestinationError
 from cfsctl.oci.registry.client import MAX_ANSWERS, RegistryClient, explain
 from cfsctl.oci.registry.configuration import Endpoint, find_endpoints, read_registries

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.errors import FetchError
 from cfsctl.http.answer import Mark
 from cfsctl.http.attempt import Partial
-from cfsctl.http.fetcher import check_url, redact_url
+from cfsctl.http.urls import check_url, redact_url
 from cfsctl.oci.registry.client import MAX_ANSWERS, RegistryClient, explain
 from cfsctl.oci.source import ImageNotFoundError, SourceError
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cfsctl.errors import CfsError
-    from cfsctl.http.fetcher import Fetcher, TransferError
+    from cfsctl.http.errors import TransferError
+    from cfsctl.http.fetcher import Fetcher
     from cfsctl.oci.manifest import Descriptor
 
 _QUEUED_PIECES: Final = 16

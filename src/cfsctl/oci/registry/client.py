@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.errors import ExitCode, FetchError
 from cfsctl.http import open_fetcher
 from cfsctl.http.auth import UNAUTHORIZED, Authenticator
-from cfsctl.http.fetcher import OK, HTTPStatusError, TransferError, named_origins
+from cfsctl.http.errors import OK, HTTPStatusError, TransferError
+from cfsctl.http.urls import named_origins
 from cfsctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST
 from cfsctl.oci.registry.certificates import find_certificates, read_certificates
 from cfsctl.oci.registry.credentials import find_credentials

@@ -19,13 +19,9 @@ from urllib.parse import quote
 from cfsctl.errors import CfsError, FetchError
 from cfsctl.http import open_fetcher
 from cfsctl.http.documents import find_document
-from cfsctl.http.fetcher import (
-    MISSING_STATUSES,
-    HTTPStatusError,
-    TransferError,
-    redact_url,
-)
+from cfsctl.http.errors import MISSING_STATUSES, HTTPStatusError, TransferError
 from cfsctl.http.mirrors import MIRRORLIST, Addresses, MirroredJob, parse_address, resolve_addresses
+from cfsctl.http.urls import redact_url
 from cfsctl.ostree.key_file import parse_key_file
 from cfsctl.ostree.objects import MAX_DETACHED_SIZE, MAX_METADATA_SIZE, ObjectKind
 from cfsctl.ostree.source import (

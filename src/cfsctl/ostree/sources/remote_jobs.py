@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import Checksum
     from cfsctl.errors import CfsError
-    from cfsctl.http.fetcher import TransferError
+    from cfsctl.http.errors import TransferError
     from cfsctl.ostree.source import FileSink
 
 T = TypeVar("T")

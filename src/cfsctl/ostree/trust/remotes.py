@@ -94,7 +94,7 @@ def load_remote(name: str, directory: str = DEFAULT_DIRECTORY) -> Remote:
         options = read_config(path).get(name)
         if options is not None:
             return make_remote(name, options, directory)
-    from cfsctl.http.fetcher import redact_url  # noqa: PLC0415 - only for a message
+    from cfsctl.http.urls import redact_url  # noqa: PLC0415 - only for a message
 
     # It may be a URL in which something was omitted.
     raise RemoteNotConfiguredError(
