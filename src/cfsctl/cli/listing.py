@@ -1,4 +1,4 @@
-r"""Lists: rows of named values, as a table that fits the terminal, or as lines of the user's own making.
+"""Lists: rows of named values, as a table that fits the terminal, or as lines of the user's own making.
 
 A command says which columns it has and makes a row of raw values for each thing. What a user sees of them
 is the same for every list: sorted by any column, sizes in human units or as bytes, dates in local time, IDs
@@ -10,25 +10,18 @@ has, since scripts read that.
 
 from __future__ import annotations
 
-import re
 import time
-from enum import Enum
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-import click
+from typing import TYPE_CHECKING, Final
 
 from cfsctl.cli.cells import cell_width, cut, pad, wrap
-from cfsctl.cli.help import OUTPUT, section
-from cfsctl.cli.options.groups import option_group
+from cfsctl.cli.columns import SHORT_DIGITS, TEMPLATE, Kind
 from cfsctl.cli.output import is_terminal, output_encoding, print_formatted, print_lines, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    import re
+    from collections.abc import Iterable, Sequence
 
-    from cfsctl.library.results import RefSize
-
-    Value = str | int | float | bool | None
-    Row = Mapping[str, Value]
+    from cfsctl.cli.columns import Column, ListRequest, Row, Value
 
 _GAP: Final = "  "
 _MIN_NAME: Final = 20
@@ -40,207 +33,7 @@ _MIN_ID: Final = 32
 _MIN_TEXT: Final = 12
 """The same of a text that is cut."""
 
-SHORT_DIGITS: Final = 12
-_TEMPLATE: Final = re.compile(r"\{\{|\}\}|\{(\w+)(?::([<>]?)(\d{1,3}))?\}|[{}]|\\[nt\\]")
 _ESCAPES: Final = {"\\n": "\n", "\\t": "\t", "\\\\": "\\", "{{": "{", "}}": "}"}
-
-
-class Kind(Enum):
-    """What the values of a column are."""
-
-    TEXT = "text"
-    NAME = "name"
-    ID = "ID"
-    NUMBER = "number"
-    SIZE = "size"
-    DATE = "date"
-
-    @property
-    def is_numeric(self) -> bool:
-        """Whether values stand at the right end of their column."""
-        return self in {Kind.NUMBER, Kind.SIZE}
-
-
-class Column(NamedTuple):
-    """A column of a list.
-
-    Attributes:
-        key: What `--sort`, `--columns` and templates call it; also the key of its values in a row.
-        title: What stands above it.
-        kind: What its values are.
-        rank: Which columns are left out first where there is no room: the highest. 0 always stays.
-        is_shown: Whether it is in the table unless columns are chosen.
-        needs_sizes: Whether its values are only there if sizes were asked for.
-    """
-
-    key: str
-    title: str
-    kind: Kind = Kind.TEXT
-    rank: int = 0
-    is_shown: bool = True
-    needs_sizes: bool = False
-
-
-SIZES: Final = (
-    Column("size", "SIZE", Kind.SIZE, rank=3, needs_sizes=True),
-    Column("own", "OWN", Kind.SIZE, rank=2, needs_sizes=True),
-    Column("shared", "SHARED", Kind.SIZE, rank=5, needs_sizes=True),
-)
-"""What a ref needs, what of it nothing else needs, and the rest."""
-
-
-class ListRequest(NamedTuple):
-    """How a list is to be printed.
-
-    Attributes:
-        only_ids: Print one ID a row and nothing else.
-        sort: Key of a column, with ``-`` before it for the other direction; or None for the command's order.
-        template: What is printed of each row, or None.
-        columns: Keys of the columns of the table, or None.
-        exact: Print sizes in bytes.
-        whole_ids: Print all digits of IDs.
-        with_sizes: Find out sizes.
-    """
-
-    only_ids: bool = False
-    sort: str | None = None
-    template: str | None = None
-    columns: tuple[str, ...] | None = None
-    exact: bool = False
-    whole_ids: bool = False
-    with_sizes: bool = False
-
-    @property
-    def is_list(self) -> bool:
-        """Whether an option asks for lines, of a command that prints something else without."""
-        asks = (self.only_ids, self.sort, self.template, self.columns, self.whole_ids)
-        return any(asks)
-
-    def needs(self, columns: Sequence[Column], keys: set[str]) -> bool:
-        """Return whether any of these columns may be printed or sorted by."""
-        used = set() if self.sort is None else {self.sort.removeprefix("-")}
-        if self.only_ids:
-            return bool(used & keys)
-        if self.template is not None:
-            used |= {match[1] for match in _TEMPLATE.finditer(self.template) if match[1]}
-        else:
-            shown = (column.key for column in columns if column.is_shown)
-            used |= set(shown if self.columns is None else self.columns)
-        return bool(used & keys)
-
-    def is_plain(self, *, has_whole_ids: bool = False) -> bool:
-        """Return whether the list is printed as it always was: no option, and no terminal.
-
-        Args:
-            has_whole_ids: Whether `whole_ids` is one of the options that were always there.
-        """
-        asks = (self.only_ids, self.sort, self.template, self.columns, self.exact, self.with_sizes)
-        return not any(asks) and (has_whole_ids or not self.whole_ids) and not is_terminal()
-
-
-def list_options(columns: Sequence[Column]) -> Callable[[Callable[..., object]], Callable[..., object]]:
-    """Add the options of a list, as `listing`.
-
-    Args:
-        columns: The columns that there are.
-    """
-    keys = ", ".join(column.key for column in columns)
-    has_sizes = any(column.needs_sizes for column in columns)
-
-    def make(
-        *,
-        only_ids: bool,
-        sort: str | None,
-        template: str | None,
-        column_names: str | None,
-        exact: bool,
-        whole_ids: bool,
-        with_sizes: bool = False,
-    ) -> ListRequest:
-        return _make_request(
-            columns, only_ids, sort, template, column_names, exact=exact, whole=whole_ids, sizes=with_sizes
-        )
-
-    return option_group(
-        "listing",
-        make,
-        (section(OUTPUT, *_list_options(keys, has_sizes=has_sizes)),),
-    )
-
-
-def _list_options(keys: str, *, has_sizes: bool) -> list[Callable[..., Callable[..., object]]]:
-    """Return the options of a list."""
-    size_option = click.option(
-        "--size",
-        "with_sizes",
-        is_flag=True,
-        help="Also print how much each needs: in all, alone, and with others. Reads all of the repository.",
-    )
-    return [
-        click.option("-q", "only_ids", is_flag=True, help="Print one ID (or name) per line, whole."),
-        click.option("--sort", metavar="COLUMN", help="Sort by this column; -COLUMN is descending."),
-        click.option(
-            "--format",
-            "template",
-            metavar="TEMPLATE",
-            help="Print this for each row: {COLUMN} or {COLUMN:<WIDTH}, with \\t and \\n; or the word "
-            f"table. Columns: {keys}.",
-        ),
-        click.option("--columns", "column_names", metavar="COLUMN,...", help="Columns of the table."),
-        click.option("--bytes", "exact", is_flag=True, help="Print sizes in bytes."),
-        click.option("--no-trunc", "whole_ids", is_flag=True, help="Print full digests."),
-        *((size_option,) if has_sizes else ()),
-    ]
-
-
-def _make_request(
-    columns: Sequence[Column],
-    only_ids: bool,  # noqa: FBT001 - handed on
-    sort: str | None,
-    template: str | None,
-    column_names: str | None,
-    *,
-    exact: bool,
-    whole: bool,
-    sizes: bool,
-) -> ListRequest:
-    if sum((only_ids, template not in {None, "table"}, column_names is not None)) > 1:
-        raise click.UsageError("-q, --format and --columns cannot be used together")
-    keys = {column.key: column for column in columns}
-    chosen = tuple(column_names.split(",")) if column_names is not None else None
-    if template == "table" and chosen is None:
-        chosen = tuple(
-            column.key for column in columns if column.is_shown and (sizes or not column.needs_sizes)
-        )
-        template = None
-    used = [*(chosen or ()), *([] if sort is None else [sort.removeprefix("-")])]
-    used += [] if template is None else [match[1] for match in _TEMPLATE.finditer(template) if match[1]]
-    for key in used:
-        if key not in keys:
-            raise click.UsageError(f"there is no column {key!r}; there are {', '.join(keys)}")
-    if template is not None and any(match[0] in "{}" for match in _TEMPLATE.finditer(template)):
-        raise click.UsageError(f"--format: expected {{COLUMN}} or {{{{, found a single brace in {template!r}")
-    return ListRequest(
-        only_ids=only_ids,
-        sort=sort,
-        template=None if template == "table" else template,
-        columns=chosen,
-        exact=exact,
-        whole_ids=whole,
-        with_sizes=sizes or any(keys[key].needs_sizes for key in used),
-    )
-
-
-def size_values(sizes: RefSize | None) -> dict[str, Value]:
-    """Return the values of `SIZES`."""
-    return {} if sizes is None else {"size": sizes.size, "own": sizes.own, "shared": sizes.shared}
-
-
-def size_document(sizes: RefSize | None) -> dict[str, object]:
-    """Return the same for a JSON document."""
-    if sizes is None:
-        return {}
-    return {"size_bytes": sizes.size, "own_bytes": sizes.own, "shared_bytes": sizes.shared}
 
 
 def sort_rows(request: ListRequest, rows: Iterable[Row]) -> list[Row]:
@@ -289,7 +82,7 @@ def _fill(request: ListRequest, columns: Sequence[Column], row: Row) -> str:
         return text if match[3] is None else pad(text, int(match[3]), to_right=match[2] == ">")
 
     assert request.template is not None
-    return _TEMPLATE.sub(replace, request.template)
+    return TEMPLATE.sub(replace, request.template)
 
 
 def format_rows(

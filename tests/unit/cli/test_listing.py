@@ -9,15 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfsctl.cli.cells import cell_width, cut, pad, wrap
-from cfsctl.cli.listing import (
-    Column,
-    Kind,
-    ListRequest,
-    format_rows,
-    format_size,
-    show_list,
-    sort_rows,
-)
+from cfsctl.cli.columns import Column, Kind, ListRequest
+from cfsctl.cli.listing import format_rows, format_size, show_list, sort_rows
 
 COLUMNS = (
     Column("name", "NAME", Kind.NAME),

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from cfsctl.cli.listing import Column, Kind, show_list
+from cfsctl.cli.columns import Column, Kind
+from cfsctl.cli.listing import show_list
 from cfsctl.cli.output import print_document, print_line
 from cfsctl.timestamps import format_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cfsctl.cli.listing import ListRequest
+    from cfsctl.cli.columns import ListRequest
     from cfsctl.library.results import KeptTarget, RefChange
 
 F = TypeVar("F", bound="Callable[..., object]")

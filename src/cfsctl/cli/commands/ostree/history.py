@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from cfsctl.cli.completers import complete_tags
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
-from cfsctl.cli.listing import ListRequest, list_options
 from cfsctl.cli.options.common import json_option
+from cfsctl.cli.options.listing import list_options
 from cfsctl.cli.options.refs import HISTORY_COLUMNS, show_history
+
+if TYPE_CHECKING:
+    from cfsctl.cli.columns import ListRequest
 
 
 @click.command("history", cls=Command)

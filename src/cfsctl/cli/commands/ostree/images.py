@@ -6,19 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.columns import SIZES, Column, Kind, ListRequest, size_document, size_values
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
-from cfsctl.cli.listing import (
-    SIZES,
-    Column,
-    Kind,
-    ListRequest,
-    list_options,
-    show_list,
-    size_document,
-    size_values,
-)
+from cfsctl.cli.listing import show_list
 from cfsctl.cli.options.common import json_option
+from cfsctl.cli.options.listing import list_options
 from cfsctl.cli.output import print_block, print_document
 from cfsctl.timestamps import format_timestamp
 

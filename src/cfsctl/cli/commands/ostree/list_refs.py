@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.columns import Column, Kind, ListRequest
 from cfsctl.cli.help import Command
-from cfsctl.cli.listing import Column, Kind, ListRequest, list_options, show_list
+from cfsctl.cli.listing import show_list
 from cfsctl.cli.options.common import TEXT, json_option
 from cfsctl.cli.options.http import ConnectionArguments, connection_options
+from cfsctl.cli.options.listing import list_options
 from cfsctl.cli.output import print_document, print_line, print_lines
 from cfsctl.timestamps import format_timestamp
 

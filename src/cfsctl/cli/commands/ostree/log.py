@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import click
 
+from cfsctl.cli.columns import Column, Kind, ListRequest
 from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
-from cfsctl.cli.listing import Column, Kind, ListRequest, list_options, show_list
+from cfsctl.cli.listing import show_list
 from cfsctl.cli.options.common import json_option
+from cfsctl.cli.options.listing import list_options
 from cfsctl.cli.output import print_document, print_lines
 from cfsctl.timestamps import format_timestamp
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, TypedDict
 
 import click
 
+from cfsctl.cli.columns import Column, Kind, ListRequest
 from cfsctl.cli.completers import complete_prunable
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command, section
-from cfsctl.cli.listing import Column, Kind, ListRequest, show_list
+from cfsctl.cli.listing import show_list
 from cfsctl.cli.options.common import json_option, parse_duration
 from cfsctl.cli.output import print_document, print_line, print_lines, tell_lines
 from cfsctl.errors import ExitCode

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfsctl.cli.columns import Column, Kind, ListRequest
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
-from cfsctl.cli.listing import Column, Kind, ListRequest, format_size, list_options, show_list
+from cfsctl.cli.listing import format_size, show_list
 from cfsctl.cli.options.common import json_option
+from cfsctl.cli.options.listing import list_options
 from cfsctl.cli.output import print_block, print_document, print_line, print_lines, tell_lines
 
 if TYPE_CHECKING:
