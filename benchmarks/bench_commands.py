@@ -1,108 +1,100 @@
-"""The main commands, each in turn with the same command of another program of that name.
+"""Making and checking images of a directory of 66,000 files, 2 GB, beside another cfsctl.
 
-    python -m benchmarks.bench_commands --peer CFSCTL [--mkcomposefs MKCOMPOSEFS] [--tree DIR]
-        [--repository ARCHIVE --ref REF] [--url URL] [--rounds 3] [--work DIR] [--nice -15]
+    python -m benchmarks.bench_commands [OPTIONS of python -m benchmarks]
 
-DIR is a directory to make images of, ARCHIVE a local OSTree repository in archive mode, URL the same
-repository behind a web server. What is not given is left out. Stores are made anew for every run, on the
-file system of --work, and removed at the end: many file systems create files slowly after a large removal.
-`create-image again` is the second run into the same store. Medians count, and the ratio of medians.
+With `--tree DIR` of that directory instead of a generated one. Stores are made anew for every run, and
+removed at the end: many file systems create files slowly after a large removal. `create-image again` is the
+second run into the same store. --no-cache is given to ours where it would otherwise remember digests.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
+import contextlib
 import shlex
-import shutil
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
-from typing import NamedTuple
+from random import Random
+from typing import TYPE_CHECKING
 
-from benchmarks.measuring import Run, measure, print_head, report
+from benchmarks.bench_oci import contents
+from benchmarks.command_line import run
+from benchmarks.declaration import OURS, REFERENCE, Aim, C, Group, Place, Row, Setup, both
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
-class Job(NamedTuple):
-    """A command line without the program; {store} is a new repository, {own} one that is kept."""
-
-    name: str
-    arguments: str
-    is_again: bool = False
-    """Whether it goes on with the store of the job before it."""
-
-
-def find_jobs(arguments: argparse.Namespace) -> list[Job]:
-    jobs = []
-    if arguments.tree:
-        tree = shlex.quote(arguments.tree)
-        jobs += [
-            Job("compute-id", f"--no-repo compute-id {tree}"),
-            Job("create-image first", f"--repo {{store}} create-image {tree}"),
-            Job("create-image again", f"--repo {{store}} create-image {tree}", is_again=True),
-        ]
-    ref = shlex.quote(arguments.ref)
-    if arguments.repository:
-        source = shlex.quote(os.path.abspath(arguments.repository))
-        jobs.append(Job("pull-local", f"--repo {{store}} ostree pull-local {source} {ref}"))
-    if arguments.url:
-        jobs.append(Job("pull", f"--repo {{store}} ostree pull {shlex.quote(arguments.url)} {ref}"))
-    return jobs
+FILES = 66_000
+BYTES = 2_000_000_000
+FILES_OF_A_DIRECTORY = 7
 
 
-class Bench:
-    """Runs jobs with several programs in turn."""
-
-    def __init__(self, work: Path, rounds: int, niceness: int) -> None:
-        self._work = work
-        self._rounds = rounds
-        self._niceness = niceness
-
-    def run(self, job: Job, programs: dict[str, str]) -> None:
-        results: dict[str, list[Run]] = {name: [] for name in programs}
-        for number in range(self._rounds):
-            order = list(programs) if number % 2 == 0 else list(reversed(programs))
-            for name in order:
-                store = self._work / f"{name}-{number}-{job.name.split()[0]}"
-                if "{store}" in job.arguments and not job.is_again:
-                    init = [programs[name], "init", "--insecure", str(store)]
-                    subprocess.run(init, check=True, stdout=subprocess.DEVNULL)
-                os.sync()
-                line = f"{shlex.quote(programs[name])} {job.arguments.format(store=shlex.quote(str(store)))}"
-                results[name].append(measure(line, self._niceness))
-        report(job.name, results)
+def make_tree(path: Path, count: int, total: int) -> None:
+    """Write a tree of files as those of a root file system are: many small ones, some large, some links."""
+    for number, content in enumerate(contents(Random(1), count, total)):
+        directory = (
+            path / "usr" / f"d{number // FILES_OF_A_DIRECTORY // 100}" / f"d{number // FILES_OF_A_DIRECTORY}"
+        )
+        if number % FILES_OF_A_DIRECTORY == 0:
+            directory.mkdir(parents=True)
+            (directory / "link").symlink_to("f0")
+        (directory / f"f{number}").write_bytes(content)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--peer", help="another cfsctl")
-    parser.add_argument("--mkcomposefs", help="another mkcomposefs")
-    parser.add_argument("--tree")
-    parser.add_argument("--repository")
-    parser.add_argument("--ref", default="main")
-    parser.add_argument("--url")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--work", help="directory on the file system to measure")
-    parser.add_argument("--nice", type=int, default=0, help="for a busy machine: -15, as root")
-    arguments = parser.parse_args()
-    own = Path(sys.executable).parent
-    programs = {"ours": str(own / "cfsctl")}
-    if arguments.peer:
-        programs["peer"] = arguments.peer
-    work = Path(tempfile.mkdtemp(prefix="bench-commands-", dir=arguments.work))
-    print_head()
-    try:
-        bench = Bench(work, arguments.rounds, arguments.nice)
-        for job in find_jobs(arguments):
-            bench.run(job, programs)
-        if arguments.tree and arguments.mkcomposefs:
-            line = f"--print-digest-only {shlex.quote(arguments.tree)} -"
-            tools = {"ours": str(own / "mkcomposefs"), "peer": arguments.mkcomposefs}
-            bench.run(Job("mkcomposefs", line.removesuffix(" -")), tools)
-    finally:
-        shutil.rmtree(work)
+@contextlib.contextmanager
+def prepare(place: Place) -> Iterator[Mapping[str, str]]:
+    """Make the tree if there is none."""
+    tree = place.tree or place.path / "tree"
+    if place.tree is None:
+        tree.mkdir()
+        make_tree(tree, place.scaled(FILES), place.scaled(BYTES))
+    yield {"tree": shlex.quote(str(tree))}
 
+
+GROUPS = (
+    Group(
+        "images",
+        prepare,
+        (
+            Row(
+                "compute-id --no-cache",
+                {
+                    OURS: "{ours} --no-repo compute-id --no-cache {tree}",
+                    REFERENCE: "{reference} --no-repo compute-id {tree}",
+                },
+                (Aim(0.45, REFERENCE, without_lanes=0.6),),
+                "Opening and reading each file; hashing is the smaller part with lanes.",
+            ),
+            Setup(both("--repo {store} init --insecure")),
+            Row(
+                "create-image, first",
+                both("--repo {store} create-image {tree}"),
+                (Aim(0.5, REFERENCE, without_lanes=0.7),),
+                "The kernel, which makes a file for each object, and the disk.",
+            ),
+            Row(
+                "create-image, again",
+                both("--repo {store} create-image {tree}"),
+                (Aim(0.1, REFERENCE),),
+                "One look at each file of the tree, to see that it has not changed, and the image.",
+            ),
+            Row(
+                "fsck",
+                both("--repo {store} fsck"),
+                (Aim(0.8, REFERENCE),),
+                "Reading and hashing all content, which both do on all processors.",
+            ),
+            Row(
+                "mkcomposefs of a directory, digest",
+                {
+                    OURS: "{ours} mkcomposefs --print-digest-only {tree}",
+                    C: "{c} --print-digest-only {tree}",
+                },
+                (),
+                "As compute-id, with SHA-256.",
+            ),
+        ),
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(GROUPS, __doc__))

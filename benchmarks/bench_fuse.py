@@ -1,102 +1,129 @@
-"""Serving an image by FUSE: what `find`, `tar` and random reads through the mount take.
+"""Serving an image by FUSE: what `find`, `tar` and reads through the mount take, beside other programs.
 
-usage: bench_fuse.py --tree DIR [--reference PROGRAM] [--c-fuse PROGRAM] [--mode plain|overlay] [--rounds N]
+    python -m benchmarks.bench_fuse [OPTIONS of python -m benchmarks]
 
-Needs root. Every run has a mount of its own, so nothing is cached; programs take turns. Given are medians:
-time, and processor time of client and server together, which says more on a machine that does other things as
-well. Ratios are processor time of ours to the others'; below 1, ours takes less. `--mode plain` runs as an
-unprivileged user, by fusermount3, as users do.
+Needs root. Every run has a mount of its own, so nothing is cached; programs take turns. What counts is
+processor time of client and server together, which says more than time on a machine that does other things
+as well. The client and the server are an unprivileged user's, by fusermount3, as they are for users;
+`fuse-overlay` is what root gets, with content read through overlayfs.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import functools
+import json
 import os
 import random
-import shutil
-import statistics
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import cfsctl as package
+from benchmarks.bench_commands import make_tree
+from benchmarks.command_line import run
+from benchmarks.declaration import OURS, REFERENCE, Aim, C, Group, Place, Row
+from benchmarks.measuring import Run, memory_of_session
 from cfsctl import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from benchmarks.declaration import Results
 
     Command = list[str]
 
 USER = 1
+FILES = 8_800
+BYTES = 50_000_000
 LARGE_BYTES = 128 << 20
 CLOCK = os.sysconf("SC_CLK_TCK")
 RANDOM_READS = f"""
 import os, random
-fd, pick = os.open("large", os.O_RDONLY), random.Random(1).randrange
+fd, pick = os.open("usr/large", os.O_RDONLY), random.Random(1).randrange
 for _ in range(3000): os.pread(fd, 4096, pick({LARGE_BYTES >> 12}) << 12)
 """
 PROGRAM = "import sys; from cfsctl.cli.main import main; sys.argv[0] = 'cfsctl'; sys.exit(main())"
 JOBS = {
     "find": "find . -printf '%s %m %T@\\n'",
     "find again": "find . -printf '%s %m %T@\\n'",
-    "tar": "tar cf - --exclude=./large . | cat",
-    "read": "cat large",
+    "tar": "tar cf - --exclude=./usr/large . | cat",
+    "read": "cat usr/large",
     "random reads": f"../python/bin/python3 -c '{RANDOM_READS}'",
 }
 
 
-class Sample(NamedTuple):
-    wall_s: float
-    cpu_s: float
-    server_s: float
+class Inside(NamedTuple):
+    """What the process in a mount namespace of its own is told.
+
+    Attributes:
+        programs: Paths by name.
+        rounds: How many.
+        is_overlay: Mount as root, with overlayfs.
+    """
+
+    programs: Mapping[str, str]
+    rounds: int
+    is_overlay: bool
 
 
-def main() -> None:
-    options = parse()
-    if options.place:
-        os.chdir(options.place)
-        compare(options)
-        return
-    # Whoever removes the directory does not see what is mounted in it.
-    with tempfile.TemporaryDirectory(prefix="cfsctl-bench-") as place:
-        os.chmod(place, 0o755)
-        command = ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv]
-        subprocess.run([*command, "--place", place], check=True)
+@contextlib.contextmanager
+def prepare(place: Place) -> Iterator[Mapping[str, str]]:
+    """Make the tree."""
+    if os.geteuid():
+        raise SystemExit("only root can mount for another user")
+    place.path.chmod(0o755)
+    tree = place.path / "tree"
+    tree.mkdir()
+    make_tree(tree, place.scaled(FILES), place.scaled(BYTES))
+    (tree / "usr" / "large").write_bytes(random.Random(0).randbytes(LARGE_BYTES))
+    yield {}
 
 
-def compare(options: argparse.Namespace) -> None:
-    programs = prepare(options)
-    samples: dict[tuple[str, str], list[Sample]] = {}
+def measure(
+    place: Place, _values: Mapping[str, str], rounds: int, _niceness: int, *, is_overlay: bool
+) -> Results:
+    """Run all jobs in a mount namespace, so that whoever removes the directory sees no mount in it."""
+    given = json.dumps(Inside(dict(place.programs), rounds, is_overlay))
+    command = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        sys.executable,
+        "-m",
+        __spec__.name,
+        "--inside",
+    ]
+    subprocess.run([*command, str(place.path), given], check=True, stdout=sys.stderr)
+    found = json.loads((place.path / "results.json").read_text())
+    prefix = _prefix(is_overlay=is_overlay)
+    return {
+        f"{prefix}{job}": {name: [Run(*values) for values in runs] for name, runs in programs.items()}
+        for job, programs in found.items()
+    }
+
+
+def run_inside(place: str, given: str) -> None:
+    """Measure, and leave the runs in a file."""
+    os.chdir(place)
+    options = Inside(*json.loads(given))
+    results: Results = {job: {} for job in JOBS}
+    programs = serve_by(options)
     for _ in range(options.rounds):
         for name, command in programs.items():
-            for job, sample in run(command, options.mode):
-                samples.setdefault((job, name), []).append(sample)
-    report(list(programs), samples)
+            for job, one in run_jobs(command, is_overlay=options.is_overlay):
+                results[job].setdefault(name, []).append(one)
+    Path("results.json").write_text(json.dumps(results))
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tree", required=True)
-    parser.add_argument("--reference")
-    parser.add_argument("--c-fuse")
-    parser.add_argument("--mode", choices=["plain", "overlay"], default="plain")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--place", help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def prepare(options: argparse.Namespace) -> dict[str, Command]:
+def serve_by(options: Inside) -> dict[str, Command]:
     """Make the image; return what serves it, by name of the program."""
-    shutil.copytree(options.tree, "tree", symlinks=True, ignore_dangling_symlinks=True)
-    Path("tree/large").write_bytes(random.Random(0).randbytes(LARGE_BYTES))
     with Repository.init("r", insecure=True) as repository:
         image_id = repository.create_image("tree", "im", as_root=False)
-    shutil.rmtree("tree")
     os.chmod("r", 0o755)
     os.mkdir("mnt")
     os.chown("mnt", USER, USER)
@@ -105,12 +132,12 @@ def prepare(options: argparse.Namespace) -> dict[str, Command]:
     subprocess.run(["mount", "--bind", "fuse", "/dev/fuse"], check=True)
     # By its ID: the original demands fs-verity of images that it mounts by their refs.
     arguments = ["--repo", "r", "mount", "--fuse=yes", "--foreground", image_id.hex(), "mnt"]
-    programs = {"ours": [*provide_program(), *arguments]}
-    if options.reference:
-        programs["reference"] = [options.reference, *arguments]
-    if options.c_fuse and options.mode == "plain":
+    programs = {OURS: [*provide_program(), *arguments]}
+    if REFERENCE in options.programs:
+        programs[REFERENCE] = [options.programs[REFERENCE], *arguments]
+    if "c_fuse" in options.programs and not options.is_overlay:
         image = f"r/objects/{image_id.hex()[:2]}/{image_id.hex()[2:]}"
-        programs["c"] = [options.c_fuse, "-f", "-o", f"source={image},basedir=r/objects", "mnt"]
+        programs[C] = [options.programs["c_fuse"], "-f", "-o", f"source={image},basedir=r/objects", "mnt"]
     return programs
 
 
@@ -128,21 +155,21 @@ def provide_program() -> Command:
     return ["env", f"PYTHONPATH={here}/packages:{here}/sources", f"{here}/python/bin/python3", "-c", PROGRAM]
 
 
-def run(command: Command, mode: str) -> Iterator[tuple[str, Sample]]:
+def run_jobs(command: Command, *, is_overlay: bool) -> Iterator[tuple[str, Run]]:
     """Yield what each job takes; all but the second `find` with a mount of its own."""
-    user = (
-        ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--"] if mode == "plain" else []
-    )
+    user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--"]
+    if is_overlay:
+        user = []
     for jobs in (["find", "find again"], ["tar"], ["read"], ["random reads"]):
         with served([*user, *command]) as pid:
             for job in jobs:
-                yield job, measure([*user, "sh", "-c", f"cd mnt && {{ {JOBS[job]}; }} >/dev/null"], pid)
+                yield job, measure_job([*user, "sh", "-c", f"cd mnt && {{ {JOBS[job]}; }} >/dev/null"], pid)
 
 
 @contextlib.contextmanager
 def served(command: Command) -> Iterator[int]:
     """Mount the image for as long as the block lasts; return the process that serves it."""
-    server = subprocess.Popen(command)
+    server = subprocess.Popen(command, start_new_session=True)
     try:
         deadline = time.monotonic() + 60
         while not is_mounted():
@@ -160,7 +187,8 @@ def is_mounted() -> bool:
     return f" {os.path.realpath('mnt')} " in Path("/proc/self/mountinfo").read_text()
 
 
-def measure(command: Command, pid: int) -> Sample:
+def measure_job(command: Command, pid: int) -> Run:
+    """Measure a client together with the server, whose memory counts."""
     before, start = cpu_of(pid), time.perf_counter()
     client = subprocess.Popen(command)
     _, status, usage = os.wait4(client.pid, 0)
@@ -168,7 +196,7 @@ def measure(command: Command, pid: int) -> Sample:
     if client.returncode:
         raise SystemExit(f"failed: {' '.join(command)}")
     server = cpu_of(pid) - before
-    return Sample(wall, usage.ru_utime + usage.ru_stime + server, server)
+    return Run(wall, usage.ru_utime + usage.ru_stime + server, memory_of_session(os.getsid(pid)))
 
 
 def cpu_of(pid: int) -> float:
@@ -177,18 +205,46 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / CLOCK
 
 
-def report(programs: list[str], samples: dict[tuple[str, str], list[Sample]]) -> None:
-    print(f"{'job':14} {'program':10} {'wall s':>8} {'cpu s':>8} {'server s':>9} {'ratio':>7}")
-    for job in JOBS:
-        ours = [sample.cpu_s for sample in samples[job, "ours"]]
-        for name in programs:
-            taken = samples[job, name]
-            ratio = statistics.median(
-                mine / max(theirs.cpu_s, 1e-3) for mine, theirs in zip(ours, taken, strict=True)
-            )
-            middle = [statistics.median(column) for column in zip(*taken, strict=True)]
-            print(f"{job:14} {name:10} {middle[0]:8.3f} {middle[1]:8.3f} {middle[2]:9.3f} {ratio:7.2f}")
+def _prefix(*, is_overlay: bool) -> str:
+    return "FUSE with overlayfs, " if is_overlay else "FUSE, "
 
+
+_LIMITS = {
+    "find": "One request for each directory and each name, decoded and answered in Python.",
+    "find again": "The kernel's cache, after a second look at what the server says.",
+    "tar": "Opening and reading each file: four requests.",
+    "read": "Copying through the server in requests of 1 MiB.",
+    "random reads": "One request for each page.",
+}
+_CONTENT = {"read", "random reads"}
+_LEAST_THROUGHPUT = 0.9
+
+
+def make_rows(*, is_overlay: bool) -> tuple[Row, ...]:
+    """Return a row for each job; what the programs run is in `serve_by`."""
+    return tuple(
+        Row(
+            f"{_prefix(is_overlay=is_overlay)}{job}",
+            dict.fromkeys((OURS, REFERENCE, C), command),
+            (Aim(1 / _LEAST_THROUGHPUT if job in _CONTENT else 1.0, REFERENCE, "cpu_s"),),
+            _LIMITS[job],
+        )
+        for job, command in JOBS.items()
+    )
+
+
+GROUPS = tuple(
+    Group(
+        "fuse-overlay" if is_overlay else "fuse",
+        prepare,
+        make_rows(is_overlay=is_overlay),
+        functools.partial(measure, is_overlay=is_overlay),
+    )
+    for is_overlay in (False, True)
+)
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--inside"]:
+        run_inside(*sys.argv[2:])
+    else:
+        sys.exit(run(GROUPS, __doc__))

@@ -1,40 +1,31 @@
-"""Dump to image and back, whole processes of ours and of a peer in turn; prints the ratio of medians.
+"""Dump to image and back, beside the C tools, for an image of 100,000 inodes.
 
-    python benchmarks/bench_image.py [--inodes N] [--rounds N] [--labels] \\
-        [--mkcomposefs PROGRAM] [--composefs-info PROGRAM]
+    python -m benchmarks.bench_image [OPTIONS of python -m benchmarks]
 
-Without a peer only our own times are printed. The dump is the same for the same arguments: a tree of
-directories with some ten entries each, of which seven in ten are files with content elsewhere.
+The dump is the same for the same size: a tree of directories with some ten entries each, of which seven in
+ten are files with content elsewhere, and all have SELinux labels. The C tools come from
+`tools/c-composefs.sh .c-composefs`.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import os
 import random
-import resource
-import shutil
-import statistics
+import shlex
 import subprocess
 import sys
-import tempfile
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from benchmarks.command_line import run
+from benchmarks.declaration import OURS, Aim, C, Group, Place, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
-OURS = Path(sys.executable).parent / "cfsctl"
 MAX_DEPTH = 9
-
-
-class Run(NamedTuple):
-    """What a process took."""
-
-    wall_s: float
-    cpu_s: float
-    peak_mb: float
+INODES = 100_000
 
 
 class Maker:
@@ -93,75 +84,50 @@ class Maker:
         return f"{path} {size} 100644 1 0 0 0 {time_text} {payload} - {digest}{label}\n"
 
 
-def run(command: Sequence[str | Path]) -> Run:
-    """Run a command to its end."""
-    start = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    wall = time.perf_counter() - start
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"{command}: exit status {child.returncode}")
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
-
-
-def compare(title: str, ours: Sequence[str | Path], peer: Sequence[str | Path] | None, rounds: int) -> None:
-    """Run both in turn, and print medians and their ratio."""
-    results: dict[str, list[Run]] = {"ours": [], "peer": []}
-    for _ in range(rounds):
-        results["ours"].append(run(ours))
-        if peer is not None:
-            results["peer"].append(run(peer))
-    print(title)
-    medians = {}
-    for name, runs in results.items():
-        if runs:
-            median = Run(*(statistics.median(values) for values in zip(*runs, strict=True)))
-            medians[name] = median
-            print(
-                f"  {name}: {median.wall_s:6.3f} s wall, {median.cpu_s:6.3f} s cpu, {median.peak_mb:4.0f} MB"
-            )
-    if peer is not None:
-        of_ours, of_peer = medians["ours"], medians["peer"]
-        wall, cpu = of_ours.wall_s / of_peer.wall_s, of_ours.cpu_s / of_peer.cpu_s
-        print(f"  ratio: {wall:.2f} wall, {cpu:.2f} cpu")
-
-
-def make_dump(path: Path, inodes: int, *, labels: bool) -> None:
+def make_dump(path: Path, inodes: int) -> None:
     """Write the dump from a process of its own, whose memory must not count as that of others."""
     child = os.fork()
     if not child:
-        path.write_text("".join(Maker(inodes, labels=labels).lines()))
+        path.write_text("".join(Maker(inodes, labels=True).lines()))
         os._exit(0)
     if os.waitpid(child, 0)[1]:
         raise SystemExit("the dump could not be made")
 
 
-def main() -> None:
-    """Parse the command line and run everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--inodes", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--labels", action="store_true", help="give every inode an SELinux label")
-    parser.add_argument("--mkcomposefs", default=shutil.which("mkcomposefs"), help="peer that makes images")
-    parser.add_argument("--composefs-info", default=shutil.which("composefs-info"), help="peer that reads")
-    arguments = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with tempfile.TemporaryDirectory() as work:
-        dump, image = Path(work) / "dump", Path(work) / "image"
-        make_dump(dump, arguments.inodes, labels=arguments.labels)
-        print(f"{arguments.inodes} inodes, dump of {dump.stat().st_size >> 20} MB")
-        make: list[str | Path] = ["--from-file", "--print-digest-only", dump]
-        peer = [arguments.mkcomposefs, *make] if arguments.mkcomposefs else None
-        compare("dump to digest of the image", [OURS, "mkcomposefs", *make], peer, arguments.rounds)
-        make = ["--from-file", dump, image]
-        peer = [arguments.mkcomposefs, *make] if arguments.mkcomposefs else None
-        compare("dump to image", [OURS, "mkcomposefs", *make], peer, arguments.rounds)
-        for command in ("dump", "objects"):
-            read: list[str | Path] = [command, image]
-            peer = [arguments.composefs_info, *read] if arguments.composefs_info else None
-            compare(f"image to {command}", [OURS, "composefs-info", *read], peer, arguments.rounds)
+@contextlib.contextmanager
+def prepare(place: Place) -> Iterator[Mapping[str, str]]:
+    """Make the dump and the image."""
+    dump, image = place.path / "dump", place.path / "image"
+    make_dump(dump, place.scaled(INODES))
+    subprocess.run([place.programs[OURS], "mkcomposefs", "--from-file", dump, image], check=True)
+    yield {"dump": shlex.quote(str(dump)), "image": shlex.quote(str(image))}
 
+
+def make_row(name: str, tool: str, c_tool: str, arguments: str, limit: str) -> Row:
+    """Return a row of a tool that C has as well, and the other cfsctl too if called by that name."""
+    commands = {OURS: f"{{ours}} {tool} {arguments}", C: f"{{{c_tool}}} {arguments}"}
+    return Row(name, commands, (Aim(1.2, C),), limit)
+
+
+_READING = "Decoding inodes in Python, against a C loop."
+
+GROUPS = (
+    Group(
+        "image",
+        prepare,
+        (
+            make_row(
+                "dump to image, 100,000 inodes",
+                "mkcomposefs",
+                "c",
+                "--from-file --print-digest-only {dump}",
+                "Parsing lines is over half of it.",
+            ),
+            make_row("image to dump", "composefs-info", "c_info", "dump {image}", _READING),
+            make_row("image to list of objects", "composefs-info", "c_info", "objects {image}", _READING),
+        ),
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(GROUPS, __doc__))

@@ -1,42 +1,42 @@
-"""Pulls of an image of 65,000 files, 2 GB in five layers, from a layout, beside another cfsctl.
+"""Pulls of an OCI image of 33,000 files, 1 GB in five layers, from layouts and a registry, beside a peer.
 
-    python benchmarks/bench_oci.py [--kind gzip|zstd|none] [--files N] [--bytes N] [--rounds N] [--layout DIR]
-    [--reference REFERENCE] [OTHER]
+    python -m benchmarks.bench_oci [OPTIONS of python -m benchmarks]
 
-OTHER is another cfsctl, for example that of composefs-rs. Runs alternate; what is quoted is the ratio of
-medians of wall time, ours to theirs. Measured are the first pull into a new repository and a second pull of
-the same image. The layout is made in DIR if it is not there, which takes a while, and stays. With REFERENCE
-another image is pulled, for example one that was pushed to a registry on this machine.
+Measured are the first pull into a new repository and a second pull of the same image. The registry is
+docker-registry on this machine, to which skopeo copies the image; the other cfsctl pulls through skopeo.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import functools
 import hashlib
 import io
 import json
+import shlex
 import shutil
-import subprocess
 import sys
 import tarfile
-import tempfile
 import zlib
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 import zstandard
 
-from benchmarks.measuring import Run, measure, print_head, report
+from benchmarks.command_line import run
+from benchmarks.declaration import OURS, REFERENCE, Aim, Group, Place, Row, Setup, both
 from cfsctl.oci.media_types import CONFIG, MANIFEST
 from cfsctl.oci.reference import host_platform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
+FILES = 33_000
+BYTES = 1_000_000_000
+LARGE_BYTES = 2_000_000_000
 LAYERS = 5
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
-OWN = Path(sys.executable).parent / "cfsctl"
 PIECE = 1 << 20
 
 
@@ -95,7 +95,7 @@ def digest_of(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def make_layout(path: Path, kind: str, files: int, total: int) -> None:
+def make_layout(path: Path, kind: str, files: int, total: int, layer_count: int = LAYERS) -> None:
     """Make the layout, and its index last."""
     blobs = path / "blobs" / "sha256"
     blobs.mkdir(parents=True, exist_ok=True)
@@ -110,8 +110,8 @@ def make_layout(path: Path, kind: str, files: int, total: int) -> None:
         return keep(path / "document", media_type)
 
     diff_ids, layers = [], []
-    for number in range(LAYERS):
-        write_layer(path / "plain", number, files // LAYERS, total // LAYERS)
+    for number in range(layer_count):
+        write_layer(path / "plain", number, files // layer_count, total // layer_count)
         diff_ids.append(digest_of(path / "plain"))
         pack(path / "plain", path / "packed", kind)
         layers.append(keep(path / "packed", LAYER_TYPE + ("" if kind == "none" else f"+{kind}")))
@@ -124,41 +124,113 @@ def make_layout(path: Path, kind: str, files: int, total: int) -> None:
     (path / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
 
 
-def pull_twice(program: str, reference: str, place: Path) -> tuple[Run, Run]:
-    shutil.rmtree(place, ignore_errors=True)
-    subprocess.run([program, "init", place, "--insecure"], check=True, stdout=subprocess.DEVNULL)
-    command = f"{program} --repo {place} oci pull {reference} x"
-    return measure(command, 0), measure(command, 0)
+@contextlib.contextmanager
+def prepare(place: Place, kind: str = "gzip") -> Iterator[Mapping[str, str]]:
+    """Make the layout."""
+    layout = place.path / "layout"
+    make_layout(layout, kind, place.scaled(FILES), place.scaled(BYTES))
+    yield {"image": shlex.quote(f"oci:{layout}:t")}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kind", choices=("gzip", "zstd", "none"), default="gzip")
-    parser.add_argument("--files", type=int, default=65_000)
-    parser.add_argument("--bytes", type=int, default=2_000_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--layout", type=Path)
-    parser.add_argument("--reference")
-    parser.add_argument("other", nargs="?")
-    options = parser.parse_args()
-    programs = {"ours": str(OWN)} | ({"other": options.other} if options.other else {})
-    with tempfile.TemporaryDirectory(dir=options.layout and options.layout.parent) as directory:
-        layout = options.layout or Path(directory) / "layout"
-        if options.reference is None and not (layout / "index.json").exists():
-            make_layout(layout, options.kind, options.files, options.bytes)
-        reference = options.reference or f"oci:{layout}:t"
-        jobs = ("first pull", "second pull")
-        results: dict[str, dict[str, list[Run]]] = {job: {name: [] for name in programs} for job in jobs}
-        for _ in range(options.rounds):
-            for name, program in programs.items():
-                for job, run in zip(
-                    jobs, pull_twice(program, reference, Path(directory) / "repository"), strict=True
-                ):
-                    results[job][name].append(run)
-    print_head()
-    for job in jobs:
-        report(f"{job}, {options.kind}", results[job])
+@contextlib.contextmanager
+def prepare_registry(place: Place) -> Iterator[Mapping[str, str]]:
+    """Copy the image to a registry."""
+    from tests.support.certificates import make_certificate  # noqa: PLC0415 - needs a library of tests
+    from tests.support.registry import run_registry  # noqa: PLC0415 - the same
 
+    work = place.path / "registry"
+    work.mkdir()
+    with prepare(place) as values, run_registry(work, make_certificate(work)) as registry:
+        layout = str(place.path / "layout")
+        registry.skopeo("copy", f"oci:{layout}:t", f"docker://{registry.host}/image:t")
+        image = shlex.quote(f"docker://{registry.host}/image:t")
+        yield {**values, "image": image, "certificates": shlex.quote(str(registry.certificates))}
+
+
+@contextlib.contextmanager
+def prepare_large(place: Place) -> Iterator[Mapping[str, str]]:
+    """Make an image of one large layer with large files."""
+    layout = place.path / "layout"
+    total = place.scaled(LARGE_BYTES)
+    make_layout(layout, "zstd", max(1, total // 20_000_000), total, layer_count=1)
+    yield {"image": shlex.quote(f"oci:{layout}:t")}
+
+
+INIT = Setup(both("--repo {store} init --insecure"))
+PULL = both("--repo {store} oci pull {image} x")
+SECOND = Row(
+    "oci pull, second",
+    PULL,
+    (Aim(0.3),),
+    "Start-up and the manifest; no layer is read.",
+    3,
+)
+
+
+def first(name: str, commands: Mapping[str, str], limit: str, *aims: Aim) -> Row:
+    """Return a row of the first pull."""
+    return Row(f"oci pull, {name}", commands, aims, limit)
+
+
+GROUPS = (
+    Group(
+        "oci",
+        prepare,
+        (
+            INIT,
+            first(
+                "gzip",
+                PULL,
+                "Inflating, and the SHA-256 of layers twice, compressed and not.",
+                Aim(0.8, REFERENCE),
+                Aim(200, "", "peak_mb"),
+            ),
+            SECOND,
+        ),
+    ),
+    Group(
+        "oci-zstd",
+        functools.partial(prepare, kind="zstd"),
+        (
+            INIT,
+            first("zstd", PULL, "SHA-256 of layers and making files.", Aim(0.4, REFERENCE)),
+        ),
+        rounds=2,
+    ),
+    Group(
+        "oci-registry",
+        prepare_registry,
+        (
+            INIT,
+            first(
+                "gzip, from a registry",
+                {
+                    OURS: "{ours} --repo {store} oci pull --cert-dir {certificates} {image} x",
+                    # Skopeo, which is written in Go, is told in this way.
+                    REFERENCE: "env SSL_CERT_FILE={certificates}/ca.crt"
+                    " {reference} --repo {store} oci pull {image} x",
+                },
+                "As from a layout; the registry takes a part of the processors.",
+                Aim(1.0, REFERENCE),
+            ),
+        ),
+        rounds=2,
+    ),
+    Group(
+        "oci-large",
+        prepare_large,
+        (
+            Setup({OURS: "{ours} --repo {store} init --insecure"}),
+            first(
+                "one layer of 2 GB",
+                {OURS: PULL[OURS]},
+                "Hashing on one core: one layer is one stream. Memory: its workers and their buffers.",
+                Aim(120, "", "peak_mb"),
+            ),
+        ),
+        rounds=1,
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(GROUPS, __doc__))

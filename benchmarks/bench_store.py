@@ -1,30 +1,29 @@
-"""fsck and gc --dry-run of one repository, in turn with another program of that name.
+"""Looking for garbage among a million objects, beside another cfsctl.
 
-    python -m benchmarks.bench_store --peer CFSCTL [--repository DIR] [--objects 1000000] [--rounds 5]
-        [--work DIR]
+    python -m benchmarks.bench_store [OPTIONS of python -m benchmarks]
 
-DIR is a repository to look at; it is not changed. Without it one is made in --work that has a single stream,
-which refers to as many objects of one byte as --objects says: their content is not that of their names, so
-only gc, which does not read them, is run there. Medians count, and the ratio of medians.
+The repository has a single stream, which refers to all of them; they are empty, as in
+`benchmarks.large_repository`. `python -m benchmarks.scale` goes on to larger ones.
 """
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import os
+import contextlib
 import shlex
-import statistics
-import tempfile
-from pathlib import Path
+import sys
+from typing import TYPE_CHECKING
 
-from benchmarks.measuring import measure
-from cfsctl.digest import ObjectID
+from benchmarks.command_line import run
+from benchmarks.declaration import REFERENCE, Aim, Group, Place, Row, Setup, both
+from benchmarks.large_repository import make_objects, object_number
 from cfsctl.repository import Repository, init_repository
 from cfsctl.splitstream import SplitstreamWriter
 
-OWN = "cfsctl --quiet"
-COMMANDS = ("fsck", "gc --dry-run")
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+OBJECTS = 1_000_000
 
 
 def make_repository(path: Path, count: int) -> None:
@@ -32,49 +31,38 @@ def make_repository(path: Path, count: int) -> None:
     init_repository(str(path), insecure=True)
     for number in range(256):
         (path / "objects" / f"{number:02x}").mkdir(parents=True, exist_ok=True)
+    make_objects(path, range(count))
     with Repository.open(str(path)) as repository:
         with SplitstreamWriter(repository.objects, repository.algorithm, 1) as writer:
             for number in range(count):
-                object_id = ObjectID(hashlib.sha512(b"%d" % number).digest())
-                name = object_id.hex()
-                fd = os.open(path / "objects" / name[:2] / name[2:], os.O_CREAT | os.O_WRONLY, 0o644)
-                os.write(fd, b"x")
-                os.close(fd)
-                writer.write_external(object_id, 1)
+                writer.write_external(object_number(number), 1)
             stream_id = writer.finish()
         repository.streams.link("many", stream_id, "many")
 
 
-def compare(repository: Path, command: str, peer: str, rounds: int) -> None:
-    """Run a command by both programs in turn, and print what it took."""
-    place = shlex.quote(str(repository))
-    lines = [f"{program} --repo {place} {command}" for program in (OWN, shlex.quote(peer))]
-    for line in lines:  # reads what the others then find in memory
-        measure(line, 0)
-    runs = [[measure(line, 0) for line in lines] for _ in range(rounds)]
-    medians = [[statistics.median(run[side][field] for run in runs) for field in range(3)] for side in (0, 1)]
-    for name, (wall_s, cpu_s, peak_mb) in zip(("ours", peer), medians, strict=True):
-        print(f"{command:14} {name}: {wall_s:.2f} s wall, {cpu_s:.2f} s cpu, {peak_mb:.0f} MB")
-    print(f"{command:14} ratio {medians[0][0] / medians[1][0]:.2f}")
+@contextlib.contextmanager
+def prepare(place: Place) -> Iterator[Mapping[str, str]]:
+    """Make the repository."""
+    path = place.path / "repository"
+    make_repository(path, place.scaled(OBJECTS))
+    yield {"repository": shlex.quote(str(path))}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--peer", required=True)
-    parser.add_argument("--repository", type=Path)
-    parser.add_argument("--objects", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--work")
-    arguments = parser.parse_args()
-    if arguments.repository is not None:
-        for command in COMMANDS:
-            compare(arguments.repository, command, arguments.peer, arguments.rounds)
-        return
-    with tempfile.TemporaryDirectory(dir=arguments.work) as work:
-        repository = Path(work) / "repository"
-        make_repository(repository, arguments.objects)
-        compare(repository, "gc --dry-run", arguments.peer, arguments.rounds)
-
+GROUPS = (
+    Group(
+        "store",
+        prepare,
+        (
+            Setup(both("--repo {repository} gc --dry-run")),  # reads what the others then find in memory
+            Row(
+                "gc --dry-run, 1,000,000 objects",
+                both("--repo {repository} gc --dry-run"),
+                (Aim(0.8, REFERENCE),),
+                "The kernel, which lists names; then one look-up for each.",
+            ),
+        ),
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(GROUPS, __doc__))

@@ -1,82 +1,40 @@
 """The life of a store over HTTP: first pull, a pull of nothing, an update with and without a static delta.
 
-    python -m benchmarks.bench_updates [--files 20000] [--changed 0.03] [--delay-ms 20] [--rounds 3]
-        [--peer CFSCTL] [--work DIR] [--nice -15]
+    python -m benchmarks.bench_updates [--delay-ms 20] [OPTIONS of python -m benchmarks]
 
-The real `ostree` client makes a repository of generated files, changes some of them, and makes a delta
+The real `ostree` client makes a repository of 60,000 generated files, changes 3 % of them, and makes a delta
 between the two commits; nginx serves it, behind `benchmarks.delay_proxy` if a delay is asked for. `ostree` is
-also one of the programs that are measured, another cfsctl is if it is given. They take turns, each with new
-stores on the file system of --work, which are removed at the end. Medians count, and ratios of ours.
+also one of the programs that are measured, though it makes no image. After the update by objects each store
+goes back to the old commit, so that the update by delta starts from the same.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import random
 import shlex
-import shutil
 import subprocess
 import sys
-import tempfile
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from benchmarks.bench_http import delayed, draw_size
-from benchmarks.measuring import Run, measure, print_head, report
+from benchmarks.command_line import run
+from benchmarks.declaration import OSTREE, OURS, REFERENCE, Aim, Group, Place, Row, Setup, both
 from tests.support.nginx import run_nginx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
+FILES = 60_000
+CHANGED = 0.03
 _WORDS = 4000
 
 _QUIET_S = 0.3
 """After which objects that were just written count as left alone."""
 
-JOBS = ("first pull", "pull of nothing", "update, objects", "update, delta")
 
-
-class Program(NamedTuple):
-    """Shell commands; {store} and {url} are filled in.
-
-    Attributes:
-        name: What it is called.
-        init: Makes a store.
-        first: Pulls the old commit, also where it is there already.
-        objects: Pulls the new commit object by object.
-        delta: Pulls it by the delta.
-    """
-
-    name: str
-    init: str
-    first: str
-    objects: str
-    delta: str
-
-
-def cfsctl(name: str, path: str) -> Program:
-    program = f"{shlex.quote(path)} --repo {{store}}"
-    pull = f"{program} ostree pull"
-    return Program(
-        name,
-        f"{program} init --insecure",
-        f"{pull} --no-delta {{url}} old",
-        f"{pull} --no-delta --base-name old {{url}} new",
-        f"{pull} --base-name old {{url}} new",
-    )
-
-
-OSTREE = Program(
-    "ostree",
-    "ostree --repo={store} init --mode=bare-user && ostree --repo={store} remote add --no-gpg-verify o {url}",
-    "ostree --repo={store} pull --disable-static-deltas o old",
-    "ostree --repo={store} pull --disable-static-deltas o new",
-    "ostree --repo={store} pull --require-static-deltas o new",
-)
-
-
-def make_repository(work: Path, count: int, changed: float) -> Path:
+def make_repository(work: Path, count: int) -> Path:
     """Return an archive repository with the refs old and new, and a delta from one to the other."""
     chance = random.Random(1)
     words = [chance.randbytes(chance.randrange(2, 9)).hex().encode() for _ in range(_WORDS)]
@@ -90,7 +48,7 @@ def make_repository(work: Path, count: int, changed: float) -> Path:
     subprocess.run([*ostree, "init", "--mode=archive"], check=True)
     commit = [*ostree, "commit", f"--tree=dir={tree}"]
     subprocess.run([*commit, "-b", "old"], check=True, stdout=subprocess.DEVNULL)
-    for path in chance.sample(paths, int(count * changed)):
+    for path in chance.sample(paths, int(count * CHANGED)):
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2] + chance.randbytes(20) + content[len(content) // 2 :])
     subprocess.run([*commit, "-b", "new"], check=True, stdout=subprocess.DEVNULL)
@@ -100,53 +58,72 @@ def make_repository(work: Path, count: int, changed: float) -> Path:
     return repository.parent
 
 
-def run_round(program: Program, url: str, work: Path, niceness: int) -> Iterator[tuple[str, Run]]:
-    """Measure each job, in two new stores; yield its name with each run."""
-    for job, update in (("update, objects", program.objects), ("update, delta", program.delta)):
-        store = tempfile.mkdtemp(prefix=f"{program.name}-", dir=work) + "/store"
-        names = {"store": shlex.quote(store), "url": shlex.quote(url)}
-        subprocess.run(program.init.format(**names), shell=True, check=True, stdout=subprocess.DEVNULL)
-        yield "first pull", measure(program.first.format(**names), niceness)
-        time.sleep(_QUIET_S)
-        measure(program.first.format(**names), niceness)
-        yield "pull of nothing", measure(program.first.format(**names), niceness)
-        yield job, measure(update.format(**names), niceness)
+@contextlib.contextmanager
+def prepare(place: Place) -> Iterator[Mapping[str, str]]:
+    """Make the repository, and serve it."""
+    root = make_repository(place.path, place.scaled(FILES))
+    with run_nginx(root, place.path, extra="access_log off;") as server:
+        port = int(server.url.rpartition(":")[2])
+        with delayed(port, place.delay_ms) as reached:
+            yield {"url": shlex.quote(f"http://127.0.0.1:{reached}/repo")}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--files", type=int, default=20_000)
-    parser.add_argument("--changed", type=float, default=0.03, help="part of the files that change")
-    parser.add_argument("--delay-ms", type=float, default=0.0, help="round-trip time")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--peer", help="another cfsctl")
-    parser.add_argument("--work", help="directory on the file system to measure")
-    parser.add_argument("--nice", type=int, default=0, help="for a busy machine: -15, as root")
-    arguments = parser.parse_args()
-    programs = [cfsctl("ours", str(Path(sys.executable).parent / "cfsctl"))]
-    if arguments.peer:
-        programs.append(cfsctl("peer", arguments.peer))
-    programs.append(OSTREE)
-    work = Path(tempfile.mkdtemp(prefix="bench-updates-", dir=arguments.work))
-    try:
-        root = make_repository(work, arguments.files, arguments.changed)
-        results: dict[str, dict[str, list[Run]]] = {
-            job: {program.name: [] for program in programs} for job in JOBS
-        }
-        with run_nginx(root, work, extra="access_log off;") as server:
-            port = int(server.url.rpartition(":")[2])
-            with delayed(port, arguments.delay_ms) as reached:
-                url = f"http://127.0.0.1:{reached}/repo"
-                for number in range(arguments.rounds):
-                    for program in programs if number % 2 == 0 else reversed(programs):
-                        for job, run in run_round(program, url, work, arguments.nice):
-                            results[job][program.name].append(run)
-        print_head()
-        for job, runs in results.items():
-            report(job, runs)
-    finally:
-        shutil.rmtree(work)
+def commands(ours: str, ostree: str) -> dict[str, str]:
+    """Return what cfsctl and `ostree` are to do."""
+    return both(f"--repo {{store}} {ours}") | {OSTREE: f"{{ostree}} --repo={{store}} {ostree}"}
 
+
+INIT = both("--repo {store} init --insecure") | {
+    OSTREE: "{ostree} --repo={store} init --mode=bare-user"
+    " && {ostree} --repo={store} remote add --no-gpg-verify o {url}"
+}
+FIRST = commands("ostree pull --no-delta {url} old", "pull --disable-static-deltas o old")
+BACK = {
+    OURS: "{ours} --repo {store} ostree untag new && {ours} --repo {store} gc",
+    REFERENCE: "{reference} --repo {store} ostree untag new && {reference} --repo {store} gc",
+    OSTREE: "{ostree} --repo={store} refs --delete o:new && {ostree} --repo={store} prune --refs-only",
+}
+OBJECTS = "update of 3 %, objects"
+
+GROUPS = (
+    Group(
+        "updates",
+        prepare,
+        (
+            Setup(INIT),
+            Row(
+                "first pull",
+                FIRST,
+                (Aim(0.6, REFERENCE),),
+                "The kernel, which makes a file for each object; then decompression and hashing.",
+            ),
+            Setup(FIRST, _QUIET_S),
+            Row(
+                "pull of nothing",
+                FIRST,
+                (Aim(0.10),),
+                "Start-up, two requests, and a look at a sample of the objects.",
+                3,
+            ),
+            Row(
+                OBJECTS,
+                commands(
+                    "ostree pull --no-delta --base-name old {url} new", "pull --disable-static-deltas o new"
+                ),
+                (Aim(1.0, OSTREE),),
+                "The commit's stream and the image of the whole tree, which `ostree` does not make.",
+            ),
+            Setup(BACK, _QUIET_S),
+            Setup(FIRST, _QUIET_S),
+            Row(
+                "update of 3 %, delta",
+                commands("ostree pull --base-name old {url} new", "pull --require-static-deltas o new"),
+                (Aim(1.2, OSTREE), Aim(1.0, OBJECTS)),
+                "As by objects; the delta's parts are applied one after the other.",
+            ),
+        ),
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(GROUPS, __doc__))

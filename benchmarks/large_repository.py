@@ -13,12 +13,13 @@ A file system needs an inode for each object, and ext4 has one for 16 KiB as a r
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import os
 import stat
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import Checksum, ObjectID
 from cfsctl.erofs.format import FormatVersion
@@ -38,6 +39,9 @@ from cfsctl.repository.names.names import object_link_text, ref_link_text
 from cfsctl.splitstream import SplitstreamWriter
 from cfsctl.tree.model import Directory, ExternalFile, FileSystem
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SIZE: Final = 1000
 """What images, streams and commits say that each object has, in bytes."""
 
@@ -54,51 +58,55 @@ def object_number(number: int) -> ObjectID:
     return ObjectID(hashlib.sha512(b"%d" % number).digest())
 
 
-def make_large_repository(path: Path, objects: int, refs: int, workers: int = 2) -> None:
+def make_large_repository(path: Path, objects: int, refs: int, workers: int = 4) -> None:
     """Make the repository; its directory must not exist."""
     init_repository(str(path), insecure=True)
     for fan_out in FAN_OUT:
         (path / "objects" / fan_out).mkdir(parents=True, exist_ok=True)
-    share = -(-objects // workers)
-    _run_all([range(start, min(start + share, objects)) for start in range(0, objects, share)], path)
+    run_all([functools.partial(make_objects, path, part) for part in _split(objects, workers)])
+    run_all([functools.partial(_write_names, path, part, objects, refs) for part in _split(refs, workers)])
     with Repository.open(str(path)) as repository:
-        _write_names(path, repository, objects, refs)
         repository.sync()
 
 
-def _run_all(parts: list[range], path: Path) -> None:
-    """Make the objects of each part in a process of its own."""
+def _split(count: int, parts: int) -> list[range]:
+    step = -(-count // parts)
+    return [range(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+def run_all(jobs: list[Callable[[], None]]) -> None:
+    """Run each job in a process of its own."""
     children = []
-    for part in parts:
+    for job in jobs:
         child = os.fork()
         if not child:
             status = 1
             try:
-                _make_objects(path, part)
+                job()
                 status = 0
             finally:
                 os._exit(status)
         children.append(child)
     if any([os.waitpid(child, 0)[1] for child in children]):  # noqa: C419 - waits for all of them
-        raise SystemExit("not all objects could be made: is there room, and are there inodes?")
+        raise SystemExit("not all could be made: is there room, and are there inodes?")
 
 
-def _make_objects(path: Path, numbers: range) -> None:
+def make_objects(path: Path, numbers: range) -> None:
+    """Make empty objects."""
     directories = [os.open(path / "objects" / fan_out, os.O_PATH) for fan_out in FAN_OUT]
     for number in numbers:
         object_id = object_number(number)
         os.mknod(object_id[1:].hex(), _FILE, dir_fd=directories[object_id[0]])
 
 
-def _write_names(path: Path, repository: Repository, objects: int, refs: int) -> None:
+def _write_names(path: Path, indices: range, objects: int, refs: int) -> None:
+    """Write what some of the refs name; each has so many objects of its own, the last one also the rest."""
     share = objects // refs
-    own = [object_number(number) for number in range(share)]
-    before = own[:0]
-    for index in range(refs):
-        last = objects if index == refs - 1 else (index + 1) * share
-        own = [object_number(number) for number in range(index * share, last)]
-        _write_one(path, repository, index, own + before)
-        before = own
+    with Repository.open(str(path)) as repository:
+        for index in indices:
+            last = objects if index == refs - 1 else (index + 1) * share
+            own = [object_number(number) for number in range(max(0, index - 1) * share, last)]
+            _write_one(path, repository, index, own)
 
 
 def _write_one(path: Path, repository: Repository, index: int, object_ids: list[ObjectID]) -> None:
