@@ -129,6 +129,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.ostree.store.refs import CommitNotFoundError as CommitNotFoundError
     from cfsctl.ostree.tree.composefs_digest import DigestCheck as DigestCheck
     from cfsctl.ostree.tree.xattr_names import XattrNames as XattrNames
+    from cfsctl.ostree.trust.from_keys import KeySpellingError as KeySpellingError
     from cfsctl.ostree.trust.from_keys import trust_keys as trust_keys
     from cfsctl.ostree.trust.policy import TrustPolicy as TrustPolicy
     from cfsctl.ostree.trust.remotes import Remote as Remote
@@ -266,7 +267,7 @@ else:
         "ostree.store.refs": ("CommitNotFoundError",),
         "ostree.tree.composefs_digest": ("DigestCheck",),
         "ostree.tree.xattr_names": ("XattrNames",),
-        "ostree.trust.from_keys": ("trust_keys",),
+        "ostree.trust.from_keys": ("KeySpellingError", "trust_keys"),
         "ostree.trust.policy": ("TrustPolicy",),
         "ostree.trust.remotes": ("Remote",),
         "ostree.trust.verdict": ("ValidSignature",),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+import cfsctl
 from cfsctl.cli.progress import Progress
 from cfsctl.digest import Algorithm
 from cfsctl.errors import CfsError
@@ -16,7 +17,6 @@ from cfsctl.progress import Message
 if TYPE_CHECKING:
     from cfsctl.erofs.format import FormatVersion
     from cfsctl.library.repository import Repository
-    from cfsctl.repository import Repository as Store
 
 
 class NoRepositoryAllowedError(CfsError):
@@ -96,33 +96,15 @@ class Session(NamedTuple):
 
     def open(self) -> Repository:
         """Open the repository as the global options say; use it as a context manager."""
-        from cfsctl.library.repository import Repository  # noqa: PLC0415 - keeps --help quick
-
-        return Repository(self._open_store())
-
-    def _open_store(self) -> Store:
         if self.no_repo:
             raise NoRepositoryAllowedError(
                 "--no-repo is only supported for compute-id and create-dumpfile",
                 hint="leave --no-repo out, or name a repository with --repo",
             )
-        from cfsctl.repository import Durability, NotARepositoryError  # noqa: PLC0415 - keeps --help quick
-        from cfsctl.repository import Repository as Store  # noqa: PLC0415 - the same
-
         path = self.repository_path()
         try:
-            repository = Store.open(
-                path,
-                algorithm=self.algorithm,
-                upgrade=not self.no_upgrade,
-                insecure=self.insecure,
-                require_verity=self.require_verity,
-                erofs_version=self.format_version,
-                lock_timeout_s=self.lock_timeout_s,
-                durability=Durability(self.fsync),
-                reporter=self.progress,
-            )
-        except NotARepositoryError as error:
+            repository = self._open_at(path, self.algorithm)
+        except cfsctl.NotARepositoryError as error:
             if not self.names_repository:
                 error.hint = (
                     "no repository was named, so the default one was looked for: name one with --repo PATH"
@@ -135,17 +117,18 @@ class Session(NamedTuple):
 
     def open_other(self, path: str) -> Repository:
         """Open a second repository, of whichever hash; use it as a context manager."""
-        from cfsctl.library.repository import Repository  # noqa: PLC0415 - keeps --help quick
-        from cfsctl.repository import Durability  # noqa: PLC0415 - the same
+        return self._open_at(path, None)
 
-        return Repository.open(
+    def _open_at(self, path: str, algorithm: Algorithm | None) -> Repository:
+        return cfsctl.Repository.open(
             path,
+            algorithm=algorithm,
             upgrade=not self.no_upgrade,
             insecure=self.insecure,
             require_verity=self.require_verity,
             erofs_version=self.format_version,
             lock_timeout_s=self.lock_timeout_s,
-            durability=Durability(self.fsync),
+            durability=cfsctl.Durability(self.fsync),
             progress=self.progress,
         )
 
@@ -158,30 +141,30 @@ class Session(NamedTuple):
         said on standard error.
         """
         from cfsctl.erofs.format import FormatVersion  # noqa: PLC0415 - keeps this module cheap
-        from cfsctl.repository import NotARepositoryError, check_algorithm, read_config  # noqa: PLC0415
+        from cfsctl.library.setup import read_configuration  # noqa: PLC0415 - the same
 
         version = FormatVersion.V1 if self.format_version is None else self.format_version
         fallback = Computation(self.algorithm or Algorithm.SHA512, version)
         if self.no_repo:
             return fallback
+        expected = self.algorithm if self.names_repository else None
         try:
-            config = read_config(self.repository_path(), may_infer=not self.no_upgrade)
-        except (NotARepositoryError, HomeMissingError) as error:
+            found = read_configuration(self.repository_path(), expected, may_infer=not self.no_upgrade)
+        except (cfsctl.NotARepositoryError, HomeMissingError) as error:
             if self.names_repository:
                 self.progress(Message(f"{error}; continuing with {fallback.describe()}"))
             return fallback
         if not self.names_repository:
-            return Computation(config.algorithm, fallback.format_version)
-        check_algorithm(config.algorithm, self.algorithm)
+            return Computation(found.algorithm, fallback.format_version)
         if self.format_version is None:
-            version = config.image_formats[0]
-        return Computation(config.algorithm, version)
+            version = found.erofs_versions[0]
+        return Computation(found.algorithm, version)
 
 
-def _describe(repository: Store) -> str:
-    formats = ", ".join(str(version.value) for version in repository.config.image_formats)
+def _describe(repository: Repository) -> str:
+    formats = ", ".join(str(version.value) for version in repository.configuration.erofs_versions)
     verity = "enforces fs-verity" if repository.is_secure else "does without fs-verity"
-    return f"{repository.config.algorithm.hash_name}, images of format {formats}, {verity}"
+    return f"{repository.algorithm.hash_name}, images of format {formats}, {verity}"
 
 
 pass_session = click.make_pass_decorator(Session)

@@ -248,6 +248,19 @@ class CommitMethods(OpenedRepository):
         names = xattr_names or XattrNames.STRIPPED
         return commit_to_filesystem(stream, names, note=lambda text: report(Message(text)))
 
+    def iter_commit_dump(
+        self, source: str, *, xattr_names: XattrNames | None = None, progress: Progress | None = None
+    ) -> Iterator[bytes]:
+        """Yield the lines of a commit's composefs dump, line ends included.
+
+        Raises:
+            RepositoryError: There is no such commit, or more than one.
+            FormatError, IntegrityError: It is damaged.
+        """
+        from cfsctl.dumpfile import iter_dump  # noqa: PLC0415 - as above
+
+        return iter_dump(self.commit_tree(source, xattr_names=xattr_names, progress=progress))
+
     def _open_commit(self, source: str, progress: Progress | None) -> CommitStream:
         """Return a commit or, with a message, the stored part of a partial one."""
         from cfsctl.ostree.store.partial_commits import describe_partial, open_source  # noqa: PLC0415 - as above

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from cfsctl.errors import CfsError
+from cfsctl.inspection.report import iter_text as iter_text  # noqa: PLC0414 - exported from here
+from cfsctl.inspection.report import to_document as to_document  # noqa: PLC0414 - the same
 from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.opened import store_of
 from cfsctl.progress import Message

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from cfsctl.errors import CfsError
+from cfsctl.inspection.contents.listing import entry_document as entry_document  # noqa: PLC0414 - exported from here
+from cfsctl.inspection.contents.listing import format_long as format_long  # noqa: PLC0414 - the same
 from cfsctl.library.comparison import DEFAULT_READING, ReadingOptions, find_source
 from cfsctl.library.events import make_reporter
 from cfsctl.library.opened import store_of

@@ -11,7 +11,7 @@ from cfsctl.library.ids import ObjectID
 from cfsctl.library.opened import OpenedRepository, moving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cfsctl.library.events import Progress
     from cfsctl.library.paths import StrPath
@@ -71,6 +71,44 @@ class ImageMethods(OpenedRepository):
 
         with self._store.images.map(name) as data:
             return read_image(data, self.algorithm)
+
+    def iter_image_dump(self, name: str, paths: Sequence[bytes] = (b"/",)) -> Iterator[bytes]:
+        """Yield lines of an image's composefs dump, line ends included.
+
+        Args:
+            name: ID or ref of the image.
+            paths: What is dumped, each with all below it. All exist, or the first step raises an error.
+
+        Raises:
+            RefNotFoundError: There is no such image.
+            CfsError: There is no such path.
+            IntegrityError, FormatError: The image is missing or damaged.
+        """
+        from cfsctl.dumpfile import DumpWriter  # noqa: PLC0415 - only where it is needed
+        from cfsctl.erofs.inspect import find_entry  # noqa: PLC0415 - the same
+
+        filesystem = self.read_image(name)
+        writer = DumpWriter(filesystem)
+        found = [(find_entry(filesystem, path), path) for path in paths]
+        for node, path in found:
+            yield from writer.iter_node(node, path)
+
+    def list_backing_paths(self, name: str, paths: Sequence[bytes]) -> list[bytes]:
+        """Return a line for each path in an image: where in a store of objects the content of the file is.
+
+        Args:
+            name: ID or ref of the image.
+            paths: Paths of files.
+
+        Raises:
+            RefNotFoundError: There is no such image.
+            CfsError: There is no such path.
+            IntegrityError, FormatError: The image is missing or damaged.
+        """
+        from cfsctl.erofs.inspect import format_backing_path  # noqa: PLC0415 - only where it is needed
+
+        filesystem = self.read_image(name)
+        return [format_backing_path(filesystem, path) for path in paths]
 
     def import_image(
         self,

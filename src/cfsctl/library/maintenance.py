@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cfsctl.kinds.fetching import FetchedStream
-    from cfsctl.kinds.kind import NamedCopy, Remarks
+    from cfsctl.kinds.kind import NamedCopy
+    from cfsctl.kinds.kind import Remarks as Remarks  # noqa: PLC0414 - exported from here
     from cfsctl.library.events import Progress
     from cfsctl.library.paths import StrPath
     from cfsctl.library.pruning import PruneOptions, PruneResult

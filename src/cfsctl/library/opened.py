@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 
     from cfsctl.library.events import Progress
     from cfsctl.library.paths import StrPath
+
+
+class Configuration(NamedTuple):
+    """How a repository is configured.
+
+    Attributes:
+        algorithm: Hash of its objects.
+        erofs_versions: Formats of its images, the default first.
+    """
+
+    algorithm: Algorithm
+    erofs_versions: tuple[FormatVersion, ...]
 
 
 class OpenedRepository:
@@ -194,6 +206,12 @@ class OpenedRepository:
     def erofs_versions(self) -> tuple[FormatVersion, ...]:
         """Formats of which images are made, the default first."""
         return tuple(self._store.erofs_versions)
+
+    @property
+    def configuration(self) -> Configuration:
+        """How it is configured, whatever it was opened for."""
+        config = self._store.config
+        return Configuration(config.algorithm, tuple(config.image_formats))
 
     @property
     def is_secure(self) -> bool:

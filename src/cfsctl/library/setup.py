@@ -8,12 +8,34 @@ from typing import TYPE_CHECKING
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.library.events import cancellable, make_reporter
+from cfsctl.library.opened import Configuration
 from cfsctl.repository import InitStatus as InitStatus  # noqa: PLC0414 - exported from here
+from cfsctl.repository import check_algorithm, read_config
 from cfsctl.repository import init_repository as _init
+from cfsctl.repository.metadata.config import parse_algorithm as parse_algorithm  # noqa: PLC0414 - the same
 
 if TYPE_CHECKING:
     from cfsctl.library.events import Progress
     from cfsctl.library.paths import StrPath
+
+
+def read_configuration(
+    path: StrPath, algorithm: Algorithm | None = None, *, may_infer: bool = True
+) -> Configuration:
+    """Return how a repository is configured, without opening it.
+
+    Args:
+        path: Its directory.
+        algorithm: The hash that it must have, or None for any.
+        may_infer: Tell the hash of a repository without a meta.json from its objects.
+
+    Raises:
+        NotARepositoryError: None exists.
+        RepositoryError: It has another hash, or its meta.json is damaged.
+    """
+    config = read_config(os.fspath(path), may_infer=may_infer)
+    check_algorithm(config.algorithm, algorithm)
+    return Configuration(config.algorithm, tuple(config.image_formats))
 
 
 @cancellable

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.repository.names.names import parse_object_name, parse_short_object_id
 from cfsctl.repository.names.short_ids import choose_id
+from cfsctl.repository.names.short_ids import parse_short_id as parse_short_id  # noqa: PLC0414 - exported from here
 
 if TYPE_CHECKING:
     from cfsctl.digest import ObjectID

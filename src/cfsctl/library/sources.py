@@ -12,7 +12,7 @@ from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.progress import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from cfsctl.http.fetcher import Fetcher
     from cfsctl.http.fetcher import Options as ConnectionOptions
@@ -190,6 +190,7 @@ def make_connection(
     client_certificate: str | None = None,
     client_key: str | None = None,
     remote: Remote | None = None,
+    named: Iterable[str] | None = None,
 ) -> ConnectionOptions:
     """Return how a server is reached; what is not given is as a remote, or the environment, is configured.
 
@@ -201,12 +202,15 @@ def make_connection(
         client_certificate: Certificate to show to the server, PEM.
         client_key: Its key, unless it is in the same file.
         remote: The remote that it is, if it is one.
+        named: URLs that the user has named: headers and credentials go to their origins only. None for the
+            URL that is asked for.
 
     Raises:
         ConnectionFileError, OSError: A file cannot be read as PEM.
     """
     from cfsctl.http.fetcher import Options  # noqa: PLC0415 - brings a client along
     from cfsctl.http.proxies import environment_proxies, read_variable  # noqa: PLC0415 - the same
+    from cfsctl.http.urls import named_origins  # noqa: PLC0415 - the same
 
     configured = {} if remote is None else remote.options
     proxy = configured.get("proxy") if proxy is None else proxy
@@ -217,6 +221,7 @@ def make_connection(
         ca_file=_check_pem(ca_file or configured.get("tls-ca-path")),
         client_certificate=_check_pem(client_certificate or configured.get("tls-client-cert-path")),
         client_key=_check_pem(client_key or configured.get("tls-client-key-path")),
+        origins=None if named is None else named_origins(url.removeprefix("mirrorlist=") for url in named),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+import cfsctl
 from cfsctl.cli.completers import complete_directories, complete_files
 from cfsctl.cli.options.common import TEXT
 from cfsctl.cli.options.groups import option_group
@@ -17,7 +18,6 @@ from cfsctl.progress import Message
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cfsctl.boot.prepare import Prepared, PrepareOptions
     from cfsctl.cli.context import Session
 
 F = TypeVar("F", bound="Callable[..., object]")
@@ -69,18 +69,15 @@ class PrepareArguments:
     payload: str | None
     vbmeta: str | None
 
-    def options(self, session: Session, bootdir: str, stateroot: str | None) -> PrepareOptions:
+    def options(self, session: Session, bootdir: str, stateroot: str | None) -> cfsctl.PrepareOptions:
         """Return the same as the library has it."""
-        from cfsctl.boot.choice import BootRules  # noqa: PLC0415 - keeps --help quick
-        from cfsctl.boot.prepare import PrepareOptions  # noqa: PLC0415 - the same
-
-        return PrepareOptions(
+        return cfsctl.PrepareOptions(
             bootdir=bootdir,
             stateroot=stateroot,
             entry=self.entry,
             entry_id=self.entry_id,
             cmdline=self.cmdline,
-            rules=BootRules(self.rules),
+            rules=cfsctl.BootRules(self.rules),
             with_addons=self.addons,
             payload=self.payload,
             vbmeta=self.vbmeta,
@@ -144,7 +141,9 @@ def prepare_options(*, rules: str) -> Callable[[F], F]:
     )
 
 
-def print_prepared(session: Session, prepared: Prepared, *, as_json: bool, has_output: bool = True) -> None:
+def print_prepared(
+    session: Session, prepared: cfsctl.Prepared, *, as_json: bool, has_output: bool = True
+) -> None:
     """Print what was installed.
 
     Args:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+import cfsctl
 from cfsctl.cli.errors import report_error
 from cfsctl.cli.options.common import XATTR_FILTERS
 from cfsctl.cli.options.groups import option_group
@@ -44,13 +45,12 @@ class ReadingArguments:
     def options(self) -> ReadingOptions:
         """Return how trees are read."""
         from cfsctl.library.comparison import ReadingOptions  # noqa: PLC0415 - keeps --help quick
-        from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
         from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
 
         return ReadingOptions(
             as_root=not self.no_propagate_usr_to_root,
             xattrs=XattrFilter(self.xattrs),
-            xattr_names=XattrNames(self.ostree_xattr_names),
+            xattr_names=cfsctl.XattrNames(self.ostree_xattr_names),
         )
 
 

@@ -14,8 +14,8 @@ from cfsctl.cli.options.groups import option_group
 from cfsctl.cli.options.patience import PATIENCE_OPTIONS
 
 if TYPE_CHECKING:
+    import cfsctl
     from cfsctl.library.sources import SourceOptions
-    from cfsctl.ostree.trust.remotes import Remote
 
 _MAX_AUTH_BYTES = 4096
 _MAX_CONNECTIONS = 256
@@ -72,7 +72,7 @@ class ConnectionArguments:
     def source_options(
         self,
         url: str,
-        remote: Remote | None = None,
+        remote: cfsctl.Remote | None = None,
         *,
         allow_older_summary: bool = False,
         use_deltas: bool = True,
@@ -85,16 +85,14 @@ class ConnectionArguments:
             allow_older_summary: Take a verified summary that is older than the latest one that was seen.
             use_deltas: Whether to look for static deltas.
         """
-        from dataclasses import replace  # noqa: PLC0415 - keeps --help quick
-
-        from cfsctl.http.urls import named_origins  # noqa: PLC0415 - the same
-        from cfsctl.library.patience import Patience  # noqa: PLC0415 - the same
+        from cfsctl.library.patience import Patience  # noqa: PLC0415 - keeps --help quick
         from cfsctl.library.sources import (  # noqa: PLC0415 - the same
             SourceOptions,
             content_urls_of,
             make_connection,
         )
 
+        content_urls = self.content_url or (() if remote is None else content_urls_of(remote))
         connection = make_connection(
             headers=self.headers(),
             proxy=self.proxy,
@@ -102,12 +100,10 @@ class ConnectionArguments:
             client_certificate=self.client_certificate,
             client_key=self.client_key,
             remote=remote,
+            named=(url, *self.fallback_url, *content_urls),
         )
-        content_urls = self.content_url or (() if remote is None else content_urls_of(remote))
-        named = (url, *self.fallback_url, *content_urls)
-        origins = named_origins(one.removeprefix("mirrorlist=") for one in named)
         return SourceOptions(
-            connection=replace(connection, origins=origins),
+            connection=connection,
             max_connections=self.connections,
             patience=Patience(self.connect_timeout_s, self.stall_timeout_s, self.retries),
             mirrors=self.fallback_url,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import cfsctl
 from cfsctl.cli.options.groups import option_group
 from cfsctl.cli.output import print_document
 from cfsctl.digest import qualified
@@ -14,7 +15,6 @@ from cfsctl.digest import qualified
 if TYPE_CHECKING:
     from cfsctl.cli.context import Session
     from cfsctl.digest import ObjectID
-    from cfsctl.mount import WritableLayer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,23 +49,19 @@ class MountArguments:
             raise click.UsageError("--read-write needs --upperdir")
 
     @property
-    def writable_layer(self) -> WritableLayer | None:
+    def writable_layer(self) -> cfsctl.WritableLayer | None:
         """Where changes go, or None for a tree that cannot change."""
-        from cfsctl.mount import WritableLayer  # noqa: PLC0415 - keeps --help quick
-
         if self.upperdir is None or self.workdir is None:
             return None
-        return WritableLayer(self.upperdir, self.workdir)
+        return cfsctl.WritableLayer(self.upperdir, self.workdir)
 
     def as_keywords(self, session: Session) -> dict[str, Any]:
         """Return the arguments for `Repository.mount` of the library."""
-        from cfsctl.repository.mounting.choice import FuseMode, FuseOptions  # noqa: PLC0415 - keeps --help quick
-
         return {
             "writable_layer": self.writable_layer,
             "read_write": self.read_write,
-            "fuse": FuseOptions(
-                mode=FuseMode(self.fuse), foreground=self.foreground, allow_other=self.allow_other
+            "fuse": cfsctl.FuseOptions(
+                mode=cfsctl.FuseMode(self.fuse), foreground=self.foreground, allow_other=self.allow_other
             ),
             "progress": session.progress if session.verbose else None,
         }

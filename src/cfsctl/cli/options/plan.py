@@ -10,16 +10,16 @@ from cfsctl.errors import ExitCode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cfsctl.ostree.pull.dry_run import PullEstimate
+    import cfsctl
 
 
-def print_estimates(estimates: Iterator[PullEstimate], *, as_json: bool) -> int:
+def print_estimates(estimates: Iterator[cfsctl.PullEstimate], *, as_json: bool) -> int:
     """Print what pulls would do.
 
     Returns:
         The exit status: whether there is room, if known.
     """
-    found: list[PullEstimate] = []
+    found: list[cfsctl.PullEstimate] = []
     for one in estimates:
         if not as_json:
             if found:
@@ -31,7 +31,7 @@ def print_estimates(estimates: Iterator[PullEstimate], *, as_json: bool) -> int:
     return ExitCode.NO_SPACE if any(one.has_room is False for one in found) else ExitCode.OK
 
 
-def _lines(found: PullEstimate) -> Iterator[str]:
+def _lines(found: cfsctl.PullEstimate) -> Iterator[str]:
     yield f"commit  {found.commit.hex()}"
     if found.tag is not None:
         yield f"ref     {found.tag}"

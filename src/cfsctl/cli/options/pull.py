@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+import cfsctl
 from cfsctl.cli.help import OUTPUT, SOURCE, TRUST, section
 from cfsctl.cli.metrics import MEASURED
 from cfsctl.cli.options.common import TEXT, json_option, xattr_names_option
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from cfsctl.cli.context import Session
     from cfsctl.library.sources import Location, SourceOptions
-    from cfsctl.ostree.pull.options import PullOptions, PullResult
-    from cfsctl.ostree.trust.policy import TrustPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +35,7 @@ class PullRequest:
     """
 
     refs: tuple[str, ...] | None
-    options: PullOptions
+    options: cfsctl.PullOptions
     keep: int | None
     only_plan: bool
     as_json: bool
@@ -62,9 +61,6 @@ def _make_request(
         click.UsageError: Options that exclude each other, or need each other.
         InvalidSubpathError: A subpath cannot be one.
     """
-    from cfsctl.ostree.pull.options import PullOptions  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
-
     if bool(refs) is mirror:
         raise click.UsageError(
             "name at least one REF behind the repository, or use --mirror without a REF;"
@@ -72,13 +68,13 @@ def _make_request(
         )
     if subpaths and requires_composefs_digest:
         raise click.UsageError("--require-composefs-digest needs all of the commit, not a --subpath")
-    options = PullOptions(
+    options = cfsctl.PullOptions(
         base_name=base_name,
         subpaths=subpaths,
         requires_composefs_digest=requires_composefs_digest,
         allow_downgrade=allow_downgrade,
         allow_unverified=allow_unverified,
-        xattr_names=XattrNames(ostree_xattr_names),
+        xattr_names=cfsctl.XattrNames(ostree_xattr_names),
     )
     return PullRequest(refs=refs or None, options=options, keep=keep, only_plan=only_plan, as_json=as_json)
 
@@ -149,7 +145,7 @@ def run_request(
     request: PullRequest,
     source: Location,
     source_options: SourceOptions,
-    trust: TrustPolicy | None,
+    trust: cfsctl.TrustPolicy | None,
 ) -> int:
     """Pull, or plan to; print each result as soon as it is known. As JSON there is one document, at the end.
 
@@ -178,7 +174,7 @@ def run_request(
     return 0
 
 
-def _measured(results: Iterator[PullResult]) -> Iterator[PullResult]:
+def _measured(results: Iterator[cfsctl.PullResult]) -> Iterator[cfsctl.PullResult]:
     """Yield results, and count what they have brought."""
     for result in results:
         MEASURED.add(
@@ -191,7 +187,7 @@ def _measured(results: Iterator[PullResult]) -> Iterator[PullResult]:
         yield result
 
 
-def _print_results(results: Iterator[PullResult], *, as_json: bool) -> None:
+def _print_results(results: Iterator[cfsctl.PullResult], *, as_json: bool) -> None:
     if as_json:
         show_documents([result_document(result) for result in results])
         return
@@ -201,7 +197,7 @@ def _print_results(results: Iterator[PullResult], *, as_json: bool) -> None:
         print_lines(result_lines(result))
 
 
-def commit_lines(result: PullResult) -> Iterator[str]:
+def commit_lines(result: cfsctl.PullResult) -> Iterator[str]:
     """Yield the lines that say what the repository has now."""
     yield f"commit  {result.commit.hex()}"
     yield f"verity  {result.stream_id.hex()}"
@@ -217,7 +213,7 @@ def show_documents(documents: list[dict[str, object]]) -> None:
     print_document({"commits": documents})
 
 
-def result_document(result: PullResult) -> dict[str, object]:
+def result_document(result: cfsctl.PullResult) -> dict[str, object]:
     """Return what the repository has now, for a JSON document."""
     from cfsctl.digest import qualified  # noqa: PLC0415 - keeps --help quick
 
@@ -237,7 +233,7 @@ def result_document(result: PullResult) -> dict[str, object]:
     }
 
 
-def result_lines(result: PullResult) -> Iterator[str]:
+def result_lines(result: cfsctl.PullResult) -> Iterator[str]:
     """Yield the lines that say what a pull did."""
     yield from commit_lines(result)
     how = f"via {result.delta_parts} delta parts" if result.delta_parts else "fetched"

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import click
 
+import cfsctl
 from cfsctl.cli.help import TRUST, section
 from cfsctl.cli.options.common import TEXT
 from cfsctl.cli.options.groups import option_group
-
-if TYPE_CHECKING:
-    from cfsctl.ostree.trust.policy import TrustPolicy
-    from cfsctl.ostree.trust.remotes import Remote
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +81,12 @@ verify_summary_option = section(
 
 
 def load_policy(
-    trusting: TrustArguments, *, remote: Remote | None = None, summary: bool = False, delta: bool = False
-) -> TrustPolicy | None:
+    trusting: TrustArguments,
+    *,
+    remote: cfsctl.Remote | None = None,
+    summary: bool = False,
+    delta: bool = False,
+) -> cfsctl.TrustPolicy | None:
     """Return what the options demand, or None if they demand nothing.
 
     Args:
@@ -106,10 +106,9 @@ def load_policy(
         raise click.UsageError("nothing can be verified without --gpg-key, --verify-key or --remote")
     if not trusting.has_keys and trusting.collection_id is None:
         return None
-    from cfsctl.ostree.trust.from_keys import KeySpellingError, trust_keys  # noqa: PLC0415 - keeps --help quick
 
     try:
-        return trust_keys(
+        return cfsctl.trust_keys(
             gpg_keyrings=trusting.gpg_key,
             sign_keys=trusting.verify_key,
             collection_id=trusting.collection_id,
@@ -117,11 +116,11 @@ def load_policy(
             deltas=delta,
             where="command line",
         )
-    except KeySpellingError as error:
+    except cfsctl.KeySpellingError as error:
         raise click.UsageError(str(error)) from error
 
 
-def _choose_remote(trusting: TrustArguments, found: Remote | None) -> Remote | None:
+def _choose_remote(trusting: TrustArguments, found: cfsctl.Remote | None) -> cfsctl.Remote | None:
     """Return the remote whose configuration counts, of the one that is pulled from and what options say."""
     name, directory = trusting.remote, trusting.remotes
     if found is not None and name not in {None, found.name}:

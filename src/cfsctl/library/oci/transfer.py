@@ -8,6 +8,7 @@ from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.ids import ObjectID
 from cfsctl.library.oci.base import OciBase
 from cfsctl.library.opened import moving, store_of
+from cfsctl.oci.reference import is_reference as is_reference  # noqa: PLC0414 - exported from here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

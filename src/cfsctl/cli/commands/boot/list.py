@@ -15,7 +15,7 @@ from cfsctl.cli.render import format_table
 from cfsctl.digest import qualified
 
 if TYPE_CHECKING:
-    from cfsctl.boot.deployments import Deployment
+    import cfsctl
 
 _SHORT_ID = 12
 
@@ -49,7 +49,7 @@ def command(session: Session, *, bootdir: str, stateroot: str | None, as_json: b
         print_block(format_table(["IMAGE", "ENTRIES", "STATE", "REMARKS"], rows))
 
 
-def _remarks(deployment: Deployment) -> str:
+def _remarks(deployment: cfsctl.Deployment) -> str:
     remarks = {
         "booted": deployment.is_booted,
         "image is missing": not deployment.is_stored,
@@ -58,7 +58,7 @@ def _remarks(deployment: Deployment) -> str:
     return ", ".join(text for text, applies in remarks.items() if applies)
 
 
-def _document(deployment: Deployment) -> dict[str, object]:
+def _document(deployment: cfsctl.Deployment) -> dict[str, object]:
     return {
         "image": qualified(deployment.image),
         "entries": list(deployment.entries),

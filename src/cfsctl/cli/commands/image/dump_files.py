@@ -22,18 +22,11 @@ def command(session: Session, *, image_name: str, files: tuple[str, ...], backin
 
     Nothing is printed unless all FILES exist.
     """
-    from cfsctl.dumpfile import DumpWriter  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.erofs.inspect import find_entry, format_backing_path  # noqa: PLC0415 - the same
-
     if "" in files:
         raise click.BadParameter("expected a path, found nothing", param_hint="FILES")
-    with session.open() as repository:
-        filesystem = repository.read_image(image_name)
     paths = [os.fsencode(name) for name in files]
-    if backing_path_only:
-        write_bytes([format_backing_path(filesystem, path) for path in paths])
-        return
-    writer = DumpWriter(filesystem)
-    found = [(find_entry(filesystem, path), path) for path in paths]
-    for node, path in found:
-        write_bytes(writer.iter_node(node, path))
+    with session.open() as repository:
+        if backing_path_only:
+            write_bytes(repository.list_backing_paths(image_name, paths))
+        else:
+            write_bytes(repository.iter_image_dump(image_name, paths))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+import cfsctl
 from cfsctl.cli.completers import complete_sources
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
@@ -24,7 +25,6 @@ from cfsctl.cli.output import print_document, print_line, print_lines
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cfsctl.inspection.diff import Difference
 
 ATTRIBUTES = ("type", "mode", "owner", "mtime", "xattr", "content", "storage", "target", "device", "link")
 
@@ -74,13 +74,12 @@ def _compare(
     as_json: bool,
     brief: bool,
 ) -> int:
-    from cfsctl.inspection.diff import Attribute  # noqa: PLC0415 - keeps --help quick
     from cfsctl.library.comparison import diff  # noqa: PLC0415 - the same
 
     differences = diff(
         *names,
         open_repository=opener,
-        ignore={Attribute(name) for name in ignore},
+        ignore={cfsctl.Attribute(name) for name in ignore},
         options=reading.options(),
         algorithm=session.algorithm,
         progress=notes_only(session),
@@ -90,8 +89,8 @@ def _compare(
     return _print_json(differences) if as_json else _print_text(differences)
 
 
-def _print_text(differences: Iterator[Difference]) -> int:
-    from cfsctl.inspection.report import iter_text  # noqa: PLC0415 - keeps --help quick
+def _print_text(differences: Iterator[cfsctl.Difference]) -> int:
+    from cfsctl.library.comparison import iter_text  # noqa: PLC0415 - keeps --help quick
 
     status = SAME
 
@@ -105,15 +104,15 @@ def _print_text(differences: Iterator[Difference]) -> int:
     return status
 
 
-def _print_json(differences: Iterator[Difference]) -> int:
-    from cfsctl.inspection.report import to_document  # noqa: PLC0415 - keeps --help quick
+def _print_json(differences: Iterator[cfsctl.Difference]) -> int:
+    from cfsctl.library.comparison import to_document  # noqa: PLC0415 - keeps --help quick
 
     document = to_document(differences)
     print_document(document)
     return SAME if document["same"] else DIFFERENT
 
 
-def _print_brief(differences: Iterator[Difference], names: tuple[str, str]) -> int:
+def _print_brief(differences: Iterator[cfsctl.Difference], names: tuple[str, str]) -> int:
     if next(differences, None) is None:
         return SAME
     print_line(f"{names[0]} and {names[1]} are different")

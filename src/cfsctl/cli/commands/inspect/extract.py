@@ -18,7 +18,7 @@ from cfsctl.progress import Message
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cfsctl.inspection.contents.extract import ExtractCounts
+    import cfsctl
 
 
 class _OptionalArgument(click.Argument):
@@ -93,13 +93,13 @@ def _choose(path: tuple[str, ...], directory: str | None, *, as_tar: bool) -> tu
     return (places or ["/"])[0], target
 
 
-def _notes(counts: ExtractCounts) -> Iterator[str]:
+def _notes(counts: cfsctl.ExtractCounts) -> Iterator[str]:
     yield from (f"{path}: left out, only root can create devices" for path in counts.skipped)
     for name, count in counts.refused.items():
         yield f"attribute {name} of {count} files is left out: this user or file system may not set it"
 
 
-def _document(counts: ExtractCounts) -> dict[str, object]:
+def _document(counts: cfsctl.ExtractCounts) -> dict[str, object]:
     return {
         "files": counts.files,
         "directories": counts.directories,

@@ -18,7 +18,7 @@ from cfsctl.cli.output import print_document, print_lines
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cfsctl.inspection.contents.place import Place
+    import cfsctl
 
 
 @click.command("ls", cls=Command)
@@ -63,18 +63,18 @@ def command(
         _print_text(found, is_long=is_long, with_paths=recursive or directory)
 
 
-def _print_json(found: Sequence[Place]) -> None:
-    from cfsctl.inspection.contents.listing import entry_document  # noqa: PLC0415 - keeps --help quick
+def _print_json(found: Sequence[cfsctl.TreePlace]) -> None:
+    from cfsctl.library.contents import entry_document  # noqa: PLC0415 - keeps --help quick
 
     print_document({"entries": [entry_document(place) for place in found]})
 
 
-def _print_text(found: Sequence[Place], *, is_long: bool, with_paths: bool) -> None:
-    from cfsctl.inspection.contents.listing import format_long  # noqa: PLC0415 - keeps --help quick
+def _print_text(found: Sequence[cfsctl.TreePlace], *, is_long: bool, with_paths: bool) -> None:
+    from cfsctl.library.contents import format_long  # noqa: PLC0415 - keeps --help quick
 
     named = [(_name(place, with_paths=with_paths), place.node) for place in found]
     print_lines(format_long(named) if is_long else (name for name, _ in named))
 
 
-def _name(place: Place, *, with_paths: bool) -> str:
+def _name(place: cfsctl.TreePlace, *, with_paths: bool) -> str:
     return os.fsdecode(place.path if with_paths else place.path.rpartition(b"/")[2] or b"/")

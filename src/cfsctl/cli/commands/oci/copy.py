@@ -16,7 +16,7 @@ from cfsctl.digest import qualified
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cfsctl.oci.pull import PullResult
+    import cfsctl
 
 
 @click.command("copy", cls=Command)
@@ -51,7 +51,7 @@ def command(
         print_lines(_lines_of(result, image, source))
 
 
-def _lines_of(result: PullResult, image: str, source: str) -> Iterator[str]:
+def _lines_of(result: cfsctl.OciPullResult, image: str, source: str) -> Iterator[str]:
     tagged = "" if result.tag is None else f", tagged as {result.tag}"
     yield f"Copied image {image} from {source} to destination repo{tagged}"
     yield f"Manifest digest: {result.manifest_digest}"

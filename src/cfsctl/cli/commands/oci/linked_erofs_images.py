@@ -10,7 +10,7 @@ from cfsctl.cli.options.common import TEXT
 from cfsctl.cli.output import print_document, print_document_list
 from cfsctl.digest import Algorithm, DigestFormatError, ObjectID, parse_object_id, qualified
 from cfsctl.errors import CfsError
-from cfsctl.repository.names.short_ids import parse_short_id
+from cfsctl.library.short_ids import parse_short_id
 
 
 class InvalidImageIdError(CfsError):

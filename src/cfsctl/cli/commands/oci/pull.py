@@ -26,9 +26,9 @@ from cfsctl.errors import CfsError, ExitCode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import cfsctl
     from cfsctl.library.oci.options import OciPullOptions, RegistryOptions
     from cfsctl.library.repository import Repository
-    from cfsctl.oci.pull import PullResult
 
 
 class BootImageMissingError(CfsError):
@@ -132,7 +132,7 @@ def command(
 
 def _pair(image: str, words: Sequence[str]) -> list[tuple[str, str]]:
     """Return the images with their tags: the word behind an image is its tag unless it is another image."""
-    from cfsctl.oci.reference import is_reference  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.oci.transfer import is_reference  # noqa: PLC0415 - keeps --help quick
 
     found: list[tuple[str, str | None]] = [(image, None)]
     is_named = False
@@ -200,16 +200,16 @@ def _pull_several(
     return ExitCode.PARTIAL if len(statuses) < len(documents) else statuses[0]
 
 
-def _measure(result: PullResult) -> None:
+def _measure(result: cfsctl.OciPullResult) -> None:
     MEASURED.add(commits=1, objects_stored=result.counts.new, stored_bytes=result.counts.new_bytes)
 
 
-def _check_boot_image(result: PullResult, expected: str | None) -> None:
+def _check_boot_image(result: cfsctl.OciPullResult, expected: str | None) -> None:
     if result.boot_image is None:
         raise _boot_problem(result, expected)
 
 
-def _boot_problem(result: PullResult, expected: str | None) -> BootImageMissingError:
+def _boot_problem(result: cfsctl.OciPullResult, expected: str | None) -> BootImageMissingError:
     """Return why a pull has made no boot image."""
     if result.image is None:
         return BootImageMissingError(

@@ -10,13 +10,12 @@ from cfsctl.errors import describe
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import cfsctl
     from cfsctl.errors import CfsError
     from cfsctl.library.oci.results import OciPullOutcome
-    from cfsctl.oci.pull import PullResult
-    from cfsctl.oci.pull_plan import PullPlan
 
 
-def lines_of(result: PullResult) -> Iterator[str]:
+def lines_of(result: cfsctl.OciPullResult) -> Iterator[str]:
     """Yield what a pull has done, for people."""
     counts = result.counts
     yield f"manifest {result.manifest_digest}"
@@ -30,7 +29,7 @@ def lines_of(result: PullResult) -> Iterator[str]:
         yield f"Boot image: {result.boot_image.hex()}{how}"
 
 
-def document_of(result: PullResult) -> dict[str, object]:
+def document_of(result: cfsctl.OciPullResult) -> dict[str, object]:
     """Return what a pull has done, for programs."""
     counts = result.counts
     return {
@@ -51,7 +50,7 @@ def document_of(result: PullResult) -> dict[str, object]:
     }
 
 
-def lines_of_plan(plan: PullPlan) -> Iterator[str]:
+def lines_of_plan(plan: cfsctl.OciPullPlan) -> Iterator[str]:
     """Yield what a pull would do, for people."""
     yield f"manifest {plan.manifest_digest}"
     yield f"config   {plan.config_digest}"
@@ -67,7 +66,7 @@ def lines_of_plan(plan: PullPlan) -> Iterator[str]:
     yield f"room     {plan.free_bytes} bytes free"
 
 
-def document_of_plan(plan: PullPlan) -> dict[str, object]:
+def document_of_plan(plan: cfsctl.OciPullPlan) -> dict[str, object]:
     """Return what a pull would do, for programs."""
     return {
         "manifest": str(plan.manifest_digest),

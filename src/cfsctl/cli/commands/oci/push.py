@@ -15,8 +15,8 @@ from cfsctl.cli.output import print_document, print_lines
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
+    import cfsctl
     from cfsctl.library.oci.options import RegistryOptions
-    from cfsctl.oci.push import PushResult
 
 
 @click.command("push", cls=Command)
@@ -72,7 +72,7 @@ def command(
     )
 
 
-def _document(result: PushResult) -> dict[str, object]:
+def _document(result: cfsctl.OciPushResult) -> dict[str, object]:
     return {
         "manifest": str(result.manifest_digest),
         "stored_manifest": str(result.stored_digest),

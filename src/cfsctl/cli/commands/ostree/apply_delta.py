@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+import cfsctl
 from cfsctl.cli.completers import complete_files
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
@@ -34,12 +35,11 @@ def command(
     commit must be in the repository. No tag is set.
     """
     from cfsctl.cli.options.pull import commit_lines, result_document, show_documents  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
 
     trust = load_policy(trusting, delta=verify_delta)
     with session.open() as repository:
         result = repository.apply_delta(
-            file, trust=trust, xattr_names=XattrNames(ostree_xattr_names), progress=session.progress
+            file, trust=trust, xattr_names=cfsctl.XattrNames(ostree_xattr_names), progress=session.progress
         )
     if as_json:
         show_documents([result_document(result)])

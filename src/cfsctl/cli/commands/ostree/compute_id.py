@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+import cfsctl
 from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
@@ -22,13 +23,11 @@ def command(session: Session, *, source: str, ostree_xattr_names: str, as_json: 
 
     SOURCE is a tag, a commit ID, or a unique prefix of one.
     """
-    from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - keeps --help quick
-
     with session.open() as repository:
         image_id = repository.commit_image(
             source,
             erofs_version=session.format_version,
-            xattr_names=XattrNames(ostree_xattr_names),
+            xattr_names=cfsctl.XattrNames(ostree_xattr_names),
             progress=session.progress,
         )
     if as_json:

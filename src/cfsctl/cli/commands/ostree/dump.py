@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+import cfsctl
 from cfsctl.cli.completers import complete_commits
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
@@ -20,11 +21,6 @@ def command(session: Session, source: str, ostree_xattr_names: str) -> None:
 
     SOURCE is a tag, a commit ID, or a unique prefix of one.
     """
-    from cfsctl.dumpfile import iter_dump  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
-
+    names = cfsctl.XattrNames(ostree_xattr_names)
     with session.open() as repository:
-        tree = repository.commit_tree(
-            source, xattr_names=XattrNames(ostree_xattr_names), progress=session.progress
-        )
-    write_bytes(iter_dump(tree))
+        write_bytes(repository.iter_commit_dump(source, xattr_names=names, progress=session.progress))

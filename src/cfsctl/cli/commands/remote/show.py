@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 @json_option()
 def command(*, name: str, remotes: str | None, as_json: bool) -> None:
     """Print the configuration of the remote NAME, and the keys that are accepted."""
-    from cfsctl.http.urls import redact_url  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.library.remotes import describe_remote  # noqa: PLC0415 - the same
+    from cfsctl.library.remotes import describe_remote, redact_url  # noqa: PLC0415 - keeps --help quick
     from cfsctl.library.sources import find_remote  # noqa: PLC0415 - the same
 
     remote = find_remote(name, remotes)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+import cfsctl
 from cfsctl.cli.completers import complete_roots
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
@@ -15,8 +16,7 @@ from cfsctl.cli.output import print_document, print_line, print_lines, tell_line
 from cfsctl.errors import ExitCode
 
 if TYPE_CHECKING:
-    from cfsctl.kinds.kind import Remarks
-    from cfsctl.repository.gc.collect import DeleteLimit, GcResult
+    from cfsctl.library.maintenance import Remarks
 
 GARBAGE = 1
 """Exit status of --why for an object that nothing keeps."""
@@ -24,8 +24,7 @@ GARBAGE = 1
 
 def _parse_limit(
     _context: click.Context, _parameter: click.Parameter, value: str | None
-) -> DeleteLimit | None:
-    from cfsctl.repository.gc.collect import DeleteLimit  # noqa: PLC0415 - only with the option
+) -> cfsctl.DeleteLimit | None:
 
     if value is None:
         return None
@@ -37,7 +36,7 @@ def _parse_limit(
         number = -1
     if not 0 <= number <= (100 if is_percentage else 1 << 62):
         raise click.BadParameter(f"{value!r} is neither a number of objects nor a percentage")
-    return DeleteLimit(number, is_percentage)
+    return cfsctl.DeleteLimit(number, is_percentage)
 
 
 @click.command("gc", cls=Command)
@@ -78,7 +77,7 @@ def command(
     roots: tuple[str, ...],
     dry_run: bool,
     grace: float | None,
-    limit: DeleteLimit | None,
+    limit: cfsctl.DeleteLimit | None,
     why: str | None,
     as_json: bool,
 ) -> int:
@@ -107,7 +106,7 @@ def command(
     return ExitCode.OK if result.is_complete else ExitCode.PARTIAL
 
 
-def _show(result: GcResult, remarks: Remarks, *, as_json: bool) -> None:
+def _show(result: cfsctl.GcResult, remarks: Remarks, *, as_json: bool) -> None:
     if as_json:
         print_document(result.as_dict() | remarks.document)
         return

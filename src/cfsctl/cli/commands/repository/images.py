@@ -16,8 +16,8 @@ from cfsctl.cli.output import print_block, print_document, print_line
 from cfsctl.timestamps import format_timestamp
 
 if TYPE_CHECKING:
+    import cfsctl
     from cfsctl.library.results import ListedImage
-    from cfsctl.repository import Ref
 
 _COLUMNS = (
     Column("name", "NAME", Kind.NAME),
@@ -60,7 +60,7 @@ def command(context: click.Context, session: Session, *, as_json: bool, listing:
     show_list(listing, _COLUMNS, rows, quiet_key="id", nothing="No images found")
 
 
-def _print_plain(refs: list[Ref], *, whole: bool) -> None:
+def _print_plain(refs: list[cfsctl.Ref], *, whole: bool) -> None:
     """Print the table of the original."""
     from cfsctl.cli.render import format_table  # noqa: PLC0415 - not for other tables
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import click
 
+import cfsctl
 from cfsctl.cli.columns import Column, Kind, ListRequest
 from cfsctl.cli.completers import complete_prunable
 from cfsctl.cli.context import Session, pass_session
@@ -120,9 +121,8 @@ def command(
 
 def _make_options(patterns: tuple[str, ...], rules: RuleArguments) -> PruneOptions:
     from cfsctl.library.pruning import PruneOptions  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.repository.history.retention import RetentionRules  # noqa: PLC0415 - the same
 
-    made = RetentionRules(
+    made = cfsctl.RetentionRules(
         last=rules["keep_last"],
         within_s=rules["keep_within"],
         hourly=rules["keep_hourly"],

@@ -17,7 +17,8 @@ from cfsctl.cli.output import print_block, print_document, print_line, print_lin
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cfsctl.repository.gc.stats import RefStats, Stats
+    import cfsctl
+
 
 _COLUMNS = (
     Column("name", "NAME", Kind.NAME),
@@ -59,7 +60,7 @@ def command(session: Session, *, as_json: bool, listing: ListRequest) -> None:
     show_list(listing, _COLUMNS, rows, quiet_key="name", nothing="No refs found")
 
 
-def _row(ref: RefStats) -> dict[str, str | int | float | None]:
+def _row(ref: cfsctl.RefStats) -> dict[str, str | int | float | None]:
     kind, name = ref.kind_and_name()
     return {
         "ref": ref.name,
@@ -74,7 +75,7 @@ def _row(ref: RefStats) -> dict[str, str | int | float | None]:
     }
 
 
-def _summary(stats: Stats, size: Callable[[int], str]) -> Iterator[str]:
+def _summary(stats: cfsctl.Stats, size: Callable[[int], str]) -> Iterator[str]:
     yield f"objects  {stats.objects}: {size(stats.bytes)}, {size(stats.allocated_bytes)} on the disk"
     yield f"images   {stats.images}"
     saved = _saved(stats)
@@ -85,13 +86,13 @@ def _summary(stats: Stats, size: Callable[[int], str]) -> Iterator[str]:
         yield f"quarantined {stats.quarantined}"
 
 
-def _saved(stats: Stats) -> int | None:
+def _saved(stats: cfsctl.Stats) -> int | None:
     if not stats.stream_bytes or not stats.stream_inline_bytes:
         return None
     return 100 * (stats.stream_inline_bytes - stats.stream_bytes) // stats.stream_inline_bytes
 
 
-def _print_plain(stats: Stats) -> None:
+def _print_plain(stats: cfsctl.Stats) -> None:
     from cfsctl.cli.render import format_table  # noqa: PLC0415 - not for other tables
 
     print_line(f"objects: {stats.objects} ({stats.bytes} bytes, {stats.allocated_bytes} allocated)")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+import cfsctl
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.errors import CfsError
@@ -60,7 +61,6 @@ def command(session: Session, *, address: str | None, stdio: bool) -> None:
 
 
 def _make_options(session: Session) -> ServiceOptions:
-    from cfsctl.repository import Durability  # noqa: PLC0415 - keeps --help quick
     from cfsctl.varlink.calls import ServiceOptions  # noqa: PLC0415 - the same
 
     return ServiceOptions(
@@ -68,7 +68,7 @@ def _make_options(session: Session) -> ServiceOptions:
         require_verity=session.require_verity,
         upgrade=not session.no_upgrade,
         lock_timeout_s=session.lock_timeout_s,
-        durability=Durability(session.fsync),
+        durability=cfsctl.Durability(session.fsync),
     )
 
 
