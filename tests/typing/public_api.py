@@ -306,6 +306,9 @@ def errors(repository: cfsctl.Repository) -> cfsctl.ExitCode:
     ) as error:
         broad: cfsctl.RepositoryError = error
         return broad.exit_code
+    except cfsctl.KeySpellingError as error:
+        misspelt: ValueError = error
+        raise misspelt from None
     except cfsctl.PolicyError as error:
         wrong: cfsctl.IntegrityError = error
         return wrong.exit_code

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from cfsctl.errors import CfsError, ExitCode
 from cfsctl.ostree.trust.keys import ENGINES, parse_key
 from cfsctl.ostree.trust.policy import NOTHING, Requirement, TrustPolicy
 from cfsctl.ostree.trust.remotes import load_keyrings, read_sign_keys, without_revoked
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
     from cfsctl.ostree.trust.keys import SignKey
 
 
-class KeySpellingError(ValueError):
+class KeySpellingError(CfsError, ValueError):
     """A key that is not spelt as `trust_keys` wants it."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.USAGE
 
 
 def trust_keys(
