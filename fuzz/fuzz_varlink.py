@@ -28,12 +28,12 @@ sys.path.insert(0, str(ROOT))
 with atheris.instrument_imports(include=["cfsctl"]):
     import cfsctl
     from cfsctl.dirfdstream import DirfdStreamError, StreamDecoder
-    from cfsctl.varlink.calls import ServiceOptions
     from cfsctl.varlink.channel import Channel
     from cfsctl.varlink.connection import Connection
     from cfsctl.varlink.idl import InterfaceError, parse_interface
     from cfsctl.varlink.interfaces import NAMES, load_interface
     from cfsctl.varlink.messages import MAX_MESSAGE_BYTES, MessageError, decode_call, decode_object
+    from cfsctl.varlink.options import ServiceOptions
     from cfsctl.varlink.registry import HandleRecord, Owner, Registry
 
 if TYPE_CHECKING:

@@ -94,6 +94,9 @@ NULL_CHUNK: Final = b"\xff\xff\xff\xff"
 
 MIN_CHUNK_BITS: Final = 12
 MAX_CHUNK_BITS: Final = 43
+MAX_SINGLE_CHUNK: Final = 1 << MAX_CHUNK_BITS
+"""Largest file, in bytes, that one chunk index stands for in V0 and V1."""
+
 V2_CHUNK_FORMAT: Final = 31
 """i_u of every external file in V2."""
 

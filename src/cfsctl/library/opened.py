@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
+from cfsctl.library.configuration import Configuration
 from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.progress import Message
 from cfsctl.repository import Durability
@@ -20,18 +21,6 @@ if TYPE_CHECKING:
 
     from cfsctl.library.events import Progress
     from cfsctl.library.paths import StrPath
-
-
-class Configuration(NamedTuple):
-    """How a repository is configured.
-
-    Attributes:
-        algorithm: Hash of its objects.
-        erofs_versions: Formats of its images, the default first.
-    """
-
-    algorithm: Algorithm
-    erofs_versions: tuple[FormatVersion, ...]
 
 
 class OpenedRepository:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
+from cfsctl.library.configuration import Configuration
 from cfsctl.library.events import cancellable, make_reporter
-from cfsctl.library.opened import Configuration
 from cfsctl.repository import InitStatus as InitStatus  # noqa: PLC0414 - exported from here
 from cfsctl.repository import check_algorithm, read_config
 from cfsctl.repository import init_repository as _init

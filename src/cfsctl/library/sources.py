@@ -115,7 +115,7 @@ def opened_source(
     """Open what a URL or a directory stands for, and the store of its deltas, if they are to be used."""
     path = where.find_directory()
     if path is not None:
-        from cfsctl.ostree.sources.local import open_local  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.sources.opening import open_local  # noqa: PLC0415 - only where it is needed
 
         with contextlib.closing(open_local(path, trust)) as local:
             yield local, _local_deltas(path) if options.use_deltas else None

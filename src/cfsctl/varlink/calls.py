@@ -10,29 +10,11 @@ from cfsctl.varlink.types import ParameterError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import cfsctl
     from cfsctl.varlink.handles import Handles
+    from cfsctl.varlink.options import ServiceOptions
     from cfsctl.varlink.producers import Producers
 
     Method = Callable[["Request"], "Reply | None"]
-
-
-class ServiceOptions(NamedTuple):
-    """How the service opens and makes repositories.
-
-    Attributes:
-        insecure: Do without fs-verity, unless a call says otherwise.
-        require_verity: Refuse repositories without fs-verity.
-        upgrade: Write a meta.json where there is only a repository of the old format.
-        lock_timeout_s: Longest time to wait for the lock of a repository; None waits forever.
-        durability: When what is written reaches the disk; None is before anything gets a name.
-    """
-
-    insecure: bool = False
-    require_verity: bool = False
-    upgrade: bool = True
-    lock_timeout_s: float | None = None
-    durability: cfsctl.Durability | None = None
 
 
 class Reply(NamedTuple):

@@ -21,10 +21,10 @@ from cfsctl.varlink.types import ParameterError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cfsctl.varlink.calls import ServiceOptions
     from cfsctl.varlink.channel import Channel, ReceivedMessage
     from cfsctl.varlink.idl import Interface
     from cfsctl.varlink.messages import Call
+    from cfsctl.varlink.options import ServiceOptions
     from cfsctl.varlink.registry import HandleStore
     from cfsctl.varlink.signals import CallSignals
 

@@ -18,7 +18,7 @@ from cfsctl.varlink.registry import HandleRecord
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cfsctl.varlink.calls import ServiceOptions
+    from cfsctl.varlink.options import ServiceOptions
     from cfsctl.varlink.registry import HandleStore
 
     Identity = tuple[int, int]

@@ -12,7 +12,7 @@ from cfsctl.varlink.supervisor import Supervisor
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
 
-    from cfsctl.varlink.calls import ServiceOptions
+    from cfsctl.varlink.options import ServiceOptions
 
 
 def serve_address(

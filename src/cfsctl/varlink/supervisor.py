@@ -29,7 +29,7 @@ from cfsctl.varlink.signals import GONE, CallSignals
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cfsctl.varlink.calls import ServiceOptions
+    from cfsctl.varlink.options import ServiceOptions
 
 _LOG = logging.getLogger(__name__)
 

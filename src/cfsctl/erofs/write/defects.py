@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cfsctl.erofs.write.layout import MAX_SINGLE_CHUNK, has_digest
+from cfsctl.erofs.format import MAX_SINGLE_CHUNK
+from cfsctl.erofs.write.layout import has_digest
 from cfsctl.tree.dumped import RedirectedFile
 from cfsctl.tree.model import ExternalFile, SparseFile
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import Algorithm, object_path
 from cfsctl.erofs.format import (
+    MAX_SINGLE_CHUNK,
     STUB_MODE,
     STUB_NAMES,
     WHITEOUT_ATTRIBUTES,
@@ -26,7 +27,6 @@ from cfsctl.erofs.format import (
 from cfsctl.erofs.node_errors import NodeFault
 from cfsctl.erofs.stubs import is_stub, stub_xattrs
 from cfsctl.erofs.write.attribute_sets import Form, metacopy_value
-from cfsctl.erofs.write.layout import MAX_SINGLE_CHUNK
 from cfsctl.erofs.write.order import TreeListing, find_canonical, order_breadth_first, order_depth_first
 from cfsctl.erofs.write.xattrs import XattrEncoder, splits_external
 from cfsctl.tree.dialect import Dialect

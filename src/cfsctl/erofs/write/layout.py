@@ -48,8 +48,6 @@ _BLOCK_MASK: Final = BLOCK_SIZE - 1
 _MAX_COMPACT_ID: Final = 0xFFFF
 _MAX_COMPACT_SIZE: Final = 0xFFFFFFFF
 _HALF_BLOCK: Final = BLOCK_SIZE // 2
-MAX_SINGLE_CHUNK: Final = 1 << MAX_CHUNK_BITS
-"""Largest file, in bytes, that one chunk index stands for in V0 and V1."""
 
 _MAX_V2_INLINE: Final = 512
 """Bytes of an inline file that are read back from a V2 image."""

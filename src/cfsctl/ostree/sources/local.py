@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import Checksum
     from cfsctl.ostree.source import ContentSink
-    from cfsctl.ostree.trust.policy import TrustPolicy
 
 T = TypeVar("T")
 
@@ -203,16 +202,3 @@ class LocalSource:
         if any(repository.has_partial_commits() for repository in self.repositories):
             return "the repository has partial commits; pull what it lacks into it first"
         return None
-
-
-def open_local(path: str, trust: TrustPolicy | None) -> LocalSource:
-    """Return the repository in a directory, read by its summary if that must be signed.
-
-    Raises:
-        NotAnOstreeRepositoryError, UnsupportedModeError, RepositoryInUseError: As `LocalSource`.
-    """
-    if trust is not None and trust.summaries:
-        from cfsctl.ostree.sources.local_summary import SignedLocalSource  # noqa: PLC0415 - few pulls demand it
-
-        return SignedLocalSource(path, trust)
-    return LocalSource(path)

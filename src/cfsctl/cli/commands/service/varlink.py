@@ -14,7 +14,7 @@ from cfsctl.errors import CfsError
 from cfsctl.progress import Message
 
 if TYPE_CHECKING:
-    from cfsctl.varlink.calls import ServiceOptions
+    from cfsctl.varlink.options import ServiceOptions
 
 
 class NoAddressError(CfsError):
@@ -61,7 +61,7 @@ def command(session: Session, *, address: str | None, stdio: bool) -> None:
 
 
 def _make_options(session: Session) -> ServiceOptions:
-    from cfsctl.varlink.calls import ServiceOptions  # noqa: PLC0415 - the same
+    from cfsctl.varlink.options import ServiceOptions  # noqa: PLC0415 - the same
 
     return ServiceOptions(
         insecure=session.insecure,
