@@ -6,65 +6,58 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from cfsctl.cli.lazy import LazyGroup
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _WORDS: Final = {
-    "add": ("create-image",),
+    "add": ("create-image", "remote add"),
     "check": ("fsck",),
-    "checkout": ("mount", "ostree mount"),
+    "checkout": ("extract", "mount"),
     "clean": ("gc",),
     "clone": ("copy", "ostree pull"),
+    "cp": ("extract", "copy"),
     "create": ("create-image", "init"),
-    "delete": ("ostree untag", "oci untag"),
+    "delete": ("untag", "ostree untag", "oci untag"),
     "du": ("stats",),
-    "fetch": ("ostree pull", "oci pull"),
+    "expire": ("prune",),
+    "forget": ("prune",),
     "import": ("create-image", "import-image"),
     "info": ("stats", "ostree inspect"),
     "list": ("images", "ostree images"),
-    "ls": ("images", "dump-files"),
     "refs": ("images", "ostree images"),
-    "remove": ("ostree untag", "oci untag"),
+    "remove": ("untag", "ostree untag", "oci untag"),
     "repair": ("fsck --repair",),
-    "rm": ("ostree untag", "oci untag"),
-    "show": ("ostree inspect", "oci inspect"),
+    "restore": ("extract", "image rollback"),
+    "rm": ("untag", "ostree untag", "oci untag"),
     "status": ("stats", "doctor"),
-    "umount": ("umount(8), which unmounts images",),
-    "unmount": ("umount(8), which unmounts images",),
+    "unmount": ("umount",),
     "version": ("--version",),
 }
-"""Commands that other tools have, and what does their job here; a command of that name goes first."""
+"""Commands that other tools have, and what does their job here."""
 
 
 def suggest_commands(name: str, context: click.Context) -> list[str]:
     """Return what may have been meant by an unknown command, best first, as one types it.
 
-    That is a command of the same name in another group, else one that does the job of a command of this name
-    in other tools, else one that is spelt nearly so in this group.
+    At the top level, that is what does the job of a command of this name in other tools, and a command of the
+    same name in a group; else one that is spelt nearly so in this group.
     """
     from difflib import get_close_matches  # noqa: PLC0415 - only for those who mistype
 
     root = context.find_root()
-    if found := [path for path in _iter_paths(root) if path.rpartition(" ")[2] == name]:
-        return [f"'{root.command_path} {path}'" for path in found]
+    paths = list(_WORDS.get(name, ())) if context.parent is None else []
+    paths += [path for path in _iter_paths(root) if path.rpartition(" ")[2] == name and path not in paths]
+    if paths:
+        return [f"'{root.command_path} {path}'" for path in paths]
     group = context.command
-    assert isinstance(group, LazyGroup)
-    if near := get_close_matches(name, group.list_commands(context)):
-        return near
-    is_top = context.parent is None
-    return [
-        f"'{root.command_path} {path}'" if "(" not in path else path
-        for path in _WORDS.get(name, ())
-        if is_top
-    ]
+    assert isinstance(group, click.Group)
+    return get_close_matches(name, group.list_commands(context))
 
 
 def _iter_paths(root: click.Context) -> Iterator[str]:
     """Yield every command as it is typed after the program's name."""
     group = root.command
-    assert isinstance(group, LazyGroup)
+    assert isinstance(group, click.Group)
     for name in group.list_commands(root):
         command = group.get_command(root, name)
         yield name
@@ -114,7 +107,7 @@ def _find_owner(root: click.Context, name: str, arguments: Sequence[str]) -> tup
     context, path = root, ""
     for word in arguments:
         command = context.command
-        if not isinstance(command, LazyGroup) or not command.knows(word):
+        if not isinstance(command, click.Group) or word not in command.list_commands(context):
             continue
         found = command.get_command(context, word)
         assert found is not None
