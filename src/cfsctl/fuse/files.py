@@ -13,6 +13,7 @@ import stat
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cfsctl.digest import object_path
 from cfsctl.erofs.format import (
     BLOCK_SIZE,
     SLOT_SIZE,
@@ -26,7 +27,7 @@ from cfsctl.erofs.read.directories import read_listing
 from cfsctl.erofs.read.fastpath import leaf_reader
 from cfsctl.erofs.read.image import Image
 from cfsctl.erofs.read.leaves import LeafReader
-from cfsctl.fuse.names import View, present_all
+from cfsctl.fuse.names import View, external_presenter, present_all, present_own
 from cfsctl.fuse.protocol import ROOT_ID
 from cfsctl.tree.dumped import RedirectedFile
 from cfsctl.tree.model import ExternalFile, InlineFile, SparseFile, Symlink
@@ -77,12 +78,12 @@ class Stored(NamedTuple):
     """Content that is outside of the image.
 
     Attributes:
-        path: Where it is below the objects.
+        path: Where it is below the objects; None if it is where the object of `object_id` is.
         object_id: The object that it must be, or None if the image does not say.
         size: How long it must be, in bytes.
     """
 
-    path: bytes
+    path: bytes | None
     object_id: ObjectID | None
     size: int
 
@@ -134,6 +135,7 @@ class ImageFiles:
         view: Who looks at them.
         inode_count: How many inodes the image has.
         block_count: How many blocks of 4096 bytes it has.
+        known_xattrs: Attributes of files that were asked for lately, by their number.
         may_have_acls: Whether some file may have a POSIX ACL.
     """
 
@@ -157,8 +159,10 @@ class ImageFiles:
         self._parents = {self._root_nid: self._root_nid}
         self._listed: OrderedDict[int, Listed] = OrderedDict()
         self._listed_entries = 0
-        self._xattrs: dict[int, Mapping[bytes, bytes]] = {}
+        self.known_xattrs: dict[int, Mapping[bytes, bytes]] = {}
         self._contents: dict[int, Content] = {}
+        self._presented: dict[int, tuple[Mapping[bytes, bytes], Mapping[bytes, bytes]]] = {}
+        self._present_external = external_presenter(algorithm)
         superblock = self._image.superblock
         self.inode_count = superblock.inode_count
         self.block_count = self._size // BLOCK_SIZE
@@ -281,12 +285,34 @@ class ImageFiles:
             NoSuchNodeError: There is no such inode.
             ErofsError: It is damaged.
         """
-        shown = self._xattrs.get(node)
+        shown = self.known_xattrs.get(node)
         if shown is None:
-            shown = present_all(self._image.attribute_list(self.inode(node)), self.view)
-            if len(self._xattrs) >= _MAX_KEPT:
-                self._xattrs.clear()
-            self._xattrs[node] = shown
+            shown = self._read_xattrs(node)
+            if len(self.known_xattrs) >= _MAX_KEPT:
+                self.known_xattrs.clear()
+            self.known_xattrs[node] = shown
+        return shown
+
+    def _read_xattrs(self, node: int) -> Mapping[bytes, bytes]:
+        leaf = self._read_usual(self._nid_of(node), _REGULAR)
+        if leaf is None:
+            return present_all(self._image.attribute_list(self.inode(node)), self.view)
+        # Nearly every file; this takes half the time.
+        if type(leaf) is not ExternalFile or self.view is View.PLAIN:
+            return self._present_own(leaf.xattrs)
+        shown = self._present_external(leaf.object_id)
+        return {**self._present_own(leaf.xattrs), **shown} if leaf.xattrs else shown
+
+    def _present_own(self, own: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
+        """Return attributes of the tree as they are presented; many files share a mapping of them."""
+        if not own:
+            return own
+        _, shown = self._presented.get(id(own), (None, None))
+        if shown is None:
+            shown = present_own(own, self.view)
+            if len(self._presented) >= _MAX_KEPT:
+                self._presented.clear()
+            self._presented[id(own)] = own, shown  # which keeps the mapping, and so its identity
         return shown
 
     def content(self, node: int) -> Content:
@@ -317,11 +343,9 @@ class ImageFiles:
             case InlineFile():
                 return leaf.data
             case ExternalFile():
-                hexadecimal = leaf.object_id.hex()
-                path = f"{hexadecimal[:2]}/{hexadecimal[2:]}".encode()
-                return Stored(path, leaf.object_id, leaf.size)
+                return Stored(None, leaf.object_id, leaf.size)
             case RedirectedFile():
-                return Stored(leaf.path, leaf.digest, leaf.size) if leaf.path or leaf.size else b""
+                return _redirected(leaf)
             case SparseFile():
                 return Hole(leaf.size)
             case _:
@@ -340,6 +364,13 @@ class ImageFiles:
         leaf = self._leaves.read(inode, may_be_whiteout=False)
         assert isinstance(leaf, Symlink)
         return leaf.target
+
+
+def _redirected(file: RedirectedFile) -> Content:
+    if not file.path and not file.size:
+        return b""
+    is_usual = file.digest is not None and file.path == object_path(file.digest).encode()
+    return Stored(None if is_usual else file.path, file.digest, file.size)
 
 
 def attributes_of(node: int, inode: Inode) -> tuple[int, ...]:

@@ -17,14 +17,16 @@ So both show the same as an overlay that the kernel mounts for root.
 from __future__ import annotations
 
 import functools
+from binascii import hexlify
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.erofs.format import XATTR_OVERLAY_ESCAPED_PREFIX, XATTR_OVERLAY_PREFIX
+from cfsctl.erofs.format import METACOPY_HEADER, XATTR_OVERLAY_ESCAPED_PREFIX, XATTR_OVERLAY_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
+    from cfsctl.digest import Algorithm, ObjectID
     from cfsctl.erofs.read.attributes import Attribute
 
 _USER_PREFIX: Final = b"user.overlay."
@@ -72,3 +74,25 @@ def present_all(attributes: Iterable[Attribute], view: View) -> dict[bytes, byte
         # A file of nothing but a hole: overlayfs would look for its content elsewhere, and fail.
         shown.pop(_METACOPY, None)
     return shown
+
+
+def present_own(own: Mapping[bytes, bytes], view: View) -> Mapping[bytes, bytes]:
+    """Return attributes by the names that the tree has for them by those under which they are presented."""
+    if view is View.PLAIN:
+        return own
+    return {
+        _USER_ESCAPED_PREFIX + name[len(_USER_PREFIX) :] if name.startswith(_USER_PREFIX) else name: value
+        for name, value in own.items()
+    }
+
+
+def external_presenter(algorithm: Algorithm) -> Callable[[ObjectID], dict[bytes, bytes]]:
+    """Return a function that returns what tells an overlay where the content of a file is, and which."""
+    start = METACOPY_HEADER.pack(0, METACOPY_HEADER.size + algorithm.digest_size, 0, algorithm.value)
+    slash = algorithm.digest_size - 1
+
+    def present_external(object_id: ObjectID) -> dict[bytes, bytes]:
+        # With a slash before all bytes but the first.
+        return {_METACOPY: start + object_id, _REDIRECT: b"/" + hexlify(object_id, b"/", slash)}
+
+    return present_external

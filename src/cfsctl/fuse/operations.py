@@ -42,7 +42,7 @@ from cfsctl.fuse.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from cfsctl.erofs.read.image import Inode
     from cfsctl.fuse.files import Content, ImageFiles, Listed
@@ -64,6 +64,9 @@ _MAX_PAGES: Final = 256
 _MAX_BACKGROUND: Final = 64
 _MAX_OPEN: Final = 128
 """Objects that are kept open."""
+
+_MAX_ROOMS: Final = 1024
+"""Sizes of reads for which there is a place to read to."""
 
 _MAX_MESSAGES: Final = 100
 """Different problems that are reported; a damaged image could have one for each file."""
@@ -109,6 +112,7 @@ class Operations:
     Attributes:
         handlers: What answers each operation.
         reply: Room for a header and what was read.
+        known_xattrs: Attributes of some files, by their node.
     """
 
     def __init__(self, files: ImageFiles, opener: Opener, *, is_initial_user_namespace: bool) -> None:
@@ -122,6 +126,7 @@ class Operations:
                 those with users whom the namespace does not know would make files inaccessible.
         """
         self._files = files
+        self.known_xattrs: Mapping[int, Mapping[bytes, bytes]] = files.known_xattrs
         self._opener = opener
         self._is_initial = is_initial_user_namespace
         self._answers_open = opener.checks and files.view is View.PLAIN
@@ -233,6 +238,13 @@ class Operations:
 
     def _readlink(self, node: int, _body: bytes, _uid: int) -> Reply:
         return self._files.target(node)
+
+    def find_xattrs(self, node: int) -> Mapping[bytes, bytes] | None:
+        """Return the attributes of a file, or None if they cannot be read."""
+        try:
+            return self._files.xattrs(node)
+        except (ErofsError, NoSuchNodeError):
+            return None
 
     def _getxattr(self, node: int, body: bytes, _uid: int) -> Reply:
         # An overlay asks this three times for each file.
@@ -347,37 +359,44 @@ class Operations:
             self._open_stored(node, content)
         return OPEN_OUT.pack(0, FOPEN_KEEP_CACHE, 0)
 
-    def read_opened(self, node: int, offset: int, size: int) -> int | None:
-        """Read from an object that is open already into `reply`, behind the room for the header.
+    def read_stored(self, node: int, offset: int, size: int) -> int | None:
+        """Read from an object into `reply`, behind the room for the header; open it if it is not.
 
         Most reading is done here, so it is kept short.
 
         Returns:
-            How many bytes were read, or None if it is no such object.
+            How many bytes were read, or None if the content is in the image.
 
         Raises:
-            OSError: It cannot be read.
+            CfsError, OSError, NoSuchNodeError: It cannot be read.
         """
         fd = self._fds.get(node)
-        if fd is None or size > self._capacity:
-            return None
+        if fd is None:
+            content = self._files.content(node)
+            if not isinstance(content, Stored):
+                return None
+            fd = self._open_stored(node, content)
         room = self._rooms.get(size)
         if room is None:
-            room = self._rooms[size] = [self.reply[OUT_HEADER.size : OUT_HEADER.size + size]]
+            room = self._make_room(size)
         return os.preadv(fd, room, offset)
+
+    def _make_room(self, size: int) -> list[memoryview]:
+        """Return a part of `reply` to read into; the kernel asks for few different sizes."""
+        room = [self.reply[OUT_HEADER.size : OUT_HEADER.size + min(size, self._capacity)]]
+        if len(self._rooms) < _MAX_ROOMS:
+            self._rooms[size] = room
+        return room
 
     def _read(self, node: int, body: bytes, _uid: int) -> Reply:
         _, offset, size = READ_IN.unpack_from(body)
-        size = min(size, self._capacity)
-        content = self._files.content(node)
+        length = self.read_stored(node, offset, size)
+        if length is not None:
+            return self.reply[OUT_HEADER.size : OUT_HEADER.size + length]
+        content, size = self._files.content(node), min(size, self._capacity)
         if isinstance(content, bytes):
             return content[offset : offset + size]
-        if isinstance(content, Hole):
-            return bytes(max(min(size, content.size - offset), 0))
-        if node not in self._fds:
-            self._open_stored(node, content)
-        length = self.read_opened(node, offset, size) or 0
-        return self.reply[OUT_HEADER.size : OUT_HEADER.size + length]
+        return bytes(max(min(size, content.size - offset), 0))
 
     def _lseek(self, node: int, body: bytes, _uid: int) -> Reply:
         _, offset, whence = LSEEK_IN.unpack_from(body)

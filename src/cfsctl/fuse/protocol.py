@@ -6,6 +6,7 @@ a header and the result. All integers have the byte order of the machine. Names 
 
 from __future__ import annotations
 
+import errno
 import struct
 from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
@@ -24,6 +25,10 @@ ROOT_ID: Final = 1
 
 MIN_READ_BUFFER: Final = 8192
 """The kernel refuses to hand requests to a smaller buffer (FUSE_MIN_READ_BUFFER)."""
+
+
+GONE: Final = frozenset({errno.ENOENT, errno.ENODEV})
+"""What a reply is answered with if whoever asked has been killed, or all is unmounted."""
 
 
 class FuseProtocolError(FormatError):

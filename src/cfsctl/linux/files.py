@@ -160,10 +160,20 @@ def open_listed(dirfd: int, name: str | bytes) -> int:
     Raises:
         OSError: As `open_regular`.
     """
+    return open_listed_status(dirfd, name)[0]
+
+
+def open_listed_status(dirfd: int, name: str | bytes) -> tuple[int, os.stat_result]:
+    """Open a regular file as `open_listed` does; return its status as well.
+
+    Raises:
+        OSError: As `open_regular`.
+    """
     fd = os.open(name, _LISTED_FLAGS, dir_fd=dirfd)
-    kind = stat.S_IFMT(os.fstat(fd).st_mode)
+    status = os.fstat(fd)
+    kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFREG:
-        return fd
+        return fd, status
     os.close(fd)
     number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
     raise OSError(number, f"expected a regular file, found {_TYPE_NAMES.get(kind, 'another type')}", name)

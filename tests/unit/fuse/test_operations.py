@@ -33,10 +33,10 @@ class FileOpener:
     def __init__(self, path: str, *, checks: bool = False) -> None:
         self.path = path
         self.checks = checks
-        self.opened: list[bytes] = []
+        self.opened: list[ObjectID | None] = []
 
     def open(self, stored: Stored) -> int:
-        self.opened.append(stored.path)
+        self.opened.append(stored.object_id)
         return os.open(self.path, os.O_RDONLY)
 
 
@@ -140,7 +140,7 @@ def test_content(tmp_path: Path) -> None:
     stored = look_up(operations, b"stored")
     assert read(operations, stored, 1000, 5000) == CONTENT[1000:6000]
     assert read(operations, stored, 0, 1 << 20) == CONTENT
-    assert opener.opened == [b"ab/" + b"ab" * 31]  # once
+    assert opener.opened == [ObjectID(b"\xab" * 32)]  # once
     assert operations.answer(Opcode.READLINK, look_up(operations, b"link"), b"", 0) == b"target"
     operations.close()
 

@@ -10,6 +10,7 @@ from cfsctl.digest import object_path, qualified
 from cfsctl.errors import DigestMismatchError, IntegrityError
 from cfsctl.fsverity.merkle import compute_file_digest
 from cfsctl.linux.syscalls import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
+from cfsctl.repository.objects.reader import Measured
 from cfsctl.repository.objects.verified import mark_of
 
 if TYPE_CHECKING:
@@ -44,38 +45,31 @@ class ContentOpener:
             IntegrityError: It is missing, of another size, or another content.
             OSError: It cannot be opened.
         """
-        fd, is_measured = self._open(stored)
+        fd, status, is_measured = self._open(stored)
         try:
-            self._check(fd, stored, is_measured=is_measured)
+            _check_size(stored, status)
+            if self.checks and not is_measured:
+                self._check_digest(fd, stored, status)
         except BaseException:
             os.close(fd)
             raise
         return fd
 
-    def _open(self, stored: Stored) -> tuple[int, bool]:
-        """Return a descriptor, and whether the kernel vouches for what is read from it."""
-        object_id = stored.object_id
-        if object_id is not None and stored.path == object_path(object_id).encode():
+    def _open(self, stored: Stored) -> Measured:
+        """Return the open file, and whether the kernel vouches for what is read from it."""
+        object_id, path = stored.object_id, stored.path
+        if path is None and object_id is not None:
             return self._objects.open_measured(object_id)
         # Only images of the C tools name content by something else than its digest.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-        return openat2(self._objects.objects_fd(), stored.path, flags, resolve=_INSIDE), False
-
-    def _check(self, fd: int, stored: Stored, *, is_measured: bool) -> None:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != stored.size:
-            raise IntegrityError(
-                f"content at {os.fsdecode(stored.path)}: expected a file of {stored.size} bytes, "
-                f"found {status.st_size} bytes"
-            )
-        if self.checks and not is_measured:
-            self._check_digest(fd, stored, status)
+        fd = openat2(self._objects.objects_fd(), path or b"", flags, resolve=_INSIDE)
+        return Measured(fd, os.fstat(fd), is_measured=False)
 
     def _check_digest(self, fd: int, stored: Stored, status: os.stat_result) -> None:
         object_id = stored.object_id
         if object_id is None:
             raise IntegrityError(
-                f"content at {os.fsdecode(stored.path)}: the image has no digest of it, and the repository "
+                f"content at {_path_of(stored)}: the image has no digest of it, and the repository "
                 "requires one"
             )
         mark = mark_of(object_id, status)
@@ -86,6 +80,21 @@ class ContentOpener:
         if len(self._marks) >= _MAX_MARKS:
             self._marks.clear()
         self._marks.add(mark)
+
+
+def _check_size(stored: Stored, status: os.stat_result) -> None:
+    if status.st_size != stored.size or not stat.S_ISREG(status.st_mode):
+        raise IntegrityError(
+            f"content at {_path_of(stored)}: expected a file of {stored.size} bytes, "
+            f"found {status.st_size} bytes"
+        )
+
+
+def _path_of(stored: Stored) -> str:
+    """Return where content is below the objects, for messages."""
+    if stored.path is None and stored.object_id is not None:
+        return object_path(stored.object_id)
+    return os.fsdecode(stored.path or b"")
 
 
 def check_digest(object_id: ObjectID, found: ObjectID) -> None:

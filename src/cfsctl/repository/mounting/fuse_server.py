@@ -113,9 +113,9 @@ def _read_image(stack: ExitStack, repository: Repository, image_id: ObjectID) ->
     repository demands verity, the copy is checked.
     """
     objects = repository.objects
-    fd, is_measured = objects.open_measured(image_id)
+    fd, status, is_measured = objects.open_measured(image_id)
     stack.callback(os.close, fd)
-    size = os.fstat(fd).st_size
+    size = status.st_size
     if is_measured and size:
         return stack.enter_context(mmap.mmap(fd, size, prot=mmap.PROT_READ))
     with open(fd, "rb", closefd=False) as stream:

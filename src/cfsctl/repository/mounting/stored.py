@@ -170,6 +170,5 @@ def _find_image(repository: Repository, name: str) -> ObjectID:
         IntegrityError: Its object is missing, or something else.
     """
     object_id = repository.images.require(name)
-    fd, _ = repository.objects.open_measured(object_id)
-    os.close(fd)
+    os.close(repository.objects.open_measured(object_id).fd)
     return object_id

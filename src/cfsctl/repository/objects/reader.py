@@ -14,7 +14,7 @@ import os
 import stat
 from array import array
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 from cfsctl.digest import ObjectID, find_object_name, qualified
 from cfsctl.errors import DigestMismatchError, IntegrityError, ObjectMissingError
@@ -25,7 +25,7 @@ from cfsctl.fsverity.kernel import (
     measure,
 )
 from cfsctl.fsverity.merkle import compute_file_digest
-from cfsctl.linux.files import open_listed, open_regular
+from cfsctl.linux.files import open_listed_status, open_regular
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.repository.objects.fan_out import OBJECTS, FanOut
 
@@ -105,6 +105,20 @@ class Verifier(Protocol):
 
     def add_new(self, news: Iterable[int], /) -> None:
         """Record what a worker has confirmed."""
+
+
+class Measured(NamedTuple):
+    """An object that was opened.
+
+    Attributes:
+        fd: A descriptor of a regular file.
+        status: Its status.
+        is_measured: Whether the kernel checks what is read from it against the object's ID.
+    """
+
+    fd: int
+    status: os.stat_result
+    is_measured: bool
 
 
 class ObjectReader:
@@ -192,30 +206,37 @@ class ObjectReader:
             raise
         return fd
 
-    def open_measured(self, object_id: ObjectID) -> tuple[int, bool]:
+    def open_measured(self, object_id: ObjectID) -> Measured:
         """Open an object for reading, also one without fs-verity in a secure repository.
 
         Returns:
-            A descriptor of a regular file that the caller owns, and whether the kernel checks what is read
-            from it against the ID.
+            The open file, which the caller owns.
 
         Raises:
             ObjectMissingError, ObjectDamagedError, DigestMismatchError: As for `open`.
         """
         # Looked at by name first, since a FUSE server opens many.
-        fd = self._open(object_id, is_regular=self.stat(object_id) is not None)
+        fd, status = self._open_status(object_id, is_regular=self.stat(object_id) is not None)
         try:
-            return fd, self._check_measured(fd, object_id)
+            is_measured = self._may_have_verity and self._check_measured(fd, object_id)
         except (VerityMissingError, VerityUnsupportedError):
-            return fd, False
+            is_measured = False
         except BaseException:
             os.close(fd)
             raise
+        return tuple.__new__(Measured, (fd, status, is_measured))  # half the time of calling the class
 
     def _open(self, object_id: ObjectID, *, is_regular: bool = False) -> int:
+        return self._open_status(object_id, is_regular=is_regular)[0]
+
+    def _open_status(self, object_id: ObjectID, *, is_regular: bool = False) -> tuple[int, os.stat_result]:
         name = object_id.hex()
         try:
-            return (open_listed if is_regular else open_regular)(self._fan_out.directory(name[:2]), name[2:])
+            directory = self._fan_out.directory(name[:2])
+            if is_regular:
+                return open_listed_status(directory, name[2:])
+            fd = open_regular(directory, name[2:])
+            return fd, os.fstat(fd)
         except FileNotFoundError:
             raise StoredObjectMissingError(object_id) from None
         except OSError as error:
