@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import disk, warm_start
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,10 +20,12 @@ settings.load_profile("cfsctl")
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the programs that tests run away from the caches of whoever runs the tests."""
+    """Start the programs that tests run quickly, and away from the caches of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+        disk.skip_waiting()
+        with warm_start.serving():
+            yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.support import warm_start
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +42,31 @@ def _is_of_the_c_project(program: str) -> bool:
     return "No source path specified" in said or "[ls|objects|dump|missing-objects|measure-file]" in said
 
 
+def run_program(
+    *command: str | Path,
+    cwd: str | Path | None = None,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = 120,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run one of our programs, from a process that has imported it if that comes to the same.
+
+    Args:
+        command: Its path and its arguments.
+        cwd: Its working directory, ours unless it is given.
+        stdin: What comes through its standard input, a pipe; /dev/null unless it is given.
+        env: All of its environment, ours unless it is given.
+        timeout_s: When it is killed, which fails.
+    """
+    done = warm_start.run(command, cwd=cwd, stdin=stdin, env=env, timeout_s=timeout_s)
+    if done is not None:
+        return done
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    return subprocess.run(
+        command, cwd=cwd, env=env, timeout=timeout_s, capture_output=True, check=False, **streams
+    )
+
+
 def run_cfsctl(
     *arguments: str | Path,
     cwd: Path | None = None,
@@ -48,15 +75,7 @@ def run_cfsctl(
     timeout_s: float = 120,
 ) -> subprocess.CompletedProcess[str]:
     """Run cfsctl and return its exit status, standard output and standard error."""
-    done = subprocess.run(
-        [CFSCTL, *arguments],
-        cwd=cwd,
-        input=stdin,
-        capture_output=True,
-        check=False,
-        timeout=timeout_s,
-        env=env,
-    )
+    done = run_program(CFSCTL, *arguments, cwd=cwd, stdin=stdin, env=env, timeout_s=timeout_s)
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode(errors="surrogateescape"), done.stderr.decode()
     )

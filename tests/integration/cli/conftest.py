@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from contextlib import contextmanager
+from io import BytesIO, TextIOWrapper
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.support.oci import Layout, directory, file, make_tar
 from tests.support.ostree_client import run_ostree
-from tests.support.programs import CFSCTL
+from tests.support.programs import CFSCTL, run_program
 from tests.support.signatures import sign_detached
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ def environment() -> dict[str, str]:
 
 def run(place: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     """Run cfsctl in a directory; nothing stands on its standard input."""
+    if not options:
+        done = run_program(CFSCTL, *arguments, cwd=place, env=environment())
+        out, err = (
+            TextIOWrapper(BytesIO(data), "utf-8", "replace").read() for data in (done.stdout, done.stderr)
+        )
+        return subprocess.CompletedProcess(done.args, done.returncode, out, err)
     defaults: dict[str, object] = {
         "cwd": place,
         "stdin": subprocess.DEVNULL,
@@ -42,12 +49,12 @@ def run(place: Path, *arguments: str, **options: object) -> subprocess.Completed
         "errors": "replace",
         "timeout": 120,
     }
-    done: subprocess.CompletedProcess[str] = subprocess.run(
+    finished: subprocess.CompletedProcess[str] = subprocess.run(
         [CFSCTL, *arguments],
         check=False,
         **{**defaults, **options},  # type: ignore[call-overload]  # options of subprocess.run
     )
-    return done
+    return finished
 
 
 KEY: Final = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
