@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _STALL_S = 60.0
 _CHUNK = bytes(16384)
+_TLS_HANDSHAKE = b"\x16"
 
 
 class Exchange:
@@ -252,6 +253,10 @@ class FaultyServer:
             with self._lock:
                 self._connections.append(connection)
         with connection, connection.makefile("rb") as reader:
+            if reader.peek(1)[:1] == _TLS_HANDSHAKE:
+                # What follows need not have an end of a line, which would be waited for.
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+                return
             while (line := reader.readline()).strip():
                 path = line.split()[1].decode()
                 headers: dict[str, str] = {}

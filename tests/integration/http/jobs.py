@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cfsctl.http.fetcher import Limits
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from cfsctl.http.fetcher import Fetcher
 
 QUICK = Limits(
-    connect_timeout_s=2,
-    stall_timeout_s=1,
-    low_speed_time_s=1,
+    connect_timeout_s=60,
+    stall_timeout_s=60,
+    low_speed_time_s=60,
     connections=4,
     connections_max=4,
     attempts=3,
@@ -26,6 +26,13 @@ QUICK = Limits(
     retry_after_max_s=0.05,
     hold_bytes=1000,
 )
+"""Few attempts with short pauses, and patience: a busy machine makes our servers slow, too."""
+
+BRIEF = replace(QUICK, connect_timeout_s=2, stall_timeout_s=1, low_speed_time_s=1)
+"""For tests in which every request meets silence, or each may be tried again."""
+
+SILENT = replace(QUICK, stall_timeout_s=3, low_speed_time_s=3)
+"""For pulls in which one request of many meets silence: no pause of the machine is that long."""
 
 
 @dataclass

@@ -22,7 +22,7 @@ from cfsctl.http.errors import (
 from cfsctl.http.fetcher import Options
 from cfsctl.http.urls import InvalidURLError
 from tests.fakes.faulty_server import respond, send_on_and_on, send_raw
-from tests.integration.http.jobs import QUICK, Body, fetch, transfer
+from tests.integration.http.jobs import BRIEF, QUICK, Body, fetch, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,7 +180,7 @@ def test_what_drips_beside_a_body_does_not_keep_it_alive(
     transport: Transport, server: FaultyServer, name: str
 ) -> None:
     stall_s = 1.0 if transport is Transport.CURL else 0.3  # libcurl has whole seconds
-    limits = replace(QUICK, stall_timeout_s=stall_s, low_speed_time_s=stall_s)
+    limits = replace(BRIEF, stall_timeout_s=stall_s, low_speed_time_s=stall_s)
     fetcher = open_fetcher(limits, transport=transport)
     with pytest.raises((FetchTimeoutError, ConnectFailedError)):
         fetcher.get(server.on("/x", send_on_and_on(*DRIPS[name])), limit_bytes=LIMIT)
@@ -209,7 +209,7 @@ def test_a_document_of_tiny_chunks(fetcher: Fetcher, server: FaultyServer) -> No
 
 
 def test_redirects_count_against_one_deadline(transport: Transport, server: FaultyServer) -> None:
-    fetcher = open_fetcher(replace(QUICK, answer_timeout_s=0.5, redirects=10**6), transport=transport)
+    fetcher = open_fetcher(replace(BRIEF, answer_timeout_s=0.5, redirects=10**6), transport=transport)
     with pytest.raises(FetchTimeoutError):
         fetcher.get(
             server.on("/x", send_raw(b"HTTP/1.1 302 X\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n")),
@@ -219,7 +219,7 @@ def test_redirects_count_against_one_deadline(transport: Transport, server: Faul
 
 
 def test_a_body_counts_against_another_deadline(transport: Transport, server: FaultyServer) -> None:
-    limits = replace(QUICK, exchange_timeout_s=0.5, low_speed_bytes_per_s=1)
+    limits = replace(BRIEF, exchange_timeout_s=0.5, low_speed_bytes_per_s=1)
     fetcher = open_fetcher(limits, transport=transport)
     job = Body(server.on("/x", send_on_and_on(OK + b"\r\n", b"x" * 500, times=2000)))
     with pytest.raises(FetchTimeoutError):

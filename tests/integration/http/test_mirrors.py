@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +14,7 @@ from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.sources.remote import RemoteSource
 from tests.fakes.faulty_server import FaultyServer, respond, stall
 from tests.fakes.ostree_repository import FakeOstreeRepository
-from tests.integration.http.jobs import QUICK
+from tests.integration.http.jobs import QUICK, SILENT
 from tests.support.repositories import make_repository
 
 if TYPE_CHECKING:
@@ -23,7 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cfsctl.digest import Checksum
+    from cfsctl.http.fetcher import Limits
     from cfsctl.ostree.pull.pull import PullResult
+    from tests.fakes.faulty_server import Reaction
     from tests.fakes.ostree_repository import Tree
 
 TREE: Tree = {"etc": {f"file{number}": f"content {number} ".encode() * 50 for number in range(12)}}
@@ -45,9 +46,13 @@ class Pair:
         self.store = work / "store"
 
     def pull(
-        self, transport: Transport, first: str, mirrors: list[str], content: list[str] | None = None
+        self,
+        transport: Transport,
+        first: str,
+        mirrors: list[str],
+        content: list[str] | None = None,
+        limits: Limits = QUICK,
     ) -> PullResult:
-        limits = QUICK if transport is Transport.CURL else replace(QUICK, stall_timeout_s=0.5)
         fetcher = open_fetcher(limits, transport=transport)
         source = RemoteSource(first, fetcher, mirrors=mirrors, content_urls=content or [])
         shutil.rmtree(self.store, ignore_errors=True)
@@ -94,12 +99,16 @@ def test_a_ref_that_the_first_lacks(pair: Pair, transport: Transport) -> None:
     assert pair.pull(transport, first, [second]).commit == pair.commit
 
 
-@pytest.mark.parametrize("fault", [respond(b"busy", 500), stall()], ids=["500", "stall"])
-def test_a_server_that_fails_is_left(pair: Pair, transport: Transport, fault: object) -> None:
+@pytest.mark.parametrize(
+    ("fault", "limits"), [(respond(b"busy", 500), QUICK), (stall(), SILENT)], ids=["500", "stall"]
+)
+def test_a_server_that_fails_is_left(
+    pair: Pair, transport: Transport, fault: Reaction, limits: Limits
+) -> None:
     for path in (pair.roots[0] / "objects").rglob("*.filez"):
-        pair.servers[0].on("/" + str(path.relative_to(pair.roots[0])), fault)  # type: ignore[arg-type]
+        pair.servers[0].on("/" + str(path.relative_to(pair.roots[0])), fault)
     first, second = urls(pair)
-    assert pair.pull(transport, first, [second]).commit == pair.commit
+    assert pair.pull(transport, first, [second], limits=limits).commit == pair.commit
     # Only what was on its way when the first failure was final is asked for in vain.
     assert pair.asked(0, ".filez") <= QUICK.connections_max * QUICK.attempts
     assert pair.asked(1, ".filez") == len(TREE["etc"])

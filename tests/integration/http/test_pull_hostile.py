@@ -10,7 +10,6 @@ import hashlib
 import resource
 import shutil
 import subprocess
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,7 +37,7 @@ from tests.fakes.faulty_server import (
     stall,
     unannounced,
 )
-from tests.integration.http.jobs import QUICK
+from tests.integration.http.jobs import QUICK, SILENT
 from tests.support.hostile import HOSTILE, read_verdicts, unpack_repositories
 from tests.support.programs import CFSCTL
 from tests.support.repositories import make_repository, view
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cfsctl.http.fetcher import Limits
     from cfsctl.ostree.pull.pull import PullResult
     from cfsctl.progress import Event
     from tests.fakes.faulty_server import Reaction
@@ -139,9 +139,7 @@ class Site:
         if isinstance(event, Message):
             self.said.append(event.text)
 
-    def pull(self, transport: Transport = Transport.REQUESTS) -> PullResult:
-        # Only libcurl counts in whole seconds.
-        limits = QUICK if transport is Transport.CURL else replace(QUICK, stall_timeout_s=0.5)
+    def pull(self, transport: Transport = Transport.REQUESTS, limits: Limits = QUICK) -> PullResult:
         source = RemoteSource(self.server.url, open_fetcher(limits, transport=transport))
         try:
             with Repository.open(str(self.store)) as repository:
@@ -210,6 +208,16 @@ def faults(body: bytes) -> dict[str, Reaction]:
 
 
 FAULTS = sorted(faults(b"12"))
+SILENCES = {"stall", "stall-in-body", "drip"}
+IMPATIENT = {fault: SILENT if fault in SILENCES else QUICK for fault in FAULTS}
+
+
+def each_fault(*quick: str) -> list[object]:
+    """Return the faults as parameters; those that wait for silence are deep, but for some."""
+    return [
+        pytest.param(fault, marks=[pytest.mark.deep] if fault in SILENCES.difference(quick) else [])
+        for fault in FAULTS
+    ]
 
 
 @pytest.fixture
@@ -229,11 +237,11 @@ def test_the_real_limit_of_a_superblock() -> None:
     assert MAX_SUPERBLOCK_BYTES == 128 << 20
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", each_fault("drip"))
 def test_superblock_that_cannot_be_had(site: Site, transport: Transport, fault: str) -> None:
     """Objects take the place of the delta, and the reason is told."""
     site.server.on(site.path, faults((HOSTILE / "deltas/good").read_bytes())[fault])
-    result = site.pull(transport)
+    result = site.pull(transport, IMPATIENT[fault])
     assert result.commit.hex() == site.commit
     assert result.delta_parts == 0
     assert len(site.said) == 1
@@ -241,10 +249,8 @@ def test_superblock_that_cannot_be_had(site: Site, transport: Transport, fault: 
     assert site.server.counts[site.path] <= QUICK.attempts
 
 
-@pytest.mark.parametrize(
-    ("resource_name", "fault"),
-    [(name, fault) for name in ("summary", "ref") for fault in FAULTS if (name, fault) != ("summary", "403")],
-)
+@pytest.mark.parametrize("resource_name", ["summary", "ref"])
+@pytest.mark.parametrize("fault", each_fault("stall"))
 def test_name_that_cannot_be_resolved(site: Site, resource_name: str, fault: str) -> None:
     """One error that names the resource, nothing stored under a name, and the next pull succeeds."""
     good = respond(b"", 404)
@@ -253,8 +259,12 @@ def test_name_that_cannot_be_resolved(site: Site, resource_name: str, fault: str
         site.server.on("/summary", good)
         path, body = "/refs/heads/x", site.ref_file
     site.server.on(path, faults(body)[fault])
+    if (resource_name, fault) == ("summary", "403"):
+        # A server without permission to list says this of a summary that is not there.
+        assert site.pull().commit.hex() == site.commit
+        return
     with pytest.raises(CfsError, match=rf"^{resource_name}\b") as caught:
-        site.pull()
+        site.pull(limits=IMPATIENT[fault])
     assert caught.value.exit_code > 2
     assert names_in(site.store) == []
     site.server.on(path, respond(body) if resource_name == "ref" else good)

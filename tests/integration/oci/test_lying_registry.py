@@ -29,7 +29,7 @@ from cfsctl.oci.source import ImageNotFoundError, SourceError
 from cfsctl.oci.sources.opening import open_source
 from cfsctl.repository.check.fsck import check_repository
 from tests.fakes.faulty_server import FaultyServer, announce, endless, redirect, reset, respond, stall
-from tests.integration.http.jobs import QUICK
+from tests.integration.http.jobs import BRIEF, QUICK, SILENT
 from tests.support.certificates import make_certificate
 from tests.support.oci import Layout, digest_of, directory, file, make_tar, to_json
 from tests.support.repositories import make_repository
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cfsctl.http.fetcher import Limits
     from cfsctl.oci.pull import PullResult
     from cfsctl.repository import Repository
     from tests.fakes.faulty_server import Reaction
@@ -137,10 +138,15 @@ class Puller:
         finally:
             source.close()
 
-    def fail(self, error: type[CfsError], text: str, reference: str = ":t") -> None:
-        """Pull in vain, look at what is left, and pull again from an honest registry."""
+    def fail(
+        self, error: type[CfsError], text: str, reference: str = ":t", *, limits: Limits = QUICK
+    ) -> None:
+        """Pull in vain, look at what is left, and pull again from an honest registry, with patience."""
+        patient = self.settings
+        self.settings = replace(patient, limits=limits)
         with pytest.raises(error, match=text):
             self.pull(reference)
+        self.settings = patient
         assert self.repository.streams.list_streams() == []
         assert check_repository(self.repository, deep=True).is_ok
         self.image.answer_properly()
@@ -194,7 +200,7 @@ REFUSED: dict[str, tuple[list[Reaction], type[CfsError], str]] = {
 def test_a_blob_that_is_not_taken(puller: Puller, case: str) -> None:
     reactions, error, text = REFUSED[case]
     puller.image.on_blob(*reactions)
-    puller.fail(error, text)
+    puller.fail(error, text, limits=SILENT if error is FetchTimeoutError else QUICK)
 
 
 SURVIVED: dict[str, tuple[list[Reaction], list[str | None]]] = {
@@ -218,7 +224,7 @@ def test_a_blob_that_comes_in_the_end(puller: Puller, case: str) -> None:
 
 
 def test_a_stalled_body_goes_on_where_it_was(puller: Puller) -> None:
-    puller.settings = replace(puller.settings, limits=replace(QUICK, timeout_attempts=2))
+    puller.settings = replace(puller.settings, limits=replace(BRIEF, attempts=60, timeout_attempts=60))
     # So few bytes that they are not taken for a fast transfer some seconds later.
     puller.image.on_blob(stall(LAYER[:1500], len(LAYER)), rest(1500))
     assert puller.pull().image is not None
