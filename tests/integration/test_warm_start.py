@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -37,13 +37,9 @@ def warm(
 def cold(
     *arguments: str, place: Path, stdin: bytes | None = None, env: Mapping[str, str] | None = None
 ) -> Outcome:
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
     done = subprocess.run(
-        [CFSCTL, *arguments],
-        cwd=place,
-        check=False,
-        capture_output=True,
-        env=env,
-        **({"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}),  # type: ignore[arg-type]
+        [CFSCTL, *arguments], cwd=place, check=False, capture_output=True, env=env, **streams
     )
     return done.returncode, done.stdout, done.stderr
 
