@@ -76,6 +76,8 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.library.oci.results import LinkedImage as LinkedImage
     from cfsctl.library.oci.results import ListedOciImage as ListedOciImage
     from cfsctl.library.oci.results import OciFsckReport as OciFsckReport
+    from cfsctl.library.oci.results import OciIndexEntry as OciIndexEntry
+    from cfsctl.library.oci.results import OciIndexInspection as OciIndexInspection
     from cfsctl.library.oci.results import OciInspection as OciInspection
     from cfsctl.library.oci.results import OciLayer as OciLayer
     from cfsctl.library.oci.results import OciPullOutcome as OciPullOutcome
@@ -114,6 +116,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.oci.finalize import FinalizedImage as FinalizedImage
     from cfsctl.oci.layer_transfer import ReceivedLayer as ReceivedLayer
     from cfsctl.oci.pull import PullResult as _OciPullResult
+    from cfsctl.oci.pull_index import IndexPullResult as _OciIndexPullResult
     from cfsctl.oci.pull_plan import PullPlan as _OciPullPlan
     from cfsctl.oci.push import DigestChangedError as DigestChangedError
     from cfsctl.oci.push import PushResult as _OciPushResult
@@ -172,6 +175,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     OciImageSummary: TypeAlias = _OciImageSummary
     OciDeltaResult: TypeAlias = _OciDeltaResult
     OciPushResult: TypeAlias = _OciPushResult
+    OciIndexPullResult: TypeAlias = _OciIndexPullResult
     OciPullPlan: TypeAlias = _OciPullPlan
     OciPullResult: TypeAlias = _OciPullResult
     OciBuildResult: TypeAlias = _OciBuildResult
@@ -220,6 +224,8 @@ else:
             "LinkedImage",
             "ListedOciImage",
             "OciFsckReport",
+            "OciIndexEntry",
+            "OciIndexInspection",
             "OciInspection",
             "OciLayer",
             "OciPullOutcome",
@@ -249,6 +255,7 @@ else:
         "oci.finalize": ("FinalizedImage",),
         "oci.layer_transfer": ("ReceivedLayer",),
         "oci.pull": ("OciPullResult",),
+        "oci.pull_index": ("OciIndexPullResult",),
         "oci.pull_plan": ("OciPullPlan",),
         "oci.push": (
             "DigestChangedError",
@@ -295,6 +302,7 @@ else:
         "OciBuildResult": "BuildResult",
         "OciDeltaResult": "DeltaResult",
         "OciPullResult": "PullResult",
+        "OciIndexPullResult": "IndexPullResult",
         "OciPullPlan": "PullPlan",
         "OciPushResult": "PushResult",
         "OciImageSummary": "ImageSummary",

@@ -154,6 +154,27 @@ class Layout:
         self.entries.append(entry)
         self.write_index()
 
+    def add_index(self, tag: str | None, entries: Sequence[Mapping[str, object]]) -> dict[str, object]:
+        """Add an index that lists descriptors, and return its own; entries of that are the only ones left."""
+        data = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}, indent=2).encode()
+        described = self.add_blob(data, INDEX)
+        self.add_entry(dict(described), tag)
+        return described
+
+    def add_referrer(self, subject: Mapping[str, object], kind: str, body: bytes) -> dict[str, object]:
+        """Add an artifact about a manifest or index, and return its descriptor."""
+        document = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "artifactType": kind,
+            "config": self.add_blob(b"{}", "application/vnd.oci.empty.v1+json"),
+            "layers": [self.add_blob(body, "text/plain")],
+            "subject": {key: subject[key] for key in ("mediaType", "digest", "size")},
+        }
+        described = self.add_blob(to_json(document), MANIFEST)
+        self.add_entry(dict(described), None)
+        return described
+
     def write_index(self) -> None:
         """Write the index."""
         document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": self.entries}

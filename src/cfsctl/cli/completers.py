@@ -79,6 +79,14 @@ def complete_oci_images(
     return _offer(context, "oci-images", word)
 
 
+def complete_other_oci_images(
+    context: click.Context, _parameter: click.Parameter, word: str
+) -> list[CompletionItem]:
+    """Offer tags and digests of OCI images of the repository that ``--from`` names; before it, of none."""
+    source = context.params.get("source")
+    return [] if source is None else _offer(context, "oci-images", word, source)
+
+
 def complete_streams(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
     """Offer refs of streams, as ``refs/<ref>``, and streams."""
     return _offer(context, "streams", word)
@@ -118,15 +126,18 @@ def _item(value: str, text: str | None = None, kind: str = "plain") -> Completio
     return CompletionItem(value, kind, text)
 
 
-def _offer(context: click.Context, which: str, word: str) -> list[CompletionItem]:
-    """Offer names of one kind, see `cfsctl.library.names.Names`; nothing if there is any trouble."""
+def _offer(context: click.Context, which: str, word: str, path: str | None = None) -> list[CompletionItem]:
+    """Offer names of one kind, see `cfsctl.library.names.Names`; nothing if there is any trouble.
+
+    They are those of the repository that the command line means, or of the one at a path.
+    """
     import click  # noqa: PLC0415 - only when a key is pressed
 
     from cfsctl.errors import CfsError  # noqa: PLC0415 - the same
     from cfsctl.library.names import Names, find_names  # noqa: PLC0415 - the same
 
     try:
-        names = find_names(_find_repository(context), Names(which), word)
+        names = find_names(path or _find_repository(context), Names(which), word)
     except (CfsError, OSError, click.UsageError):
         return []
     return [_item(name, text) for name, text in names.items() if name.isprintable()]

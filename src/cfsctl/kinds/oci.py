@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import ObjectID
     from cfsctl.kinds.kind import Reading
+    from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.store.images import Found, StoredImage
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
@@ -24,7 +25,13 @@ class OciKind(StreamKind):
 
     noun = "container image"
     content_types = frozenset(
-        {ContentType.OCI_LAYER, ContentType.OCI_CONFIG, ContentType.OCI_MANIFEST, ContentType.OCI_BLOB}
+        {
+            ContentType.OCI_LAYER,
+            ContentType.OCI_CONFIG,
+            ContentType.OCI_MANIFEST,
+            ContentType.OCI_BLOB,
+            ContentType.OCI_INDEX,
+        }
     )
     tree_prefix = "oci"
     named_by = "tag, digest or the beginning of its digest"
@@ -45,8 +52,18 @@ class OciKind(StreamKind):
         """Return an image, by tag, digest, the beginning of its digest, or its manifest's stream."""
         from cfsctl.oci.digest import OciDigestError  # noqa: PLC0415 - only if asked
         from cfsctl.oci.store.images import OciNotFoundError, open_found, resolve  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.names import is_stream_name, parse_manifest_name  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.index_names import find_index, find_tagged_index  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.names import (  # noqa: PLC0415 - the same
+            is_stream_name,
+            parse_index_name,
+            parse_manifest_name,
+        )
 
+        listed = parse_index_name(name)
+        index = find_index(repository, name if listed is None else f"@{listed}")
+        if index is not None:
+            tag = name if find_tagged_index(repository, name) is not None else None
+            return _CopyableIndex(repository, index, tag)
         digest = parse_manifest_name(name)
         if digest is None and is_stream_name(name):
             return None  # a layer alone is a stream as any other
@@ -60,8 +77,19 @@ class OciKind(StreamKind):
         """Copy the image whose manifest or config a stream is, or a layer."""
         from cfsctl.oci.copy import copy_opened  # noqa: PLC0415 - only if asked
         from cfsctl.oci.store.images import find_manifests, open_image  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.names import CONFIG, CONFIG_REF, parse_manifest_name  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.names import (  # noqa: PLC0415 - the same
+            CONFIG,
+            CONFIG_REF,
+            parse_index_name,
+            parse_manifest_name,
+        )
 
+        index = parse_index_name(name)
+        if index is not None:
+            from cfsctl.oci.copy_index import copy_index  # noqa: PLC0415 - the same
+
+            copy_index(source, target, index, workers=0)
+            return
         manifest = parse_manifest_name(name)
         if manifest is not None:
             copy_opened(source, target, open_image(source, manifest), None, workers=0)
@@ -72,15 +100,17 @@ class OciKind(StreamKind):
             super().restore_stream(source, target, name)
 
     def identify(self, repository: Repository, stream_id: ObjectID) -> str | None:
-        """Return the name of a manifest's stream, which is the digest of its content."""
+        """Return the name of the stream of a manifest or index, which is the digest of its content."""
         from cfsctl.oci.digest import compute_digest  # noqa: PLC0415 - only if asked
         from cfsctl.oci.store.documents import find_only_object  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.names import MANIFEST  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.names import INDEX, MANIFEST  # noqa: PLC0415 - the same
 
         with repository.streams.open_object(stream_id) as reader:
-            if reader.content_type != ContentType.OCI_MANIFEST:
+            prefixes = {int(ContentType.OCI_MANIFEST): MANIFEST, int(ContentType.OCI_INDEX): INDEX}
+            prefix = prefixes.get(reader.content_type)
+            if prefix is None:
                 return None
-            return f"{MANIFEST}{compute_digest(repository.objects.read(find_only_object(reader)))}"
+            return f"{prefix}{compute_digest(repository.objects.read(find_only_object(reader)))}"
 
     def name_of_ref(self, ref: str) -> str:
         """Return the tag that a ref is."""
@@ -119,12 +149,19 @@ class OciKind(StreamKind):
     def list_names(self, repository: Repository, word: str) -> Iterable[tuple[str, str]]:
         """Yield tags, and digests where one may have been begun."""
         from cfsctl.digest import id_prefix  # noqa: PLC0415 - only if asked
-        from cfsctl.oci.store.names import CONFIG, MANIFEST, TAGS, iter_digests  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.names import (  # noqa: PLC0415 - the same
+            CONFIG,
+            INDEX,
+            MANIFEST,
+            iter_digests,
+            list_tag_names,
+        )
 
-        for tag in TAGS.list(repository.streams):
-            yield tag.name, "tag"
+        for name in list_tag_names(repository):
+            yield name, "tag"
         before = id_prefix(word)
-        for kind, noun in ((MANIFEST, "manifest"), (CONFIG, "config")) if before is not None else ():
+        kinds = ((MANIFEST, "manifest"), (CONFIG, "config"), (INDEX, "index"))
+        for kind, noun in kinds if before is not None else ():
             for digest in iter_digests(repository, kind):
                 yield f"{before}{digest.encoded}", noun
 
@@ -166,6 +203,35 @@ class _CopyableImage(Copyable):
             "manifest": str(done.manifest_digest),
         }
         return NamedCopy(ids, ref, copied)
+
+
+class _CopyableIndex(Copyable):
+    """An index that can be copied, with all images that it leads to."""
+
+    def __init__(self, repository: Repository, index: OciDigest, ref: str | None) -> None:
+        self._repository = repository
+        self._index = index
+        self.ref = ref
+
+    def copy(
+        self, target: Repository, ref: str | None, reporter: Reporter, *, allow_unverified: bool = False
+    ) -> NamedCopy:
+        from cfsctl.oci.copy_index import copy_index  # noqa: PLC0415 - only if asked
+        from cfsctl.oci.pull_index import tag_pulled  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.names import check_tag  # noqa: PLC0415 - the same
+        from cfsctl.repository.copying import CopyCounts  # noqa: PLC0415 - the same
+
+        del allow_unverified
+        if ref is not None:
+            check_tag(ref)
+        done = copy_index(self._repository, target, self._index, reporter=reporter)
+        if ref is not None:
+            tag_pulled(target, done, ref)
+        counts = done.counts
+        copied = CopyCounts(counts.new, counts.new_bytes, counts.reflinked_bytes, counts.present)
+        return NamedCopy(
+            {"image": None, "stream": done.stream_id.hex(), "manifest": str(done.digest)}, ref, copied
+        )
 
 
 class _ImageTree(StoredTree):

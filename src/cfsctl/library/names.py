@@ -132,10 +132,10 @@ def _iter_tags(store: Store) -> Iterable[tuple[str, str]]:
 
 
 def _iter_oci_tags(store: Store) -> Iterable[tuple[str, str]]:
-    from cfsctl.oci.store.names import TAGS  # noqa: PLC0415 - few words are tags
+    from cfsctl.oci.store.names import list_tag_names  # noqa: PLC0415 - few words are tags
 
-    for tag in TAGS.list(store.streams):
-        yield tag.name, "tag"
+    for name in list_tag_names(store):
+        yield name, "tag"
 
 
 def _iter_streams(store: Store, word: str) -> Iterable[tuple[str, str]]:

@@ -330,7 +330,8 @@ class _Times:
         from cfsctl.timestamps import parse_timestamp  # noqa: PLC0415 - as above
 
         digest = parse_manifest_name(entry)
-        assert digest is not None
+        if digest is None:
+            return None  # an index, which has no date
         image = open_image(self._store, digest)
         created = config_of(image).config.created if image.manifest.is_container else None
         return None if created is None else parse_timestamp(created)

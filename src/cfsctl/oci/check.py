@@ -18,7 +18,9 @@ from cfsctl.oci.manifest import ImageConfig, Manifest, parse_config, parse_manif
 from cfsctl.oci.store.documents import find_only_object
 from cfsctl.oci.store.image_refs import list_images
 from cfsctl.oci.store.images import open_found, resolve, verify_layer
-from cfsctl.oci.store.names import CONFIG_REF, LAYER, MANIFEST, TAGS
+from cfsctl.oci.store.index_names import find_index
+from cfsctl.oci.store.indexes import iter_listed, open_index
+from cfsctl.oci.store.names import CONFIG_REF, INDEX_TAGS, LAYER, MANIFEST, TAGS
 from cfsctl.oci.store.publish import compute_image
 from cfsctl.oci.to_tree import image_tree
 from cfsctl.splitstream.format import ContentType
@@ -74,12 +76,38 @@ def check_images(repository: Repository, name: str | None = None, *, deep: bool 
         report.checked = 1
         _check_named(repository, name, report, deep=deep)
         return report
-    for tag in TAGS.list(repository.streams):
-        _check_one(repository, tag.name, tag.target, report, deep=deep)
+    streams = repository.streams
+    found = [(tag.name, tag.target, _check_one) for tag in TAGS.list(streams)]
+    found += [(tag.name, tag.target, _check_index) for tag in INDEX_TAGS.list(streams)]
+    for tag_name, digest, check in sorted(found, key=lambda entry: entry[0]):
+        check(repository, tag_name, digest, report, deep=deep)
     return report
 
 
+def _check_index(
+    repository: Repository, tag: str, digest: OciDigest, report: OciReport, *, deep: bool
+) -> None:
+    """Check an index, which counts as one image, and all that it leads to."""
+    found: list[str] = []
+    try:
+        for descriptor, _, inner in iter_listed(repository, open_index(repository, digest)):
+            if inner is None:
+                found += _ImageCheck(repository, f"{tag}: {descriptor.digest}", deep=deep).run(
+                    descriptor.digest
+                )
+    except (CfsError, OSError) as error:
+        found.append(f"fsck: index-read-failed: {tag}: {describe(error)}")
+    report.checked += 1
+    report.corrupted += bool(found)
+    report.findings += found
+
+
 def _check_named(repository: Repository, name: str, report: OciReport, *, deep: bool) -> None:
+    index = find_index(repository, name)
+    if index is not None:
+        report.checked = 0
+        _check_index(repository, name, index, report, deep=deep)
+        return
     try:
         found = resolve(repository, name)
         digest = found.manifest or open_found(repository, found).digest
@@ -142,11 +170,11 @@ class _ImageCheck:
         if config_id is None:
             self._stop("config-ref-missing", config_digest)
             return
-        data, refs = self._read("config", config_id, ContentType.OCI_CONFIG, config_digest)
+        data, config_refs = self._read("config", config_id, ContentType.OCI_CONFIG, config_digest)
         if manifest.is_container:
-            self._check_container(data, refs)
+            self._check_container(data, config_refs)
         else:
-            self._check_artifact(manifest, refs)
+            self._check_artifact(manifest, {**config_refs, **refs})
 
     def _read(
         self, kind: str, stream_id: ObjectID, content_type: ContentType, digest: OciDigest

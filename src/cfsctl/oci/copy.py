@@ -56,15 +56,25 @@ def copy_image(
         IntegrityError, FormatError: Something in the source is damaged; it has no name in the target then.
         OSError: Something could not be read or stored.
     """
-    if zerocopy and source.algorithm is not target.algorithm:
+    if zerocopy:
+        check_zerocopy(source, target)
+    image = open_found(source, resolve(source, text))
+    return copy_opened(source, target, image, tag, zerocopy=zerocopy, reporter=reporter)
+
+
+def check_zerocopy(source: Repository, target: Repository) -> None:
+    """Refuse to share objects between repositories of different hashes.
+
+    Raises:
+        ZeroCopyError: They are.
+    """
+    if source.algorithm is not target.algorithm:
         names = [algorithm.hash_name.capitalize() for algorithm in (source.algorithm, target.algorithm)]
         raise ZeroCopyError(
             "--zerocopy requires matching hash algorithms;"
             f" source uses {names[0]} but destination uses {names[1]}",
             hint="leave --zerocopy out",
         )
-    image = open_found(source, resolve(source, text))
-    return copy_opened(source, target, image, tag, zerocopy=zerocopy, reporter=reporter)
 
 
 def copy_opened(
@@ -75,9 +85,10 @@ def copy_opened(
     *,
     zerocopy: bool = False,
     workers: int | None = None,
+    as_it_is: bool = False,
     reporter: Reporter = silent,
 ) -> PullResult:
-    """Copy an image that was found; see `copy_image`."""
+    """Copy an image that was found; see `copy_image`, and `pull` for `as_it_is`."""
     boot_images = {
         kind.ref: image_id for kind, image_id in list_images(image.config_document.refs) if kind.is_bootable
     }
@@ -93,6 +104,7 @@ def copy_opened(
             workers=workers,
             keep_compressed=image.manifest.is_container and stored.has_blobs,
             sharing=Sharing.REQUIRED if zerocopy else Sharing.REFLINK,
+            as_it_is=as_it_is,
             reporter=reporter,
         )
 

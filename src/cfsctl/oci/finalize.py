@@ -129,7 +129,13 @@ def _store(
     if is_image:
         images = store_images(repository, image_tree(repository, list(layers.items())))
     store = repository.objects.ensure_bytes
-    names = ImageNames(repository, (manifest[0], store(manifest[1])), (config[0], store(config[1])), layers)
+    names = ImageNames(
+        repository,
+        (manifest[0], store(manifest[1])),
+        (config[0], store(config[1])),
+        layers,
+        is_container=is_image,
+    )
     names.write(images)
     names.publish(None)
     return names.manifest_id, names.config_id

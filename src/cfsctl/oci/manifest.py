@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cfsctl.errors import FormatError
 from cfsctl.json_fields import JsonFields, parse_object
 from cfsctl.oci.digest import OciDigest, parse_digest
-from cfsctl.oci.media_types import CONFIG
+from cfsctl.oci.media_types import CONFIG, is_statement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +66,13 @@ class Platform(NamedTuple):
         return "/".join(filter(None, self))
 
 
+def matches(found: Platform, wanted: Platform) -> bool:
+    """Return whether an image for one platform runs on another; a variant only counts where both have one."""
+    if (found.os, found.architecture) != (wanted.os, wanted.architecture):
+        return False
+    return not wanted.variant or found.variant in {"", wanted.variant}
+
+
 @dataclass(frozen=True, slots=True)
 class Descriptor:
     """What a document says about a blob that it refers to.
@@ -110,7 +117,9 @@ class Manifest:
     @property
     def is_container(self) -> bool:
         """Whether this is an image with a file system, and not an artifact."""
-        return self.config.media_type == CONFIG
+        if self.config.media_type != CONFIG:
+            return False
+        return not self.layers or any(not is_statement(layer.media_type) for layer in self.layers)
 
 
 @dataclass(frozen=True, slots=True)

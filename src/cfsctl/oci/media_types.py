@@ -34,6 +34,10 @@ _LAYERS: Final = {
     for suffix, compression in _COMPRESSIONS.items()
 }
 
+_STATEMENTS: Final = frozenset(
+    {"application/vnd.in-toto+json", "application/vnd.dev.cosign.simplesigning.v1+json"}
+)
+
 FROM_DOCKER: Final = {
     DOCKER_MANIFEST: MANIFEST,
     DOCKER_CONFIG: CONFIG,
@@ -44,6 +48,14 @@ FROM_DOCKER: Final = {
     _DOCKER + "image.rootfs.foreign.diff.tar.gzip": _OCI + "layer.nondistributable.v1.tar+gzip",
 }
 """OCI's name for each of Docker's types that an image may have."""
+
+
+def is_statement(media_type: str) -> bool:
+    """Return whether a layer is a statement about an image: an attestation of BuildKit, or a signature.
+
+    Their manifests have configs like those of images, but no file system.
+    """
+    return media_type in _STATEMENTS
 
 
 def tar_layer_type(compression: Compression) -> str:

@@ -10,17 +10,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from cfsctl.errors import CfsError
+from cfsctl.errors import CfsError, FormatError
 from cfsctl.oci.context import naming
 from cfsctl.oci.fetch_layers import LayerFetch, find_layers
 from cfsctl.oci.import_layer import WantedLayer, choose_compression
 from cfsctl.oci.keep_blobs import keep_blobs
 from cfsctl.oci.local_source import LocalSource
-from cfsctl.oci.manifest import ManifestError, parse_config, parse_manifest
+from cfsctl.oci.manifest import ManifestError, matches, parse_config, parse_manifest
 from cfsctl.oci.media_types import DELTA_ARTIFACT
 from cfsctl.oci.reference import host_platform
 from cfsctl.oci.source import ImageNotFoundError, SourceError, read_document
-from cfsctl.oci.sources.platforms import matches
 from cfsctl.oci.store.blobs import KeptSource, find_kept
 from cfsctl.oci.store.documents import read_document as read_stored
 from cfsctl.oci.store.image_refs import plain_kind
@@ -30,7 +29,7 @@ from cfsctl.oci.to_tree import GrowingTree, image_tree
 from cfsctl.progress import Message, silent
 from cfsctl.repository.objects.sharing import Sharing
 from cfsctl.splitstream.format import ContentType
-from cfsctl.tree.transform import XattrFilter
+from cfsctl.tree.transform import TransformError, XattrFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,6 +62,8 @@ class PullResult:
         boot_match: How the boot image was found that was expected, or None.
         boot_tried: Boot images that were made in vain.
         boot_xattrs: Extended attributes that the boot image was to keep.
+        original: Digest of the manifest in Docker's format that this one was converted from, or None.
+        referrers: Artifacts about it that were pulled as well.
     """
 
     manifest_digest: OciDigest
@@ -76,6 +77,8 @@ class PullResult:
     boot_match: BootMatch | None = None
     boot_tried: int = 0
     boot_xattrs: XattrFilter = XattrFilter.ALLOWLIST_ONLY
+    original: OciDigest | None = None
+    referrers: tuple[OciDigest, ...] = ()
 
 
 def pull(
@@ -91,6 +94,7 @@ def pull(
     sharing: Sharing = Sharing.DISABLED,
     boot_xattrs: XattrFilter = XattrFilter.ALLOWLIST_ONLY,
     when_found: Callable[[int], object] = lambda _layers: None,
+    as_it_is: bool = False,
     reporter: Reporter = silent,
 ) -> PullResult:
     """Pull an image or artifact.
@@ -108,6 +112,8 @@ def pull(
         sharing: Whether files are shared with a source on this machine that has them unpacked.
         boot_xattrs: Extended attributes that the boot image keeps.
         when_found: Called with the number of layers, before the first is fetched.
+        as_it_is: It is part of something that is pulled whole: a delta is stored and not applied, and an
+            image of which no file system image can be made is stored without one.
         reporter: Told how far each layer is.
 
     Raises:
@@ -127,6 +133,7 @@ def pull(
         run.platform = platform
         run.boot_xattrs = boot_xattrs
         run.when_found = when_found
+        run.as_it_is = as_it_is
         result = run.run(tag, bootable=bootable and expected is None)
         return result if expected is None or result.image is None else run.find_boot_image(result, expected)
 
@@ -140,6 +147,7 @@ class _Pull:
         self.platform: Platform | None = None
         self.boot_xattrs = XattrFilter.ALLOWLIST_ONLY
         self.when_found: Callable[[int], object]
+        self.as_it_is = False
         self._workers = workers
         self._repository = repository
         self._source = source
@@ -151,7 +159,7 @@ class _Pull:
         self._images: dict[str, ObjectID] = {}
 
     def run(self, tag: str | None, *, bootable: bool) -> PullResult:
-        found = find_image(self._repository, self._source, self.platform)
+        found = find_image(self._repository, self._source, self.platform, applies_deltas=not self.as_it_is)
         digest, manifest, config, delta = found.digest, found.manifest, found.config, found.delta
         config_digest, old_images, layers = manifest.config.digest, found.images, found.layers
         if self.keeps_compressed and isinstance(self._source, LocalSource) and not self._source.has_blobs:
@@ -188,6 +196,7 @@ class _Pull:
             (config_digest, objects.ensure_bytes(config)),
             {layer.digest: fetch.streams[layer.digest] for layer in layers},
             blobs,
+            is_container=manifest.is_container,
         )
         self._names = names
         self._images = old_images
@@ -211,6 +220,7 @@ class _Pull:
             if is_made
             else None,
             boot_xattrs=self.boot_xattrs,
+            original=found.original,
         )
 
     def find_boot_image(self, result: PullResult, expected: ObjectID) -> PullResult:
@@ -249,7 +259,10 @@ class _Pull:
                 self._replace_images(
                     store_images(repository, tree, is_bootable=True, xattr_filter=self.boot_xattrs)
                 )
-        except CfsError:
+        except CfsError as error:
+            if self.as_it_is and isinstance(error, FormatError | TransformError):
+                self._report(Message(f"{self._source.name}: stored without file system images: {error}"))
+                return
             # As the original: what was fetched can be looked at by its digest until it is collected.
             self._names.write(self._images)
             self._names.publish(None)
@@ -294,13 +307,16 @@ class FoundImage(NamedTuple):
     original: OciDigest | None = None
 
 
-def find_image(repository: Repository, source: ImageSource, platform: Platform | None) -> FoundImage:
+def find_image(
+    repository: Repository, source: ImageSource, platform: Platform | None, *, applies_deltas: bool = True
+) -> FoundImage:
     """Return the image that a source leads to; its documents are verified.
 
     Args:
         repository: Where it would go; documents that it has are not read from the source.
         source: Where it is.
         platform: What it must run on, or None for this machine's choice.
+        applies_deltas: Whether a delta stands for the image that it leads to.
 
     Raises:
         ImageNotFoundError: The source does not have it, or not for this platform.
@@ -310,7 +326,7 @@ def find_image(repository: Repository, source: ImageSource, platform: Platform |
     digest, data, is_chosen, original = source.find_manifest(platform or host_platform())
     manifest = parse_manifest(data, f"manifest {digest}")
     delta: Delta | None = None
-    if manifest.artifact_type == DELTA_ARTIFACT:
+    if applies_deltas and manifest.artifact_type == DELTA_ARTIFACT:
         from cfsctl.oci.delta.artifact import read_delta  # noqa: PLC0415 - few images are deltas
 
         delta = read_delta(source, manifest)

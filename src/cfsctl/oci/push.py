@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass, replace
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import CfsError, ExitCode
 from cfsctl.json_fields import parse_object
@@ -60,6 +60,8 @@ class PushResult:
         present: Blobs that were there already.
         sent_bytes: Sizes of those that were sent.
         mounted: Blobs that the registry took from another repository of its own.
+        images: Images and artifacts that were pushed, without those about them.
+        referrers: Artifacts about them that were pushed.
     """
 
     manifest_digest: OciDigest
@@ -68,6 +70,8 @@ class PushResult:
     present: int
     sent_bytes: int
     mounted: int = 0
+    images: int = 1
+    referrers: int = 0
 
 
 def push(
@@ -94,29 +98,47 @@ def push(
         OSError: Something cannot be read or written.
     """
     with naming(destination.name):
-        run = _Push(repository, image, destination, preserve_digests, reporter)
-        return run.run()
+        run = ImagePush(repository, destination, preserve_digests=preserve_digests, reporter=reporter)
+        pushed = run.push_blobs(image)
+        destination.put_manifest(*pushed)
+        return run.result(pushed.descriptor.digest, image.digest)
 
 
-class _Push:
+class PushedManifest(NamedTuple):
+    """A manifest or index as the destination gets it.
+
+    Attributes:
+        descriptor: What it is.
+        data: The same.
+    """
+
+    descriptor: Descriptor
+    data: bytes
+
+
+class ImagePush:
+    """Pushes the blobs of images to one destination, and counts them."""
+
     def __init__(
         self,
         repository: Repository,
-        image: StoredImage,
         destination: ImageDestination,
-        preserve_digests: bool,  # noqa: FBT001 - one call
-        reporter: Reporter,
+        *,
+        preserve_digests: bool = False,
+        reporter: Reporter = silent,
     ) -> None:
+        """Push nothing yet; see `push` for the arguments."""
         self._repository = repository
-        self._image = image
         self._destination = destination
         self._preserve_digests = preserve_digests
         self._report = reporter
+        self._image: StoredImage
         self._sent = self._present = self._sent_bytes = self._mounted = 0
         self._mounts: dict[str, list[str]] = {}
 
-    def run(self) -> PushResult:
-        image = self._image
+    def push_blobs(self, image: StoredImage) -> PushedManifest:
+        """Push layers and config of an image; return the manifest that names them, which comes next."""
+        self._image = image
         manifest = image.manifest
         if isinstance(self._destination, MountingDestination):
             self._mounts = find_mounts(self._repository, image, self._destination.host)
@@ -133,10 +155,16 @@ class _Push:
         descriptor = Descriptor(media_type, compute_digest(data), len(data), {})
         if descriptor.digest.encoded != image.digest.encoded and layers == list(manifest.layers):
             descriptor = replace(descriptor, digest=image.digest)
-        self._destination.put_manifest(descriptor, data)
-        return PushResult(
-            descriptor.digest, image.digest, self._sent, self._present, self._sent_bytes, self._mounted
-        )
+        return PushedManifest(descriptor, data)
+
+    def result(self, pushed: OciDigest, stored: OciDigest) -> PushResult:
+        """Return what was done so far.
+
+        Args:
+            pushed: The manifest or index as it was pushed.
+            stored: The same as it is stored.
+        """
+        return PushResult(pushed, stored, self._sent, self._present, self._sent_bytes, self._mounted)
 
     def _list_layers(self) -> list[tuple[OciDigest, ObjectID]]:
         """Return the name and stream of each layer."""
@@ -145,7 +173,7 @@ class _Push:
         if image.manifest.is_container:
             config = parse_config(image.config_document.data, f"config {image.manifest.config.digest}")
             digests = config.diff_ids
-        refs = image.config_document.refs
+        refs = image.layer_refs
         return [(digest, refs[str(digest)]) for digest in digests]
 
     def _push_layer(self, descriptor: Descriptor, digest: OciDigest, stream_id: ObjectID) -> Descriptor:

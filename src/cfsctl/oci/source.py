@@ -143,6 +143,38 @@ class ResumableSource(Protocol):
         """Open a blob at an offset; see `ImageSource.open_blob`."""
 
 
+@runtime_checkable
+class IndexedSource(Protocol):
+    """A source of whole indexes, and of artifacts about an image (referrers)."""
+
+    def read_named(self) -> tuple[Descriptor, bytes]:
+        """Return the manifest or index that the reference leads to, whose digest has been checked.
+
+        Raises:
+            ImageNotFoundError: It does not exist.
+            FormatError: It is not valid.
+        """
+
+    def read_listed(self, descriptor: Descriptor, what: str) -> bytes:
+        """Return a document that an index or manifest refers to; its size and digest have been checked.
+
+        Args:
+            descriptor: What it is.
+            what: What messages call it.
+
+        Raises:
+            ImageNotFoundError: It does not exist.
+            SourceError, ReceivedDigestError: It is another one.
+        """
+
+    def list_referrers(self, subject: OciDigest) -> list[Descriptor]:
+        """Return what the source says is about a manifest or index; nothing of it has been checked.
+
+        Raises:
+            FormatError: The list is not valid.
+        """
+
+
 def read_document(source: ImageSource, descriptor: Descriptor, what: str) -> bytes:
     """Return a document whose size and digest have been checked.
 

@@ -131,6 +131,11 @@ def test_names_with_colons(ask: Ask, place: Path) -> None:
     assert ask(place, "cfsctl --repo repo diff oci:a") == [expected]
 
 
+def test_images_of_the_other_repository(ask: Ask, place: Path) -> None:
+    assert ask(place, "cfsctl --repo elsewhere oci copy --from repo ap") == ["app"]
+    assert ask(place, "cfsctl --repo repo oci copy ap") == []
+
+
 def test_repository_from_the_environment(place: Path) -> None:
     done = subprocess.run(
         [CFSCTL, "image-objects", "w"],

@@ -133,7 +133,7 @@ IMAGES = {
 FETCHED = {"fetch": "fetch"}
 """Commands that need a server; tests/integration/repository/test_fetch.py compares them."""
 
-PULLS = {"oci-pull-plan", "oci-pull-several"}
+PULLS = {"oci-pull-index", "oci-pull-plan", "oci-pull-several"}
 """Further results of a pull, which the tests below tests/integration/oci compare."""
 
 MOUNTS = {"mount": "mount", "ostree mount": "mount", "oci mount": "mount"}

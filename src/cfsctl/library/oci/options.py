@@ -94,6 +94,7 @@ class OciPullOptions:
         local_fetch: Whether files of images in containers-storage are shared with it: ``disabled``, ``auto``
             (by reflink or hard link where that is possible) or ``zerocopy`` (fail where neither is).
         boot_xattrs: With `bootable`: extended attributes that the boot image keeps.
+        with_referrers: Also pull artifacts about the image, such as signatures.
     """
 
     platform: str | None = None
@@ -102,6 +103,7 @@ class OciPullOptions:
     keep_compressed: bool = False
     local_fetch: str = "disabled"
     boot_xattrs: XattrFilter = XattrFilter.ALLOWLIST_ONLY
+    with_referrers: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what does not go together.

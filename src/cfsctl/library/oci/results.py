@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cfsctl.library.results import RefSize
     from cfsctl.oci.check import OciReport
     from cfsctl.oci.digest import OciDigest
+    from cfsctl.oci.manifest import Platform
     from cfsctl.oci.pull import PullResult
     from cfsctl.oci.store.layers import LayerFacts, StoredLayer
     from cfsctl.oci.store.listing import ImageSummary
@@ -52,6 +53,49 @@ class OciInspection:
             "referrers": [str(digest) for digest in self.referrers],
             "composefs_erofs": _hex(self.image),
             "composefs_boot_erofs": _hex(self.boot_image),
+        }
+
+
+class OciIndexEntry(NamedTuple):
+    """An image or artifact of an index.
+
+    Attributes:
+        digest: Its manifest.
+        platform: What it runs on, as the index or its config says; None for artifacts.
+    """
+
+    digest: OciDigest
+    platform: Platform | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OciIndexInspection:
+    """A stored index.
+
+    Attributes:
+        digest: Its digest.
+        document: The index, byte for byte.
+        stream: Its stream.
+        entries: The images and artifacts that it leads to, each once.
+        referrers: Artifacts about it, ascending.
+    """
+
+    digest: OciDigest
+    document: bytes
+    stream: ObjectID
+    entries: tuple[OciIndexEntry, ...]
+    referrers: tuple[OciDigest, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it as it is printed in JSON, in the order of its keys."""
+        return {
+            "index": self.document.decode("utf-8", "replace"),
+            "digest": str(self.digest),
+            "manifests": [
+                {"digest": str(entry.digest), "platform": entry.platform and str(entry.platform)}
+                for entry in self.entries
+            ],
+            "referrers": [str(digest) for digest in self.referrers],
         }
 
 

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from cfsctl.library.opened import OpenedRepository
     from cfsctl.oci.build import BuildResult
     from cfsctl.oci.delta.make import DeltaResult
+    from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.pull import PullResult
     from cfsctl.oci.pull_plan import PullPlan
     from cfsctl.oci.push import PushResult
     from cfsctl.oci.registry.settings import RegistrySettings
+    from cfsctl.oci.source import ImageSource
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository as Store
     from cfsctl.tree.model import FileSystem
@@ -76,13 +78,13 @@ class TransferMethods(OciBase):
         if tag is not None:
             check_tag(tag)
         expected = _parse_expected(store, how.expected_boot_image)
-        opened = open_source(source, _settings(source, registry))
+        opened = open_source(source, registry_settings(source, registry))
         try:
             with moving(self._repository, progress, keep=keep):
                 result = pull(
                     store,
                     opened,
-                    tag,
+                    None if how.with_referrers else tag,
                     platform=how.parse_platform(),
                     bootable=how.bootable,
                     expected=expected,
@@ -92,6 +94,8 @@ class TransferMethods(OciBase):
                     when_found=on_layers or (lambda _layers: None),
                     reporter=make_reporter(progress),
                 )
+                if how.with_referrers:
+                    result = _add_referrers(store, opened, result, tag, make_reporter(progress))
         finally:
             opened.close()
         return printable_pull(result)
@@ -158,7 +162,7 @@ class TransferMethods(OciBase):
 
         if tag is not None:
             check_tag(tag)
-        opened = open_source(source, _settings(source, registry))
+        opened = open_source(source, registry_settings(source, registry))
         try:
             plan = plan_pull(self._store, opened, tag, (options or OciPullOptions()).parse_platform())
         finally:
@@ -173,6 +177,7 @@ class TransferMethods(OciBase):
         tag: str | None = None,
         *,
         zerocopy: bool = False,
+        with_referrers: bool = False,
         progress: Progress | None = None,
     ) -> PullResult:
         """Copy an image or artifact from another repository to this one; layers that are here are not read.
@@ -184,6 +189,7 @@ class TransferMethods(OciBase):
             source: The other repository, open.
             tag: The tag to move to it here, or None.
             zerocopy: Share objects by reflinks or hard links, and fail where that is impossible.
+            with_referrers: Also copy stored artifacts about the image, such as signatures.
             progress: Told how far each layer is.
 
         Raises:
@@ -196,14 +202,16 @@ class TransferMethods(OciBase):
 
         if tag is not None:
             check_tag(tag)
-        found = copy_image(
-            store_of(source),
-            self._store,
-            image,
-            tag,
-            zerocopy=zerocopy,
-            reporter=make_reporter(progress),
-        )
+        other, store, report = store_of(source), self._store, make_reporter(progress)
+        first = None if with_referrers else tag
+        found = copy_image(other, store, image, first, zerocopy=zerocopy, reporter=report)
+        if with_referrers:
+            from cfsctl.oci.copy_index import copy_referrers  # noqa: PLC0415 - as above
+
+            digests = copy_referrers(
+                other, store, [found.manifest_digest], zerocopy=zerocopy, reporter=report
+            )
+            found = _tagged(store, found, tag, digests)
         return printable_pull(found)
 
     @cancellable
@@ -253,16 +261,18 @@ class TransferMethods(OciBase):
         destination: str,
         *,
         preserve_digests: bool = False,
+        with_referrers: bool = False,
         registry: RegistryOptions | None = None,
         progress: Progress | None = None,
     ) -> PushResult:
-        """Copy a stored image to a registry, layout, archive or directory.
+        """Copy a stored image, or an index with all its images, to a registry, layout, archive or directory.
 
         Args:
             image: A tag, the digest of a manifest or config, or the unique beginning of one.
             destination: ``docker://NAME[:TAG]``, ``oci:DIRECTORY[:TAG]``, ``oci-archive:FILE[:TAG]`` or
                 ``dir:DIRECTORY``.
-            preserve_digests: Fail if the manifest would have to change.
+            preserve_digests: Fail if a manifest would have to change.
+            with_referrers: Also push stored artifacts about the image, such as signatures.
             registry: How registries are reached.
             progress: Told how far it is.
 
@@ -273,20 +283,24 @@ class TransferMethods(OciBase):
             CfsError: The destination cannot be written to, or the manifest would have to change.
         """
         from cfsctl.oci.destinations.opening import open_destination  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.push import push  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.images import open_found, resolve  # noqa: PLC0415 - the same
+        from cfsctl.oci.push_whole import WholePush  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.images import StoredImage, open_found, resolve  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.index_names import find_index  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.indexes import open_index  # noqa: PLC0415 - the same
 
         store = self._store
-        stored = open_found(store, resolve(store, image))
-        target = open_destination(destination, _settings(destination, registry))
+        index = find_index(store, image)
+        stored = open_found(store, resolve(store, image)) if index is None else open_index(store, index)
+        target = open_destination(destination, registry_settings(destination, registry))
         try:
-            return push(
+            run = WholePush(
                 store,
-                stored,
                 target,
+                with_referrers=with_referrers,
                 preserve_digests=preserve_digests,
                 reporter=make_reporter(progress),
             )
+            return run.push_image(stored) if isinstance(stored, StoredImage) else run.push_index(stored)
         finally:
             target.close()
 
@@ -320,14 +334,35 @@ class TransferMethods(OciBase):
 
         store = self._store
         base, image = (open_found(store, resolve(store, name)) for name in (old, new))
-        target = open_destination(destination, _settings(destination, registry))
+        target = open_destination(destination, registry_settings(destination, registry))
         try:
             return make_delta(store, base, image, target, reporter=make_reporter(progress))
         finally:
             target.close()
 
 
-def _settings(reference: str, options: RegistryOptions | None) -> RegistrySettings | None:
+def _add_referrers(
+    store: Store, source: ImageSource, result: PullResult, tag: str | None, report: Reporter
+) -> PullResult:
+    """Pull what is about an image, and only then move the tag; return the result with both."""
+    from cfsctl.oci.referrers import add_referrers  # noqa: PLC0415 - few pulls ask for them
+
+    found = add_referrers(store, source, result, report)
+    return _tagged(store, found, tag, found.referrers)
+
+
+def _tagged(store: Store, result: PullResult, tag: str | None, referrers: Iterable[OciDigest]) -> PullResult:
+    """Move the tag to an image; return the result with it."""
+    from dataclasses import replace  # noqa: PLC0415 - slow to import
+
+    from cfsctl.oci.store.images import set_tag  # noqa: PLC0415 - only where it is needed
+
+    if tag is not None:
+        set_tag(store, f"@{result.manifest_digest}", tag)
+    return replace(result, tag=tag, referrers=tuple(referrers))
+
+
+def registry_settings(reference: str, options: RegistryOptions | None) -> RegistrySettings | None:
     """Return what the reference needs to be opened: nothing else needs what that imports."""
     if not reference.startswith(("docker:", "registry:", "containers-storage:")):
         return None

@@ -40,6 +40,7 @@ class ArchiveDestination:
         self._file = AnonymousFile(self._dirfd)
         self._stream = open(self._file.fd, "wb", closefd=False)  # noqa: SIM115 - closed with the archive
         self._tar = tarfile.TarFile(fileobj=self._stream, mode="w", format=tarfile.USTAR_FORMAT)
+        self._index: bytes | None = None
         self._blobs: set[OciDigest] = set()
         self._add("oci-layout", io.BytesIO(LAYOUT), len(LAYOUT))
 
@@ -60,14 +61,24 @@ class ArchiveDestination:
 
     def put_manifest(self, descriptor: Descriptor, data: bytes) -> None:
         """Write manifest and index, and give the file its name."""
-        self.put_blob(descriptor, io.BytesIO(data))
-        index = index_with(None, descriptor, self._tag)
+        self.put_listed(descriptor, data)
+        index = index_with(self._index, descriptor, self._tag)
         self._add("index.json", io.BytesIO(index), len(index))
         self._tar.close()
         self._stream.close()
         os.fsync(self._file.fd)
         self._file.replace(self._dirfd, self._file_name)
         fsync_directory(self._dirfd)
+
+    def put_listed(self, descriptor: Descriptor, data: bytes) -> None:
+        """Write a manifest that an index refers to."""
+        if not self.has_blob(descriptor):
+            self.put_blob(descriptor, io.BytesIO(data))
+
+    def put_referrer(self, subject: OciDigest, descriptor: Descriptor, data: bytes) -> None:  # noqa: ARG002 - which the manifest names
+        """Write the manifest of an artifact, which the index lists without a tag."""
+        self.put_listed(descriptor, data)
+        self._index = index_with(self._index, descriptor, None)
 
     def _add(self, name: str, file: IO[bytes], size: int) -> None:
         info = tarfile.TarInfo(name)

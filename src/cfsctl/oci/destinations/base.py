@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 from cfsctl.errors import CfsError
 
 if TYPE_CHECKING:
+    from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.manifest import Descriptor
 
 
@@ -51,6 +52,21 @@ class ImageDestination(Protocol):
 
     def put_manifest(self, descriptor: Descriptor, data: bytes) -> None:
         """Store the manifest under the name of the place, after which the image is complete."""
+
+    def put_listed(self, descriptor: Descriptor, data: bytes) -> None:
+        """Store a manifest or index that an index refers to; it gets no other name."""
+
+    def put_referrer(self, subject: OciDigest, descriptor: Descriptor, data: bytes) -> None:
+        """Store the manifest of an artifact so that it is found by the manifest that it is about.
+
+        Args:
+            subject: What it is about, which may be stored later.
+            descriptor: What it is, with its artifact type and annotations.
+            data: The manifest.
+
+        Raises:
+            DestinationError: There is no place for it.
+        """
 
     def close(self) -> None:
         """Release everything; an image without its manifest leaves no name behind."""

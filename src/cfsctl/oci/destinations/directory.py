@@ -10,6 +10,7 @@ from cfsctl.linux.files import AnonymousFile
 from cfsctl.oci.destinations.base import DestinationError
 
 if TYPE_CHECKING:
+    from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.manifest import Descriptor
 
 _VERSION: Final = b"Directory Transport Version: 1.1\n"
@@ -56,12 +57,30 @@ class DirectoryDestination:
     def put_manifest(self, descriptor: Descriptor, data: bytes) -> None:  # noqa: ARG002 - there is one
         """Store the manifest."""
         for name, content in (("version", _VERSION), ("manifest.json", data)):
-            with AnonymousFile(self._dirfd) as new:
-                with open(new.fd, "wb", closefd=False) as target:
-                    target.write(content)
-                os.fsync(new.fd)
-                new.replace(self._dirfd, name)
+            self._write(name, content)
         os.fsync(self._dirfd)
+
+    def put_listed(self, descriptor: Descriptor, data: bytes) -> None:
+        """Store a manifest that the index in the directory refers to."""
+        self._write(f"{descriptor.digest.encoded}.manifest.json", data)
+
+    def put_referrer(self, subject: OciDigest, descriptor: Descriptor, data: bytes) -> None:  # noqa: ARG002 - there is no place
+        """Fail: such a directory has one image.
+
+        Raises:
+            DestinationError: Always.
+        """
+        raise DestinationError(
+            f"referrer of {subject}: a directory has no place for it",
+            hint="push to oci:DIRECTORY:TAG instead",
+        )
+
+    def _write(self, name: str, content: bytes) -> None:
+        with AnonymousFile(self._dirfd) as new:
+            with open(new.fd, "wb", closefd=False) as target:
+                target.write(content)
+            os.fsync(new.fd)
+            new.replace(self._dirfd, name)
 
     def close(self) -> None:
         """Close the directory; may be called again."""

@@ -19,6 +19,7 @@ from cfsctl.oci.destinations.base import DestinationError
 from cfsctl.oci.media_types import INDEX
 
 if TYPE_CHECKING:
+    from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.manifest import Descriptor
     from cfsctl.oci.reference import TaggedPath
 
@@ -61,25 +62,42 @@ class LayoutDestination:
 
     def put_blob(self, descriptor: Descriptor, file: IO[bytes]) -> None:
         """Store a blob."""
-        if descriptor.digest.algorithm != "sha256":
-            raise DestinationError(f"blob {descriptor.digest}: layouts take sha256 digests only")
+        self._check(descriptor)
         with AnonymousFile(self._blobs_fd) as new:
             with open(new.fd, "wb", closefd=False) as target:
                 shutil.copyfileobj(file, target, _COPY_BYTES)
             os.fsync(new.fd)
             new.replace(self._blobs_fd, descriptor.digest.encoded)
 
+    def _check(self, descriptor: Descriptor) -> None:
+        if descriptor.digest.algorithm != "sha256":
+            raise DestinationError(f"blob {descriptor.digest}: layouts take sha256 digests only")
+
     def put_manifest(self, descriptor: Descriptor, data: bytes) -> None:
         """Store the manifest, and name it in the index."""
+        self.put_listed(descriptor, data)
+        self._list(descriptor, self._tag)
+
+    def put_listed(self, descriptor: Descriptor, data: bytes) -> None:
+        """Store a manifest that an index refers to."""
+        self._check(descriptor)
         with AnonymousFile(self._blobs_fd) as new:
             _write(new.fd, data)
             new.replace(self._blobs_fd, descriptor.digest.encoded)
+
+    def put_referrer(self, subject: OciDigest, descriptor: Descriptor, data: bytes) -> None:  # noqa: ARG002 - which the manifest names
+        """Store the manifest of an artifact, and list it without a tag."""
+        self.put_listed(descriptor, data)
+        self._list(descriptor, None)
+
+    def _list(self, descriptor: Descriptor, tag: str | None) -> None:
+        """Have the index name a manifest, which is on the disk before."""
         os.fsync(self._blobs_fd)
         lock = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._dirfd)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._replace("oci-layout", LAYOUT)
-            self._replace("index.json", index_with(self._read_index(), descriptor, self._tag))
+            self._replace("index.json", index_with(self._read_index(), descriptor, tag))
             fsync_directory(self._dirfd)
         finally:
             os.close(lock)
@@ -129,6 +147,8 @@ def index_with(old: bytes | None, descriptor: Descriptor, tag: str | None) -> by
         "digest": str(descriptor.digest),
         "size": descriptor.size,
     }
+    if descriptor.artifact_type is not None:
+        entry["artifactType"] = descriptor.artifact_type
     if tag is not None:
         entry["annotations"] = {TAG_ANNOTATION: tag}
     document: dict[str, object] = {"schemaVersion": 2, "mediaType": INDEX}

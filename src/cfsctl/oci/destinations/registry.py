@@ -11,21 +11,27 @@ from cfsctl.http.errors import HTTPStatusError, TransferError
 from cfsctl.http.upload import Uploader
 from cfsctl.http.urls import check_url
 from cfsctl.oci.destinations.base import DestinationError
+from cfsctl.oci.destinations.layout import index_with
+from cfsctl.oci.digest import compute_digest
+from cfsctl.oci.manifest import Descriptor
+from cfsctl.oci.media_types import INDEX
 from cfsctl.oci.registry.client import MAX_ANSWERS, RegistryClient, explain
 from cfsctl.oci.registry.configuration import Endpoint, find_endpoints, read_registries
 from cfsctl.oci.registry.names import parse_image_name
+from cfsctl.oci.registry.referrers import fallback_tag, read_fallback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cfsctl.http.fetcher import Response
-    from cfsctl.oci.manifest import Descriptor
+    from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.registry.settings import RegistrySettings
 
 _MISSING: Final = 404
 _ACCEPTED: Final = 202
 _CREATED: Final = 201
 _DIGEST_HEADER: Final = "docker-content-digest"
+_SUBJECT_HEADER: Final = "oci-subject"
 
 
 class RegistryDestination:
@@ -132,13 +138,35 @@ class RegistryDestination:
 
     def put_manifest(self, descriptor: Descriptor, data: bytes) -> None:
         """Store the manifest under the tag, or under its digest if there is no tag."""
-        what = f"manifest {descriptor.digest}"
         if self._name.digest is not None and self._name.digest != descriptor.digest:
-            raise DestinationError(f"{what}: cannot be stored under {self._name.digest}")
-        url = self._client.url(f"manifests/{self._name.tag or descriptor.digest}")
+            raise DestinationError(
+                f"manifest {descriptor.digest}: cannot be stored under {self._name.digest}"
+            )
+        self._put_document(descriptor, data, self._name.tag or str(descriptor.digest))
+
+    def put_listed(self, descriptor: Descriptor, data: bytes) -> None:
+        """Store a manifest under its digest."""
+        self._put_document(descriptor, data, str(descriptor.digest))
+
+    def put_referrer(self, subject: OciDigest, descriptor: Descriptor, data: bytes) -> None:
+        """Store the manifest of an artifact; a registry that does not list such gets a list of them."""
+        done = self._put_document(descriptor, data, str(descriptor.digest))
+        if done.fields.get(_SUBJECT_HEADER) is not None:
+            return
+        old = read_fallback(self._client, subject)
+        new = index_with(old, descriptor, None)
+        if new != old:
+            listed = Descriptor(INDEX, compute_digest(new), len(new), {})
+            self._put_document(listed, new, fallback_tag(subject))
+
+    def _put_document(self, descriptor: Descriptor, data: bytes, reference: str) -> Response:
+        """Store a manifest or index under a tag or digest."""
+        what = f"manifest {descriptor.digest}"
+        url = self._client.url(f"manifests/{reference}")
         headers = {"Content-Type": descriptor.media_type}
         done = self._uploader.retry(lambda: self._send("PUT", url, what, headers, data, len(data)))
         self._check_created(done, descriptor, what)
+        return done
 
     def _send(
         self,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from cfsctl.json_fields import MAX_DOCUMENT_BYTES, parse_object
 from cfsctl.oci.digest import compute_digest
 from cfsctl.oci.docker import convert_manifest
-from cfsctl.oci.manifest import Descriptor, Platform, parse_index
-from cfsctl.oci.media_types import MANIFEST, MANIFESTS
+from cfsctl.oci.manifest import Descriptor, Platform, matches, parse_index
+from cfsctl.oci.media_types import INDEX, INDEXES, MANIFEST, MANIFESTS
 from cfsctl.oci.source import (
     FoundManifest,
     ImageNotFoundError,
@@ -21,9 +21,9 @@ from cfsctl.oci.source import (
     read_blob,
 )
 from cfsctl.oci.sources.files import DirectoryFiles
-from cfsctl.oci.sources.platforms import matches
 
 if TYPE_CHECKING:
+    from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.source import BlobReader
 
 
@@ -43,19 +43,36 @@ class DirectorySource:
         """What messages call the image."""
         return f"dir:{self._files.path}"
 
-    def find_manifest(self, platform: Platform) -> FoundManifest:
-        """Return the manifest for a platform; see `cfsctl.oci.source.ImageSource`."""
+    def read_named(self) -> tuple[Descriptor, bytes]:
+        """Return the manifest or index; see `cfsctl.oci.source.IndexedSource`."""
         data = self._read("manifest.json")
         fields = parse_object(data, "manifest.json")
-        if fields.find_list("manifests") is None:
-            media_type = fields.find_string("mediaType") or MANIFEST
-            return convert_manifest(Descriptor(media_type, compute_digest(data), len(data), {}), data)
+        usual = MANIFEST if fields.find_list("manifests") is None else INDEX
+        media_type = fields.find_string("mediaType") or usual
+        if usual == INDEX and media_type not in INDEXES:
+            media_type = INDEX
+        return Descriptor(media_type, compute_digest(data), len(data), {}), data
+
+    def read_listed(self, descriptor: Descriptor, what: str) -> bytes:
+        """Return a document; see `cfsctl.oci.source.IndexedSource`."""
+        data = self._read(f"{descriptor.digest.encoded}.manifest.json")
+        check_size(what, descriptor, len(data))
+        descriptor.digest.check_bytes(data, what)
+        return data
+
+    def list_referrers(self, subject: OciDigest) -> list[Descriptor]:  # noqa: ARG002 - there are none
+        """Return nothing: such a directory has one image."""
+        return []
+
+    def find_manifest(self, platform: Platform) -> FoundManifest:
+        """Return the manifest for a platform; see `cfsctl.oci.source.ImageSource`."""
+        descriptor, data = self.read_named()
+        if descriptor.media_type not in INDEXES:
+            return convert_manifest(descriptor, data)
         entries = parse_index(data, "manifest.json")
         for entry in entries:
             if entry.media_type in MANIFESTS and entry.platform and matches(entry.platform, platform):
-                found = self._read(f"{entry.digest.encoded}.manifest.json")
-                check_size("manifest", entry, len(found))
-                entry.digest.check_bytes(found, "manifest")
+                found = self.read_listed(entry, "manifest")
                 return convert_manifest(entry, found)._replace(is_chosen=True)
         available = ", ".join(str(entry.platform or "(no platform info)") for entry in entries)
         raise ImageNotFoundError(

@@ -18,12 +18,11 @@ from cfsctl.errors import FormatError
 from cfsctl.json_fields import MAX_DOCUMENT_BYTES, JsonFields, parse_value
 from cfsctl.oci.digest import OciDigest, compute_digest
 from cfsctl.oci.docker import write_manifest
-from cfsctl.oci.manifest import MAX_LAYERS, Descriptor, ImageConfig, ManifestError, parse_config
+from cfsctl.oci.manifest import MAX_LAYERS, Descriptor, ImageConfig, ManifestError, matches, parse_config
 from cfsctl.oci.media_types import CONFIG, tar_layer_type
 from cfsctl.oci.reference import ImageReferenceError
 from cfsctl.oci.registry.names import parse_image_name
 from cfsctl.oci.source import FoundManifest, ImageNotFoundError, SourceError, check_size, read_blob
-from cfsctl.oci.sources.platforms import matches
 
 if TYPE_CHECKING:
     from cfsctl.oci.manifest import Platform

@@ -8,11 +8,14 @@ The file ``oci-layout`` says nothing that is needed here, and is not read.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import FormatError
 from cfsctl.json_fields import MAX_DOCUMENT_BYTES
-from cfsctl.oci.manifest import Platform, parse_index
+from cfsctl.oci.digest import compute_digest
+from cfsctl.oci.manifest import Descriptor, Platform, parse_index, parse_manifest
+from cfsctl.oci.media_types import INDEX, INDEXES, MANIFESTS
 from cfsctl.oci.source import (
     FoundManifest,
     ImageNotFoundError,
@@ -25,10 +28,13 @@ from cfsctl.oci.sources.platforms import PlatformChoice
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cfsctl.oci.manifest import Descriptor
+    from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.reference import TaggedPath
     from cfsctl.oci.source import BlobReader
     from cfsctl.oci.sources.files import LayoutFiles
+
+_FALLBACK_TAG: Final = re.compile(r"sha(256|384|512)-[0-9a-f]+")
+"""Tag of the list of referrers where a registry keeps none, and of copies of such registries."""
 
 _TAG_ANNOTATION: Final = "org.opencontainers.image.ref.name"
 
@@ -48,6 +54,7 @@ class LayoutSource:
         self._wanted = wanted
         tag = "" if wanted.tag is None else f":{wanted.tag}"
         digest = "" if wanted.digest is None else f"@{wanted.digest}"
+        self._subjects: dict[OciDigest, list[Descriptor]] | None = None
         self._name = f"{transport}:{files.path}{tag}{digest}"
 
     @property
@@ -59,6 +66,55 @@ class LayoutSource:
         """Return the manifest for a platform; see `cfsctl.oci.source.ImageSource`."""
         choice = PlatformChoice(lambda descriptor, what: read_document(self, descriptor, what), platform)
         return choice.choose(self._candidates())
+
+    def read_named(self) -> tuple[Descriptor, bytes]:
+        """Return the manifest or index; see `cfsctl.oci.source.IndexedSource`.
+
+        An index that lists several images without a tag is the layout's own.
+        """
+        candidates = self._candidates()
+        if len(candidates) > 1 and self._wanted.tag is None:
+            data = self._read_index()
+            return Descriptor(INDEX, compute_digest(data), len(data), {}), data
+        indexes = [candidate for candidate in candidates if candidate.media_type in INDEXES]
+        chosen = (indexes or candidates)[0]
+        return chosen, self.read_listed(chosen, "index" if indexes else "manifest")
+
+    def read_listed(self, descriptor: Descriptor, what: str) -> bytes:
+        """Return a document; see `cfsctl.oci.source.IndexedSource`."""
+        return read_document(self, descriptor, what)
+
+    def list_referrers(self, subject: OciDigest) -> list[Descriptor]:
+        """Return what is about a manifest; see `cfsctl.oci.source.IndexedSource`.
+
+        In a layout these are manifests that the index lists and that name it as their subject.
+        """
+        if self._subjects is None:
+            self._subjects = self._find_subjects()
+        return self._subjects.get(subject, [])
+
+    def _find_subjects(self) -> dict[OciDigest, list[Descriptor]]:
+        found: dict[OciDigest, list[Descriptor]] = {}
+        for entry in parse_index(self._read_index(), "index.json"):
+            tag = entry.annotations.get(_TAG_ANNOTATION, "")
+            entries = [entry]
+            if entry.media_type in INDEXES and _FALLBACK_TAG.fullmatch(tag):
+                entries = list(parse_index(self.read_listed(entry, "index"), f"index {entry.digest}"))
+            for one in entries:
+                subject = self._find_subject(one)
+                if subject is not None:
+                    found.setdefault(subject, []).append(one)
+        return found
+
+    def _find_subject(self, descriptor: Descriptor) -> OciDigest | None:
+        if descriptor.media_type not in MANIFESTS:
+            return None
+        try:
+            data = self.read_listed(descriptor, "manifest")
+        except ImageNotFoundError:
+            return None  # of another image of the layout, whose blobs are elsewhere
+        subject = parse_manifest(data, f"manifest {descriptor.digest}").subject
+        return None if subject is None else subject.digest
 
     def _candidates(self) -> list[Descriptor]:
         entries = parse_index(self._read_index(), "index.json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.oci.docker import convert_manifest
-from cfsctl.oci.manifest import Platform, parse_config, parse_index, parse_manifest
+from cfsctl.oci.manifest import Platform, matches, parse_config, parse_index, parse_manifest
 from cfsctl.oci.media_types import INDEXES, MANIFESTS
 from cfsctl.oci.source import FoundManifest, ImageNotFoundError, SourceError
 
@@ -94,10 +94,3 @@ class PlatformChoice:
             return None
         config = self._read(manifest.config, "config")
         return parse_config(config, f"config {manifest.config.digest}").platform
-
-
-def matches(found: Platform, wanted: Platform) -> bool:
-    """Return whether an image for one platform runs on another; a variant only counts where both have one."""
-    if (found.os, found.architecture) != (wanted.os, wanted.architecture):
-        return False
-    return not wanted.variant or found.variant in {"", wanted.variant}

@@ -61,11 +61,11 @@ class RegistrySource:
 
     def find_manifest(self, platform: Platform) -> FoundManifest:
         """Return the manifest for a platform; see `cfsctl.oci.source.ImageSource`."""
-        descriptor, data = self._first(self._get_named)
+        descriptor, data = self.read_named()
         if descriptor.media_type not in INDEXES:
             return convert_manifest(descriptor, data)
         entries = parse_index(data, f"index {descriptor.digest}")
-        return PlatformChoice(self._read_listed, platform).choose(entries, 1)
+        return PlatformChoice(self.read_listed, platform).choose(entries, 1)
 
     def _first(self, ask: Callable[[RegistryClient], T]) -> T:
         """Return what the first place gives that can; it is the first to be asked from now on.
@@ -91,8 +91,29 @@ class RegistrySource:
         response = client.get_manifest(reference, MAX_DOCUMENT_BYTES)
         return _describe(response, self._name.digest, f"manifest {reference}"), response.body
 
-    def _read_listed(self, descriptor: Descriptor, what: str) -> bytes:
-        """Return a document that an index or manifest refers to."""
+    def read_named(self) -> tuple[Descriptor, bytes]:
+        """Return the manifest or index; see `cfsctl.oci.source.IndexedSource`."""
+        return self._first(self._get_named)
+
+    def list_referrers(self, subject: OciDigest) -> list[Descriptor]:
+        """Return what is about a manifest; see `cfsctl.oci.source.IndexedSource`."""
+        from cfsctl.oci.registry.referrers import list_referrers  # noqa: PLC0415 - few pulls ask for them
+
+        failure: Exception | None = None
+        for client in self._clients:  # mirrors need not have what is about their images
+            try:
+                found = list_referrers(client, subject)
+            except (FetchError, FormatError, IntegrityError) as error:
+                failure = error
+                continue
+            if found:
+                return found
+        if failure is not None:
+            raise failure
+        return []
+
+    def read_listed(self, descriptor: Descriptor, what: str) -> bytes:
+        """Return a document that an index or manifest refers to; see `cfsctl.oci.source.IndexedSource`."""
         if descriptor.media_type not in MANIFESTS | INDEXES:
             return read_document(self, descriptor, what)
         if descriptor.size > MAX_DOCUMENT_BYTES:

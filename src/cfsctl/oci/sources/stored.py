@@ -72,7 +72,7 @@ class StoredSource(LocalSource):
         return FileRange(fd, 0, os.fstat(fd).st_size, owns=True)
 
     def _find_layer(self, digest: OciDigest) -> ObjectID:
-        stream_id = self._image.config_document.refs.get(str(digest))
+        stream_id = self._image.layer_refs.get(str(digest))
         if stream_id is None:
             raise IntegrityError(
                 f"stored config {self._image.manifest.config.digest}: missing named ref to layer {digest}"

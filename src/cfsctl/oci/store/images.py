@@ -12,23 +12,28 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.errors import CfsError, ExitCode, IntegrityError, RefNotFoundError, RepositoryError
 from cfsctl.oci.digest import OciDigest, OciDigestError, parse_digest
 from cfsctl.oci.manifest import Manifest, parse_config, parse_manifest
+from cfsctl.oci.reference import host_platform
 from cfsctl.oci.store.documents import StoredDocument, read_document
+from cfsctl.oci.store.index_names import choose_image, find_index, find_tagged_index
+from cfsctl.oci.store.indexes import tag_index
 from cfsctl.oci.store.names import (
     CONFIG,
     CONFIG_REF,
+    INDEX,
     LAYER,
     MANIFEST,
     TAGS,
     check_tag,
     find_short_digest,
     iter_digests,
+    list_tag_names,
 )
 from cfsctl.repository.names.names import InvalidNameError, suggest
 from cfsctl.repository.names.short_ids import AmbiguousIdError, parse_short_id
 from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from cfsctl.digest import ObjectID
     from cfsctl.oci.manifest import ImageConfig
@@ -81,6 +86,16 @@ class StoredImage:
     manifest_document: StoredDocument
     config_document: StoredDocument
 
+    @property
+    def layer_refs(self) -> Mapping[str, ObjectID]:
+        """Streams of the layers by digest, among other references.
+
+        Artifacts share configs, above all the empty one, which names the layers of one of them only.
+        """
+        if self.manifest.is_container:
+            return self.config_document.refs
+        return {**self.config_document.refs, **self.manifest_document.refs}
+
 
 @dataclass(frozen=True, slots=True)
 class StoredConfig:
@@ -126,6 +141,9 @@ def resolve(repository: Repository, text: str) -> Found:
         if repository.streams.find(f"{MANIFEST}{tagged}") is None:
             raise OciNotFoundError(f"tag {text}: Manifest {tagged} not found", hint="pull it again")
         return Found(tagged, None, text)
+    index = None if text.startswith("@") else find_tagged_index(repository, text)
+    if index is not None:
+        return Found(_choose(repository, index), None, text)
     try:
         return _find_digest(repository, parse_digest(text))
     except OciDigestError:
@@ -136,8 +154,24 @@ def resolve(repository: Repository, text: str) -> Found:
     return found
 
 
+def _choose(repository: Repository, index: OciDigest) -> OciDigest:
+    """Return the image of an index that this machine runs.
+
+    Raises:
+        OciNotFoundError: There is none.
+    """
+    wanted = host_platform()
+    found = choose_image(repository, index, wanted)
+    if found is None:
+        raise OciNotFoundError(
+            f"index {index}: no image for {wanted}",
+            hint="list its images with `cfsctl oci inspect`, and name one by its digest",
+        )
+    return found
+
+
 def _not_found(repository: Repository, text: str) -> OciNotFoundError:
-    hint = suggest(text, (tag.name for tag in TAGS.list(repository.streams)))
+    hint = suggest(text, list_tag_names(repository))
     return OciNotFoundError(
         f"OCI reference not found: {text}", hint=hint or "list the images with `cfsctl oci images`"
     )
@@ -155,6 +189,8 @@ def _find_digest(repository: Repository, digest: OciDigest) -> Found:
         return Found(digest, None, None)
     if repository.streams.find(f"{CONFIG}{digest}") is not None:
         return Found(None, digest, None)
+    if repository.streams.find(f"{INDEX}{digest}") is not None:
+        return Found(_choose(repository, digest), None, None)
     raise OciNotFoundError(
         f"OCI reference not found: {digest} is neither a manifest nor a config here",
         hint="list the images with `cfsctl oci images`",
@@ -169,7 +205,10 @@ def _find_short(repository: Repository, short: ShortId | None) -> Found | None:
     if manifest is not None:
         return Found(manifest, None, None)
     config = find_short_digest(repository, CONFIG, short)
-    return None if config is None else Found(None, config, None)
+    if config is not None:
+        return Found(None, config, None)
+    index = find_short_digest(repository, INDEX, short)
+    return None if index is None else Found(_choose(repository, index), None, None)
 
 
 def _tags_of(repository: Repository, encoded: str) -> str | None:
@@ -298,7 +337,7 @@ def config_of(image: StoredImage) -> StoredConfig:
 
 
 def set_tag(repository: Repository, text: str, name: str) -> OciDigest:
-    """Make a tag name a stored manifest, in place of what it named before.
+    """Make a tag name a stored manifest or index, in place of what it named before.
 
     Args:
         repository: Where.
@@ -306,13 +345,17 @@ def set_tag(repository: Repository, text: str, name: str) -> OciDigest:
         name: The tag.
 
     Returns:
-        The manifest.
+        The manifest or index.
 
     Raises:
         InvalidNameError: The name cannot be one.
         OciNotFoundError, AmbiguousIdError: The text names no image, or several.
     """
     check_tag(name)
+    index = find_index(repository, text)
+    if index is not None:
+        tag_index(repository, index, name)
+        return index
     found = resolve(repository, text)
     digest = found.manifest or open_found(repository, found).digest
     repository.streams.set_ref(TAGS.ref(name), f"{MANIFEST}{digest}")
@@ -328,7 +371,7 @@ def remove_tag(repository: Repository, name: str) -> None:
     try:
         repository.streams.remove_ref(TAGS.ref(name))
     except (RefNotFoundError, InvalidNameError) as error:
-        hint = suggest(name, (tag.name for tag in TAGS.list(repository.streams)))
+        hint = suggest(name, list_tag_names(repository))
         raise OciNotFoundError(f"Failed to remove tag {name}: {error}", hint=hint) from error
 
 

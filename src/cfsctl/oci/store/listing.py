@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.errors import CfsError, RefNotFoundError, describe
 from cfsctl.oci.store.image_refs import list_images
-from cfsctl.oci.store.images import StoredImage, config_of, open_image
-from cfsctl.oci.store.names import MANIFEST, TAGS, iter_digests
+from cfsctl.oci.store.images import config_of, open_image
+from cfsctl.oci.store.index_names import iter_platforms
+from cfsctl.oci.store.indexes import open_index
+from cfsctl.oci.store.names import INDEX_TAGS, MANIFEST, TAGS, iter_digests
 from cfsctl.oci.store.referrers import list_referrers
 from cfsctl.progress import Message, silent
 
@@ -37,6 +39,7 @@ class ImageSummary(NamedTuple):
         created: When it was made, as it says, or None.
         layer_count: Its layers.
         referrer_count: Artifacts about it.
+        platforms: Of an index, what its images run on; None for anything else.
     """
 
     name: str
@@ -47,6 +50,7 @@ class ImageSummary(NamedTuple):
     created: str | None
     layer_count: int
     referrer_count: int
+    platforms: tuple[str, ...] | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Return it as it is printed in JSON, in the order of its keys."""
@@ -75,15 +79,38 @@ class Unreadable(NamedTuple):
 
 
 def iter_images(repository: Repository) -> Iterator[ImageSummary | Unreadable]:
-    """Yield all images that have a tag, sorted by it."""
-    for tag in TAGS.list(repository.streams):
+    """Yield all images and indexes that have a tag, sorted by it."""
+    streams = repository.streams
+    found = [(tag.name, tag.target, _summarise) for tag in TAGS.list(streams)]
+    found += [(tag.name, tag.target, _summarise_index) for tag in INDEX_TAGS.list(streams)]
+    for name, digest, summarise in sorted(found, key=lambda entry: entry[0]):
         try:
-            yield _summarise(repository, tag.name, open_image(repository, tag.target))
+            yield summarise(repository, name, digest)
         except (CfsError, OSError) as error:
-            yield Unreadable(tag.name, error)
+            yield Unreadable(name, error)
 
 
-def _summarise(repository: Repository, name: str, image: StoredImage) -> ImageSummary:
+def _summarise_index(repository: Repository, name: str, digest: OciDigest) -> ImageSummary:
+    layers: set[OciDigest] = set()
+    platforms = []
+    for descriptor, platform in iter_platforms(repository, open_index(repository, digest)):
+        layers.update(layer.digest for layer in open_image(repository, descriptor.digest).manifest.layers)
+        platforms.append("artifact" if platform is None else str(platform))
+    return ImageSummary(
+        name,
+        digest,
+        is_container=False,
+        architecture="",
+        os="",
+        created=None,
+        layer_count=len(layers),
+        referrer_count=len(list_referrers(repository, digest)),
+        platforms=tuple(platforms),
+    )
+
+
+def _summarise(repository: Repository, name: str, digest: OciDigest) -> ImageSummary:
+    image = open_image(repository, digest)
     architecture, os_name, created = "", "", None
     if image.manifest.is_container:
         config = config_of(image).config

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LAYER: Final = "oci-layer-"
 CONFIG: Final = "oci-config-"
 MANIFEST: Final = "oci-manifest-"
+INDEX: Final = "oci-index-"
 BLOB: Final = "oci-blob-"
 
 BLOB_REF: Final = "blob:"
@@ -32,6 +33,11 @@ def parse_manifest_name(name: str) -> OciDigest | None:
     return _parse(name, MANIFEST)
 
 
+def parse_index_name(name: str) -> OciDigest | None:
+    """Return the index whose stream has this name, or None for any other stream."""
+    return _parse(name, INDEX)
+
+
 def _parse(name: str, prefix: str) -> OciDigest | None:
     if not name.startswith(prefix):
         return None
@@ -43,7 +49,7 @@ def _parse(name: str, prefix: str) -> OciDigest | None:
 
 def parse_stream_name(name: str) -> tuple[str, OciDigest] | None:
     """Return the kind of a stream, as the constants above, and the digest in its name; or None."""
-    for prefix in (LAYER, CONFIG, MANIFEST, BLOB):
+    for prefix in (LAYER, CONFIG, MANIFEST, BLOB, INDEX):
         digest = _parse(name, prefix)
         if digest is not None:
             return prefix, digest
@@ -57,6 +63,15 @@ def is_stream_name(name: str) -> bool:
 
 TAGS: Final = TagNamespace("oci", parse_manifest_name)
 """The tags of images and artifacts."""
+
+INDEX_TAGS: Final = TagNamespace("oci", parse_index_name)
+"""The tags of indexes, which are in the same directory."""
+
+
+def list_tag_names(repository: Repository) -> list[str]:
+    """Return all tags, of whatever they name, sorted."""
+    streams = repository.streams
+    return sorted(tag.name for tag in (*TAGS.list(streams), *INDEX_TAGS.list(streams)))
 
 
 def check_tag(name: str) -> str:

@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cfsctl.erofs.format import ErofsError, FormatVersion
-from cfsctl.errors import IntegrityError
+from cfsctl.errors import CfsError, IntegrityError
 from cfsctl.oci.store.documents import find_only_object, write_document
 from cfsctl.oci.store.image_refs import KINDS, ImageKind, is_image_ref, plain_kind
+from cfsctl.oci.store.indexes import rewrite_indexes
 from cfsctl.oci.store.names import CONFIG, CONFIG_REF, LAYER, MANIFEST, TAGS, iter_digests
 from cfsctl.repository.objects.store import StoredObject
 from cfsctl.repository.publish import NewStream, make_images, publish
@@ -44,6 +45,8 @@ class ImageNames:
         config: tuple[OciDigest, StoredObject],
         layers: Mapping[OciDigest, ObjectID],
         blobs: Mapping[str, ObjectID] | None = None,
+        *,
+        is_container: bool = True,
     ) -> None:
         """Write nothing yet.
 
@@ -53,6 +56,7 @@ class ImageNames:
             config: Digest and object of the config.
             layers: Stream by digest; of equal layers there is one.
             blobs: Kept blobs by the names that the manifest's stream has for them.
+            is_container: Whether it is an image; artifacts with the same config may have other layers.
         """
         self._repository = repository
         self._manifest = manifest
@@ -61,6 +65,7 @@ class ImageNames:
         self._entries: dict[str, ObjectID] = {LAYER + name: layer for name, layer in self._layers.items()}
         self._blobs = dict(sorted((blobs or {}).items()))
         self._images: list[ObjectID] = []
+        self._is_container = is_container
         self.manifest_id: ObjectID
         self.config_id: ObjectID
 
@@ -74,13 +79,31 @@ class ImageNames:
         ordered = {kind.ref: image_refs[kind.ref] for kind in KINDS if kind.ref in image_refs}
         self._images = [*dict.fromkeys(ordered.values())]
         refs = self._layers | ordered
-        self.config_id = write_document(repository, ContentType.OCI_CONFIG, config, refs)
+        shared = None if self._is_container else self._find_config()
+        self.config_id = shared or write_document(repository, ContentType.OCI_CONFIG, config, refs)
         self._entries[f"{CONFIG}{config_digest}"] = self.config_id
         digest, manifest = self._manifest
         refs = {f"{CONFIG_REF}{config_digest}": self.config_id, **self._layers, **self._blobs}
         self.manifest_id = write_document(repository, ContentType.OCI_MANIFEST, manifest, refs)
         self._entries[f"{MANIFEST}{digest}"] = self.manifest_id
         self._rewrite_others(f"{CONFIG_REF}{config_digest}", digest)
+        self._entries |= rewrite_indexes(repository, self._entries)
+
+    def _find_config(self) -> ObjectID | None:
+        """Return the config's stream as it is stored, if all that it refers to is there.
+
+        As for the original, it goes on naming the layers of the artifact that came first with it.
+        """
+        repository = self._repository
+        stream_id = repository.streams.find(f"{CONFIG}{self._config[0]}")
+        if stream_id is None:
+            return None
+        try:
+            with repository.streams.open_object(stream_id, ContentType.OCI_CONFIG) as reader:
+                needed = [find_only_object(reader), *reader.named_refs.values()]
+        except (CfsError, OSError):
+            return None  # written again, which heals it
+        return None if repository.objects.find_missing(needed) else stream_id
 
     def _rewrite_others(self, config_ref: str, done: OciDigest) -> None:
         """Update all other manifests of this config to the config's new stream."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.oci.digest import OciDigest, OciDigestError, parse_digest
-from cfsctl.oci.store.names import MANIFEST
+from cfsctl.oci.store.names import INDEX, MANIFEST
 from cfsctl.repository.names.tags import escape_tag, unescape_tag
 
 if TYPE_CHECKING:
@@ -64,8 +64,15 @@ def iter_dangling(repository: Repository) -> Iterator[tuple[OciDigest, OciDigest
         subject, artifact = _parse(subject_text), _parse(artifact_text)
         if subject is None or artifact is None:
             continue
-        if any(repository.streams.find(f"{MANIFEST}{digest}") is None for digest in (subject, artifact)):
+        is_kept = _is_stored(repository, subject) and repository.streams.find(f"{MANIFEST}{artifact}")
+        if not is_kept:
             yield subject, artifact
+
+
+def _is_stored(repository: Repository, subject: OciDigest) -> bool:
+    """Return whether what an artifact is about is stored: a manifest or an index."""
+    find = repository.streams.find
+    return find(f"{MANIFEST}{subject}") is not None or find(f"{INDEX}{subject}") is not None
 
 
 def remove_dangling(repository: Repository) -> int:

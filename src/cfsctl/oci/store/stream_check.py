@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.errors import CfsError, describe
 from cfsctl.oci.digest import OciDigestError
 from cfsctl.oci.store.documents import find_only_object, read_document
-from cfsctl.oci.store.names import BLOB, CONFIG, LAYER, MANIFEST, parse_stream_name
+from cfsctl.oci.store.names import BLOB, CONFIG, INDEX, LAYER, MANIFEST, parse_stream_name
 from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _TYPES: Final = {
     MANIFEST: frozenset({ContentType.OCI_MANIFEST}),
     LAYER: frozenset({ContentType.OCI_LAYER, ContentType.OCI_BLOB}),
     BLOB: frozenset({ContentType.OCI_BLOB}),
+    INDEX: frozenset({ContentType.OCI_INDEX}),
 }
 """What the streams of each kind of name hold; the layers of artifacts are blobs."""
 
@@ -58,7 +59,7 @@ def _iter_problems(
             find_only_object(reader)
         if repository.objects.find_missing(reader.object_refs):
             return
-        if kind in {CONFIG, MANIFEST}:
+        if kind in {CONFIG, MANIFEST, INDEX}:
             _check_document(repository, name, ContentType(reader.content_type), digest)
         elif is_deep:
             yield from _compare(repository, name, digest)

@@ -17,6 +17,7 @@ from cfsctl.oci.manifest import (
     Descriptor,
     ManifestError,
     Platform,
+    matches,
     parse_config,
     parse_index,
     parse_manifest,
@@ -30,7 +31,6 @@ from cfsctl.oci.reference import (
     split_path,
 )
 from cfsctl.oci.source import FoundManifest
-from cfsctl.oci.sources.platforms import matches
 
 DIGEST = "sha256:" + "a" * 64
 BLOB = {"mediaType": CONFIG, "digest": DIGEST, "size": 5}

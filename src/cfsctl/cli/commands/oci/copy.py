@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cfsctl.cli.commands.oci.pull_output import document_of
+from cfsctl.cli.commands.oci.pull_output import document_of, document_of_index, lines_of_index
+from cfsctl.cli.completers import complete_directories, complete_other_oci_images
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option
@@ -20,8 +21,15 @@ if TYPE_CHECKING:
 
 
 @click.command("copy", cls=Command)
-@click.argument("image", type=TEXT)
-@click.option("--from", "source", required=True, metavar="PATH", help="Repository that has the image.")
+@click.argument("image", type=TEXT, shell_complete=complete_other_oci_images)
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    metavar="PATH",
+    shell_complete=complete_directories,
+    help="Repository that has the image.",
+)
 @click.option("--name", type=TEXT, metavar="NAME", help="Tag for the copy; without one, it is not tagged.")
 @click.option(
     "--zerocopy",
@@ -29,12 +37,22 @@ if TYPE_CHECKING:
     help="Share files with the other repository by reflink or hard link instead of copying them, and fail if "
     "neither is possible. Needs the same hash; hard links need root and the same mount.",
 )
+@click.option(
+    "--with-referrers", is_flag=True, help="Also copy artifacts about the image that are stored there."
+)
 @json_option()
 @pass_session
 def command(
-    session: Session, *, image: str, source: str, name: str | None, zerocopy: bool, as_json: bool
+    session: Session,
+    *,
+    image: str,
+    source: str,
+    name: str | None,
+    zerocopy: bool,
+    with_referrers: bool,
+    as_json: bool,
 ) -> None:
-    """Copy IMAGE from another repository.
+    """Copy IMAGE from another repository. Of an index, all images are copied.
 
     All digests are verified, and file system images are made again. Layers that are already here are not
     read. Artifacts are copied as they are. If the image has boot images there, they are made here as well.
@@ -44,7 +62,29 @@ def command(
     if name is not None:
         check_tag(name)
     with session.open() as target, session.open_other(source) as other:
-        result = target.oci.copy(image, other, name, zerocopy=zerocopy, progress=session.progress)
+        index = other.oci.find_index(image)
+        if index is not None:
+            copied = target.oci.copy_index(
+                index,
+                other,
+                name,
+                zerocopy=zerocopy,
+                with_referrers=with_referrers,
+                progress=session.progress,
+            )
+            if as_json:
+                print_document(document_of_index(copied))
+            else:
+                print_lines([_first_line(copied.tag, image, source), *lines_of_index(copied)])
+            return
+        result = target.oci.copy(
+            image,
+            other,
+            name,
+            zerocopy=zerocopy,
+            with_referrers=with_referrers,
+            progress=session.progress,
+        )
     if as_json:
         print_document({**document_of(result), "config_stream": qualified(result.config_id)})
     else:
@@ -52,9 +92,14 @@ def command(
 
 
 def _lines_of(result: cfsctl.OciPullResult, image: str, source: str) -> Iterator[str]:
-    tagged = "" if result.tag is None else f", tagged as {result.tag}"
-    yield f"Copied image {image} from {source} to destination repo{tagged}"
+    yield _first_line(result.tag, image, source)
     yield f"Manifest digest: {result.manifest_digest}"
     yield f"Manifest verity: {result.manifest_id.hex()}"
     yield f"Config digest:   {result.config_digest}"
     yield f"Config verity:   {result.config_id.hex()}"
+    yield from (f"Referrer:        {digest}" for digest in result.referrers)
+
+
+def _first_line(tag: str | None, image: str, source: str) -> str:
+    tagged = "" if tag is None else f", tagged as {tag}"
+    return f"Copied image {image} from {source} to destination repo{tagged}"

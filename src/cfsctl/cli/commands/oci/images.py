@@ -16,6 +16,7 @@ from cfsctl.cli.output import print_block, print_document
 from cfsctl.timestamps import format_timestamp, parse_timestamp
 
 if TYPE_CHECKING:
+    import cfsctl
     from cfsctl.library.oci.results import ListedOciImage
 
 _COLUMNS = (
@@ -61,12 +62,18 @@ def _row(image: ListedOciImage) -> dict[str, str | int | float | None]:
         "digest": str(summary.digest),
         "date": created,
         "timestamp": None if created is None else format_timestamp(created),
-        "arch": summary.architecture or "artifact",
+        "arch": _describe_kind(summary),
         "layers": summary.layer_count,
         "refs": summary.referrer_count,
         "kept": image.kept or None,
         **size_values(image.sizes),
     }
+
+
+def _describe_kind(summary: cfsctl.OciImageSummary) -> str:
+    if summary.platforms is not None:
+        return "index"
+    return summary.architecture or "artifact"
 
 
 def _print_plain(found: list[ListedOciImage]) -> None:
@@ -77,7 +84,7 @@ def _print_plain(found: list[ListedOciImage]) -> None:
         (
             summary.name,
             summary.digest.encoded[:SHORT_DIGITS],
-            summary.architecture or "artifact",
+            _describe_kind(summary),
             str(summary.layer_count),
             str(summary.referrer_count),
         )
@@ -88,4 +95,10 @@ def _print_plain(found: list[ListedOciImage]) -> None:
 
 
 def _document(image: ListedOciImage) -> dict[str, object]:
-    return {**image.summary.as_dict(), "kept": image.kept, **size_document(image.sizes)}
+    platforms = image.summary.platforms
+    return {
+        **image.summary.as_dict(),
+        "platforms": None if platforms is None else list(platforms),
+        "kept": image.kept,
+        **size_document(image.sizes),
+    }

@@ -8,9 +8,11 @@ import click
 
 from cfsctl.cli.commands.oci.pull_output import (
     document_of,
+    document_of_index,
     document_of_outcome,
     document_of_plan,
     lines_of,
+    lines_of_index,
     lines_of_plan,
 )
 from cfsctl.cli.context import Session, pass_session
@@ -65,6 +67,17 @@ class BootImageMissingError(CfsError):
     is_flag=True,
     help="Also store compressed layers as received, so that `oci push` can send the image unchanged.",
 )
+@click.option(
+    "--all-platforms",
+    is_flag=True,
+    help="If IMAGE is an index, pull the images for all platforms and the index itself, with compressed "
+    "layers, so that `oci push` can send them unchanged.",
+)
+@click.option(
+    "--with-referrers",
+    is_flag=True,
+    help="Also pull artifacts about the image, such as signatures, from a registry or layout.",
+)
 @keep_option
 @registry_options
 @json_option()
@@ -81,6 +94,8 @@ def command(
     platform: str | None,
     keep_compressed: bool,
     local_fetch: str,
+    all_platforms: bool,
+    with_referrers: bool,
     keep: int | None,
     as_json: bool,
     registry: RegistryOptions,
@@ -102,14 +117,20 @@ def command(
     images = _pair(image, name)
     if len(images) > 1 and expected_digest is not None:
         raise click.UsageError("--expected-digest goes with one image only")
+    _check_whole(images, all_platforms=all_platforms, with_referrers=with_referrers, plan=plan)
+    if all_platforms and (bootable or platform is not None):
+        raise click.UsageError(
+            f"--all-platforms cannot be used with {'--bootable' if bootable else '--platform'}"
+        )
     for _, tag in images:
         check_tag(tag)
     options = OciPullOptions(
         platform=platform,
         bootable=bootable,
         expected_boot_image=expected_digest,
-        keep_compressed=keep_compressed,
+        keep_compressed=keep_compressed or all_platforms,
         local_fetch=local_fetch,
+        with_referrers=with_referrers,
     )
     if plan or len(images) > 1:
         run = _plan if plan else _pull_several
@@ -118,9 +139,14 @@ def command(
         click.get_current_context().exit(status)
     ((source, tag),) = images
     with session.open() as repository:
-        result = repository.oci.pull(
-            source, tag, options, registry=registry, keep=keep, progress=session.progress
-        )
+        methods = repository.oci
+        progress = session.progress
+        if all_platforms:
+            index = methods.pull_index(source, tag, options, registry=registry, keep=keep, progress=progress)
+            if index is not None:
+                _show_index(index, as_json=as_json)
+                return
+        result = methods.pull(source, tag, options, registry=registry, keep=keep, progress=progress)
     _measure(result)
     if as_json:
         print_document(document_of(result))
@@ -128,6 +154,26 @@ def command(
         print_lines(lines_of(result))
     if bootable:
         _check_boot_image(result, expected_digest)
+
+
+def _check_whole(
+    images: Sequence[tuple[str, str]], *, all_platforms: bool, with_referrers: bool, plan: bool
+) -> None:
+    """Refuse what does not go with pulling more than an image."""
+    if all_platforms and len(images) > 1:
+        raise click.UsageError("--all-platforms goes with one image only")
+    if plan and (all_platforms or with_referrers):
+        option = "--all-platforms" if all_platforms else "--with-referrers"
+        raise click.UsageError(f"{option} cannot be used with --plan")
+
+
+def _show_index(index: cfsctl.OciIndexPullResult, *, as_json: bool) -> None:
+    for member in index.members:
+        _measure(member.result)
+    if as_json:
+        print_document(document_of_index(index))
+    else:
+        print_lines(lines_of_index(index))
 
 
 def _pair(image: str, words: Sequence[str]) -> list[tuple[str, str]]:

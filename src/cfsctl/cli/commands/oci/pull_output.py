@@ -24,6 +24,7 @@ def lines_of(result: cfsctl.OciPullResult) -> Iterator[str]:
     if result.tag is not None:
         yield f"tagged   {result.tag}"
     yield f"objects  {counts.describe()}"
+    yield from (f"referrer {digest}" for digest in result.referrers)
     if result.boot_image is not None:
         how = "" if result.boot_match is None else f" ({result.boot_match.describe()})"
         yield f"Boot image: {result.boot_image.hex()}{how}"
@@ -47,6 +48,37 @@ def document_of(result: cfsctl.OciPullResult) -> dict[str, object]:
         "hardlinked_objects": counts.hardlinked,
         "reflinked_bytes": counts.reflinked_bytes,
         "hardlinked_bytes": counts.hardlinked_bytes,
+        "referrers": [str(digest) for digest in result.referrers],
+    }
+
+
+def lines_of_index(index: cfsctl.OciIndexPullResult) -> Iterator[str]:
+    """Yield what the pull of an index has done, for people."""
+    yield f"index    {index.digest}"
+    yield f"verity   {index.stream_id.hex()}"
+    if index.tag is not None:
+        yield f"tagged   {index.tag}"
+    for member in index.members:
+        what = "artifact" if member.platform is None and member.result.image is None else member.platform
+        yield f"manifest {member.result.manifest_digest} {what or '(no platform info)'}"
+    yield f"objects  {index.counts.describe()}"
+    yield from (f"referrer {digest}" for digest in index.referrers)
+
+
+def document_of_index(index: cfsctl.OciIndexPullResult) -> dict[str, object]:
+    """Return what the pull of an index has done, for programs."""
+    return {
+        "index": str(index.digest),
+        "stream": qualified(index.stream_id),
+        "tag": index.tag,
+        "images": [
+            {
+                "platform": None if member.platform is None else str(member.platform),
+                **document_of(member.result),
+            }
+            for member in index.members
+        ],
+        "referrers": [str(digest) for digest in index.referrers],
     }
 
 

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Fail with exit status 14 if the manifest would have to change.",
 )
+@click.option(
+    "--with-referrers",
+    is_flag=True,
+    help="Also push the stored artifacts about the image, such as signatures.",
+)
 @registry_options
 @json_option()
 @pass_session
@@ -36,6 +41,7 @@ def command(
     image: str,
     destination: str,
     preserve_digests: bool,
+    with_referrers: bool,
     as_json: bool,
     registry: RegistryOptions,
 ) -> None:
@@ -44,12 +50,14 @@ def command(
     DESTINATION is docker://NAME[:TAG], oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG] or dir:DIRECTORY. The
     config is sent unchanged. Layers are stored uncompressed and must be compressed again unless DESTINATION
     has them; if the result differs from the original, the manifest changes, with a message on standard error.
+    Of an index, all images are pushed.
     """
     with session.open() as repository:
         result = repository.oci.push(
             image,
             destination,
             preserve_digests=preserve_digests,
+            with_referrers=with_referrers,
             registry=registry,
             progress=session.progress,
         )
@@ -68,6 +76,8 @@ def command(
             f"manifest {result.manifest_digest}",
             f"blobs    {result.sent} sent ({result.sent_bytes} bytes) + {result.present} already present"
             + (f" + {result.mounted} taken from other repositories" if result.mounted else ""),
+            *([f"images   {result.images}"] if result.images != 1 else []),
+            *([f"referrers {result.referrers}"] if result.referrers else []),
         )
     )
 
@@ -80,4 +90,6 @@ def _document(result: cfsctl.OciPushResult) -> dict[str, object]:
         "present_blobs": result.present,
         "sent_bytes": result.sent_bytes,
         "mounted_blobs": result.mounted,
+        "images": result.images,
+        "referrers": result.referrers,
     }
