@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.cli.cells import cell_width, cut, pad, wrap
 from cfsctl.cli.columns import SHORT_DIGITS, TEMPLATE, Kind
-from cfsctl.cli.output import is_terminal, output_encoding, print_formatted, print_lines, printable
+from cfsctl.cli.output import is_terminal, output_encoding, print_formatted, print_lines
+from cfsctl.text import format_size, printable
 
 if TYPE_CHECKING:
     import re
@@ -216,19 +217,6 @@ def _show(request: ListRequest, kind: Kind, value: Value, *, is_alone: bool = Fa
 def shorten_id(text: str) -> str:
     """Return the beginning of an ID, without what stands before its digits."""
     return text.rpartition(":")[2][:SHORT_DIGITS]
-
-
-def format_size(size: int) -> str:
-    """Return a number of bytes in the unit that leaves three digits of it: ``8.42 MiB``, ``512 B``."""
-    if size < 1024:
-        return f"{size} B"
-    units = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-    power = min((size.bit_length() - 1) // 10, len(units))
-    number = size / 1024**power
-    if number >= 999.5 and power < len(units):
-        power, number = power + 1, number / 1024
-    digits = 2 if number < 9.995 else 1 if number < 99.95 else 0
-    return f"{number:.{digits}f} {units[power - 1]}"
 
 
 def format_date(seconds: float) -> str:

@@ -13,6 +13,8 @@ import re
 import sys
 from typing import TYPE_CHECKING, Final
 
+from cfsctl.text import escape_controls, printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import TextIO
@@ -139,25 +141,6 @@ def shorten(text: str) -> str:
         return text
     begin = text[: _MAX_MESSAGE - _MESSAGE_END]
     return f"{begin} ... ({len(text) - _MAX_MESSAGE} characters left out) ... {text[-_MESSAGE_END:]}"
-
-
-def escape_controls(text: str) -> str:
-    """Return `text` with all but newlines escaped that could steer a terminal or is not to be seen."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\n" else _escape(c) for c in text)
-
-
-def printable(text: str) -> str:
-    """Return `text` on one line, with everything escaped that could steer a terminal or is not to be seen."""
-    return text if text.isprintable() else escape_controls(text).replace("\n", "\\n")
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not text, as Python has it in names
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()
 
 
 def format_json(document: Mapping[str, object] | Sequence[Mapping[str, object]]) -> str:

@@ -14,8 +14,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from cfsctl.cli.output import printable, shorten, tell
+from cfsctl.cli.output import shorten, tell
 from cfsctl.progress import Advanced, Done, Message, Skipped, Started, Unit, Waiting
+from cfsctl.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,9 +50,11 @@ _LABELS: Final = {
     "fsck": "checking",
     "mark": "looking for what is in use",
     "metadata": "metadata",
+    "refs": "following names",
     "scan": "scanning",
     "sweep": "removing objects",
     "tree": "reading the tree",
+    "trees": "looking into trees",
     "verify": "verifying stored objects",
 }
 """What work is called where people read it."""

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from cfsctl.cli.cells import cell_width
-from cfsctl.cli.output import escape_controls
+from cfsctl.text import escape_controls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from cfsctl.cli.cells import cell_width, cut, pad, wrap
 from cfsctl.cli.columns import Column, Kind, ListRequest
-from cfsctl.cli.listing import format_rows, format_size, show_list, sort_rows
+from cfsctl.cli.listing import format_rows, show_list, sort_rows
+from cfsctl.text import format_size
 
 COLUMNS = (
     Column("name", "NAME", Kind.NAME),

@@ -12,9 +12,9 @@ from click.core import ParameterSource
 from cfsctl.cli.context import Session
 from cfsctl.cli.errors import STYLE
 from cfsctl.cli.help import OUTPUT, section
-from cfsctl.cli.output import printable
 from cfsctl.digest import Algorithm
 from cfsctl.erofs.format import FormatVersion
+from cfsctl.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -14,6 +14,7 @@ from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option, xattrs_option
 from cfsctl.cli.options.refs import keep_option
 from cfsctl.cli.output import print_document, print_lines, tell
+from cfsctl.cli.source_date import read_source_date
 from cfsctl.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _make_options(arguments: BuildArguments) -> OciBuildOptions:
         platform=arguments["platform"],
         compression=arguments["compression"],
         xattrs=XattrFilter(arguments["xattrs"]),
-        source_date_s=_source_date(),
+        source_date_s=read_source_date(10**12),
         entrypoint=arguments["entrypoint"] or None,
         cmd=arguments["cmd"] or None,
         env=_parse_pairs("--env", arguments["env"]),
@@ -130,13 +131,3 @@ def _parse_pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
             raise click.UsageError(f"{option}: expected KEY=VALUE, found {text!r}")
         pairs[key] = value
     return pairs
-
-
-def _source_date() -> int | None:
-    """Return the time that builds which are to be repeatable have in their environment."""
-    text = os.environ.get("SOURCE_DATE_EPOCH")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 12):
-        raise click.UsageError(f"SOURCE_DATE_EPOCH: expected seconds since 1970, found {text!r}")
-    return int(text)

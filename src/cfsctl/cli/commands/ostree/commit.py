@@ -12,6 +12,7 @@ from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option
 from cfsctl.cli.options.refs import keep_option, no_clobber_option
 from cfsctl.cli.output import print_document, print_line, tell
+from cfsctl.cli.source_date import read_source_date
 from cfsctl.digest import qualified
 from cfsctl.errors import ExitCode
 
@@ -120,7 +121,7 @@ def command(
     not support devices, FIFOs and sockets: they are skipped and listed on standard error, and the exit
     status is 3.
     """
-    timestamp_s = _source_date() if arguments["timestamp"] is None else arguments["timestamp"]
+    timestamp_s = read_source_date(1 << 64) if arguments["timestamp"] is None else arguments["timestamp"]
     with session.open() as repository:
         result = repository.commit(
             image,
@@ -151,16 +152,6 @@ def command(
     if reference is not None:
         print_line(f"tagged  {reference}")
     return _report_left_out(result.left_out)
-
-
-def _source_date() -> int | None:
-    """Return the time that builds which are to be repeatable have in their environment."""
-    text = os.environ.get("SOURCE_DATE_EPOCH")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and int(text) < 1 << 64):
-        raise click.UsageError(f"SOURCE_DATE_EPOCH: expected seconds since 1970, found {text!r}")
-    return int(text)
 
 
 def _report_left_out(paths: list[bytes]) -> int:

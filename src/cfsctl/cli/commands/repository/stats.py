@@ -9,10 +9,11 @@ import click
 from cfsctl.cli.columns import Column, Kind, ListRequest
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
-from cfsctl.cli.listing import format_size, show_list
+from cfsctl.cli.listing import show_list
 from cfsctl.cli.options.common import json_option
 from cfsctl.cli.options.listing import list_options
 from cfsctl.cli.output import print_block, print_document, print_line, print_lines, tell_lines
+from cfsctl.text import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
