@@ -8,7 +8,7 @@ that an image holds is compared.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -86,10 +86,12 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """An entry of both trees that is not the same in them."""
+    """An entry of both trees that is not the same in them; `old` and `new` are what it is in each."""
 
     path: bytes
     changes: tuple[Change, ...]
+    old: Entry | None = field(default=None, compare=False, repr=False)
+    new: Entry | None = field(default=None, compare=False, repr=False)
 
 
 Difference = Added | Removed | Changed
@@ -194,7 +196,7 @@ class _Comparison:
             changes.append(Change(Attribute.LINK, _escape_optional(old_link), _escape_optional(new_link)))
         if self._ignored:
             changes = [change for change in changes if change.attribute not in self._ignored]
-        return Changed(path, tuple(changes)) if changes else None
+        return Changed(path, tuple(changes), old, new) if changes else None
 
 
 def _iter_pairs(old: Entry | None, new: Entry | None) -> Iterator[tuple[bytes, Entry | None, Entry | None]]:

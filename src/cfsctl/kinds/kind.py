@@ -59,6 +59,26 @@ class StoredTree(ABC):
         return iter(())
 
 
+class StoredVersion(NamedTuple):
+    """What a stream says about itself as one version of something.
+
+    Attributes:
+        name: Its ID as users know it.
+        made_s: When it was made, in seconds since 1970, as it says; or None.
+        version: Its version, if it has one.
+        title: A line about it, or empty.
+        parent: The content identifier of the version before it, if it names one; that may not be stored.
+        tree: Its tree.
+    """
+
+    name: str
+    made_s: float | None
+    version: str | None
+    title: str
+    parent: str | None
+    tree: StoredTree
+
+
 class NamedCopy(NamedTuple):
     """What a copy did.
 
@@ -159,6 +179,18 @@ class StreamKind:
             RepositoryError: Nothing of this kind has that name, or more than one thing.
         """
         raise NotImplementedError(name)
+
+    def find_version(self, _repository: Repository, _entry: str) -> StoredVersion | None:
+        """Return what a stream with a tree says about itself, or None for one without.
+
+        Args:
+            repository: The repository.
+            entry: A content identifier that this kind claims.
+
+        Raises:
+            CfsError, OSError: It cannot be read.
+        """
+        return None
 
     def find_copyable(self, _repository: Repository, _name: str) -> Copyable | None:
         """Return what `copy` copies by a name, or None if that is not left to this kind.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cfsctl.kinds.kind import Copyable, NamedCopy, StoredTree, StreamKind
+from cfsctl.kinds.kind import Copyable, NamedCopy, StoredTree, StoredVersion, StreamKind
 from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
     from cfsctl.kinds.kind import Reading
     from cfsctl.oci.digest import OciDigest
-    from cfsctl.oci.store.images import Found, StoredImage
+    from cfsctl.oci.store.images import Found, StoredConfig, StoredImage
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
     from cfsctl.repository.check.links import ContentCheck
@@ -47,6 +47,21 @@ class OciKind(StreamKind):
         from cfsctl.oci.store.stream_check import stream_check  # noqa: PLC0415 - only if asked
 
         return stream_check(repository, is_deep=is_deep)
+
+    def find_version(self, repository: Repository, entry: str) -> StoredVersion | None:
+        """Return what an image says about itself, by its manifest; its layers are not verified."""
+        from cfsctl.oci.store.images import config_of, open_image  # noqa: PLC0415 - only if asked
+        from cfsctl.oci.store.names import parse_manifest_name  # noqa: PLC0415 - the same
+
+        digest = parse_manifest_name(entry)
+        if digest is None:
+            return None
+        image = open_image(repository, digest)
+        if not image.manifest.is_container:
+            return None
+        stored = config_of(image)
+        title = stored.config.created or ""
+        return StoredVersion(str(digest), None, None, title, None, _LayeredTree(repository, stored))
 
     def find_copyable(self, repository: Repository, name: str) -> Copyable | None:
         """Return an image, by tag, digest, the beginning of its digest, or its manifest's stream."""
@@ -250,3 +265,16 @@ class _ImageTree(StoredTree):
         if self._found.tag is None:  # what a digest names has to be that
             verify_layers(self._repository, layers)
         return image_tree(self._repository, layers, reading.xattr_filter)
+
+
+class _LayeredTree(StoredTree):
+    """The tree of an image whose config is at hand."""
+
+    def __init__(self, repository: Repository, config: StoredConfig) -> None:
+        self._repository = repository
+        self._config = config
+
+    def read(self, reading: Reading, _note: Callable[[str], object]) -> FileSystem:
+        from cfsctl.oci.to_tree import image_tree  # noqa: PLC0415 - only if asked
+
+        return image_tree(self._repository, self._config.layers(), reading.xattr_filter)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cfsctl.kinds.kind import Copyable, NamedCopy, Remarks, StoredTree, StreamKind
+from cfsctl.kinds.kind import Copyable, NamedCopy, Remarks, StoredTree, StoredVersion, StreamKind
 from cfsctl.splitstream.format import ContentType
 
 if TYPE_CHECKING:
@@ -59,6 +59,21 @@ class OstreeKind(StreamKind):
         from cfsctl.ostree.store.refs import resolve_source  # noqa: PLC0415 - only if asked
 
         return _CommitTree(repository, resolve_source(repository, name))
+
+    def find_version(self, repository: Repository, entry: str) -> StoredVersion | None:
+        """Return what a whole commit says about itself."""
+        from cfsctl.ostree.store.metadata_text import version_of  # noqa: PLC0415 - only if asked
+        from cfsctl.ostree.store.refs import open_commit, parse_commit_name, stream_name  # noqa: PLC0415 - the same
+
+        checksum = parse_commit_name(entry)
+        if checksum is None:
+            return None
+        commit = open_commit(repository, checksum, checks_table=False).commit
+        parent = None if commit.parent is None else stream_name(commit.parent)
+        tree = _CommitTree(repository, checksum)
+        return StoredVersion(
+            checksum.hex(), commit.timestamp_s, version_of(commit), commit.subject, parent, tree
+        )
 
     def find_copyable(self, repository: Repository, name: str) -> Copyable:
         """Return a commit, or a part of one, by tag, ID, the beginning of its ID, or content identifier."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
 
 from cfsctl.errors import CfsError
 from cfsctl.inspection.report import iter_text as iter_text  # noqa: PLC0414 - exported from here
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cfsctl.ostree.tree.xattr_names import XattrNames
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository as Store
+    from cfsctl.tree.model import FileSystem
     from cfsctl.tree.transform import XattrFilter
 
     OpenRepository: TypeAlias = Callable[[], OpenedRepository]
@@ -75,15 +76,38 @@ def diff(
         CfsError: A name leads to nothing, or to what cannot be read.
     """
     from cfsctl.inspection.diff import iter_differences  # noqa: PLC0415 - only where it is needed
-    from cfsctl.inspection.sources import common_algorithm  # noqa: PLC0415 - the same
 
-    report = make_reporter(progress)
+    before, after = read_pair((old, new), open_repository, options, algorithm, make_reporter(progress))
+    return iter_differences(before.tree, after.tree, ignored=ignore)
+
+
+class ReadTree(NamedTuple):
+    """A tree that was read, and from what."""
+
+    source: TreeInput
+    tree: FileSystem
+
+
+def read_pair(
+    names: tuple[str, str],
+    open_repository: OpenRepository | None,
+    options: ReadingOptions,
+    algorithm: Algorithm | None,
+    report: Reporter,
+) -> tuple[ReadTree, ReadTree]:
+    """Return two trees whose objects are named by the same hash; arguments as for `diff`.
+
+    Raises:
+        CfsError: A name leads to nothing, or to what cannot be read.
+    """
+    from cfsctl.inspection.sources import common_algorithm  # noqa: PLC0415 - only where it is needed
+
     finder = _make_finder(open_repository, options, report)
-    sources = [finder.find(name) for name in (old, new)]
-    common = common_algorithm(sources, algorithm)
-    before, after = (source.read(common) for source in sources)
-    _report_notes(sources, report)
-    return iter_differences(before, after, ignored=ignore)
+    old, new = (finder.find(name) for name in names)
+    common = common_algorithm((old, new), algorithm)
+    found = ReadTree(old, old.read(common)), ReadTree(new, new.read(common))
+    _report_notes((old, new), report)
+    return found
 
 
 def _make_finder(

@@ -72,9 +72,9 @@ class ImageRefMethods(OpenedRepository):
             RefExistsError: The new name belongs to another image.
             InvalidNameError: The new name cannot be one.
         """
-        from cfsctl.library.kept import describe_target  # noqa: PLC0415 - only where it is needed
-        from cfsctl.repository.history.changes import rename  # noqa: PLC0415 - the same
+        from cfsctl.repository.history.changes import rename  # noqa: PLC0415 - only where it is needed
         from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - the same
+        from cfsctl.repository.history.moves import describe_target  # noqa: PLC0415 - the same
 
         entry = rename(self._store, HistoryKey(_IMAGES, _bare(ref)), HistoryKey(_IMAGES, new))
         target = describe_target(self._store, _IMAGES, entry)

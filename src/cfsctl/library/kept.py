@@ -11,18 +11,11 @@ from cfsctl.progress import Message
 from cfsctl.repository.history.changes import is_usable
 from cfsctl.repository.history.changes import roll_back as roll_back_ref
 from cfsctl.repository.history.kept import HistoryKey, list_kept, time_of_ref
-from cfsctl.repository.history.moves import current_target, ref_of
+from cfsctl.repository.history.moves import current_target, describe_target, ref_of
 
 if TYPE_CHECKING:
     from cfsctl.library.events import Progress
     from cfsctl.repository import Repository
-
-
-def describe_target(repository: Repository, directory: str, entry: str) -> str:
-    """Return the ID that a ref names as it is printed: ``sha512:...`` of an image, a commit, a digest."""
-    if directory == "images":
-        return f"{repository.algorithm.hash_name}:{entry}"
-    return entry.rpartition("-")[2]
 
 
 def find_target(repository: Repository, key: HistoryKey) -> str | None:

@@ -21,9 +21,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError, RefNotFoundError
-from cfsctl.library.kept import describe_target
 from cfsctl.repository.history.kept import HistoryKey, drop_kept, list_all_kept, time_of_ref
-from cfsctl.repository.history.moves import current_target, ref_of
+from cfsctl.repository.history.moves import current_target, describe_target, ref_of
 from cfsctl.repository.history.retention import RetentionRules, choose_kept
 from cfsctl.repository.names.names import suggest
 from cfsctl.timestamps import format_timestamp

@@ -159,10 +159,10 @@ class NamedImageMethods(OciBase):
             RefExistsError: The new name belongs to another image.
             InvalidNameError: The new name cannot be a tag.
         """
-        from cfsctl.library.kept import describe_target  # noqa: PLC0415 - only where it is needed
         from cfsctl.oci.store.names import check_tag  # noqa: PLC0415 - the same
         from cfsctl.repository.history.changes import rename  # noqa: PLC0415 - the same
         from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - the same
+        from cfsctl.repository.history.moves import describe_target  # noqa: PLC0415 - only where it is needed
 
         entry = rename(self._store, HistoryKey(_OCI, name), HistoryKey(_OCI, check_tag(new)))
         target = describe_target(self._store, _OCI, entry)

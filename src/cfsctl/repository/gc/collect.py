@@ -224,6 +224,31 @@ def collect_garbage(
         return _Collection(repository, grace_s, limit, is_dry_run=False, reporter=reporter).run(roots)
 
 
+class FoundGarbage(NamedTuple):
+    """What a collection would do, and with which objects.
+
+    Attributes:
+        result: What a dry run says.
+        dead: Objects that would go.
+        live: Objects that something in use needs.
+    """
+
+    result: GcResult
+    dead: list[DeadObject]
+    live: set[ObjectID]
+
+
+def find_garbage(repository: Repository) -> FoundGarbage:
+    """Return what a collection would remove; changes nothing.
+
+    Raises:
+        OSError: A directory cannot be read.
+    """
+    collection = _Collection(repository, 0, None, is_dry_run=True)
+    result = collection.run([])
+    return FoundGarbage(result, collection.dead, collection.live)
+
+
 def explain_object(
     repository: Repository, object_id: ObjectID, *, extra_roots: Iterable[str] = (), grace_s: float = 0
 ) -> Why:
@@ -286,6 +311,8 @@ class _Collection:
         self._problems: list[str] = []
         self._kept = 0
         self.young: set[ObjectID] = set()
+        self.dead: list[DeadObject] = []
+        self.live: set[ObjectID] = set()
 
     def run(self, extra_roots: list[str], ignored_refs: Collection[str] = ()) -> GcResult:
         self._report(Started(MARK_ID, None, Unit.ITEMS))
@@ -301,7 +328,8 @@ class _Collection:
             marker.add_young(self._cutoff_s)
         marks = marker.run()
         self._report(Done(MARK_ID, len(marks.live)))
-        dead = self._find_dead(marker, marks) if marks.is_complete else []
+        self.live = marks.live
+        self.dead = dead = self._find_dead(marker, marks) if marks.is_complete else []
         if self._limit is not None:
             self._limit.check(len(dead), self._kept)
         images = self._find_prunable(marker.images, marks)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import ObjectID
 from cfsctl.errors import CfsError
-from cfsctl.repository.gc.collect import collect_garbage
+from cfsctl.progress import Advanced, Done, Started, Unit, silent
+from cfsctl.repository.gc.collect import find_garbage
 from cfsctl.repository.gc.mark import Marker
 from cfsctl.repository.gc.sweep import FAN_OUT, open_directory
 from cfsctl.repository.names.tags import unescape_tag
@@ -22,6 +23,8 @@ from cfsctl.splitstream.reader import Inline
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cfsctl.progress import Reporter
+    from cfsctl.repository.gc.collect import FoundGarbage
     from cfsctl.repository.gc.mark import CategoryMarks
     from cfsctl.repository.repository import Repository
 
@@ -122,6 +125,57 @@ def _ignore(_problem: str) -> None:
     """Leave to a collection to say what is wrong."""
 
 
+class RefOwners:
+    """Which refs lead to each object, by their places in the list of refs.
+
+    Attributes:
+        first: One of the refs for each object that any leads to.
+        further: How many others there are, for objects that several lead to.
+        mixed: Objects that refs of more than one kind lead to.
+        kinds: The kind of each ref.
+    """
+
+    def __init__(self) -> None:
+        """Know of no object."""
+        self.first: dict[ObjectID, int] = {}
+        self.further: dict[ObjectID, int] = {}
+        self.mixed: set[ObjectID] = set()
+        self.kinds: list[str] = []
+
+    def add(self, kind: str, live: Iterable[ObjectID]) -> None:
+        """Record what the next ref leads to."""
+        index = len(self.kinds)
+        self.kinds.append(kind)
+        for object_id in live:
+            first = self.first.setdefault(object_id, index)
+            if first != index:
+                self.further[object_id] = self.further.get(object_id, 0) + 1
+                if self.kinds[first] != kind:
+                    self.mixed.add(object_id)
+
+    def count(self, object_id: ObjectID) -> int:
+        """Return how many refs lead to an object."""
+        return 1 + self.further.get(object_id, 0) if object_id in self.first else 0
+
+
+class Survey(NamedTuple):
+    """Statistics, with what they were made of.
+
+    Attributes:
+        stats: The statistics.
+        sizes: Sizes of all stored objects.
+        owners: Which of the refs in the statistics lead to each object.
+        garbage: What a collection would do.
+        marker: Knows all links, and what entries lead to.
+    """
+
+    stats: Stats
+    sizes: dict[ObjectID, int]
+    owners: RefOwners
+    garbage: FoundGarbage
+    marker: Marker
+
+
 class _Sizes(NamedTuple):
     by_id: dict[ObjectID, int]
     allocated_bytes: int
@@ -133,12 +187,25 @@ def measure_repository(repository: Repository) -> Stats:
     Raises:
         OSError: A directory cannot be read.
     """
+    return survey_repository(repository).stats
+
+
+def survey_repository(repository: Repository, reporter: Reporter = silent) -> Survey:
+    """Return what is known about a repository, and about each object; changes nothing.
+
+    Args:
+        repository: The repository, open.
+        reporter: Told how many refs have been followed.
+
+    Raises:
+        OSError: A directory cannot be read.
+    """
     sizes = _measure_objects(repository)
     marker = Marker(repository)
-    refs = _measure_refs(marker, sizes.by_id)
-    garbage = collect_garbage(repository, dry_run=True)
+    refs, owners = _measure_refs(marker, sizes.by_id, reporter)
+    garbage = find_garbage(repository)
     stream_bytes, stream_inline_bytes = _measure_streams(marker, repository, sizes.by_id)
-    return Stats(
+    stats = Stats(
         objects=len(sizes.by_id),
         bytes=sum(sizes.by_id.values()),
         allocated_bytes=sizes.allocated_bytes,
@@ -146,12 +213,13 @@ def measure_repository(repository: Repository) -> Stats:
         streams=len(marker.streams.entries),
         stream_bytes=stream_bytes,
         stream_inline_bytes=stream_inline_bytes,
-        garbage_objects=garbage.objects_removed,
-        garbage_bytes=garbage.bytes_removed,
+        garbage_objects=garbage.result.objects_removed,
+        garbage_bytes=garbage.result.bytes_removed,
         quarantined=_count_quarantined(repository.dirfd),
         refs=refs,
-        problems=list(garbage.problems),
+        problems=list(garbage.result.problems),
     )
+    return Survey(stats, sizes.by_id, owners, garbage, marker)
 
 
 def measure_refs(repository: Repository) -> list[RefStats]:
@@ -159,7 +227,7 @@ def measure_refs(repository: Repository) -> list[RefStats]:
 
     Reads every image and stream that a ref leads to.
     """
-    return _measure_refs(Marker(repository), _measure_objects(repository).by_id)
+    return _measure_refs(Marker(repository), _measure_objects(repository).by_id)[0]
 
 
 def _measure_objects(repository: Repository) -> _Sizes:
@@ -179,10 +247,6 @@ def _measure_objects(repository: Repository) -> _Sizes:
     return _Sizes(by_id, blocks * _BLOCK_SIZE)
 
 
-_SHARED = ""
-"""In place of the one ref that an object is needed by."""
-
-
 def _measure_streams(marker: Marker, repository: Repository, sizes: dict[ObjectID, int]) -> tuple[int, int]:
     """Return how large the streams are that can be read, as stored and when decompressed."""
     stored = inline = 0
@@ -197,38 +261,53 @@ def _measure_streams(marker: Marker, repository: Repository, sizes: dict[ObjectI
     return stored, inline
 
 
-def _measure_refs(marker: Marker, sizes: dict[ObjectID, int]) -> list[RefStats]:
-    owners: dict[ObjectID, str] = {}
-    needed: dict[str, tuple[str, set[ObjectID]]] = {}
-    for links in (marker.images, marker.streams):
-        for name, entry in _iter_refs(links):
-            live = marker.reach(links, entry)
-            needed[name] = (f"{links.category.name}/{entry}", live)
-            for object_id in live:
-                owners[object_id] = name if object_id not in owners else _SHARED
-    return [_measure_ref(name, *needed[name], sizes, owners) for name in sorted(needed)]
+REFS_ID: Final = "refs"
+"""Names the progress of following refs."""
+
+
+def _measure_refs(
+    marker: Marker, sizes: dict[ObjectID, int], reporter: Reporter = silent
+) -> tuple[list[RefStats], RefOwners]:
+    """Return what each ref needs, sorted by name, and who needs each object.
+
+    What one ref leads to is let go before the next is followed: of a thousand refs to large trees, memory
+    does not hold all.
+    """
+    refs = [
+        (name, links, entry) for links in (marker.images, marker.streams) for name, entry in _iter_refs(links)
+    ]
+    refs.sort(key=lambda ref: ref[0])
+    owners = RefOwners()
+    measured: list[RefStats] = []
+    reporter(Started(REFS_ID, len(refs), Unit.ITEMS))
+    for index, (name, links, entry) in enumerate(refs):
+        live = marker.reach(links, entry)
+        present = [sizes[object_id] for object_id in live if object_id in sizes]
+        target, missing = f"{links.category.name}/{entry}", len(live) - len(present)
+        measured.append(RefStats(name, target, len(present), sum(present), 0, 0, missing))
+        owners.add(measured[-1].kind_and_name()[0], live)
+        reporter(Advanced(REFS_ID, index + 1, len(refs)))
+    reporter(Done(REFS_ID, len(refs)))
+    return _add_exclusive(measured, sizes, owners), owners
+
+
+def _add_exclusive(refs: list[RefStats], sizes: dict[ObjectID, int], owners: RefOwners) -> list[RefStats]:
+    """Return refs with what only they lead to."""
+    objects, total = [0] * len(refs), [0] * len(refs)
+    for object_id, index in owners.first.items():
+        if object_id in sizes and object_id not in owners.further:
+            objects[index] += 1
+            total[index] += sizes[object_id]
+    return [
+        ref._replace(exclusive_objects=objects[index], exclusive_bytes=total[index])
+        for index, ref in enumerate(refs)
+    ]
 
 
 def _iter_refs(links: CategoryMarks) -> Iterable[tuple[str, str]]:
     for ref in links.category.list_refs():
         if ref.entry in links.entries:
             yield f"{links.category.name}/refs/{ref.name}", ref.entry
-
-
-def _measure_ref(
-    name: str, target: str, live: set[ObjectID], sizes: dict[ObjectID, int], owners: dict[ObjectID, str]
-) -> RefStats:
-    present = [object_id for object_id in live if object_id in sizes]
-    exclusive = [object_id for object_id in present if owners[object_id] == name]
-    return RefStats(
-        name=name,
-        target=target,
-        objects=len(present),
-        bytes=sum(map(sizes.__getitem__, present)),
-        exclusive_objects=len(exclusive),
-        exclusive_bytes=sum(map(sizes.__getitem__, exclusive)),
-        missing=len(live) - len(present),
-    )
 
 
 def _count_quarantined(dirfd: int) -> int:

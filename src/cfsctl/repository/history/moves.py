@@ -175,6 +175,13 @@ def ref_of(key: HistoryKey) -> str:
     return key.name if key.directory == IMAGES else f"{key.directory}/{escape_tag(key.name)}"
 
 
+def describe_target(repository: Repository, directory: str, entry: str) -> str:
+    """Return the ID that a ref names as it is printed: ``sha512:...`` of an image, a commit, a digest."""
+    if directory == IMAGES:
+        return f"{repository.algorithm.hash_name}:{entry}"
+    return entry.rpartition("-")[2]
+
+
 def links_of(repository: Repository, key: HistoryKey) -> LinkDirectory:
     """Return the links that a ref is one of."""
     return repository.images.links if key.directory == IMAGES else repository.streams.links
