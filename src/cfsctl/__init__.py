@@ -46,6 +46,22 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.inspection.diff import Changed as Changed
     from cfsctl.inspection.diff import Difference as Difference
     from cfsctl.inspection.diff import Removed as Removed
+    from cfsctl.inspection.storage.model import BlockKind as BlockKind
+    from cfsctl.inspection.storage.model import ChangedArea as ChangedArea
+    from cfsctl.inspection.storage.model import ChangedEntry as ChangedEntry
+    from cfsctl.inspection.storage.model import ChangeKind as ChangeKind
+    from cfsctl.inspection.storage.model import ChangeTally as ChangeTally
+    from cfsctl.inspection.storage.model import DiffReport as DiffReport
+    from cfsctl.inspection.storage.model import GarbageGroup as GarbageGroup
+    from cfsctl.inspection.storage.model import KeptReason as KeptReason
+    from cfsctl.inspection.storage.model import LargeObject as LargeObject
+    from cfsctl.inspection.storage.model import PackageChange as PackageChange
+    from cfsctl.inspection.storage.model import RefHistory as RefHistory
+    from cfsctl.inspection.storage.model import ReportedVersion as ReportedVersion
+    from cfsctl.inspection.storage.model import ReportLimits as ReportLimits
+    from cfsctl.inspection.storage.model import SpaceBlock as SpaceBlock
+    from cfsctl.inspection.storage.model import StoreReport as StoreReport
+    from cfsctl.inspection.storage.model import TreeChanges as TreeChanges
     from cfsctl.kinds.fetching import FetchedStream as FetchedStream
     from cfsctl.kinds.kind import NamedCopy as NamedCopy
     from cfsctl.library.comparison import DigestExplanation as DigestExplanation
@@ -89,6 +105,8 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.library.remotes import add_remote as add_remote
     from cfsctl.library.remotes import list_remotes as list_remotes
     from cfsctl.library.remotes import remove_remote as remove_remote
+    from cfsctl.library.reports import draw_report as draw_report
+    from cfsctl.library.reports import report_diff as report_diff
     from cfsctl.library.repository import Repository as Repository
     from cfsctl.library.results import CommitInfo as CommitInfo
     from cfsctl.library.results import KeptTarget as KeptTarget
@@ -203,6 +221,24 @@ else:
         "inspection.contents.extract": ("ExtractCounts",),
         "inspection.contents.place": ("TreePlace",),
         "inspection.diff": ("Added", "Attribute", "Change", "Changed", "Difference", "Removed"),
+        "inspection.storage.model": (
+            "BlockKind",
+            "ChangeKind",
+            "ChangeTally",
+            "ChangedArea",
+            "ChangedEntry",
+            "DiffReport",
+            "GarbageGroup",
+            "KeptReason",
+            "LargeObject",
+            "PackageChange",
+            "RefHistory",
+            "ReportLimits",
+            "ReportedVersion",
+            "SpaceBlock",
+            "StoreReport",
+            "TreeChanges",
+        ),
         "kinds.kind": ("NamedCopy",),
         "kinds.fetching": ("FetchedStream",),
         "library.comparison": ("DigestExplanation", "ReadingOptions", "diff", "explain_digest"),
@@ -233,6 +269,7 @@ else:
         "library.patience": ("Patience",),
         "library.remotes": ("NewRemote", "add_remote", "list_remotes", "remove_remote"),
         "library.pruning": ("PruneDecision", "PruneOptions", "PruneResult"),
+        "library.reports": ("draw_report", "report_diff"),
         "library.repository": ("Repository",),
         "library.results": (
             "CommitInfo",

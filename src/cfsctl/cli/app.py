@@ -66,6 +66,7 @@ COMMANDS = {
     "show": "inspect.show",
     "prune": "repository.prune",
     "rename": "image.rename",
+    "report": "repository.report",
     "stats": "repository.stats",
     "tag": "image.tag",
     "transaction": "repository.transaction",

@@ -38,6 +38,7 @@ PROGRAM: Final[Catalog] = {
         "prune": "Remove old tags and what was kept of them",
         "fsck": "Check that the repository is complete and undamaged",
         "stats": "Print the size of the repository and of each name",
+        "report": "Write a page that shows what takes the space",
         "copy": "Copy an image, commit or stream to another repository",
         "fetch": "Fetch a stream from a repository on a web server",
         "cat": "Write the content of a stream to standard output",

@@ -424,6 +424,10 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "Rename an image:",
         "  cfsctl --repo ./store rename web site",
     ),
+    "report": (
+        "Write a page about the repository, and one about what an update changed:",
+        "  cfsctl --repo ./store report store.html",
+    ),
     "show": (
         "Print a file:",
         "  cfsctl --repo ./store show web /usr/note",

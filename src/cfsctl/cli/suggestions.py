@@ -18,7 +18,7 @@ _WORDS: Final = {
     "cp": ("extract", "copy"),
     "create": ("create-image", "init"),
     "delete": ("untag", "ostree untag", "oci untag"),
-    "du": ("stats",),
+    "du": ("stats", "report"),
     "expire": ("prune",),
     "forget": ("prune",),
     "import": ("create-image", "import-image"),

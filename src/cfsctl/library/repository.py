@@ -13,6 +13,7 @@ from cfsctl.library.images import ImageMethods
 from cfsctl.library.listed import ListMethods
 from cfsctl.library.maintenance import MaintenanceMethods
 from cfsctl.library.pull import PullMethods
+from cfsctl.library.reports import ReportMethods
 
 if TYPE_CHECKING:
     from cfsctl.library.oci.images import OciImages
@@ -27,6 +28,7 @@ class Repository(
     ComparisonMethods,
     ContentMethods,
     MaintenanceMethods,
+    ReportMethods,
     BootMethods,
 ):
     """An open repository; its lock prevents garbage collection.

@@ -129,6 +129,7 @@ VERBS = {
         ("remote", "remove", "--remotes=remotes", "--if-exists", "new"), prints=False, opens=False
     ),
     "remote show": Verb(("remote", "show", "--remotes=remotes", "configured"), opens=False),
+    "report": Verb(("report", "page.html")),
     "show": Verb(("show", "image:web", "usr/note"), named="image:web"),
     "rename": Verb(("rename", "web", "site"), named="web"),
     "stats": Verb(("stats",)),

@@ -69,6 +69,7 @@ CASES: dict[str, list[tuple[list[str], int]]] = {
     "prune": [(["prune", "--keep-last=1", "--gc"], 0), (["prune", "*", "--keep-tag=w*", "-n"], 0)],
     "remote-list": [(["remote", "list", "--remotes=remotes"], 0), (["remote", "list", "--remotes=none"], 0)],
     "remote-show": [(["remote", "show", "--remotes=remotes", "configured"], 0)],
+    "report": [(["report", "page.html"], 0)],
     "stats": [(["stats"], 0)],
 }
 """Arguments and exit status of results by the name of their schema."""

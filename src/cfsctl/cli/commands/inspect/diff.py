@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -21,6 +21,8 @@ from cfsctl.cli.options.diff import (
     with_trouble_as_2,
 )
 from cfsctl.cli.output import print_document, print_line, print_lines
+from cfsctl.cli.pages import DATE_LIMIT, check_page_path, write_page
+from cfsctl.cli.source_date import read_source_date
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +39,16 @@ ATTRIBUTES = ("type", "mode", "owner", "mtime", "xattr", "content", "storage", "
 @click.option(
     "--ignore", multiple=True, type=click.Choice(ATTRIBUTES), help="Ignore this attribute. Repeatable."
 )
+@click.option(
+    "--html",
+    "page",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Write a page to FILE that shows the differences; - is standard output.",
+)
+@click.option(
+    "--rows", type=click.IntRange(1, 100_000), metavar="N", help="With --html, rows of a table at most; 200."
+)
 @reading_options
 @pass_session
 def command(
@@ -47,6 +59,8 @@ def command(
     as_json: bool,
     brief: bool,
     ignore: tuple[str, ...],
+    page: str | None,
+    rows: int | None,
     reading: ReadingArguments,
 ) -> int:
     """Compare the trees A and B: what was added, removed or changed, and for each change the attribute.
@@ -56,8 +70,17 @@ def command(
     of one). The prefixes dir:, image:, dump:, commit: and oci: say which is meant. Directories and container
     images are read as create-image reads directories.
 
+    The page of --html has the directories and files with the most bytes that came or went, and the packages
+    of dpkg and rpm that changed. It is one file without scripts, and loads nothing from elsewhere.
+
     The exit status is 0 if the trees are the same, 1 if they differ, and 2 on errors.
     """
+    if rows is not None and page is None:
+        raise click.UsageError("--rows is for --html")
+    if page is not None:
+        if as_json or brief:
+            raise click.UsageError("--html cannot be used with --json or --brief")
+        return _write_page(session, (a, b), ignore, reading, page, rows or _ROWS)
     with RepositoryOpener(session) as opener:
         return with_trouble_as_2(
             lambda: _compare(opener, session, (a, b), ignore, reading, as_json=as_json, brief=brief)
@@ -87,6 +110,39 @@ def _compare(
     if brief:
         return _print_brief(differences, names)
     return _print_json(differences) if as_json else _print_text(differences)
+
+
+_ROWS: Final = 200
+
+
+def _write_page(
+    session: Session,
+    names: tuple[str, str],
+    ignore: tuple[str, ...],
+    reading: ReadingArguments,
+    page: str,
+    rows: int,
+) -> int:
+    """Write the differences as a page; the exit status is as without."""
+    check_page_path(page)
+    made_s = read_source_date(DATE_LIMIT)
+
+    def write() -> int:
+        report = cfsctl.report_diff(
+            *names,
+            rows=rows,
+            open_repository=opener,
+            ignore={cfsctl.Attribute(name) for name in ignore},
+            options=reading.options(),
+            algorithm=session.algorithm,
+            made_s=made_s,
+            progress=notes_only(session),
+        )
+        write_page(cfsctl.draw_report(report), page)
+        return DIFFERENT if report.changes.tally.total else SAME
+
+    with RepositoryOpener(session) as opener:
+        return with_trouble_as_2(write)
 
 
 def _print_text(differences: Iterator[cfsctl.Difference]) -> int:
