@@ -68,6 +68,7 @@ def run_guarded(program: Callable[[], int]) -> int:
         return _run(program)
     except (TerminatedError, KeyboardInterrupt) as ended:
         number = ended.signal_number if isinstance(ended, TerminatedError) else signal.SIGINT
+        interruption.take_turn()
         report_interruption(number)
         STYLE.ended_by = number
         return status_of(number)

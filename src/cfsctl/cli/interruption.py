@@ -71,6 +71,7 @@ class Interruption:
         """
         self._tell_last = tell_last
         self._closed: threading.Event | None = None
+        self._turn: threading.Lock | None = None
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._begin)
@@ -80,18 +81,29 @@ class Interruption:
         if self._closed is not None:
             self._closed.set()
 
+    def take_turn(self) -> None:
+        """Return if nothing was told yet; otherwise the process is about to end, and this never returns.
+
+        Two threads may want to tell at the same time, when unwinding takes about as long as it may.
+        """
+        while self._turn is not None and not self._turn.acquire(blocking=False):
+            signal.pause()
+
     def _begin(self, number: int, _frame: FrameType | None) -> None:
         if self._closed is not None:
             return  # told before: the clock runs
         import threading  # noqa: PLC0415 - costs milliseconds at start-up
 
+        self._turn = threading.Lock()
         self._closed = threading.Event()
         threading.Thread(target=self._watch, args=(number, os.getpid()), daemon=True).start()
         raise TerminatedError(number)
 
     def _watch(self, number: int, pid: int) -> None:
         assert self._closed is not None
-        if not self._closed.wait(_PATIENCE_S) and os.getpid() == pid:
+        assert self._turn is not None
+        is_late = not self._closed.wait(_PATIENCE_S)
+        if is_late and os.getpid() == pid and self._turn.acquire(blocking=False):
             self._tell_last(number)
             end_at_once(number)
 
