@@ -139,7 +139,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     )
     gpg.export("lost", "lost-new")
     yield Site(repo, commits, gpg.keys)
-    subprocess.run(["gpgconf", "--homedir", str(gpg.home), "--kill", "all"], check=False, timeout=30)
+    subprocess.run(["gpgconf", "--homedir", str(gpg.home), "--kill", "all"], check=False, timeout=120)
 
 
 COPIES = {

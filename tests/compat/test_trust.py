@@ -115,7 +115,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     gpg(site.home, "--detach-sign", "-u", "good@x", "-o", work / "summary.gpg", site.path / "summary")
     write_summary_signature(site, (work / "summary.gpg").read_bytes())
     yield site
-    subprocess.run(["gpgconf", "--homedir", str(site.home), "--kill", "all"], check=False, timeout=30)
+    subprocess.run(["gpgconf", "--homedir", str(site.home), "--kill", "all"], check=False, timeout=120)
 
 
 def write_summary_signature(site: Site, signature: bytes) -> None:

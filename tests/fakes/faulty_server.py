@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Reaction: TypeAlias = "Callable[[Exchange], bool]"
 
-_STALL_S = 60.0
+_STALL_S = 3600.0
 _CHUNK = bytes(16384)
 _TLS_HANDSHAKE = b"\x16"
 

@@ -74,7 +74,7 @@ def main() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=120,
     )
     if done.returncode:
         json.dump({"skip": done.stderr}, sys.stdout)
@@ -82,7 +82,7 @@ def main() -> None:
     try:
         json.dump({"found": walk(os.fsencode(directory))}, sys.stdout)
     finally:
-        subprocess.run(["umount", directory], check=True, timeout=30)
+        subprocess.run(["umount", directory], check=True, timeout=120)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.support.certificates import Certificate
 
-_START_TIMEOUT_S = 10.0
+_START_TIMEOUT_S = 120.0
 
 _CONFIGURATION = """
 daemon off;

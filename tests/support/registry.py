@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 USER = "tester"
 PASSWORD = "secret"
 _PASSWORD_HASH = "$2b$04$1dKE/iLKV..EHTOGfZ4WZOKmxBIQXrEj0oMaiPk/GtD5afkR6wXwu"
-_START_TIMEOUT_S = 20.0
+_START_TIMEOUT_S = 120.0
 _SERVICE = "test registry"
 
 _CONFIGURATION = """
@@ -141,7 +141,7 @@ def _await_start(process: subprocess.Popen[bytes], url: str, certificate: Certif
     deadline_s = time.monotonic() + _START_TIMEOUT_S
     while True:
         try:
-            urllib.request.urlopen(url, timeout=5, context=context).close()
+            urllib.request.urlopen(url, timeout=60, context=context).close()
         except urllib.error.HTTPError:
             return
         except OSError:

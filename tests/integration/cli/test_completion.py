@@ -188,7 +188,7 @@ def typed(command: list[str], place: Path, setup: str, line: str) -> str:
 
     def read_until(end: bytes) -> None:
         nonlocal shown
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while end not in shown:
             assert time.monotonic() < deadline, shown
             if select.select([terminal], [], [], 1)[0]:

@@ -389,7 +389,7 @@ def test_missing_object(name: str, place: Path) -> None:
 
 
 def wait_for(condition: Any, process: subprocess.Popen[Any]) -> None:  # noqa: ANN401 - a function without arguments
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not condition():
         assert process.poll() is None, "the command has ended by itself"
         assert time.monotonic() < deadline
@@ -411,7 +411,7 @@ def test_signals_while_waiting_for_the_lock(name: str, number: signal.Signals, p
         assert process.stderr is not None
         first = process.stderr.readline()  # says whom it waits for
         process.send_signal(number)
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
     assert b"wait" in first
     assert process.returncode == 128 + number
     assert view(place / "repo") == before
@@ -439,7 +439,7 @@ def test_signal_while_an_image_arrives(number: signal.Signals, place: Path) -> N
     process.stdin.flush()
     wait_for(lambda: open_repository_files(process, place), process)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert (process.returncode, out) == (128 + number, b"")
     assert b"nothing got a name yet; run the same command again" in err
     assert view(place / "repo") == before
@@ -464,7 +464,7 @@ def test_signal_while_the_reader_is_slow(number: signal.Signals, place: Path) ->
     assert process.stdout is not None
     process.stdout.read(1)  # the pipe fills up behind it
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert process.returncode == 128 + number
 
 
@@ -474,7 +474,7 @@ def test_signal_ends_a_transaction(number: signal.Signals, place: Path) -> None:
     wait_for(lambda: open_repository_files(process, place), process)
     time.sleep(0.2)
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert process.returncode == 128 + number
 
 

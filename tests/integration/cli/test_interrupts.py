@@ -57,7 +57,7 @@ def start(*arguments: str | Path, env: dict[str, str] | None = None) -> subproce
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -87,12 +87,12 @@ def end(process: subprocess.Popen[bytes], number: signal.Signals, kept: bytes) -
     """Send the signal; check how the process ends, and that its workers do."""
     workers = children_of(process.pid)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 128 + number, err
     last = err.splitlines()[-1]
     assert last.startswith(b"cfsctl: " + REASONS[number] + b": "), err
     assert kept in last
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while any(map(is_running, workers)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -122,7 +122,8 @@ def test_server_that_stops_answering(
 
         def is_in_the_middle() -> bool:
             counts = [server.counts[f"/{path}"] for path in files]
-            return any(counts[-3:]) and sum(counts[:-3]) >= 8
+            stored = [path for path in (store / "objects").rglob("*") if path.is_file()]
+            return any(counts[-3:]) and len(stored) >= 8
 
         wait_for(is_in_the_middle, process)
         assert end(process, number, GO_ON) == b""
@@ -164,7 +165,7 @@ def test_any_moment_of_a_pull_from_a_silent_server(
         wait_for(lambda: catches_signals(process), process)
         time.sleep(MOMENTS[number])
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
     assert process.returncode == 130, err
     assert out == b""
     assert err == b"" or GO_ON in err.splitlines()[-1]
@@ -189,7 +190,7 @@ def test_time_limit(store: Path, served: tuple[Path, list[str]], name: str) -> N
         server.on("/summary", stall())
         server.on("/config", stall())
         words = [word.replace("URL", server.url) for word in TIMED[name]]
-        done = run_cfsctl("--repo", store, "--timeout", "1.5", *words)
+        done = run_cfsctl("--repo", store, "--timeout", "3", *words)
         assert holder.stdin is not None
         holder.stdin.close()
     assert done.returncode == 124
@@ -212,10 +213,9 @@ def test_time_that_is_not_used_up(store: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--stall-timeout=1", "--connect-timeout=1s"])
-def test_patience_with_a_server(
-    store: Path, served: tuple[Path, list[str]], transport: dict[str, str], option: str
-) -> None:
-    with FaultyServer(served[0]) as server:
+def test_patience_with_a_server(store: Path, transport: dict[str, str], option: str) -> None:
+    with FaultyServer() as server:
+        server.on("/config", stall())
         server.on("/summary", stall())
         retries = "0" if "stall" in option else "1"
         silent = run_cfsctl(
@@ -223,7 +223,7 @@ def test_patience_with_a_server(
             *(() if "stall" in option else ("--stall-timeout=1",)),
             env=os.environ | transport,
         )
-        assert server.counts["/summary"] == int(retries) + 1
+        assert max(server.counts.values()) == int(retries) + 1
     assert silent.returncode == 13
 
 
@@ -272,7 +272,7 @@ def test_as_json(store: Path, served: tuple[Path, list[str]]) -> None:
         process = start("--repo", store, "--json", "ostree", "pull", server.url, "ref")
         wait_for(lambda: server.counts.total() > 0, process)
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=240)
     assert process.returncode == 143
     assert b'"kind": "interrupted"' in err
     assert b'"exit_code": 143' in err

@@ -96,8 +96,8 @@ def test_signal_is_a_failure(store: Path) -> None:
             assert waiting.stderr is not None
             assert "lock" in waiting.stderr.readline()
             waiting.send_signal(signal.SIGTERM)
-            assert waiting.wait(60) == 143
-        locked.communicate("\n", timeout=60)
+            assert waiting.wait(240) == 143
+        locked.communicate("\n", timeout=240)
     assert read(out)["last_run_exit_status"] == 143
 
 

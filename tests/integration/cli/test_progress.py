@@ -182,10 +182,17 @@ def test_plain_lines_about_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def watch_terminal(events: list[Event], delay_s: float) -> str:
-    """Show events on a pseudo-terminal, in a process of their own; return all it was sent."""
+def watch_terminal(events: list[Event], pause_s: float) -> str:
+    """Show events on a pseudo-terminal, in a process of their own; return all it was sent.
+
+    Args:
+        events: What happens.
+        pause_s: Time between two of them by the clock of that process, which stands still otherwise.
+    """
     script = f"""
 import time
+now = 100.0
+time.time = time.monotonic = lambda: now
 from cfsctl.cli.progress import Progress, ProgressMode
 from cfsctl.progress import *
 events = {[(type(event).__name__, tuple(event)) for event in events]!r}
@@ -193,7 +200,7 @@ show = Progress(ProgressMode.AUTO)
 for name, fields in events:
     event = globals()[name](*fields)
     show(event)
-    time.sleep({delay_s})
+    now += {pause_s}
 show.close()
 """
     script = script.replace("<Unit.ITEMS: 'items'>", "Unit.ITEMS")

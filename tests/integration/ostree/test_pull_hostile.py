@@ -25,7 +25,7 @@ from tests.support.repositories import make_repository, view
 if TYPE_CHECKING:
     from pathlib import Path
 
-TIMEOUT_S = 10
+TIMEOUT_S = 120
 MEMORY_BYTES = 300 << 20
 
 WITHOUT_SUMMARY = {

@@ -168,7 +168,7 @@ def test_the_client_knows_the_same_remotes(tmp_path: Path, remotes: tuple[str, .
         sign = [f"--gpg-homedir={home}", f"--gpg-sign={fingerprint}"]
         run_ostree(source, "commit", "--branch=main", f"--tree=dir={tmp_path / 'tree'}", *sign)
     finally:
-        subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False, timeout=30)
+        subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False, timeout=120)
     cfsctl("remote", "add", *remotes, "main", f"file://{source}", "--gpg-key", tmp_path / "key.gpg")
     client = tmp_path / "client"
     client.mkdir()

@@ -20,7 +20,7 @@ def main(store: str, tree: str, budget_s: float) -> int:
             raise cfsctl.CancelledError(f"over budget at {type(event).__name__}")
 
     try:
-        with cfsctl.Repository.init(store, insecure=True, exist_ok=True, lock_timeout_s=5) as repository:
+        with cfsctl.Repository.init(store, insecure=True, exist_ok=True, lock_timeout_s=60) as repository:
             releases = sorted(repository.images())
             last = releases[-1] if releases else None
             number = int(last.rpartition("/")[2]) + 1 if last else 1
@@ -32,7 +32,7 @@ def main(store: str, tree: str, budget_s: float) -> int:
             image = repository.create_image(tree, name, progress=watch)
             for old in releases[: -KEPT + 1]:
                 repository.remove_image(old)
-            collected = repository.gc(progress=watch, lock_timeout_s=5)
+            collected = repository.gc(progress=watch, lock_timeout_s=60)
             report = repository.fsck(progress=watch)
     except cfsctl.CfsError as error:
         print(error, file=sys.stderr)

@@ -179,7 +179,7 @@ def test_two_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         found = read(dirfd)
         if found is None and not waited.get(threading.get_ident()):
             waited[threading.get_ident()] = True
-            barrier.wait(10)
+            barrier.wait(120)
         return found
 
     waited: dict[int, bool] = {}
@@ -189,7 +189,7 @@ def test_two_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(240)
     assert sorted(result.name for result in results) == ["CREATED", "EXISTED"]
     assert view(tmp_path) == {"meta.json": "219"}
 

@@ -242,7 +242,7 @@ def test_devices_and_pipes_are_written_to(
     os.mkfifo(pipe)
     reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE)
     assert run(capsys, "--from-file", dump, pipe) == (0, "", "")
-    output, _ = reader.communicate(timeout=10)
+    output, _ = reader.communicate(timeout=120)
     assert compute_digest(output, Algorithm.SHA256).hex() == image_digest(DUMP, FormatVersion.V0)
 
 
