@@ -1,5 +1,5 @@
 /*
- * Digests of fs-verity blocks, several at once: one block of 4096 bytes per lane of a vector register.
+ * Digests of fs-verity blocks and of small files, several at once: one block per lane of a vector register.
  *
  * fs-verity hashes each block by itself, so blocks can share vector instructions, which no hash function
  * that takes one message at a time can use. Algorithms: FIPS 180-4. Written with the vector extension of
@@ -22,6 +22,8 @@
 
 #define BLOCK_SIZE 4096
 #define MAX_LANES 16
+#define MAX_DIGEST_SIZE 64
+#define DESCRIPTOR_SIZE 256
 #define RELEASE_BLOCKS 4 /* below, giving the interpreter lock away costs more than it gains */
 
 static inline uint64_t read64(const uint8_t *from)
@@ -125,7 +127,7 @@ static const uint32_t H256[8] = {
 #undef VECTOR_BYTES
 #endif
 
-typedef void kernel(const uint8_t *const *blocks, uint8_t *const *out);
+typedef void kernel(const uint8_t *const *messages, size_t size, uint8_t *const *out);
 
 typedef struct {
     const char *name;
@@ -166,19 +168,47 @@ static int has_sha256_instructions(void)
 #endif
 }
 
-/* Lanes that have no block left hash the last block once more; their results are dropped. */
-static void hash_all(kernel *run, int lanes, size_t digest_size, const uint8_t *data, size_t count, uint8_t *out)
+/* How to run one hash with one instruction set. */
+typedef struct {
+    kernel *run;
+    size_t lanes, digest_size;
+    int algorithm;
+} hasher;
+
+/* Fill in a hasher, or raise ValueError and return -1. */
+static int choose_hasher(hasher *chosen, int set, int algorithm)
 {
-    uint8_t scratch[64];
-    const uint8_t *blocks[MAX_LANES];
+    if (set < 0 || set >= SET_COUNT || !is_available(SETS[set].name)) {
+        PyErr_SetString(PyExc_ValueError, "unknown or unavailable instruction set");
+        return -1;
+    }
+    if (algorithm != 1 && algorithm != 2) {
+        PyErr_SetString(PyExc_ValueError, "the algorithm must be 1 (SHA-256) or 2 (SHA-512)");
+        return -1;
+    }
+    chosen->run = algorithm == 1 ? SETS[set].sha256 : SETS[set].sha512;
+    chosen->lanes = (size_t)SETS[set].vector_bytes / (algorithm == 1 ? 4 : 8);
+    chosen->digest_size = algorithm == 1 ? 32 : 64;
+    chosen->algorithm = algorithm;
+    return 0;
+}
+
+/*
+ * Hash messages of equal size that follow one another, and write their digests one after the other.
+ * Lanes that have no message left hash the last one once more; their results are dropped.
+ */
+static void hash_all(const hasher *h, const uint8_t *data, size_t size, size_t count, uint8_t *out)
+{
+    uint8_t scratch[MAX_DIGEST_SIZE];
+    const uint8_t *messages[MAX_LANES];
     uint8_t *results[MAX_LANES];
-    for (size_t start = 0; start < count; start += (size_t)lanes) {
-        for (int lane = 0; lane < lanes; lane++) {
-            size_t index = start + (size_t)lane;
-            blocks[lane] = data + (index < count ? index : count - 1) * BLOCK_SIZE;
-            results[lane] = index < count ? out + index * digest_size : scratch;
+    for (size_t start = 0; start < count; start += h->lanes) {
+        for (size_t lane = 0; lane < h->lanes; lane++) {
+            size_t index = start + lane;
+            messages[lane] = data + (index < count ? index : count - 1) * size;
+            results[lane] = index < count ? out + index * h->digest_size : scratch;
         }
-        run(blocks, results);
+        h->run(messages, size, results);
     }
 }
 
@@ -187,37 +217,151 @@ static PyObject *hash_blocks(PyObject *module, PyObject *args)
     (void)module;
     int algorithm, set;
     Py_buffer data;
+    hasher h;
     if (!PyArg_ParseTuple(args, "iiy*:hash_blocks", &set, &algorithm, &data))
         return NULL;
     PyObject *result = NULL;
-    if (set < 0 || set >= SET_COUNT || !is_available(SETS[set].name)) {
-        PyErr_SetString(PyExc_ValueError, "unknown or unavailable instruction set");
+    if (choose_hasher(&h, set, algorithm) < 0)
         goto done;
-    }
-    if (algorithm != 1 && algorithm != 2) {
-        PyErr_SetString(PyExc_ValueError, "the algorithm must be 1 (SHA-256) or 2 (SHA-512)");
-        goto done;
-    }
     if (data.len % BLOCK_SIZE) {
         PyErr_SetString(PyExc_ValueError, "the length must be a multiple of 4096 bytes");
         goto done;
     }
     size_t count = (size_t)data.len / BLOCK_SIZE;
-    size_t digest_size = algorithm == 1 ? 32 : 64;
-    int lanes = SETS[set].vector_bytes / (algorithm == 1 ? 4 : 8);
-    kernel *run = algorithm == 1 ? SETS[set].sha256 : SETS[set].sha512;
-    result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(count * digest_size));
+    result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(count * h.digest_size));
     if (!result)
         goto done;
     uint8_t *out = (uint8_t *)PyBytes_AsString(result); /* nobody else has seen the object yet */
     if (count < RELEASE_BLOCKS) {
-        hash_all(run, lanes, digest_size, data.buf, count, out);
+        hash_all(&h, data.buf, BLOCK_SIZE, count, out);
     } else {
         Py_BEGIN_ALLOW_THREADS
-        hash_all(run, lanes, digest_size, data.buf, count, out);
+        hash_all(&h, data.buf, BLOCK_SIZE, count, out);
         Py_END_ALLOW_THREADS
     }
 done:
+    PyBuffer_Release(&data);
+    return result;
+}
+
+/* A small file: its size in bytes, and how many blocks that is. */
+typedef struct {
+    uint64_t size;
+    size_t blocks;
+} small_file;
+
+/* Hash the tree block of each file that has one, as many at a time as there are lanes. */
+static void hash_tree_blocks(const hasher *h, const small_file *files, size_t count, const uint8_t *digests,
+                             uint8_t *tree, uint8_t *roots)
+{
+    uint8_t *places[MAX_LANES], found[MAX_LANES * MAX_DIGEST_SIZE];
+    size_t waiting = 0;
+    for (size_t index = 0; index < count; index++) {
+        size_t length = files[index].blocks * h->digest_size;
+        if (files[index].blocks == 1)
+            memcpy(roots, digests, length);
+        if (files[index].blocks > 1) {
+            memcpy(tree + waiting * BLOCK_SIZE, digests, length);
+            memset(tree + waiting * BLOCK_SIZE + length, 0, BLOCK_SIZE - length);
+            places[waiting++] = roots;
+        }
+        digests += length;
+        roots += h->digest_size;
+        if (waiting == h->lanes || (waiting && index + 1 == count)) {
+            hash_all(h, tree, BLOCK_SIZE, waiting, found);
+            while (waiting) {
+                waiting--;
+                memcpy(places[waiting], found + waiting * h->digest_size, h->digest_size);
+            }
+        }
+    }
+}
+
+/* struct fsverity_descriptor: version, algorithm, log2 of the block size; size at 8, root at 16. */
+static void describe(const hasher *h, const small_file *files, size_t count, const uint8_t *roots, uint8_t *descriptors)
+{
+    memset(descriptors, 0, count * DESCRIPTOR_SIZE);
+    for (size_t index = 0; index < count; index++) {
+        uint8_t *descriptor = descriptors + index * DESCRIPTOR_SIZE;
+        descriptor[0] = 1;
+        descriptor[1] = (uint8_t)h->algorithm;
+        descriptor[2] = 12;
+        memcpy(descriptor + 8, &files[index].size, sizeof files[index].size);
+        memcpy(descriptor + 16, roots + index * h->digest_size, h->digest_size);
+    }
+}
+
+/* Take the sizes of files from a list; return their number of blocks, or raise and return -1. */
+static Py_ssize_t take_sizes(PyObject *sizes, Py_ssize_t count, small_file *files, const hasher *h)
+{
+    Py_ssize_t total = 0;
+    for (Py_ssize_t index = 0; index < count; index++) {
+        unsigned long long size = PyLong_AsUnsignedLongLong(PyList_GetItem(sizes, index));
+        if (PyErr_Occurred())
+            return -1;
+        if (size > BLOCK_SIZE / h->digest_size * BLOCK_SIZE) {
+            PyErr_SetString(PyExc_ValueError, "a file has more blocks than one tree block holds digests of");
+            return -1;
+        }
+        files[index].size = size;
+        files[index].blocks = (size_t)(size + BLOCK_SIZE - 1) / BLOCK_SIZE;
+        total += (Py_ssize_t)files[index].blocks;
+    }
+    return total;
+}
+
+static PyObject *hash_files(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int algorithm, set;
+    Py_buffer data;
+    PyObject *sizes, *result = NULL;
+    small_file *files = NULL;
+    uint8_t *memory = NULL;
+    hasher h;
+    if (!PyArg_ParseTuple(args, "iiy*O:hash_files", &set, &algorithm, &data, &sizes))
+        return NULL;
+    if (!PyList_Check(sizes)) {
+        PyErr_SetString(PyExc_TypeError, "sizes must be a list");
+        goto done;
+    }
+    if (choose_hasher(&h, set, algorithm) < 0)
+        goto done;
+    size_t count = (size_t)PyList_Size(sizes);
+    files = PyMem_Malloc((count + 1) * sizeof *files);
+    if (!files) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    Py_ssize_t blocks = take_sizes(sizes, (Py_ssize_t)count, files, &h);
+    if (blocks < 0)
+        goto done;
+    if (data.len % BLOCK_SIZE || data.len / BLOCK_SIZE != blocks) {
+        PyErr_SetString(PyExc_ValueError, "the length must be that of all files, each in whole blocks");
+        goto done;
+    }
+    size_t digests_size = (size_t)blocks * h.digest_size;
+    size_t roots_size = count * h.digest_size;
+    memory = PyMem_Malloc(digests_size + roots_size + h.lanes * BLOCK_SIZE + count * DESCRIPTOR_SIZE);
+    if (!memory) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    uint8_t *roots = memory + digests_size, *tree = roots + roots_size, *descriptors = tree + h.lanes * BLOCK_SIZE;
+    result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(count * h.digest_size));
+    if (!result)
+        goto done;
+    uint8_t *out = (uint8_t *)PyBytes_AsString(result); /* nobody else has seen the object yet */
+    Py_BEGIN_ALLOW_THREADS
+    hash_all(&h, data.buf, BLOCK_SIZE, (size_t)blocks, memory);
+    memset(roots, 0, roots_size); /* what a file without data has */
+    hash_tree_blocks(&h, files, count, memory, tree, roots);
+    describe(&h, files, count, roots, descriptors);
+    hash_all(&h, descriptors, DESCRIPTOR_SIZE, count, out);
+    Py_END_ALLOW_THREADS
+done:
+    PyMem_Free(memory);
+    PyMem_Free(files);
     PyBuffer_Release(&data);
     return result;
 }
@@ -228,6 +372,11 @@ static PyMethodDef METHODS[] = {
      "Return the digests of all blocks of data, one after the other.\n\n"
      "instruction_set is an index into NAMES, algorithm the kernel's number of the hash (1: SHA-256,\n"
      "2: SHA-512), and the length of data a multiple of 4096 bytes."},
+    {"hash_files", hash_files, METH_VARARGS,
+     "hash_files(instruction_set, algorithm, data, sizes) -> bytes\n\n"
+     "Return the fs-verity digests of small files, one after the other.\n\n"
+     "data holds the files, each filled up with zeros to whole blocks, and sizes is the list of their sizes\n"
+     "in bytes, at most as many blocks as a tree block holds digests of. The rest is as for hash_blocks."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,12 +1,12 @@
 /*
- * SHA-256 and SHA-512 of several fs-verity blocks at once, one block per lane of a vector.
+ * SHA-256 and SHA-512 of several messages of equal size at once, one message per lane of a vector.
  *
  * Included once per instruction set by _lanes.c, which defines:
  *   TARGET        attribute that selects the instruction set
  *   NAME(x)       the name of x for that instruction set
  *   VECTOR_BYTES  size of its vector registers
  *
- * Every message is exactly one block, so the padding at its end is the same for all lanes.
+ * The size is a multiple of the hash's own block, so the padding at the end is the same for all lanes.
  */
 
 #define LANES64 (VECTOR_BYTES / 8)
@@ -44,21 +44,21 @@ TARGET static inline void NAME(compress512)(NAME(vector64) state[8], NAME(vector
     state[4] += e; state[5] += f; state[6] += g; state[7] += h;
 }
 
-TARGET static void NAME(sha512)(const uint8_t *const *blocks, uint8_t *const *out)
+TARGET static void NAME(sha512)(const uint8_t *const *messages, size_t size, uint8_t *const *out)
 {
     union { uint64_t words[16][LANES64]; NAME(vector64) vectors[16]; } w;
     union { uint64_t words[8][LANES64]; NAME(vector64) vectors[8]; } state;
     for (int i = 0; i < 8; i++)
         state.vectors[i] = (NAME(vector64)){0} + H512[i];
-    for (int at = 0; at < BLOCK_SIZE; at += 128) {
+    for (size_t at = 0; at < size; at += 128) {
         for (int lane = 0; lane < LANES64; lane++)
             for (int i = 0; i < 16; i++)
-                w.words[i][lane] = read64(blocks[lane] + at + 8 * i);
+                w.words[i][lane] = read64(messages[lane] + at + 8 * i);
         NAME(compress512)(state.vectors, w.vectors);
     }
     memset(&w, 0, sizeof w);
     w.vectors[0] += UINT64_C(1) << 63;
-    w.vectors[15] += UINT64_C(8) * BLOCK_SIZE;
+    w.vectors[15] += UINT64_C(8) * size;
     NAME(compress512)(state.vectors, w.vectors);
     for (int lane = 0; lane < LANES64; lane++)
         for (int i = 0; i < 8; i++)
@@ -90,21 +90,21 @@ TARGET static inline void NAME(compress256)(NAME(vector32) state[8], NAME(vector
     state[4] += e; state[5] += f; state[6] += g; state[7] += h;
 }
 
-TARGET static void NAME(sha256)(const uint8_t *const *blocks, uint8_t *const *out)
+TARGET static void NAME(sha256)(const uint8_t *const *messages, size_t size, uint8_t *const *out)
 {
     union { uint32_t words[16][LANES32]; NAME(vector32) vectors[16]; } w;
     union { uint32_t words[8][LANES32]; NAME(vector32) vectors[8]; } state;
     for (int i = 0; i < 8; i++)
         state.vectors[i] = (NAME(vector32)){0} + H256[i];
-    for (int at = 0; at < BLOCK_SIZE; at += 64) {
+    for (size_t at = 0; at < size; at += 64) {
         for (int lane = 0; lane < LANES32; lane++)
             for (int i = 0; i < 16; i++)
-                w.words[i][lane] = read32(blocks[lane] + at + 4 * i);
+                w.words[i][lane] = read32(messages[lane] + at + 4 * i);
         NAME(compress256)(state.vectors, w.vectors);
     }
     memset(&w, 0, sizeof w);
     w.vectors[0] += UINT32_C(1) << 31;
-    w.vectors[15] += UINT32_C(8) * BLOCK_SIZE;
+    w.vectors[15] += UINT32_C(8) * (uint32_t)size;
     NAME(compress256)(state.vectors, w.vectors);
     for (int lane = 0; lane < LANES32; lane++)
         for (int i = 0; i < 8; i++)

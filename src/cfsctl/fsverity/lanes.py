@@ -49,12 +49,16 @@ class Lanes:
         min_blocks: Number of blocks from which this is worth it.
         hash_blocks: Takes whole blocks and returns their digests, one after the other. Releases the
             interpreter lock.
+        hash_files: Takes small files, each filled up with zeros to whole blocks, and their sizes; returns
+            their fs-verity digests, one after the other. No file may have more blocks than one tree block
+            holds digests of. Releases the interpreter lock.
     """
 
     name: str
     width: int
     min_blocks: int
     hash_blocks: Callable[[bytes | bytearray | memoryview], bytes]
+    hash_files: Callable[[bytes | bytearray | memoryview, list[int]], bytes]
 
 
 def find_lanes(algorithm: Algorithm) -> Lanes | None:
@@ -85,7 +89,8 @@ def _load() -> ModuleType | None:
         from cfsctl.fsverity import _lanes  # noqa: PLC0415 - optional
     except ImportError:
         return None
-    return _lanes
+    # A checkout may still have the extension of an older commit.
+    return _lanes if hasattr(_lanes, "hash_files") else None
 
 
 def _is_worth_it(extension: ModuleType, name: str, algorithm: Algorithm) -> bool:
@@ -97,10 +102,16 @@ def _is_worth_it(extension: ModuleType, name: str, algorithm: Algorithm) -> bool
 
 def make_lanes(extension: ModuleType, index: int, algorithm: Algorithm) -> Lanes:
     """Return the lanes of one instruction set, by its index in the extension's ``NAMES``."""
-    run, number = extension.hash_blocks, algorithm.value
+    run, run_files, number = extension.hash_blocks, extension.hash_files, algorithm.value
     name = extension.NAMES[index]
     key = (name, algorithm)
-    return Lanes(name, _LANES.get(key, 1), _MIN_BLOCKS.get(key, 1), lambda data: run(index, number, data))
+    return Lanes(
+        name,
+        _LANES.get(key, 1),
+        _MIN_BLOCKS.get(key, 1),
+        lambda data: run(index, number, data),
+        lambda data, sizes: run_files(index, number, data, sizes),
+    )
 
 
 def is_right(lanes: Lanes, algorithm: Algorithm) -> bool:
@@ -111,5 +122,13 @@ def is_right(lanes: Lanes, algorithm: Algorithm) -> bool:
     count = lanes.width + 1
     # Each block has other bytes, so that lanes that are mixed up show.
     blocks = [bytes((7 * number + at) & 0xFF for at in range(256)) * 16 for number in range(count)]
-    expected = b"".join([function(block).digest() for block in blocks])
-    return lanes.hash_blocks(b"".join(blocks)) == expected
+    digests = [function(block).digest() for block in blocks]
+    data = b"".join(blocks)
+    if lanes.hash_blocks(data) != b"".join(digests):
+        return False
+    # One file of two blocks, and one of each other block.
+    roots = [function(b"".join(digests[:2]).ljust(BLOCK_SIZE, b"\0")).digest(), *digests[2:]]
+    sizes = [2 * BLOCK_SIZE, *[BLOCK_SIZE] * (count - 2)]
+    heads = [b"\1%c\x0c" % algorithm.value + bytes(5) + size.to_bytes(8, "little") for size in sizes]
+    described = [(head + root).ljust(256, b"\0") for head, root in zip(heads, roots, strict=True)]
+    return lanes.hash_files(data, sizes) == b"".join([function(each).digest() for each in described])

@@ -41,8 +41,11 @@ BLOCK_SIZE: Final = 4096
 READ_SIZE: Final = 16 * BLOCK_SIZE
 """Bytes read at a time; larger buffers leave the fast caches and cost a third more."""
 
-SMALL_FILES: Final = 16
-"""Files of one block that are hashed together."""
+_BATCH_SIZE: Final = 3 * READ_SIZE
+"""Bytes of small files that are hashed together; a buffer of this size stays in the fast caches."""
+
+_BATCH_FILES: Final = 128
+"""Most files that are hashed together; those without data take no room in the buffer."""
 
 _DESCRIPTOR_HEAD = struct.Struct("<BBBBI")
 """struct fsverity_descriptor: version, hash algorithm, log2 of the block size, salt size, 0; the data
@@ -58,11 +61,12 @@ _LEVEL_FLUSH_SIZE: Final = 8 * BLOCK_SIZE
 class _Suite:
     """What depends on the hash algorithm, gathered once, since looking up an enum costs like a small hash."""
 
-    __slots__ = ("_prefix", "_suffix", "_zeros", "digest_size", "function", "hash_blocks")
+    __slots__ = ("_lanes", "_prefix", "_suffix", "_zeros", "digest_size", "function", "hash_blocks")
 
     def __init__(self, algorithm: Algorithm, function: _HashFunction, lanes: Lanes | None) -> None:
         self.function = function
         self.hash_blocks = _make_block_hash(function, lanes)
+        self._lanes = lanes
         self.digest_size = algorithm.digest_size
         self._prefix = _DESCRIPTOR_HEAD.pack(1, algorithm.value, 12, 0, 0)
         self._suffix = bytes(_DESCRIPTOR_SIZE - len(self._prefix) - 8 - self.digest_size)
@@ -89,6 +93,28 @@ class _Suite:
         if len(digests) == self.digest_size:
             return self.describe(size, digests)
         return self.describe(size, self.function(digests.ljust(BLOCK_SIZE, b"\0")).digest())
+
+    def digest_files(self, view: memoryview, sizes: list[int]) -> list[ObjectID]:
+        """Return the fs-verity digests of small files that are filled up with zeros to whole blocks.
+
+        Args:
+            view: The files, one after the other, and nothing else.
+            sizes: Their sizes, at most as many blocks as one tree block holds digests of.
+        """
+        lanes, step = self._lanes, self.digest_size
+        if lanes is not None and len(view) >= lanes.min_blocks * BLOCK_SIZE:
+            digests = lanes.hash_files(view, sizes)
+            return [ObjectID(digests[place : place + step]) for place in range(0, len(digests), step)]
+        found = []
+        start = 0
+        for size in sizes:
+            length = -(-size // BLOCK_SIZE) * BLOCK_SIZE
+            found.append(self._digest_file(view[start : start + length], size))
+            start += length
+        return found
+
+    def _digest_file(self, view: memoryview, size: int) -> ObjectID:
+        return self.describe_short(size, self.hash_blocks(view, len(view))) if size else self.describe_empty()
 
 
 _ALGORITHM_SHA256: Final = Algorithm.SHA256
@@ -310,49 +336,79 @@ class Hasher:
 
 
 class SmallFiles:
-    """Computes the digests of files of at most one block, some of them together, which is quicker.
+    """Computes the digests of small files, many of them together, which is several times as quick.
 
     Attributes:
         sizes: Bytes of the files that were taken.
     """
 
-    __slots__ = ("_extra", "_slots", "_suite", "_view", "sizes")
+    __slots__ = ("_end", "_suite", "_view", "sizes")
 
     def __init__(self, algorithm: Algorithm) -> None:
-        """Make room for `SMALL_FILES`."""
+        """Make the buffer."""
         self._suite = _suite(algorithm)
-        self._view = memoryview(bytearray(SMALL_FILES * BLOCK_SIZE))
-        places = range(0, SMALL_FILES * BLOCK_SIZE, BLOCK_SIZE)
-        self._slots = [self._view[place : place + BLOCK_SIZE] for place in places]
-        self._extra = bytearray(1)
+        self._view = memoryview(bytearray(_BATCH_SIZE + 1))
+        self._end = 0
         self.sizes: list[int] = []
 
-    def take(self, fd: int) -> bool:
-        """Read a file, borrowed, and return whether it was taken; a larger one is not.
+    @property
+    def is_full(self) -> bool:
+        """Whether `finish` must come before the next file."""
+        return self._end > _BATCH_SIZE - READ_SIZE or len(self.sizes) >= _BATCH_FILES
+
+    def take(self, fd: int, size: int = READ_SIZE) -> int:
+        """Read a file from its beginning, and take it if it is not larger than `size`.
+
+        Args:
+            fd: The file, borrowed.
+            size: At most `READ_SIZE`.
+
+        Returns:
+            Bytes read; more than `size` if the file is larger, which is not taken then.
 
         Raises:
-            OSError: As read(2).
+            OSError: As pread(2).
         """
-        slot = self._slots[len(self.sizes)]
-        count = more = os.preadv(fd, (slot, self._extra), 0)
-        while more and count <= BLOCK_SIZE:
-            more = os.preadv(fd, (slot[count:], self._extra), count)
+        start = self._end
+        stop = start + size + 1
+        count = more = os.preadv(fd, (self._view[start:stop],), 0)
+        while more and count < size:
+            more = os.preadv(fd, (self._view[start + count : stop],), count)
             count += more
-        if count > BLOCK_SIZE:
-            return False
-        slot[count:] = _ZERO_BLOCK[count:]
-        self.sizes.append(count)
-        return True
+        if count <= size:
+            self._end_file(count)
+        return count
+
+    def add(self, data: bytes | bytearray | memoryview) -> None:
+        """Take the content of a file, at most `READ_SIZE` bytes."""
+        self._view[self._end : self._end + len(data)] = data
+        self._end_file(len(data))
+
+    def _end_file(self, size: int) -> None:
+        """Fill the last block up, and begin the next file behind it."""
+        end = self._end + size
+        self._end = -(-end // BLOCK_SIZE) * BLOCK_SIZE
+        self._view[end : self._end] = _ZERO_BLOCK[: self._end - end]
+        self.sizes.append(size)
+
+    def contents(self) -> list[memoryview]:
+        """Return the contents of the files that were taken; they stay until `take` or `add`."""
+        views = []
+        start = 0
+        for size in self.sizes:
+            views.append(self._view[start : start + size])
+            start += -(-size // BLOCK_SIZE) * BLOCK_SIZE
+        return views
+
+    def clear(self) -> None:
+        """Forget the files that were taken."""
+        self.sizes.clear()
+        self._end = 0
 
     def finish(self) -> list[ObjectID]:
         """Return the digests of the files that were taken, in this order, and begin anew."""
-        suite, step = self._suite, self._suite.digest_size
-        hashes = suite.hash_blocks(self._view, len(self.sizes) * BLOCK_SIZE)
-        digests = [
-            suite.describe(size, hashes[place : place + step]) if size else suite.describe_empty()
-            for size, place in zip(self.sizes, range(0, len(hashes), step), strict=True)
-        ]
-        self.sizes.clear()
+        digests = self._suite.digest_files(self._view[: self._end], self.sizes)
+        self.clear()
         return digests
 
 

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError, ExitCode
-from cfsctl.fsverity.merkle import READ_SIZE, FileDigester, compute_digest
+from cfsctl.fsverity.merkle import READ_SIZE, FileDigester, SmallFiles
 from cfsctl.linux.sparse import iter_holes, may_have_holes
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 MAX_WHOLE_BYTES: Final = 1 << 20
 """Files up to this size are held in memory, so that their digest tells whether they need storing at all."""
 
-_MAX_SHORT_BYTES: Final = READ_SIZE
-"""Files up to this size are read by one call even if they only get a digest."""
+MAX_SMALL_BYTES: Final = READ_SIZE
+"""Files up to this size are hashed together with others."""
 
 _COPY_BYTES: Final = 1 << 16
 
@@ -129,9 +129,12 @@ def _size_changed(path: bytes, expected: int, found: int) -> ChangedError:
 
 
 class ContentReader:
-    """Turns open files into object IDs, and into objects where there is a store."""
+    """Turns open files into object IDs, and into objects where there is a store.
 
-    __slots__ = ("_algorithm", "_confidence", "_digester", "_store")
+    Small files (`MAX_SMALL_BYTES`) are taken, and have their IDs and objects when several are finished.
+    """
+
+    __slots__ = ("_confidence", "_digester", "_paths", "_small", "_store")
 
     def __init__(self, algorithm: Algorithm, store: ObjectSink | None) -> None:
         """Take what is used for every file.
@@ -140,14 +143,58 @@ class ContentReader:
             algorithm: Of the digests.
             store: Where content goes, or None to compute digests only.
         """
-        self._algorithm = algorithm
         self._digester = FileDigester(algorithm)
+        self._small = SmallFiles(algorithm)
+        self._paths: list[bytes] = []
         self._store = store
         self._confidence = 0
 
     def has(self, object_id: ObjectID, size: int) -> bool:
         """Return whether content needs no reading once its ID and size are known."""
         return self._store is None or self._store.is_sound(object_id, size)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether small files must be finished before the next one is taken."""
+        return self._small.is_full
+
+    def take(self, fd: int, state: State, path: bytes) -> None:
+        """Read a small file, which `finish` returns the ID of; arguments and errors are those of `read`."""
+        size = state[2]
+        try:
+            found = self._small.take(fd, size)
+        except OSError:
+            # What cannot be read may be something else by now.
+            check_state(state, os.fstat(fd), path)
+            raise
+        self._paths.append(path)
+        if found != size:
+            raise _size_changed(path, size, found)
+        check_state(state, os.fstat(fd), path)
+
+    def finish(self) -> list[ObjectID]:
+        """Return the IDs of the small files that were taken, in this order; their objects are in the store.
+
+        Raises:
+            StoringError: Storing failed; the file is named, below the root.
+        """
+        contents, paths = self._small.contents(), self._paths
+        object_ids = self._small.finish()
+        store = self._store
+        if store is not None:
+            for object_id, content, path in zip(object_ids, contents, paths, strict=True):
+                try:
+                    stored = store.ensure_bytes(content, object_id)
+                except OSError as error:
+                    raise _explain(error, path) from error
+                self._learn(is_new=stored.is_new)
+        paths.clear()
+        return object_ids
+
+    def clear(self) -> None:
+        """Forget the small files that were taken: their task has failed."""
+        self._small.clear()
+        self._paths.clear()
 
     def read(self, fd: int, state: State, path: bytes) -> ObjectID:
         """Read a whole file; its object is in the store then, if there is one.
@@ -163,11 +210,9 @@ class ContentReader:
         """
         size = state[2]
         store = self._store
-        if size > (_MAX_SHORT_BYTES if store is None else MAX_WHOLE_BYTES):
+        if store is None or size > MAX_WHOLE_BYTES:
             return self._read_long(fd, state, path)
         data = read_whole(fd, state, path)
-        if store is None:
-            return compute_digest(data, self._algorithm)
         try:
             stored = store.ensure_bytes(data)
         except OSError as error:

@@ -35,8 +35,8 @@ class ObjectWriter(Protocol):
 class ObjectSink(Protocol):
     """A store of objects; used in forked workers."""
 
-    def ensure_bytes(self, data: bytes, /) -> StoredObject:
-        """Store content from memory, unless it is already stored."""
+    def ensure_bytes(self, data: bytes | memoryview, object_id: ObjectID | None = None, /) -> StoredObject:
+        """Store content from memory, unless it is already stored; its ID is given if it is known."""
 
     def is_sound(self, object_id: ObjectID, size: int | None = None, /) -> bool:
         """Return whether an object of this size is stored and verified."""

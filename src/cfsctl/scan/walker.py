@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cfsctl.digest import ObjectID
 from cfsctl.errors import CfsError, LimitError
@@ -18,6 +18,7 @@ from cfsctl.linux.names import scan_directory
 from cfsctl.scan.directories import Directories
 from cfsctl.scan.files import (
     FILE_FLAGS,
+    MAX_SMALL_BYTES,
     ChangedError,
     StoringError,
     check_state,
@@ -83,18 +84,37 @@ _UNKNOWN_ID: Final = ObjectID(b"")
 class _Here:
     """The directory that is being listed."""
 
-    __slots__ = ("_prefix", "fd", "identity", "path", "unread")
+    __slots__ = ("_prefix", "entries", "fd", "identity", "path", "unread")
 
     def __init__(self, fd: int, path: bytes, identity: Identity) -> None:
         self.fd = fd
         self.path = path
         self.identity = identity
+        self.entries: list[Entry] = []
         self.unread: list[FileToRead] = []
         self._prefix = path + b"/" if path else b""
 
     def join(self, name: bytes) -> bytes:
         """Return the path of an entry, below the root."""
         return self._prefix + name
+
+
+class _Waiting(NamedTuple):
+    """An entry whose ID is still to be computed, together with those of others.
+
+    Attributes:
+        entries: Where it stands.
+        place: At which index.
+        path: Of the file, below the root.
+        state: Of the file.
+        may_record: Whether the cache may keep the ID.
+    """
+
+    entries: list[Entry]
+    place: int
+    path: bytes
+    state: State
+    may_record: bool
 
 
 class Walker:
@@ -124,6 +144,7 @@ class Walker:
         self._content = content
         self._xattrs = XattrReader(keep_xattr)
         self._linked: dict[State, ObjectID] = {}
+        self._waiting: list[_Waiting] = []
         self._bytes_left = 0
 
     def close(self) -> None:
@@ -145,6 +166,9 @@ class Walker:
             return self._visit(task)
         except ChangedError as error:
             raise error.beneath(self._base) from error.__cause__
+        finally:  # after an error, another task may still come
+            self._waiting.clear()
+            self._content.clear()
 
     def _take_news(self) -> bytes:
         return b"" if self._recorder is None else self._recorder.drain_new()
@@ -159,6 +183,7 @@ class Walker:
             directories.append(listed)
             waiting += places
             entries_left -= len(listed.entries) + 1
+        self._finish_waiting()
         return VisitReport(directories, waiting, self._take_news())
 
     # Directories
@@ -175,7 +200,7 @@ class Walker:
         except OSError as error:
             raise self._locate(error, place.path) from error
         here = _Here(fd, place.path, (status.st_dev, status.st_ino))
-        entries: list[Entry] = []
+        entries = here.entries
         places: list[Place] = []
         for item in found:
             name = os.fsencode(item.name)
@@ -256,6 +281,8 @@ class Walker:
         state = file_state(status)
         is_linked = status.st_nlink > 1
         size = status.st_size
+        if is_linked and any(state == waiting.state for waiting in self._waiting):
+            self._finish_waiting()  # so that it is known under this name
         known = self._recall(state, is_linked=is_linked)
         if known is not None:
             object_id, is_plain = known
@@ -265,6 +292,10 @@ class Walker:
             # The file's reader checks that it still has this state, so these attributes are still its own.
             xattrs = self._xattrs.read(relative_place(here.fd, name), follow=False)
             here.unread.append(FileToRead(here.path, here.identity, name, state, xattrs is None))
+        elif size <= MAX_SMALL_BYTES:
+            object_id = _UNKNOWN_ID
+            xattrs = self._take_now(here, name, state)
+            self._bytes_left -= size
         else:
             object_id, xattrs = self._read_now(here, name, state)
             self._bytes_left -= size
@@ -283,6 +314,43 @@ class Walker:
             if known is not None and self._content.has(known[0], state[2]):
                 return known
         return None
+
+    def _take_now(self, here: _Here, name: bytes, state: State) -> Pairs | None:
+        """Read a small file, which gets its ID together with others; return its attributes."""
+        if self._content.is_full:
+            self._finish_waiting()
+        path = here.join(name)
+        recorder = self._recorder
+        fd = os.open(name, FILE_FLAGS, dir_fd=here.fd)
+        try:
+            xattrs = self._xattrs.read(fd)
+            may_record = recorder is not None and recorder.may_record(fd, state)
+            self._content.take(fd, state, path)
+        finally:
+            os.close(fd)
+        self._waiting.append(_Waiting(here.entries, len(here.entries), path, state, may_record))
+        return xattrs
+
+    def _finish_waiting(self) -> None:
+        """Give the small files that were read their IDs."""
+        waiting = self._waiting
+        if not waiting:
+            return
+        try:
+            object_ids = self._content.finish()
+        except StoringError as error:
+            raise self._locate(error, os.fsencode(error.filename)) from error
+        recorder = self._recorder
+        for (entries, place, path, state, may_record), object_id in zip(waiting, object_ids, strict=True):
+            entry = entries[place]
+            entries[place] = (*entry[:8], object_id, entry[9])
+            if entry[7] is not None and len(self._linked) < _MAX_LINKED:
+                self._linked[state] = object_id
+            if recorder is not None:
+                recorder.check(state, object_id, _join(self._base, path))
+                if may_record:
+                    recorder.record(state, object_id, is_plain=entry[6] is None)
+        waiting.clear()
 
     def _read_now(self, here: _Here, name: bytes, state: State) -> tuple[ObjectID, Pairs | None]:
         fd = os.open(name, FILE_FLAGS, dir_fd=here.fd)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.digest import Algorithm
+from cfsctl.digest import Algorithm, ObjectID
 from cfsctl.fsverity.merkle import (
     READ_SIZE,
     FileDigester,
@@ -248,14 +248,41 @@ def test_small_files_together_have_the_digests_that_they_have_alone(
     algorithm: Algorithm, tmp_path: Path
 ) -> None:
     small, digester = SmallFiles(algorithm), FileDigester(algorithm)
-    for _ in range(2):
-        expected = []
-        for size in (0, 1, 4097, 4095, 4096, 0, 100, 1 << 16):
-            (tmp_path / "file").write_bytes(os.urandom(size))
+    sizes = [0, 1, 4097, 4095, 4096, 0, 100, READ_SIZE, 8192, 12_289, 20_000, READ_SIZE - 1]
+    for size_is_known in (False, True):
+        expected: list[ObjectID] = []
+        contents: list[bytes] = []
+        for size in [*sizes, READ_SIZE + 1]:
+            if small.is_full or size > READ_SIZE:
+                assert [bytes(content) for content in small.contents()] == contents
+                assert small.sizes == [len(content) for content in contents]
+                assert small.finish() == expected
+                assert small.sizes == []
+                expected, contents = [], []
+            data = os.urandom(size)
+            (tmp_path / "file").write_bytes(data)
             with (tmp_path / "file").open("rb") as stream:
-                assert small.take(stream.fileno()) is (size <= 4096)
-                if size <= 4096:
+                limit = min(size, READ_SIZE) if size_is_known else READ_SIZE
+                assert (small.take(stream.fileno(), limit) <= limit) is (size <= READ_SIZE)
+                if size <= READ_SIZE:
                     expected.append(digester.compute(stream.fileno())[0])
-        assert small.sizes == [0, 1, 4095, 4096, 0, 100]
-        assert small.finish() == expected
-        assert small.sizes == []
+                    contents.append(data)
+        small.add(b"more")
+        assert small.finish() == [compute_digest(b"more", algorithm)]
+
+
+def test_file_that_has_grown_is_not_taken(tmp_path: Path) -> None:
+    small = SmallFiles(Algorithm.SHA256)
+    (tmp_path / "file").write_bytes(b"grown")
+    with (tmp_path / "file").open("rb") as stream:
+        assert small.take(stream.fileno(), 4) == 5
+    assert small.finish() == []
+
+
+def test_many_files_without_data_are_full_at_some_point() -> None:
+    small = SmallFiles(Algorithm.SHA256)
+    while not small.is_full:
+        small.add(b"")
+    count = len(small.sizes)
+    assert small.finish() == [compute_digest(b"", Algorithm.SHA256)] * count
+    assert not small.is_full

@@ -142,7 +142,7 @@ def test_change_between_reading_and_the_last_look(
     def change_at_the_end(fd: int) -> os.stat_result:
         status = real(fd)
         is_end = stat.S_ISREG(status.st_mode) and status.st_ino == inode
-        if is_end and (os.lseek(fd, 0, os.SEEK_CUR) or kind in {"long", "huge"}):
+        if is_end and (os.lseek(fd, 0, os.SEEK_CUR) or kind in {"short", "long", "huge"}):
             if not changed:
                 changed.append(True)
                 change(path)

@@ -19,10 +19,11 @@ from cfsctl.scan.files import ContentReader
 from cfsctl.tree.model import NO_XATTRS, Directory, ExternalFile, InlineFile, Leaf, Socket, Symlink
 from cfsctl.tree.transform import XattrFilter
 from cfsctl.tree.walk import iter_nodes
+from tests.support.repositories import make_repository
 from tests.support.scans import describe_directory, describe_tree, make_random_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cfsctl.progress import Event
@@ -72,17 +73,40 @@ def test_file_with_several_names_is_read_once(
     large_tree: Path, monkeypatch: pytest.MonkeyPatch, *, hard_links: bool
 ) -> None:
     read: list[bytes] = []
-    real = ContentReader.read
 
-    def count(self: ContentReader, fd: int, state: tuple[int, ...], path: bytes) -> bytes:
-        read.append(path)
-        return real(self, fd, state, path)  # type: ignore[arg-type] # passed through
+    def count(real: Callable[..., object]) -> Callable[..., object]:
+        def counted(self: ContentReader, fd: int, state: tuple[int, ...], path: bytes) -> object:
+            read.append(path)
+            return real(self, fd, state, path)
 
-    monkeypatch.setattr(ContentReader, "read", count)
+        return counted
+
+    for name in ("read", "take"):
+        monkeypatch.setattr(ContentReader, name, count(getattr(ContentReader, name)))
     _scan(large_tree, hard_links=hard_links)
     assert len({b"large", b"0/large-again"}.intersection(read)) == 1
     assert len({b"0/0/f20", b"1/linked"}.intersection(read)) == 1
     assert len(read) == len(set(read))
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_small_files_that_are_hashed_together_keep_their_order(tmp_path: Path, *, stored: bool) -> None:
+    """More of them than one batch takes, among files that are read otherwise."""
+    (tmp_path / "tree").mkdir()
+    contents = {b"%d" % number: os.urandom(number * 331 % 70_000) for number in range(300)}
+    for name, content in contents.items():
+        (tmp_path / "tree" / name.decode()).write_bytes(content)
+    os.link(tmp_path / "tree" / "7", tmp_path / "tree" / "again")
+    contents[b"again"] = contents[b"7"]
+    with make_repository(tmp_path / "repo") as repository:
+        algorithm = repository.algorithm
+        store = repository.objects if stored else None
+        tree = scan_directory(os.fspath(tmp_path / "tree"), algorithm=algorithm, store=store, workers=0)
+        for name, node in tree.root.entries.items():
+            if isinstance(node, ExternalFile):
+                assert node.object_id == compute_digest(contents[name], algorithm)
+                assert not stored or repository.objects.read(node.object_id) == contents[name]
+    assert tree.root.entries[b"again"] is tree.root.entries[b"7"]
 
 
 def test_small_tree_needs_no_other_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

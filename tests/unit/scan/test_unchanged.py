@@ -39,15 +39,19 @@ class _Site:
         self.repository = repository
         self.ahead_s = 10.0
         self.reads: list[bytes] = []
-        real_time, real_read = time.time_ns, files.ContentReader.read
+        real_time = time.time_ns
         clock = SimpleNamespace(time_ns=lambda: real_time() + int(self.ahead_s * 1e9))
         monkeypatch.setattr(recorder, "time", clock)
 
-        def read(reader: files.ContentReader, fd: int, state: files.State, path: bytes) -> bytes:
-            self.reads.append(path)
-            return real_read(reader, fd, state, path)
+        def note(real: Callable[..., object]) -> Callable[..., object]:
+            def noted(reader: files.ContentReader, fd: int, state: files.State, path: bytes) -> object:
+                self.reads.append(path)
+                return real(reader, fd, state, path)
 
-        monkeypatch.setattr(files.ContentReader, "read", read)
+            return noted
+
+        for name in ("read", "take"):
+            monkeypatch.setattr(files.ContentReader, name, note(getattr(files.ContentReader, name)))
 
     def scan(self, *, verify: bool = False) -> Description:
         """Scan as create-image does, but in this process and without a barrier; keep what is learnt."""

@@ -48,13 +48,18 @@ class DigestStore:
         self.dirfd = dirfd
         self.algorithm = algorithm
 
-    def ensure_bytes(self, data: bytes) -> StoredFile:
+    def ensure_bytes(self, data: bytes | memoryview, object_id: ObjectID | None = None) -> StoredFile:
         """Store content from memory, unless it exists.
+
+        Args:
+            data: The content.
+            object_id: Its digest, if that is known.
 
         Raises:
             OSError: Nothing was stored then.
         """
-        object_id = compute_digest(data, self.algorithm)
+        if object_id is None:
+            object_id = compute_digest(data, self.algorithm)
         if self.is_sound(object_id):
             return StoredFile(object_id, is_new=False)
         with AnonymousFile(self.dirfd, _FILE_MODE) as file:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.errors import ExitCode, RepositoryError, describe
 from cfsctl.fsverity.kernel import VerityMissingError, VerityUnsupportedError, measure
-from cfsctl.fsverity.merkle import SMALL_FILES, FileDigester, SmallFiles
+from cfsctl.fsverity.merkle import READ_SIZE, FileDigester, SmallFiles
 from cfsctl.linux.files import open_listed, open_regular
 from cfsctl.linux.flags import DIRECTORY_FLAGS
 from cfsctl.linux.syscalls import openat2
@@ -96,7 +96,7 @@ class ObjectChecker:
                 problem = self._check_one(directory, fan_out, name, is_file=is_file)
                 if problem is not None:
                     problems[name] = problem
-                if len(self._waiting) == SMALL_FILES:
+                if self._small.is_full:
                     self._check_waiting(fan_out, problems)
             if self._waiting:
                 self._check_waiting(fan_out, problems)
@@ -155,7 +155,8 @@ class ObjectChecker:
             return f"object-verity-failed: {path}: {describe(error)}"
         if measured is None or (self._is_deep and measured.hex() == fan_out + name):
             try:
-                if self._small.take(fd):
+                size = os.fstat(fd).st_size
+                if size <= READ_SIZE and self._small.take(fd, size) <= size:
                     self._waiting.append(name)
                     return None
                 measured, _ = self._digester.compute(fd)

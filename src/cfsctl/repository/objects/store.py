@@ -149,13 +149,20 @@ class ObjectStore(ObjectReader):
         name = object_id.hex()
         os.unlink(name[2:], dir_fd=self._fan_out.directory(name[:2]))
 
-    def ensure_bytes(self, data: bytes | bytearray | memoryview) -> StoredObject:
+    def ensure_bytes(
+        self, data: bytes | bytearray | memoryview, object_id: ObjectID | None = None
+    ) -> StoredObject:
         """Store content that is in memory, unless it is stored already.
+
+        Args:
+            data: The content.
+            object_id: Its digest, if the caller has computed it.
 
         Raises:
             OSError: Nothing was stored then.
         """
-        object_id = compute_digest(data, self.algorithm)
+        if object_id is None:
+            object_id = compute_digest(data, self.algorithm)
         size = len(data)
         damage: Finding = ObjectState.MISSING
         # Where everything is new, giving the name tells soon enough what is not.

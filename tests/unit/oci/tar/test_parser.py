@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfsctl.digest import Algorithm
+from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.oci.store.layers import import_tar, iter_entries
 from cfsctl.oci.tar import Body, Entry, EntryType, Inline, TarError, TarParser
 from tests.support.oci import directory, example_layers, file, hard_link, make_tar, symlink
@@ -173,6 +175,24 @@ def test_a_layer_stream_is_read_back_as_the_same_entries(step: int, tmp_path: Pa
     assert contents[b"usr/small"] == b"s" * 64
     assert contents[b"usr/large"] == b"l" * 65
     assert contents[b"usr/empty"] == b""
+
+
+@pytest.mark.parametrize("step", [777, 1 << 18])
+def test_small_contents_that_are_hashed_together_keep_their_places(step: int, tmp_path: Path) -> None:
+    """Of all sizes, also none and more than are hashed together, with long runs of inline data between."""
+    sizes = [number * 977 % 70_000 for number in range(150)] + [0, 1, 64, 65, 4096, 65_536, 65_537, 70] * 3
+    archive = make_tar(
+        [file(f"{number:0{4 + number * 7 % 300}}", os.urandom(size)) for number, size in enumerate(sizes)]
+    )
+    pieces = [archive[start : start + step] for start in range(0, len(archive), step)]
+    with make_repository(tmp_path / "r", Algorithm.SHA512) as repository:
+        imported = import_tar(repository.objects, pieces)
+        rebuilt = bytearray()
+        with repository.streams.open_object(imported.stream_id) as reader:
+            reader.cat(rebuilt.extend, repository.objects.open)
+    assert rebuilt == archive
+    for path in (tmp_path / "r" / "objects").glob("*/*"):
+        assert compute_digest(path.read_bytes(), Algorithm.SHA512).hex() == path.parent.name + path.name
 
 
 class TestEnds:
