@@ -23,6 +23,7 @@ from cfsctl.cli.help import OUTPUT, assign_section, parameters_of
 from cfsctl.cli.interruption import TerminatedError, status_of
 from cfsctl.cli.output import tell
 from cfsctl.errors import CfsError, ExitCode, describe
+from cfsctl.linux.error_paths import relative_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -108,9 +109,16 @@ def _check_place(_context: click.Context, _parameter: click.Parameter, value: st
     if value is None:
         return None
     directory = os.path.dirname(value) or "."
-    if not value or os.path.isdir(value) or not os.path.isdir(directory):
+    if not os.path.basename(value) or not os.path.isdir(directory) or not _is_replaceable(value):
         raise click.BadParameter(f"{value!r}: expected a file in a directory that exists")
     return value
+
+
+def _is_replaceable(path: str) -> bool:
+    """Return whether nothing is lost if a new file takes this name: not that of /dev/null or /dev/stdout."""
+    if os.path.islink(path) and os.readlink(path).startswith("/proc/"):
+        return False
+    return os.path.isfile(path) or not os.path.exists(path)
 
 
 def _labels(session: Session, command: str) -> dict[str, str]:
@@ -157,16 +165,25 @@ def _write(path: str, labels: Mapping[str, str]) -> None:
         MEASURED.add(last_success_timestamp_seconds=now)
     elif (before := _read_last_success(path, labels)) is not None:
         MEASURED.add(last_success_timestamp_seconds=before)
-    temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
-        with open(fd, "w", encoding="utf8") as file:
-            file.writelines(iter_lines(MEASURED.values, labels))
-        os.rename(temporary, path)
+        _replace(path, "".join(iter_lines(MEASURED.values, labels)).encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
         tell(f"cfsctl: --metrics-file: {describe(error)}")
+
+
+def _replace(path: str, data: bytes) -> None:
+    """Replace a file as a whole, by one that the exporter may read whatever the umask is."""
+    from cfsctl.linux.files import AnonymousFile, write_all  # noqa: PLC0415 - only where a file is asked for
+
+    directory = os.path.dirname(path) or "."
+    with relative_to(directory):
+        dirfd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with AnonymousFile(dirfd, _MODE) as file:
+                write_all(file.fd, data)
+                file.replace(dirfd, os.path.basename(path))
+        finally:
+            os.close(dirfd)
 
 
 def iter_lines(values: Mapping[str, float], labels: Mapping[str, str]) -> Iterator[str]:

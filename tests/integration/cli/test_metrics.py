@@ -53,7 +53,6 @@ def test_what_commands_measure(store: Path) -> None:
     assert (found["last_run_exit_status"], found["objects_removed"], found["objects_kept"]) == (0, 0, 2)
     assert before - 1 <= found["last_run_timestamp_seconds"] <= time.time() + 1
     assert found["last_success_timestamp_seconds"] == found["last_run_timestamp_seconds"]
-    assert stat.S_IMODE(out.stat().st_mode) & 0o444
     cfsctl(*repo, "fsck", "--metrics-file", out)
     found = read(out)
     assert (found["errors"], found["objects_checked"]) == (0, 2)
@@ -103,7 +102,9 @@ def test_signal_is_a_failure(store: Path) -> None:
 
 def test_file_that_cannot_be_written(store: Path) -> None:
     repo = ("--repo", store / "r")
-    for place in (store, store / "none" / "out.prom", ""):
+    os.mkfifo(store / "fifo")
+    (store / "stdout").symlink_to("/proc/self/fd/1")
+    for place in (store, store / "none" / "out.prom", "", store / "fifo", store / "stdout"):
         done = run_cfsctl(*repo, "gc", "--metrics-file", place)
         assert done.returncode == 2
         assert "expected a file in a directory that exists" in done.stderr
@@ -111,6 +112,14 @@ def test_file_that_cannot_be_written(store: Path) -> None:
     cfsctl(*repo, "gc", "--metrics-file", store / "link")
     assert not (store / "link").is_symlink()
     cfsctl(*repo, "fsck")
+
+
+def test_exporter_of_another_user_may_read_it(store: Path) -> None:
+    out = store / "out.prom"
+    script = 'umask 077 && exec "$@"'
+    command = [CFSCTL, "--repo", store / "r", "gc", "--metrics-file", out]
+    subprocess.run(["sh", "-c", script, "sh", *command], check=True, capture_output=True)
+    assert stat.S_IMODE(out.stat().st_mode) == 0o644
 
 
 def test_names_are_data() -> None:

@@ -10,18 +10,18 @@ import contextlib
 import os
 import re
 import stat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import CfsError, ExitCode
 from cfsctl.linux.files import AnonymousFile, fsync_directory, write_all
 from cfsctl.ostree.key_file import split_lines
 from cfsctl.ostree.trust.remotes import (
-    MAX_CONFIG_BYTES,
     RemoteConfigError,
     RemoteNotConfiguredError,
     make_remote,
+    parse_remotes,
     read_config,
-    read_file,
+    read_text,
 )
 
 if TYPE_CHECKING:
@@ -108,32 +108,60 @@ def add_remote(
     text = _format(name, options)
     _check_directory(directory)
     os.makedirs(directory, exist_ok=True)
-    others = [path for path in _iter_files(directory) if name in read_config(path)]
+    others = list(_iter_files_with(directory, name))
     if others and not replace:
         raise RemoteExistsError(
-            f"remote '{name}' is configured in {others[0]}", hint="--force replaces it, and remove removes it"
+            f"remote '{name}' is configured in {others[0].path}",
+            hint="--force replaces it, and remove removes it",
         )
     remote = make_remote(name, dict(options), directory, keyring=keyring or None)
-    own = os.path.join(directory, f"{name}.conf")
-    shared = [path for path in others if path != own or len(read_config(path)) > 1]
+    own = f"{name}.conf"
     dirfd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if keyring:
             _write(dirfd, f"{name}.trustedkeys.gpg", keyring)
-        if own in shared:
-            rest = _without(_read_text(own), name)
-            _write(dirfd, f"{name}.conf", f"{text}\n{rest}".encode())
-        else:
-            _write(dirfd, f"{name}.conf", text.encode())
-        for path in shared:
-            if path != own:
-                _write(dirfd, os.path.basename(path), _without(_read_text(path), name).encode())
+        rest = next((f"\n{file.rest}" for file in others if file.name == own and file.is_shared), "")
+        _write(dirfd, own, f"{text}{rest}".encode())
+        for file in others:
+            if file.name != own:
+                _write(dirfd, file.name, file.rest.encode())
         if not keyring:
             _remove(dirfd, f"{name}.trustedkeys.gpg")
         fsync_directory(dirfd)
     finally:
         os.close(dirfd)
     return remote
+
+
+class _File(NamedTuple):
+    """A file that configures a remote.
+
+    Attributes:
+        path: Where it is.
+        rest: Its text without the remote.
+        is_shared: Whether it configures others as well.
+    """
+
+    path: str
+    rest: str
+    is_shared: bool
+
+    @property
+    def name(self) -> str:
+        return os.path.basename(self.path)
+
+
+def _iter_files_with(directory: str, name: str) -> Iterator[_File]:
+    """Yield the files that configure a remote; each is read once, so that all of it is of one moment.
+
+    Raises:
+        RemoteConfigError: One cannot be read.
+    """
+    for path in _iter_files(directory):
+        text = read_text(path)
+        remotes = parse_remotes(text)
+        if name in remotes:
+            yield _File(path, _without(text, name), len(remotes) > 1)
 
 
 def remove_remote(directory: str, name: str) -> list[str]:
@@ -147,25 +175,24 @@ def remove_remote(directory: str, name: str) -> list[str]:
         OSError: A file cannot be changed.
     """
     _check_directory(directory)
-    paths = [path for path in _iter_files(directory) if name in read_config(path)]
-    if not paths:
+    files = list(_iter_files_with(directory, name))
+    if not files:
         raise RemoteNotConfiguredError(f"remote '{name}' is not configured in {directory}")
+    changed = [file.path for file in files]
     dirfd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for path in paths:
-            file = os.path.basename(path)
-            rest = _without(_read_text(path), name)
-            if rest.strip():
-                _write(dirfd, file, rest.encode())
+        for file in files:
+            if file.rest.strip():
+                _write(dirfd, file.name, file.rest.encode())
             else:
-                os.unlink(file, dir_fd=dirfd)
+                os.unlink(file.name, dir_fd=dirfd)
         # Last: a remote without its keys would be verified by those of the system.
         if _NAME.fullmatch(name) and _remove(dirfd, f"{name}.trustedkeys.gpg"):
-            paths.append(os.path.join(directory, f"{name}.trustedkeys.gpg"))
+            changed.append(os.path.join(directory, f"{name}.trustedkeys.gpg"))
         fsync_directory(dirfd)
     finally:
         os.close(dirfd)
-    return paths
+    return changed
 
 
 def _check_directory(directory: str) -> None:
@@ -187,10 +214,6 @@ def _format(name: str, options: Mapping[str, str]) -> str:
             )
         lines.append(f"{key}={value}")
     return "\n".join(lines) + "\n"
-
-
-def _read_text(path: str) -> str:
-    return read_file(path, MAX_CONFIG_BYTES).decode()
 
 
 def _without(text: str, name: str) -> str:

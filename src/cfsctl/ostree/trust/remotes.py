@@ -139,12 +139,26 @@ def read_config(path: str) -> dict[str, dict[str, str]]:
     Raises:
         RemoteConfigError: It cannot be read, or is not text.
     """
+    return parse_remotes(read_text(path))
+
+
+def read_text(path: str) -> str:
+    """Return the text of a configuration file.
+
+    Raises:
+        RemoteConfigError: It cannot be read, or is not text.
+    """
     try:
         text = read_file(path, MAX_CONFIG_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise RemoteConfigError(f"{path}: {describe(error)}") from error
     if "\0" in text:
         raise RemoteConfigError(f"{path}: expected text, found a NUL character")
+    return text
+
+
+def parse_remotes(text: str) -> dict[str, dict[str, str]]:
+    """Return the options of the remotes that a configuration file has, by name."""
     groups = parse_config(text).items()
     return {match[1]: options for group, options in groups if (match := _GROUP.fullmatch(group))}
 
