@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -49,6 +48,7 @@ from cfsctl.linux.mountapi import (
     read_log,
     umount,
 )
+from cfsctl.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     Layers = Sequence[tuple[str, int]]
     """Overlay options that name directories, and their descriptors, in order."""
 
-_LOG = logging.getLogger(__name__)
+_LOG = get_logger(__name__)
 
 _DIRECTORY_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 

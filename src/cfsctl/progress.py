@@ -56,9 +56,15 @@ class Done(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A line for the person who watches, not part of any result."""
+    """A line for the person who watches, not part of any result.
+
+    Attributes:
+        text: The line.
+        is_warning: Whether something is wrong, or less safe than it could be.
+    """
 
     text: str
+    is_warning: bool = False
 
 
 class Waiting(NamedTuple):

@@ -17,6 +17,7 @@ from cfsctl.cli.help import CONTEXT_SETTINGS, OUTPUT, section
 from cfsctl.cli.interruption import limit_time
 from cfsctl.cli.lazy import LazyGroup, MissingCommandError, UnknownCommandError
 from cfsctl.cli.location import Place, choose_place
+from cfsctl.cli.loudness import LEVELS, Count, choose_level, listen
 from cfsctl.cli.options.common import (
     OnceOption,
     check_writable_fd,
@@ -25,7 +26,7 @@ from cfsctl.cli.options.common import (
     parse_duration,
     tell_as_json,
 )
-from cfsctl.cli.output import tell_block
+from cfsctl.cli.output import Level, tell_block
 from cfsctl.cli.progress import Progress, ProgressMode
 from cfsctl.errors import ExitCode
 
@@ -280,10 +281,25 @@ def _tool_command(name: str, module: str) -> click.Command:
     click.option(
         "-v",
         "--verbose",
-        is_flag=True,
+        count=True,
+        type=Count(),
         envvar="CFSCTL_VERBOSE",
-        help="Print which repository is used, and its settings; with --version, what this program is "
+        help="Say more: which repository is used, and its settings (-v); each request to a server, and its "
+        "answer (-vv); their header fields, without secrets (-vvv). With --version, say what this program is "
         "made of.",
+    ),
+    click.option(
+        "--log-level",
+        type=click.Choice(LEVELS),
+        envvar="CFSCTL_LOG_LEVEL",
+        help="Print messages on standard error up to this level; -q is error, -v info, -vv debug and -vvv "
+        "trace. By default, notice.",
+    ),
+    click.option(
+        "--log-time",
+        is_flag=True,
+        envvar="CFSCTL_LOG_TIME",
+        help="Begin each line on standard error with the time.",
     ),
     click.option(
         "--debug",
@@ -322,7 +338,9 @@ def cfsctl(
     lock_timeout: float | None,
     as_json: bool,
     quiet: bool,
-    verbose: bool,
+    verbose: int,
+    log_level: str | None,
+    log_time: bool,
     version: bool,
     progress: str,
     progress_fd: int | None,
@@ -337,14 +355,15 @@ def cfsctl(
     1 or 0. The command line overrides the environment, and both override the configuration files.
     """
     if version:
-        _print_version(is_verbose=verbose, as_json=as_json)
+        _print_version(is_verbose=verbose > 0, as_json=as_json)
         context.exit()
     if timeout is not None:
         limit_time(timeout)
-    if quiet and verbose:
-        quiet, verbose = _choose_loudness(context)
+    level = choose_level(context, quiet=quiet, verbose=verbose, log_level=log_level)
+    listen(level, with_time=log_time)
     place = _find_place(context, Place(repo, user=user, system=system))
-    watcher = Progress(ProgressMode(progress), progress_fd, is_quiet=quiet)
+    mode = ProgressMode.NONE if quiet and level is Level.ERROR else ProgressMode(progress)
+    watcher = Progress(mode, progress_fd, level)
     context.call_on_close(watcher.close)
     context.obj = Session(
         repo=place.repo,
@@ -359,7 +378,7 @@ def cfsctl(
         lock_timeout_s=lock_timeout,
         as_json=as_json,
         progress=watcher,
-        verbose=verbose,
+        verbose=level >= Level.INFO,
         fsync=fsync,
     )
 
@@ -387,18 +406,6 @@ def _find_place(context: click.Context, found: Place) -> Place:
         system=found.system and not is_given["system"],
     )
     return choose_place(given, configured)
-
-
-def _choose_loudness(context: click.Context) -> tuple[bool, bool]:
-    """Return `quiet` and `verbose` where both are set: what the command line says counts."""
-    said = {
-        name
-        for name in ("quiet", "verbose")
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    }
-    if len(said) > 1:
-        raise click.UsageError("--quiet and --verbose cannot be used together")
-    return ("verbose" not in said, "verbose" in said)
 
 
 for _name, _module in HIDDEN_TOOLS.items():

@@ -15,7 +15,7 @@ from cfsctl.cli.interruption import (
     closing_line,
     status_of,
 )
-from cfsctl.cli.output import tell_document, tell_lines
+from cfsctl.cli.output import Level, tell_document, tell_lines
 from cfsctl.cli.streams import StandardStreamError, silence_stdout
 from cfsctl.errors import CfsError, ExitCode
 
@@ -113,7 +113,7 @@ def report_error(error: CfsError | OSError) -> int:
     if STYLE.as_json:
         tell_document(error_document(error))
     else:
-        tell_lines(error_lines(error))
+        tell_lines(error_lines(error), Level.ERROR)
     return status
 
 
@@ -129,7 +129,7 @@ def report_usage(message: str, usage: str = "", hint: str | None = None) -> int:
         tell_document(_document(ExitCode.USAGE, message, hint))
     else:
         lines = [f"Error: {message}", *([f"Hint: {hint}"] if hint else [])]
-        tell_lines([*usage.splitlines(), *lines])
+        tell_lines([*usage.splitlines(), *lines], Level.ERROR)
     return ExitCode.USAGE
 
 
@@ -142,7 +142,7 @@ def report_fault(error: Exception) -> int:
     if STYLE.as_json:
         tell_document(_document(ExitCode.ERROR, message, hint))
     else:
-        tell_lines([f"Error: {message}", f"Hint: {hint}"])
+        tell_lines([f"Error: {message}", f"Hint: {hint}"], Level.ERROR)
     return ExitCode.ERROR
 
 
@@ -156,7 +156,7 @@ def report_interruption(number: int) -> None:
         tell_document(_document(status_of(number), message, None) | {"kind": kind})
     else:
         program = STYLE.command if STYLE.command == "mkcomposefs" else "cfsctl"
-        tell_lines([f"{program}: {message}"])
+        tell_lines([f"{program}: {message}"], Level.WARNING)
 
 
 def error_document(error: CfsError | OSError) -> dict[str, object]:
@@ -188,7 +188,7 @@ def _print_traceback(error: BaseException) -> None:
     import traceback  # noqa: PLC0415 - seldom asked for
 
     text = "".join(traceback.format_exception(error))
-    tell_lines(text.rstrip("\n").split("\n"))
+    tell_lines(text.rstrip("\n").split("\n"), Level.DEBUG)
 
 
 def error_lines(error: CfsError | OSError) -> list[str]:

@@ -9,8 +9,10 @@ are printed unchanged.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.text import escape_controls, printable
@@ -94,19 +96,79 @@ def write_chunk(chunk: bytes | bytearray | memoryview) -> None:
     sys.stdout.buffer.write(chunk)
 
 
-def tell(text: str) -> None:
+class Level(IntEnum):
+    """How much a message matters: what syslog has, and one more."""
+
+    ERROR = 3
+    WARNING = 4
+    NOTICE = 5
+    INFO = 6
+    DEBUG = 7
+    TRACE = 8
+
+
+class Stamps:
+    """What stands before each line on standard error.
+
+    Attributes:
+        with_time: The time.
+    """
+
+    __slots__ = ("_is_journal", "with_time")
+
+    def __init__(self) -> None:
+        """Have no times; whether standard error is the journal is found out with the first line."""
+        self.with_time = False
+        self._is_journal: bool | None = None
+
+    def before(self, level: Level) -> str:
+        """Return what to print before a line of this level."""
+        if self._is_journal is None:
+            self._is_journal = is_journal()
+        priority = f"<{min(level, Level.DEBUG)}>" if self._is_journal else ""
+        return f"{priority}{_format_now()} " if self.with_time else priority
+
+
+STAMPS: Final = Stamps()
+
+
+def is_journal() -> bool:
+    """Return whether standard error goes to systemd's journal, which takes the priority of each line.
+
+    Format: sd-daemon(3), and JOURNAL_STREAM in systemd.exec(5).
+    """
+    named = os.environ.get("JOURNAL_STREAM")
+    if not named:
+        return False
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return named == f"{status.st_dev}:{status.st_ino}"
+
+
+def _format_now() -> str:
+    """Return the time by the local clock, with its offset, as RFC 3339 has it."""
+    from datetime import datetime  # noqa: PLC0415 - only if asked for
+
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
+
+
+def tell(text: str, level: Level = Level.NOTICE) -> None:
     """Print a message on standard error, in one line; of a very long one, its beginning and its end."""
-    tell_lines((text,))
+    tell_lines((text,), level)
 
 
-def tell_lines(lines: Iterable[str]) -> None:
+def tell_lines(lines: Iterable[str], level: Level = Level.NOTICE) -> None:
     """Print messages on standard error, a line each."""
-    _write_error("".join(f"{printable(shorten(hide_credentials(line)))}\n" for line in lines))
+    stamp = STAMPS.before(level)
+    _write_error("".join(f"{stamp}{printable(shorten(hide_credentials(line)))}\n" for line in lines))
 
 
 def tell_block(text: str) -> None:
     """Print a long text of our own on standard error."""
-    _write_error(f"{escape_controls(text)}\n")
+    stamp = STAMPS.before(Level.NOTICE)
+    _write_error("".join(f"{stamp}{line}\n" for line in escape_controls(text).split("\n")))
 
 
 def tell_document(document: Mapping[str, object]) -> None:
@@ -115,7 +177,8 @@ def tell_document(document: Mapping[str, object]) -> None:
         key: shorten(hide_credentials(value)) if isinstance(value, str) else value
         for key, value in document.items()
     }
-    _write_error(format_json_line(cut) + "\n")
+    priority = f"<{Level.ERROR.value}>" if is_journal() else ""
+    _write_error(f"{priority}{format_json_line(cut)}\n")
 
 
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/?#'\"@]*:[^\s/'\"@]*@")

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from cfsctl.cli.errors import STYLE
-from cfsctl.cli.output import tell
+from cfsctl.cli.output import Level, tell
 from cfsctl.progress import Message, Waiting
 
 if TYPE_CHECKING:
@@ -38,18 +38,18 @@ class Progress:
     """Where the events of one run go; call it with each."""
 
     def __init__(
-        self, mode: ProgressMode = ProgressMode.NONE, fd: int | None = None, *, is_quiet: bool = False
+        self, mode: ProgressMode = ProgressMode.NONE, fd: int | None = None, level: Level = Level.NOTICE
     ) -> None:
         """Show nothing yet.
 
         Args:
             mode: What to do on standard error.
             fd: Descriptor that gets each event as a line of JSON, or None; borrowed.
-            is_quiet: Nothing goes to standard error.
+            level: Up to which messages are printed.
         """
-        self._mode = ProgressMode.NONE if is_quiet else mode
+        self._mode = mode
         self._fd = fd
-        self._is_quiet = is_quiet
+        self._level = level
         self._watchers: list[Reporter] | None = None
 
     def __call__(self, event: Event, /) -> None:
@@ -58,7 +58,7 @@ class Progress:
             return  # a person sees that, and the program is ended by a signal
         if self._watchers is None:
             if isinstance(event, Message) and self._fd is None and self._mode is not ProgressMode.JSON:
-                self._print(event.text)
+                self._print_message(event)
                 return
             self._watchers = self._start()
         for watch in self._watchers:
@@ -75,11 +75,11 @@ class Progress:
         from cfsctl.cli import progress_views as views  # noqa: PLC0415 - see above
 
         watchers: list[Reporter] = []
-        match _choose(self._mode):
+        match self._choose_mode():
             case ProgressMode.AUTO:
-                watchers.append(views.Bars())
+                watchers.append(views.Bars(self._shows))
             case ProgressMode.PLAIN:
-                watchers.append(views.Lines(self._print))
+                watchers += (self._print_message, views.Lines(_print_advance))
             case ProgressMode.JSON:
                 watchers.append(views.JsonLines(sys.stderr.fileno()))
             case ProgressMode.NONE:
@@ -89,16 +89,29 @@ class Progress:
         return watchers
 
     def _print_message(self, event: Event, /) -> None:
-        if isinstance(event, Message):
-            self._print(event.text)
+        if isinstance(event, Message) and self._shows(event):
+            tell(f"cfsctl: {event.text}", level_of(event))
 
-    def _print(self, text: str) -> None:
-        if not self._is_quiet:
-            tell(f"cfsctl: {text}")
+    def _shows(self, message: Message) -> bool:
+        return level_of(message) <= self._level
+
+    def _choose_mode(self) -> ProgressMode:
+        """Return the mode that `auto` means for this standard error."""
+        mode = _choose(self._mode)
+        # Workers print lines, too, in the midst of bars.
+        return ProgressMode.PLAIN if mode is ProgressMode.AUTO and self._level >= Level.DEBUG else mode
+
+
+def level_of(message: Message) -> Level:
+    """Return how much a message matters."""
+    return Level.WARNING if message.is_warning else Level.NOTICE
+
+
+def _print_advance(text: str) -> None:
+    tell(f"cfsctl: {text}", Level.INFO)
 
 
 def _choose(mode: ProgressMode) -> ProgressMode:
-    """Return the mode that `auto` means for this standard error."""
     if mode is not ProgressMode.AUTO:
         return mode
     if STYLE.as_json:

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from cfsctl.cli.output import shorten, tell
+from cfsctl.cli.output import SCHEMA_VERSION, STAMPS, Level, is_journal, shorten, tell
 from cfsctl.progress import Advanced, Done, Message, Skipped, Started, Unit, Waiting
 from cfsctl.text import printable
 
@@ -83,7 +83,7 @@ class _Work:
 
 
 class Lines:
-    """A line every few seconds, for logs and for terminals that can do no more."""
+    """A line every few seconds, for logs and for terminals that can do no more; none for messages."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         """Show nothing yet.
@@ -97,8 +97,6 @@ class Lines:
     def __call__(self, event: Event, /) -> None:
         """Print a line if it is time for one."""
         match event:
-            case Message(text=text):
-                self._write(text)
             case Started():
                 self._works[event.id] = _Work(event)
             case Advanced():
@@ -108,7 +106,7 @@ class Lines:
                 if work is not None and work.is_shown:
                     spent = _duration(time.monotonic() - work.begun_s)
                     self._write(f"{work.label}: {_amount(event.done, work.unit)}, done in {spent}")
-            case Skipped() | Waiting():
+            case Message() | Skipped() | Waiting():
                 pass
 
     def _advance(self, event: Advanced) -> None:
@@ -154,8 +152,13 @@ def _duration(seconds: float) -> str:
 class Bars:
     """A bar for each work that goes on, at the bottom of the terminal."""
 
-    def __init__(self) -> None:
-        """Draw nothing yet."""
+    def __init__(self, shows: Callable[[Message], bool]) -> None:
+        """Draw nothing yet.
+
+        Args:
+            shows: Returns whether to print a message.
+        """
+        self._shows = shows
         self._works: dict[str, _Work] = {}
         self._bars: dict[str, tqdm[NoReturn]] = {}
 
@@ -163,7 +166,8 @@ class Bars:
         """Draw, if something is to be seen of the event."""
         match event:
             case Message(text=text):
-                self._print(f"cfsctl: {text}")
+                if self._shows(event):
+                    self._print(f"cfsctl: {text}")
             case Started():
                 self._works[event.id] = _Work(event)
             case Advanced():
@@ -223,7 +227,8 @@ class Bars:
         if not self._bars:
             tell(text)
             return
-        next(iter(self._bars.values())).write(printable(shorten(text)), file=sys.stderr)
+        line = f"{STAMPS.before(Level.NOTICE)}{printable(shorten(text))}"
+        next(iter(self._bars.values())).write(line, file=sys.stderr)
 
 
 class JsonLines:
@@ -236,6 +241,7 @@ class JsonLines:
     def __init__(self, fd: int) -> None:
         """Write nothing yet; the descriptor is borrowed."""
         self._fd = fd
+        self._prefix = f"<{Level.INFO.value}>".encode() if fd == sys.stderr.fileno() and is_journal() else b""
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
         self._due_s: dict[str, float] = {}
@@ -255,15 +261,21 @@ class JsonLines:
             self._write(event, _PATIENCE_MS)
 
     def _write(self, event: Event, patience_ms: int) -> None:
-        document = {"event": type(event).__name__.lower(), **event._asdict()}
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            "event": type(event).__name__.lower(),
+            **event._asdict(),
+        }
         match event:
             case Started(unit=unit):
                 document["unit"] = unit.value
             case Message(text=text):
+                del document["is_warning"]
+                document |= {"level": "warning" if event.is_warning else "notice"}
                 document["text"] = text[:_TEXT_CHARACTERS]
             case _:
                 pass
-        line = json.dumps(document).encode() + b"\n"
+        line = self._prefix + json.dumps(document).encode() + b"\n"
         try:
             if self._poll.poll(patience_ms):
                 os.write(self._fd, line)

@@ -9,7 +9,6 @@ content is checked. Nothing is remembered for the kernel: every request can be a
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import struct
 from typing import TYPE_CHECKING, Final, Protocol
@@ -40,6 +39,7 @@ from cfsctl.fuse.protocol import (
     parse_init,
     parse_name,
 )
+from cfsctl.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     Handler = Callable[[int, bytes, int], Reply]
     """Answers a request about a node, given what follows the header, and who asks."""
 
-_LOG = logging.getLogger(__name__)
+_LOG = get_logger(__name__)
 
 _VALID_S: Final = 1_000_000
 """How long the kernel may keep names and attributes, in seconds."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import struct
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.fuse.protocol import GONE, IN_HEADER, MIN_READ_BUFFER, OUT_HEADER, Opcode
 from cfsctl.fuse.quick import attribute_sender, content_sender
+from cfsctl.logs import get_logger
 
 if TYPE_CHECKING:
     from cfsctl.fuse.operations import Operations
 
-_LOG = logging.getLogger(__name__)
+_LOG = get_logger(__name__)
 
 _BUFFER_BYTES: Final = MIN_READ_BUFFER
 """Requests have few bytes; larger buffers take longer to get and give back."""

@@ -32,6 +32,7 @@ from cfsctl.http.answer import (
     status_error,
 )
 from cfsctl.http.authorities import find_ca_file
+from cfsctl.http.attempt import Redirected
 from cfsctl.http.document import Document
 from cfsctl.http.errors import (
     NOT_TLS,
@@ -49,6 +50,7 @@ from cfsctl.http.errors import (
 from cfsctl.http.guard import GuardedResponse, MalformedHeadError, make_pools
 from cfsctl.http.proxies import choose_proxy
 from cfsctl.http.request import find_authorization, is_named, select_headers
+from cfsctl.http.trace import find_trace, tell_failure, tell_success
 from cfsctl.http.upload_request import Request
 from cfsctl.http.urls import origin_of, split_credentials
 
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
     from cfsctl.http.fetcher import Job, Limits, Options, Statistics
+    from cfsctl.http.trace import Exchange, Trace
 
 _READ_BYTES: Final = 64 << 10
 
@@ -74,17 +77,27 @@ _CONNECTION_ERRORS: Final = (
 )
 
 
+_FAILURES: Final = (
+    MalformedHeadError,
+    OSError,
+    ValueError,  # what the libraries do not wrap, such as a name of a host that cannot be one
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+)
+
+
 class Answer(NamedTuple):
     """An answer that brings what was asked for; a context manager.
 
     Attributes:
         response: As the library has it.
         head: Its head.
-        wire: The bytes it comes in.
+        exchange: What is told about it, or None.
     """
 
     response: requests.Response
     head: Head
+    exchange: Exchange | None = None
 
     @property
     def mark(self) -> Mark:
@@ -129,16 +142,18 @@ class Client:
         headers = document.headers if document else {"Range": f"bytes={offset}-"} if offset else None
         deadline_s = time.monotonic() + self._limits.answer_timeout_s
         for _ in range(self._limits.redirects + 1):
-            answer = self._send(url, job, headers, deadline_s)
+            answer = self._send(url, job, headers, deadline_s, offset)
             try:
                 target = find_redirect(answer.head, url, job.url)
                 if target is None:
                     self._check_status(answer.head, job, url, offset, before)
                     return answer
-            except TransferError:
+            except TransferError as error:
                 answer.response.close()
+                tell_failure(answer.exchange, error)
                 raise
             answer.response.close()
+            tell_failure(answer.exchange, Redirected(target, job.url))
             url = target
         raise RedirectError(f"more than {self._limits.redirects} redirects", job.url)
 
@@ -156,7 +171,14 @@ class Client:
         elif head.status != OK:
             raise status_error(head, job.url, asked)
 
-    def _send(self, url: str, job: Job[Any], headers: Mapping[str, str] | None, deadline_s: float) -> Answer:
+    def _send(
+        self,
+        url: str,
+        job: Job[Any],
+        headers: Mapping[str, str] | None,
+        deadline_s: float,
+        offset: int = 0,
+    ) -> Answer:
         bare, user, password = split_credentials(url)
         request = self._find_template(bare, job.url, user, password).copy()
         request.url = bare
@@ -174,6 +196,8 @@ class Client:
             raise FetchTimeoutError(f"no answer after {limits.answer_timeout_s:.0f} s", job.url)
         with self._lock:
             self._statistics.requests += 1
+        trace = self.find_trace()
+        exchange = None if trace is None else trace.begin(url, job, offset, proxy)
         try:
             response = self._adapter.send(
                 request,
@@ -183,12 +207,18 @@ class Client:
                 cert=self._find_certificate() if is_named(self._options, bare, job.url) else None,
                 proxies={} if proxy is None else {"http": proxy, "https": proxy},
             )
-        except MalformedHeadError as error:
-            raise MalformedAnswerError(str(error), job.url) from error
-        except (OSError, ValueError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
-            # ValueError is what the libraries do not wrap, such as a name of a host that cannot be one.
-            raise _translate(error, job.url) from error
-        return Answer(response, parse_head(_guarded(response).lines))
+        except _FAILURES as error:
+            failure = _translate(error, job.url)
+            tell_failure(exchange, failure)
+            raise failure from error
+        lines = _guarded(response).lines
+        if exchange is not None:
+            exchange.answer(lines)
+        return Answer(response, parse_head(lines), exchange)
+
+    def find_trace(self) -> Trace | None:
+        """Return what to tell about requests, or None if nobody listens."""
+        return find_trace(self._options)
 
     def _find_template(
         self, bare: str, first: str, user: str | None, password: str | None
@@ -219,32 +249,40 @@ class Client:
             job: What is wanted; the limit is its own.
             offset: Bytes of the body that were there already.
         """
-        response = answer.response
-        expected = _find_length(answer.head)
-        limit = None if job.limit_bytes is None else job.limit_bytes - offset
         received = 0
         try:
-            if isinstance(job, Request) and job.method == "HEAD":
-                return
-            if limit is not None and expected is not None and expected > limit:
-                raise TooLargeError(job.url, job.limit_bytes or 0)
-            if expected is not None and expected > MAX_LENGTH:
-                expected = None
-            for chunk in _iter_raw(response):
+            for chunk in _iter_limited(answer, job, offset):
                 received += len(chunk)
-                if limit is not None and received > limit:
-                    raise TooLargeError(job.url, job.limit_bytes or 0)
                 yield chunk
-        except MalformedHeadError as error:
-            raise MalformedAnswerError(str(error), job.url) from error
-        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
-            raise _translate(error, job.url) from error
+        except TransferError as error:
+            tell_failure(answer.exchange, error)
+            raise
         finally:
-            response.close()
+            answer.response.close()
             with self._lock:
                 self._statistics.received_bytes += received
-        if expected is not None and received < expected:
-            raise TruncatedBodyError(f"{received} of {expected} bytes", job.url)
+        tell_success(answer.exchange, answer.head.status, received)
+
+
+def _iter_limited(answer: Answer, job: Job[Any], offset: int) -> Iterator[bytes]:
+    """Yield a body within the limit of a job; errors are our own."""
+    expected = _find_length(answer.head)
+    limit = None if job.limit_bytes is None else job.limit_bytes - offset
+    received = 0
+    if isinstance(job, Request) and job.method == "HEAD":
+        return
+    if limit is not None and expected is not None and expected > limit:
+        raise TooLargeError(job.url, job.limit_bytes or 0)
+    try:
+        for chunk in _iter_raw(answer.response):
+            received += len(chunk)
+            if limit is not None and received > limit:
+                raise TooLargeError(job.url, job.limit_bytes or 0)
+            yield chunk
+    except (MalformedHeadError, OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
+        raise _translate(error, job.url) from error
+    if expected is not None and received < expected <= MAX_LENGTH:
+        raise TruncatedBodyError(f"{received} of {expected} bytes", job.url)
 
 
 class _Adapter(requests.adapters.HTTPAdapter):

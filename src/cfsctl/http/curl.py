@@ -29,11 +29,13 @@ from cfsctl.http.errors import THROTTLING_STATUSES, HTTPStatusError, RedirectErr
 from cfsctl.http.fetcher import Statistics
 from cfsctl.http.process import ProcessLocal
 from cfsctl.http.retry import Backlog, compute_pause, find_other, may_resume, raise_explained
+from cfsctl.http.trace import find_trace, tell_again, tell_elsewhere, tell_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from cfsctl.http.fetcher import Job, Limits, Options, Response
+    from cfsctl.http.trace import Trace
 
 T = TypeVar("T")
 
@@ -53,8 +55,12 @@ _FIRST_STREAMS: Final = 32
 class _Line:
     """A multi handle with its slots: everything that one process uses for one run of jobs at a time."""
 
-    def __init__(self, limits: Limits, make_slot: Callable[[], Slot], statistics: Statistics) -> None:
+    def __init__(
+        self, limits: Limits, options: Options, make_slot: Callable[[], Slot], statistics: Statistics
+    ) -> None:
         self._limits = limits
+        self._options = options
+        self._trace: Trace | None = None
         self._make_slot = make_slot
         self._statistics = statistics
         self._window = Window(limits.connections, limits.connections_max)
@@ -71,6 +77,7 @@ class _Line:
     def transfer(self, next_job: Callable[[], Job[T] | None]) -> Generator[T, None, None]:
         """Run jobs; see `Fetcher.transfer`."""
         self._window.resume(time.monotonic())
+        self._trace = find_trace(self._options)
         active = self._active
         try:
             while self._fill(next_job):
@@ -117,7 +124,7 @@ class _Line:
     def _start(self, attempt: Attempt) -> None:
         slot = self._free.pop() if self._free else self._make_slot()
         try:
-            slot.begin(attempt)
+            slot.begin(attempt, self._trace)
         except BaseException:
             self._free.append(slot)
             if attempt.partial is not None:
@@ -154,6 +161,7 @@ class _Line:
     def _settle(self, slot: Slot, error: BaseException) -> None:
         """Schedule a failed transfer for a retry, or raise."""
         attempt = cast("Attempt", slot.attempt)
+        tell_failure(slot.exchange, error, slot.lines)
         if isinstance(error, Redirected):
             if attempt.redirects < self._limits.redirects:
                 self._follow(slot, attempt, error.target)
@@ -178,9 +186,11 @@ class _Line:
             other = find_other(attempt.job, error)
             if other is None:
                 raise_explained(attempt.job, error)
+            tell_elsewhere(self._trace, attempt.job.url, other.url)
             self._backlog.add(now_s, Attempt(other, partial=find_partial(other)))
             return
         self._statistics.retries += 1
+        tell_again(self._trace, attempt.job.url, number, pause_s)
         self._backlog.add(now_s + pause_s, Attempt(attempt.job, number + 1, partial))
 
     def _follow(self, slot: Slot, attempt: Attempt, target: str) -> None:
@@ -264,7 +274,12 @@ class CurlFetcher:
 
     def _make_line(self, slot_type: type[Slot]) -> _Line:
         ca_file = find_ca_file(self._options)
-        return _Line(self._limits, lambda: slot_type(self._limits, self._options, ca_file), self.statistics)
+        return _Line(
+            self._limits,
+            self._options,
+            lambda: slot_type(self._limits, self._options, ca_file),
+            self.statistics,
+        )
 
     def get(
         self,

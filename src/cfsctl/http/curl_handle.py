@@ -35,12 +35,14 @@ from cfsctl.http.errors import (
 from cfsctl.http.proxies import choose_proxy
 from cfsctl.http.request import find_authorization, is_named, select_headers
 from cfsctl.http.retry import doubt
+from cfsctl.http.trace import tell_success
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cfsctl.http.document import Document
     from cfsctl.http.fetcher import BodySink, Job, Limits, Options
+    from cfsctl.http.trace import Exchange, Trace
 
 _RECEIVE_BUFFER_BYTES: Final = 256 << 10
 """Read from a socket at a time; twice as fast as libcurl's 16 KiB for large bodies."""
@@ -67,6 +69,7 @@ class Slot:
         job: What is being transferred; None when the slot is free.
         attempt: What was asked for; meaningless when the slot is free.
         began_s: When it was asked for, before all redirects.
+        exchange: What is told about it, or None.
         lines: Heads of its answer, and trailers.
         offset: Bytes of the body that an earlier attempt has passed on.
         received: Bytes of the body that were passed on, those included, or refused.
@@ -88,6 +91,7 @@ class Slot:
         "_sink",
         "attempt",
         "began_s",
+        "exchange",
         "failure",
         "handle",
         "job",
@@ -110,6 +114,7 @@ class Slot:
         self.job: Job[Any] | None = None
         self.attempt: Attempt | None = None
         self.began_s = 0.0
+        self.exchange: Exchange | None = None
         self.lines: list[bytes] = []
         self.offset = 0
         self.received = 0
@@ -172,8 +177,12 @@ class Slot:
             set_option(pycurl.PIPEWAIT, 1)
         return self.handle
 
-    def begin(self, attempt: Attempt) -> None:
+    def begin(self, attempt: Attempt, trace: Trace | None = None) -> None:
         """Make the handle ready for a transfer, or for the rest of one.
+
+        Args:
+            attempt: What to ask for.
+            trace: To tell about it, or None.
 
         Raises:
             InvalidURLError: The configured proxy is not a valid URL.
@@ -207,6 +216,9 @@ class Slot:
             self.offset = self.received
             # RESUME_FROM would have libcurl look for the rest in redirects, too.
             handle.setopt(pycurl.RANGE, f"{self.offset}-")
+        if trace is not None:
+            proxy = choose_proxy(self._options, place)
+            self.exchange = trace.begin(self._asked, job, self.offset, proxy)
 
     def break_off(self) -> Partial | None:
         """Return what has arrived of a large body, for the next attempt to go on from; the sink is its own.
@@ -328,6 +340,9 @@ class Slot:
             if self._chunks:
                 sink.write(self._take_held())
             self._sink = None
+            if self.exchange is not None:
+                size = self.received - self.offset
+                tell_success(self.exchange, find_status(self.lines), size, self.lines)
             return sink.finish()
         except CfsError as refusal:
             if not self.offset:
@@ -359,7 +374,7 @@ class Slot:
         self._chunks.clear()
         self.lines.clear()
         self.failure = None
-        self.job = self.attempt = None
+        self.job = self.attempt = self.exchange = None
         if self.offset:
             self.offset = 0
             self.handle.unsetopt(pycurl.RANGE)
@@ -376,9 +391,9 @@ class DocumentSlot(Slot):
         handle.setopt(pycurl.FAILONERROR, 0)
         return handle
 
-    def begin(self, attempt: Attempt) -> None:
+    def begin(self, attempt: Attempt, trace: Trace | None = None) -> None:
         """Make the handle ready for a document."""
-        super().begin(attempt)
+        super().begin(attempt, trace)
         document = cast("Document", attempt.job)
         chosen = select_headers(self._options, self._asked, document.url)
         chosen |= document.headers | find_authorization(self._asked, document)

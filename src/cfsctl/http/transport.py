@@ -27,6 +27,7 @@ from cfsctl.http.fetcher import Statistics
 from cfsctl.http.process import ProcessLocal
 from cfsctl.http.retry import Backlog, compute_pause, doubt, find_other, may_resume, raise_explained
 from cfsctl.workers.threads import join
+from cfsctl.http.trace import tell_again, tell_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
@@ -205,9 +206,11 @@ class _Run:
             other = find_other(attempt.job, error)
             if other is None:
                 raise_explained(attempt.job, error)
+            tell_elsewhere(self._client.find_trace(), attempt.job.url, other.url)
             self._backlog.add(now_s, _Attempt.first(other))
             return
         self._statistics.retries += 1
+        tell_again(self._client.find_trace(), attempt.job.url, attempt.number, pause_s)
         self._backlog.add(now_s + pause_s, attempt.again(resumes=may_resume(error)))
         _abort(attempt)
 
@@ -315,6 +318,7 @@ class RequestsFetcher:
                 if pause_s is None:
                     raise
                 self.statistics.retries += 1
+                tell_again(client.find_trace(), url, attempt, pause_s)
                 time.sleep(pause_s)
 
     def transfer(self, next_job: Callable[[], Job[T] | None]) -> Generator[T, None, None]:

@@ -15,6 +15,7 @@ from cfsctl.http.client import Client
 from cfsctl.http.errors import TransferError
 from cfsctl.http.fetcher import Response, Statistics
 from cfsctl.http.retry import compute_pause
+from cfsctl.http.trace import tell_again
 from cfsctl.http.upload_request import Request
 from cfsctl.json_fields import JsonError, JsonFields, parse_object
 
@@ -87,6 +88,7 @@ class Uploader:
                 pause_s = compute_pause(error, attempt, self._limits)
                 if pause_s is None:
                     raise
+                tell_again(self._client.find_trace(), error.url, attempt, pause_s)
                 heartbeat.sleep(pause_s)
 
     def close(self) -> None:

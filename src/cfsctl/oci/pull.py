@@ -152,6 +152,7 @@ class _Pull:
         self._repository = repository
         self._source = source
         self._report = reporter
+        self._caution: str | None = getattr(source, "caution", None)
 
         self._layers: list[tuple[OciDigest, ObjectID]] = []
         self._names: ImageNames
@@ -206,6 +207,8 @@ class _Pull:
         names.write(self._images)
         names.publish(tag)
         fetch.finish()
+        if self._caution is not None:
+            self._report(Message(self._caution, is_warning=True))
         default = plain_kind(self._repository.erofs_versions[0])
         is_made = bootable and manifest.is_container
         return PullResult(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError, describe
+from cfsctl.logs import get_logger
 from cfsctl.varlink.calls import Parameters, Reply, Request
 from cfsctl.varlink.channel import close_all
 from cfsctl.varlink.errors import CallError, invalid_parameter, method_not_found
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cfsctl.varlink.registry import HandleStore
     from cfsctl.varlink.signals import CallSignals
 
-_LOG = logging.getLogger(__name__)
+_LOG = get_logger(__name__)
 
 _PAUSE_S: Final = 0.1
 """Between two replies that are only offered."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import signal
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from cfsctl.errors import CfsError
+from cfsctl.logs import get_logger
 from cfsctl.varlink.channel import close_all
 from cfsctl.varlink.signals import GONE
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Producer = Callable[[Callable[[], object]], Iterator[bytes | memoryview]]
     """Called in the process with what it is to call when all is ready; yields what is to be written."""
 
-_LOG = logging.getLogger(__name__)
+_LOG = get_logger(__name__)
 
 MAX_PRODUCERS: Final = 64
 """Most of them for one connection."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
 import os
 import resource
 import select
@@ -18,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from cfsctl.library.preload import preload
+from cfsctl.logs import get_logger
 from cfsctl.varlink.channel import Channel
 from cfsctl.varlink.connection import Connection
 from cfsctl.varlink.control import RemoteHandles, answer
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from cfsctl.varlink.options import ServiceOptions
 
-_LOG = logging.getLogger(__name__)
+_LOG = get_logger(__name__)
 
 MAX_CONNECTIONS: Final = 512
 """Most connections at a time, since each has a process; others wait in the queue of the socket."""

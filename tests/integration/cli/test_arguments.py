@@ -137,6 +137,8 @@ def test_paths_are_bytes(tmp_path: Path) -> None:
         ({"CFSCTL_QUIET": "1", "CFSCTL_VERBOSE": "1"}, []),
         ({"CFSCTL_QUIET": "1"}, ["--verbose"]),
         ({"CFSCTL_VERBOSE": "1"}, ["--quiet"]),
+        ({"CFSCTL_VERBOSE": "3", "CFSCTL_LOG_TIME": "1"}, []),
+        ({"CFSCTL_LOG_LEVEL": "debug"}, []),
         ({"CFSCTL_DEBUG": "1"}, []),
         ({"CFSCTL_PROGRESS": "json"}, []),
         ({"CFSCTL_FSYNC": "none"}, []),

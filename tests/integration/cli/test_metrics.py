@@ -117,7 +117,7 @@ def test_file_that_cannot_be_written(store: Path) -> None:
 def test_exporter_of_another_user_may_read_it(store: Path) -> None:
     out = store / "out.prom"
     script = 'umask 077 && exec "$@"'
-    command = [CFSCTL, "--repo", store / "r", "gc", "--metrics-file", out]
+    command = [str(CFSCTL), f"--repo={store / 'r'}", "gc", f"--metrics-file={out}"]
     subprocess.run(["sh", "-c", script, "sh", *command], check=True, capture_output=True)
     assert stat.S_IMODE(out.stat().st_mode) == 0o644
 

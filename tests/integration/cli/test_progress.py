@@ -89,7 +89,13 @@ def test_programs_follow_work_on_commits(name: str, place: Path) -> None:
 def test_json_lines_on_standard_error(place: Path) -> None:
     done = run(place, "--repo", "repo", "--progress=json", "fsck")
     lines = [json.loads(line) for line in done.stderr.splitlines()]
-    assert lines[0] == {"event": "started", "id": "fsck", "total": lines[0]["total"], "unit": "items"}
+    assert lines[0] == {
+        "schema_version": 1,
+        "event": "started",
+        "id": "fsck",
+        "total": lines[0]["total"],
+        "unit": "items",
+    }
     assert lines[-1]["event"] == "done"
     assert "ok" in done.stdout
 

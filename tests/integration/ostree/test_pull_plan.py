@@ -125,9 +125,11 @@ def test_documents(tmp_path: Path, source: LocalSource, fixture_path: Path) -> N
     result = run("ostree-pull", "pull-local", source.description, REF, *key)
     (planned,), (pulled,) = plan["plans"], result["commits"]
     assert planned["commit"] == pulled["commit"]
-    assert planned["verified"][0]["user"] == "Fixture Key <fixture@example.invalid>"
+    assert planned["signatures"][0]["user"] == "Fixture Key <fixture@example.invalid>"
+    assert planned["signatures"] == pulled["signatures"]
     assert len(pulled["signatures"]) == 1
     (verified,) = run("ostree-verify", "verify", REF, *key)["signatures"]
+    assert verified == planned["signatures"][0]
     assert verified["user"] == planned["verified"][0]["user"]
     applied = run("ostree-pull", "apply-delta", fixture_path / "plain-1.inline-delta")
     assert applied["commits"][0]["delta_parts"] == 1

@@ -165,6 +165,8 @@ ENVIRONMENT = {
     "CFSCTL_JSON": ("1", 0, ""),
     "CFSCTL_QUIET": ("1", 0, ""),
     "CFSCTL_VERBOSE": ("1", 0, "repo: sha512, images of format 1, does without fs-verity"),
+    "CFSCTL_LOG_LEVEL": ("loud", 2, "'loud' is not one of"),
+    "CFSCTL_LOG_TIME": ("1", 0, ""),
     "CFSCTL_INSECURE": ("1", 0, ""),
     "CFSCTL_NO_UPGRADE": ("1", 0, ""),
     "CFSCTL_REPO": ("repo", 0, ""),

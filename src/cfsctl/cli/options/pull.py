@@ -13,6 +13,7 @@ from cfsctl.cli.metrics import MEASURED
 from cfsctl.cli.options.common import TEXT, json_option, xattr_names_option
 from cfsctl.cli.options.groups import option_group
 from cfsctl.cli.options.refs import keep_option
+from cfsctl.cli.options.trust import tell_unsigned
 from cfsctl.cli.output import print_document, print_line, print_lines
 
 if TYPE_CHECKING:
@@ -171,6 +172,8 @@ def run_request(
             progress=session.progress,
         )
         _print_results(_measured(results), as_json=request.as_json)
+    if source.is_url and source.find_directory() is None:
+        tell_unsigned(session, source.text, trust, request.refs)
     return 0
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -10,6 +12,15 @@ import cfsctl
 from cfsctl.cli.help import TRUST, section
 from cfsctl.cli.options.common import TEXT
 from cfsctl.cli.options.groups import option_group
+from cfsctl.progress import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cfsctl.cli.context import Session
+
+
+_COMMIT_ID: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +129,32 @@ def load_policy(
         )
     except cfsctl.KeySpellingError as error:
         raise click.UsageError(str(error)) from error
+
+
+def tell_unsigned(
+    session: Session, source: str, trust: cfsctl.TrustPolicy | None, refs: Sequence[str] | None
+) -> None:
+    """Tell that what was pulled from a server was not compared with any signature, and how to demand one.
+
+    Args:
+        session: Where to tell it.
+        source: URL of the repository.
+        trust: What was demanded.
+        refs: What was pulled; None is everything. Whoever names commits by their IDs has said what they want.
+    """
+    from cfsctl.library.remotes import redact_url  # noqa: PLC0415 - keeps --help quick
+
+    if trust is not None and (trust.commits or trust.summaries):
+        return
+    if refs is not None and all(_COMMIT_ID.fullmatch(ref) for ref in refs):
+        return
+    session.progress(
+        Message(
+            f"{redact_url(source)}: no signatures were verified; --gpg-key and --verify-key demand them,"
+            " and so does a remote with keys (cfsctl remote add)",
+            is_warning=True,
+        )
+    )
 
 
 def _choose_remote(trusting: TrustArguments, found: cfsctl.Remote | None) -> cfsctl.Remote | None:

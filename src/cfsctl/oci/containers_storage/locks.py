@@ -9,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import logging
 import os
 import struct
 import time
 from typing import Final
 
 from cfsctl.linux.files import open_regular
+from cfsctl.logs import get_logger
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _OFD_SETLK: Final = 37
 """F_OFD_SETLK (linux/fcntl.h). Such a lock belongs to the open file: it stays in forked processes, and

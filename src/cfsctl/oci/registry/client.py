@@ -41,12 +41,17 @@ class AccessDeniedError(FetchError):
     exit_code = ExitCode.POLICY
 
 
+_HERE: Final = ("localhost:", "localhost/", "127.", "[::1]")
+"""Begins the names of servers that are this machine."""
+
+
 class RegistryClient:
     """Reads from one repository of a registry. May be used in forked processes, which connect again.
 
     Attributes:
         endpoint: The repository.
         fetcher: Reaches its server.
+        is_proven: Whether it is certain which server answers: it proves it, or is this machine.
     """
 
     def __init__(self, endpoint: Endpoint, settings: RegistrySettings, actions: str = "pull") -> None:
@@ -62,6 +67,7 @@ class RegistryClient:
         self._scopes: tuple[str, ...] = (f"repository:{endpoint.path}:{actions}",)
         verifies = settings.verifies_tls
         self._is_insecure = endpoint.insecure if verifies is None else not verifies
+        self.is_proven = not self._is_insecure or server_of(endpoint.host).startswith(_HERE)
         self.options = self._make_options()
         self.fetcher = open_fetcher(settings.limits, self.options, transport=settings.transport)
         self._base: str | None = None

@@ -59,6 +59,16 @@ class RegistrySource:
         """What messages call the image."""
         return f"docker://{self._name}"
 
+    @property
+    def caution(self) -> str | None:
+        """Say that nothing proves which image this is: neither a digest nor the server, or None."""
+        if self._name.digest is not None or all(client.is_proven for client in self._clients):
+            return None
+        return (
+            f"{self.name}: nothing proves that this is the image that was meant: name it with its digest, or"
+            " demand a certificate of the registry (--tls-verify=true)"
+        )
+
     def find_manifest(self, platform: Platform) -> FoundManifest:
         """Return the manifest for a platform; see `cfsctl.oci.source.ImageSource`."""
         descriptor, data = self.read_named()

@@ -82,6 +82,7 @@ class PullEstimate:
             "needed_bytes": self.needed_bytes,
             "free_bytes": self.free_bytes,
             "has_room": self.has_room,
+            "signatures": [one.as_dict() for one in self.verified],
             "verified": [one._asdict() for one in self.verified],
         }
 

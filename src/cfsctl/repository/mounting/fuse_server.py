@@ -14,7 +14,6 @@ The repository is locked while the server runs. When it gets SIGTERM or SIGINT, 
 from __future__ import annotations
 
 import contextlib
-import logging
 import mmap
 import os
 import signal
@@ -39,6 +38,7 @@ from cfsctl.fuse.session import serve
 from cfsctl.linux.credentials import CAP_SYS_ADMIN, has_capability, is_in_initial_user_namespace
 from cfsctl.linux.mountapi import MNT_DETACH, UMOUNT_NOFOLLOW, move_mount, umount
 from cfsctl.linux.mountinfo import find_mount_id, find_mountpoint
+from cfsctl.logs import get_logger
 from cfsctl.mount import MountOptions, Verity, create_overlay, open_mountpoint
 from cfsctl.repository.mounting.content import ContentOpener, check_digest
 from cfsctl.repository.mounting.servers import Served, publish
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from cfsctl.mount import WritableLayer
     from cfsctl.repository.repository import Repository
 
-_LOG = logging.getLogger(__name__)
+_LOG = get_logger(__name__)
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

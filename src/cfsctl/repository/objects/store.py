@@ -31,6 +31,7 @@ from cfsctl.fsverity.merkle import Hasher, compute_digest
 from cfsctl.linux.files import FileFactory
 from cfsctl.linux.sparse import BLOCK_BYTES, copy_file, iter_runs, write_all, write_hole, write_sparse
 from cfsctl.linux.syscalls import link_fd
+from cfsctl.logs import get_logger
 from cfsctl.repository.objects.fan_out import OBJECTS
 from cfsctl.repository.objects.reader import ObjectDamagedError, ObjectReader, ObjectState, Verifier
 
@@ -336,9 +337,7 @@ class ObjectStore(ObjectReader):
 
 
 def _warn(object_id: ObjectID, damage: str) -> None:
-    import logging  # noqa: PLC0415 - takes milliseconds, and hardly ever is there something to say
-
-    log = logging.getLogger(__name__)
+    log = get_logger(__name__)
     log.warning("object %s was damaged and has been replaced: %s", qualified(object_id), damage)
 
 

@@ -43,7 +43,6 @@ def command(session: Session, *, address: str | None, stdio: bool) -> None:
 
     if stdio and address is not None:
         raise click.UsageError("--address and --stdio cannot be used together")
-    _log_to_stderr()
     options = _make_options(session)
     if stdio:
         serve_stdio(options)
@@ -70,10 +69,3 @@ def _make_options(session: Session) -> ServiceOptions:
         lock_timeout_s=session.lock_timeout_s,
         durability=cfsctl.Durability(session.fsync),
     )
-
-
-def _log_to_stderr() -> None:
-    """Print warnings of the service, and what goes wrong in it, on standard error."""
-    import logging  # noqa: PLC0415 - keeps --help quick
-
-    logging.basicConfig(format="cfsctl: %(message)s", level=logging.WARNING)
