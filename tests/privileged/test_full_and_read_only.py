@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from tests.support.environments import make_world
 from tests.support.oci import Layout, directory, file, make_tar
+from tests.support.ostree_client import require_ostree
 from tests.support.programs import CFSCTL, cfsctl
 
 if TYPE_CHECKING:
@@ -73,12 +75,13 @@ CASES: Final = {
     "ostree export": Case(["ostree", "export", "tag", "m/o"], (EXPORT,), place="OSTree repository m/o"),
     "oci pull": Case(["oci", "pull", "oci:third-layout:t", "new"]),
     "oci import-layer": Case(["oci", "import-layer", LAYER_DIGEST, "new"], stdin="layer"),
+    "extract": Case(["extract", "image", "m/t"], (), place="directory m/t"),
     "mkcomposefs": Case(["mkcomposefs", "tree", "m/image"], (), place='"m/image"', status=1),
     "mkcomposefs store": Case(
         ["mkcomposefs", "--digest-store=m/d", "tree", "m/image"], (), place="", status=1
     ),
 }
-FROM_STORE: Final = ("copy", "copy commit", "ostree export")
+FROM_STORE: Final = ("copy", "copy commit", "ostree export", "extract")
 """Cases whose repository is the one that is read."""
 
 NEVER_FAIL: Final = {
@@ -157,6 +160,30 @@ def test_no_room_at_all(world: Path, name: str) -> None:
     needs_pages = name not in {"init", "ostree tag"}  # which a page is enough for, or no page at all
     kind = "pages" if needs_pages and list(CASES).index(name) % 2 else "inodes"
     assert check(world, name, kind, 0) == CASES[name].status
+
+
+@pytest.mark.parametrize(
+    "name", ["create-image", "copy", "copy commit", "ostree pull", "oci pull", "extract"]
+)
+def test_how_much_is_missing(world: Path, name: str) -> None:
+    case = CASES[name]
+    if name == "ostree pull":
+        require_ostree()
+        ostree = ("ostree", "--repo=sized")
+        subprocess.run([*ostree, "init", "--mode=archive"], cwd=world, check=True)
+        commit = ("commit", "--generate-sizes", "--branch=second", "--tree=dir=text")
+        subprocess.run([*ostree, *commit], cwd=world, check=True, stdout=subprocess.DEVNULL)
+        case = case._replace(words=["ostree", "pull", "file://WORLD/sized", "second"])
+    text = str(run(world, name, case, "pages", 0)["stderr"])
+    found = re.search(
+        r"\(now (\d+) bytes and \d+ inodes free on its file system;"
+        r" at least (\d+) bytes are still to be stored(?:: (\d+) bytes are missing)?\)",
+        text,
+    )
+    assert found, text
+    free, needed = int(found[1]), int(found[2])
+    assert (found[3] or "") == (str(needed - free) if needed > free else "")
+    assert "free some space" in text
 
 
 @pytest.mark.deep

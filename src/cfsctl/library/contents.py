@@ -133,14 +133,23 @@ def extract(
             the target is left then.
         OSError: The target cannot be written.
     """
-    from cfsctl.inspection.contents.extract import extract_directory  # noqa: PLC0415 - the same
+    from cfsctl.inspection.contents.extract import (  # noqa: PLC0415 - the same
+        count_content,
+        extract_directory,
+    )
     from cfsctl.inspection.contents.place import as_directory, find_place  # noqa: PLC0415 - the same
-    from cfsctl.inspection.contents.target import new_directory  # noqa: PLC0415 - the same
+    from cfsctl.inspection.contents.target import explain_full_target, new_directory  # noqa: PLC0415 - the same
+    from cfsctl.repository.objects.space import needing  # noqa: PLC0415 - the same
 
     place = find_place(_read(source, reading, with_contents=True), _encode(path))
     reader, report = _make_reader(reading), make_reporter(reading.progress)
-    with new_directory(os.fspath(target)) as fd:
-        return extract_directory(as_directory(place), fd, reader, report)
+    directory, name = as_directory(place), os.fspath(target)
+    try:
+        with needing(lambda _: count_content(directory)), new_directory(name) as fd:
+            return extract_directory(directory, fd, reader, report)
+    except OSError as error:
+        explain_full_target(error, name)
+        raise
 
 
 def iter_tar(

@@ -24,6 +24,7 @@ from cfsctl.oci.tar_diff.format import MEDIA_TYPE as TAR_DIFF
 from cfsctl.oci.transfer_progress import TransferProgress
 from cfsctl.progress import Skipped
 from cfsctl.repository.objects.sharing import Sharing
+from cfsctl.repository.objects.space import needing
 from cfsctl.splitstream.format import ContentType
 from cfsctl.workers import BackgroundCall, WorkerPool, default_worker_count
 
@@ -106,13 +107,18 @@ class LayerFetch:
         if not tasks:
             return
         try:
-            self._fetch(tasks)
+            with needing(lambda _: self._count_bytes(tasks)):
+                self._fetch(tasks)
         except (CfsError, OSError):
             with contextlib.suppress(CfsError, OSError):  # the first error is the one to tell
                 self._keep_complete()
             raise
         finally:
             self._end_flush()
+
+    def _count_bytes(self, tasks: Iterable[WantedLayer]) -> int:
+        """Return the size of layers that are not stored yet, as they come: unpacked they are larger."""
+        return sum(task.descriptor.size for task in tasks if task.digest not in self.streams)
 
     def _fetch(self, tasks: list[WantedLayer]) -> None:
         count = min(len(tasks), self._workers)

@@ -29,6 +29,7 @@ from cfsctl.repository.names.images import map_file
 from cfsctl.repository.names.names import check_new_ref
 from cfsctl.repository.names.streams import read_object_link
 from cfsctl.repository.objects.kinds import ObjectRole, find_role
+from cfsctl.repository.objects.space import needing
 from cfsctl.repository.publish import NewStream, publish
 
 if TYPE_CHECKING:
@@ -220,13 +221,21 @@ def copy_objects(
     found: dict[ObjectID, ObjectID] = {}
     reporter(Started(COPY_ID, len(ordered), Unit.ITEMS))
     copied_bytes = 0
-    for pairs, batch_counts in _run_batches(source, target, batches):
-        found.update(pairs)
-        counts.add(batch_counts)
-        copied_bytes += batch_counts.copied_bytes
-        reporter(Advanced(COPY_ID, len(found), len(ordered), copied_bytes))
+    with needing(lambda _: _count_bytes(source, target, ordered)):
+        for pairs, batch_counts in _run_batches(source, target, batches):
+            found.update(pairs)
+            counts.add(batch_counts)
+            copied_bytes += batch_counts.copied_bytes
+            reporter(Advanced(COPY_ID, len(found), len(ordered), copied_bytes))
     reporter(Done(COPY_ID, len(found)))
     return found
+
+
+def _count_bytes(source: ObjectStore, target: ObjectStore, object_ids: Iterable[ObjectID]) -> int:
+    """Return the size of objects that are not in the target; with another algorithm, that of all of them."""
+    is_alike = source.algorithm is target.algorithm
+    missing = (one for one in object_ids if not (is_alike and target.stat(one)))
+    return sum(status.st_size for one in missing if (status := source.stat(one)))
 
 
 _Pairs = list[tuple["ObjectID", "ObjectID"]]

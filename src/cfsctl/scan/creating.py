@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from cfsctl.progress import silent
 from cfsctl.repository.names.names import check_new_ref
+from cfsctl.repository.objects.space import needing
 from cfsctl.scan.cache import FileCache
 from cfsctl.scan.container_root import scan_container_root
+from cfsctl.scan.files import StoringError
 from cfsctl.scan.images import build_images
 from cfsctl.tree.transform import XattrFilter
 
@@ -15,6 +18,11 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
+
+
+def _find_size(error: OSError) -> int | None:
+    """Return the size of the file that could not be stored; how much of the others is new is not known."""
+    return os.lstat(error.filename).st_size if isinstance(error, StoringError) else None
 
 
 def create_image(
@@ -63,16 +71,17 @@ def create_image(
     cache = None
     if use_cache:
         cache = FileCache.load(repository.dirfd, algorithm, verify=verify_cache, reporter=reporter)
-    filesystem = scan_container_root(
-        path,
-        algorithm=algorithm,
-        store=repository.objects,
-        xattr_filter=xattr_filter,
-        propagate_usr=propagate_usr,
-        bootable=bootable,
-        cache=cache,
-        reporter=reporter,
-    )
+    with needing(_find_size):
+        filesystem = scan_container_root(
+            path,
+            algorithm=algorithm,
+            store=repository.objects,
+            xattr_filter=xattr_filter,
+            propagate_usr=propagate_usr,
+            bootable=bootable,
+            cache=cache,
+            reporter=reporter,
+        )
     # What was stored, and the scan cache, are on their way to the disk while the images are made.
     flush = repository.begin_flush()
     try:

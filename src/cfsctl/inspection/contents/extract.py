@@ -95,6 +95,21 @@ def extract_directory(
     return job.counts
 
 
+def count_content(directory: Directory) -> int:
+    """Return the size of the files in a directory, each counted once."""
+    sizes: dict[int, int] = {}
+    pending = [directory]
+    while pending:
+        for node in pending.pop().entries.values():
+            if isinstance(node, Directory):
+                pending.append(node)
+            elif isinstance(node, InlineFile):
+                sizes[id(node)] = len(node.data)
+            elif isinstance(node, ExternalFile):
+                sizes[id(node)] = node.size
+    return sum(sizes.values())
+
+
 class _Extraction:
     def __init__(self, target: int, reader: ContentReader, reporter: Reporter) -> None:
         self._target = target

@@ -12,11 +12,13 @@ from cfsctl.errors import CfsError, ExitCode
 from cfsctl.inspection.contents.open_directories import OpenDirectories
 from cfsctl.linux.files import random_name
 from cfsctl.linux.syscalls import RENAME_NOREPLACE, renameat2
+from cfsctl.repository.objects.space import explain_no_space, is_no_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PREFIX: Final = ".cfsctl-extract-"
+_FULL_HINT: Final = "nothing was left there; free some space, or name a directory on another file system"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _WORLD_WRITABLE: Final = 0o002
 
@@ -50,6 +52,22 @@ def new_directory(path: str) -> Iterator[int]:
         _check_empty(fd, path)
         with _emptied_on_failure(fd):
             yield fd
+    finally:
+        os.close(fd)
+
+
+def explain_full_target(error: OSError, path: str) -> None:
+    """Raise an error that names the target if this one is that its file system is full.
+
+    Raises:
+        NoSpaceError: It is.
+    """
+    if not is_no_space(error):
+        return
+    place = path if os.path.isdir(path) else os.path.dirname(path.rstrip("/")) or "."
+    fd = os.open(place, _DIRECTORY)
+    try:
+        explain_no_space(error, fd, f"directory {path}", hint=_FULL_HINT)
     finally:
         os.close(fd)
 

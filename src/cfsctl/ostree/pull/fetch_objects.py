@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl import heartbeat
 from cfsctl.errors import ObjectMissingError
+from cfsctl.ostree.delta.choice import estimate_objects
 from cfsctl.ostree.pull.fetch import FileWorkers
 from cfsctl.ostree.store.commitmeta import check_detached, store_detached
 from cfsctl.progress import Advanced, Done, Started, Unit
@@ -92,6 +93,14 @@ class ObjectFetcher:
                     error.hint = task.source.explain_missing(task.checksum) or error.hint
                 raise
         task.plan.check_complete()
+
+    def count_missing_bytes(self, _error: OSError) -> int | None:
+        """Return how much of the commit's content is not stored yet, if the commit says how large it is."""
+        plan = self._task.plan
+        if plan.commit is None or self._task.is_partial:
+            return None
+        found = estimate_objects(plan.commit, plan.is_in_base)
+        return None if found is None else max(0, found.plain_bytes - self.stored_bytes)
 
     def _fetch_all(self, workers: FileWorkers) -> None:
         verifier, plan = self._getter.verifier, self._task.plan

@@ -10,6 +10,7 @@ from cfsctl.ostree.pull.find_bases import BaseFinder
 from cfsctl.ostree.pull.get_commit import CommitGetter
 from cfsctl.ostree.pull.journal import PullJournal
 from cfsctl.ostree.pull.store_commit import CommitStorer
+from cfsctl.repository.objects.space import needing
 
 if TYPE_CHECKING:
     from cfsctl.ostree.pull.options import PullResult
@@ -40,8 +41,9 @@ def run_pull(task: PullTask) -> PullResult:
 def _fetch(fetcher: ObjectFetcher, storer: CommitStorer, journal: PullJournal) -> None:
     """Fetch what is missing; what has arrived before an error is kept for the next pull."""
     try:
-        fetcher.use_delta()
-        fetcher.fetch()
+        with needing(fetcher.count_missing_bytes):
+            fetcher.use_delta()
+            fetcher.fetch()
     except BaseException as error:
         import traceback  # noqa: PLC0415 - only here
 
