@@ -166,7 +166,9 @@ def error_document(error: CfsError | OSError) -> dict[str, object]:
     object_id = getattr(error, "object_id", None)
     path = getattr(error, "path", None) or getattr(error, "filename", None)
     if isinstance(object_id, bytes):
-        document["object"] = object_id.hex()
+        from cfsctl.digest import ObjectID, qualified  # noqa: PLC0415 - few errors have one
+
+        document["object"] = qualified(ObjectID(object_id))
     if isinstance(path, (str, bytes)):
         document["path"] = os.fsdecode(path)
     return document

@@ -31,8 +31,8 @@ from cfsctl.http.answer import (
     parse_length,
     status_error,
 )
-from cfsctl.http.authorities import find_ca_file
 from cfsctl.http.attempt import Redirected
+from cfsctl.http.authorities import find_ca_file
 from cfsctl.http.document import Document
 from cfsctl.http.errors import (
     NOT_TLS,

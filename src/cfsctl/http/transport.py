@@ -26,8 +26,8 @@ from cfsctl.http.errors import THROTTLING_STATUSES, HTTPStatusError, TransferErr
 from cfsctl.http.fetcher import Statistics
 from cfsctl.http.process import ProcessLocal
 from cfsctl.http.retry import Backlog, compute_pause, doubt, find_other, may_resume, raise_explained
-from cfsctl.workers.threads import join
 from cfsctl.http.trace import tell_again, tell_elsewhere
+from cfsctl.workers.threads import join
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping

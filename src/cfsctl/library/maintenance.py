@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.ids import ObjectID
-from cfsctl.library.opened import OpenedRepository, store_of
+from cfsctl.library.opened import OpenedRepository, moving, store_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -225,6 +225,7 @@ class MaintenanceMethods(OpenedRepository):
         ref: str | None = None,
         options: SourceOptions | None = None,
         *,
+        keep: int | None = None,
         progress: Progress | None = None,
     ) -> FetchedStream:
         """Fetch a stream from a composefs repository whose files a web server has, with all that it needs.
@@ -237,7 +238,8 @@ class MaintenanceMethods(OpenedRepository):
             name: A content identifier, or ``refs/`` and a ref.
             ref: The ref, or the tag of an OCI image, to move to it; None is the one that `name` is, if any.
             options: How the server is reached.
-            progress: Told how many objects have been fetched.
+            keep: How many streams that had the ref before are kept; None keeps none and removes none.
+            progress: Told how many objects have been fetched, and what had the ref before.
 
         Raises:
             FetchError: The server lacks something, or does not answer as it should.
@@ -252,7 +254,8 @@ class MaintenanceMethods(OpenedRepository):
         fetcher = open_plain_fetcher(url, options or DEFAULT_SOURCE_OPTIONS)
         try:
             served = ServedRepository(url, fetcher)
-            fetched = fetch_by_name(self._store, served, name, ref, make_reporter(progress))
+            with moving(self, progress, keep=keep):
+                fetched = fetch_by_name(self._store, served, name, ref, make_reporter(progress))
         finally:
             fetcher.close()
         return replace(fetched, stream_id=ObjectID(fetched.stream_id))
@@ -265,6 +268,7 @@ class MaintenanceMethods(OpenedRepository):
         ref: str | None = None,
         *,
         allow_unverified: bool = False,
+        keep: int | None = None,
         progress: Progress | None = None,
     ) -> NamedCopy:
         """Copy an image, a commit or a stream with all that it needs to another repository.
@@ -275,7 +279,8 @@ class MaintenanceMethods(OpenedRepository):
             target: The other repository, open.
             ref: Its ref or tag there; None is the one that `name` is, if it is one.
             allow_unverified: Move a tag regardless of its requirements.
-            progress: Told how many objects have been copied.
+            keep: How many targets that its ref had there before are kept; None keeps none and removes none.
+            progress: Told how many objects have been copied, and what had the ref before.
 
         Raises:
             RepositoryError: Nothing has this name, or nothing may be written.
@@ -283,11 +288,12 @@ class MaintenanceMethods(OpenedRepository):
         """
         from cfsctl.kinds.copying import copy_by_name  # noqa: PLC0415 - only where it is needed
 
-        return copy_by_name(
-            self._store,
-            store_of(target),
-            name,
-            ref,
-            make_reporter(progress),
-            allow_unverified=allow_unverified,
-        )
+        with moving(target, progress, keep=keep):
+            return copy_by_name(
+                self._store,
+                store_of(target),
+                name,
+                ref,
+                make_reporter(progress),
+                allow_unverified=allow_unverified,
+            )

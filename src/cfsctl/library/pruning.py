@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.errors import CfsError, RefNotFoundError
+from cfsctl.errors import CfsError, IntegrityError, RefNotFoundError
 from cfsctl.repository.history.kept import HistoryKey, drop_kept, list_all_kept, time_of_ref
 from cfsctl.repository.history.moves import current_target, describe_target, ref_of
 from cfsctl.repository.history.retention import RetentionRules, choose_kept
@@ -322,7 +322,8 @@ class _Times:
             from cfsctl.ostree.store.refs import open_commit, parse_commit_name  # noqa: PLC0415 - as above
 
             commit = parse_commit_name(entry)
-            assert commit is not None
+            if commit is None:
+                raise IntegrityError(f"expected a tag of a commit, found one of {entry}")
             return open_commit(self._store, commit, checks_table=False).commit.timestamp_s
         from cfsctl.oci.store.images import config_of, open_image  # noqa: PLC0415 - as above
         from cfsctl.oci.store.names import parse_manifest_name  # noqa: PLC0415 - as above

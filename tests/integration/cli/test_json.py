@@ -15,7 +15,7 @@ import click
 import pytest
 
 from cfsctl.cli.app import cfsctl
-from tests.integration.cli.conftest import environment, run
+from tests.integration.cli.conftest import TRUSTED, environment, run
 from tests.support import schemas
 from tests.support.ostree_client import require_ostree, run_ostree
 from tests.support.programs import CFSCTL
@@ -69,6 +69,12 @@ CASES: dict[str, list[tuple[list[str], int]]] = {
     "prune": [(["prune", "--keep-last=1", "--gc"], 0), (["prune", "*", "--keep-tag=w*", "-n"], 0)],
     "remote-list": [(["remote", "list", "--remotes=remotes"], 0), (["remote", "list", "--remotes=none"], 0)],
     "remote-show": [(["remote", "show", "--remotes=remotes", "configured"], 0)],
+    "remote-change": [
+        (["remote", "add", "--remotes=remotes", "new", "http://a/", TRUSTED], 0),
+        (["remote", "add", "--remotes=remotes", "configured", "http://a/", "--if-not-exists"], 0),
+        (["remote", "remove", "--remotes=remotes", "configured"], 0),
+        (["remote", "remove", "--remotes=remotes", "none", "--if-exists"], 0),
+    ],
     "report": [(["report", "page.html"], 0)],
     "stats": [(["stats"], 0)],
 }
@@ -137,7 +143,7 @@ FETCHED = {"fetch": "fetch"}
 PULLS = {"oci-pull-index", "oci-pull-plan", "oci-pull-several"}
 """Further results of a pull, which the tests below tests/integration/oci compare."""
 
-MOUNTS = {"mount": "mount", "ostree mount": "mount", "oci mount": "mount"}
+MOUNTS = {"mount": "mount", "ostree mount": "mount", "oci mount": "mount", "umount": "umount"}
 """Commands that mount; the test below needs root."""
 
 SIGNED = {"ostree verify": "ostree-verify"}
@@ -298,11 +304,8 @@ WITHOUT = {
     "oci inspect": "always JSON",
     "oci linked-erofs-images": "always JSON",
     "oci varlink": "serves",
-    "remote add": "writes a file of libostree",
-    "remote remove": "removes one",
     "show": "writes a file",
     "ostree dump": "writes a dump",
-    "umount": "has no result",
     "varlink": "serves",
     "transaction": "has the output of its program",
 }
@@ -325,8 +328,10 @@ def test_mount_says_what_it_mounted(name: str, place: Path) -> None:
         pytest.skip("mounting needs root and unshare")
     if name.startswith("ostree"):
         require_ostree()
-    named = {"mount": "web", "ostree mount": "test", "oci mount": "app"}[name]
+    named = {"mount": "web", "ostree mount": "test", "oci mount": "app"}.get(name, "")
     words = f"{CFSCTL} --repo repo {name} --json {named} mountpoint"
+    if name == "umount":
+        words = f"{CFSCTL} --repo repo mount web mountpoint && {words}"
     done = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", words],
         cwd=place,

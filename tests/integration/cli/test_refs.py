@@ -55,6 +55,16 @@ def test_rollback_goes_back_and_forth(kind: str, place: Path) -> None:
     assert ids(place, kind) == [now, before]
 
 
+def test_rollback_to_what_is_named_already(kind: str, place: Path) -> None:
+    """So that a script which was killed can do it again."""
+    name = KINDS[kind][0]
+    now, before = ids(place, kind)
+    assert do(place, kind, "rollback", name, f"--to={before}").returncode == 0
+    done = do(place, kind, "rollback", name, f"--to={before}")
+    assert (done.returncode, "already" in done.stdout) == (0, True)
+    assert ids(place, kind) == [before, now]
+
+
 def test_rollback_to_a_beginning(kind: str, place: Path) -> None:
     name = KINDS[kind][0]
     _, before = ids(place, kind)
@@ -202,3 +212,29 @@ def test_pull_keeps_what_its_tag_named(place: Path) -> None:
     found = run(place, "--repo", "repo", "ostree", "history", "test", "-q").stdout.split()
     assert len(found) == 3
     assert found[1] == first
+
+
+def test_copies_keep_what_a_name_named(kind: str, place: Path) -> None:
+    name, group, _ = KINDS[kind]
+    now, before = ids(place, kind)
+    assert run(place, "init", "--insecure", "other").returncode == 0
+
+    def copy(what: str, *words: str) -> subprocess.CompletedProcess[str]:
+        if kind == "oci":
+            return run(place, "--repo", "other", "oci", "copy", what, "--from=repo", f"--name={name}", *words)
+        return run(place, "--repo", "repo", "copy", what, "other", f"--as={name}", *words)
+
+    def kept() -> list[str]:
+        return run(place, "--repo", "other", *group, "history", name, "-q").stdout.split()
+
+    first = copy(before)
+    assert (first.returncode, first.stderr) == (0, "")
+    again = copy(now, "--keep=3")
+    assert again.returncode == 0
+    assert (
+        f"{name}: moved from {before.rpartition(':')[2][:12]} to {now.rpartition(':')[2][:12]}"
+        in again.stderr
+    )
+    assert kept() == [now, before]
+    assert copy(now, "--keep=0").returncode == 0
+    assert kept() == [now]

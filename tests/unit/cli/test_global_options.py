@@ -105,7 +105,7 @@ def test_missing_objects_are_named(capsys: pytest.CaptureFixture[str]) -> None:
 
     STYLE.as_json = True
     assert report_error(StoredObjectMissingError(ObjectID(b"\xab" * 32))) == 15
-    assert error_of(capsys.readouterr().err)["object"] == "ab" * 32
+    assert error_of(capsys.readouterr().err)["object"] == "sha256:" + "ab" * 32
 
 
 def test_global_json_is_that_of_the_command(run: Run, repository: str) -> None:

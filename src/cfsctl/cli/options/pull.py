@@ -172,7 +172,7 @@ def run_request(
             progress=session.progress,
         )
         _print_results(_measured(results), as_json=request.as_json)
-    if source.is_url and source.find_directory() is None:
+    if source.is_url and source.find_directory() is None and not request.as_json:  # a document lists them
         tell_unsigned(session, source.text, trust, request.refs)
     return 0
 

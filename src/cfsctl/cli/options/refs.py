@@ -63,6 +63,13 @@ def show_change(change: RefChange, kind: str, *, as_json: bool, text: str | None
         print_line(text)
 
 
+def rollback_text(change: RefChange) -> str:
+    """Return what is said about a ref that was rolled back."""
+    if change.old == change.new:
+        return f"{change.name} names {change.new} already"
+    return f"Rolled {change.name} back from {change.old} to {change.new}"
+
+
 def show_removal(change: RefChange, *, as_json: bool, text: str | None, key: str = "tag") -> None:
     """Print that a ref was removed, with how many earlier targets of it."""
     if as_json:

@@ -7,6 +7,7 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
+from cfsctl.digest import qualified
 from cfsctl.inspection.contents.place import Place, is_file
 from cfsctl.inspection.diff import TYPE_NAMES, file_size, format_device
 from cfsctl.tree.dumped import RedirectedFile
@@ -104,7 +105,7 @@ def entry_document(place: Place) -> dict[str, object]:
 def _digest(node: Entry) -> str | None:
     """Return the ID of the object that has the content of a file, if that is known."""
     if isinstance(node, ExternalFile):
-        return node.object_id.hex()
+        return qualified(node.object_id)
     if isinstance(node, RedirectedFile) and node.digest is not None:
-        return node.digest.hex()
+        return qualified(node.digest)
     return None

@@ -118,6 +118,7 @@ class IndexMethods(OciBase):
         *,
         zerocopy: bool = False,
         with_referrers: bool = False,
+        keep: int | None = None,
         progress: Progress | None = None,
     ) -> IndexPullResult:
         """Copy an index and its images from another repository to this one; see `copy`.
@@ -128,7 +129,8 @@ class IndexMethods(OciBase):
             tag: The tag to move to it here, or None.
             zerocopy: Share objects by reflinks or hard links, and fail where that is impossible.
             with_referrers: Also copy stored artifacts about the index and its images.
-            progress: Told how far each layer is.
+            keep: How many images that had the tag before are kept; None keeps none and removes none.
+            progress: Told how far each layer is, and which image had the tag before.
 
         Raises:
             RepositoryError: The repositories cannot share objects.
@@ -152,7 +154,10 @@ class IndexMethods(OciBase):
             subjects = [index, *(member.result.manifest_digest for member in result.members)]
             found = copy_referrers(other, store, subjects, zerocopy=zerocopy, reporter=report)
             result = replace(result, referrers=tuple(found))
-        return _printable(result if tag is None else tag_pulled(store, result, tag))
+        if tag is not None:
+            with moving(self._repository, progress, keep=keep):
+                result = tag_pulled(store, result, tag)
+        return _printable(result)
 
 
 def _printable(result: IndexPullResult) -> IndexPullResult:

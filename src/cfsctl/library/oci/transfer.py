@@ -178,6 +178,7 @@ class TransferMethods(OciBase):
         *,
         zerocopy: bool = False,
         with_referrers: bool = False,
+        keep: int | None = None,
         progress: Progress | None = None,
     ) -> PullResult:
         """Copy an image or artifact from another repository to this one; layers that are here are not read.
@@ -190,7 +191,8 @@ class TransferMethods(OciBase):
             tag: The tag to move to it here, or None.
             zerocopy: Share objects by reflinks or hard links, and fail where that is impossible.
             with_referrers: Also copy stored artifacts about the image, such as signatures.
-            progress: Told how far each layer is.
+            keep: How many images that had the tag before are kept; None keeps none and removes none.
+            progress: Told how far each layer is, and which image had the tag before.
 
         Raises:
             RepositoryError: There is no such image, or the repositories cannot share objects.
@@ -203,15 +205,16 @@ class TransferMethods(OciBase):
         if tag is not None:
             check_tag(tag)
         other, store, report = store_of(source), self._store, make_reporter(progress)
-        first = None if with_referrers else tag
-        found = copy_image(other, store, image, first, zerocopy=zerocopy, reporter=report)
-        if with_referrers:
-            from cfsctl.oci.copy_index import copy_referrers  # noqa: PLC0415 - as above
+        with moving(self._repository, progress, keep=keep):
+            first = None if with_referrers else tag
+            found = copy_image(other, store, image, first, zerocopy=zerocopy, reporter=report)
+            if with_referrers:
+                from cfsctl.oci.copy_index import copy_referrers  # noqa: PLC0415 - as above
 
-            digests = copy_referrers(
-                other, store, [found.manifest_digest], zerocopy=zerocopy, reporter=report
-            )
-            found = _tagged(store, found, tag, digests)
+                digests = copy_referrers(
+                    other, store, [found.manifest_digest], zerocopy=zerocopy, reporter=report
+                )
+                found = _tagged(store, found, tag, digests)
         return printable_pull(found)
 
     @cancellable

@@ -47,6 +47,15 @@ def read_images(store: ObjectStore, image_ids: Sequence[ObjectID]) -> Iterator[I
         yield from pool.map_unordered(image_ids)
 
 
+def read_image(store: ObjectStore, image_id: ObjectID) -> set[ObjectID]:
+    """Return what one image refers to.
+
+    Raises:
+        CfsError, OSError: It cannot be read, or is no image.
+    """
+    return _Reader(store).read(image_id)
+
+
 def _total_size(store: ObjectStore, image_ids: Sequence[ObjectID]) -> int:
     found = [store.stat(image_id) for image_id in image_ids]
     return sum(status.st_size for status in found if status is not None)
@@ -60,11 +69,11 @@ class _Reader:
 
     def __call__(self, image_id: ObjectID) -> ImageObjects:
         try:
-            return ImageObjects(image_id, self._read(image_id), "")
+            return ImageObjects(image_id, self.read(image_id), "")
         except (CfsError, OSError) as error:
             return ImageObjects(image_id, set(), describe(error))
 
-    def _read(self, image_id: ObjectID) -> set[ObjectID]:
+    def read(self, image_id: ObjectID) -> set[ObjectID]:
         from cfsctl.erofs.read.attributes import WrongAlgorithmError  # noqa: PLC0415 - only where images are
         from cfsctl.erofs.read.tree import collect_objects  # noqa: PLC0415
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cfsctl.digest import qualified
 from cfsctl.errors import CfsError
 from cfsctl.repository.gc.live_mounts import find_live_mounts
 
@@ -38,7 +39,7 @@ class MountedImage(NamedTuple):
         return {
             "mountpoint": self.mountpoint,
             "kind": self.kind,
-            "images": [image_id.hex() for image_id in self.image_ids],
+            "images": [qualified(image_id) for image_id in self.image_ids],
             "refs": list(self.refs),
             "certain": self.is_certain,
         }

@@ -43,10 +43,13 @@ def roll_back(
 ) -> Moved:
     """Set a ref to what it named before; what it names now goes into its history, so that this can be undone.
 
+    If this is killed, doing it again with the same `to` ends it.
+
     Args:
         repository: Where.
         key: The ref.
-        to: The earlier target: its ID or the beginning of it; None is the latest that still exists.
+        to: The earlier target, or the present one: its ID or the beginning of it; None is the latest earlier
+            one that still exists.
         tell: Called with a sentence if what the ref names now cannot be kept, since it is damaged.
 
     Raises:
@@ -57,14 +60,15 @@ def roll_back(
     with lock_histories(repository):
         current = _require(repository, key)
         kept = list_kept(repository, key)
-        chosen = _choose(repository, key, [one for one in kept if one.target != current], to)
-        keep_target(repository, key, current, tell)
-        _set(repository, key, chosen.target)
-        drop_kept(repository, key, [one for one in list_kept(repository, key) if one.target == chosen.target])
-    return Moved(key, current, chosen.target)
+        target = _choose(repository, key, [one for one in kept if one.target != current], to, current)
+        if target != current:
+            keep_target(repository, key, current, tell)
+            _set(repository, key, target)
+        drop_kept(repository, key, [one for one in list_kept(repository, key) if one.target == target])
+    return Moved(key, current, target)
 
 
-def _choose(repository: Repository, key: HistoryKey, kept: list[Kept], to: str | None) -> Kept:
+def _choose(repository: Repository, key: HistoryKey, kept: list[Kept], to: str | None, current: str) -> str:
     usable = [one for one in kept if is_usable(repository, key, one)]
     if to is None:
         if not usable:
@@ -72,9 +76,10 @@ def _choose(repository: Repository, key: HistoryKey, kept: list[Kept], to: str |
                 f"{key.name}: nothing is kept of what it named before",
                 hint="pull, tag and create-image keep earlier targets with --keep",
             )
-        return usable[0]
+        return usable[0].target
     short = parse_short_id(to.rpartition("-")[2])
-    ids = {one.target.rpartition("-")[2].rpartition(":")[2]: one for one in usable}
+    targets = (current, *(one.target for one in usable))
+    ids = {target.rpartition("-")[2].rpartition(":")[2]: target for target in targets}
     found = None if short is None else choose_id(short.digits, ids, f"earlier target of {key.name}")
     if found is None:
         listed = ", ".join(short_entry(one.target) for one in usable)

@@ -15,6 +15,7 @@ the original would otherwise keep the image without its objects.
 from __future__ import annotations
 
 import calendar
+import errno
 import os
 import re
 import stat
@@ -22,8 +23,8 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import find_object_name
-from cfsctl.errors import IntegrityError
-from cfsctl.repository.gc.image_objects import read_images
+from cfsctl.errors import CfsError, IntegrityError
+from cfsctl.repository.gc.image_objects import read_image
 from cfsctl.repository.names.images import IMAGES
 from cfsctl.repository.names.names import MAX_COMPONENT_BYTES, InvalidNameError
 from cfsctl.repository.names.tags import escape_tag, unescape_tag
@@ -143,6 +144,8 @@ def add_kept(repository: Repository, key: HistoryKey, target: str, set_us: int) 
         set_us: When it was set to that; made later than what is kept, whatever clocks have said.
     """
     kept = list_kept(repository, key)
+    if kept and kept[0].target == target and kept[0].set_us >= set_us:
+        return  # by a run that was killed before it moved the ref
     if kept:
         set_us = max(set_us, kept[0].set_us + 1)
     entry = _keep_image(repository, target) if key.directory == IMAGES else target
@@ -188,10 +191,14 @@ def _keep_image(repository: Repository, image: str) -> str:
 
 
 def _objects_of(repository: Repository, image_id: ObjectID) -> set[ObjectID]:
-    (found,) = read_images(repository.objects, [image_id])
-    if found.problem:
-        raise IntegrityError(f"image {image_id.hex()} cannot be kept: {found.problem}")
-    return found.object_ids
+    try:
+        return read_image(repository.objects, image_id)
+    except CfsError as error:
+        raise IntegrityError(f"image {image_id.hex()} cannot be kept: {error}") from error
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise  # says nothing about the image
+        raise IntegrityError(f"image {image_id.hex()} cannot be kept: {error.strerror}") from error
 
 
 def time_of_ref(repository: Repository, directory: str, ref: str) -> int:

@@ -7,6 +7,8 @@ import click
 from cfsctl.cli.completers import complete_mountpoints
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
+from cfsctl.cli.options.common import json_option
+from cfsctl.cli.output import print_document
 from cfsctl.progress import Message
 
 
@@ -15,8 +17,9 @@ from cfsctl.progress import Message
 @click.option(
     "-l", "--lazy", is_flag=True, help="Also unmount an image that is in use; it ends with its last user."
 )
+@json_option()
 @pass_session
-def command(session: Session, *, mountpoint: str, lazy: bool) -> None:
+def command(session: Session, *, mountpoint: str, lazy: bool, as_json: bool) -> None:
     """Unmount the image at MOUNTPOINT.
 
     If it is served by FUSE, waits until the server has ended. Needs no repository.
@@ -24,7 +27,9 @@ def command(session: Session, *, mountpoint: str, lazy: bool) -> None:
     from cfsctl.library.mounts import unmount  # noqa: PLC0415 - keeps --help quick
 
     pid = unmount(mountpoint, lazy=lazy)
-    if pid is not None:
+    if as_json:
+        print_document({"mountpoint": mountpoint, "server_pid": pid})
+    elif pid is not None:
         session.progress(
             Message(f"{mountpoint}: unmounted here, but still used elsewhere; its server is process {pid}")
         )

@@ -11,6 +11,7 @@ from cfsctl.cli.completers import complete_directories, complete_other_oci_image
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option
+from cfsctl.cli.options.refs import keep_option
 from cfsctl.cli.output import print_document, print_lines
 from cfsctl.digest import qualified
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 @click.option(
     "--with-referrers", is_flag=True, help="Also copy artifacts about the image that are stored there."
 )
+@keep_option
 @json_option()
 @pass_session
 def command(
@@ -50,6 +52,7 @@ def command(
     name: str | None,
     zerocopy: bool,
     with_referrers: bool,
+    keep: int | None,
     as_json: bool,
 ) -> None:
     """Copy IMAGE from another repository. Of an index, all images are copied.
@@ -70,6 +73,7 @@ def command(
                 name,
                 zerocopy=zerocopy,
                 with_referrers=with_referrers,
+                keep=keep,
                 progress=session.progress,
             )
             if as_json:
@@ -83,6 +87,7 @@ def command(
             name,
             zerocopy=zerocopy,
             with_referrers=with_referrers,
+            keep=keep,
             progress=session.progress,
         )
     if as_json:

@@ -6,8 +6,9 @@ import click
 
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import TRUST, Command, section
-from cfsctl.cli.options.common import TEXT
+from cfsctl.cli.options.common import TEXT, json_option
 from cfsctl.cli.options.trust import remotes_option
+from cfsctl.cli.output import print_document
 from cfsctl.progress import Message
 
 
@@ -63,6 +64,7 @@ def _parse_options(
 )
 @click.option("--if-not-exists", is_flag=True, help="Do nothing if there is a remote of this name.")
 @click.option("--force", is_flag=True, help="Replace a remote of this name.")
+@json_option()
 @pass_session
 def command(
     session: Session,
@@ -78,6 +80,7 @@ def command(
     options: dict[str, str],
     if_not_exists: bool,
     force: bool,
+    as_json: bool,
 ) -> None:
     """Configure the remote NAME at URL.
 
@@ -91,6 +94,7 @@ def command(
     if if_not_exists and force:
         raise click.UsageError("--if-not-exists and --force cannot be used together")
     if if_not_exists and name in list_remotes(remotes):
+        _show(name, is_new=False, as_json=as_json)
         return
     new = NewRemote(
         name=name,
@@ -104,4 +108,11 @@ def command(
     )
     remote = add_remote(new, remotes, replace=force)
     if not remote.policy.commits:
-        session.progress(Message(f"remote '{name}' requires no signatures: its commits are not verified"))
+        text = f"remote '{name}' requires no signatures: its commits are not verified"
+        session.progress(Message(text, is_warning=True))
+    _show(name, is_new=True, as_json=as_json)
+
+
+def _show(name: str, *, is_new: bool, as_json: bool) -> None:
+    if as_json:
+        print_document({"name": name, "changed": is_new})

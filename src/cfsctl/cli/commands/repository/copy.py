@@ -7,6 +7,7 @@ import click
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
+from cfsctl.cli.options.refs import keep_option
 from cfsctl.cli.output import print_document, print_line
 
 
@@ -21,10 +22,18 @@ from cfsctl.cli.output import print_document, print_line
     is_flag=True,
     help="Move a tag of TARGET to this commit regardless of what was required when it was set.",
 )
+@keep_option
 @json_option()
 @pass_session
 def command(
-    session: Session, *, name: str, target: str, new_name: str | None, allow_unverified: bool, as_json: bool
+    session: Session,
+    *,
+    name: str,
+    target: str,
+    new_name: str | None,
+    allow_unverified: bool,
+    keep: int | None,
+    as_json: bool,
 ) -> None:
     """Copy an image, a commit or a stream to the repository in the directory TARGET.
 
@@ -36,7 +45,7 @@ def command(
     """
     with session.open() as source, session.open_other(target) as other:
         copied = source.copy(
-            name, other, new_name, allow_unverified=allow_unverified, progress=session.progress
+            name, other, new_name, allow_unverified=allow_unverified, keep=keep, progress=session.progress
         )
     counts, names = copied.counts, {**copied.ids, "tagged": copied.ref}
     if as_json:

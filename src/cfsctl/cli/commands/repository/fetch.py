@@ -8,18 +8,28 @@ from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option
 from cfsctl.cli.options.http import ConnectionArguments, server_options
+from cfsctl.cli.options.refs import keep_option
 from cfsctl.cli.output import print_document, print_lines
+from cfsctl.digest import qualified
 
 
 @click.command("fetch", cls=Command)
 @click.argument("url", type=TEXT)
 @click.argument("name", type=TEXT)
 @click.option("--as", "ref", metavar="REF", help="Ref to set; for an OCI image a tag.")
+@keep_option
 @server_options
 @json_option()
 @pass_session
 def command(
-    session: Session, *, url: str, name: str, ref: str | None, as_json: bool, connecting: ConnectionArguments
+    session: Session,
+    *,
+    url: str,
+    name: str,
+    ref: str | None,
+    keep: int | None,
+    as_json: bool,
+    connecting: ConnectionArguments,
 ) -> None:
     """Fetch the stream NAME from the composefs repository at URL, with all that it needs.
 
@@ -33,14 +43,19 @@ def command(
     options = connecting.source_options(url)
     with session.open() as repository:
         fetched = repository.fetch(
-            with_credentials(url, connecting.auth_file), name, ref, options, progress=session.progress
+            with_credentials(url, connecting.auth_file),
+            name,
+            ref,
+            options,
+            keep=keep,
+            progress=session.progress,
         )
     if as_json:
         print_document(
             {
                 "name": fetched.name,
                 "content": f"sha256:{fetched.content}",
-                "stream": fetched.stream_id.hex(),
+                "stream": qualified(fetched.stream_id),
                 "ref": fetched.ref,
                 "fetched_objects": fetched.counts.copied,
                 "fetched_bytes": fetched.counts.copied_bytes,
