@@ -15,7 +15,6 @@ the original would otherwise keep the image without its objects.
 from __future__ import annotations
 
 import calendar
-import errno
 import os
 import re
 import stat
@@ -195,10 +194,6 @@ def _objects_of(repository: Repository, image_id: ObjectID) -> set[ObjectID]:
         return read_image(repository.objects, image_id)
     except CfsError as error:
         raise IntegrityError(f"image {image_id.hex()} cannot be kept: {error}") from error
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise  # says nothing about the image
-        raise IntegrityError(f"image {image_id.hex()} cannot be kept: {error.strerror}") from error
 
 
 def time_of_ref(repository: Repository, directory: str, ref: str) -> int:
