@@ -24,6 +24,8 @@ else
     want qemu-system-x86 qemu-system-x86_64
     want busybox-static busybox
     want e2fsprogs mkfs.ext4
+    want dosfstools mkfs.vfat
+    want mount losetup
     want xfsprogs mkfs.xfs
     want man-db man
     want mandoc mandoc
@@ -55,4 +57,6 @@ fi
 if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
     "$(dirname "$0")/guest-kernel.sh" .guest || echo "No kernel for the tests in the guest: they are skipped." >&2
     "$(dirname "$0")/c-composefs.sh" .c-composefs || echo "No C tools of composefs: tests with them are skipped." >&2
+    command -v varlinkctl >/dev/null || "$(dirname "$0")/varlinkctl.sh" .varlinkctl ||
+        echo "No varlinkctl of systemd: tests with it are skipped." >&2
 fi

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cfsctl
-from tests.support.programs import CFSCTL, require
+from tests.support.programs import CFSCTL, find_varlinkctl
 from tests.support.varlink import OCI, REPOSITORY, running_service
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.compat
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _varlinkctl() -> None:
-    require("varlinkctl", "systemd 256 or newer")
+    find_varlinkctl()
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def repository(tmp_path: Path) -> Path:
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["varlinkctl", "--json=short", *arguments],
+        [find_varlinkctl(), "--json=short", *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -1,6 +1,6 @@
 """Runs in the guest: pulls images into a secure repository, and installs a boot entry for each.
 
-usage: prepare_boot.py LAYOUT TAG...
+usage: prepare_boot.py LAYOUT TAG... [--cmdline=ARGUMENT...]
 
 The second disk becomes what a machine boots from: the repository, the boot partition and the states. Every
 line of output is one step as JSON. All commands run in one process, since it is slow to start one here.
@@ -30,7 +30,9 @@ def text_of(stream: io.TextIOWrapper) -> str:
 
 
 def main() -> None:
-    layout, *tags = sys.argv[1:]
+    layout, *rest = sys.argv[1:]
+    tags = [argument for argument in rest if not argument.startswith("--")]
+    more = [argument for argument in rest if argument.startswith("--")]
     at = ("--repo", "/store/composefs")
     cfsctl("init", "init", "--algorithm=fsverity-sha256-12", "/store/composefs")
     for tag in tags:
@@ -38,7 +40,8 @@ def main() -> None:
         cfsctl(
             f"prepare {tag}",
             *(*at, "oci", "prepare-boot", tag, "--bootdir=/store/boot", "--rules=cfsctl"),
-            *("--cmdline=quiet", "--cmdline=rw", "--cmdline=console=ttyS0", "--cmdline=panic=-1", "--json"),
+            *("--cmdline=quiet", "--cmdline=rw", "--cmdline=console=ttyS0", "--cmdline=panic=-1"),
+            *(*more, "--json"),
         )
     for tag in tags:
         cfsctl(f"untag {tag}", *at, "oci", "untag", tag)

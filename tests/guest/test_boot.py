@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -33,6 +33,9 @@ from tests.support.guest import (
 )
 from tests.support.oci import Layout, directory, file, make_tar, symlink
 from tools import setup_root_zipapp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.guest
 
@@ -163,21 +166,46 @@ class Disk(NamedTuple):
         )
         return done.stdout
 
-    def boot(self, tag: str) -> str:
-        """Boot an entry as a boot loader would; return what came over the serial line."""
+    def boot(self, tag: str, change: Callable[[str], str] = str) -> str:
+        """Boot an entry as a boot loader would; return what came over the serial line.
+
+        Args:
+            tag: Which entry.
+            change: Changes its kernel arguments, as somebody at the keyboard could.
+        """
         entry = self.read(f"/boot/{self.prepared[tag]['files'][-1]}").decode()
         lines = dict(line.partition(" ")[::2] for line in entry.splitlines())
         for key in ("linux", "initrd"):
             (self.work / key).write_bytes(self.read(f"/boot{lines[key]}"))
-        console = run_machine(
+        return run_machine(
             self.work / "linux",
             self.work / "initrd",
-            lines["options"],
+            change(lines["options"]),
             (self.image,),
             timeout_s=TIMEOUT_S,
         )
-        assert "setup-root: exit status" in console, console[-4000:]
-        return console
+
+
+def install(work: Path, initramfs: bytes, *tags: str, options: str = "") -> Disk:
+    """Pull and prepare images in a first machine.
+
+    Args:
+        work: A directory for disks.
+        initramfs: What the images have beside their kernel.
+        tags: ``a``, ``b`` or both.
+        options: More arguments of `prepare_boot.py`.
+    """
+    guest = Guest(work)
+    guest.store_bytes = 1 << 27
+    layout = make_layout(guest.root / "layout", initramfs)
+    shutil.copy(Path(__file__).with_name("prepare_boot.py"), guest.root / "prepare_boot.py")
+    assert layout.entries
+    status, output = guest.run(f"python3 /prepare_boot.py /layout {' '.join(tags)} {options}")
+    assert status == 0, output
+    steps = {step.pop("step"): step for step in map(json.loads, output.splitlines())}
+    assert all(step["status"] == 0 for step in steps.values()), steps
+    prepared = {tag: json.loads(steps[f"prepare {tag}"]["out"]) for tag in tags}
+    return Disk(work, guest.store, prepared, steps)
 
 
 @pytest.fixture(scope="module")
@@ -185,17 +213,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Disk:
     """Prepare both images once."""
     require_guest()
     work = tmp_path_factory.mktemp("boot")
-    guest = Guest(work)
-    guest.store_bytes = 1 << 27
-    layout = make_layout(guest.root / "layout", make_initramfs(work))
-    shutil.copy(Path(__file__).with_name("prepare_boot.py"), guest.root / "prepare_boot.py")
-    assert layout.entries
-    status, output = guest.run("python3 /prepare_boot.py /layout a b")
-    assert status == 0, output
-    steps = {step.pop("step"): step for step in map(json.loads, output.splitlines())}
-    assert all(step["status"] == 0 for step in steps.values()), steps
-    prepared = {tag: json.loads(steps[f"prepare {tag}"]["out"]) for tag in ("a", "b")}
-    return Disk(work, guest.store, prepared, steps)
+    return install(work, make_initramfs(work), "a", "b")
 
 
 def test_deployments_are_kept_and_listed(disk: Disk) -> None:
@@ -219,12 +237,17 @@ def test_image_boots_with_verity(disk: Disk) -> None:
         "boots in var: 1",
     ):
         assert line in console, console[-3000:]
-    mounts = [line.split() for line in re.findall("mount: (.*)", console)]
-    kinds = {fields[4]: (fields[fields.index("-") + 1], fields[-1]) for fields in mounts}
+    kinds = mounts_of(console)
     assert kinds["/"][0] == "overlay"
     assert "verity=require" in kinds["/"][1]
     assert kinds["/etc"][0] == "overlay"
     assert kinds["/var"][0] == kinds["/sysroot"][0] == "ext4"
+
+
+def mounts_of(console: str) -> dict[str, tuple[str, str]]:
+    """Return type and options of what was mounted, by place."""
+    mounts = [line.split() for line in re.findall("mount: (.*)", console)]
+    return {fields[4]: (fields[fields.index("-") + 1], fields[-1]) for fields in mounts}
 
 
 def test_changed_object_does_not_boot(disk: Disk) -> None:

@@ -37,6 +37,18 @@ def c_program(name: str) -> str:
     pytest.skip(f"the C {name} is not installed (package composefs, or tools/c-composefs.sh .c-composefs)")
 
 
+def find_varlinkctl() -> str:
+    """Return the path of systemd's varlinkctl; skip the test where there is none.
+
+    Debian 12 has none; `tools/varlinkctl.sh` unpacks that of another suite.
+    """
+    here = Path(__file__).parents[2] / ".varlinkctl" / "bin" / "varlinkctl"
+    found = shutil.which("varlinkctl") or (str(here) if here.exists() else None)
+    if found is None:
+        pytest.skip("varlinkctl is not installed (systemd 256 or newer, or tools/varlinkctl.sh .varlinkctl)")
+    return found
+
+
 def _is_of_the_c_project(program: str) -> bool:
     said = subprocess.run([program], capture_output=True, text=True, check=False, timeout=60).stderr
     return "No source path specified" in said or "[ls|objects|dump|missing-objects|measure-file]" in said
