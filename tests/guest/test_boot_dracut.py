@@ -45,12 +45,12 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def debian(work: Path) -> Path:
     """Return a Debian with dracut, our module and the program."""
     root = work / "debian"
-    command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, root]
+    command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(root)]
     made = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
     if made.returncode:
         pytest.skip(f"debootstrap failed: {made.stdout[-300:]}")
     kernel = work / "kernel"
-    unpack = [ROOT / "tools" / "unpack-debian.sh", SUITE, kernel, "linux-image-cloud-amd64>"]
+    unpack = [str(ROOT / "tools" / "unpack-debian.sh"), SUITE, str(kernel), "linux-image-cloud-amd64>"]
     subprocess.run(unpack, check=True, capture_output=True, timeout=600)
     shutil.copytree(kernel / "usr/lib/modules", root / "usr/lib/modules", symlinks=True)
     shutil.copytree(ROOT / "packaging/dracut/37composefs", root / MODULE)
@@ -79,7 +79,7 @@ def disk(work: Path, initramfs: Path) -> Disk:
 
 
 def test_initramfs_has_what_it_takes(debian: Path, initramfs: Path) -> None:
-    command = ["chroot", debian, "lsinitrd", f"/{initramfs.name}"]
+    command = ["chroot", str(debian), "lsinitrd", f"/{initramfs.name}"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     for name in (
         PROGRAM,
