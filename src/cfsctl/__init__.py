@@ -96,6 +96,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.library.oci.results import OciIndexInspection as OciIndexInspection
     from cfsctl.library.oci.results import OciInspection as OciInspection
     from cfsctl.library.oci.results import OciLayer as OciLayer
+    from cfsctl.library.oci.results import OciLinkedManifest as OciLinkedManifest
     from cfsctl.library.oci.results import OciPullOutcome as OciPullOutcome
     from cfsctl.library.patience import Patience as Patience
     from cfsctl.library.pruning import PruneDecision as PruneDecision
@@ -264,6 +265,7 @@ else:
             "OciIndexInspection",
             "OciInspection",
             "OciLayer",
+            "OciLinkedManifest",
             "OciPullOutcome",
         ),
         "library.patience": ("Patience",),

@@ -22,6 +22,9 @@ MAX_DOCUMENT_BYTES: Final = 4 << 20
 MAX_CONTAINERS: Final = 200_000
 """Most objects and lists in a document of that size; a manifest has one for each layer, and some more."""
 
+_MAX_DIGITS: Final = 1000
+"""Most digits of a whole number; those of 64 bits have twenty."""
+
 _Pairs = list[tuple[str, object]]
 
 
@@ -64,14 +67,16 @@ def parse_value(
         return found
 
     try:
-        return json.loads(data.decode(), object_pairs_hook=take_pairs, parse_constant=_refuse_constant)
+        return json.loads(
+            data.decode(), object_pairs_hook=take_pairs, parse_int=_parse_int, parse_constant=_refuse_constant
+        )
     except JsonError:
         raise
     except RecursionError as error:
         raise JsonError(f"{what}: JSON nested too deeply") from error
     except UnicodeDecodeError as error:
         raise JsonError(f"{what}: expected UTF-8: {error.reason} at byte {error.start}") from error
-    except ValueError as error:  # also for numbers with thousands of digits
+    except ValueError as error:
         raise JsonError(f"{what}: expected JSON: {error}") from error
 
 
@@ -81,6 +86,12 @@ def _check_once(pairs: _Pairs, what: str, known_keys: Collection[str]) -> None:
         if key in seen and key in known_keys:
             raise JsonError(f"{what}: {key} occurs twice in one object", field=key)
         seen.add(key)
+
+
+def _parse_int(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -158,8 +169,8 @@ class JsonFields:
 
     def _check_size(self, key: str, value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
-            found = value if isinstance(value, int) else _name_type(value)
-            self.fail(key, "a number from 0 to 2^63 - 1", found)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            self.fail(key, "a number from 0 to 2^63 - 1", value if is_number else _name_type(value))
         return value
 
     def find_size(self, key: str) -> int | None:

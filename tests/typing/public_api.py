@@ -167,6 +167,7 @@ def container_images(repository: cfsctl.Repository, progress: cfsctl.Progress) -
     image_id = oci.compute_id("web", cfsctl.OciTreeOptions(bootable=True))
     assert_type(image_id, cfsctl.ObjectID)
     assert_type(oci.linked_images(image_id), list[cfsctl.LinkedImage])
+    assert_type(oci.linked_manifests(image_id), list[cfsctl.OciLinkedManifest])
     assert_type(oci.dump("web"), Iterator[bytes])
     oci.mount("web", "/mnt")
     layer = oci.layer("sha256:" + "ab" * 32)

@@ -185,7 +185,7 @@ def read_document(source: ImageSource, descriptor: Descriptor, what: str) -> byt
     """
     if descriptor.size > MAX_DOCUMENT_BYTES:
         raise SourceError(
-            f"{what} {descriptor.digest}: expected at most {MAX_DOCUMENT_BYTES} bytes, "
+            f"{what} {descriptor.digest}: expected at most {MAX_DOCUMENT_BYTES} bytes,"
             f" found {descriptor.size}"
         )
     with naming(what):

@@ -49,6 +49,7 @@ one."""
 _MAX_REMARKS: Final = 3
 """Most remarks of one kind: a layer may have a million of them."""
 
+_IGNORED: Final = "other programs may ignore that"
 _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
 _MODE_BITS: Final = 0o7777
@@ -161,8 +162,11 @@ class TreeBuilder:
             repository.streams.open_object(stream_id, ContentType.OCI_LAYER) as reader,
         ):
             self.begin_layer()
-            for entry, object_id in iter_entries(reader):
+            read: list[tuple[bytes, str]] = []
+            for entry, object_id in iter_entries(reader, read):
                 self.apply(entry, object_id)
+            for path, text in read:
+                self._remark(path, text)
 
     def begin_layer(self) -> None:
         """Begin the next layer; entries so far are of those below it."""
@@ -230,13 +234,16 @@ class TreeBuilder:
             removed = [] if old is None else [old]
         self._forget_parent()
         if not self._own.isdisjoint(map(id, removed)):
-            self._remark(entry, "the whiteout also removes what its own layer has added")
+            self._remark(entry.path, f"the whiteout also removes what its own layer has added; {_IGNORED}")
         if entry.type not in REGULAR_TYPES:
-            self._remark(entry, "a whiteout that is not a regular file")
+            self._remark(entry.path, f"a whiteout that is not a regular file; {_IGNORED}")
+        if name == _WHITEOUT:
+            self._remark(entry.path, "a whiteout of nothing")
 
-    def _remark(self, entry: Entry, text: str) -> None:
+    def _remark(self, path: bytes, text: str) -> None:
         if sum(text in remark for remark in self.remarks) < _MAX_REMARKS:
-            self.remarks.append(f"'{_show(_absolute(entry.path))}': {text}; other programs may ignore that")
+            where = f"'{_show(_absolute(path))}'" if path else "an entry"
+            self.remarks.append(f"{where}: {text}")
 
     def _forget_parent(self) -> None:
         """Look up the next parent again: the previous one may have been removed from the tree."""
@@ -283,6 +290,9 @@ class TreeBuilder:
             _fail(entry.path, f'hard link: Directory entry "{_show(name)}" does not exist')
         if isinstance(target, Directory):
             _fail(entry.path, f'hard link: Directory entry "{_show(name)}" is a directory')
+        if isinstance(target, CharDevice) and target.rdev == 0:
+            link = _show(_absolute(entry.link_target))
+            self._remark(entry.path, f"a hard link to the whiteout '{link}', which format 1 cannot have")
         return target
 
 

@@ -14,8 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cfsctl.library.events import Progress
-    from cfsctl.library.oci.results import LinkedImage, ListedOciImage, OciFsckReport, OciInspection
+    from cfsctl.library.oci.results import (
+        LinkedImage,
+        ListedOciImage,
+        OciFsckReport,
+        OciInspection,
+        OciLinkedManifest,
+    )
     from cfsctl.library.results import KeptTarget, RefChange
+    from cfsctl.oci.store.image_refs import ImageKind
     from cfsctl.oci.store.listing import ImageSummary
 
 
@@ -224,12 +231,28 @@ class NamedImageMethods(OciBase):
         Raises:
             RepositoryError: It was made of no stored image.
         """
-        from cfsctl.library.oci.results import LinkedImage  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.store.listing import find_linked_images  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.listing import find_linked_images  # noqa: PLC0415 - only where it is needed
+
+        return [*map(_linked, find_linked_images(self._store, image_id, make_reporter(progress)))]
+
+    def linked_manifests(
+        self, image_id: ObjectID, *, progress: Progress | None = None
+    ) -> list[OciLinkedManifest]:
+        """Return all OCI images that a file system image was made of, by ascending digests.
+
+        Args:
+            image_id: The file system image.
+            progress: Told which images cannot be read.
+
+        Raises:
+            RepositoryError: It was made of no stored image.
+        """
+        from cfsctl.library.oci.results import OciLinkedManifest  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.store.listing import find_linked_manifests  # noqa: PLC0415 - the same
 
         return [
-            LinkedImage(ObjectID(found), kind.is_bootable, kind.is_version_2, kind.xattr_filter)
-            for kind, found in find_linked_images(self._store, image_id, make_reporter(progress))
+            OciLinkedManifest(found.digest, found.tags, tuple(map(_linked, found.images)))
+            for found in find_linked_manifests(self._store, image_id, make_reporter(progress))
         ]
 
     @cancellable
@@ -249,6 +272,13 @@ class NamedImageMethods(OciBase):
 
         whole = check_repository(self._store, deep=deep, reporter=make_reporter(progress))
         return OciFsckReport(repository=whole, images=check_images(self._store, image, deep=deep))
+
+
+def _linked(found: tuple[ImageKind, ObjectID]) -> LinkedImage:
+    from cfsctl.library.oci.results import LinkedImage  # noqa: PLC0415 - only where it is needed
+
+    kind, image_id = found
+    return LinkedImage(ObjectID(image_id), kind.is_bootable, kind.is_version_2, kind.xattr_filter)
 
 
 def _printable(image_id: ObjectID | None) -> ObjectID | None:

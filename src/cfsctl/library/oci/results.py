@@ -144,6 +144,20 @@ class LinkedImage(NamedTuple):
     xattrs: XattrFilter
 
 
+class OciLinkedManifest(NamedTuple):
+    """An OCI image that a file system image was made of.
+
+    Attributes:
+        digest: Its manifest.
+        tags: Its tags, sorted.
+        images: All file system images that were made of it.
+    """
+
+    digest: OciDigest
+    tags: tuple[str, ...]
+    images: tuple[LinkedImage, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OciFsckReport:
     """What a check of a repository and its OCI images has found.

@@ -23,6 +23,8 @@ MAX_LINE_BYTES: Final = 96 << 20
 """Longest line: the 64 MiB that may follow the end of an archive, in base64."""
 
 _MAX_SIZE: Final = 1 << 53
+_MAX_BRACKETS: Final = 1 << 16
+"""Most brackets of a line: it is one object, but a name may have some."""
 
 
 class TarSplitError(FormatError):
@@ -76,6 +78,9 @@ def _iter_lines(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
 def _parse_line(line: bytes, number: int) -> Iterator[bytes | SplitFile]:
     if not line.strip():
         return
+    # Base64 has none of these, but a line of nothing else would take thirty times its size in memory.
+    if line.count(b"{") + line.count(b"[") > _MAX_BRACKETS:
+        raise _wrong(number, "expected one object with text and numbers")
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError) as error:

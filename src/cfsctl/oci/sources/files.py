@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from cfsctl.linux.files import open_regular
 from cfsctl.oci.source import FileRange, ImageNotFoundError, SourceError
 
 if TYPE_CHECKING:
     from cfsctl.oci.source import BlobReader
+
+
+_NO_FILE: Final = frozenset({errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENXIO})
+"""What the kernel or `open_regular` says of links, directories, pipes and devices."""
 
 
 class LayoutFiles(Protocol):
@@ -56,7 +60,19 @@ class DirectoryFiles:
             raise ImageNotFoundError(f"image directory {path}: {error.strerror}") from error
 
     def open(self, name: str) -> BlobReader:
-        """Open a file, component by component."""
+        """Open a file, component by component.
+
+        Raises:
+            SourceError: There is something else, such as a link.
+        """
+        try:
+            return self._open(name)
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
+            raise SourceError(f"{self.path}/{name}: expected a regular file, not below a link") from error
+
+    def _open(self, name: str) -> BlobReader:
         *parents, last = name.split("/")
         directory = os.dup(self._fd)
         try:

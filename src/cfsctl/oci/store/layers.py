@@ -305,14 +305,22 @@ def import_tar(
         return writer.finish()
 
 
-def iter_entries(reader: SplitstreamReader) -> Iterator[tuple[Entry, ObjectID | None]]:
+def iter_entries(
+    reader: SplitstreamReader, remarks: list[tuple[bytes, str]] | None = None
+) -> Iterator[tuple[Entry, ObjectID | None]]:
     """Yield the entries of a layer stream with the object that is the content, if that is one.
+
+    Args:
+        reader: The stream.
+        remarks: Gets path and text of what other programs read otherwise.
 
     Raises:
         TarError: The stream holds no archive, or a file is kept in another way than it should.
         SplitstreamError: It is damaged.
     """
     parser = TarParser()
+    if remarks is not None:
+        parser.remarks = remarks
     waiting: Entry | None = None
     for chunk in reader.iter_chunks():
         if isinstance(chunk, External):

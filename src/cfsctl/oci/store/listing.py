@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.errors import CfsError, RefNotFoundError, describe
@@ -127,6 +128,43 @@ def _summarise(repository: Repository, name: str, digest: OciDigest) -> ImageSum
     )
 
 
+class LinkedManifest(NamedTuple):
+    """A stored image that a file system image was made of.
+
+    Attributes:
+        digest: Its manifest.
+        tags: Its tags, sorted.
+        images: All file system images that were made of it.
+    """
+
+    digest: OciDigest
+    tags: tuple[str, ...]
+    images: list[tuple[ImageKind, ObjectID]]
+
+
+def iter_linked_manifests(
+    repository: Repository, image_id: ObjectID, reporter: Reporter = silent
+) -> Iterator[LinkedManifest]:
+    """Yield the stored images that a file system image belongs to, by ascending digests.
+
+    Args:
+        repository: Where they are stored.
+        image_id: The file system image.
+        reporter: Told which manifests cannot be read: the image may belong to one of these.
+    """
+    tags: dict[OciDigest, list[str]] = {}
+    for tag in TAGS.list(repository.streams):
+        tags.setdefault(tag.target, []).append(tag.name)
+    for digest in iter_digests(repository, MANIFEST):
+        try:
+            images = list_images(open_image(repository, digest).config_document.refs)
+        except (CfsError, OSError) as error:
+            reporter(Message(f"skipping manifest {digest}: {describe(error)}"))
+            continue
+        if any(found == image_id for _, found in images):
+            yield LinkedManifest(digest, tuple(tags.get(digest, ())), images)
+
+
 def find_linked_images(
     repository: Repository, image_id: ObjectID, reporter: Reporter = silent
 ) -> list[tuple[ImageKind, ObjectID]]:
@@ -140,14 +178,21 @@ def find_linked_images(
     Raises:
         ImageIdNotFoundError: It belongs to none.
     """
-    for digest in iter_digests(repository, MANIFEST):
-        try:
-            images = list_images(open_image(repository, digest).config_document.refs)
-        except (CfsError, OSError) as error:
-            reporter(Message(f"skipping manifest {digest}: {describe(error)}"))
-            continue
-        if any(found == image_id for _, found in images):
-            return images
-    raise ImageIdNotFoundError(
-        f"image not found: {image_id.hex()}", hint="no stored OCI image has this image"
-    )
+    return find_linked_manifests(repository, image_id, reporter, only_first=True)[0].images
+
+
+def find_linked_manifests(
+    repository: Repository, image_id: ObjectID, reporter: Reporter = silent, *, only_first: bool = False
+) -> list[LinkedManifest]:
+    """Return the stored images that a file system image belongs to; see `iter_linked_manifests`.
+
+    Raises:
+        ImageIdNotFoundError: It belongs to none.
+    """
+    found = iter_linked_manifests(repository, image_id, reporter)
+    linked = list(islice(found, 1) if only_first else found)
+    if not linked:
+        raise ImageIdNotFoundError(
+            f"image not found: {image_id.hex()}", hint="no stored OCI image has this image"
+        )
+    return linked

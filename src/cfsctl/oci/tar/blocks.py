@@ -62,6 +62,7 @@ class Header(NamedTuple):
         mtime_s: Modification time, seconds; negative numbers are base-256.
         device: Major and minor number, or None in a V7 header, which has none.
         is_v7: Whether the header is of neither ustar nor GNU.
+        has_large_id: Whether owner or group have lost bits.
     """
 
     type: int
@@ -74,6 +75,7 @@ class Header(NamedTuple):
     mtime_s: int
     device: tuple[int, int] | None
     is_v7: bool
+    has_large_id: bool
 
 
 def parse_header(block: bytes) -> Header:
@@ -100,6 +102,7 @@ def parse_header(block: bytes) -> Header:
     _check_sum(block, checksum)
     is_ustar = magic == _USTAR_MAGIC
     is_v7 = not (is_ustar or magic == _GNU_MAGIC)
+    owner, group = parse_number(uid), parse_number(gid)
     path = name.partition(b"\0")[0]
     if is_ustar and prefix[0]:
         path = prefix.partition(b"\0")[0] + b"/" + path
@@ -109,11 +112,12 @@ def parse_header(block: bytes) -> Header:
         link_name.partition(b"\0")[0],
         parse_number(size),
         parse_number(mode) & _MASK_32,
-        parse_number(uid) & _MASK_32,
-        parse_number(gid) & _MASK_32,
+        owner & _MASK_32,
+        group & _MASK_32,
         to_signed(parse_number(mtime)),
         None if is_v7 else (parse_octal(major), parse_octal(minor)),
         is_v7,
+        (owner | group) > _MASK_32,
     )
 
 

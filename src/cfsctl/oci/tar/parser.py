@@ -61,6 +61,15 @@ class Body(NamedTuple):
 Event: TypeAlias = Inline | Body | Entry
 
 
+_MAX_REMARKS: Final = 3
+"""Most remarks of one kind: an archive may have a million of them."""
+
+_AFTER_ZEROS: Final = "an entry after a single block of zeros, at which other programs stop"
+_FORGOTTEN: Final = "a global header, before which a long name or extended header is lost, which others keep"
+_BODY: Final = "an entry with a body of a type that has none"
+_LARGE_ID: Final = "an owner or group of more than 32 bits, of which the lower ones count"
+
+
 class _At(Enum):
     HEADER = 1
     EXTENSION = 2
@@ -83,11 +92,13 @@ class TarParser:
 
     Attributes:
         offset: Bytes taken so far, with those that were skipped.
+        remarks: What other programs read otherwise, as path and text; some of each kind.
     """
 
     def __init__(self) -> None:
         """Begin at the first header."""
         self.offset = 0
+        self.remarks: list[tuple[bytes, str]] = []
         self._at = _At.HEADER
         self._left = 0  # bytes of what `_at` names, unless that is a header
         self._field = bytearray()  # the beginning of a header, of an extension or of a content
@@ -244,7 +255,9 @@ class TarParser:
         if block == ZERO_BLOCK:
             self._take_zeros()
             return None
-        self._after_zeros = False
+        if self._after_zeros:
+            self._remark(block[:100].partition(b"\0")[0], _AFTER_ZEROS)
+            self._after_zeros = False
         try:
             header = parse_header(block)
             _check_size(header.size)
@@ -268,6 +281,8 @@ class TarParser:
         self._path = b""
         if header.type == _GLOBAL:
             _check_extension_bytes(size)
+            if self._extensions:
+                self._remark(b"", _FORGOTTEN)
             # As the original does: what was to go with the next entry is forgotten.
             self._extensions = {}
             self._extension_bytes = 0
@@ -294,8 +309,14 @@ class TarParser:
             self._entry = entry
             self._expect(_At.CONTENT, size)
             return None
+        if size and entry.type not in REGULAR_TYPES:
+            self._remark(entry.path, _BODY)
         self._expect(_At.SKIPPED, size + padding(size))
         return entry
+
+    def _remark(self, path: bytes, text: str) -> None:
+        if sum(text == other for _, other in self.remarks) < _MAX_REMARKS:
+            self.remarks.append((path, text))
 
     def _make_entry(self, header: Header, offset: int) -> Entry:
         if header.type == _SPARSE and not header.is_v7:
@@ -314,11 +335,15 @@ class TarParser:
                 size = size if pax.size is None else pax.size
                 uid = uid if pax.uid is None else pax.uid
                 gid = gid if pax.gid is None else pax.gid
+                if pax.has_large_id:
+                    self._remark(path, _LARGE_ID)
                 if pax.mtime_s is not None:
                     mtime_s, mtime_ns = pax.mtime_s, pax.mtime_ns
                 xattrs = pax.xattrs
         if not path:
             raise TarError("entry has empty path")
+        if header.has_large_id:
+            self._remark(path, _LARGE_ID)
         _check_size(size)
         return Entry(
             header.type,

@@ -31,11 +31,13 @@ class PaxRecords:
         mtime_s: Modification time, or None.
         mtime_ns: Its nanoseconds.
         xattrs: Extended attributes.
+        has_large_id: Whether owner or group have lost bits.
     """
 
     __slots__ = (
         "_sparse",
         "gid",
+        "has_large_id",
         "link_path",
         "mtime_ns",
         "mtime_s",
@@ -58,6 +60,7 @@ class PaxRecords:
         self.size: int | None = None
         self.uid: int | None = None
         self.gid: int | None = None
+        self.has_large_id = False
         self.mtime_s: int | None = None
         self.mtime_ns = 0
         self.xattrs: dict[bytes, bytes] = {}
@@ -98,9 +101,14 @@ class PaxRecords:
         elif key == b"size":
             self.size = _parse_number("size", value)
         elif key == b"uid":
-            self.uid = _parse_number("uid", value) & _MASK_32
+            self.uid = self._take_id("uid", value)
         elif key == b"gid":
-            self.gid = _parse_number("gid", value) & _MASK_32
+            self.gid = self._take_id("gid", value)
+
+    def _take_id(self, key: str, value: bytes) -> int:
+        number = _parse_number(key, value)
+        self.has_large_id = self.has_large_id or number > _MASK_32
+        return number & _MASK_32
 
     def _take_mtime(self, value: bytes) -> None:
         seconds, _, fraction = value.partition(b".")

@@ -244,3 +244,13 @@ def test_any_document_is_parsed_or_refused(data: bytes, key: str) -> None:
                 parse(document)
             except FormatError:
                 continue
+
+
+@pytest.mark.parametrize(
+    ("size", "found"),
+    [("1e400", "found inf"), ("12.0", "found 12.0"), ("9" * 5000, "5000 digits"), ("-1", "found -1")],
+)
+def test_sizes_that_are_no_whole_numbers(size: str, found: str) -> None:
+    text = json.dumps({"schemaVersion": 2, "config": {**BLOB, "size": "SIZE"}, "layers": []})
+    with pytest.raises(JsonError, match=found):
+        parse_manifest(text.replace('"SIZE"', size).encode())
