@@ -132,6 +132,29 @@ def more_care(repository: cfsctl.Repository) -> None:
     cfsctl.Repository.open("repo", durability=cfsctl.Durability.NONE).close()
 
 
+def reports(repository: cfsctl.Repository, progress: cfsctl.Progress) -> None:
+    limits = cfsctl.ReportLimits(rows=20, trees=10, comparisons=5, versions=3)
+    report = repository.report(limits, made_s=1, progress=progress)
+    assert_type(report, cfsctl.StoreReport)
+    assert_type(report.space.parts, tuple[cfsctl.SpaceBlock, ...])
+    assert_type(report.space.kind, cfsctl.BlockKind)
+    assert_type(report.largest, tuple[cfsctl.LargeObject, ...])
+    assert_type(report.garbage, tuple[cfsctl.GarbageGroup, ...])
+    assert_type(report.reasons, tuple[cfsctl.KeptReason, ...])
+    assert_type(report.histories, tuple[cfsctl.RefHistory, ...])
+    assert_type(report.histories[0].versions[0], cfsctl.ReportedVersion)
+    compared = cfsctl.report_diff("dir:old", "dir:new", rows=10, ignore={cfsctl.Attribute.MTIME})
+    assert_type(compared, cfsctl.DiffReport)
+    changes = compared.changes
+    assert_type(changes, cfsctl.TreeChanges)
+    assert_type(changes.tally, cfsctl.ChangeTally)
+    assert_type(changes.areas, tuple[cfsctl.ChangedArea, ...])
+    assert_type(changes.entries, tuple[cfsctl.ChangedEntry, ...])
+    assert_type(changes.packages, tuple[cfsctl.PackageChange, ...])
+    assert_type(changes.packages[0].kind, cfsctl.ChangeKind)
+    assert_type(cfsctl.draw_report(report, rows=20), Iterator[bytes])
+
+
 def container_images(repository: cfsctl.Repository, progress: cfsctl.Progress) -> None:
     oci = repository.oci
     assert_type(oci, cfsctl.OciImages)
