@@ -218,7 +218,7 @@ class RefHistory:
         kind: What kind of ref it is, as in `RefStats.kind_and_name`.
         name: Its name.
         versions: Its versions.
-        left_out: How many earlier ones there are.
+        left_out: How many earlier ones there are; of the ancestors of a commit, at least so many.
         problems: What could not be read.
     """
 

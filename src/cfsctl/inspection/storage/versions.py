@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from cfsctl.repository.gc.stats import Survey
     from cfsctl.tree.model import FileSystem
 
+_COUNTED_ANCESTORS: Final = 20
+"""Ancestors of a commit that are looked up beyond those that are reported, to say that there are more."""
+
 _DIRECTORIES: Final = {"image": IMAGES, "commit": "ostree", "oci": "oci"}
 """Directory of the history of each kind of ref that has one."""
 
@@ -102,7 +105,7 @@ class HistoryReader:
             earlier = [one for one in kept.get(key, ()) if one.target != current]
             targets = [_Target(current, set_s, is_kept=False)]
             targets += [_Target(one.target, one.set_us / 1e6, is_kept=True) for one in earlier]
-            targets += islice(self._iter_ancestors(targets), self._limits.versions)
+            targets += islice(self._iter_ancestors(targets), self._limits.versions + _COUNTED_ANCESTORS)
             if len(targets) > 1:
                 left_out = max(0, len(targets) - self._limits.versions)
                 yield ref.bytes, kind, key, targets[: self._limits.versions], left_out
