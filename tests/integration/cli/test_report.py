@@ -242,3 +242,35 @@ def test_ends_when_told(made: Path) -> None:
     repository = cfsctl.Repository.open(made / "repo", insecure=True)
     with repository, pytest.raises(cfsctl.CancelledError):
         repository.report(progress=end)
+
+
+def test_versions_of_commits_and_container_images(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    write(tree / "usr" / "old", 30_000)
+    with cfsctl.Repository.init(tmp_path / "repo", insecure=True) as repository:
+        for number, name in enumerate(("first", "second", "third")):
+            write(tree / "usr" / name, 20_000 + number)
+            repository.create_image(tree, "web")
+            parent, subject = "some/ref" if number else None, f"<i>{name}</i>"
+            repository.commit("web", "some/ref", subject=subject, parent=parent, timestamp_s=number, keep=1)
+            repository.oci.build(f"dir:{tree}", "app", keep=2)
+        found = repository.report(made_s=1)
+    by_kind = {history.kind: history for history in found.histories}
+    commits, images = by_kind["commit"].versions, by_kind["oci"].versions
+    assert [one.title for one in commits] == ["<i>third</i>", "<i>second</i>", "<i>first</i>"]
+    assert [(one.is_current, one.is_kept) for one in commits] == [
+        (True, False),
+        (False, True),
+        (False, False),
+    ]
+    assert [one.made_s for one in commits] == [2, 1, 0]
+    assert len(images) == 3
+    for versions in (commits, images):
+        for version, path in zip(versions, (b"/usr/third", b"/usr/second"), strict=False):
+            assert version.changes is not None
+            assert version.changes.entries[0].path == path
+            assert version.new_bytes is not None
+            assert version.size_bytes is not None
+            assert 20_000 <= version.new_bytes < version.size_bytes
+        assert versions[-1].changes is None
+    assert "&lt;i&gt;third&lt;/i&gt;" in b"".join(cfsctl.draw_report(found)).decode()
