@@ -156,9 +156,14 @@ class OciKind(StreamKind):
         return copy_opened(repository, repository, image, ref, reporter=reporter).manifest_id
 
     def prepare_collection(self, repository: Repository) -> None:
-        """Remove links between manifests and artifacts about them where one of the two is gone."""
-        from cfsctl.oci.store.referrers import remove_dangling  # noqa: PLC0415 - only if asked
+        """Remove links between manifests and artifacts about them where one of the two is gone.
 
+        Indexes are made to refer to the manifests as they are now: other programs leave them behind.
+        """
+        from cfsctl.oci.store.indexes import refresh_indexes  # noqa: PLC0415 - only if asked
+        from cfsctl.oci.store.referrers import remove_dangling  # noqa: PLC0415 - the same
+
+        refresh_indexes(repository)
         remove_dangling(repository)
 
     def list_names(self, repository: Repository, word: str) -> Iterable[tuple[str, str]]:

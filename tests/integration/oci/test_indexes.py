@@ -14,8 +14,11 @@ import pytest
 from cfsctl import Repository
 from cfsctl.digest import Algorithm
 from cfsctl.errors import CfsError, RefNotFoundError
+from cfsctl.oci.digest import parse_digest
 from cfsctl.oci.manifest import ManifestError
 from cfsctl.oci.reference import host_platform
+from cfsctl.oci.store.indexes import entry_name, iter_listed, open_index
+from cfsctl.repository import Repository as LowerRepository
 from tests.support import schemas
 from tests.support.indexes import MultiImage, add_image, list_blobs, make_multi_image
 from tests.support.oci import Layout, digest_of, to_json
@@ -217,8 +220,37 @@ def test_images_that_are_made_later_are_kept_by_the_index(multi: MultiImage, pul
     pulled.oci.untag("one")
     pulled.gc()
     assert pulled.oci.fsck(deep=True).is_ok
+    check_refs(pulled, multi)
     linked = pulled.oci.linked_images(pulled.oci.find_image(digest(multi.images["amd64"])))
     assert {image.is_version_2 for image in linked} == {False, True}
+
+
+def check_refs(store: Repository, multi: MultiImage) -> None:
+    """All that the index leads to is referred to as it is now."""
+    with LowerRepository.open(store.path) as lower:
+        index = open_index(lower, parse_digest(digest(multi.listed)))
+        for listing in [index, *(listed.inner for listed in iter_listed(lower, index) if listed.inner)]:
+            for descriptor in listing.entries:
+                current = lower.streams.find(entry_name(descriptor))
+                assert listing.document.refs[str(descriptor.digest)] == current
+
+
+def test_what_another_program_has_written_is_kept_by_the_index(multi: MultiImage, pulled: Repository) -> None:
+    """A program that knows no indexes leaves them behind with the former streams of manifests."""
+    name = f"oci-manifest-{digest(multi.images['amd64'])}"
+    link = Path(pulled.path) / "streams" / f"oci-index-{digest(multi.listed)}"
+    before = os.readlink(link)
+    pull = ["oci", "pull", source_of(multi.layout, "one"), "one"]
+    cfsctl("--repo", pulled.path, "--erofs-version", "2", *pull)
+    assert os.readlink(link) != before
+    link.unlink()
+    link.symlink_to(before)
+    pulled.oci.untag("one")
+    pulled.gc()
+    assert (link.parent / name).exists()
+    assert pulled.oci.fsck(deep=True).is_ok
+    assert os.readlink(link) != before
+    check_refs(pulled, multi)
 
 
 def test_damage_below_an_index_is_found(multi: MultiImage, pulled: Repository) -> None:

@@ -207,14 +207,21 @@ def rewrite_indexes(repository: Repository, changed: Mapping[str, ObjectID]) -> 
     """
     names = [f"{INDEX}{digest}" for digest in iter_digests(repository, INDEX)]
     found: dict[str, ObjectID] = {}
-    for _ in range(MAX_DEPTH if names else 0):
-        before = len(found)
+    for _ in range(MAX_DEPTH if names else 0):  # what refers to an index changes with it
+        before = dict(found)
         for name in names:
-            if name not in found:
-                found.update(_rewrite(repository, name, {**changed, **found}))
-        if len(found) == before:
+            found.update(_rewrite(repository, name, {**changed, **found}))
+        if found == before:
             break
     return found
+
+
+def refresh_indexes(repository: Repository) -> None:
+    """Have all indexes refer to the streams that manifests have now."""
+    streams = {stream.name: stream.object_id for stream in repository.streams.list_streams()}
+    found = rewrite_indexes(repository, streams)
+    if found:
+        publish(repository, streams=[NewStream(*entry) for entry in found.items()])
 
 
 def _rewrite(
