@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cfsctl.library.ids import ObjectID
 from cfsctl.library.opened import OpenedRepository, moving
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from cfsctl.library.results import KeptTarget, RefChange
 
 _IMAGES = "images"
+
+
+_LIST_HINT: Final = "list the images with `cfsctl images`"
 
 
 class ImageRefMethods(OpenedRepository):
@@ -61,7 +64,7 @@ class ImageRefMethods(OpenedRepository):
         found = self._store.images.find(image)
         if found is None:
             known = (ref.name for ref in self._store.images.list_refs())
-            raise RefNotFoundError(f"image not found: {image}", hint=suggest(image, known))
+            raise RefNotFoundError(f"image not found: {image}", hint=suggest(image, known) or _LIST_HINT)
         return ObjectID(found)
 
     def rename_image(self, ref: str, new: str) -> RefChange:
@@ -102,7 +105,9 @@ class ImageRefMethods(OpenedRepository):
             self._store.images.remove_ref(name)
         except RefNotFoundError as error:
             known = (one.name for one in self._store.images.list_refs())
-            raise RefNotFoundError(f"there is no image ref {ref!r}", hint=suggest(name, known)) from error
+            raise RefNotFoundError(
+                f"there is no image ref {ref!r}", hint=suggest(name, known) or _LIST_HINT
+            ) from error
         from cfsctl.library.results import RefChange  # noqa: PLC0415 - only where it is needed
 
         return RefChange(name, old, None, forgotten)

@@ -8,7 +8,7 @@ from cfsctl.errors import RefNotFoundError
 from cfsctl.library.events import make_reporter
 from cfsctl.library.results import KeptTarget, RefChange
 from cfsctl.progress import Message
-from cfsctl.repository.history.changes import is_usable
+from cfsctl.repository.history.changes import LIST_HINTS, is_usable
 from cfsctl.repository.history.changes import roll_back as roll_back_ref
 from cfsctl.repository.history.kept import HistoryKey, list_kept, time_of_ref
 from cfsctl.repository.history.moves import current_target, describe_target, ref_of
@@ -44,7 +44,8 @@ def list_history(repository: Repository, directory: str, name: str) -> list[Kept
     current = current_target(repository, key)
     kept = [one for one in list_kept(repository, key) if one.target != current]
     if current is None and not kept:
-        raise RefNotFoundError(f"there is no ref {name!r}, and no history of it")
+        hint = LIST_HINTS.get(directory)
+        raise RefNotFoundError(f"there is no ref {name!r}, and no history of it", hint=hint)
     found = [
         KeptTarget(
             describe_target(repository, directory, one.target),

@@ -234,7 +234,8 @@ def _match_tags(found: _Candidates, patterns: Sequence[str]) -> list[list[PruneD
             globs += [series for series in matches.values() if series]
         elif not any(matches.values()) and not any(found.has_history(KINDS[kind], pattern) for kind in kinds):
             names = [one.key.name for one in found.tags]
-            raise RefNotFoundError(f"there is no tag or image ref {pattern!r}", hint=suggest(pattern, names))
+            hint = suggest(pattern, names) or "list the names with `cfsctl stats`"
+            raise RefNotFoundError(f"there is no tag or image ref {pattern!r}", hint=hint)
         else:
             for kind, series in matches.items():
                 named.setdefault(kind, []).extend(one for one in series if one not in named.get(kind, []))

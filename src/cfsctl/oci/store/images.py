@@ -371,7 +371,7 @@ def remove_tag(repository: Repository, name: str) -> None:
     try:
         repository.streams.remove_ref(TAGS.ref(name))
     except (RefNotFoundError, InvalidNameError) as error:
-        hint = suggest(name, list_tag_names(repository))
+        hint = suggest(name, list_tag_names(repository)) or "list the tags with `cfsctl oci images`"
         raise OciNotFoundError(f"Failed to remove tag {name}: {error}", hint=hint) from error
 
 

@@ -145,7 +145,8 @@ def remove_tag(repository: Repository, name: str) -> None:
     try:
         repository.streams.remove_ref(tag_ref(name))
     except (RefNotFoundError, InvalidNameError) as error:
-        hint = suggest(name, (tag.name for tag in list_tags(repository)))
+        similar = suggest(name, (tag.name for tag in list_tags(repository)))
+        hint = similar or "list the tags with `cfsctl ostree images`"
         raise CommitNotFoundError(f"Failed to remove tag {name}: {error}", hint=hint) from error
 
 

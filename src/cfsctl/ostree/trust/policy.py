@@ -30,6 +30,8 @@ MAX_SIGNATURE_BYTES: Final = 64 << 10
 
 MAX_SIGNATURE_VALUES: Final = 100_000
 
+_HINT: Final = "compare the key with that of the publisher, or ask for something that is signed by it"
+
 GPG_KEY: Final = "ostree.gpgsigs"
 
 
@@ -173,7 +175,9 @@ def _verify_gpg(
     if isinstance(result, ValidSignature):
         return result
     found = "; ".join(result) or "no signature"
-    raise SignatureError(f"{what}: expected a valid GPG signature by a trusted key, found {found}")
+    raise SignatureError(
+        f"{what}: expected a valid GPG signature by a trusted key, found {found}", hint=_HINT
+    )
 
 
 def _verify_sign(
@@ -197,4 +201,6 @@ def _verify_sign(
     reason = f"{tried} by other keys, or over other bytes" if tried else "no signature"
     if deadline.is_over:
         reason += f", within the {deadline.seconds:.0f} s that all of them have"
-    raise SignatureError(f"{what}: expected a valid {names} signature by a trusted key, found {reason}")
+    raise SignatureError(
+        f"{what}: expected a valid {names} signature by a trusted key, found {reason}", hint=_HINT
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import find_object_name
 from cfsctl.errors import ExitCode, RefNotFoundError, RepositoryError
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 
     from cfsctl.repository.history.kept import HistoryKey, Kept
     from cfsctl.repository.repository import Repository
+
+
+LIST_HINTS: Final = {
+    IMAGES: "list the images with `cfsctl images`",
+    "ostree": "list the tags with `cfsctl ostree images`",
+    "oci": "list the tags with `cfsctl oci images`",
+}
 
 
 class NothingKeptError(RepositoryError):
@@ -116,7 +123,9 @@ def _require(repository: Repository, key: HistoryKey) -> str:
             if key.directory == IMAGES
             else [ref.name for ref in repository.streams.list_refs(key.directory)]
         )
-        raise RefNotFoundError(f"there is no ref {key.name!r}", hint=suggest(key.name, names))
+        raise RefNotFoundError(
+            f"there is no ref {key.name!r}", hint=suggest(key.name, names) or LIST_HINTS.get(key.directory)
+        )
     return target
 
 

@@ -29,6 +29,7 @@ STREAMS: Final = "streams"
 _IDENTIFIER: Final = re.compile(r"[a-z][a-z-]*-(?:sha(?:256|512):)?[0-9a-f]{4,128}")
 """A content identifier with an ID at its end, of which a part may be missing."""
 _MAX_LISTED: Final = 8
+_LIST_HINT: Final = "`cfsctl stats` lists what has a name"
 
 
 def _digits_of(name: str) -> str:
@@ -172,7 +173,7 @@ class Streams:
         object_id = self.find(name)
         if object_id is None:
             known = (f"{REFS}/{ref.name}" for ref in self.list_refs())
-            raise RefNotFoundError(f"stream not found: {name}", hint=suggest(name, known))
+            raise RefNotFoundError(f"stream not found: {name}", hint=suggest(name, known) or _LIST_HINT)
         return self.open_object(object_id, content_type)
 
     def open_object(self, object_id: ObjectID, content_type: int | None = None) -> SplitstreamReader:
