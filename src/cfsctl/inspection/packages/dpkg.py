@@ -20,7 +20,7 @@ _MAX_KIB: Final = 1 << 40
 _DIGITS: Final = re.compile(rb"\d{1,13}", re.ASCII)
 
 
-def parse_status(data: bytes) -> list[Package]:
+def parse_status(data: bytes | bytearray) -> list[Package]:
     """Return the packages that a status file says are installed.
 
     A paragraph without a name or a version is none of a package.
@@ -37,7 +37,7 @@ def parse_status(data: bytes) -> list[Package]:
     return packages
 
 
-def _iter_paragraphs(data: bytes) -> Iterator[dict[bytes, bytes]]:
+def _iter_paragraphs(data: bytes | bytearray) -> Iterator[dict[bytes, bytes]]:
     start = 0
     while start < len(data):
         match = _PARAGRAPH_END.search(data, start)
@@ -46,7 +46,7 @@ def _iter_paragraphs(data: bytes) -> Iterator[dict[bytes, bytes]]:
         start = len(data) if match is None else match.end()
 
 
-def _read_fields(data: bytes, start: int, end: int) -> dict[bytes, bytes]:
+def _read_fields(data: bytes | bytearray, start: int, end: int) -> dict[bytes, bytes]:
     """Return the wanted fields of a paragraph; the first of a name counts. Lines that go on are skipped."""
     fields: dict[bytes, bytes] = {}
     while start < end:
@@ -54,9 +54,9 @@ def _read_fields(data: bytes, start: int, end: int) -> dict[bytes, bytes]:
         stop = end if stop < 0 else stop
         colon = data.find(b":", start, min(stop, start + 32))
         if colon > start and data[start] not in b" \t":
-            name = data[start:colon].lower()
+            name = bytes(data[start:colon]).lower()
             if name in _WANTED:
-                fields.setdefault(name, data[colon + 1 : stop].strip())
+                fields.setdefault(name, bytes(data[colon + 1 : stop]).strip())
         start = stop + 1
     return fields
 

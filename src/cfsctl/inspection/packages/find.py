@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from cfsctl.inspection.packages.package import Package
     from cfsctl.tree.model import FileSystem
 
-_MAX_BYTES: Final = 256 << 20
-"""Of a database that is read; that of a large installation has 100 MB."""
+_MAX_BYTES: Final = 192 << 20
+"""Of a database that is read, which is in memory twice then; that of a large installation has 100 MB."""
 
 _MAX_FILES: Final = 10_000
 _STATUS: Final = (b"/var/lib/dpkg/status", b"/usr/lib/sysimage/dpkg/status", b"/usr/share/dpkg/status")
@@ -87,15 +87,21 @@ class _Finder:
         for path in self._iter_status_files():
             self._read(path, parse_status)
         if any(self._find(path) for path in _RPM):
-            from cfsctl.inspection.packages.rpm import parse_rpmdb  # noqa: PLC0415 - loads SQLite
-
-            self._read_first(_RPM, parse_rpmdb)
+            self._read_rpm()
         else:
             self.problems += [
                 f"{escape(path)}: a form of database that is not read"
                 for path in _OLD_RPM
                 if self._find(path)
             ]
+
+    def _read_rpm(self) -> None:
+        try:
+            from cfsctl.inspection.packages.rpm import parse_rpmdb  # noqa: PLC0415 - loads SQLite
+        except ImportError:  # Python can be built without it
+            self.problems.append("this Python has no SQLite, which databases of rpm need")
+            return
+        self._read_first(_RPM, parse_rpmdb)
 
     def _find(self, path: bytes) -> tuple[File, bytes] | None:
         """Return a file and its path without links, or None."""
@@ -115,14 +121,14 @@ class _Finder:
                 if not name.endswith(b".md5sums"):
                     yield _STATUS_DIRECTORY + b"/" + name
 
-    def _read_first(self, paths: tuple[bytes, ...], parse: Callable[[bytes], list[Package]]) -> None:
+    def _read_first(self, paths: tuple[bytes, ...], parse: Callable[[bytearray], list[Package]]) -> None:
         """Read the first of the places that a database can be at: the others are links or copies."""
         for path in paths:
             if self._find(path) is not None:
                 self._read(path, parse)
                 return
 
-    def _read(self, path: bytes, parse: Callable[[bytes], list[Package]]) -> None:
+    def _read(self, path: bytes, parse: Callable[[bytearray], list[Package]]) -> None:
         found = self._find(path)
         if found is None:
             return
@@ -130,7 +136,10 @@ class _Finder:
         try:
             if file_size(file) > _MAX_BYTES:
                 raise PackageDatabaseError(f"expected at most {_MAX_BYTES} bytes, found {file_size(file)}")
-            self.packages += parse(b"".join(self._reader.iter_content(real, file)))
+            data = bytearray()
+            for piece in self._reader.iter_content(real, file):
+                data += piece
+            self.packages += parse(data)
             check_count(len(self.packages))
             self.databases.append(path)
         except (CfsError, OSError) as error:

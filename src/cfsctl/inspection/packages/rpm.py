@@ -26,8 +26,11 @@ _MAX_STEPS: Final = 2_000
 _ALLOWED: Final = frozenset({("Packages", "blob"), ("Packages", "hnum"), ("Packages", "")})
 
 
-def parse_rpmdb(data: bytes) -> list[Package]:
+def parse_rpmdb(data: bytearray) -> list[Package]:
     """Return the packages in a database.
+
+    Args:
+        data: The database; changed, so that it is not copied once more than it has to be.
 
     Raises:
         PackageDatabaseError: It is not a database of RPM, is damaged, or is too much.
@@ -42,16 +45,20 @@ def parse_rpmdb(data: bytes) -> list[Package]:
                 if package is not None:
                     packages.append(package)
                     check_count(len(packages))
-    except (sqlite3.Error, sqlite3.Warning, OverflowError, MemoryError) as error:
+    except (sqlite3.Error, sqlite3.Warning, OverflowError, MemoryError, AttributeError) as error:
+        # SQLite can be built without reading databases in memory; the method is not there then.
         raise PackageDatabaseError(f"rpmdb.sqlite: {error}") from error
     return packages
 
 
-def _iter_blobs(connection: sqlite3.Connection, data: bytes) -> Iterator[bytes]:
+def _iter_blobs(connection: sqlite3.Connection, data: bytearray) -> Iterator[bytes]:
     connection.execute("PRAGMA trusted_schema=OFF")
     connection.execute("PRAGMA cell_size_check=ON")
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(_MAX_ROW_BYTES, 1 << 10))
-    connection.deserialize(_without_journal(data))
+    # Without a write-ahead log, which a database in memory cannot have; rpm leaves it switched on.
+    data[18:20] = b"\1\1"
+    connection.deserialize(data)
+    data.clear()
     left = _MAX_STEPS
 
     def count() -> int:
@@ -65,11 +72,6 @@ def _iter_blobs(connection: sqlite3.Connection, data: bytes) -> Iterator[bytes]:
         if not isinstance(row[0], bytes):
             raise PackageDatabaseError("rpmdb.sqlite: expected a header in each row, found another type")
         yield row[0]
-
-
-def _without_journal(data: bytes) -> bytes:
-    """Return a database that is read without a write-ahead log, which a file of memory cannot have."""
-    return data[:18] + b"\1\1" + data[20:]
 
 
 def _authorize(

@@ -81,7 +81,7 @@ def test_what_is_not_a_file() -> None:
 
 def test_problems_are_told() -> None:
     huge = find(tree(var__lib__dpkg__status=SparseFile(1 << 40, 0o644)))
-    assert "at most 268435456 bytes" in huge.problems[0]
+    assert "at most 201326592 bytes" in huge.problems[0]
     damaged = find(tree(**{"var__lib__rpm__rpmdb.sqlite": InlineFile(b"x", 0o644)}))
     assert "expected a database of SQLite" in damaged.problems[0]
     old = find(tree(var__lib__rpm__Packages=InlineFile(b"x", 0o644)))

@@ -23,14 +23,14 @@ BASH = RpmPackage("bash", "5.2", "1.fc42", size=9000, epoch=1)
 
 
 def test_database_of_rpm_itself() -> None:
-    found = parse_rpmdb(gzip.decompress(VECTOR.read_bytes()))
+    found = parse_rpmdb(bytearray(gzip.decompress(VECTOR.read_bytes())))
     assert found == [Package("hello-pkg", "x86_64", "1:2.5-3", 12345)]
 
 
 def test_packages_without_keys() -> None:
     key = RpmPackage("gpg-pubkey", "1234")
     data = rpm_database([rpm_header(BASH), rpm_header(key), rpm_header(RpmPackage("vim", "9"))])
-    assert parse_rpmdb(data) == [
+    assert parse_rpmdb(bytearray(data)) == [
         Package("bash", "x86_64", "1:5.2-1.fc42", 9000),
         Package("vim", "x86_64", "9-1", 1000),
     ]
@@ -57,19 +57,19 @@ def test_packages_without_keys() -> None:
 )
 def test_harmful_schema(schema: list[str], said: str) -> None:
     with pytest.raises(PackageDatabaseError, match=said):
-        parse_rpmdb(rpm_database([], schema))
+        parse_rpmdb(bytearray(rpm_database([], schema)))
 
 
 def test_generated_column_calls_nothing() -> None:
     schema = ["CREATE TABLE Packages (hnum, blob BLOB GENERATED ALWAYS AS (zeroblob(10)) VIRTUAL)"]
     with pytest.raises(PackageDatabaseError):
-        parse_rpmdb(rpm_database([], [*schema, "INSERT INTO Packages(hnum) VALUES (1)"]))
+        parse_rpmdb(bytearray(rpm_database([], [*schema, "INSERT INTO Packages(hnum) VALUES (1)"])))
 
 
 @pytest.mark.parametrize("data", [b"", b"SQLite format 3\0", b"SQLite format 3\0" + bytes(5000), b"\0" * 100])
 def test_no_database(data: bytes) -> None:
     with pytest.raises(PackageDatabaseError):
-        parse_rpmdb(data)
+        parse_rpmdb(bytearray(data))
 
 
 def test_damaged_databases_raise_nothing_else() -> None:
@@ -80,7 +80,7 @@ def test_damaged_databases_raise_nothing_else() -> None:
         for _ in range(chance.randrange(1, 8)):
             damaged[chance.randrange(len(damaged))] = chance.randrange(256)
         try:
-            found = parse_rpmdb(bytes(damaged[: chance.randrange(len(damaged))]) or bytes(damaged))
+            found = parse_rpmdb(bytearray(bytes(damaged[: chance.randrange(len(damaged))]) or bytes(damaged)))
         except PackageDatabaseError:
             continue
         assert all(isinstance(one, Package) for one in found)
