@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.compat.machine import containers, fuse  # noqa: F401 - which add operations
 from tests.compat.machine.operations import OPERATIONS
 from tests.compat.machine.programs import find_programs
 from tests.compat.machine.sources import Sources

@@ -5,7 +5,8 @@
     model        what must be there, known from what was done alone
     world        the repository, the two programs, and what is checked after every step
     operations   what can be done: name, who can do it, when, and what it changes in the model
+    containers   the same with OCI images
+    fuse         the same with FUSE mounts
 
-An operation is a function with a decorator in ``operations`` or in a module of its own that the test imports;
-so OCI images, boot entries or FUSE mounts come as one more module, and as one more part of the model.
+An operation is a function with a decorator in one of these modules, which the test imports.
 """

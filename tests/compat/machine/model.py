@@ -18,6 +18,7 @@ class Model:
         from_images: Commits that were made of an image: what the image has as an object must be there.
         lossy: Of those, the ones of which the original may remove small objects: it made them itself.
         mounted: Trees that are mounted.
+        containers: OCI images, by tag.
     """
 
     images: dict[str, str] = field(default_factory=dict)
@@ -28,6 +29,7 @@ class Model:
     from_images: set[str] = field(default_factory=set)
     lossy: set[str] = field(default_factory=set)
     mounted: list[str] = field(default_factory=list)
+    containers: dict[str, str] = field(default_factory=dict)
 
     def add_commit(self, commit: str, tree: str) -> None:
         """Note a commit that is here as a whole."""

@@ -15,17 +15,19 @@ if TYPE_CHECKING:
     from tests.fakes.ostree_repository import Tree
 
 _HOLD = """
-mount --make-rprivate / && "$0" --repo "$1" mount "$2" "$3" && echo mounted && read -r _
+mount --make-rprivate / && "$0" --repo "$1" mount $2 "$3" "$4" && echo mounted && read -r _
+"$0" umount "$4"
 """
 """Mounts an image in a mount namespace of its own, and keeps that until standard input ends."""
 
 
 @contextlib.contextmanager
-def mounted(world: World, ref: str) -> Iterator[Path]:
+def mounted(world: World, ref: str, options: str = "") -> Iterator[Path]:
     """Mount an image where only a process of its own sees it; yield the path by which it can be read."""
     where = world.scratch / "mount"
     where.mkdir(exist_ok=True)
-    command = ["unshare", "--mount", "sh", "-c", _HOLD, world.ours.path, str(world.path), ref, str(where)]
+    arguments = (world.ours.path, str(world.path), options, ref, str(where))
+    command = ["unshare", "--mount", "sh", "-c", _HOLD, *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

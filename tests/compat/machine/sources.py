@@ -1,4 +1,4 @@
-"""Where everything in the repository comes from: trees on disk, and OSTree repositories of the same trees."""
+"""Where everything in the repository comes from: trees on disk, OSTree repositories and OCI images."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 from cfsctl.fsverity.merkle import compute_digest
 from tests.fakes.ostree_repository import FakeOstreeRepository, Tree
+from tests.support.oci import Layout, directory, file, make_tar, symlink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from cfsctl.digest import Algorithm, ObjectID
+    from tests.support.oci import Member
 
 IMAGE_LIMIT = 64
 """Bytes up to which a file is in an image; above, it is an object."""
@@ -26,6 +28,7 @@ IMAGE_LIMIT = 64
 REFS = ("main", "stable", "app/org.example.App/x86_64/stable")
 SNAPSHOTS = 3
 SUBPATH = "/usr/share"
+CONTAINERS = 4
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,19 @@ class Published:
     tree: str
     ref: str
     snapshot: int
+
+
+@dataclass(frozen=True)
+class Container:
+    """An OCI image in a layout.
+
+    Attributes:
+        manifest: Digest of its manifest.
+        layers: Trees of its layers, the lowest first.
+    """
+
+    manifest: str
+    layers: tuple[str, ...]
 
 
 def make_trees() -> dict[str, Tree]:
@@ -53,6 +69,9 @@ def make_trees() -> dict[str, Tree]:
         trees[f"t{number}"] = {
             "usr": {"share": {**picked, "link": "s1"}, "bin": {**own, "again": next(iter(own.values()))}},
             "etc": {"name": f"tree {number}\n".encode()},
+            # What has these can become a bootable image.
+            "boot": {},
+            "sysroot": {},
         }
     return trees
 
@@ -81,6 +100,19 @@ def write_tree(path: Path, tree: Tree) -> None:
     os.utime(path, (1_600_000_000, 1_600_000_000))
 
 
+def iter_members(tree: Tree, above: str = "") -> Iterator[Member]:
+    """Yield the entries of an archive of a tree."""
+    for name, node in tree.items():
+        path = f"{above}{name}"
+        if isinstance(node, bytes):
+            yield file(path, node)
+        elif isinstance(node, str):
+            yield symlink(path, node)
+        else:
+            yield directory(path)
+            yield from iter_members(node, f"{path}/")
+
+
 class _Quiet(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -94,6 +126,7 @@ class Sources:
     Attributes:
         trees: Trees by name.
         published: Commits.
+        containers: OCI images by their tags in the layout.
         address: Where all of it is served, ``http://…`` without a final slash; empty if it is not.
     """
 
@@ -113,6 +146,17 @@ class Sources:
                 commit = fake.commit(self.trees[name], ref, timestamp_s=1_600_000_000 + snapshot)
                 self.published.append(Published(commit.hex(), name, ref, snapshot))
             fake.write(path / f"ostree{snapshot}")
+        layout = Layout(path / "layout")
+        self.containers: dict[str, Container] = {}
+        for number in range(CONTAINERS):
+            # Neighbours share a layer.
+            layers = tuple(f"t{number + place}" for place in range(2))
+            archives = [make_tar(iter_members(self.trees[name])) for name in layers]
+            self.containers[f"c{number}"] = Container(layout.add_image(f"c{number}", archives), layers)
+
+    def container_source(self, name: str) -> str:
+        """Return the reference by which an OCI image is pulled."""
+        return f"oci:{self._path / 'layout'}:{name}"
 
     def tree_path(self, name: str) -> str:
         """Return where a tree is on disk."""

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.digest import Algorithm, ObjectID, object_path
+from cfsctl.oci.store.listing import Unreadable, iter_images
 from cfsctl.ostree.content.target import inline_limit
 from cfsctl.ostree.store.partial_tags import list_parts
 from cfsctl.ostree.store.refs import find_tag, list_tags
@@ -55,6 +56,8 @@ class World:
         model: What must be there.
         scratch: A directory for mounts and the like.
         can_mount: Whether images can be mounted here, or None as long as that is not known.
+        can_serve: The same for FUSE mounts.
+        is_shared: Whether what is done to the model was done by both programs at the same time.
     """
 
     def __init__(self, path: Path, seed: int, programs: tuple[Program, Program], sources: Sources) -> None:
@@ -69,6 +72,8 @@ class World:
         self.scratch = path / "scratch"
         self.scratch.mkdir()
         self.can_mount: bool | None = None
+        self.can_serve: bool | None = None
+        self.is_shared = False
         self.model = Model()
         self._image_ids: dict[str, ObjectID] = {}
         self._init(self.random.choice(programs), self.path, self.algorithm)
@@ -98,6 +103,7 @@ class World:
             parts = {part.name: part.commit.hex() for part in list_parts(repository)}
             assert parts == self.model.parts_in_force
             self._check_images(repository)
+            self._check_containers(repository)
             missing = [one for one in self._find_needed() if not repository.objects.contains(one)]
             assert [object_path(one) for one in missing] == []
             assert check_repository(repository, workers=0).findings == []
@@ -119,6 +125,14 @@ class World:
             # Whichever program makes the image of a tree, it is the same.
             assert self._image_ids.setdefault(tree, image_id) == image_id
 
+    def _check_containers(self, repository: Repository) -> None:
+        found = {}
+        for summary in iter_images(repository):
+            assert not isinstance(summary, Unreadable)
+            found[summary.name] = str(summary.digest)
+        containers = self.sources.containers
+        assert found == {tag: containers[name].manifest for tag, name in self.model.containers.items()}
+
     def _find_needed(self) -> set[ObjectID]:
         """Return objects with the content of files that must be there."""
         return self._find_kept() | self._find_of_images(self.model.lossy)
@@ -135,6 +149,9 @@ class World:
         needed = self._find_of_images(model.from_images - model.lossy)
         for tree in (*model.images.values(), *model.mounted):
             needed |= find(tree, self.algorithm, IMAGE_LIMIT)
+        for name in model.containers.values():
+            for tree in self.sources.containers[name].layers:
+                needed |= find(tree, self.algorithm, IMAGE_LIMIT)
         for commit in model.tags.values():
             needed |= find(model.trees[commit], self.algorithm, inline_limit(self.algorithm))
         for commit in model.parts_in_force.values():
