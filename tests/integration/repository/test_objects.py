@@ -17,6 +17,7 @@ from cfsctl.fsverity.kernel import VerityBusyError, VerityMissingError, VerityUn
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.linux import files
 from cfsctl.linux.files import AnonymousFile
+from cfsctl.repository.objects import fan_out
 from cfsctl.repository.objects import reader as object_reader
 from cfsctl.repository.objects import store as objects_module
 from cfsctl.repository.objects.reader import StoredObjectMissingError
@@ -186,6 +187,36 @@ def test_missing_among_many(store: ObjectStore) -> None:
     random.Random(2).shuffle(mixed)
     assert store.find_missing(mixed) == sorted(missing)
     assert store.find_missing([]) == []
+
+
+def test_a_few_of_many_are_found_without_reading_all_names(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked for many times must not cost as much as all that is stored each time."""
+    stored = [store.ensure_bytes(b"%d" % number).object_id for number in range(20)]
+    missing = [compute_digest(b"x%d" % number, store.algorithm) for number in range(20)]
+
+    def names(_self: fan_out.FanOut, prefix: str) -> list[str]:
+        raise AssertionError(f"reads all names of {prefix}")
+
+    monkeypatch.setattr(fan_out, "_NAMES_OF_A_LOOK", 0)  # as if many names were in the way
+    monkeypatch.setattr(fan_out, "_BYTES_OF_A_NAME", 1)
+    monkeypatch.setattr(fan_out.FanOut, "names", names)
+    assert store.find_missing(stored + missing) == sorted(missing)
+
+
+def test_names_that_lead_nowhere_are_no_missing_files(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ways of looking agree about what is not a file."""
+    object_id = store.ensure_bytes(DATA).object_id
+    place = tmp_path / "objects" / object_path(object_id)
+    place.unlink()
+    place.symlink_to("nowhere")
+    assert store.find_missing([object_id]) == []
+    monkeypatch.setattr(fan_out, "_NAMES_OF_A_LOOK", 0)
+    monkeypatch.setattr(fan_out, "_BYTES_OF_A_NAME", 1)
+    assert store.find_missing([object_id]) == []
 
 
 def spoil(path: Path, damage: str) -> None:

@@ -18,17 +18,20 @@ be removed, but only links that are already broken.
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import object_path, qualified
 from cfsctl.errors import ExitCode, RepositoryError
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
+from cfsctl.repository.gc.live import LiveObjects
 from cfsctl.repository.gc.live_mounts import find_live_mounts
 from cfsctl.repository.gc.mark import YOUNG, Marker
 from cfsctl.repository.gc.reachability import ReachabilityPath
 from cfsctl.repository.gc.sweep import (
-    find_dead_objects,
+    Garbage,
+    Sweep,
     find_journals,
     find_leftovers,
     remove_leftovers,
@@ -239,14 +242,15 @@ class FoundGarbage(NamedTuple):
 
 
 def find_garbage(repository: Repository) -> FoundGarbage:
-    """Return what a collection would remove; changes nothing.
+    """Return what a collection would remove, all of it in memory; changes nothing.
 
     Raises:
         OSError: A directory cannot be read.
     """
-    collection = _Collection(repository, 0, None, is_dry_run=True)
+    collection = _Collection(repository, 0, None, is_dry_run=True, keeps_all=True)
     result = collection.run([])
-    return FoundGarbage(result, collection.dead, collection.live)
+    dead = [item for _, found in collection.garbage.iter_known() or () for item in found]
+    return FoundGarbage(result, dead, collection.live.exact)
 
 
 def explain_object(
@@ -299,6 +303,7 @@ class _Collection:
         limit: DeleteLimit | None,
         *,
         is_dry_run: bool,
+        keeps_all: bool = False,
         trail: ReachabilityPath | None = None,
         reporter: Reporter = silent,
     ) -> None:
@@ -310,9 +315,10 @@ class _Collection:
         self._report = reporter
         self._problems: list[str] = []
         self._kept = 0
+        self._young_count = 0
         self.young: set[ObjectID] = set()
-        self.dead: list[DeadObject] = []
-        self.live: set[ObjectID] = set()
+        self.garbage = Garbage(sys.maxsize if keeps_all else None)
+        self.live = LiveObjects(sys.maxsize if keeps_all else None)
 
     def run(self, extra_roots: list[str], ignored_refs: Collection[str] = ()) -> GcResult:
         self._report(Started(MARK_ID, None, Unit.ITEMS))
@@ -326,44 +332,50 @@ class _Collection:
             marker.marks.note_unseen(gap)
         if self._cutoff_s is not None:
             marker.add_young(self._cutoff_s)
+        marker.marks.live = self.live
         marks = marker.run()
         self._report(Done(MARK_ID, len(marks.live)))
-        self.live = marks.live
-        self.dead = dead = self._find_dead(marker, marks) if marks.is_complete else []
+        if marks.is_complete:
+            self._find_dead(marker, marks)
+        dead = self.garbage
         if self._limit is not None:
-            self._limit.check(len(dead), self._kept)
+            self._limit.check(dead.count, self._kept)
         images = self._find_prunable(marker.images, marks)
         streams = self._find_prunable(marker.streams, marks)
         leftovers: list[str] = []
         if not self._is_dry_run:
             _prune(marker.images, images)
             _prune(marker.streams, streams)
-            if dead:
-                self._remove(dead)
+            if dead.count:
+                self._remove(dead, marks)
             dirfd = self._repository.dirfd
             leftovers = find_leftovers(dirfd) + find_journals(dirfd)
             remove_leftovers(dirfd, leftovers)
         problems = (*marks.problems, *self._problems)
         return GcResult(
             is_dry_run=self._is_dry_run,
-            objects_removed=len(dead),
-            bytes_removed=sum(item.size for item in dead),
+            objects_removed=dead.count,
+            bytes_removed=dead.size,
             images_pruned=images.total,
             streams_pruned=streams.total,
             temporaries_removed=len(leftovers),
             problems=problems[:_MAX_PROBLEMS],
             is_complete=marks.is_complete,
             objects_kept=self._kept,
-            objects_young=len(self.young),
+            objects_young=self._young_count,
             mounts=tuple(look.mounts),
         )
 
-    def _remove(self, dead: list[DeadObject]) -> None:
+    def _remove(self, dead: Garbage, marks: Marks) -> None:
         """Remove objects that no name leads to any more, and say how far that is."""
-        total = len(dead)
+        total = dead.count
         self._report(Started(SWEEP_ID, total, Unit.ITEMS))
+        known = dead.iter_known()
+        if known is None:  # nobody else can have the repository open, so the same is found again
+            found = self._make_sweep(marks).iter_garbage(lambda _: None, dead.fan_outs)
+            known = ((one.fan_out, self._without_young(one.dead)) for one in found)
         remove_objects(
-            self._repository.dirfd, dead, lambda done: self._report(Advanced(SWEEP_ID, done, total))
+            self._repository.dirfd, known, lambda done: self._report(Advanced(SWEEP_ID, done, total))
         )
         self._report(Done(SWEEP_ID, total))
 
@@ -371,36 +383,52 @@ class _Collection:
         if len(self._problems) < _MAX_PROBLEMS:
             self._problems.append(problem)
 
-    def _find_dead(self, marker: Marker, marks: Marks) -> list[DeadObject]:
-        """Return the objects that go, in the order of their IDs."""
-        repository = self._repository
-        dead, live_count = find_dead_objects(repository.dirfd, repository.algorithm, marks.live, self._note)
-        total = live_count + len(dead)
-        if dead and marker.has_lost_streams:
-            dead = self._keep_streams(marker, dead)
-        if self._cutoff_s is not None:
-            self.young = {item.object_id for item in dead if item.changed_s > self._cutoff_s}
-            dead = [item for item in dead if item.changed_s <= self._cutoff_s]
-        self._kept = total - len(dead)
-        return dead
+    def _find_dead(self, marker: Marker, marks: Marks) -> None:
+        """Find the objects that go."""
+        sweep = self._make_sweep(marks)
+        if marker.has_lost_streams:
+            self._keep_streams(marker, sweep)
+        for fan_out, dead, live_count in sweep.iter_garbage(self._note):
+            old = self._set_young_apart(dead, marker) if marks.is_complete else []
+            self._kept += live_count + len(dead) - len(old)
+            self.garbage.add(fan_out, old)
 
-    def _keep_streams(self, marker: Marker, dead: list[DeadObject]) -> list[DeadObject]:
+    def _make_sweep(self, marks: Marks) -> Sweep:
+        return Sweep(self._repository.dirfd, self._repository.algorithm, marks.live)
+
+    def _without_young(self, dead: list[DeadObject]) -> list[DeadObject]:
+        """Return what is not too young to go."""
+        cutoff_s = self._cutoff_s
+        return dead if cutoff_s is None else [item for item in dead if item.changed_s <= cutoff_s]
+
+    def _set_young_apart(self, dead: list[DeadObject], marker: Marker) -> list[DeadObject]:
+        """Return what is not too young to go; remember what is, as far as anybody asks for it."""
+        old = self._without_young(dead)
+        if len(old) < len(dead):
+            self._young_count += len(dead) - len(old)
+            young = {item.object_id for item in dead} - {item.object_id for item in old}
+            self.young |= young & marker.named
+            if self._trail is not None and self._trail.target in young:
+                self.young.add(self._trail.target)
+        return old
+
+    def _keep_streams(self, marker: Marker, sweep: Sweep) -> None:
         """Keep every splitstream, since refs name streams that cannot be told among them any more."""
-        for item in dead:
-            if marker.mark_stream_object(item.object_id):
-                self._note(f"objects/{item.fan_out}/{item.name}: kept, a lost ref may mean this stream")
-        if not marker.marks.is_complete:
-            return []
-        return [item for item in dead if item.object_id not in marker.marks.live]
+        for _, dead, _ in sweep.iter_garbage(lambda _: None):
+            for item in dead:
+                if marker.mark_stream_object(item.object_id):
+                    self._note(f"objects/{item.fan_out}/{item.name}: kept, a lost ref may mean this stream")
+        marker.complete()
 
     def _find_prunable(self, links: CategoryMarks, marks: Marks) -> _Pruned:
         """Return the links that lead nowhere, or in a real run will do so after the collection."""
         pruned = _Pruned(entries=[], refs=[ref.name for ref in links.misdirected])
         may_sweep = marks.is_complete and not self._is_dry_run
+        staying = marks.live.find(links.entries.values()) | self.young if may_sweep else set()
         for entry, object_id in sorted(links.entries.items()):
             if entry in links.roots:
                 continue
-            is_going = may_sweep and object_id not in marks.live and object_id not in self.young
+            is_going = may_sweep and object_id not in staying
             if is_going or not self._repository.objects.contains(object_id):
                 pruned.entries.append(entry)
         return pruned

@@ -18,11 +18,13 @@ garbage. All of these problems are recorded, but none is an error.
 from __future__ import annotations
 
 import copy
+import sys
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import DigestFormatError, parse_object_id
 from cfsctl.errors import CfsError, RefNotFoundError, RepositoryError
 from cfsctl.repository.gc.image_objects import read_images
+from cfsctl.repository.gc.live import LiveObjects
 from cfsctl.repository.names.links import Ref
 from cfsctl.repository.names.names import (
     find_entry_in,
@@ -38,6 +40,7 @@ from cfsctl.tree.gc_pause import python_gc_paused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from cfsctl.digest import ObjectID
     from cfsctl.repository.gc.mount_finder import LiveMount
@@ -53,7 +56,7 @@ class Marks:
     """What is in use, as far as it is known.
 
     Attributes:
-        live: IDs of all objects in use.
+        live: All objects in use.
         problems: What was met that should not be there, one sentence each.
         is_complete: Whether everything that roots lead to could be read; if not, any object may be
             in use.
@@ -61,7 +64,7 @@ class Marks:
 
     def __init__(self) -> None:
         """Start empty."""
-        self.live: set[ObjectID] = set()
+        self.live = LiveObjects()
         self.problems: list[str] = []
         self.is_complete = True
 
@@ -273,7 +276,7 @@ class Marker:
                     self._trail.start(object_id, self.streams.roots[entry], f"streams/{entry}")
                 where = _describe_root(f"stream streams/{entry}", self.streams.roots[entry])
                 self._mark_streams(object_id, where)
-            self._complete()
+            self.complete()
         for ref in self.streams.lost:
             self.marks.note(f"streams/refs/{ref.name}: names {ref.text!r}, which does not exist; left alone")
         return self.marks
@@ -287,6 +290,7 @@ class Marker:
         """
         alone = copy.copy(self)
         alone.marks = Marks()
+        alone.marks.live = LiveObjects(sys.maxsize)  # all are wanted as they are
         alone._seen_streams, alone._seen_images = set(), set()  # noqa: SLF001 - of the copy
         object_id = links.entries[entry]
         with python_gc_paused():
@@ -294,8 +298,13 @@ class Marker:
                 alone._mark_streams(object_id, f"stream streams/{entry}")  # noqa: SLF001 - the same
             else:
                 alone._mark_objects_of({object_id: f"image images/{entry}"})  # noqa: SLF001 - the same
-            alone._complete()  # noqa: SLF001 - the same
-        return alone.marks.live
+            alone.complete()
+        return alone.marks.live.exact
+
+    @property
+    def named(self) -> AbstractSet[ObjectID]:
+        """The objects that entries name."""
+        return self._images | self._by_object.keys()
 
     @property
     def has_lost_streams(self) -> bool:
@@ -325,16 +334,16 @@ class Marker:
         live = self.marks.live
         live.update(images)
         for image in read_images(self._objects, list(images)):
-            live |= image.object_ids
+            live.update(image.object_ids)
             self._look_at(image.image_id, image.object_ids)
             if image.problem:
                 self.marks.note_unreadable(images[image.image_id], image.problem)
 
-    def _complete(self) -> None:
+    def complete(self) -> None:
         """Mark what is needed by images and streams that are marked as something else."""
         while True:
-            images = (self._images & self.marks.live) - self._seen_images
-            streams = (self._by_object.keys() & self.marks.live) - self._seen_streams
+            images = self.marks.live.find(self._images - self._seen_images)
+            streams = self.marks.live.find(self._by_object.keys() - self._seen_streams)
             if not images and not streams:
                 return
             self._seen_images |= images
@@ -372,13 +381,15 @@ class Marker:
         return object_id if object_id is not None and self._objects.contains(object_id) else None
 
     def mark_stream_object(self, object_id: ObjectID) -> bool:
-        """Mark an object that no entry names, if it is a splitstream; return whether it is."""
+        """Mark an object that no entry names, if it is a splitstream; return whether it is.
+
+        What it needs is marked when `complete` is called after the last one.
+        """
         if find_role(self._objects, object_id) is not ObjectRole.STREAM:
             return False
         if self._trail is not None:
             self._trail.start(object_id, "a lost ref may mean this stream")
         self._mark_streams(object_id, f"stream {object_id.hex()}")
-        self._complete()
         return True
 
     def _mark_streams(self, object_id: ObjectID, what: str) -> None:

@@ -19,9 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from cfsctl.digest import Algorithm
+    from cfsctl.repository.gc.live import LiveObjects
 
 FAN_OUT: Final = tuple(f"{byte:02x}" for byte in range(256))
 """Names of the directories that objects are in."""
+
+_MOST_KNOWN: Final = 100_000
+"""Objects that are garbage and held in memory; more are looked for again when they are removed."""
 
 _LOWER_HEX = re.compile(r"[0-9a-f]+\Z")
 _RANDOM_PART = re.compile(r"[A-Za-z0-9]{12}\Z")
@@ -69,68 +73,106 @@ class DeadObject(NamedTuple):
         return ObjectID(bytes.fromhex(self.fan_out + self.name))
 
 
-class Swept(NamedTuple):
-    """What a look at all objects gave.
+class FanOutGarbage(NamedTuple):
+    """The garbage of one directory of objects.
 
     Attributes:
-        dead: Those that are not in use, in the order of their IDs.
+        fan_out: The directory.
+        dead: What is not in use, in the order of its names.
         live_count: How many names there are besides.
     """
 
+    fan_out: str
     dead: list[DeadObject]
     live_count: int
 
 
-def find_dead_objects(
-    dirfd: int, algorithm: Algorithm, live: set[ObjectID], note: Callable[[str], None]
-) -> Swept:
-    """Return all objects that are not in use.
+class Sweep:
+    """Looks for objects that are not in use, in one directory after the other.
 
-    Args:
-        dirfd: The repository's directory, borrowed.
-        algorithm: Hash algorithm of the IDs.
-        live: The objects in use.
-        note: Called with a message for each entry that is not an object.
-
-    Raises:
-        OSError: A directory cannot be read.
+    The garbage of one directory is all that is held at a time, so memory does not grow with it.
     """
-    dead: list[DeadObject] = []
-    live_count = 0
-    with open_directory(dirfd, "objects", note) as objects:
-        if objects is None:
-            return Swept([], 0)
-        for fan_out in FAN_OUT:
-            with relative_to("objects"), open_directory(objects, fan_out, note) as directory:
-                if directory is not None:
-                    present = os.listdir(directory)
-                    names = _drop_live(present, fan_out, live)
-                    live_count += len(present) - len(names)
-                    dead += _iter_dead(directory, fan_out, sorted(names), algorithm, note)
-    return Swept(dead, live_count)
+
+    def __init__(self, dirfd: int, algorithm: Algorithm, live: LiveObjects) -> None:
+        """Look at nothing yet.
+
+        Args:
+            dirfd: The repository's directory, borrowed.
+            algorithm: Hash algorithm of the IDs.
+            live: The objects in use.
+        """
+        self._root = dirfd
+        self._name_length = 2 * (algorithm.digest_size - 1)
+        self._live = live
+
+    def iter_garbage(
+        self, note: Callable[[str], None], fan_outs: Iterable[str] = FAN_OUT
+    ) -> Iterator[FanOutGarbage]:
+        """Yield the garbage of each directory that there is.
+
+        Args:
+            note: Called with a message for each entry that is not an object.
+            fan_outs: The directories to look at.
+
+        Raises:
+            OSError: A directory cannot be read.
+        """
+        with open_directory(self._root, "objects", note) as objects:
+            for fan_out in fan_outs if objects is not None else ():
+                assert objects is not None
+                with relative_to("objects"), open_directory(objects, fan_out, note) as directory:
+                    if directory is not None:
+                        yield self._look(directory, fan_out, note)
+
+    def _look(self, directory: int, fan_out: str, note: Callable[[str], None]) -> FanOutGarbage:
+        present = os.listdir(directory)
+        names = self._live.drop_from(present, fan_out, self._name_length)
+        dead = list(_iter_dead(directory, fan_out, sorted(names), self._name_length, note))
+        return FanOutGarbage(fan_out, dead, len(present) - len(names))
 
 
-def _drop_live(names: list[str], fan_out: str, live: set[ObjectID]) -> list[str]:
-    """Return the names that are not those of objects in use."""
-    from_hex = bytes.fromhex
-    try:
-        return [name for name in names if from_hex(fan_out + name) not in live]
-    except ValueError:  # something that is not an object; look at each name
-        return [name for name in names if not _is_live(fan_out + name, live)]
+class Garbage:
+    """What a collection removes: how much it is, and the objects themselves as long as they are few.
 
+    Attributes:
+        count: How many objects.
+        size: Their sizes together, in bytes.
+        fan_outs: The directories that they are in, in order.
+    """
 
-def _is_live(digits: str, live: set[ObjectID]) -> bool:
-    try:
-        return bytes.fromhex(digits) in live
-    except ValueError:
-        return False
+    def __init__(self, most_known: int | None = None) -> None:
+        """Start empty.
+
+        Args:
+            most_known: How many objects are few; by default, a hundred thousand.
+        """
+        self.count = 0
+        self.size = 0
+        self.fan_outs: list[str] = []
+        self._most = _MOST_KNOWN if most_known is None else most_known
+        self._known: dict[str, list[DeadObject]] = {}
+
+    def add(self, fan_out: str, dead: list[DeadObject]) -> None:
+        """Add what goes from one directory."""
+        if not dead:
+            return
+        self.count += len(dead)
+        self.size += sum(item.size for item in dead)
+        self.fan_outs.append(fan_out)
+        if self.count <= self._most:
+            self._known[fan_out] = dead
+        else:
+            self._known.clear()
+
+    def iter_known(self) -> Iterator[tuple[str, list[DeadObject]]] | None:
+        """Yield directories with their objects; None if these are too many, to be looked for again."""
+        return iter(self._known.items()) if self.count <= self._most else None
 
 
 def _iter_dead(
-    directory: int, fan_out: str, names: list[str], algorithm: Algorithm, note: Callable[[str], None]
+    directory: int, fan_out: str, names: list[str], name_length: int, note: Callable[[str], None]
 ) -> Iterator[DeadObject]:
     """Yield those of the names that are objects."""
-    name_length = 2 * (algorithm.digest_size - 1)
     for name in names:
         if len(name) != name_length or not _LOWER_HEX.match(name):
             note(f"objects/{fan_out}/{name}: not the name of an object; left alone")
@@ -163,13 +205,15 @@ def open_directory(dirfd: int, name: str, note: Callable[[str], None]) -> Iterat
 
 
 def remove_objects(
-    dirfd: int, dead: Iterable[DeadObject], advance: Callable[[int], None] = lambda _: None
+    dirfd: int,
+    garbage: Iterable[tuple[str, list[DeadObject]]],
+    advance: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Remove objects, in the order given.
 
     Args:
         dirfd: The repository's directory, borrowed.
-        dead: The objects.
+        garbage: Directories of objects, each with what goes from it.
         advance: Told now and then how many are gone.
 
     Raises:
@@ -178,14 +222,14 @@ def remove_objects(
     objects = os.open("objects", DIRECTORY_FLAGS, dir_fd=dirfd)
     count = 0
     try:
-        for fan_out, group in itertools.groupby(dead, key=lambda item: item.fan_out):
+        for fan_out, dead in garbage:
             directory = os.open(fan_out, DIRECTORY_FLAGS, dir_fd=objects)
             try:
-                for item in group:
+                for item in dead:
                     os.unlink(item.name, dir_fd=directory)
-                    count += 1
             finally:
                 os.close(directory)
+            count += len(dead)
             advance(count)
     finally:
         os.close(objects)

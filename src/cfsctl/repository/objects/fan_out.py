@@ -14,6 +14,12 @@ OBJECTS: Final = "objects"
 _FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MODE: Final = 0o755
 
+_BYTES_OF_A_NAME: Final = 128
+"""What a name takes of a directory's size, on most file systems, or more."""
+
+_NAMES_OF_A_LOOK: Final = 6
+"""How many names can be read in the time that it takes to look for one."""
+
 _SHARE: Final = 4
 """One in this many of the descriptors that the process may hold is kept here; of 1024, one for each."""
 
@@ -100,6 +106,32 @@ class FanOut:
             return os.listdir(fd)
         finally:
             os.close(fd)
+
+    def find_absent(self, prefix: str, names: set[str]) -> set[str]:
+        """Return which of many names are not in ``objects/xx``; all if there is no such directory.
+
+        Reads the directory or looks for each name, by what is likely to be faster: a few names of a large
+        directory must not take the time of all that are in it.
+
+        Raises:
+            OSError: The directory cannot be read or searched.
+        """
+        try:
+            directory = self.directory(prefix)
+        except FileNotFoundError:
+            return names
+        listed = os.stat(directory).st_size // _BYTES_OF_A_NAME
+        if len(names) * _NAMES_OF_A_LOOK >= listed:
+            return names.difference(self.names(prefix))
+        return {name for name in names if not _is_there(name, directory)}
+
+
+def _is_there(name: str, directory: int) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _make(dirfd: int, name: str) -> None:

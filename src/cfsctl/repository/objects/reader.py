@@ -169,8 +169,8 @@ class ObjectReader:
     def find_missing(self, object_ids: Iterable[ObjectID]) -> list[ObjectID]:
         """Return which of many objects have no file, sorted; types and contents are not checked.
 
-        Directories are read instead of asking for every file: that is several times as fast, and no
-        more than one directory is held at a time.
+        Where many files of a directory are wanted, it is read instead of asking for each: that is several
+        times as fast, and no more than one directory is held at a time.
         """
         buckets: dict[int, list[ObjectID]] = {}
         for object_id in object_ids:
@@ -181,8 +181,8 @@ class ObjectReader:
             prefix = f"{first:02x}"
             names = b"".join(buckets[first]).hex()  # one call for all of them, and small sets: this is hot
             wanted = {names[start + 2 : start + step] for start in range(0, len(names), step)}
-            wanted.difference_update(self._fan_out.names(prefix))
-            missing += [ObjectID(bytes.fromhex(prefix + name)) for name in sorted(wanted)]
+            absent = self._fan_out.find_absent(prefix, wanted)
+            missing += [ObjectID(bytes.fromhex(prefix + name)) for name in sorted(absent)]
         return missing
 
     def open(self, object_id: ObjectID) -> int:
