@@ -57,7 +57,7 @@ JOBS: Final = {
 def count_objects(repository: Path) -> int:
     """Return how many objects there are, rounded to one digit after the first."""
     count = sum(len(os.listdir(directory)) for directory in (repository / "objects").iterdir())
-    step = 10 ** max(0, len(str(count)) - 2)
+    step = int(10 ** max(0, len(str(count)) - 2))
     return count // step * step
 
 
@@ -95,7 +95,10 @@ def run_jobs(repository: Path, chosen: list[str], niceness: int, most_s: int) ->
             except SystemExit as error:
                 print(f"{job}: {error}", flush=True)
                 continue
-            print(f"{objects:10} {job:22} {run.wall_s:8.2f} s {run.cpu_s:8.2f} cpu s {run.peak_mb:8.0f} MB", flush=True)
+            print(
+                f"{objects:10} {job:22} {run.wall_s:8.2f} s {run.cpu_s:8.2f} cpu s {run.peak_mb:8.0f} MB",
+                flush=True,
+            )
             yield Figure(job=job, objects=objects, wall_s=run.wall_s, cpu_s=run.cpu_s, peak_mb=run.peak_mb)
 
 

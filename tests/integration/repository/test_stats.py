@@ -9,6 +9,7 @@ import pytest
 
 from cfsctl.cli.app import main
 from cfsctl.digest import Algorithm
+from cfsctl.repository.gc import live, needs
 from cfsctl.repository.gc.collect import collect_garbage
 from cfsctl.repository.gc.stats import measure_repository
 from cfsctl.repository.objects.quarantine import QUARANTINE
@@ -129,3 +130,21 @@ def test_command(repository: Repository, tmp_path: Path, capsys: pytest.CaptureF
     assert document["objects"] == 2
     assert document["refs"][0]["shared_bytes"] == 0
     assert list(document["refs"][0])[:3] == ["name", "target", "objects"]
+
+
+def test_numbers_are_the_same_where_little_is_kept_in_memory(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = [put(repository, f"{number}", 100 + number) for number in range(60)]
+    repository.images.write(make_image(objects[:40]), "image")
+    write_stream(repository, "stream", objects[20:50], ref="stream")
+    object_file(repository, objects[45]).unlink()
+    expected = measure_repository(repository)
+    monkeypatch.setattr(needs, "_MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(live, "_MOST_EXACT", 0)
+    assert measure_repository(repository) == expected
+    assert [(ref.objects, ref.exclusive_objects, ref.missing) for ref in expected.refs] == [
+        (41, 21, 0),
+        (30, 10, 1),
+    ]
+    assert expected.garbage_objects == 10

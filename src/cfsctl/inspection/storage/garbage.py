@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import ObjectID
     from cfsctl.repository.gc.mark import CategoryMarks
-    from cfsctl.repository.gc.stats import Survey
+    from cfsctl.repository.gc.survey import Survey
 
 _MAX_FOLLOWED: Final = 500
 """Entries without a ref that are followed, to tell what belongs to each."""

@@ -13,7 +13,7 @@ from cfsctl.inspection.storage.garbage import find_reasons, group_garbage
 from cfsctl.inspection.storage.model import BlockKind, LargeObject, SpaceBlock, StoreReport
 from cfsctl.inspection.storage.versions import HistoryReader
 from cfsctl.progress import Advanced, Done, Started, Unit
-from cfsctl.repository.gc.stats import survey_repository
+from cfsctl.repository.gc.survey import survey_repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cfsctl.kinds.kind import Reading
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
-    from cfsctl.repository.gc.stats import Survey
+    from cfsctl.repository.gc.survey import Survey
 
 TREES_ID: Final = "trees"
 """Names the progress of looking into trees."""

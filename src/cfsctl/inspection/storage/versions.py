@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cfsctl.inspection.storage.model import ReportLimits, TreeChanges
     from cfsctl.kinds.kind import Reading, StoredVersion
     from cfsctl.repository import Repository
-    from cfsctl.repository.gc.stats import Survey
+    from cfsctl.repository.gc.survey import Survey
     from cfsctl.tree.model import FileSystem
 
 _COUNTED_ANCESTORS: Final = 20

@@ -301,6 +301,10 @@ class Marker:
             alone.complete()
         return alone.marks.live.exact
 
+    def links_of(self, category: str) -> CategoryMarks:
+        """Return `images` or `streams` by its name."""
+        return self.images if category == self.images.category.name else self.streams
+
     @property
     def named(self) -> AbstractSet[ObjectID]:
         """The objects that entries name."""

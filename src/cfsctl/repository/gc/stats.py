@@ -1,34 +1,32 @@
 """Statistics: the size of a repository, how much each ref needs, and what a collection would free.
 
 For each ref: the objects that are reachable from it, and how many of them are reachable from nothing else.
-The latter would be freed by removing the ref and collecting.
+The latter would be freed by removing the ref and collecting. Objects are looked at by directory, so that
+memory does not grow with all of them.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from cfsctl.digest import ObjectID
 from cfsctl.errors import CfsError
-from cfsctl.progress import Advanced, Done, Started, Unit, silent
-from cfsctl.repository.gc.collect import find_garbage
+from cfsctl.repository.gc.collect import collect_garbage
 from cfsctl.repository.gc.mark import Marker
+from cfsctl.repository.gc.needs import PART, Needs
 from cfsctl.repository.gc.sweep import FAN_OUT, open_directory
 from cfsctl.repository.names.tags import unescape_tag
 from cfsctl.repository.objects.quarantine import QUARANTINE
 from cfsctl.splitstream.reader import Inline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator, Mapping
 
-    from cfsctl.progress import Reporter
-    from cfsctl.repository.gc.collect import FoundGarbage
-    from cfsctl.repository.gc.mark import CategoryMarks
     from cfsctl.repository.repository import Repository
 
-_BLOCK_SIZE = 512
+BLOCK_SIZE = 512
 """Unit of st_blocks, independent of the file system's block size."""
 
 
@@ -121,63 +119,19 @@ class Stats(NamedTuple):
         return {**self._asdict(), "refs": refs}
 
 
-def _ignore(_problem: str) -> None:
+def ignore(_problem: str) -> None:
     """Leave to a collection to say what is wrong."""
 
 
-class RefOwners:
-    """Which refs lead to each object, by their places in the list of refs.
-
-    Attributes:
-        first: One of the refs for each object that any leads to.
-        further: How many others there are, for objects that several lead to.
-        mixed: Objects that refs of more than one kind lead to.
-        kinds: The kind of each ref.
-    """
-
-    def __init__(self) -> None:
-        """Know of no object."""
-        self.first: dict[ObjectID, int] = {}
-        self.further: dict[ObjectID, int] = {}
-        self.mixed: set[ObjectID] = set()
-        self.kinds: list[str] = []
-
-    def add(self, kind: str, live: Iterable[ObjectID]) -> None:
-        """Record what the next ref leads to."""
-        index = len(self.kinds)
-        self.kinds.append(kind)
-        for object_id in live:
-            first = self.first.setdefault(object_id, index)
-            if first != index:
-                self.further[object_id] = self.further.get(object_id, 0) + 1
-                if self.kinds[first] != kind:
-                    self.mixed.add(object_id)
-
-    def count(self, object_id: ObjectID) -> int:
-        """Return how many refs lead to an object."""
-        return 1 + self.further.get(object_id, 0) if object_id in self.first else 0
+_Size: TypeAlias = tuple[int, int]
+"""Size in bytes, and blocks."""
 
 
-class Survey(NamedTuple):
-    """Statistics, with what they were made of.
+class _Totals(NamedTuple):
+    """What all objects take."""
 
-    Attributes:
-        stats: The statistics.
-        sizes: Sizes of all stored objects.
-        owners: Which of the refs in the statistics lead to each object.
-        garbage: What a collection would do.
-        marker: Knows all links, and what entries lead to.
-    """
-
-    stats: Stats
-    sizes: dict[ObjectID, int]
-    owners: RefOwners
-    garbage: FoundGarbage
-    marker: Marker
-
-
-class _Sizes(NamedTuple):
-    by_id: dict[ObjectID, int]
+    objects: int
+    bytes: int
     allocated_bytes: int
 
 
@@ -185,134 +139,159 @@ def measure_repository(repository: Repository) -> Stats:
     """Return what is known about a repository; changes nothing.
 
     Raises:
-        OSError: A directory cannot be read.
+        OSError: A directory cannot be read, or there is no room for a temporary file.
     """
-    return survey_repository(repository).stats
-
-
-def survey_repository(repository: Repository, reporter: Reporter = silent) -> Survey:
-    """Return what is known about a repository, and about each object; changes nothing.
-
-    Args:
-        repository: The repository, open.
-        reporter: Told how many refs have been followed.
-
-    Raises:
-        OSError: A directory cannot be read.
-    """
-    sizes = _measure_objects(repository)
     marker = Marker(repository)
-    refs, owners = _measure_refs(marker, sizes.by_id, reporter)
-    garbage = find_garbage(repository)
-    stream_bytes, stream_inline_bytes = _measure_streams(marker, repository, sizes.by_id)
-    stats = Stats(
-        objects=len(sizes.by_id),
-        bytes=sum(sizes.by_id.values()),
-        allocated_bytes=sizes.allocated_bytes,
+    totals, refs = _measure_refs(marker, repository)
+    garbage = collect_garbage(repository, dry_run=True)
+    stream_bytes, stream_inline_bytes = measure_streams(marker, repository)
+    return Stats(
+        objects=totals.objects,
+        bytes=totals.bytes,
+        allocated_bytes=totals.allocated_bytes,
         images=len(marker.images.entries),
         streams=len(marker.streams.entries),
         stream_bytes=stream_bytes,
         stream_inline_bytes=stream_inline_bytes,
-        garbage_objects=garbage.result.objects_removed,
-        garbage_bytes=garbage.result.bytes_removed,
-        quarantined=_count_quarantined(repository.dirfd),
+        garbage_objects=garbage.objects_removed,
+        garbage_bytes=garbage.bytes_removed,
+        quarantined=count_quarantined(repository.dirfd),
         refs=refs,
-        problems=list(garbage.result.problems),
+        problems=list(garbage.problems),
     )
-    return Survey(stats, sizes.by_id, owners, garbage, marker)
 
 
 def measure_refs(repository: Repository) -> list[RefStats]:
     """Return what each ref needs, sorted by name; changes nothing.
 
     Reads every image and stream that a ref leads to.
+
+    Raises:
+        OSError: As `measure_repository`.
     """
-    return _measure_refs(Marker(repository), _measure_objects(repository).by_id)[0]
+    return _measure_refs(Marker(repository), repository)[1]
 
 
-def _measure_objects(repository: Repository) -> _Sizes:
-    """Return the sizes of all objects; what is not an object is skipped."""
-    by_id: dict[ObjectID, int] = {}
-    blocks = 0
+def _iter_sizes(repository: Repository) -> Iterator[tuple[int, dict[bytes, _Size]]]:
+    """Yield the first byte of IDs, and size and blocks of the objects that have it; skips what is no object.
+
+    Objects are named by a part of their IDs, as in `Needs`.
+    """
     name_length = 2 * (repository.algorithm.digest_size - 1)
-    with open_directory(repository.dirfd, "objects", _ignore) as objects:
-        for fan_out in FAN_OUT if objects is not None else ():
-            assert objects is not None
-            with open_directory(objects, fan_out, _ignore) as directory:
-                for name in [] if directory is None else os.listdir(directory):
-                    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                    if len(name) == name_length and stat.S_ISREG(status.st_mode):
-                        by_id[ObjectID(bytes.fromhex(fan_out + name))] = status.st_size
-                        blocks += status.st_blocks
-    return _Sizes(by_id, blocks * _BLOCK_SIZE)
+    with open_directory(repository.dirfd, "objects", ignore) as objects:
+        for first, fan_out in enumerate(FAN_OUT):
+            if objects is None:
+                yield first, {}
+                continue
+            with open_directory(objects, fan_out, ignore) as directory:
+                yield first, {} if directory is None else _read_sizes(directory, name_length)
 
 
-def _measure_streams(marker: Marker, repository: Repository, sizes: dict[ObjectID, int]) -> tuple[int, int]:
+def _read_sizes(directory: int, name_length: int) -> dict[bytes, _Size]:
+    sizes: dict[bytes, _Size] = {}
+    digits = slice(0, 2 * (PART.stop - PART.start))
+    for name in os.listdir(directory):
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if len(name) == name_length and stat.S_ISREG(status.st_mode):
+            sizes[bytes.fromhex(name[digits])] = (status.st_size, status.st_blocks)
+    return sizes
+
+
+_SHARED: Final = -1
+"""In place of the number of the one ref that an object is needed by."""
+
+
+def measure_streams(marker: Marker, repository: Repository) -> tuple[int, int]:
     """Return how large the streams are that can be read, as stored and when decompressed."""
     stored = inline = 0
-    for object_id in set(marker.streams.entries.values()) & sizes.keys():
+    for object_id in set(marker.streams.entries.values()):
+        status = repository.objects.stat(object_id)
+        if status is None:
+            continue
         try:
             with repository.streams.open_object(object_id) as reader:
                 data = sum(len(chunk.data) for chunk in reader.iter_chunks() if isinstance(chunk, Inline))
         except (CfsError, OSError):
             continue  # the collection says what is wrong
-        stored += sizes[object_id]
+        stored += status.st_size
         inline += data
     return stored, inline
 
 
-REFS_ID: Final = "refs"
-"""Names the progress of following refs."""
-
-
-def _measure_refs(
-    marker: Marker, sizes: dict[ObjectID, int], reporter: Reporter = silent
-) -> tuple[list[RefStats], RefOwners]:
-    """Return what each ref needs, sorted by name, and who needs each object.
-
-    What one ref leads to is let go before the next is followed: of a thousand refs to large trees, memory
-    does not hold all.
-    """
-    refs = [
-        (name, links, entry) for links in (marker.images, marker.streams) for name, entry in _iter_refs(links)
+def _measure_refs(marker: Marker, repository: Repository) -> tuple[_Totals, list[RefStats]]:
+    """Return what all objects take, and what each ref needs, sorted by name."""
+    refs = sorted(iter_refs(marker))
+    counters = [_RefCounter() for _ in refs]
+    objects = size = blocks = 0
+    with Needs() as needs:
+        for number, (_, category, entry) in enumerate(refs):
+            needs.add(number, marker.reach(marker.links_of(category), entry))
+        for first, sizes in _iter_sizes(repository):
+            objects += len(sizes)
+            size += sum(found[0] for found in sizes.values())
+            blocks += sum(found[1] for found in sizes.values())
+            _count(needs.records(first), sizes, counters)
+    found = [
+        counter.as_stats(name, f"{category}/{entry}")
+        for (name, category, entry), counter in zip(refs, counters, strict=True)
     ]
-    refs.sort(key=lambda ref: ref[0])
-    owners = RefOwners()
-    measured: list[RefStats] = []
-    reporter(Started(REFS_ID, len(refs), Unit.ITEMS))
-    for index, (name, links, entry) in enumerate(refs):
-        live = marker.reach(links, entry)
-        present = [sizes[object_id] for object_id in live if object_id in sizes]
-        target, missing = f"{links.category.name}/{entry}", len(live) - len(present)
-        measured.append(RefStats(name, target, len(present), sum(present), 0, 0, missing))
-        owners.add(measured[-1].kind_and_name()[0], live)
-        reporter(Advanced(REFS_ID, index + 1, len(refs)))
-    reporter(Done(REFS_ID, len(refs)))
-    return _add_exclusive(measured, sizes, owners), owners
+    return _Totals(objects, size, blocks * BLOCK_SIZE), found
 
 
-def _add_exclusive(refs: list[RefStats], sizes: dict[ObjectID, int], owners: RefOwners) -> list[RefStats]:
-    """Return refs with what only they lead to."""
-    objects, total = [0] * len(refs), [0] * len(refs)
-    for object_id, index in owners.first.items():
-        if object_id in sizes and object_id not in owners.further:
-            objects[index] += 1
-            total[index] += sizes[object_id]
-    return [
-        ref._replace(exclusive_objects=objects[index], exclusive_bytes=total[index])
-        for index, ref in enumerate(refs)
-    ]
+def iter_refs(marker: Marker) -> Iterator[tuple[str, str, str]]:
+    """Yield the path of each ref, the name of its category, and its entry."""
+    for links in (marker.images, marker.streams):
+        category = links.category.name
+        for ref in links.category.list_refs():
+            if ref.entry in links.entries:
+                yield f"{category}/refs/{ref.name}", category, ref.entry
 
 
-def _iter_refs(links: CategoryMarks) -> Iterable[tuple[str, str]]:
-    for ref in links.category.list_refs():
-        if ref.entry in links.entries:
-            yield f"{links.category.name}/refs/{ref.name}", ref.entry
+@dataclass(slots=True)
+class _RefCounter:
+    """Counts what one ref needs; attributes are those of `RefStats`."""
+
+    objects: int = 0
+    bytes: int = 0
+    exclusive_objects: int = 0
+    exclusive_bytes: int = 0
+    missing: int = 0
+
+    def as_stats(self, name: str, target: str) -> RefStats:
+        return RefStats(
+            name=name,
+            target=target,
+            objects=self.objects,
+            bytes=self.bytes,
+            exclusive_objects=self.exclusive_objects,
+            exclusive_bytes=self.exclusive_bytes,
+            missing=self.missing,
+        )
 
 
-def _count_quarantined(dirfd: int) -> int:
+def _count(
+    records: list[tuple[bytes, int]], sizes: Mapping[bytes, _Size], counters: list[_RefCounter]
+) -> None:
+    """Count the objects of one directory for all refs that need them."""
+    owners: dict[bytes, int] = {}
+    for part, number in records:
+        owners[part] = number if part not in owners else _SHARED
+    for part, number in records:
+        counter, found = counters[number], sizes.get(part)
+        if found is None:
+            counter.missing += 1
+            continue
+        counter.objects += 1
+        counter.bytes += found[0]
+        if owners[part] == number:
+            counter.exclusive_objects += 1
+            counter.exclusive_bytes += found[0]
+
+
+def count_quarantined(dirfd: int) -> int:
+    """Return how many things repairs put into quarantine, as far as this user may see."""
     try:
-        with open_directory(dirfd, QUARANTINE, _ignore) as fd:
+        with open_directory(dirfd, QUARANTINE, ignore) as fd:
             return 0 if fd is None else len(os.listdir(fd))
     except PermissionError:  # another user's
         return 0
