@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ def _served(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def warm(
     *arguments: str, place: Path, stdin: bytes | None = None, env: Mapping[str, str] | None = None
 ) -> Outcome:
-    done = warm_start.run([CFSCTL, *arguments], cwd=place, stdin=stdin, env=env, timeout_s=120)
+    done = warm_start.run([CFSCTL, *arguments], cwd=place, stdin=stdin, env=env, limits={}, timeout_s=120)
     assert done is not None
     return done.returncode, done.stdout, done.stderr
 
@@ -98,7 +99,10 @@ def test_own_variables_and_umask(tmp_path: Path) -> None:
 @pytest.mark.parametrize("variable", ["PYTHONPATH", "LC_ALL", "TZ", "LD_PRELOAD"])
 def test_what_python_reads_at_its_start_is_left_to_it(tmp_path: Path, variable: str) -> None:
     env = {**os.environ, variable: "x"}
-    assert warm_start.run([CFSCTL, "--version"], cwd=tmp_path, stdin=None, env=env, timeout_s=120) is None
+    assert (
+        warm_start.run([CFSCTL, "--version"], cwd=tmp_path, stdin=None, env=env, limits={}, timeout_s=120)
+        is None
+    )
 
 
 def test_a_command_that_takes_too_long_is_killed(tmp_path: Path) -> None:
@@ -106,8 +110,23 @@ def test_a_command_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         warm_start.run(
             [CFSCTL, "create-dumpfile", f"/proc/{os.getpid()}/fd/{read}"],
-            cwd=tmp_path, stdin=None, env=None, timeout_s=0,
+            cwd=tmp_path, stdin=None, env=None, limits={}, timeout_s=0,
         )  # fmt: skip
     os.close(read)
     os.close(write)
     assert warm("--version", place=tmp_path)[0] == 0
+
+
+def test_limits_are_those_of_the_command_alone(tmp_path: Path) -> None:
+    limits = {resource.RLIMIT_FSIZE: 100}
+    done = warm_start.run(
+        [CFSCTL, "mkcomposefs", ".", "image"],
+        cwd=tmp_path,
+        stdin=None,
+        env=None,
+        limits=limits,
+        timeout_s=120,
+    )
+    assert done is not None
+    assert b"File too large" in done.stderr
+    assert warm("mkcomposefs", ".", "image", place=tmp_path)[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,9 @@ from tests.support import warm_start
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+TIMEOUT_S = 240
+"""Guard against a program that waits for ever."""
 
 CFSCTL = Path(sys.executable).parent / "cfsctl"
 """cfsctl of the environment that runs the tests."""
@@ -59,7 +63,8 @@ def run_program(
     cwd: str | Path | None = None,
     stdin: bytes | None = None,
     env: Mapping[str, str] | None = None,
-    timeout_s: float = 120,
+    limits: Mapping[int, int] | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run one of our programs, from a process that has imported it if that comes to the same.
 
@@ -68,12 +73,21 @@ def run_program(
         cwd: Its working directory, ours unless it is given.
         stdin: What comes through its standard input, a pipe; /dev/null unless it is given.
         env: All of its environment, ours unless it is given.
+        limits: Resources of setrlimit(2) and how much of each it may have.
         timeout_s: When it is killed, which fails.
     """
-    done = warm_start.run(command, cwd=cwd, stdin=stdin, env=env, timeout_s=timeout_s)
+    limits = limits or {}
+    done = warm_start.run(command, cwd=cwd, stdin=stdin, env=env, limits=limits, timeout_s=timeout_s)
     if done is not None:
         return done
     streams: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+
+    def limit() -> None:
+        for kind, size in limits.items():
+            resource.setrlimit(kind, (size, size))
+
+    if limits:
+        streams["preexec_fn"] = limit
     return subprocess.run(
         command, cwd=cwd, env=env, timeout=timeout_s, capture_output=True, check=False, **streams
     )
@@ -84,10 +98,12 @@ def run_cfsctl(
     cwd: Path | None = None,
     stdin: bytes = b"",
     env: Mapping[str, str] | None = None,
-    timeout_s: float = 120,
+    limits: Mapping[int, int] | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> subprocess.CompletedProcess[str]:
     """Run cfsctl and return its exit status, standard output and standard error."""
-    done = run_program(CFSCTL, *arguments, cwd=cwd, stdin=stdin, env=env, timeout_s=timeout_s)
+    options: dict[str, Any] = {"env": env, "limits": limits, "timeout_s": timeout_s}
+    done = run_program(CFSCTL, *arguments, cwd=cwd, stdin=stdin, **options)
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode(errors="surrogateescape"), done.stderr.decode()
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import socket
 import sys
 from importlib import import_module
@@ -83,6 +84,8 @@ def main() -> int:
         return 0
     sys.argv = list(request["arguments"])  # type: ignore[call-overload]  # a list of strings
     os.umask(int(request["umask"]))  # type: ignore[call-overload]  # a number
+    for kind, limit in request["limits"]:  # type: ignore[attr-defined]  # a list of pairs
+        resource.setrlimit(kind, (limit, limit))
     os.environ.clear()
     os.environ.update(request["environment"])  # type: ignore[call-overload]  # a dictionary of strings
     from cfsctl.cli.main import main as run  # noqa: PLC0415 - in the child, as the script does

@@ -106,6 +106,7 @@ def run(
     cwd: str | Path | None,
     stdin: bytes | None,
     env: Mapping[str, str] | None,
+    limits: Mapping[int, int],
     timeout_s: float,
 ) -> subprocess.CompletedProcess[bytes] | None:
     """Run a command and return how it has ended and what it has printed, or None if it cannot be done here.
@@ -115,6 +116,7 @@ def run(
         cwd: Its working directory, ours unless it is given.
         stdin: What it reads from a pipe; None for /dev/null.
         env: All of its environment, ours unless it is given.
+        limits: Resources of setrlimit(2) and how much of each it may have.
         timeout_s: When it is killed.
 
     Raises:
@@ -124,7 +126,14 @@ def run(
     if _server is None or _server.identity != _identity(variables):
         return None
     words = [os.fsdecode(argument) for argument in command]
-    request = json.dumps({"arguments": words, "environment": dict(variables), "umask": _umask()}).encode()
+    request = json.dumps(
+        {
+            "arguments": words,
+            "environment": dict(variables),
+            "umask": _umask(),
+            "limits": list(limits.items()),
+        }
+    ).encode()
     with _server.own() as is_ours:
         if not is_ours or len(request) > REQUEST_BYTES:
             return None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.cli.conftest import environment, locked
-from tests.support.programs import CFSCTL, require
+from tests.support.programs import CFSCTL, require, run_cfsctl
 from tests.support.repositories import view
 
 if TYPE_CHECKING:
@@ -75,16 +75,8 @@ def ask_fish(place: Path, line: str) -> list[str]:
 def ask_program(place: Path, line: str) -> list[str]:
     """Ask without any shell."""
     words = line.split(" ")[1:]
-    done = subprocess.run(
-        [CFSCTL, *words],
-        cwd=place,
-        env={**shell_environment(place), "_CFSCTL_COMPLETE": "zsh"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert done.stderr == ""
+    done = run_cfsctl(*words, cwd=place, env={**shell_environment(place), "_CFSCTL_COMPLETE": "zsh"})
+    assert (done.returncode, done.stderr) == (0, "")
     return [found.split("\t")[0] for found in done.stdout.splitlines()]
 
 

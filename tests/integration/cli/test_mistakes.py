@@ -18,7 +18,7 @@ import pytest
 
 from cfsctl import gvariant
 from tests.fakes.ostree_repository import FakeOstreeRepository
-from tests.support.programs import CFSCTL, cfsctl
+from tests.support.programs import CFSCTL, cfsctl, run_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -550,15 +550,19 @@ def attempt(case: Case, place: Path, url: str, **variables: str) -> tuple[int, s
             pytest.skip("needs root, unshare, setpriv and flock")
         command = ["unshare", "--mount", "sh", "-ec", case.shell, *command]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CFSCTL_")}
-    done = subprocess.run(
-        command,
-        cwd=place,
-        input=case.stdin.encode(),
-        capture_output=True,
-        check=False,
-        timeout=120,
-        env={**kept, "HOME": str(place), **variables},
-    )
+    env = {**kept, "HOME": str(place), **variables}
+    if case.shell:
+        done = subprocess.run(
+            command,
+            cwd=place,
+            input=case.stdin.encode(),
+            capture_output=True,
+            check=False,
+            timeout=240,
+            env=env,
+        )
+    else:
+        done = run_program(*command, cwd=place, stdin=case.stdin.encode(), env=env)
     text = done.stderr.decode().replace(secure, "TLS").replace(url, "URL").replace(str(place), "PLACE")
     return done.returncode, text
 

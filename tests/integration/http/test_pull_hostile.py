@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import resource
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,7 +38,7 @@ from tests.fakes.faulty_server import (
 )
 from tests.integration.http.jobs import QUICK, SILENT
 from tests.support.hostile import HOSTILE, read_verdicts, unpack_repositories
-from tests.support.programs import CFSCTL
+from tests.support.programs import run_cfsctl
 from tests.support.repositories import make_repository, view
 
 if TYPE_CHECKING:
@@ -51,9 +50,7 @@ if TYPE_CHECKING:
     from cfsctl.progress import Event
     from tests.fakes.faulty_server import Reaction
 
-CPU_S = 10
-TIMEOUT_S = 120
-MEMORY_BYTES = 300 << 20
+LIMITS = {resource.RLIMIT_AS: 300 << 20, resource.RLIMIT_CPU: 10}
 
 UNVERIFIED = {"summary-other-ref": "accepted"}
 """Refused only where the summary has to be verified."""
@@ -71,11 +68,6 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return unpack_repositories(tmp_path_factory.mktemp("hostile"))
 
 
-def limit() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
-
-
 def names_in(store: Path) -> list[str]:
     """Return the names of streams, refs and images, but not what is kept for the next pull."""
     found = [name for name, shown in view(store).items() if shown.startswith("->")]
@@ -88,14 +80,7 @@ def test_repository(hostile: Path, tmp_path: Path, case: str) -> None:
     store = tmp_path / "store"
     make_repository(store).close()
     with FaultyServer(hostile) as server:
-        done = subprocess.run(
-            [CFSCTL, "--repo", store, "ostree", "pull", f"{server.url}/{case}", "x"],
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-            preexec_fn=limit,
-        )
+        done = run_cfsctl("--repo", store, "ostree", "pull", f"{server.url}/{case}", "x", limits=LIMITS)
     if verdict == "accepted" or (verdict != "refused" and done.returncode == 0):
         assert done.returncode == 0, done.stderr
         assert any(name.startswith("streams/refs/ostree/") for name in names_in(store))

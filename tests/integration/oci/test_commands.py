@@ -6,8 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 import pytest
@@ -25,13 +23,13 @@ from tests.support.oci import (
     make_tar,
     symlink,
 )
+from tests.support.programs import CFSCTL, run_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     Run = Callable[..., subprocess.CompletedProcess[bytes]]
-
-PROGRAM = Path(sys.executable).parent / "cfsctl"
 
 # One work directory is filled by all recorded lines one after the other: a file of tests stays in one worker.
 
@@ -54,7 +52,7 @@ OTHER = {
 def outcomes(tmp_path_factory: pytest.TempPathFactory, layouts: Path) -> list[tuple[int, str]]:
     work = tmp_path_factory.mktemp("recorded")
     (work / "bin").mkdir()
-    (work / "bin" / "cfsctl").symlink_to(PROGRAM)
+    (work / "bin" / "cfsctl").symlink_to(CFSCTL)
     environment = {
         "PATH": f"{work}/bin:{os.environ['PATH']}",
         "HOME": str(work),
@@ -98,12 +96,12 @@ def layout(tmp_path: Path) -> Layout:
 def run(tmp_path: Path) -> Run:
     """Return what runs ``cfsctl oci`` on a new repository."""
     repository = str(tmp_path / "r")
-    init = [str(PROGRAM), "init", repository, "--insecure", "--algorithm", "fsverity-sha256-12"]
-    subprocess.run(init, check=True, capture_output=True)
+    init = [str(CFSCTL), "init", repository, "--insecure", "--algorithm", "fsverity-sha256-12"]
+    assert run_program(*init).returncode == 0
 
     def run(*arguments: str, data: bytes = b"", status: int = 0) -> subprocess.CompletedProcess[bytes]:
-        command = [str(PROGRAM), "--repo", repository, *arguments]
-        done = subprocess.run(command, input=data, capture_output=True, check=False)
+        command = [str(CFSCTL), "--repo", repository, *arguments]
+        done = run_program(*command, stdin=data)
         assert done.returncode == status, done.stderr.decode()
         return done
 

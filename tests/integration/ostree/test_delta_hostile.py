@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import resource
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,15 +18,15 @@ from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.repository import Repository
 from tests.support.hostile import HOSTILE, read_verdicts, unpack_repositories
-from tests.support.programs import CFSCTL
+from tests.support.programs import run_cfsctl
 from tests.support.repositories import make_repository, view
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 DELTAS = HOSTILE / "deltas"
 CPU_S = 10
-TIMEOUT_S = 120
 MEMORY_BYTES = 300 << 20
 
 
@@ -75,20 +74,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, store_of_good: Path) -
     return path
 
 
-def limit() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
-
-
 def apply(store: Path, case: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [CFSCTL, "--repo", store, "ostree", "apply-delta", DELTAS / case],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-        preexec_fn=limit,
-    )
+    limits = {resource.RLIMIT_AS: MEMORY_BYTES, resource.RLIMIT_CPU: CPU_S}
+    return run_cfsctl("--repo", store, "ostree", "apply-delta", DELTAS / case, limits=limits)
 
 
 def names_in(store: Path) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import resource
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,13 +18,13 @@ from cfsctl.ostree.pull.pull import pull as pull_here
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.repository import Repository
 from tests.support.hostile import read_verdicts, unpack_repositories
-from tests.support.programs import CFSCTL
+from tests.support.programs import run_cfsctl
 from tests.support.repositories import make_repository, view
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
-TIMEOUT_S = 120
 MEMORY_BYTES = 300 << 20
 
 WITHOUT_SUMMARY = {
@@ -55,19 +54,9 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def limit() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-
-
 def pull(store: Path, source: Path, ref: str = "x") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [CFSCTL, "--repo", store, "ostree", "pull-local", source, ref],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-        preexec_fn=limit,
-    )
+    limits = {resource.RLIMIT_AS: MEMORY_BYTES}
+    return run_cfsctl("--repo", store, "ostree", "pull-local", source, ref, limits=limits)
 
 
 def names_in(store: Path) -> list[str]:
