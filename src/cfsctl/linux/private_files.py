@@ -22,7 +22,13 @@ _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 class NotPrivateError(PermissionError):
-    """A file or directory that another user can have written to."""
+    """A file or directory that another user can have written to.
+
+    Attributes:
+        hint: What to do about it.
+    """
+
+    hint = "make it one that only you or root can write: chown, chmod go-w; then look at what it says"
 
     def __str__(self) -> str:
         """Return the message without the number of an error that no system call has given."""

@@ -106,6 +106,7 @@ def test_file_that_others_can_write(place: Path) -> None:
     done = run(place, "--config", file, "images")
     assert (done.returncode, done.stdout) == (1, "")
     assert "write permission" in done.stderr
+    assert "chmod go-w" in done.stderr
     assert run(place, "--config", place / "missing.toml", "images").returncode == 17
     assert run(place, "--config", place, "images").returncode == 1
     os.mkfifo(place / "pipe")
