@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
 import re
+import selectors
 import shutil
 import subprocess
+import time
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError, ExitCode, describe
@@ -141,23 +144,63 @@ def ask_helper(name: str, server: str, helper_path: str) -> Credentials | None:
             f"{command}: not found in PATH", hint="install it, or remove it from the file with credentials"
         )
     try:
-        done = subprocess.run(
+        with subprocess.Popen(
             [program, "get"],
-            input=f"{server}\n".encode(),
-            capture_output=True,
-            timeout=_HELPER_TIMEOUT_S,
-            check=False,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**os.environ, "PATH": helper_path},
-        )
-    except (subprocess.TimeoutExpired, OSError) as error:
+        ) as process:
+            try:
+                output, messages = _talk(process, f"{server}\n".encode(), command)
+            finally:
+                process.kill()  # harmless if it has ended
+    except OSError as error:
         raise CredentialHelperError(f"{command}: {describe(error)}") from error
-    output = done.stdout[:_MAX_HELPER_BYTES]
-    if done.returncode:
-        text = output.decode(errors="replace").strip()
+    if process.returncode:
+        text = (output.strip() or messages.strip()).decode(errors="replace")
         if _NOT_FOUND in text:
             return None
-        raise CredentialHelperError(f"{command} get {server}: exit status {done.returncode}: {text[:200]}")
+        status = process.returncode
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        raise CredentialHelperError(f"{command} get {server}: {': '.join(filter(None, (how, text[:200])))}")
     return _parse_answer(output, command)
+
+
+def _talk(process: subprocess.Popen[bytes], question: bytes, command: str) -> tuple[bytes, bytes]:
+    """Ask a helper; return what it has written to standard output and to standard error when it has ended.
+
+    Raises:
+        CredentialHelperError: It takes too long, or writes too much.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
+        stdin.write(question)  # which fits into a pipe
+    deadline = time.monotonic() + _HELPER_TIMEOUT_S
+    texts = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
+    output, messages = texts.values()
+    with selectors.DefaultSelector() as selector:
+        for fd in texts:
+            selector.register(fd, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = selector.select(max(deadline - time.monotonic(), 0))
+            if not ready:
+                raise CredentialHelperError(f"{command}: no answer within {_HELPER_TIMEOUT_S} seconds")
+            for key, _ in ready:
+                data = os.read(key.fd, _MAX_HELPER_BYTES)
+                texts[key.fd] += data
+                if not data:
+                    selector.unregister(key.fd)
+            limit = _MAX_HELPER_BYTES
+            if max(len(output), len(messages)) > limit:
+                raise CredentialHelperError(f"{command}: expected at most {limit} bytes, found more")
+    try:
+        process.wait(max(deadline - time.monotonic(), 0))
+    except subprocess.TimeoutExpired:
+        raise CredentialHelperError(f"{command}: does not end within {_HELPER_TIMEOUT_S} seconds") from None
+    return bytes(output), bytes(messages)
 
 
 def _parse_answer(output: bytes, command: str) -> Credentials | None:

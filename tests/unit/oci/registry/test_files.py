@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.http.auth import Credentials
+from cfsctl.oci.registry import credentials
 from cfsctl.oci.registry.certificates import Certificates, find_certificates
 from cfsctl.oci.registry.configuration import (
     Endpoint,
@@ -214,11 +215,29 @@ class TestHelpers:
 
     @pytest.mark.parametrize(
         ("script", "error"),
-        [("exit 3", "exit status 3"), ("echo no", "expected JSON"), ("echo '{\"Username\": 1}'", "Username")],
+        [
+            ("exit 3", "exit status 3"),
+            ("echo no", "expected JSON"),
+            ("echo '{\"Username\": 1}'", "Username"),
+            ("kill -9 $$", "signal 9"),
+            ("echo locked >&2; exit 2", "exit status 2: locked"),
+            ("exec head -c 3000000 /dev/zero", "expected at most 1048576 bytes"),
+            ("exec head -c 3000000 /dev/zero >&2", "expected at most 1048576 bytes"),
+        ],
     )
     def test_fails(self, tmp_path: Path, script: str, error: str) -> None:
         with pytest.raises(CredentialHelperError, match=error):
             self.find(tmp_path, script, {"credsStore": "test"})
+
+    @pytest.mark.parametrize("script", ["exec sleep 1000", "exec >&- 2>&-; exec sleep 1000"])
+    def test_hangs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+        monkeypatch.setattr(credentials, "_HELPER_TIMEOUT_S", 0.1)
+        with pytest.raises(CredentialHelperError, match=r"within 0\.1 seconds"):
+            self.find(tmp_path, script, {"credsStore": "test"})
+
+    def test_does_not_read_the_question(self, tmp_path: Path) -> None:
+        script = """exec <&-; echo '{"Username": "u", "Secret": "s"}'"""
+        assert self.find(tmp_path, script, {"credsStore": "test"}) == Credentials("u", "s")
 
     @pytest.mark.parametrize("name", ["../x", "missing", "", "a b"])
     def test_is_not_there(self, tmp_path: Path, name: str) -> None:
