@@ -85,7 +85,7 @@ class _Checker:
                 self.check(value[name], rule, f"{place}.{name}")
 
     def _check_items(self, value: Any, rule: dict[str, Any], _schema: dict[str, Any], place: str) -> None:  # noqa: ANN401
-        for index, item in enumerate(value):
+        for index, item in enumerate(value or ()):  # null, where that may be in place of an array
             self.check(item, rule, f"{place}[{index}]")
 
 
