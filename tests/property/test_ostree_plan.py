@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from random import Random  # noqa: TC003 - hypothesis reads the annotation
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +15,7 @@ from tests.fakes.ostree_repository import FakeOstreeRepository
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum, ObjectID
+    from cfsctl.ostree.objects.held_objects import Lender
 
 _NAMES = st.sampled_from(["a", "b", "c", "d", "é"])
 _LEAVES = st.one_of(st.binary(max_size=3), st.sampled_from(["x", "y"]))
@@ -103,3 +104,37 @@ def test_every_plan_ends_complete(
     counts = plan.counts
     assert counts.metadata + counts.files == len(asked)
     assert counts.metadata + counts.files + counts.from_base == len(plan.objects)
+
+
+class TrueBase(DictBase):
+    """A base that vouches for some of its files."""
+
+    def __init__(self, objects: Objects, vouched: set[Checksum]) -> None:
+        super().__init__(objects)
+        self.lender = cast("Lender", DictBase(objects))
+        self.vouched = vouched
+
+    def find_true(self, checksums: set[Checksum]) -> set[Checksum]:
+        return checksums & self.vouched
+
+
+@given(_TREES, _TREES, st.randoms(use_true_random=False))
+def test_what_is_vouched_for_makes_the_same_plan(
+    tree: dict[str, object], other: dict[str, object], random: Random
+) -> None:
+    """Whatever is taken at once, the plan has and wants the same as if it took objects one by one."""
+    repository = FakeOstreeRepository()
+    repository.commit(tree)  # type: ignore[arg-type]  # hypothesis cannot say how deep it is
+    base = stored_form(repository)
+    files = {name for name, kind in repository.objects if kind is ObjectKind.FILE}
+    commit = repository.commit(other, timestamp_s=1)  # type: ignore[arg-type]  # the same
+    base.pop(commit, None)
+    plans = []
+    for chosen in (None, {name for name in files if random.random() < 0.7}):
+        plan = PullPlan(commit)
+        plan.add_base(DictBase(base) if chosen is None else TrueBase(base, chosen))
+        repository.fetch_metadata(plan.next_request, plan.deliver)
+        found = (dict(plan.objects), sorted(plan.take_files()), plan.counts)
+        plan.take_back({name for name in files if name[0] < 64})
+        plans.append((*found, sorted(plan.take_files()), plan.counts))
+    assert plans[0] == plans[1]

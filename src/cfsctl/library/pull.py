@@ -117,17 +117,19 @@ class PullMethods(OpenedRepository):
             opened_source,
         )
         from cfsctl.ostree.pull.pull import PullOptions, pull  # noqa: PLC0415 - the same
+        from cfsctl.ostree.store.opened_streams import OpenedStreams  # noqa: PLC0415 - the same
 
         store, report = self._store, make_reporter(progress)
         options = options or PullOptions()
         how = source_options or SourceOptions()
         pulled: list[Checksum] = []
+        streams = OpenedStreams()
         with opened_source(Location.parse(source), how, options.trust, report) as (opened, deltas):
             for ref in opened.list_ref_names() if refs is None else refs:
                 bases = (*options.also_bases, *pulled[-_BASES:])
                 one = replace(options, also_bases=bases, deltas=deltas, is_mirror=refs is None)
                 with moving(self, progress, keep=keep):
-                    result = pull(store, opened, ref, one, report)
+                    result = pull(store, opened, ref, one, report, streams)
                 pulled.append(result.commit)
                 yield printable_result(result)
 

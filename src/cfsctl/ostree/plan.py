@@ -11,7 +11,8 @@ by
 3. Objects of a base are not requested. Metadata and inline content from a base are hashed again. Content that
 is
    an object of the repository has its own fs-verity digest, which the owner of the base may still check
-   (`take_back`). If a base's object is wrong, it counts as missing.
+   (`take_back`). If a base's object is wrong, it counts as missing. What a base vouches for
+   (`TrueBase.find_true`) is taken as it is, all files of a directory at once.
 4. Bases may be added until the commit has been delivered and `next_request` is called again: the tree is
 expanded
    there and when a dirtree is delivered, not when the commit arrives. So the caller can inspect the commit,
@@ -26,7 +27,7 @@ A call in the wrong order raises `RuntimeError`, since it is a bug; all other er
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol, runtime_checkable
 
 from cfsctl.errors import ReceivedDigestError
 from cfsctl.ostree.limits import (
@@ -52,10 +53,11 @@ from cfsctl.ostree.tree.graph import TreeGraph
 from cfsctl.ostree.tree.subpaths import SubpathNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from cfsctl.digest import Checksum, ObjectID
     from cfsctl.ostree.objects import Dirtree
+    from cfsctl.ostree.objects.held_objects import Lender
     from cfsctl.ostree.objects.stored_content import StoredContent
     from cfsctl.ostree.tree.subpaths import SubpathFilter
 
@@ -84,6 +86,20 @@ class Base(Protocol):
 
         None if the base does not have it, or its content is not in the repository any more.
         """
+
+
+@runtime_checkable
+class TrueBase(Base, Protocol):
+    """A base that may know objects about which nothing has to be checked.
+
+    Attributes:
+        lender: Has the objects that `find_true` names; None if there can be none.
+    """
+
+    lender: Lender | None
+
+    def find_true(self, checksums: set[Checksum]) -> set[Checksum]:
+        """Return those objects about which all is known; their contents may still be taken back."""
 
 
 class Counts(NamedTuple):
@@ -134,6 +150,7 @@ class PullPlan:
         self._widened: list[Checksum] = []
         self._unexpanded: list[Checksum] = []
         self._bases: list[Base] = []
+        self._true_bases: list[TrueBase] = []
         self._kinds: dict[Checksum, ObjectKind] = {commit_checksum: _COMMIT}
         self._wanted: list[Checksum] = [commit_checksum]
         self._wanted_files: list[Checksum] = []
@@ -169,6 +186,8 @@ class PullPlan:
     def add_base(self, base: Base) -> None:
         """Take objects from this commit as well; earlier bases are asked first."""
         self._bases.append(base)
+        if isinstance(base, TrueBase):
+            self._true_bases.append(base)
 
     def is_in_base(self, checksum: Checksum) -> bool:
         """Return whether a base seems to have an object; only taking it from there verifies it."""
@@ -331,10 +350,11 @@ class PullPlan:
 
     # --- content --------------------------------------------------------------------------------
 
-    def _want_files(self, checksums: Iterable[Checksum]) -> None:
+    def _want_files(self, checksums: Sequence[Checksum]) -> None:
         """Add wanted content objects; some of them may have been wanted before."""
         kinds = self._kinds
-        for checksum in checksums:
+        taken = self._take_true_files(checksums) if self._true_bases else set()
+        for checksum in checksums if not taken else (one for one in checksums if one not in taken):
             known = kinds.get(checksum)
             if known is None:
                 kinds[checksum] = _FILE
@@ -342,6 +362,19 @@ class PullPlan:
                     self._wanted_files.append(checksum)
             elif known is not _FILE:
                 self._conflict(checksum, known, _FILE)
+
+    def _take_true_files(self, checksums: Sequence[Checksum]) -> set[Checksum]:
+        """Take what bases vouch for, and return it; of that, nothing was wanted before."""
+        new = set(checksums).difference(self._kinds)
+        taken: set[Checksum] = set()
+        for base in self._true_bases:
+            if base.lender is not None and (found := base.find_true(new)):
+                new -= found
+                taken |= found
+                self._kinds.update(dict.fromkeys(found, _FILE))
+                self._objects.lend(base.lender, found)
+                self._from_base += len(found)
+        return taken
 
     def _take_file_from_base(self, checksum: Checksum) -> bool:
         for base in self._bases:

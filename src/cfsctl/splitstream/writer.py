@@ -9,7 +9,7 @@ of that.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from cfsctl.splitstream.format import (
     CHUNK,
@@ -154,6 +154,16 @@ class SplitstreamWriter:
         """
         self._check_id(object_id)
         return self._object_refs.setdefault(object_id, len(self._object_refs))
+
+    def add_object_refs(self, object_ids: Iterable[ObjectID | None]) -> list[int | None]:
+        """Keep many objects alive; return the number of each, and None for None."""
+        ids = list(object_ids)
+        refs = self._object_refs
+        new = [one for one in dict.fromkeys(ids) if one is not None and one not in refs]
+        for object_id in new:
+            self._check_id(object_id)
+        refs.update(zip(new, range(len(refs), len(refs) + len(new)), strict=True))
+        return list(map(cast("dict[ObjectID | None, int]", refs).get, ids))
 
     def add_named_ref(self, name: str, object_id: ObjectID) -> None:
         """Keep an object alive under a name; a name added again stands for the later object.

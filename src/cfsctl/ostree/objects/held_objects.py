@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple, overload
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, overload
 
 from cfsctl.digest import Checksum
 from cfsctl.linux.files import write_all
 from cfsctl.ostree.objects.stored_content import StoredContent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import TypeVar
+    from array import array
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from typing import TypeAlias, TypeVar
 
     from cfsctl.digest import ObjectID
     from cfsctl.splitstream.spool import ObjectSink, ObjectWriter
 
     T = TypeVar("T")
+    Entry: TypeAlias = "StoredContent | Place | Lender"
 
 MAX_HELD_BYTES: Final = 16 << 20
 """Bytes of data that are kept in memory; those of real commits are."""
@@ -26,7 +30,8 @@ _MIN_WRITTEN_BYTES: Final = 512
 """Smaller data stay in memory: to remember where they are would take as much."""
 
 
-class Place(NamedTuple):
+@dataclass(slots=True)
+class Place:
     """Where the data of an object are in a file, and the ID of content that is an object."""
 
     offset: int
@@ -34,14 +39,53 @@ class Place(NamedTuple):
     object_id: ObjectID | None
 
 
+class Table(NamedTuple):
+    """All objects of a lender, as columns.
+
+    Attributes:
+        checksums: Names, ascending.
+        starts: Where the data of each are, in units of 8 bytes.
+        sizes: How many bytes these are.
+        numbers: The number of the object in `refs` that is the content, or `NO_OBJECT`.
+        refs: Contents that are objects of the repository.
+        data: All data.
+    """
+
+    checksums: Sequence[Checksum]
+    starts: array[int]
+    sizes: array[int]
+    numbers: array[int]
+    refs: Sequence[ObjectID]
+    data: memoryview
+
+
+NO_OBJECT: Final = 0xFFFFFFFF
+"""Instead of an object's number: the data is all there is."""
+
+
+class Lender(Protocol):
+    """A stored commit whose objects are taken as they are, many at once."""
+
+    @property
+    def data_bytes(self) -> int:
+        """Size of all data."""
+
+    @property
+    def table(self) -> Table:
+        """All of its objects."""
+
+    def find(self, checksum: Checksum, /) -> StoredContent | None:
+        """Return an object's data, and the ID of content that is an object."""
+
+
 class PlacedObjects(Mapping[Checksum, StoredContent]):
-    """Objects by checksum, of which some are in a file; these are read whenever they are asked for."""
+    """Objects by checksum, of which some are elsewhere; these are read whenever they are asked for."""
 
     __slots__ = ("_entries", "_fd")
 
     def __init__(self, fd: int = -1) -> None:
         """Begin empty; the descriptor is borrowed."""
-        self._entries: dict[Checksum, StoredContent | Place] = {}
+        self._entries: dict[Checksum, Entry] = {}
         self._fd = fd
 
     def put(self, checksum: Checksum, entry: StoredContent | Place) -> None:
@@ -59,14 +103,28 @@ class PlacedObjects(Mapping[Checksum, StoredContent]):
         found = self._entries.get(checksum)
         if found is None:
             return default
-        return self._read(found) if isinstance(found, Place) else found
+        if type(found) is tuple:  # half the time of isinstance, and most are
+            return found
+        return self._read(checksum, found)
 
     def __getitem__(self, checksum: Checksum) -> StoredContent:
         """Return the data of an object, and the ID of content that is an object."""
         found = self._entries[checksum]
-        return self._read(found) if isinstance(found, Place) else found
+        if type(found) is tuple:  # half the time of isinstance, and most are
+            return found
+        return self._read(checksum, found)
 
-    def _read(self, place: Place) -> StoredContent:
+    def _read(self, checksum: Checksum, found: Entry) -> StoredContent:
+        if isinstance(found, Place):
+            return self._read_place(found)
+        if isinstance(found, tuple):
+            return found
+        lent = found.find(checksum)
+        if lent is None:
+            raise RuntimeError(f"object {checksum.hex()}: expected it where it was found")
+        return lent
+
+    def _read_place(self, place: Place) -> StoredContent:
         data = os.pread(self._fd, place.size, place.offset)
         if len(data) != place.size:
             raise RuntimeError(f"file of objects: expected {place.size} bytes, found {len(data)}")
@@ -75,7 +133,7 @@ class PlacedObjects(Mapping[Checksum, StoredContent]):
     def iter_ids(self) -> Iterator[tuple[Checksum, ObjectID | None]]:
         """Yield each object with the ID of content that is an object; no data are read."""
         for checksum, found in self._entries.items():
-            yield checksum, found.object_id if isinstance(found, Place) else found[1]
+            yield checksum, found.object_id if isinstance(found, Place) else self[checksum][1]
 
     def __contains__(self, checksum: object) -> bool:
         """Return whether an object is here."""
@@ -93,7 +151,8 @@ class PlacedObjects(Mapping[Checksum, StoredContent]):
 class HeldObjects(PlacedObjects):
     """Objects that a pull collects, in the order in which they come.
 
-    The file is an object of the store that never gets committed: it has no name, and goes with the process.
+    Those that a proven commit lends are not copied. The file is an object of the store that never gets
+    committed: it has no name, and goes with the process.
 
     Attributes:
         forgets_data: Whether only the names are kept.
@@ -129,6 +188,38 @@ class HeldObjects(PlacedObjects):
         self._held_bytes += size
         self._entries[checksum] = (data, object_id)
 
+    def lend(self, lender: Lender, checksums: Collection[Checksum]) -> None:
+        """Take objects that stay where they are.
+
+        Args:
+            lender: Has them, and nothing about them has to be checked.
+            checksums: Their names.
+        """
+        if self.forgets_data:
+            self._entries.update(dict.fromkeys(checksums, (b"", None)))
+        else:
+            self._entries.update(dict.fromkeys(checksums, lender))
+
+    def count_lent(self) -> Counter[Lender]:
+        """Return how many objects were lent, by who has them."""
+        return Counter(found for found in self._entries.values() if not isinstance(found, tuple | Place))
+
+    def is_lent_by(self, checksum: Checksum, lender: Lender) -> bool:
+        """Return whether an object is here and was lent by this one."""
+        return self._entries.get(checksum) is lender
+
+    def iter_not_of(self, lender: Lender) -> Iterator[Checksum]:
+        """Yield the names of all objects that were not lent by this one."""
+        return (checksum for checksum, found in self._entries.items() if found is not lender)
+
+    def iter_own(self) -> Iterator[tuple[Checksum, int, ObjectID | None]]:
+        """Yield the objects that were not lent: name, size of the data, ID of content that is an object."""
+        for checksum, found in self._entries.items():
+            if isinstance(found, Place):
+                yield checksum, found.size, found.object_id
+            elif type(found) is tuple:
+                yield checksum, len(found[0]), found[1]
+
     def _write(self, sink: ObjectSink, data: bytes, object_id: ObjectID | None) -> Place:
         if self._scratch is None:
             self._scratch = sink.create()
@@ -141,7 +232,7 @@ class HeldObjects(PlacedObjects):
     def remove(self, checksum: Checksum) -> bool:
         """Forget an object; return whether it was here."""
         found = self._entries.pop(checksum, None)
-        if found is not None and not isinstance(found, Place):
+        if found is not None and type(found) is tuple:
             self._held_bytes -= len(found[0])
         return found is not None
 

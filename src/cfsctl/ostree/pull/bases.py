@@ -10,8 +10,9 @@ from cfsctl.ostree.store.commit_proof import find_false_files, is_proven, prove
 from cfsctl.ostree.store.commit_stream import CommitStream
 from cfsctl.ostree.store.images import find_image
 from cfsctl.ostree.store.inline_objects import find_inline
+from cfsctl.ostree.store.opened_streams import OpenedStreams
 from cfsctl.ostree.store.partial_commits import find_partial
-from cfsctl.ostree.store.refs import open_commit_object, stream_name
+from cfsctl.ostree.store.refs import find_commit, open_commit_object, stream_name
 from cfsctl.progress import Message
 from cfsctl.repository.objects.reader import ObjectDamagedError, to_doubtful
 from cfsctl.repository.objects.verified import CachedCheck
@@ -51,16 +52,39 @@ class StoredBase:
     Attributes:
         doubtful: Content that was found and that needs a closer look, and the objects that it is of.
         unproven: Files of a table that was not proven: header, and the object that is said to be the content.
+        lender: The commit, if it is proven.
     """
 
-    def __init__(self, stored: Stored, objects: ObjectStore, *, is_proven: bool = True) -> None:
-        """Offer what is stored; where the contents are they are looked at when the first is asked for."""
+    def __init__(
+        self,
+        stored: Stored,
+        objects: ObjectStore,
+        seen: dict[ObjectID, int] | None = None,
+        *,
+        is_proven: bool = True,
+        defers_look: bool = False,
+    ) -> None:
+        """Offer what is stored; contents are looked at when the first of them is asked for.
+
+        Args:
+            stored: What is offered.
+            objects: Where contents are.
+            seen: Sizes of contents that were looked at for other bases, and will be for this one.
+            is_proven: Whether only this program can have written it.
+            defers_look: Whether contents that `find_true` names are looked at in `take_doubtful`; by then,
+                what else is missing may already be on its way.
+        """
         self.doubtful: dict[ObjectID, set[Checksum]] = {}
         self.unproven: dict[Checksum, tuple[bytes, ObjectID]] = {}
+        self.lender = stored if is_proven and isinstance(stored, CommitStream) else None
         self._is_proven = is_proven
         self._stored = stored
         self._objects = objects
         self._sizes: dict[ObjectID, int] | None = None
+        self._seen: dict[ObjectID, int] = {} if seen is None else seen
+        self._suspects: dict[ObjectID, set[Checksum]] | None = None
+        self._unseen: set[Checksum] = set()
+        self._defers_look = defers_look
 
     def find(self, checksum: Checksum) -> StoredContent | None:
         """Return the object's data and the ID of content that is an object; see `plan.Base`."""
@@ -83,6 +107,45 @@ class StoredBase:
         self.doubtful.setdefault(found[1], set()).add(checksum)
         return found
 
+    def find_true(self, checksums: set[Checksum]) -> set[Checksum]:
+        """Return the files of a proven commit whose contents are verified, or will be; see `plan.TrueBase`.
+
+        The proof covers headers and what is inline, the marks of the repository cover the contents.
+        """
+        stored = self.lender
+        if stored is None:
+            return set()
+        found = stored.select(checksums)
+        if self._defers_look:
+            self._unseen |= found
+            return found
+        return found.difference(*self._find_doubtful().values())
+
+    def _find_doubtful(self) -> dict[ObjectID, set[Checksum]]:
+        """Return the contents of a proven commit that are missing or need a closer look, with their files."""
+        if self._suspects is None:
+            self._suspects = {}
+            stored = self.lender
+            sizes = self._sizes if self._sizes is not None else self._look_at_all()
+            refs = () if stored is None else stored.object_refs
+            numbers = {number for number, object_id in enumerate(refs) if sizes[object_id] < 0}
+            if numbers and stored is not None:
+                table = stored.table
+                for checksum, number in zip(table.checksums, table.numbers, strict=True):
+                    if number in numbers:
+                        self._suspects.setdefault(refs[number], set()).add(checksum)
+        return self._suspects
+
+    def take_doubtful(self) -> dict[ObjectID, set[Checksum]]:
+        """Return, once, contents that were offered and need a closer look, with their files."""
+        doubtful, self.doubtful = self.doubtful, {}
+        unseen, self._unseen = self._unseen, set()
+        if unseen:
+            for object_id, checksums in self._find_doubtful().items():
+                if offered := checksums & unseen:
+                    doubtful.setdefault(object_id, set()).update(offered)
+        return doubtful
+
     @property
     def has_all(self) -> bool:
         """Whether all contents exist; they may be damaged."""
@@ -95,8 +158,10 @@ class StoredBase:
         return (object_id for object_id, size_bytes in (self._sizes or {}).items() if size_bytes >= 0)
 
     def _look_at_all(self) -> dict[ObjectID, int]:
-        ids = sorted(self._stored.object_refs)
-        self._sizes = dict(zip(ids, self._objects.find_sizes(ids), strict=True))
+        refs, seen = self._stored.object_refs, self._seen
+        new = sorted(set(refs).difference(seen))
+        seen.update(zip(new, self._objects.find_sizes(new), strict=True))
+        self._sizes = dict(zip(refs, map(seen.__getitem__, refs), strict=True))
         return self._sizes
 
 
@@ -106,8 +171,25 @@ class BaseCommits:
     Of each that is opened there is one stream and one base, however often it is asked for.
     """
 
-    def __init__(self, repository: Repository, reporter: Reporter) -> None:
-        """Read nothing yet."""
+    def __init__(
+        self,
+        repository: Repository,
+        reporter: Reporter,
+        *,
+        defers_look: bool = False,
+        streams: OpenedStreams | None = None,
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            repository: Where they are.
+            reporter: Told what is damaged.
+            defers_look: Whether contents are looked at only when `find_damaged` is called.
+            streams: What other pulls have decoded.
+        """
+        self._streams = streams if streams is not None else OpenedStreams()
+        self._sizes: dict[ObjectID, int] = {}
+        self._defers_look = defers_look
         self._repository = repository
         self._report = reporter
         self._lost: dict[ObjectID, bytes] = {}
@@ -119,7 +201,13 @@ class BaseCommits:
         base = self._bases.get(stored)
         if base is None:
             objects = self._repository.objects
-            base = self._bases[stored] = StoredBase(stored, objects, is_proven=self._is_proven(stored))
+            base = self._bases[stored] = StoredBase(
+                stored,
+                objects,
+                self._sizes,
+                is_proven=self._is_proven(stored),
+                defers_look=self._defers_look,
+            )
         return base
 
     def _is_proven(self, stored: CommitStream | Journal) -> bool:
@@ -132,9 +220,8 @@ class BaseCommits:
         """Verify the objects that bases have offered; return the files whose content is damaged."""
         doubtful: defaultdict[ObjectID, set[Checksum]] = defaultdict(set)
         for base in self._bases.values():
-            for object_id, checksums in base.doubtful.items():
+            for object_id, checksums in base.take_doubtful().items():
                 doubtful[object_id] |= checksums
-            base.doubtful.clear()
         objects = self._repository.objects
         damaged = objects.find_all_damage(doubtful, reporter)
         return set().union(self._find_false(reporter), *(doubtful[object_id] for object_id in damaged))
@@ -161,6 +248,19 @@ class BaseCommits:
             self._opened[checksum] = self._open(checksum)
         return self._opened[checksum]
 
+    def open_named(self, checksum: Checksum) -> CommitStream:
+        """Return a stored commit that the user has named.
+
+        Raises:
+            CommitNotFoundError: It is not stored.
+            FormatError, IntegrityError: It cannot be read.
+        """
+        stream = self._opened.get(checksum)
+        if stream is None:
+            stream = self._open_object(find_commit(self._repository, checksum), checksum)
+            self._opened[checksum] = stream
+        return stream
+
     def _open(self, checksum: Checksum) -> CommitStream | None:
         try:
             object_id = self._repository.streams.find(stream_name(checksum))
@@ -181,6 +281,13 @@ class BaseCommits:
 
         In a pull of a stored commit, only checking the objects takes longer.
         """
+        stream = self._streams.find(object_id)
+        if stream is None or stream.checksum != checksum:
+            stream = self._decode(object_id, checksum)
+            self._streams.keep(object_id, stream)
+        return stream
+
+    def _decode(self, object_id: ObjectID, checksum: Checksum) -> CommitStream:
         repository = self._repository
         if repository.objects.is_secure:
             return open_commit_object(repository, object_id, checksum)

@@ -117,7 +117,7 @@ _NOTHING: Final = _Cost(requests=0, fetch_bytes=0, store_bytes=0)
 
 def run_dry(task: PullTask) -> PullEstimate:
     """Find bases and get the commit as a pull does, and stop before what costs is fetched."""
-    bases = BaseFinder(task)
+    bases = BaseFinder(task, defers_look=False)
     # Whether the composefs digest is right, only the tree tells.
     also_check = _require_recorded if task.options.requires_composefs_digest else None
     getter = CommitGetter(task, bases, also_check)

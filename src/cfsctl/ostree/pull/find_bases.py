@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.ostree.pull.bases import BaseCommits
 from cfsctl.ostree.store.partial_tags import find_part_tag
-from cfsctl.ostree.store.refs import find_tag, open_commit, resolve_source
+from cfsctl.ostree.store.refs import find_tag, resolve_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,9 +26,9 @@ class BaseFinder:
         partial: What an earlier pull has left of the commit itself, or None.
     """
 
-    def __init__(self, task: PullTask) -> None:
-        """Prepare; nothing is read yet."""
-        self.stored = BaseCommits(task.repository, task.report)
+    def __init__(self, task: PullTask, *, defers_look: bool = True) -> None:
+        """Prepare; nothing is read yet. `BaseCommits.find_damaged` is called if looks are deferred."""
+        self.stored = BaseCommits(task.repository, task.report, defers_look=defers_look, streams=task.streams)
         self.partial: CommitStream | None = None
         self._task = task
         self._has_other = False
@@ -42,7 +42,7 @@ class BaseFinder:
         name = self._task.options.base_name
         if name is None:
             return None
-        return open_commit(self._task.repository, resolve_source(self._task.repository, name))
+        return self.stored.open_named(resolve_source(self._task.repository, name))
 
     def open_partial(self) -> CommitStream | None:
         """Return what an earlier pull has left of the commit, or None."""

@@ -24,6 +24,7 @@ from cfsctl.progress import silent
 if TYPE_CHECKING:
     from cfsctl.ostree.pull.dry_run import PullEstimate
     from cfsctl.ostree.source import ObjectSource
+    from cfsctl.ostree.store.opened_streams import OpenedStreams
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
 
@@ -36,6 +37,7 @@ def pull(
     ref_or_commit: str,
     options: PullOptions = DEFAULT_OPTIONS,
     reporter: Reporter = silent,
+    streams: OpenedStreams | None = None,
 ) -> PullResult:
     """Bring a commit into the repository, and make the tag of its ref name it.
 
@@ -45,6 +47,7 @@ def pull(
         ref_or_commit: A ref of the source, which also becomes the tag, or 64 hex digits.
         options: How it is pulled.
         reporter: Told about progress, and what was found damaged.
+        streams: Keeps stored commits that were decoded for further pulls; None keeps none.
 
     Returns:
         What was done. If a ref was given, its tag names the commit now, also if all was there before.
@@ -58,7 +61,7 @@ def pull(
         InvalidSubpathError, SubpathNotFoundError: A subpath cannot be one, or the commit does not have it.
         OSError: Something could not be stored.
     """
-    return run_pull(make_task(repository, source, ref_or_commit, options, reporter))
+    return run_pull(make_task(repository, source, ref_or_commit, options, reporter, streams=streams))
 
 
 def estimate_pull(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.ostree.objects.held_objects import HeldObjects
 from cfsctl.ostree.plan import PullPlan
+from cfsctl.ostree.store.opened_streams import OpenedStreams
 from cfsctl.ostree.store.refs import new_tag_ref, parse_commit_id, tag_ref
 from cfsctl.ostree.tree.subpaths import parse_subpaths
 
@@ -33,6 +34,7 @@ class PullTask:
         report: Told about progress, and what was found damaged.
         part: The paths that are pulled, or None for all of it.
         plan: What is needed of it, and what has arrived.
+        streams: Stored commits that were decoded, by this pull or by others.
     """
 
     repository: Repository
@@ -43,6 +45,7 @@ class PullTask:
     report: Reporter
     part: SubpathFilter | None
     plan: PullPlan
+    streams: OpenedStreams
 
     @property
     def tag_ref(self) -> str | None:
@@ -68,6 +71,7 @@ def make_task(
     report: Reporter,
     *,
     writes: bool = True,
+    streams: OpenedStreams | None = None,
 ) -> PullTask:
     """Return the task to pull what a user names: a ref of the source, or 64 hex digits.
 
@@ -93,6 +97,7 @@ def make_task(
         report=report,
         part=part,
         plan=PullPlan(checksum, limits=options.limits, part=part, objects=objects),
+        streams=OpenedStreams() if streams is None else streams,
     )
 
 

@@ -32,6 +32,8 @@ from cfsctl.errors import DigestMismatchError, FormatError
 from cfsctl.limits import MAX_COMMIT_STREAM_BYTES
 from cfsctl.ostree.limits import LimitError
 from cfsctl.ostree.objects import CHECKSUM_SIZE, Commit, ObjectKind, OstreeObjectError, parse_commit
+from cfsctl.ostree.objects.held_objects import NO_OBJECT, Table
+from cfsctl.ostree.store.commit_rows import gather_rows
 from cfsctl.splitstream.format import ContentType
 from cfsctl.splitstream.reader import Inline
 
@@ -52,9 +54,6 @@ DETACHED_REF: Final = "ostree.commitmeta"
 RECORD_REF: Final = "cfsctl.signatures"
 """Name under which a commit stream keeps the record of the signatures that were found good."""
 
-NO_OBJECT: Final = 0xFFFFFFFF
-"""Instead of an object's number: the data is all there is."""
-
 MAX_CONTENT_BYTES: Final = MAX_COMMIT_STREAM_BYTES
 """63,000 files make 14 MB."""
 
@@ -63,11 +62,6 @@ NO_REFS: Final[Mapping[str, ObjectID]] = {}
 _HEAD: Final = struct.Struct("<II256I")
 _PLACE: Final = struct.Struct("<III")
 _ALIGNMENT: Final = 8
-_PADDING: Final = tuple(bytes(-size % _ALIGNMENT) for size in range(_ALIGNMENT))
-"""What follows data whose size modulo 8 is the index."""
-
-_BATCH_BYTES: Final = 1 << 17
-"""Bytes of objects whose data are joined before they are compressed."""
 
 
 class CommitStreamError(FormatError):
@@ -259,6 +253,22 @@ class CommitStream:
         data = self._content[start : start + self._sizes[position]]
         return data, None if number == NO_OBJECT else self.object_refs[number]
 
+    def select(self, checksums: set[Checksum]) -> set[Checksum]:
+        """Return those of the checksums that are here."""
+        return checksums & self._positions.keys()
+
+    @property
+    def data_bytes(self) -> int:
+        """Size of all data."""
+        return len(self._content)
+
+    @property
+    def table(self) -> Table:
+        """All objects as columns."""
+        checksums = list(self._positions)
+        data = memoryview(self._content)[self._data_start :]
+        return Table(checksums, self._starts, self._sizes, self._numbers, self.object_refs, data)
+
     def as_dict(self) -> dict[Checksum, StoredContent]:
         """Return all objects as `write_commit_stream` takes them; nothing is verified."""
         return {checksum: found for checksum in self if (found := self.find(checksum))}
@@ -426,14 +436,11 @@ def _write_objects(
     objects: Mapping[Checksum, StoredContent],
     image_objects: Iterable[ObjectID],
 ) -> None:
-    checksums = sorted(objects)
-    numbers = [
-        NO_OBJECT if (object_id := objects[checksum][1]) is None else writer.add_object_ref(object_id)
-        for checksum in checksums
-    ]
+    checksums, sizes, ids, batches = gather_rows(objects)
+    numbers = [NO_OBJECT if number is None else number for number in writer.add_object_refs(ids)]
     for object_id in image_objects:
         writer.add_object_ref(object_id)
-    places, data_size = _format_places([len(objects[checksum][0]) for checksum in checksums], numbers)
+    places, data_size = _format_places(sizes, numbers)
     head = _format_head(checksums, bisect_left(checksums, commit))
     size = len(head) + len(checksums) * CHECKSUM_SIZE + len(places) + data_size
     if size > MAX_CONTENT_BYTES:
@@ -444,7 +451,7 @@ def _write_objects(
     writer.write_inline(head)
     writer.write_inline(b"".join(checksums))
     writer.write_inline(places)
-    for batch in _iter_data(checksums, objects):
+    for batch in batches:
         writer.write_inline(batch)
     writer.end_stream()
 
@@ -471,22 +478,3 @@ def _format_places(sizes: Sequence[int], numbers: Iterable[int]) -> tuple[bytes,
     if sys.byteorder == "big":
         table.byteswap()
     return table.tobytes(), start * _ALIGNMENT
-
-
-def _iter_data(checksums: Sequence[Checksum], objects: Mapping[Checksum, StoredContent]) -> Iterator[bytes]:
-    """Yield the data of all objects with its padding, some objects at a time."""
-    parts: list[bytes] = []
-    size = 0
-    for checksum in checksums:
-        data = objects[checksum][0]
-        size += len(data)
-        if size > _BATCH_BYTES:  # large data must not be held a second time
-            yield b"".join(parts)
-            yield data
-            parts = []
-            size = 0
-        else:
-            parts.append(data)
-        if padding := _PADDING[len(data) % _ALIGNMENT]:
-            parts.append(padding)
-    yield b"".join(parts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cfsctl.ostree.objects.held_objects import HeldObjects
 from cfsctl.ostree.store.commit_proof import remember_proof
 from cfsctl.ostree.store.commit_stream import (
     DETACHED_REF,
@@ -95,12 +96,7 @@ def publish_commit(
         FormatError: No image can hold this commit; nothing was named.
         OSError: Something could not be stored.
     """
-    new: set[ObjectID] = set()
-    size = 0
-    for data, object_id in collected.objects.values():
-        size += len(data)
-        if object_id is not None:
-            new.add(object_id)
+    size, new = _look_at(collected.objects)
     new.difference_update(verified)
 
     def make() -> dict[FormatVersion, ObjectID]:
@@ -125,6 +121,17 @@ def publish_commit(
     remember_proof(repository, collected.checksum, stream_id)
     repository.save_marks((*images.values(), stream_id))
     return stream_id, images[repository.erofs_versions[0]]
+
+
+def _look_at(objects: Mapping[Checksum, StoredContent]) -> tuple[int, set[ObjectID]]:
+    """Return the size of all data, and the contents that are objects and were not lent."""
+    if isinstance(objects, HeldObjects):
+        lent = sum(lender.data_bytes for lender in objects.count_lent())
+        own = list(objects.iter_own())
+        size = lent + sum(size for _, size, _ in own)
+        return size, {object_id for _, _, object_id in own if object_id is not None}
+    new = {object_id for _, object_id in objects.values() if object_id is not None}
+    return sum(len(data) for data, _ in objects.values()), new
 
 
 def name_commit(

@@ -228,10 +228,21 @@ def open_commit(repository: Repository, checksum: Checksum, *, checks_table: boo
         FormatError: Its stream is damaged.
         IntegrityError: Its stream is missing, or holds another commit.
     """
+    return open_commit_object(
+        repository, find_commit(repository, checksum), checksum, checks_table=checks_table
+    )
+
+
+def find_commit(repository: Repository, checksum: Checksum) -> ObjectID:
+    """Return the splitstream object of a stored commit.
+
+    Raises:
+        CommitNotFoundError: It is not stored.
+    """
     object_id = repository.streams.find(stream_name(checksum))
     if object_id is None:
         raise CommitNotFoundError(f"ostree commit ID not found in repository: {checksum.hex()}")
-    return open_commit_object(repository, object_id, checksum, checks_table=checks_table)
+    return object_id
 
 
 def open_commit_object(
