@@ -22,7 +22,13 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 }
 
 
-_OF_OBJECTS = frozenset(("required", "properties", "additionalProperties"))
+_ABOUT: dict[str, type] = {
+    "required": dict,
+    "properties": dict,
+    "additionalProperties": dict,
+    "items": list,
+    "minimum": int,
+}
 
 
 def load(name: str) -> dict[str, Any]:
@@ -43,7 +49,8 @@ class _Checker:
 
     def check(self, value: Any, schema: dict[str, Any], place: str) -> None:  # noqa: ANN401 - any JSON
         for keyword, rule in schema.items():
-            if keyword in _OF_OBJECTS and not isinstance(value, dict):
+            kind = _ABOUT.get(keyword)
+            if kind is not None and not isinstance(value, kind):
                 continue  # Says nothing about other values; what type there may be is `type`'s business.
             if keyword not in _NOTES:
                 getattr(self, f"_check_{keyword.lstrip('$')}")(value, rule, schema, place)
