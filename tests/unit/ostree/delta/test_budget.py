@@ -28,7 +28,7 @@ from cfsctl.ostree.delta.superblock import Superblock, parse_superblock
 from cfsctl.ostree.delta.views import ByteView
 from cfsctl.ostree.objects import ObjectKind, format_regular_header
 from tests.support.repositories import make_repository
-from tests.unit.ostree.delta.making import make_superblock
+from tests.support.superblocks import make_superblock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,7 +20,7 @@ from cfsctl.ostree.delta.format import (
 from cfsctl.ostree.delta.superblock import parse_superblock, unwrap
 from cfsctl.ostree.delta.views import ByteView
 from cfsctl.ostree.objects import Commit, ObjectKind, format_commit
-from tests.unit.ostree.delta.making import COMMIT, FROM, TO, make_superblock
+from tests.support.superblocks import COMMIT, FROM, TO, make_superblock
 
 FILE = Checksum(b"f" * 32)
 
