@@ -1,7 +1,8 @@
 """Fuzz the image reader: whatever comes in is read or refused with ErofsError.
 
 What is read must also keep its promises: objects found without a tree are at least those of the tree,
-and the tree written again is an image that reading and writing leave as it is.
+and the tree written again is an image that reading and writing leave as it is. A FUSE server has an answer
+to every request about it.
 
     python fuzz/fuzz_erofs_reader.py CORPUS [libFuzzer options]
 
@@ -24,6 +25,10 @@ with atheris.instrument_imports(include=["cfsctl"]):
     from cfsctl.erofs.read.tree import check_image, collect_objects, find_algorithm, read_image
     from cfsctl.erofs.superblock import read_superblock
     from cfsctl.erofs.write.image import build_image
+    from cfsctl.fuse.files import ImageFiles
+    from cfsctl.fuse.names import View
+    from cfsctl.fuse.operations import Operations
+    from cfsctl.fuse.protocol import READ_IN, Opcode
 
 IMAGES = Path(__file__).parents[1] / "tests" / "vectors" / "erofs" / "images"
 
@@ -31,6 +36,8 @@ IMAGES = Path(__file__).parents[1] / "tests" / "vectors" / "erofs" / "images"
 def one_input(data: bytes) -> None:
     image = repaired(data)
     algorithm = Algorithm.SHA512 if data[:1] == b"\x55" else Algorithm.SHA256
+    for view in View:
+        ask(image, algorithm, view)
     for read in (find_algorithm, lambda image: check_image(image, algorithm)):
         try:
             read(image)
@@ -50,6 +57,40 @@ def one_input(data: bytes) -> None:
         return
     # Not always the same tree: an empty file with the marks of a whiteout is one beside a whiteout.
     assert build_image(read_image(again, algorithm), version) == again
+
+
+class NoContent:
+    checks = False
+
+    def open(self, _stored: object) -> int:
+        raise FileNotFoundError
+
+
+REQUESTS = (
+    (Opcode.READDIRPLUS, READ_IN.pack(0, 0, 1 << 16)),
+    (Opcode.READDIR, READ_IN.pack(0, 0, 1 << 16)),
+    (Opcode.READ, READ_IN.pack(0, 0, 1 << 16)),
+    (Opcode.GETATTR, bytes(16)),
+    (Opcode.READLINK, b""),
+    (Opcode.LISTXATTR, bytes(8)),
+    (Opcode.GETXATTR, bytes(8) + b"user.overlay.metacopy\0"),
+)
+
+
+def ask(image: bytes, algorithm: Algorithm, view: View) -> None:
+    """Ask a server for all it has of some inodes; each answer is a result or a number of an error."""
+    try:
+        files = ImageFiles(image, algorithm, view)
+    except ErofsError:
+        return
+    operations = Operations(files, NoContent(), is_initial_user_namespace=True)
+    count = len(image) // 32
+    for node in {1, *range(0, count + 3, max(count // 64, 1))}:
+        for opcode, body in REQUESTS:
+            answer = operations.answer(opcode, node, body, 0)
+            assert isinstance(answer, (bytes, memoryview)) or -134 < answer < 0
+        answer = operations.answer(Opcode.LISTXATTR, node, bytes(8), 0)
+        assert isinstance(answer, bytes) == (operations.find_xattrs(node) is not None)
 
 
 def repaired(data: bytes) -> bytes:

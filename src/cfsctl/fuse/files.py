@@ -9,6 +9,7 @@ bytes, and a directory may have one parent only, so that no tree is endless.
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -294,7 +295,10 @@ class ImageFiles:
         return shown
 
     def _read_xattrs(self, node: int) -> Mapping[bytes, bytes]:
-        leaf = self._read_usual(self._nid_of(node), _REGULAR)
+        nid = self._nid_of(node)
+        leaf = None
+        with contextlib.suppress(ErofsError):  # files that others refuse have attributes all the same
+            leaf = self._read_usual(nid, _REGULAR)
         if leaf is None:
             return present_all(self._image.attribute_list(self.inode(node)), self.view)
         # Nearly every file; this takes half the time.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cfsctl.fuse.operations import Operations
 
     Quick = Callable[[bytes, int, int], bool]
-    """Takes a request, its number and its node; returns False if it has not answered."""
+    """Takes a request, its number and its node; returns False if something else has to answer."""
 
 _MAX_ASKED: Final = 1024
 """Requests that are kept decoded."""
@@ -53,8 +53,7 @@ def attribute_sender(device: int, operations: Operations) -> Quick:
         try:
             write(device, reply)
         except OSError as error:
-            if error.errno not in GONE:
-                raise
+            return error.errno in GONE
         return True
 
     return send
@@ -96,8 +95,8 @@ def content_sender(device: int, operations: Operations) -> Quick:
     """Return what answers requests to read from objects."""
 
     def send(request: bytes, unique: int, node: int) -> bool:
-        _, offset, size = READ_IN.unpack_from(request, _BODY)
         try:
+            _, offset, size = READ_IN.unpack_from(request, _BODY)
             length = operations.read_stored(node, offset, size)
         except Exception:  # noqa: BLE001 - the usual way reports it
             return False
@@ -108,8 +107,7 @@ def content_sender(device: int, operations: Operations) -> Quick:
         try:
             os.write(device, reply[: OUT_HEADER.size + length])
         except OSError as error:
-            if error.errno not in GONE:
-                raise
+            return error.errno in GONE
         return True
 
     return send
