@@ -193,7 +193,7 @@ class JsonFields:
         value = self._get(key, "an object")
         if not isinstance(value, dict):
             self.fail(key, "an object", _name_type(value))
-        return JsonFields(value, self._what, f"{self._path}{key}.")
+        return type(self)(value, self._what, f"{self._path}{key}.")
 
     def find_fields(self, key: str) -> JsonFields | None:
         """Return the object that a key has, or None."""
@@ -216,7 +216,7 @@ class JsonFields:
             place = f"{key}[{index}]"
             if not isinstance(value, dict):
                 self.fail(place, "an object", _name_type(value))
-            found.append(JsonFields(value, self._what, f"{self._path}{place}."))
+            found.append(type(self)(value, self._what, f"{self._path}{place}."))
         return found
 
     def get_list_of_strings(self, key: str) -> list[str]:

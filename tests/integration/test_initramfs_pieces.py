@@ -23,6 +23,7 @@ inst() { echo "file $1"; }
 inst_simple() { echo "file $1${2:+ as $2}"; }
 inst_multiple() { :; }
 instmods() { echo "modules $*"; }
+dfatal() { echo "fatal: $*"; }
 SYSTEMCTL=echo
 moddir=%s initdir=/initramfs systemdsystemunitdir=/usr/lib/systemd/system dracutsysrootdir=%s
 . "$moddir/module-setup.sh"
@@ -68,6 +69,29 @@ def test_dracut_module_installs_what_the_program_needs(root: Path) -> None:
     assert any(name.endswith("/os.py") for name in files)
     assert any("/python3" in name and "/lib/" not in name for name in files)
     assert lines[-1].endswith("add-requires initrd-root-fs.target composefs-setup-root.service")
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        (DRACUT % (MODULE, "%s") + "install; echo went on", 1),
+        ("error() { echo fatal: $*; }\n" + MKINITCPIO % "%s" + "build && echo went on", 1),
+    ],
+    ids=["dracut", "mkinitcpio"],
+)
+def test_program_that_does_not_run_makes_no_initramfs(script: str, status: int, tmp_path: Path) -> None:
+    """As with Debian's python3-minimal, which lacks modules."""
+    program = tmp_path / PROGRAM
+    program.parent.mkdir(parents=True)
+    program.write_text("import a_module_that_is_missing\n")
+    hook = tmp_path / "hook"
+    text = (PACKAGING / "mkinitcpio/install/composefs").read_text()
+    hook.write_text(text.replace("/usr/lib/composefs", f"{tmp_path}/usr/lib/composefs"))
+    done = run(script % (tmp_path if "dracutsysrootdir" in script else hook))
+    assert done.returncode == status
+    assert "does not run; it needs all of Python's standard library" in done.stdout
+    assert "went on" not in done.stdout
+    assert "file " not in done.stdout
 
 
 def test_service_runs_what_is_installed() -> None:

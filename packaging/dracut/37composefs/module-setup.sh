@@ -21,10 +21,19 @@ installkernel() {
 }
 
 install() {
-    local file
+    local file files
+    # dracut goes on with an initramfs that does not boot if this returns an error, so this ends it.
+    files=$(python3 -IS "$dracutsysrootdir$composefs_program" --list-files) || {
+        dfatal "composefs: $composefs_program does not run; it needs all of Python's standard library (on Debian" \
+            "the package python3, not just python3-minimal)"
+        exit 1
+    }
     while read -r file; do
-        inst "$file"
-    done < <(python3 -IS "$dracutsysrootdir$composefs_program" --list-files)
+        inst "$file" || {
+            dfatal "composefs: $file cannot be installed"
+            exit 1
+        }
+    done <<<"$files"
     inst_simple "$composefs_program"
     inst_multiple -o /usr/lib/composefs/setup-root-conf.toml
     # shellcheck disable=SC2154 # dracut sets moddir, systemdsystemunitdir and initdir

@@ -54,7 +54,14 @@ class Parameters(JsonFields):
         Raises:
             ParameterError: Always.
         """
-        raise ParameterError(f"{key}: expected {expected}, found {found}", field=key)
+        path = self._path + key
+        raise ParameterError(f"{path}: expected {expected}, found {found}", field=path)
+
+    def _check_string(self, key: str, value: object) -> str:
+        text = super()._check_string(key, value)
+        if "\0" in text:  # which no path and no name can have
+            self.fail(key, "text", "a NUL in it")
+        return text
 
 
 class Request(NamedTuple):

@@ -225,6 +225,14 @@ def test_messages_that_are_no_calls_end_the_connection_and_no_other(service: Ser
     assert "interfaces" in client.call(f"{SERVICE}.GetInfo").parameters
 
 
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_text_that_no_name_can_have_is_refused(client: Client, text: str) -> None:
+    refused = client.call(f"{REPOSITORY}.OpenRepository", path=text)
+    assert refused.last == {"error": f"{SERVICE}.InvalidParameter", "parameters": {"parameter": "path"}}
+    refused = client.call(f"{REPOSITORY}.InitRepository", path="/nowhere", algorithm=text, insecure=True)
+    assert refused.last == {"error": f"{SERVICE}.InvalidParameter", "parameters": {"parameter": "algorithm"}}
+
+
 def test_a_message_without_end_is_refused(service: Service) -> None:
     with service.connect() as bad, pytest.raises(OSError):  # noqa: PT011 - broken pipe, or reset
         bad.socket.sendall(b"x" * (64 << 20))
