@@ -10,7 +10,8 @@ trap 'rm -rf "$work"' EXIT
 "$(dirname "$0")/unpack-debian.sh" trixie "$work" 'linux-image-cloud-amd64>'
 rm -rf "$target/modules"
 mkdir "$target/modules"
-for module in erofs overlay netfs libcrc32c crc32c-intel cryptd sha256-ssse3 sha512-ssse3 loop virtio_blk; do
+for module in erofs overlay netfs libcrc32c crc32c-intel cryptd sha256-ssse3 sha512-ssse3 loop virtio_blk \
+    fat vfat nls_cp437 nls_ascii; do
     find "$work" -name "$module.ko*" -type f -exec cp {} "$target/modules" \;
 done
 # Last, since it says that all is there.

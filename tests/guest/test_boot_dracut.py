@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.guest, pytest.mark.deep, pytest.mark.alone]
 
 ROOT = Path(__file__).parents[2]
 SUITE = "trixie"
-PACKAGES = "dracut-core,systemd,systemd-sysv,python3-minimal,kmod,zstd,xz-utils"
+PACKAGES = "dracut-core,systemd,systemd-sysv,python3,kmod,zstd,xz-utils"
 MODULE = "usr/lib/dracut/modules.d/37composefs"
 PROGRAM = "usr/lib/composefs/composefs-setup-root.pyz"
 
