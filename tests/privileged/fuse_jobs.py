@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import cfsctl as package
 from cfsctl import mount
+from cfsctl.digest import qualified
 from cfsctl.erofs.format import FormatVersion
 from cfsctl.erofs.write.image import build_image
 from cfsctl.fuse.files import ImageFiles
@@ -535,7 +536,7 @@ def life() -> Result:
         ],
         "listed": json.loads(str(cfsctl("mounts", "--json")["out"]))["mounts"],
         "text": cfsctl("mounts")["out"],
-        "expected": [os.path.realpath("fuse-mnt"), place.image_id.hex()],
+        "expected": [os.path.realpath("fuse-mnt"), qualified(place.image_id)],
         "gc": cfsctl("--lock-timeout=0", "gc"),
         "read": read_other(place),
         "again": cfsctl("mount", "--fuse=yes", "im", "fuse-mnt")["status"],
@@ -695,7 +696,7 @@ def lost_lock(where: str) -> Result:
             "dry": [dry["objects_removed"], len(dry["mounts"])],
             "status": done["status"],
             "removed": json.loads(str(done["out"]))["objects_removed"],
-            "listed": [[m["kind"], m["images"] == [old.hex()], m["refs"], m["certain"]] for m in listed],
+            "listed": [[m["kind"], m["images"] == [qualified(old)], m["refs"], m["certain"]] for m in listed],
         }
         if where == "here":
             result["read"] = read_other(place)
