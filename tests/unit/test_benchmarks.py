@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import string
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from benchmarks.command_line import find_lanes
 from benchmarks.declaration import OURS, PROGRAMS, REFERENCE, Aim, Group, Row, Setup, nothing
 from benchmarks.groups import GROUPS
+from benchmarks.large_repository import make_large_repository
 from benchmarks.measuring import Run
 from benchmarks.page import PAGE, NoMarkersError, format_page, replace_marked
 from benchmarks.running import Options, Outcome, find_programs, run_groups
+from benchmarks.scale import Figure, count_objects
+from benchmarks.scale_plot import draw
+from benchmarks.scale_plot import format_table as format_table_of_scale
 from benchmarks.verdict import MET, MISSED, NOT_MEASURED, Document, format_table, judge_all
+from cfsctl.repository import Repository
+from cfsctl.repository.check.fsck import check_repository
+from cfsctl.repository.gc.collect import collect_garbage
+from cfsctl.repository.gc.stats import measure_refs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,3 +174,34 @@ def test_a_program_that_fails_stops_nobody_else(tmp_path: Path) -> None:
 
 def test_our_program_says_how_it_hashes() -> None:
     assert find_lanes(find_programs(None)[OURS])
+
+
+def test_figures_of_scale_are_drawn_and_tabled() -> None:
+    figures = [
+        Figure(job=job, objects=objects, wall_s=1, cpu_s=objects / 1e5, peak_mb=10 + objects / 1e5)
+        for job in ("gc", "a < b")
+        for objects in (100_000, 1_000_000)
+    ]
+    head, _, *rows = format_table_of_scale(figures).splitlines()
+    assert head == "| command | 100,000 objects | 1,000,000 objects |"
+    assert sorted(rows) == [
+        "| a < b | 1.00 s, 11 MB | 10.00 s, 20 MB |",
+        "| gc | 1.00 s, 11 MB | 10.00 s, 20 MB |",
+    ]
+    drawing = ET.fromstring(draw(figures))
+    assert len(drawing.findall("{*}polyline")) == 4
+    assert len(drawing.findall("{*}circle")) == 8
+
+
+def test_a_large_repository_is_one_that_fsck_accepts(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    make_large_repository(path, 900, 8, workers=2)
+    with Repository.open(str(path)) as repository:
+        assert check_repository(repository, metadata_only=True, workers=0).is_ok
+        result = collect_garbage(repository, dry_run=True)
+        assert (result.objects_removed, result.objects_kept, result.problems) == (0, 908, ())
+        refs = measure_refs(repository)
+    assert len(refs) == 8
+    assert {ref.objects for ref in refs} == {113, 225, 229}
+    assert not any(ref.missing for ref in refs)
+    assert count_objects(path) == 900
