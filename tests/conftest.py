@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from cfsctl import logs
 from tests.support import disk, warm_start
 
 if TYPE_CHECKING:
@@ -26,6 +28,19 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         disk.skip_waiting()
         with warm_start.serving():
             yield
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Let no test inherit what a command in this process set up for its messages."""
+    root = logging.getLogger(logs.ROOT)
+    handlers, level, propagates = list(root.handlers), root.level, root.propagate
+    logs._prepare.clear()
+    yield
+    logs._prepare.clear()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    root.propagate = propagates
 
 
 @pytest.fixture(scope="session", autouse=True)
