@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias
 
 from cfsctl.errors import CfsError
-from cfsctl.inspection.report import iter_text as iter_text  # noqa: PLC0414 - exported from here
-from cfsctl.inspection.report import to_document as to_document  # noqa: PLC0414 - the same
 from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.opened import store_of
 from cfsctl.progress import Message
@@ -79,6 +77,20 @@ def diff(
 
     before, after = read_pair((old, new), open_repository, options, algorithm, make_reporter(progress))
     return iter_differences(before.tree, after.tree, ignored=ignore)
+
+
+def iter_text(differences: Iterable[Difference]) -> Iterator[str]:
+    """Return an iterator over differences as lines of text."""
+    from cfsctl.inspection import report  # noqa: PLC0415 - every command loads this module
+
+    return report.iter_text(differences)
+
+
+def to_document(differences: Iterable[Difference]) -> dict[str, object]:
+    """Return differences as a JSON document."""
+    from cfsctl.inspection import report  # noqa: PLC0415 - the same
+
+    return report.to_document(differences)
 
 
 class ReadTree(NamedTuple):

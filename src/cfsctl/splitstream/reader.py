@@ -9,9 +9,11 @@ error they cause; the kernel's refusal to read them stays an `OSError`.
 from __future__ import annotations
 
 import io
+import itertools
 import os
+import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, overload
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast, overload
 
 from cfsctl.digest import ObjectID
 from cfsctl.splitstream._source import BytesSource, FileSource, iter_unpacked
@@ -82,8 +84,9 @@ class _References(Sequence[ObjectID]):
         return len(self._data) // self._step
 
     def __iter__(self) -> Iterator[ObjectID]:
-        data, step = self._data, self._step
-        return (ObjectID(data[place : place + step]) for place in range(0, len(data), step))
+        # By the library alone: there can be a million, and a generator takes three times as long.
+        pieces = struct.iter_unpack(f"{self._step}s", self._data)
+        return cast("Iterator[ObjectID]", itertools.chain.from_iterable(pieces))
 
     @overload
     def __getitem__(self, index: int) -> ObjectID: ...

@@ -37,9 +37,10 @@ STREAMS = {"zstandard"}
 HASHES = {"_hashlib"}
 """OpenSSL, which takes longer to load than most commands run."""
 
+COMPARING = {"cfsctl.inspection.diff"}
 WRITING = {"xxhash"}
 JSON = {"json"}
-EVERYTHING = NEVER | STREAMS | HASHES | WRITING | JSON
+EVERYTHING = NEVER | STREAMS | HASHES | COMPARING | WRITING | JSON
 
 REPOSITORY = ["--repo", "repo"]
 META = {"json"}
@@ -62,10 +63,10 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "create-image": ([*REPOSITORY, "create-image", "tree"], META | HASHES | WRITING),
     "compute-id": (["--no-repo", "compute-id", "tree"], HASHES | WRITING | META),
     "create-dumpfile": (["--no-repo", "create-dumpfile", "tree"], HASHES | META),
-    "diff": ([*REPOSITORY, "diff", "dir:tree", "image:web"], META | HASHES),
-    "ls": ([*REPOSITORY, "ls", "image:web"], META | HASHES),
-    "show": ([*REPOSITORY, "show", "image:web", "usr/note"], META | HASHES),
-    "extract": ([*REPOSITORY, "extract", "image:web", "extracted"], META | HASHES),
+    "diff": ([*REPOSITORY, "diff", "dir:tree", "image:web"], META | HASHES | COMPARING),
+    "ls": ([*REPOSITORY, "ls", "image:web"], META | HASHES | COMPARING),
+    "show": ([*REPOSITORY, "show", "image:web", "usr/note"], META | HASHES | COMPARING),
+    "extract": ([*REPOSITORY, "extract", "image:web", "extracted"], META | HASHES | COMPARING),
     "mkcomposefs --from-file": (["mkcomposefs", "--from-file", "dump", "image"], WRITING),
     "composefs-info dump": (["composefs-info", "dump", "web.img"], set()),
     "composefs-info objects": (["composefs-info", "objects", "web.img"], set()),
