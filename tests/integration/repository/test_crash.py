@@ -412,6 +412,7 @@ SLOW = {
     *("pull image", "write image", "create image"),
     *("pull image and keep blobs", "build image"),
     *("pull image from containers-storage", "pull image and resume", "copy image"),
+    *("move names", "roll back", "rename"),
 }
 """Operations of which only some faults are tried every time."""
 
