@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 
 from cfsctl.errors import FormatError, IntegrityError
+from cfsctl.ostree.pull.glance import Glance
 from cfsctl.ostree.store.commit_proof import find_false_files, is_proven, prove
 from cfsctl.ostree.store.commit_stream import CommitStream
 from cfsctl.ostree.store.images import find_image
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cfsctl.ostree.objects.stored_content import StoredContent
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
+    from cfsctl.repository.objects.reader import Finding
     from cfsctl.repository.objects.store import ObjectStore
 
 
@@ -312,7 +314,7 @@ class BaseCommits:
         except FormatError:
             return False
         objects = self._repository.objects
-        damage = objects.find_all_damage((*stored.object_refs, *beside), self._report)
+        damage = self._find_damage(stored, [*stored.object_refs, *beside])
         self._lost = find_inline(stored, damage, objects.algorithm)
         found = [text for object_id, text in damage.items() if object_id not in self._lost]
         if found:
@@ -320,6 +322,20 @@ class BaseCommits:
             how = "missing or damaged" if any(isinstance(text, str) for text in found) else "missing"
             self._report(Message(f"stored commit {stored.checksum.hex()}: {what} {how}; fetched again"))
         return not found and self._is_true(stored)
+
+    def _find_damage(self, stored: CommitStream, contents: list[ObjectID]) -> dict[ObjectID, Finding]:
+        """Return what is wrong with contents; if they were all looked at today, with a part of them."""
+        objects = self._repository.objects
+        if stored.object_id is None:
+            return objects.find_all_damage(contents, self._report)
+        glance = Glance(self._repository, stored.object_id, contents)
+        sample = glance.sample
+        damage = objects.find_all_damage(sample, self._report)
+        if damage and len(sample) < len(contents):
+            damage = objects.find_all_damage(contents, self._report)
+        elif not damage:
+            glance.record()
+        return damage
 
     def _is_true(self, stored: CommitStream) -> bool:
         """Return whether all that is stored of a commit is what checksums say; what is not is not used."""

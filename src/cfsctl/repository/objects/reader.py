@@ -373,6 +373,22 @@ class ObjectReader:
         with run_in_fork(lambda: look(self._iter_status(object_ids[half:]))) as rest:
             return look(self._iter_status(object_ids[:half])) + rest()
 
+    def describe_directories(self) -> tuple[bytes, int]:
+        """Return the state of all directories of objects, and when the last of them was changed, in ns.
+
+        Any object that is added, removed or replaced changes it.
+        """
+        text: list[str] = []
+        latest_ns = 0
+        for first in range(256):
+            try:
+                status = os.stat(f"{first:02x}", dir_fd=self._fan_out.objects(), follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            latest_ns = max(latest_ns, status.st_ctime_ns)
+            text.append(f"{first} {status.st_ino} {status.st_mtime_ns} {status.st_ctime_ns}")
+        return "\n".join(text).encode(), latest_ns
+
     def _iter_status(
         self, object_ids: Iterable[ObjectID]
     ) -> Iterator[tuple[ObjectID, os.stat_result | None]]:

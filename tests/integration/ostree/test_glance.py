@@ -1,0 +1,160 @@
+"""A pull of nothing new leaves out what was looked at today, and misses nothing that it should see."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cfsctl.ostree.pull import glance
+from cfsctl.ostree.pull.glance import Glance
+from cfsctl.ostree.pull.pull import PullOptions, pull
+from cfsctl.ostree.store.refs import open_commit
+from cfsctl.repository import Repository
+from cfsctl.repository.objects.reader import ObjectReader
+from tests.fakes.ostree_repository import FakeOstreeRepository
+from tests.support.repositories import flip_bit, make_repository, object_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+FILES = 64
+DAY_S = 24 * 60 * 60
+
+
+class Clock:
+    """Says what time it is, long after anything was written, and which objects are drawn."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 4_000_000_000.0 // DAY_S * DAY_S
+        self.digit = 0
+        self.looked: list[int] = []
+        real_init, real_sizes = Glance.__init__, ObjectReader.find_sizes
+
+        def begin(made: Glance, *arguments: object) -> None:
+            real_init(made, *arguments, lambda: self.now_s, lambda: self.digit)  # type: ignore[call-arg, arg-type]  # passed on
+
+        def find_sizes(reader: ObjectReader, ids: Sequence[object]) -> object:
+            self.looked.append(len(ids))
+            return real_sizes(reader, ids)  # type: ignore[arg-type]  # passed on as given
+
+        monkeypatch.setattr(glance, "_WORTH_IT", 8)
+        monkeypatch.setattr(Glance, "__init__", begin)
+        monkeypatch.setattr(ObjectReader, "find_sizes", find_sizes)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def fake() -> FakeOstreeRepository:
+    repository = FakeOstreeRepository()
+    repository.commit({f"f{number}": b"content %d " % number * 30 for number in range(FILES)}, "main")
+    return repository
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    make_repository(tmp_path / "store").close()
+    return tmp_path / "store"
+
+
+def run(path: Path, fake: FakeOstreeRepository, clock: Clock, ref: str = "main") -> tuple[int, int]:
+    """Pull; return how many contents were looked at, and how many were fetched."""
+    clock.looked.clear()
+    with Repository.open(str(path)) as repository:
+        now = repository.verified._now_ns
+        repository.verified._now_ns = lambda: now() + 10**10
+        result = pull(repository, fake, ref, PullOptions(workers=0))
+    return sum(clock.looked), result.files_fetched
+
+
+def contents(path: Path, fake: FakeOstreeRepository) -> list[Path]:
+    with Repository.open(str(path)) as repository:
+        refs = sorted(set(open_commit(repository, fake.refs["main"]).object_refs))
+        return [object_file(repository, object_id) for object_id in refs]
+
+
+def settle(path: Path, fake: FakeOstreeRepository, clock: Clock) -> None:
+    """Pull until all contents were looked at."""
+    run(path, fake, clock)
+    run(path, fake, clock)
+    assert run(path, fake, clock)[0] < FILES
+
+
+def test_later_pulls_look_at_a_part(path: Path, fake: FakeOstreeRepository, clock: Clock) -> None:
+    run(path, fake, clock)
+    assert run(path, fake, clock) == (FILES, 0)
+    digits = [int(file.parent.name[0], 16) for file in contents(path, fake)]
+    for clock.digit in (digits[0], digits[-1]):
+        assert run(path, fake, clock) == (digits.count(clock.digit), 0)
+    clock.now_s += DAY_S
+    assert run(path, fake, clock) == (FILES, 0)
+    assert run(path, fake, clock)[0] < FILES
+
+
+@pytest.mark.parametrize("change", ["removed", "replaced"])
+def test_missing_and_replaced_objects_are_noticed_at_once(
+    path: Path, fake: FakeOstreeRepository, clock: Clock, change: str
+) -> None:
+    settle(path, fake, clock)
+    files = contents(path, fake)
+    clock.digit = next(digit for digit in range(16) if files[0].parent.name[0] != f"{digit:x}")
+    content = files[0].read_bytes()
+    files[0].unlink()
+    if change == "replaced":
+        files[0].write_bytes(b"x" * len(content))
+    assert run(path, fake, clock)[1] == 1
+    assert files[0].read_bytes() == content
+
+
+def test_changed_object_is_noticed_by_chance_or_on_the_next_day(
+    path: Path, fake: FakeOstreeRepository, clock: Clock
+) -> None:
+    settle(path, fake, clock)
+    first, last = contents(path, fake)[0], contents(path, fake)[-1]
+    assert first.parent.name[0] != last.parent.name[0]
+    before = first.read_bytes(), last.read_bytes()
+    flip_bit(first, 3)
+    clock.digit = int(last.parent.name[0], 16)
+    assert run(path, fake, clock)[1] == 0
+    clock.digit = int(first.parent.name[0], 16)
+    assert run(path, fake, clock)[1] == 1
+    settle(path, fake, clock)
+    os.truncate(last, 5)
+    clock.digit = int(first.parent.name[0], 16)
+    assert run(path, fake, clock)[1] == 0
+    clock.now_s += DAY_S
+    assert run(path, fake, clock)[1] == 1
+    assert (first.read_bytes(), last.read_bytes()) == before
+
+
+def test_damage_in_the_sample_has_everything_looked_at(
+    path: Path, fake: FakeOstreeRepository, clock: Clock
+) -> None:
+    settle(path, fake, clock)
+    files = contents(path, fake)
+    for file in (files[0], files[-1]):
+        flip_bit(file, 0)
+    clock.digit = int(files[0].parent.name[0], 16)
+    assert run(path, fake, clock)[1] == 2
+
+
+def test_other_pulls_have_everything_looked_at(path: Path, fake: FakeOstreeRepository, clock: Clock) -> None:
+    settle(path, fake, clock)
+    fake.commit({"other": b"other " * 30}, "other")
+    run(path, fake, clock, "other")
+    assert run(path, fake, clock)[0] >= FILES
+
+
+def test_directories_that_were_just_changed_are_not_relied_on(
+    path: Path, fake: FakeOstreeRepository, clock: Clock
+) -> None:
+    clock.now_s = 0.0
+    run(path, fake, clock)
+    for _ in range(2):
+        assert run(path, fake, clock)[0] >= FILES
