@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 from tests.support.archives import unpack_archive
+from tests.support.repositories import view
 
 HOSTILE = Path(__file__).parents[1] / "vectors/ostree/hostile"
 
@@ -22,3 +23,9 @@ def unpack_repositories(target: Path) -> Path:
     with tarfile.open(HOSTILE / "repos.tar.xz") as archive:
         unpack_archive(archive, target)
     return target / "repos"
+
+
+def names_in(store: Path) -> list[str]:
+    """Return the names of streams, refs and images, but not what is kept for the next pull."""
+    found = [name for name, shown in view(store).items() if shown.startswith("->")]
+    return sorted(name for name in found if not name.startswith("streams/ostree-partial-"))

@@ -10,13 +10,12 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.support.programs import CFSCTL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Self
 
@@ -198,13 +197,3 @@ def wait_for_gone(connection: socket.socket) -> None:
     with contextlib.suppress(ConnectionResetError):
         while connection.recv(1 << 16):
             pass
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what another process does, which nothing announces."""
-    done = threading.Event()
-    for _ in range(TIMEOUT_S * 100):
-        if condition():
-            return
-        done.wait(0.01)
-    raise AssertionError("it did not happen")

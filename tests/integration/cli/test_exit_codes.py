@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -22,6 +21,7 @@ from tests.integration.cli.conftest import TRUSTED, environment, locked, run
 from tests.support import schemas
 from tests.support.programs import CFSCTL
 from tests.support.repositories import flip_bit, view
+from tests.support.waiting import wait_until
 from tools.man_pages import subcommands
 
 if TYPE_CHECKING:
@@ -388,14 +388,6 @@ def test_missing_object(name: str, place: Path) -> None:
 # Signals
 
 
-def wait_for(condition: Any, process: subprocess.Popen[Any]) -> None:  # noqa: ANN401 - a function without arguments
-    deadline = time.monotonic() + 240
-    while not condition():
-        assert process.poll() is None, "the command has ended by itself"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
@@ -437,7 +429,7 @@ def test_signal_while_an_image_arrives(number: signal.Signals, place: Path) -> N
     assert process.stdin is not None
     process.stdin.write((place / "web.img").read_bytes()[:4096])
     process.stdin.flush()
-    wait_for(lambda: open_repository_files(process, place), process)
+    wait_until(lambda: open_repository_files(process, place), process)
     process.send_signal(number)
     out, err = process.communicate(timeout=240)
     assert (process.returncode, out) == (128 + number, b"")
@@ -471,8 +463,7 @@ def test_signal_while_the_reader_is_slow(number: signal.Signals, place: Path) ->
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_signal_ends_a_transaction(number: signal.Signals, place: Path) -> None:
     process = start(place, "transaction")
-    wait_for(lambda: open_repository_files(process, place), process)
-    time.sleep(0.2)
+    wait_until(lambda: open_repository_files(process, place), process)
     process.send_signal(number)
     process.communicate(timeout=240)
     assert process.returncode == 128 + number

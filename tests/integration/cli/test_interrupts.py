@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,9 +19,7 @@ from tests.fakes.faulty_server import FaultyServer, drip, stall
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.oci import digest_of, directory, file, make_tar
 from tests.support.programs import CFSCTL, cfsctl, run_cfsctl
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.support.waiting import has_ended, wait_until
 
 REASONS = {signal.SIGINT: b"interrupted", signal.SIGTERM: b"ended by SIGTERM"}
 SIGNALS = pytest.mark.parametrize("number", REASONS, ids=lambda number: number.name)
@@ -56,14 +53,6 @@ def start(*arguments: str | Path, env: dict[str, str] | None = None) -> subproce
     )
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 240
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def children_of(pid: int) -> set[int]:
     found = set()
     for entry in Path("/proc").iterdir():
@@ -76,13 +65,6 @@ def children_of(pid: int) -> set[int]:
     return found
 
 
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 def end(process: subprocess.Popen[bytes], number: signal.Signals, kept: bytes) -> bytes:
     """Send the signal; check how the process ends, and that its workers do."""
     workers = children_of(process.pid)
@@ -92,10 +74,7 @@ def end(process: subprocess.Popen[bytes], number: signal.Signals, kept: bytes) -
     last = err.splitlines()[-1]
     assert last.startswith(b"cfsctl: " + REASONS[number] + b": "), err
     assert kept in last
-    deadline = time.monotonic() + 240
-    while any(map(is_running, workers)):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: all(map(has_ended, workers)))
     return out
 
 
@@ -125,7 +104,7 @@ def test_server_that_stops_answering(
             stored = [path for path in (store / "objects").rglob("*") if path.is_file()]
             return any(counts[-3:]) and len(stored) >= 8
 
-        wait_for(is_in_the_middle, process)
+        wait_until(is_in_the_middle, process)
         assert end(process, number, GO_ON) == b""
     with FaultyServer(root) as server:
         cfsctl("--repo", store, "ostree", "pull", server.url, "ref")
@@ -162,7 +141,7 @@ def test_any_moment_of_a_pull_from_a_silent_server(
         for path in [f"/{file}" for file in files[10:]] or ["/summary"]:
             server.on(path, stall())
         process = start("--repo", store, "ostree", "pull", server.url, "ref", env=environment)
-        wait_for(lambda: catches_signals(process), process)
+        wait_until(lambda: catches_signals(process), process)
         time.sleep(MOMENTS[number])
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=240)
@@ -240,7 +219,7 @@ def test_one_large_file(store: Path, served: tuple[Path, list[str]]) -> None:
     with FaultyServer(root) as server:
         server.on(f"/{files[0]}", drip((root / files[0]).read_bytes(), 0.05))
         process = start("--repo", store, "ostree", "pull", server.url, "ref")
-        wait_for(lambda: server.counts[f"/{files[0]}"] > 0, process)
+        wait_until(lambda: server.counts[f"/{files[0]}"] > 0, process)
         end(process, signal.SIGINT, GO_ON)
     cfsctl("--repo", store, "ostree", "pull-local", root, "ref")
 
@@ -251,7 +230,7 @@ def test_server_that_is_silent_from_the_start(store: Path, served: tuple[Path, l
         server.on(path, stall())
         server.on("/summary", stall())
         process = start("--repo", store, "ostree", "pull", server.url, "ref")
-        wait_for(lambda: server.counts.total() > 0, process)
+        wait_until(lambda: server.counts.total() > 0, process)
         end(process, signal.SIGINT, GO_ON)
 
 
@@ -261,7 +240,7 @@ def test_interrupted_twice(store: Path, served: tuple[Path, list[str]]) -> None:
         for path in files:
             server.on(f"/{path}", stall())
         process = start("--repo", store, "ostree", "pull", server.url, "ref")
-        wait_for(lambda: sum(server.counts[f"/{path}"] for path in files) > 2, process)
+        wait_until(lambda: sum(server.counts[f"/{path}"] for path in files) > 2, process)
         process.send_signal(signal.SIGINT)
         end(process, signal.SIGINT, GO_ON)
 
@@ -270,7 +249,7 @@ def test_as_json(store: Path, served: tuple[Path, list[str]]) -> None:
     with FaultyServer(served[0]) as server:
         server.on("/summary", stall())
         process = start("--repo", store, "--json", "ostree", "pull", server.url, "ref")
-        wait_for(lambda: server.counts.total() > 0, process)
+        wait_until(lambda: server.counts.total() > 0, process)
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=240)
     assert process.returncode == 143
@@ -298,7 +277,7 @@ def test_other_commands(tmp_path: Path, store: Path, arguments: list[str], kept:
     words = [word.format(tree=tree, other=other) for word in arguments]
     with subprocess.Popen(["flock", "--exclusive", store, "cat"], stdin=subprocess.PIPE) as holder:
         probe = ["flock", "--nonblock", "--shared", str(store), "true"]
-        wait_for(lambda: subprocess.run(probe, check=False).returncode != 0, holder)
+        wait_until(lambda: subprocess.run(probe, check=False).returncode != 0, holder)
         process = start("--repo", store, *words)
         assert process.stderr is not None
         assert b"waiting" in process.stderr.readline()

@@ -37,9 +37,9 @@ from tests.fakes.faulty_server import (
     unannounced,
 )
 from tests.integration.http.jobs import QUICK, SILENT
-from tests.support.hostile import HOSTILE, read_verdicts, unpack_repositories
+from tests.support.hostile import HOSTILE, names_in, read_verdicts, unpack_repositories
 from tests.support.programs import run_cfsctl
-from tests.support.repositories import make_repository, view
+from tests.support.repositories import make_repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,12 +66,6 @@ DELTAS = read_verdicts("deltas.tsv")
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return unpack_repositories(tmp_path_factory.mktemp("hostile"))
-
-
-def names_in(store: Path) -> list[str]:
-    """Return the names of streams, refs and images, but not what is kept for the next pull."""
-    found = [name for name, shown in view(store).items() if shown.startswith("->")]
-    return [name for name in found if not name.startswith("streams/ostree-partial-")]
 
 
 @pytest.mark.parametrize("case", sorted(set(REPOSITORIES) - INDIVIDUAL))

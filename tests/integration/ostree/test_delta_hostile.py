@@ -17,9 +17,9 @@ from cfsctl.ostree.exchange.apply_delta import apply_delta
 from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.repository import Repository
-from tests.support.hostile import HOSTILE, read_verdicts, unpack_repositories
+from tests.support.hostile import HOSTILE, names_in, read_verdicts, unpack_repositories
 from tests.support.programs import run_cfsctl
-from tests.support.repositories import make_repository, view
+from tests.support.repositories import make_repository
 
 if TYPE_CHECKING:
     import subprocess
@@ -77,12 +77,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, store_of_good: Path) -
 def apply(store: Path, case: str) -> subprocess.CompletedProcess[str]:
     limits = {resource.RLIMIT_AS: MEMORY_BYTES, resource.RLIMIT_CPU: CPU_S}
     return run_cfsctl("--repo", store, "ostree", "apply-delta", DELTAS / case, limits=limits)
-
-
-def names_in(store: Path) -> list[str]:
-    """Return the names of streams, refs and images, but not what is kept for the next pull."""
-    found = [name for name, shown in view(store).items() if shown.startswith("->")]
-    return sorted(name for name in found if not name.startswith("streams/ostree-partial-"))
 
 
 def check_complete(store: Path, case: str, pulled: dict[bool, Path]) -> None:

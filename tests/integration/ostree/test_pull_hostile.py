@@ -17,7 +17,7 @@ from cfsctl.ostree.pull.pull import PullOptions
 from cfsctl.ostree.pull.pull import pull as pull_here
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.repository import Repository
-from tests.support.hostile import read_verdicts, unpack_repositories
+from tests.support.hostile import names_in, read_verdicts, unpack_repositories
 from tests.support.programs import run_cfsctl
 from tests.support.repositories import make_repository, view
 
@@ -57,12 +57,6 @@ def store(tmp_path: Path) -> Path:
 def pull(store: Path, source: Path, ref: str = "x") -> subprocess.CompletedProcess[str]:
     limits = {resource.RLIMIT_AS: MEMORY_BYTES}
     return run_cfsctl("--repo", store, "ostree", "pull-local", source, ref, limits=limits)
-
-
-def names_in(store: Path) -> list[str]:
-    """Return the names of streams, refs and images, but not what is kept for the next pull."""
-    found = [name for name, shown in view(store).items() if shown.startswith("->")]
-    return [name for name in found if not name.startswith("streams/ostree-partial-")]
 
 
 def check_refused(store: Path, before: list[str], done: subprocess.CompletedProcess[str]) -> None:

@@ -15,7 +15,8 @@ import pytest
 import cfsctl
 from cfsctl.dirfdstream import encode_inline, encode_reference
 from tests.support.programs import run_cfsctl
-from tests.support.varlink import OCI, REPOSITORY, wait_until
+from tests.support.varlink import OCI, REPOSITORY
+from tests.support.waiting import has_ended, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -112,17 +113,10 @@ def test_a_layer_that_nobody_reads_keeps_nothing_running(
     children = Path(f"/proc/{pid}/task/{pid}/children")
     for fd in got.all_fds():
         os.close(fd)
-    wait_until(lambda: all(_has_ended(child) for child in children.read_text().split()))
+    wait_until(lambda: all(has_ended(child) for child in children.read_text().split()))
 
 
-def _has_ended(pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-def test_a_layer_can_be_read_after_its_connection_has_ended(service: Service, repository: Path) -> None:
+def test_a_layer_can_be_read_after_its_connectionhas_ended(service: Service, repository: Path) -> None:
     with service.connect() as client:
         handle = client.open(repository)
         diff_id = inspect(client, handle)[2]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.programs import run_cfsctl
-from tests.support.varlink import OCI, REPOSITORY, SERVICE, TIMEOUT_S, running_service, wait_until
+from tests.support.varlink import OCI, REPOSITORY, SERVICE, TIMEOUT_S, running_service
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,8 +28,8 @@ from tests.support.varlink import (
     running_service,
     start_passed,
     wait_for_gone,
-    wait_until,
 )
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.support.varlink import Service

@@ -16,6 +16,7 @@ import pytest
 
 from cfsctl.errors import DigestMismatchError, ExitCode
 from cfsctl.workers import WorkerDiedError, WorkerFailedError, WorkerPool, default_worker_count
+from tests.support.waiting import has_ended, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,19 +47,6 @@ def _run(make: Callable[[], Callable[[T], R]], *tasks: T, count: int = 1) -> lis
     """Return the results of all tasks from a pool made for them."""
     with WorkerPool(make, count) as pool:
         return list(pool.map_unordered(tasks))
-
-
-def _ends(pid: int) -> bool:
-    """Return whether a process that is no child of ours goes away, which may take a while."""
-    for _ in range(12_000):
-        try:
-            with open(f"/proc/{pid}/stat", encoding="ascii") as stream:
-                if stream.read().rsplit(")", 1)[1].split()[0] == "Z":
-                    return True
-        except FileNotFoundError:
-            return True
-        time.sleep(0.01)
-    return False
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
@@ -339,7 +327,7 @@ def test_two_pools_do_not_keep_each_other_alive() -> None:
         (pid,) = first.poll()
         with WorkerPool(_make_square, 1) as second:
             first.close()
-            assert _ends(pid)
+            wait_until(lambda: has_ended(pid))
             assert list(second.map_unordered([3])) == [9]
 
 
@@ -406,7 +394,7 @@ def test_workers_end_when_the_parent_is_killed() -> None:
         pids = _read_pids(process)
         process.kill()
         process.wait()
-    assert all(_ends(pid) for pid in pids)
+    wait_until(lambda: all(map(has_ended, pids)))
 
 
 def test_interrupt_from_the_terminal_ends_everything() -> None:
@@ -416,4 +404,4 @@ def test_interrupt_from_the_terminal_ends_everything() -> None:
         _, errors = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGINT
     assert errors.count(b"KeyboardInterrupt") == 1
-    assert all(_ends(pid) for pid in pids)
+    wait_until(lambda: all(map(has_ended, pids)))
