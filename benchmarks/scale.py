@@ -66,7 +66,7 @@ def write_source(path: Path) -> None:
     source = FakeOstreeRepository()
     name = f"{time.time_ns()}"
     content = {f"f{number}": b"%s %d\n" % (name.encode(), number) * 10 for number in range(PULLED_FILES)}
-    source.commit({"usr": content}, "new")
+    source.commit({"usr": content}, "new", timestamp_s=int(time.time()))
     source.write(path)
 
 
@@ -119,9 +119,9 @@ def main() -> None:
     arguments = parser.parse_args()
     for repository in arguments.repositories:
         chosen = arguments.only or list(JOBS)
-        found = list(run_jobs(repository, chosen, arguments.nice, arguments.most_s))
-        if arguments.json is not None:
-            add_figures(arguments.json, found)
+        for figure in run_jobs(repository, chosen, arguments.nice, arguments.most_s):
+            if arguments.json is not None:
+                add_figures(arguments.json, [figure])
 
 
 if __name__ == "__main__":
