@@ -54,6 +54,7 @@ test-boot: env
 # The long forms of tests that `make test` runs in part: every combination, more mutations.
 test-deep: env
 	tools/setup-debian.sh
+	tools/setup-debian.sh debootstrap
 	# pytest exits with 5 where nothing bears both markers.
 	$(PY) -m pytest -n 0 -m "alone and deep" || [ $$? = 5 ]
 	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "deep and not alone" || [ $$? = 5 ]

@@ -274,6 +274,9 @@ class BootDirectory:
             temporary.replace(directory, name)
             if is_new:
                 self._made.append((path, False))
+            # On FAT, the new name stands for an empty file until the file itself is written again, and for
+            # what it stood for before even if that is free by now. So the file comes before the directory.
+            os.fsync(temporary.fd)
             fsync_directory(directory)
 
     def _undo(self) -> None:
