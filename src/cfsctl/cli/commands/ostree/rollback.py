@@ -8,7 +8,7 @@ from cfsctl.cli.completers import complete_tags
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
-from cfsctl.cli.options.refs import show_change, to_option
+from cfsctl.cli.options.refs import rollback_text, show_change, to_option
 
 
 @click.command("rollback", cls=Command)
@@ -24,6 +24,4 @@ def command(session: Session, *, name: str, to: str | None, as_json: bool) -> No
     """
     with session.open() as repository:
         change = repository.roll_back(name, to, progress=session.progress)
-    show_change(
-        change, "commit", as_json=as_json, text=f"Rolled {name} back from {change.old} to {change.new}"
-    )
+    show_change(change, "commit", as_json=as_json, text=rollback_text(change))
