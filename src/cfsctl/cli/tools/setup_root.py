@@ -96,10 +96,7 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def needed_files() -> list[str]:
-    """Return the interpreter and the files of all modules that this program may load, sorted.
-
-    Shared libraries that they are linked with are for the maker of the initramfs to find.
-    """
+    """Return the interpreter, the files of all modules that this program may load, and libraries, sorted."""
     import encodings.ascii  # noqa: PLC0415 - only for this
     import encodings.latin_1  # noqa: F401, PLC0415 - the same
 
@@ -113,7 +110,28 @@ def needed_files() -> list[str]:
             # Not what is inside of an archive, which comes along as a whole.
             if path is not None and os.path.isfile(path):
                 files.add(os.path.abspath(path))
-    return sorted(files)
+    return sorted(files | _loaded_libraries())
+
+
+def _loaded_libraries() -> set[str]:
+    """Return the shared libraries that are loaded, under all their names.
+
+    dracut looks for libraries of executable files only, and modules of Python are none on Debian.
+    """
+    try:
+        with open("/proc/self/maps", "rb") as maps:
+            fields = [line.split(None, 5) for line in maps]
+    except OSError:
+        return set()
+    paths = {os.fsdecode(line[5].rstrip(b"\n")) for line in fields if len(line) == 6}
+    found: set[str] = set()
+    for path in paths:
+        directory, name = os.path.split(path)
+        stem, is_library, _ = name.partition(".so")
+        if is_library and os.path.isfile(path):
+            links = (f"{directory}/{each}" for each in os.listdir(directory) if each.startswith(f"{stem}.so"))
+            found |= {path, *(link for link in links if os.path.realpath(link) == path)}
+    return found
 
 
 def _options(found: dict[str, str]) -> SetupOptions:
