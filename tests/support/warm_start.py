@@ -41,15 +41,16 @@ class _Server:
         self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.warm_server"], stdin=theirs.fileno(), cwd=_ROOT
+            subprocess.run(
+                [sys.executable, "-m", "tests.support.warm_server"],
+                stdin=theirs.fileno(),
+                cwd=_ROOT,
+                check=True,
             )
 
     def close(self) -> None:
         """End it."""
         self._socket.close()
-        self._process.kill()
-        self._process.wait()
 
     @contextlib.contextmanager
     def own(self) -> Iterator[bool]:
