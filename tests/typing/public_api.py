@@ -177,6 +177,7 @@ def container_images(repository: cfsctl.Repository, progress: cfsctl.Progress) -
     assert_type(index, cfsctl.OciDigest | None)
     if index is not None:
         assert_type(oci.inspect_index(index), cfsctl.OciIndexInspection)
+        assert_type(oci.inspect_index(index).entries, tuple[cfsctl.OciIndexEntry, ...])
         assert_type(oci.copy_index(index, repository, "copy"), cfsctl.OciIndexPullResult)
     assert_type(oci.pull_index("oci:layout:a", "web"), cfsctl.OciIndexPullResult | None)
     assert_type(oci.make_delta("old", "new", "oci:layout"), cfsctl.OciDeltaResult)
