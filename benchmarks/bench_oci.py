@@ -135,8 +135,8 @@ def prepare(place: Place, kind: str = "gzip") -> Iterator[Mapping[str, str]]:
 @contextlib.contextmanager
 def prepare_registry(place: Place) -> Iterator[Mapping[str, str]]:
     """Copy the image to a registry."""
-    from tests.support.certificates import make_certificate  # noqa: PLC0415 - needs a library of tests
-    from tests.support.registry import run_registry  # noqa: PLC0415 - the same
+    from tests.support.certificates import make_certificate  # needs a library of tests
+    from tests.support.registry import run_registry
 
     work = place.path / "registry"
     work.mkdir()

@@ -293,7 +293,7 @@ SEED_FILES = {
 def world() -> Path:
     """Make the directory that commands run in."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from tests.fakes.ostree_repository import FakeOstreeRepository  # noqa: PLC0415 - the path is known now
+    from tests.fakes.ostree_repository import FakeOstreeRepository  # the path is known now
 
     place = Path(tempfile.mkdtemp(prefix="cfsctl-fuzz-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)

@@ -354,7 +354,7 @@ else:
         """Import a public name when it is first used (PEP 562)."""
         for module, names in _MODULES.items():
             if name in names:
-                from importlib import import_module  # noqa: PLC0415 - commands do without
+                from importlib import import_module  # commands do without
 
                 value: object = getattr(import_module(f"{__name__}.{module}"), _INNER.get(name, name))
                 globals()[name] = value

@@ -25,7 +25,7 @@ _prepare: list[Callable[[], object]] = []
 
 def get_logger(name: str) -> logging.Logger:
     """Return a logger of this library; the first one brings along what a program has prepared."""
-    import logging  # noqa: PLC0415 - see above
+    import logging
 
     root = logging.getLogger(ROOT)
     if not root.handlers:

@@ -304,7 +304,7 @@ def create_overlay(tree_fd: int, object_dirs: Sequence[int], options: MountOptio
 
 def can_mount_user_overlay() -> bool:
     """Return whether overlayfs takes content from the objects also with ``userxattr`` (Linux 6.16)."""
-    import tempfile  # noqa: PLC0415 - only for FUSE
+    import tempfile  # only for FUSE
 
     with tempfile.TemporaryDirectory(prefix="cfsctl-mount-") as directory, ExitStack() as stack:
         places = [os.path.join(directory, name) for name in ("lower", "data")]

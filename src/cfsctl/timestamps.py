@@ -21,7 +21,7 @@ def format_timestamp(seconds: float) -> str | None:
 
 def parse_timestamp(text: str) -> float | None:
     """Return the seconds since 1970 in a time of RFC 3339, or None for any other text."""
-    from datetime import UTC, datetime  # noqa: PLC0415 - few lists have any
+    from datetime import UTC, datetime  # few lists have any
 
     try:
         moment = datetime.fromisoformat(_NANOSECONDS.sub(r"\1", text))

@@ -196,7 +196,7 @@ def other_namespace() -> dict[str, object]:
 
 def other_thread() -> dict[str, object]:
     """Only a thread in a namespace of its own sees the mount."""
-    import threading  # noqa: PLC0415
+    import threading
 
     place = Place()
     place.repository.lock.release()

@@ -90,7 +90,7 @@ def main() -> int:
         resource.setrlimit(kind, (limit, limit))
     os.environ.clear()
     os.environ.update(request["environment"])  # type: ignore[call-overload]  # a dictionary of strings
-    from cfsctl.cli.main import main as run  # noqa: PLC0415 - in the child, as the script does
+    from cfsctl.cli.main import main as run  # in the child, as the script does
 
     return run()
 

@@ -132,7 +132,7 @@ class StateRoot:
             fd = openat2(self._fd, DEPLOYMENTS, _FLAGS)
         except FileNotFoundError:
             return False
-        import shutil  # noqa: PLC0415 - needs libraries that an initramfs does without
+        import shutil  # needs libraries that an initramfs does without
 
         try:
             shutil.rmtree(image_id.hex(), dir_fd=fd)

@@ -110,7 +110,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _find_activated_command() -> Sequence[str]:
     """Return the arguments of a program that was started without any: to serve, if it was given sockets."""
-    from cfsctl.varlink.sockets import is_activated, is_asked_for_stdio  # noqa: PLC0415 - only what systemd starts
+    from cfsctl.varlink.sockets import is_activated, is_asked_for_stdio  # only what systemd starts
 
     return ["varlink"] if is_activated(os.environ) or is_asked_for_stdio(os.environ) else []
 
@@ -127,7 +127,7 @@ def _report_usage(error: click.UsageError, arguments: Sequence[str]) -> int:
         hint = f"try '{error.ctx.command_path} --help'"
     message, possibilities = error.format_message(), list(getattr(error, "possibilities", None) or ())
     if isinstance(error, click.NoSuchOption):
-        from cfsctl.cli.suggestions import explain_misplaced_option  # noqa: PLC0415 - only for mistakes
+        from cfsctl.cli.suggestions import explain_misplaced_option  # only for mistakes
 
         message = f"no such option: {error.option_name}"
         if found := explain_misplaced_option(error, arguments):
@@ -384,7 +384,7 @@ def cfsctl(
 
 
 def _print_version(*, is_verbose: bool, as_json: bool) -> None:
-    from cfsctl.cli.version import print_version  # noqa: PLC0415 - most commands do something else
+    from cfsctl.cli.version import print_version  # most commands do something else
 
     print_version(is_verbose=is_verbose, as_json=as_json)
 

@@ -13,7 +13,7 @@ def cell_width(text: str) -> int:
     """Return how many cells of a terminal a text takes, which has been made printable."""
     if text.isascii():
         return len(text)
-    import wcwidth  # noqa: PLC0415 - takes longer to import than most tables take to print
+    import wcwidth  # takes longer to import than most tables take to print
 
     width: int = wcwidth.wcswidth(text)
     return width if width >= 0 else len(text)

@@ -32,7 +32,7 @@ def complete_mountpoints(
     _context: click.Context, _parameter: click.Parameter, word: str
 ) -> list[CompletionItem]:
     """Offer the places where images are mounted."""
-    from cfsctl.library.mounts import list_mountpoints  # noqa: PLC0415 - only for a key
+    from cfsctl.library.mounts import list_mountpoints  # only for a key
 
     places = list_mountpoints()
     return [_item(place) for place in places if place.startswith(word) and place.isprintable()]
@@ -110,8 +110,8 @@ def complete_sources(context: click.Context, _parameter: click.Parameter, word: 
 
 def complete_remotes(context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
     """Offer configured remotes."""
-    from cfsctl.errors import CfsError  # noqa: PLC0415 - only when a key is pressed
-    from cfsctl.library.remotes import list_remotes  # noqa: PLC0415 - the same
+    from cfsctl.errors import CfsError  # only when a key is pressed
+    from cfsctl.library.remotes import list_remotes
 
     try:
         names = list_remotes(context.params.get("remotes"))
@@ -121,7 +121,7 @@ def complete_remotes(context: click.Context, _parameter: click.Parameter, word: 
 
 
 def _item(value: str, text: str | None = None, kind: str = "plain") -> CompletionItem:
-    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only when a key is pressed
+    from click.shell_completion import CompletionItem  # only when a key is pressed
 
     return CompletionItem(value, kind, text)
 
@@ -131,10 +131,10 @@ def _offer(context: click.Context, which: str, word: str, path: str | None = Non
 
     They are those of the repository that the command line means, or of the one at a path.
     """
-    import click  # noqa: PLC0415 - only when a key is pressed
+    import click  # only when a key is pressed
 
-    from cfsctl.errors import CfsError  # noqa: PLC0415 - the same
-    from cfsctl.library.names import Names, find_names  # noqa: PLC0415 - the same
+    from cfsctl.errors import CfsError
+    from cfsctl.library.names import Names, find_names
 
     try:
         names = find_names(path or _find_repository(context), Names(which), word)
@@ -145,8 +145,8 @@ def _offer(context: click.Context, which: str, word: str, path: str | None = Non
 
 def _find_repository(context: click.Context) -> str:
     """Return the path of the repository that the command line means."""
-    from cfsctl.cli.context import Session  # noqa: PLC0415 - this module is imported by commands
-    from cfsctl.cli.location import Place, choose_place  # noqa: PLC0415 - the same
+    from cfsctl.cli.context import Session  # this module is imported by commands
+    from cfsctl.cli.location import Place, choose_place
 
     given = context.find_root().params
     place = choose_place(

@@ -43,7 +43,7 @@ def main(shell: str, arguments: Sequence[str], program: str = "cfsctl") -> int:
     if program == "cfsctl":
         items = complete(before, word)
     else:
-        from cfsctl.cli.tools.completion import complete_tool  # noqa: PLC0415 - the other programs are rarer
+        from cfsctl.cli.tools.completion import complete_tool  # the other programs are rarer
 
         items = complete_tool(program, before, word)
     lines = bash_lines(items, word) if shell == "bash" else item_lines(items)

@@ -96,10 +96,10 @@ def _find_user_file() -> list[str]:
 
 
 def _read(path: str, command: click.Command) -> dict[str, object]:
-    import tomllib  # noqa: PLC0415 - only where there is a file
+    import tomllib  # only where there is a file
 
-    from cfsctl.linux.files import open_regular, read_all  # noqa: PLC0415 - the same
-    from cfsctl.linux.private_files import check_private_file  # noqa: PLC0415 - the same
+    from cfsctl.linux.files import open_regular, read_all
+    from cfsctl.linux.private_files import check_private_file
 
     fd = open_regular(-100, os.path.realpath(path))
     try:

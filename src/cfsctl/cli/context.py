@@ -140,8 +140,8 @@ class Session(NamedTuple):
         ``--erofs-version`` says otherwise. Where the command line names what is not a repository, that is
         said on standard error.
         """
-        from cfsctl.erofs.format import FormatVersion  # noqa: PLC0415 - keeps this module cheap
-        from cfsctl.library.setup import read_configuration  # noqa: PLC0415 - the same
+        from cfsctl.erofs.format import FormatVersion
+        from cfsctl.library.setup import read_configuration
 
         version = FormatVersion.V1 if self.format_version is None else self.format_version
         fallback = Computation(self.algorithm or Algorithm.SHA512, version)

@@ -166,7 +166,7 @@ def error_document(error: CfsError | OSError) -> dict[str, object]:
     object_id = getattr(error, "object_id", None)
     path = getattr(error, "path", None) or getattr(error, "filename", None)
     if isinstance(object_id, bytes):
-        from cfsctl.digest import ObjectID, qualified  # noqa: PLC0415 - few errors have one
+        from cfsctl.digest import ObjectID, qualified  # few errors have one
 
         document["object"] = qualified(ObjectID(object_id))
     if isinstance(path, (str, bytes)):
@@ -187,7 +187,7 @@ def _document(status: int, message: str, hint: str | None) -> dict[str, object]:
 
 
 def _print_traceback(error: BaseException) -> None:
-    import traceback  # noqa: PLC0415 - seldom asked for
+    import traceback
 
     text = "".join(traceback.format_exception(error))
     tell_lines(text.rstrip("\n").split("\n"), Level.DEBUG)

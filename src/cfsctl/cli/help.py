@@ -83,7 +83,7 @@ def write_options(command: click.Command, context: click.Context, formatter: cli
 
 def write_examples(context: click.Context, formatter: click.HelpFormatter) -> None:
     """Write the examples of a command, if it has any."""
-    from cfsctl.cli.examples import EXAMPLES  # noqa: PLC0415 - for help only
+    from cfsctl.cli.examples import EXAMPLES  # for help only
 
     lines = EXAMPLES.get(context.command_path.partition(" ")[2], ())
     if lines:

@@ -92,7 +92,7 @@ class Interruption:
     def _begin(self, number: int, _frame: FrameType | None) -> None:
         if self._closed is not None:
             return  # told before: the clock runs
-        import threading  # noqa: PLC0415 - costs milliseconds at start-up
+        import threading  # costs milliseconds at start-up
 
         self._turn = threading.Lock()
         self._closed = threading.Event()

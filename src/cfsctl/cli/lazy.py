@@ -103,7 +103,7 @@ class LazyGroup(click.Group):
         """Return the command that the arguments begin with, or say which one might have been meant."""
         name = args[0]
         if not ctx.resilient_parsing and not name.startswith("-") and not self.knows(name):
-            from cfsctl.cli.suggestions import suggest_commands  # noqa: PLC0415 - only for those who mistype
+            from cfsctl.cli.suggestions import suggest_commands  # only for those who mistype
 
             raise UnknownCommandError(name, ctx, suggest_commands(name, ctx))
         STYLE.command = name

@@ -196,7 +196,7 @@ def _is_wide_encoding() -> bool:
 
 def _terminal_width() -> int:
     """Return the cells of a line: as COLUMNS says, else as the terminal does."""
-    import shutil  # noqa: PLC0415 - only where standard output is a terminal
+    import shutil  # only where standard output is a terminal
 
     return max(20, shutil.get_terminal_size((80, 24)).columns)
 

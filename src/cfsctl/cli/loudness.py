@@ -81,7 +81,7 @@ def listen(level: Level, *, with_time: bool) -> None:
 
 
 def _add_handler(level: Level) -> None:
-    import logging  # noqa: PLC0415 - takes milliseconds
+    import logging  # takes milliseconds
 
     class Handler(logging.Handler):
         """Prints records as all other messages are printed."""

@@ -23,13 +23,13 @@ def main() -> int:
     """
     _end_quietly_on_interrupt()
     # Imported here, to keep the import of this module free.
-    from cfsctl.cli.encoding import restart_in_utf8_mode  # noqa: PLC0415
-    from cfsctl.cli.streams import prepare_streams  # noqa: PLC0415
+    from cfsctl.cli.encoding import restart_in_utf8_mode
+    from cfsctl.cli.streams import prepare_streams
 
     prepare_streams()
     restart_in_utf8_mode()
-    from cfsctl.cli.errors import STYLE, run_guarded  # noqa: PLC0415
-    from cfsctl.cli.interruption import end_at_once  # noqa: PLC0415
+    from cfsctl.cli.errors import STYLE, run_guarded
+    from cfsctl.cli.interruption import end_at_once
 
     status = run_guarded(_run)
     if STYLE.ended_by is not None:
@@ -40,7 +40,7 @@ def main() -> int:
 
 def _end_quietly_on_interrupt() -> None:
     """Let an interrupt end the process until handlers are there, instead of a traceback from an import."""
-    import signal  # noqa: PLC0415 - as in `main`
+    import signal  # as in `main`
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -53,16 +53,16 @@ def _run() -> int:
     if name not in TOOLS and arguments and arguments[0] in TOOLS:
         name, arguments = arguments[0], arguments[1:]
     if shell := os.environ.get("_CFSCTL_COMPLETE"):
-        from cfsctl.cli import completion  # noqa: PLC0415 - only when a key is pressed in a shell
+        from cfsctl.cli import completion  # only when a key is pressed in a shell
 
         return completion.main(shell, arguments, name if name in TOOLS else "cfsctl")
     if name in TOOLS:
-        from cfsctl.cli.errors import STYLE, run_tool  # noqa: PLC0415 - as in `main`
+        from cfsctl.cli.errors import STYLE, run_tool  # as in `main`
 
         STYLE.command = name
         return run_tool(_program(name), arguments)
     if arguments in (["--version"], ["-V"]) and not any(key.startswith("CFSCTL_") for key in os.environ):
-        from cfsctl.cli.version import print_version  # noqa: PLC0415 - in half the time of all options
+        from cfsctl.cli.version import print_version  # in half the time of all options
 
         print_version(is_verbose=False, as_json=False)
         return 0
@@ -73,21 +73,21 @@ def _program(name: str) -> Program:
     """Import and return the program called `name`; anything unknown is cfsctl itself."""
     # Imported here, so that no program pays for the start of another.
     if name == "mkcomposefs":
-        from cfsctl.cli.tools import mkcomposefs  # noqa: PLC0415
+        from cfsctl.cli.tools import mkcomposefs
 
         return mkcomposefs.main
     if name == "composefs-info":
-        from cfsctl.cli.tools import composefs_info  # noqa: PLC0415
+        from cfsctl.cli.tools import composefs_info
 
         return composefs_info.main
     if name == "mount.composefs":
-        from cfsctl.cli.tools import mount_composefs  # noqa: PLC0415
+        from cfsctl.cli.tools import mount_composefs
 
         return mount_composefs.main
     if name == "composefs-setup-root":
-        from cfsctl.cli.tools import setup_root  # noqa: PLC0415
+        from cfsctl.cli.tools import setup_root
 
         return setup_root.main
-    from cfsctl.cli import app  # noqa: PLC0415
+    from cfsctl.cli import app
 
     return app.main

@@ -173,7 +173,7 @@ def _write(path: str, labels: Mapping[str, str]) -> None:
 
 def _replace(path: str, data: bytes) -> None:
     """Replace a file as a whole, by one that the exporter may read whatever the umask is."""
-    from cfsctl.linux.files import AnonymousFile, write_all  # noqa: PLC0415 - only where a file is asked for
+    from cfsctl.linux.files import AnonymousFile, write_all  # only where a file is asked for
 
     directory = os.path.dirname(path) or "."
     with relative_to(directory):

@@ -149,7 +149,7 @@ def is_journal() -> bool:
 
 def _format_now() -> str:
     """Return the time by the local clock, with its offset, as RFC 3339 has it."""
-    from datetime import datetime  # noqa: PLC0415 - only if asked for
+    from datetime import datetime  # only if asked for
 
     return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
@@ -208,14 +208,14 @@ def shorten(text: str) -> str:
 
 def format_json(document: Mapping[str, object] | Sequence[Mapping[str, object]]) -> str:
     """Return a document as the original prints it: two spaces of indent, keys in their given order."""
-    import json  # noqa: PLC0415 - most results are text
+    import json  # most results are text
 
     return _escape_json(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def format_json_line(document: Mapping[str, object]) -> str:
     """Return a document in one line of ASCII."""
-    import json  # noqa: PLC0415 - as above
+    import json
 
     return _escape_json(json.dumps(document))
 

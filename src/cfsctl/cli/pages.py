@@ -52,8 +52,8 @@ def write_page(pieces: Iterable[bytes], path: str) -> int:
             write_chunk(piece)
             size += len(piece)
         return size
-    from cfsctl.linux.error_paths import relative_to  # noqa: PLC0415 - only where there is a page
-    from cfsctl.linux.files import AnonymousFile, read_umask, write_all  # noqa: PLC0415 - the same
+    from cfsctl.linux.error_paths import relative_to  # only where there is a page
+    from cfsctl.linux.files import AnonymousFile, read_umask, write_all
 
     target = os.path.realpath(path)
     directory = os.path.dirname(target)

@@ -72,7 +72,7 @@ class Progress:
                 end()
 
     def _start(self) -> list[Reporter]:
-        from cfsctl.cli import progress_views as views  # noqa: PLC0415 - see above
+        from cfsctl.cli import progress_views as views
 
         watchers: list[Reporter] = []
         match self._choose_mode():

@@ -202,7 +202,7 @@ class Bars:
         bar.update(event.done - bar.n)
 
     def _make_bar(self, work: _Work, event: Advanced) -> tqdm[NoReturn]:
-        from tqdm import tqdm  # noqa: PLC0415 - only where a bar is drawn
+        from tqdm import tqdm  # only where a bar is drawn
 
         columns = os.get_terminal_size(sys.stderr.fileno()).columns
         tqdm.monitor_interval = 0  # no thread: this process may fork

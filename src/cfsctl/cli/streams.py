@@ -98,7 +98,7 @@ def _encoding() -> str:
     """Return the encoding for text: PYTHONIOENCODING's, else the locale's, of those that contain ASCII."""
     name = os.environ.get("PYTHONIOENCODING", "").partition(":")[0]
     if not name and LOCALE_MARK in sys._xoptions:  # noqa: SLF001 - has no other name
-        import locale  # noqa: PLC0415 - seldom needed
+        import locale
 
         name = locale.getencoding()
     try:

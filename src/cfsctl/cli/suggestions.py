@@ -42,7 +42,7 @@ def suggest_commands(name: str, context: click.Context) -> list[str]:
     At the top level, that is what does the job of a command of this name in other tools, and a command of the
     same name in a group; else one that is spelt nearly so in this group.
     """
-    from difflib import get_close_matches  # noqa: PLC0415 - only for those who mistype
+    from difflib import get_close_matches  # only for those who mistype
 
     root = context.find_root()
     paths = list(_WORDS.get(name, ())) if context.parent is None else []

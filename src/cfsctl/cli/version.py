@@ -35,8 +35,8 @@ def _print_row(name: str, text: str) -> None:
 
 def _find_parts() -> dict[str, str | None]:
     """Return what the program is made of, and what the kernel can do, by name."""
-    from cfsctl.fsverity.lanes import describe_lanes  # noqa: PLC0415 - only if asked
-    from cfsctl.library.doctor import find_version, iter_kernel_findings  # noqa: PLC0415 - the same
+    from cfsctl.fsverity.lanes import describe_lanes
+    from cfsctl.library.doctor import find_version, iter_kernel_findings
 
     lanes = describe_lanes()
     return {

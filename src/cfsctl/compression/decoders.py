@@ -55,7 +55,7 @@ def _make(kind: Compression, *, is_single: bool, max_window_bytes: int | None) -
     if kind is Compression.NONE:
         return _Plain()
     if kind is Compression.ZSTD:
-        from cfsctl.compression.zstd import MAX_WINDOW_BYTES, ZstdDecoder  # noqa: PLC0415 - brings the library along
+        from cfsctl.compression.zstd import MAX_WINDOW_BYTES, ZstdDecoder  # brings the library along
 
         return ZstdDecoder(max_window_bytes or MAX_WINDOW_BYTES)
     if kind is Compression.XZ:
@@ -191,7 +191,7 @@ class _Members:
 
 def _load_gunzip() -> tuple[Callable[[], Inflater], type[Exception]]:
     """Return what begins a gzip member, and what that raises."""
-    from cfsctl.compression.inflate import load_inflate  # noqa: PLC0415 - not for other kinds
+    from cfsctl.compression.inflate import load_inflate  # not for other kinds
 
     inflate = load_inflate()
     return partial(inflate.make, _GZIP_WBITS), inflate.error
@@ -203,7 +203,7 @@ class _XzStream:
     unconsumed_tail = b""
 
     def __init__(self) -> None:
-        import lzma  # noqa: PLC0415 - few archives are xz
+        import lzma  # few archives are xz
 
         self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
 
@@ -220,6 +220,6 @@ class _XzStream:
 
 
 def _load_xz() -> tuple[Callable[[], Inflater], tuple[type[Exception], ...]]:
-    import lzma  # noqa: PLC0415 - few archives are xz
+    import lzma  # few archives are xz
 
     return _XzStream, (lzma.LZMAError, EOFError, MemoryError)

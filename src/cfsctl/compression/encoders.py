@@ -49,7 +49,7 @@ def _make_gzip() -> Encoder:
 
 
 def _make_zstd() -> Encoder:
-    import zstandard  # noqa: PLC0415 - few streams are
+    import zstandard  # few streams are
 
     return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True).compressobj()
 

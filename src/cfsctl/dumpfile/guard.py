@@ -64,7 +64,7 @@ class GuardedDump:
 
     def _copy(self) -> IO[bytes]:
         """Write the rest to a file; what the parser refuses anyway need not be copied to its end."""
-        import tempfile  # noqa: PLC0415 - only for very long dumps
+        import tempfile  # only for very long dumps
 
         directory = tempfile.gettempdir()
         spool = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed by `close`

@@ -86,7 +86,7 @@ def describe_lanes() -> dict[str, str] | None:
 
 def _load() -> ModuleType | None:
     try:
-        from cfsctl.fsverity import _lanes  # noqa: PLC0415 - optional
+        from cfsctl.fsverity import _lanes  # optional
     except ImportError:
         return None
     # A checkout may still have the extension of an older commit.
@@ -116,7 +116,7 @@ def make_lanes(extension: ModuleType, index: int, algorithm: Algorithm) -> Lanes
 
 def is_right(lanes: Lanes, algorithm: Algorithm) -> bool:
     """Return whether these lanes compute what `hashlib` computes, for one block more than fit the lanes."""
-    import hashlib  # noqa: PLC0415 - loading OpenSSL takes milliseconds
+    import hashlib  # loading OpenSSL takes milliseconds
 
     function = hashlib.sha256 if algorithm is Algorithm.SHA256 else hashlib.sha512
     count = lanes.width + 1

@@ -132,9 +132,9 @@ def _suite(algorithm: Algorithm) -> _Suite:
 
 def _make_suite(algorithm: Algorithm) -> _Suite:
     # Loading OpenSSL takes milliseconds, which commands that compute no digest are spared.
-    import hashlib  # noqa: PLC0415
+    import hashlib
 
-    from cfsctl.fsverity.lanes import find_lanes  # noqa: PLC0415 - the same
+    from cfsctl.fsverity.lanes import find_lanes
 
     # OpenSSL's constructors, as hashlib exports them; the built-in fallback is 4 to 6 times slower.
     function = hashlib.sha256 if algorithm is _ALGORITHM_SHA256 else hashlib.sha512

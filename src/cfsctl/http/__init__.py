@@ -39,12 +39,12 @@ def open_fetcher(
     check_options(options)
     if transport is not Transport.REQUESTS:
         try:
-            from cfsctl.http.curl import CurlFetcher  # noqa: PLC0415 - optional, and 30 ms
+            from cfsctl.http.curl import CurlFetcher  # optional, and 30 ms
         except ImportError:
             if transport is Transport.CURL:
                 raise
         else:
             return CurlFetcher(limits, options)
-    from cfsctl.http.transport import RequestsFetcher  # noqa: PLC0415 - 140 ms
+    from cfsctl.http.transport import RequestsFetcher  # 140 ms
 
     return RequestsFetcher(limits, options)

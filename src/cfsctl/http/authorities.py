@@ -44,7 +44,7 @@ def _find_base_file(options: Options) -> str | None:
         if os.path.exists(path):
             return path
     try:
-        import certifi  # noqa: PLC0415 - only on systems that have no bundle of their own
+        import certifi  # only on systems that have no bundle of their own
     except ImportError:
         return None
     return certifi.where()

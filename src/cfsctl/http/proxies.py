@@ -57,7 +57,7 @@ def check_proxy(proxy: str) -> str:
     Raises:
         InvalidURLError: Another scheme, no host, or characters that do not belong into a URL.
     """
-    from urllib.parse import urlsplit  # noqa: PLC0415 - few have a proxy
+    from urllib.parse import urlsplit  # few have a proxy
 
     url = proxy if "://" in proxy else f"http://{proxy}"
     try:

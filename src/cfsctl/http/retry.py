@@ -84,7 +84,7 @@ def parse_retry_after(
     text = text.strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - few servers send dates
+    from email.utils import parsedate_to_datetime  # few servers send dates
 
     try:
         return max(0.0, (parsedate_to_datetime(text) - now()).total_seconds())

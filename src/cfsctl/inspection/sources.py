@@ -91,7 +91,7 @@ class DirectorySource(TreeInput):
 
     def read(self, algorithm: Algorithm) -> FileSystem:
         """Scan it; as create-image does if that is wanted and there is a ``/usr``."""
-        from cfsctl.scan import scan_container_root  # noqa: PLC0415 - only where a directory is named
+        from cfsctl.scan import scan_container_root  # only where a directory is named
 
         propagate_usr = self.reading.propagate_usr
         if propagate_usr and not os.path.isdir(os.path.join(self.name, "usr")):
@@ -119,13 +119,13 @@ class ImageFileSource(TreeInput):
 
     def find_algorithm(self) -> Algorithm | None:
         """Return the hash that the image was made for."""
-        from cfsctl.erofs.read.tree import find_algorithm  # noqa: PLC0415 - only where an image is named
+        from cfsctl.erofs.read.tree import find_algorithm  # only where an image is named
 
         return find_algorithm(self.data)
 
     def read(self, algorithm: Algorithm) -> FileSystem:
         """Read the image."""
-        from cfsctl.erofs.read.tree import read_image  # noqa: PLC0415 - only where an image is named
+        from cfsctl.erofs.read.tree import read_image  # only where an image is named
 
         return read_image(self.data, algorithm)
 
@@ -155,9 +155,9 @@ class DumpSource(TreeInput):
 
     def read(self, algorithm: Algorithm) -> FileSystem:
         """Parse the dump."""
-        from io import BytesIO  # noqa: PLC0415 - only where a dump is named
+        from io import BytesIO  # only where a dump is named
 
-        from cfsctl.dumpfile import parse_dump  # noqa: PLC0415
+        from cfsctl.dumpfile import parse_dump
 
         return parse_dump(BytesIO(self.lines), algorithm)
 
@@ -183,7 +183,7 @@ class StoredImageSource(TreeInput):
 
     def read(self, algorithm: Algorithm) -> FileSystem:
         """Read the image."""
-        from cfsctl.erofs.read.tree import read_image  # noqa: PLC0415 - only where an image is named
+        from cfsctl.erofs.read.tree import read_image  # only where an image is named
 
         with self.repository.images.map(self.name) as data:
             return read_image(data, algorithm)
@@ -378,7 +378,7 @@ _SNIFFED_BYTES: Final = 1024
 
 
 def _load_image(fd: int, start: bytes = b"") -> bytes:
-    from cfsctl.erofs.inspect import load_image  # noqa: PLC0415 - only where an image is named
+    from cfsctl.erofs.inspect import load_image  # only where an image is named
 
     return load_image(fd, start)
 

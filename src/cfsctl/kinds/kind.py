@@ -209,7 +209,7 @@ class StreamKind:
         Raises:
             CfsError, FileNotFoundError: The source has no undamaged one.
         """
-        from cfsctl.repository.copying import copy_stream  # noqa: PLC0415 - few repairs come so far
+        from cfsctl.repository.copying import copy_stream  # few repairs come so far
 
         copy_stream(source, target, name)
 
@@ -246,8 +246,8 @@ class StreamKind:
         Raises:
             IntegrityError: It is not what its name says; nothing was named.
         """
-        from cfsctl.repository.certified import check_certified  # noqa: PLC0415 - only fetches come so far
-        from cfsctl.repository.publish import NewStream, publish  # noqa: PLC0415 - the same
+        from cfsctl.repository.certified import check_certified  # only fetches come so far
+        from cfsctl.repository.publish import NewStream, publish
 
         check_certified(repository, name, stream_id)
         publish(repository, images=images, streams=[NewStream(name, stream_id, ref)])

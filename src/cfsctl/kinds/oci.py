@@ -38,20 +38,20 @@ class OciKind(StreamKind):
 
     def claims(self, name: str) -> bool:
         """Return whether this is the name of a stream of an image, with a digest in it."""
-        from cfsctl.oci.store.names import is_stream_name  # noqa: PLC0415 - only if asked
+        from cfsctl.oci.store.names import is_stream_name
 
         return is_stream_name(name)
 
     def find_check(self, repository: Repository, *, is_deep: bool) -> ContentCheck:
         """Return what compares documents with the digests in their names, and layers in depth only."""
-        from cfsctl.oci.store.stream_check import stream_check  # noqa: PLC0415 - only if asked
+        from cfsctl.oci.store.stream_check import stream_check
 
         return stream_check(repository, is_deep=is_deep)
 
     def find_version(self, repository: Repository, entry: str) -> StoredVersion | None:
         """Return what an image says about itself, by its manifest; its layers are not verified."""
-        from cfsctl.oci.store.images import config_of, open_image  # noqa: PLC0415 - only if asked
-        from cfsctl.oci.store.names import parse_manifest_name  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.images import config_of, open_image
+        from cfsctl.oci.store.names import parse_manifest_name
 
         digest = parse_manifest_name(entry)
         if digest is None:
@@ -65,10 +65,10 @@ class OciKind(StreamKind):
 
     def find_copyable(self, repository: Repository, name: str) -> Copyable | None:
         """Return an image, by tag, digest, the beginning of its digest, or its manifest's stream."""
-        from cfsctl.oci.digest import OciDigestError  # noqa: PLC0415 - only if asked
-        from cfsctl.oci.store.images import OciNotFoundError, open_found, resolve  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.index_names import find_index, find_tagged_index  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.names import (  # noqa: PLC0415 - the same
+        from cfsctl.oci.digest import OciDigestError
+        from cfsctl.oci.store.images import OciNotFoundError, open_found, resolve
+        from cfsctl.oci.store.index_names import find_index, find_tagged_index
+        from cfsctl.oci.store.names import (
             is_stream_name,
             parse_index_name,
             parse_manifest_name,
@@ -90,9 +90,9 @@ class OciKind(StreamKind):
 
     def restore_stream(self, source: Repository, target: Repository, name: str) -> None:
         """Copy the image whose manifest or config a stream is, or a layer."""
-        from cfsctl.oci.copy import copy_opened  # noqa: PLC0415 - only if asked
-        from cfsctl.oci.store.images import find_manifests, open_image  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.names import (  # noqa: PLC0415 - the same
+        from cfsctl.oci.copy import copy_opened
+        from cfsctl.oci.store.images import find_manifests, open_image
+        from cfsctl.oci.store.names import (
             CONFIG,
             CONFIG_REF,
             parse_index_name,
@@ -101,7 +101,7 @@ class OciKind(StreamKind):
 
         index = parse_index_name(name)
         if index is not None:
-            from cfsctl.oci.copy_index import copy_index  # noqa: PLC0415 - the same
+            from cfsctl.oci.copy_index import copy_index
 
             copy_index(source, target, index, workers=0)
             return
@@ -116,9 +116,9 @@ class OciKind(StreamKind):
 
     def identify(self, repository: Repository, stream_id: ObjectID) -> str | None:
         """Return the name of the stream of a manifest or index, which is the digest of its content."""
-        from cfsctl.oci.digest import compute_digest  # noqa: PLC0415 - only if asked
-        from cfsctl.oci.store.documents import find_only_object  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.names import INDEX, MANIFEST  # noqa: PLC0415 - the same
+        from cfsctl.oci.digest import compute_digest
+        from cfsctl.oci.store.documents import find_only_object
+        from cfsctl.oci.store.names import INDEX, MANIFEST
 
         with repository.streams.open_object(stream_id) as reader:
             prefixes = {int(ContentType.OCI_MANIFEST): MANIFEST, int(ContentType.OCI_INDEX): INDEX}
@@ -129,7 +129,7 @@ class OciKind(StreamKind):
 
     def name_of_ref(self, ref: str) -> str:
         """Return the tag that a ref is."""
-        from cfsctl.oci.store.names import TAGS  # noqa: PLC0415 - only if asked
+        from cfsctl.oci.store.names import TAGS
 
         return TAGS.name_of(ref) or ref
 
@@ -143,9 +143,9 @@ class OciKind(StreamKind):
         reporter: Reporter,
     ) -> ObjectID:
         """Name an image whose manifest was fetched: its layers are verified, and its images made again."""
-        from cfsctl.oci.copy import copy_opened  # noqa: PLC0415 - only if asked
-        from cfsctl.oci.store.images import open_manifest_stream  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.names import check_tag, parse_manifest_name  # noqa: PLC0415 - the same
+        from cfsctl.oci.copy import copy_opened
+        from cfsctl.oci.store.images import open_manifest_stream
+        from cfsctl.oci.store.names import check_tag, parse_manifest_name
 
         manifest = parse_manifest_name(name)
         if manifest is None:
@@ -160,16 +160,16 @@ class OciKind(StreamKind):
 
         Indexes are made to refer to the manifests as they are now: other programs leave them behind.
         """
-        from cfsctl.oci.store.indexes import refresh_indexes  # noqa: PLC0415 - only if asked
-        from cfsctl.oci.store.referrers import remove_dangling  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.indexes import refresh_indexes
+        from cfsctl.oci.store.referrers import remove_dangling
 
         refresh_indexes(repository)
         remove_dangling(repository)
 
     def list_names(self, repository: Repository, word: str) -> Iterable[tuple[str, str]]:
         """Yield tags, and digests where one may have been begun."""
-        from cfsctl.digest import id_prefix  # noqa: PLC0415 - only if asked
-        from cfsctl.oci.store.names import (  # noqa: PLC0415 - the same
+        from cfsctl.digest import id_prefix
+        from cfsctl.oci.store.names import (
             CONFIG,
             INDEX,
             MANIFEST,
@@ -187,8 +187,8 @@ class OciKind(StreamKind):
 
     def find_tree(self, repository: Repository, name: str) -> StoredTree:
         """Return the tree of an image, by tag, digest, or the beginning of its digest."""
-        from cfsctl.oci.digest import OciDigestError  # noqa: PLC0415 - only if asked
-        from cfsctl.oci.store.images import OciNotFoundError, resolve  # noqa: PLC0415 - the same
+        from cfsctl.oci.digest import OciDigestError
+        from cfsctl.oci.store.images import OciNotFoundError, resolve
 
         try:
             return _ImageTree(repository, resolve(repository, name))
@@ -207,9 +207,9 @@ class _CopyableImage(Copyable):
     def copy(
         self, target: Repository, ref: str | None, reporter: Reporter, *, allow_unverified: bool = False
     ) -> NamedCopy:
-        from cfsctl.oci.copy import copy_opened  # noqa: PLC0415 - only if asked
-        from cfsctl.oci.store.names import check_tag  # noqa: PLC0415 - the same
-        from cfsctl.repository.copying import CopyCounts  # noqa: PLC0415 - the same
+        from cfsctl.oci.copy import copy_opened
+        from cfsctl.oci.store.names import check_tag
+        from cfsctl.repository.copying import CopyCounts
 
         del allow_unverified
         if ref is not None:
@@ -236,10 +236,10 @@ class _CopyableIndex(Copyable):
     def copy(
         self, target: Repository, ref: str | None, reporter: Reporter, *, allow_unverified: bool = False
     ) -> NamedCopy:
-        from cfsctl.oci.copy_index import copy_index  # noqa: PLC0415 - only if asked
-        from cfsctl.oci.pull_index import tag_pulled  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.names import check_tag  # noqa: PLC0415 - the same
-        from cfsctl.repository.copying import CopyCounts  # noqa: PLC0415 - the same
+        from cfsctl.oci.copy_index import copy_index
+        from cfsctl.oci.pull_index import tag_pulled
+        from cfsctl.oci.store.names import check_tag
+        from cfsctl.repository.copying import CopyCounts
 
         del allow_unverified
         if ref is not None:
@@ -262,8 +262,8 @@ class _ImageTree(StoredTree):
         self._found = found
 
     def read(self, reading: Reading, _note: Callable[[str], object]) -> FileSystem:
-        from cfsctl.oci.store.images import open_config, verify_layers  # noqa: PLC0415 - only if asked
-        from cfsctl.oci.to_tree import image_tree  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.images import open_config, verify_layers
+        from cfsctl.oci.to_tree import image_tree
 
         config = open_config(self._repository, self._found)
         layers = config.layers()
@@ -280,6 +280,6 @@ class _LayeredTree(StoredTree):
         self._config = config
 
     def read(self, reading: Reading, _note: Callable[[str], object]) -> FileSystem:
-        from cfsctl.oci.to_tree import image_tree  # noqa: PLC0415 - only if asked
+        from cfsctl.oci.to_tree import image_tree
 
         return image_tree(self._repository, self._config.layers(), reading.xattr_filter)

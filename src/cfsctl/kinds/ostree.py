@@ -31,21 +31,21 @@ class OstreeKind(StreamKind):
 
     def claims(self, name: str) -> bool:
         """Return whether this is the name of a commit, or of a part of one."""
-        from cfsctl.ostree.store.partial_tags import parse_partial_name  # noqa: PLC0415 - only if asked
-        from cfsctl.ostree.store.refs import parse_commit_name  # noqa: PLC0415 - the same
+        from cfsctl.ostree.store.partial_tags import parse_partial_name
+        from cfsctl.ostree.store.refs import parse_commit_name
 
         return parse_commit_name(name) is not None or parse_partial_name(name) is not None
 
     def find_check(self, repository: Repository, *, is_deep: bool) -> ContentCheck:
         """Return what proves commits by their checksums."""
-        from cfsctl.ostree.store.check import commit_check  # noqa: PLC0415 - only if asked
+        from cfsctl.ostree.store.check import commit_check
 
         return commit_check(repository, is_deep=is_deep)
 
     def list_names(self, repository: Repository, word: str) -> Iterable[tuple[str, str]]:
         """Yield tags, and IDs where one may have been begun."""
-        from cfsctl.digest import id_prefix  # noqa: PLC0415 - only if asked
-        from cfsctl.ostree.store.refs import iter_commits, list_tags  # noqa: PLC0415 - the same
+        from cfsctl.digest import id_prefix
+        from cfsctl.ostree.store.refs import iter_commits, list_tags
 
         for tag in list_tags(repository):
             yield tag.name, "tag"
@@ -56,14 +56,14 @@ class OstreeKind(StreamKind):
 
     def find_tree(self, repository: Repository, name: str) -> StoredTree:
         """Return the tree of a commit, by tag, ID, or the beginning of its ID."""
-        from cfsctl.ostree.store.refs import resolve_source  # noqa: PLC0415 - only if asked
+        from cfsctl.ostree.store.refs import resolve_source
 
         return _CommitTree(repository, resolve_source(repository, name))
 
     def find_version(self, repository: Repository, entry: str) -> StoredVersion | None:
         """Return what a whole commit says about itself."""
-        from cfsctl.ostree.store.metadata_text import version_of  # noqa: PLC0415 - only if asked
-        from cfsctl.ostree.store.refs import open_commit, parse_commit_name, stream_name  # noqa: PLC0415 - the same
+        from cfsctl.ostree.store.metadata_text import version_of
+        from cfsctl.ostree.store.refs import open_commit, parse_commit_name, stream_name
 
         checksum = parse_commit_name(entry)
         if checksum is None:
@@ -77,7 +77,7 @@ class OstreeKind(StreamKind):
 
     def find_copyable(self, repository: Repository, name: str) -> Copyable:
         """Return a commit, or a part of one, by tag, ID, the beginning of its ID, or content identifier."""
-        from cfsctl.ostree.store.refs import (  # noqa: PLC0415 - only if asked
+        from cfsctl.ostree.store.refs import (
             CommitNotFoundError,
             find_tag,
             parse_commit_name,
@@ -99,9 +99,9 @@ class OstreeKind(StreamKind):
 
     def restore_stream(self, source: Repository, target: Repository, name: str) -> None:
         """Copy a commit, or a part of one; see `StreamKind.restore_stream`."""
-        from cfsctl.ostree.exchange.copy import copy_commit, copy_part  # noqa: PLC0415 - only if asked
-        from cfsctl.ostree.store.partial_tags import parse_partial_name  # noqa: PLC0415 - the same
-        from cfsctl.ostree.store.refs import parse_commit_name  # noqa: PLC0415 - the same
+        from cfsctl.ostree.exchange.copy import copy_commit, copy_part
+        from cfsctl.ostree.store.partial_tags import parse_partial_name
+        from cfsctl.ostree.store.refs import parse_commit_name
 
         commit, part = parse_commit_name(name), parse_partial_name(name)
         if commit is not None:
@@ -111,7 +111,7 @@ class OstreeKind(StreamKind):
 
     def list_repair_sources(self, repository: Repository) -> list[RepairSource]:
         """Return the stored commits as a source of their images."""
-        from cfsctl.ostree.exchange.repair import CommitImageSource  # noqa: PLC0415 - only if asked
+        from cfsctl.ostree.exchange.repair import CommitImageSource
 
         return [CommitImageSource(repository)]
 
@@ -119,9 +119,9 @@ class OstreeKind(StreamKind):
         self, repository: Repository, path: str, reporter: Reporter
     ) -> RepairSource | None:
         """Return an OSTree repository as a source of contents and commits."""
-        from cfsctl.ostree.exchange.repair import OstreeRepairSource  # noqa: PLC0415 - only if asked
-        from cfsctl.ostree.sources.local import LocalSource  # noqa: PLC0415 - the same
-        from cfsctl.ostree.sources.local_repository import NotAnOstreeRepositoryError  # noqa: PLC0415
+        from cfsctl.ostree.exchange.repair import OstreeRepairSource
+        from cfsctl.ostree.sources.local import LocalSource
+        from cfsctl.ostree.sources.local_repository import NotAnOstreeRepositoryError
 
         try:
             return OstreeRepairSource(repository, LocalSource(path), reporter)
@@ -130,7 +130,7 @@ class OstreeKind(StreamKind):
 
     def prepare_collection(self, repository: Repository) -> None:
         """Remove the tags of parts that whole commits have superseded."""
-        from cfsctl.ostree.store.partial_tags import drop_superseded  # noqa: PLC0415 - only if asked
+        from cfsctl.ostree.store.partial_tags import drop_superseded
 
         drop_superseded(repository)
 
@@ -138,7 +138,7 @@ class OstreeKind(StreamKind):
         """Return the commits that were pulled in part, which most repositories lack."""
         if not repository.streams.list_refs("ostree-partial"):
             return None
-        from cfsctl.ostree.store.partial_tags import list_parts  # noqa: PLC0415 - hardly ever needed
+        from cfsctl.ostree.store.partial_tags import list_parts  # hardly ever needed
 
         commits = {part.name: part.commit.hex() for part in list_parts(repository)}
         if not commits:
@@ -159,14 +159,14 @@ class _CommitTree(StoredTree):
         return self._read(reading.xattr_names, note)
 
     def iter_others(self, note: Callable[[str], object]) -> Iterator[tuple[str, FileSystem]]:
-        from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - only if asked
+        from cfsctl.ostree.tree.xattr_names import XattrNames
 
         tree = self._read(XattrNames.UPSTREAM, note)
         yield "attribute names with the NUL that the original keeps", tree
 
     def _read(self, names: XattrNames, note: Callable[[str], object]) -> FileSystem:
-        from cfsctl.ostree.store.refs import open_commit  # noqa: PLC0415 - only if asked
-        from cfsctl.ostree.tree.to_tree import commit_to_filesystem  # noqa: PLC0415 - the same
+        from cfsctl.ostree.store.refs import open_commit
+        from cfsctl.ostree.tree.to_tree import commit_to_filesystem
 
         return commit_to_filesystem(open_commit(self._repository, self._checksum), names, note=note)
 
@@ -182,7 +182,7 @@ class _Commit(Copyable):
     def copy(
         self, target: Repository, ref: str | None, reporter: Reporter, *, allow_unverified: bool = False
     ) -> NamedCopy:
-        from cfsctl.ostree.exchange.copy import copy_commit  # noqa: PLC0415 - only if asked
+        from cfsctl.ostree.exchange.copy import copy_commit
 
         copied = copy_commit(
             self._source, target, self._commit, ref, reporter, allow_unverified=allow_unverified
@@ -198,7 +198,7 @@ class _Part(_Commit):
     def copy(
         self, target: Repository, ref: str | None, reporter: Reporter, *, allow_unverified: bool = False
     ) -> NamedCopy:
-        from cfsctl.ostree.exchange.copy import copy_part  # noqa: PLC0415 - only if asked
+        from cfsctl.ostree.exchange.copy import copy_part
 
         copied = copy_part(
             self._source, target, self._commit, ref, reporter, allow_unverified=allow_unverified
@@ -208,7 +208,7 @@ class _Part(_Commit):
 
 def _find_part(repository: Repository, name: str) -> Copyable | None:
     """Return the part of a commit that has this name, if there is one."""
-    from cfsctl.ostree.store.partial_tags import find_part_tag, parse_partial_name  # noqa: PLC0415 - only if asked
+    from cfsctl.ostree.store.partial_tags import find_part_tag, parse_partial_name
 
     tagged = find_part_tag(repository, name)
     commit = parse_partial_name(name) if tagged is None else tagged
@@ -216,7 +216,7 @@ def _find_part(repository: Repository, name: str) -> Copyable | None:
 
 
 def _describe(copied: CommitCopy, commit: Checksum, tag: str | None) -> NamedCopy:
-    from cfsctl.digest import qualified  # noqa: PLC0415 - only if asked
+    from cfsctl.digest import qualified
 
     image = None if copied.image_id is None else qualified(copied.image_id)
     ids = {"commit": commit.hex(), "stream": qualified(copied.stream_id), "image": image}

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def stream_kinds() -> tuple[StreamKind, ...]:
     """Return all kinds, in the order in which they are asked for a name."""
     # Not above: each of them imports this module's neighbours, and few commands ask for any.
-    from cfsctl.kinds.oci import OciKind  # noqa: PLC0415
-    from cfsctl.kinds.ostree import OstreeKind  # noqa: PLC0415
+    from cfsctl.kinds.oci import OciKind
+    from cfsctl.kinds.ostree import OstreeKind
 
     return (
         OstreeKind(),
@@ -43,7 +43,7 @@ def prepare_collection(repository: Repository) -> None:
 
 def find_remarks(repository: Repository) -> Remarks:
     """Return what all kinds say about their streams."""
-    from cfsctl.kinds.kind import Remarks  # noqa: PLC0415 - which the kinds have imported
+    from cfsctl.kinds.kind import Remarks  # which the kinds have imported
 
     found = list(_iter_remarks(repository))
     lines = [line for remarks in found for line in remarks.lines]

@@ -33,8 +33,8 @@ class BootMethods(OpenedRepository):
             CfsError: There is no such image, or it cannot be booted; nothing has changed then.
             OSError: Something cannot be written; the entry is not installed then.
         """
-        from cfsctl.boot.image_source import StoredImageSource  # noqa: PLC0415 - only where it is needed
-        from cfsctl.boot.prepare import PrepareOptions, prepare  # noqa: PLC0415 - the same
+        from cfsctl.boot.image_source import StoredImageSource
+        from cfsctl.boot.prepare import PrepareOptions, prepare
 
         options = options or PrepareOptions()
         options.check()
@@ -57,7 +57,7 @@ class BootMethods(OpenedRepository):
             stateroot: Directory that has ``state/deploy``; None is the one that has the repository.
             progress: Told of boot entries that cannot be read.
         """
-        from cfsctl.boot.deployments import list_deployments  # noqa: PLC0415 - only where it is needed
+        from cfsctl.boot.deployments import list_deployments
 
         return list_deployments(
             self._store,
@@ -75,8 +75,8 @@ class BootMethods(OpenedRepository):
             RefNotFoundError: There is none.
             AmbiguousIdError: There is more than one.
         """
-        from cfsctl.errors import RefNotFoundError  # noqa: PLC0415 - only where it is needed
-        from cfsctl.repository.names.short_ids import choose_id, parse_short_id  # noqa: PLC0415 - the same
+        from cfsctl.errors import RefNotFoundError
+        from cfsctl.repository.names.short_ids import choose_id, parse_short_id
 
         short = parse_short_id(prefix, 1)
         images = [ObjectID(found.image) for found in self.deployments(bootdir, stateroot=stateroot)]
@@ -113,7 +113,7 @@ class BootMethods(OpenedRepository):
             CfsError: It is not installed, or the machine has booted it.
             OSError: Something cannot be removed.
         """
-        from cfsctl.boot.deployments import remove_deployment  # noqa: PLC0415 - only where it is needed
+        from cfsctl.boot.deployments import remove_deployment
 
         return remove_deployment(
             self._store,
@@ -128,6 +128,6 @@ class BootMethods(OpenedRepository):
 
 def printable_prepared(prepared: Prepared) -> Prepared:
     """Return a result whose ID is text when it is printed."""
-    from dataclasses import replace  # noqa: PLC0415 - slow to import
+    from dataclasses import replace
 
     return replace(prepared, image=ObjectID(prepared.image))

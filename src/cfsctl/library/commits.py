@@ -38,7 +38,7 @@ class CommitMethods(OpenedRepository):
 
     def tags(self) -> dict[str, Checksum]:
         """Return the OSTree commits that have a tag, by tag, sorted."""
-        from cfsctl.ostree.store.refs import list_tags  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.store.refs import list_tags
 
         return {tag.name: Checksum(tag.commit) for tag in list_tags(self._store)}
 
@@ -46,7 +46,7 @@ class CommitMethods(OpenedRepository):
         """Return the commits of which only a part was pulled, by tag or ID, sorted."""
         if not self._store.streams.list_refs("ostree-partial"):
             return {}
-        from cfsctl.ostree.store.partial_tags import list_parts  # noqa: PLC0415 - rarely needed
+        from cfsctl.ostree.store.partial_tags import list_parts
 
         return {part.name: Checksum(part.commit) for part in list_parts(self._store)}
 
@@ -75,17 +75,17 @@ class CommitMethods(OpenedRepository):
             RepositoryError: There is no such commit, or more than one, or the name cannot be a tag.
             RefExistsError: The tag belongs to a commit, and may not be taken from it.
         """
-        from cfsctl.library.demands import warn_of_demand  # noqa: PLC0415 - only where it is needed
-        from cfsctl.library.kept import find_target  # noqa: PLC0415 - as above
-        from cfsctl.ostree.store.partial_tags import tag_commit  # noqa: PLC0415 - the same
-        from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - as above
+        from cfsctl.library.demands import warn_of_demand
+        from cfsctl.library.kept import find_target
+        from cfsctl.ostree.store.partial_tags import tag_commit
+        from cfsctl.repository.history.kept import HistoryKey
 
         commit = self._resolve_whole(source)
         warn_of_demand(self._store, name, commit, make_reporter(progress))
         old = find_target(self._store, HistoryKey(_OSTREE, name))
         with moving(self, progress, replace=replace, keep=keep):
             commit = Checksum(tag_commit(self._store, source, name))
-        from cfsctl.library.results import RefChange  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.results import RefChange
 
         return RefChange(name, old, commit.hex())
 
@@ -95,17 +95,17 @@ class CommitMethods(OpenedRepository):
         Raises:
             RepositoryError: There is no such tag.
         """
-        from cfsctl.library.kept import find_target  # noqa: PLC0415 - only where it is needed
-        from cfsctl.ostree.store.partial_tags import untag  # noqa: PLC0415 - the same
-        from cfsctl.ostree.store.refs import is_tag_name  # noqa: PLC0415 - the same
-        from cfsctl.repository.history.changes import forget_history  # noqa: PLC0415 - the same
-        from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - the same
+        from cfsctl.library.kept import find_target
+        from cfsctl.ostree.store.partial_tags import untag
+        from cfsctl.ostree.store.refs import is_tag_name
+        from cfsctl.repository.history.changes import forget_history
+        from cfsctl.repository.history.kept import HistoryKey
 
         key = HistoryKey(_OSTREE, name)
         old = find_target(self._store, key) if is_tag_name(name) else None
         forgotten = 0 if old is None else forget_history(self._store, key)
         untag(self._store, name)
-        from cfsctl.library.results import RefChange  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.results import RefChange
 
         return RefChange(name, old, None, forgotten)
 
@@ -117,10 +117,10 @@ class CommitMethods(OpenedRepository):
             RefExistsError: The new name belongs to another commit.
             RepositoryError: The new name cannot be a tag, or the tag is that of a part of a commit.
         """
-        from cfsctl.ostree.store.partial_tags import rename_tag  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.store.partial_tags import rename_tag
 
         commit = rename_tag(self._store, name, new).hex()
-        from cfsctl.library.results import RefChange  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.results import RefChange
 
         return RefChange(new, commit, commit)
 
@@ -137,9 +137,9 @@ class CommitMethods(OpenedRepository):
             RefNotFoundError: There is no such tag.
             NothingKeptError: No such commit is kept.
         """
-        from cfsctl.digest import parse_checksum  # noqa: PLC0415 - only where it is needed
-        from cfsctl.library.demands import warn_of_demand  # noqa: PLC0415 - the same
-        from cfsctl.library.kept import roll_back  # noqa: PLC0415 - the same
+        from cfsctl.digest import parse_checksum
+        from cfsctl.library.demands import warn_of_demand
+        from cfsctl.library.kept import roll_back
 
         change = roll_back(self._store, _OSTREE, name, to, progress)
         assert change.new is not None
@@ -152,7 +152,7 @@ class CommitMethods(OpenedRepository):
         Raises:
             RefNotFoundError: There is no such tag, and nothing is kept of it.
         """
-        from cfsctl.library.kept import list_history  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.kept import list_history
 
         return list_history(self._store, _OSTREE, name)
 
@@ -177,8 +177,8 @@ class CommitMethods(OpenedRepository):
         Raises:
             RepositoryError: There is no such commit, or more than one.
         """
-        from cfsctl.ostree.store.images import source_image  # noqa: PLC0415 - only where it is needed
-        from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
+        from cfsctl.ostree.store.images import source_image
+        from cfsctl.ostree.tree.xattr_names import XattrNames
 
         image_id = source_image(
             self._store,
@@ -204,15 +204,15 @@ class CommitMethods(OpenedRepository):
             RepositoryError: There is no such commit, or more than one.
             FormatError, IntegrityError: It is damaged.
         """
-        from cfsctl.library.results import CommitInfo  # noqa: PLC0415 - only where it is needed
-        from cfsctl.ostree.store.metadata_text import json_value, render_value  # noqa: PLC0415 - the same
-        from cfsctl.ostree.trust.verification_record import read_record  # noqa: PLC0415 - the same
+        from cfsctl.library.results import CommitInfo
+        from cfsctl.ostree.store.metadata_text import json_value, render_value
+        from cfsctl.ostree.trust.verification_record import read_record
 
         stream = self._open_commit(source, progress)
         commit = stream.commit
         digest = None
         if check_digest and not stream.is_partial:
-            from cfsctl.ostree.tree.composefs_digest import check_composefs_digest  # noqa: PLC0415 - the same
+            from cfsctl.ostree.tree.composefs_digest import check_composefs_digest
 
             digest = check_composefs_digest(stream, self._store.objects)
         return CommitInfo(
@@ -240,8 +240,8 @@ class CommitMethods(OpenedRepository):
             RepositoryError: There is no such commit, or more than one.
             FormatError, IntegrityError: It is damaged.
         """
-        from cfsctl.ostree.tree.to_tree import commit_to_filesystem  # noqa: PLC0415 - as above
-        from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - as above
+        from cfsctl.ostree.tree.to_tree import commit_to_filesystem
+        from cfsctl.ostree.tree.xattr_names import XattrNames
 
         report = make_reporter(progress)
         stream = self._open_commit(source, progress)
@@ -257,13 +257,13 @@ class CommitMethods(OpenedRepository):
             RepositoryError: There is no such commit, or more than one.
             FormatError, IntegrityError: It is damaged.
         """
-        from cfsctl.dumpfile import iter_dump  # noqa: PLC0415 - as above
+        from cfsctl.dumpfile import iter_dump
 
         return iter_dump(self.commit_tree(source, xattr_names=xattr_names, progress=progress))
 
     def _open_commit(self, source: str, progress: Progress | None) -> CommitStream:
         """Return a commit or, with a message, the stored part of a partial one."""
-        from cfsctl.ostree.store.partial_commits import describe_partial, open_source  # noqa: PLC0415 - as above
+        from cfsctl.ostree.store.partial_commits import describe_partial, open_source
 
         stream = open_source(self._store, source)
         if stream.is_partial:
@@ -271,8 +271,8 @@ class CommitMethods(OpenedRepository):
         return stream
 
     def _resolve_whole(self, source: str) -> Checksum:
-        from cfsctl.ostree.store.partial_commits import check_whole  # noqa: PLC0415 - only where it is needed
-        from cfsctl.ostree.store.refs import resolve_source  # noqa: PLC0415 - the same
+        from cfsctl.ostree.store.partial_commits import check_whole
+        from cfsctl.ostree.store.refs import resolve_source
 
         check_whole(self._store, source)
         return Checksum(resolve_source(self._store, source))
@@ -285,7 +285,7 @@ class CommitMethods(OpenedRepository):
         Raises:
             RepositoryError: There is no such commit, or more than one.
         """
-        from cfsctl.ostree.store.history import iter_history  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.store.history import iter_history
 
         entries = iter_history(self._store, self._resolve_whole(source))
         return (entry._replace(checksum=Checksum(entry.checksum)) for entry in entries)
@@ -304,9 +304,9 @@ class CommitMethods(OpenedRepository):
             PolicyError: It is not signed as it has to be.
             IntegrityError: Something of it is not what its name says.
         """
-        from cfsctl.ostree.store.commit_proof import check_stored  # noqa: PLC0415 - only where it is needed
-        from cfsctl.ostree.store.refs import open_commit, resolve_source  # noqa: PLC0415 - the same
-        from cfsctl.ostree.trust.verify import verify_stored  # noqa: PLC0415 - the same
+        from cfsctl.ostree.store.commit_proof import check_stored
+        from cfsctl.ostree.store.refs import open_commit, resolve_source
+        from cfsctl.ostree.trust.verify import verify_stored
 
         stream = open_commit(self._store, resolve_source(self._store, source))
         verified = verify_stored(self._store, stream, trust)
@@ -353,10 +353,10 @@ class CommitMethods(OpenedRepository):
             RepositoryError: There is no such parent, or the ref cannot be one.
             FormatError, IntegrityError: The tree cannot be a commit, or is damaged.
         """
-        from cfsctl.library.demands import warn_of_demand  # noqa: PLC0415 - only where it is needed
-        from cfsctl.ostree.exchange.commit import CommitText, commit_image_tree  # noqa: PLC0415 - as above
-        from cfsctl.ostree.store.refs import resolve_source  # noqa: PLC0415 - the same
-        from cfsctl.ostree.tree.from_tree import TreeOptions  # noqa: PLC0415 - the same
+        from cfsctl.library.demands import warn_of_demand
+        from cfsctl.ostree.exchange.commit import CommitText, commit_image_tree
+        from cfsctl.ostree.store.refs import resolve_source
+        from cfsctl.ostree.tree.from_tree import TreeOptions
 
         text = CommitText(
             subject=subject,
@@ -374,8 +374,8 @@ class CommitMethods(OpenedRepository):
         return made._replace(commit=Checksum(made.commit), stream_id=ObjectID(made.stream_id))
 
     def _check_free_tag(self, name: str, *, replace: bool) -> None:
-        from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - only where it is needed
-        from cfsctl.repository.history.moves import check_free  # noqa: PLC0415 - the same
+        from cfsctl.repository.history.kept import HistoryKey
+        from cfsctl.repository.history.moves import check_free
 
         if not replace:
             check_free(self._store, HistoryKey(_OSTREE, name))
@@ -397,7 +397,7 @@ class CommitMethods(OpenedRepository):
             IntegrityError: Something of it is missing or damaged.
             CfsError: That is not an OSTree repository that can be written to.
         """
-        from cfsctl.ostree.exchange.export import export_commit  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.exchange.export import export_commit
 
         checksum = self._resolve_whole(source)
         export_commit(self._store, checksum, os.fspath(path), ref, make_reporter(progress))
@@ -424,8 +424,8 @@ class CommitMethods(OpenedRepository):
             FormatError, IntegrityError: It is not a valid delta, or its source commit is not stored.
             PolicyError: It is not signed as it has to be.
         """
-        from cfsctl.ostree.exchange.apply_delta import apply_delta  # noqa: PLC0415 - only where it is needed
-        from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
+        from cfsctl.ostree.exchange.apply_delta import apply_delta
+        from cfsctl.ostree.tree.xattr_names import XattrNames
 
         result = apply_delta(
             self._store,
@@ -439,7 +439,7 @@ class CommitMethods(OpenedRepository):
 
 def printable_result(result: PullResult) -> PullResult:
     """Return a result whose IDs are text when they are printed."""
-    from dataclasses import replace  # noqa: PLC0415 - slow to import
+    from dataclasses import replace
 
     return replace(
         result,

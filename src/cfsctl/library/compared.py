@@ -40,7 +40,7 @@ class ComparisonMethods(OpenedRepository):
         Raises:
             CfsError: A name leads to nothing, or to what cannot be read.
         """
-        from cfsctl.library.comparison import ReadingOptions, diff  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.comparison import ReadingOptions, diff
 
         options = ReadingOptions(as_root=as_root)
         return diff(

@@ -73,7 +73,7 @@ def diff(
     Raises:
         CfsError: A name leads to nothing, or to what cannot be read.
     """
-    from cfsctl.inspection.diff import iter_differences  # noqa: PLC0415 - only where it is needed
+    from cfsctl.inspection.diff import iter_differences
 
     before, after = read_pair((old, new), open_repository, options, algorithm, make_reporter(progress))
     return iter_differences(before.tree, after.tree, ignored=ignore)
@@ -81,14 +81,14 @@ def diff(
 
 def iter_text(differences: Iterable[Difference]) -> Iterator[str]:
     """Return an iterator over differences as lines of text."""
-    from cfsctl.inspection import report  # noqa: PLC0415 - every command loads this module
+    from cfsctl.inspection import report  # every command loads this module
 
     return report.iter_text(differences)
 
 
 def to_document(differences: Iterable[Difference]) -> dict[str, object]:
     """Return differences as a JSON document."""
-    from cfsctl.inspection import report  # noqa: PLC0415 - the same
+    from cfsctl.inspection import report
 
     return report.to_document(differences)
 
@@ -112,7 +112,7 @@ def read_pair(
     Raises:
         CfsError: A name leads to nothing, or to what cannot be read.
     """
-    from cfsctl.inspection.sources import common_algorithm  # noqa: PLC0415 - only where it is needed
+    from cfsctl.inspection.sources import common_algorithm
 
     finder = _make_finder(open_repository, options, report)
     old, new = (finder.find(name) for name in names)
@@ -125,10 +125,10 @@ def read_pair(
 def _make_finder(
     open_repository: OpenRepository | None, options: ReadingOptions, report: Reporter
 ) -> SourceFinder:
-    from cfsctl.inspection.sources import SourceFinder  # noqa: PLC0415 - only where it is needed
-    from cfsctl.kinds.kind import Reading  # noqa: PLC0415 - the same
-    from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
-    from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
+    from cfsctl.inspection.sources import SourceFinder
+    from cfsctl.kinds.kind import Reading
+    from cfsctl.ostree.tree.xattr_names import XattrNames
+    from cfsctl.tree.transform import XattrFilter
 
     reading = Reading(
         options.as_root,
@@ -193,13 +193,13 @@ class DigestExplanation:
 
     def lines(self) -> Iterator[str]:
         """Return what was found out as text."""
-        from cfsctl.inspection.explanation import iter_explanation  # noqa: PLC0415 - only where it is needed
+        from cfsctl.inspection.explanation import iter_explanation
 
         return iter_explanation(self.source, self.expected, self.explanation, self.nearest)
 
     def as_dict(self) -> dict[str, object]:
         """Return the same as it is printed in JSON."""
-        from cfsctl.inspection.explanation import explanation_document  # noqa: PLC0415 - the same
+        from cfsctl.inspection.explanation import explanation_document
 
         return explanation_document(self.expected, self.explanation, self.nearest)
 
@@ -226,9 +226,9 @@ def explain_digest(
     Raises:
         CfsError: A name leads to nothing, or to what cannot be read.
     """
-    from cfsctl.digest import Algorithm  # noqa: PLC0415 - only where it is needed
-    from cfsctl.inspection.explain import explain, find_nearest, read_bases  # noqa: PLC0415 - the same
-    from cfsctl.inspection.sources import check_algorithm  # noqa: PLC0415 - the same
+    from cfsctl.digest import Algorithm
+    from cfsctl.inspection.explain import explain, find_nearest, read_bases
+    from cfsctl.inspection.sources import check_algorithm
 
     algorithm = Algorithm.of_digest(expected)
     finder = _make_finder(open_repository, ReadingOptions(as_root=False), make_reporter(progress))

@@ -21,13 +21,13 @@ class ContentMethods(OpenedRepository):
 
     def list_tree(self, source: str, path: TreePath = "/", *, is_recursive: bool = False) -> list[Place]:
         """Return the entries of a directory; see `cfsctl.list_tree`."""
-        from cfsctl.library.contents import list_tree  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.contents import list_tree
 
         return list_tree(source, path, is_recursive=is_recursive, reading=self._reading(None))
 
     def iter_file(self, source: str, path: TreePath) -> Iterator[bytes]:
         """Yield the verified content of a file; see `cfsctl.iter_file`."""
-        from cfsctl.library.contents import iter_file  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.contents import iter_file
 
         return iter_file(source, path, reading=self._reading(None))
 
@@ -35,7 +35,7 @@ class ContentMethods(OpenedRepository):
         self, source: str, target: StrPath, path: TreePath = "/", *, progress: Progress | None = None
     ) -> ExtractCounts:
         """Copy a directory of a tree to disk; see `cfsctl.extract`."""
-        from cfsctl.library.contents import extract  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.contents import extract
 
         return extract(source, target, path, reading=self._reading(progress))
 
@@ -43,11 +43,11 @@ class ContentMethods(OpenedRepository):
         self, source: str, path: TreePath = "/", *, progress: Progress | None = None
     ) -> Iterator[bytes]:
         """Yield a directory of a tree as a tar archive; see `cfsctl.iter_tar`."""
-        from cfsctl.library.contents import iter_tar  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.contents import iter_tar
 
         return iter_tar(source, path, reading=self._reading(progress))
 
     def _reading(self, progress: Progress | None) -> TreeReading:
-        from cfsctl.library.contents import as_stored  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.contents import as_stored
 
         return as_stored(lambda: self, progress)

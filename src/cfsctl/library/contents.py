@@ -80,8 +80,8 @@ def list_tree(
     Raises:
         CfsError: A name leads to nothing, or to what cannot be read.
     """
-    from cfsctl.inspection.contents.listing import iter_entries  # noqa: PLC0415 - only where it is needed
-    from cfsctl.inspection.contents.place import find_place  # noqa: PLC0415 - the same
+    from cfsctl.inspection.contents.listing import iter_entries
+    from cfsctl.inspection.contents.place import find_place
 
     place = find_place(_read(source, reading), _encode(path), follow_last=False)
     if is_directory_itself:
@@ -100,8 +100,8 @@ def iter_file(source: str, path: TreePath, *, reading: TreeReading = DEFAULT_TRE
     Raises:
         CfsError: A name leads to nothing, or the content is missing or damaged.
     """
-    from cfsctl.inspection.contents.place import find_place  # noqa: PLC0415 - only where it is needed
-    from cfsctl.inspection.contents.reading import file_at  # noqa: PLC0415 - the same
+    from cfsctl.inspection.contents.place import find_place
+    from cfsctl.inspection.contents.reading import file_at
 
     place = find_place(_read(source, reading, with_contents=True), _encode(path))
     return _make_reader(reading).iter_content(place.path, file_at(place))
@@ -133,13 +133,13 @@ def extract(
             the target is left then.
         OSError: The target cannot be written.
     """
-    from cfsctl.inspection.contents.extract import (  # noqa: PLC0415 - the same
+    from cfsctl.inspection.contents.extract import (
         count_content,
         extract_directory,
     )
-    from cfsctl.inspection.contents.place import as_directory, find_place  # noqa: PLC0415 - the same
-    from cfsctl.inspection.contents.target import explain_full_target, new_directory  # noqa: PLC0415 - the same
-    from cfsctl.repository.objects.space import needing  # noqa: PLC0415 - the same
+    from cfsctl.inspection.contents.place import as_directory, find_place
+    from cfsctl.inspection.contents.target import explain_full_target, new_directory
+    from cfsctl.repository.objects.space import needing
 
     place = find_place(_read(source, reading, with_contents=True), _encode(path))
     reader, report = _make_reader(reading), make_reporter(reading.progress)
@@ -170,8 +170,8 @@ def iter_tar(
     Raises:
         CfsError: A name leads to nothing, or a file is missing or damaged.
     """
-    from cfsctl.inspection.contents.archive import iter_archive  # noqa: PLC0415 - only where it is needed
-    from cfsctl.inspection.contents.place import as_directory, find_place  # noqa: PLC0415 - the same
+    from cfsctl.inspection.contents.archive import iter_archive
+    from cfsctl.inspection.contents.place import as_directory, find_place
 
     place = find_place(_read(source, reading, with_contents=True), _encode(path))
     return iter_archive(as_directory(place), _make_reader(reading), make_reporter(reading.progress))
@@ -184,8 +184,8 @@ def _encode(path: TreePath) -> bytes:
 
 
 def _read(source: str, reading: TreeReading, *, with_contents: bool = False) -> FileSystem:
-    from cfsctl.digest import Algorithm  # noqa: PLC0415 - only where it is needed
-    from cfsctl.inspection.sources import DirectorySource  # noqa: PLC0415 - the same
+    from cfsctl.digest import Algorithm
+    from cfsctl.inspection.sources import DirectorySource
 
     report: Reporter = make_reporter(reading.progress)
     found = find_source(source, reading.open_repository, reading.options, report)
@@ -201,7 +201,7 @@ def _read(source: str, reading: TreeReading, *, with_contents: bool = False) -> 
 
 
 def _make_reader(reading: TreeReading) -> ContentReader:
-    from cfsctl.inspection.contents.reading import ContentReader  # noqa: PLC0415 - only where it is needed
+    from cfsctl.inspection.contents.reading import ContentReader
 
     return ContentReader(_objects_opener(reading.open_repository))
 

@@ -23,13 +23,13 @@ def warn_of_demand(repository: Repository, tag: str, commit: Checksum | None, re
         commit: The commit, or None for one that is only being made.
         report: Told so.
     """
-    from cfsctl.errors import CfsError  # noqa: PLC0415 - keeps starts quick
-    from cfsctl.ostree.store.partial_tags import find_part_tag  # noqa: PLC0415 - the same
-    from cfsctl.ostree.store.refs import find_tag, open_commit  # noqa: PLC0415 - the same
+    from cfsctl.errors import CfsError
+    from cfsctl.ostree.store.partial_tags import find_part_tag
+    from cfsctl.ostree.store.refs import find_tag, open_commit
 
     if find_tag(repository, tag) is None and find_part_tag(repository, tag) is None:
         return
-    from cfsctl.ostree.trust.tags import find_unmet  # noqa: PLC0415 - most tags are new
+    from cfsctl.ostree.trust.tags import find_unmet  # most tags are new
 
     try:
         content = None if commit is None else open_commit(repository, commit).commit

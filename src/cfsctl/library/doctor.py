@@ -86,7 +86,7 @@ def _find_place(path: str) -> str:
 
 
 def _examine_repository(path: str) -> Finding:
-    from cfsctl.repository import NotARepositoryError, read_config  # noqa: PLC0415 - only where it is needed
+    from cfsctl.repository import NotARepositoryError, read_config
 
     try:
         config = read_config(path, may_infer=False)
@@ -123,7 +123,7 @@ def _format_size(size: int) -> str:
 
 
 def _examine_lanes() -> Finding:
-    from cfsctl.fsverity.lanes import describe_lanes  # noqa: PLC0415 - only where it is needed
+    from cfsctl.fsverity.lanes import describe_lanes
 
     ways = describe_lanes()
     if ways is None:
@@ -151,14 +151,14 @@ def find_version(module: str) -> str | None:
     """Return the version of an optional package, or None if it cannot be used; one of those above."""
     try:
         if module == "pycurl":
-            import pycurl  # noqa: PLC0415 - optional
+            import pycurl  # optional
 
             return str(pycurl.version)
         if module == "pcre2":
-            import pcre2  # noqa: PLC0415 - optional
+            import pcre2  # optional
 
             return f"PCRE2 {pcre2.__libpcre2_version__} (pcre2 {pcre2.__version__})"
-        import isal  # noqa: PLC0415 - optional
+        import isal  # optional
     except ImportError:
         return None
     return f"ISA-L {isal.ISAL_VERSION} (isal {isal.__version__})"

@@ -44,22 +44,22 @@ class ImageRefMethods(OpenedRepository):
             InvalidNameError: The ref cannot be one.
             AmbiguousIdError: The beginning of more than one ID.
         """
-        from cfsctl.library.kept import find_target  # noqa: PLC0415 - only where it is needed
-        from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - the same
-        from cfsctl.repository.names.names import check_new_ref  # noqa: PLC0415 - the same
+        from cfsctl.library.kept import find_target
+        from cfsctl.repository.history.kept import HistoryKey
+        from cfsctl.repository.names.names import check_new_ref
 
         ref = check_new_ref(ref, "image name")
         image_id = self._require_image(image if isinstance(image, str) else image.hex())
         old = find_target(self._store, HistoryKey(_IMAGES, ref))
         with moving(self, progress, replace=replace, keep=keep):
             self._store.images.link(image_id, ref)
-        from cfsctl.library.results import RefChange  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.results import RefChange
 
         return RefChange(ref, old, f"{self.algorithm.hash_name}:{image_id.hex()}")
 
     def _require_image(self, image: str) -> ObjectID:
-        from cfsctl.errors import RefNotFoundError  # noqa: PLC0415 - only where it is needed
-        from cfsctl.repository.names.names import suggest  # noqa: PLC0415 - the same
+        from cfsctl.errors import RefNotFoundError
+        from cfsctl.repository.names.names import suggest
 
         found = self._store.images.find(image)
         if found is None:
@@ -75,13 +75,13 @@ class ImageRefMethods(OpenedRepository):
             RefExistsError: The new name belongs to another image.
             InvalidNameError: The new name cannot be one.
         """
-        from cfsctl.repository.history.changes import rename  # noqa: PLC0415 - only where it is needed
-        from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - the same
-        from cfsctl.repository.history.moves import describe_target  # noqa: PLC0415 - the same
+        from cfsctl.repository.history.changes import rename
+        from cfsctl.repository.history.kept import HistoryKey
+        from cfsctl.repository.history.moves import describe_target
 
         entry = rename(self._store, HistoryKey(_IMAGES, _bare(ref)), HistoryKey(_IMAGES, new))
         target = describe_target(self._store, _IMAGES, entry)
-        from cfsctl.library.results import RefChange  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.results import RefChange
 
         return RefChange(_bare(new), target, target)
 
@@ -91,11 +91,11 @@ class ImageRefMethods(OpenedRepository):
         Raises:
             RefNotFoundError: There is no such ref.
         """
-        from cfsctl.errors import RefNotFoundError  # noqa: PLC0415 - only where it is needed
-        from cfsctl.library.kept import find_target  # noqa: PLC0415 - the same
-        from cfsctl.repository.history.changes import forget_history  # noqa: PLC0415 - the same
-        from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - the same
-        from cfsctl.repository.names.names import suggest  # noqa: PLC0415 - the same
+        from cfsctl.errors import RefNotFoundError
+        from cfsctl.library.kept import find_target
+        from cfsctl.repository.history.changes import forget_history
+        from cfsctl.repository.history.kept import HistoryKey
+        from cfsctl.repository.names.names import suggest
 
         name = self._find_ref_name(ref)
         key = HistoryKey(_IMAGES, name)
@@ -108,7 +108,7 @@ class ImageRefMethods(OpenedRepository):
             raise RefNotFoundError(
                 f"there is no image ref {ref!r}", hint=suggest(name, known) or _LIST_HINT
             ) from error
-        from cfsctl.library.results import RefChange  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.results import RefChange
 
         return RefChange(name, old, None, forgotten)
 
@@ -133,7 +133,7 @@ class ImageRefMethods(OpenedRepository):
             RefNotFoundError: There is no such ref.
             NothingKeptError: No such image is kept.
         """
-        from cfsctl.library.kept import roll_back  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.kept import roll_back
 
         return roll_back(self._store, _IMAGES, _bare(ref), to, progress)
 
@@ -143,7 +143,7 @@ class ImageRefMethods(OpenedRepository):
         Raises:
             RefNotFoundError: There is no such ref, and nothing is kept of it.
         """
-        from cfsctl.library.kept import list_history  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.kept import list_history
 
         return list_history(self._store, _IMAGES, _bare(ref))
 

@@ -41,7 +41,7 @@ class ImageMethods(OpenedRepository):
 
     def has_root(self, name: str) -> bool:
         """Return whether `gc` would take a name as an extra root: that of an image or of a stream."""
-        from cfsctl.errors import RepositoryError  # noqa: PLC0415 - only where it is needed
+        from cfsctl.errors import RepositoryError
 
         for category in (self._store.images, self._store.streams):
             try:
@@ -67,7 +67,7 @@ class ImageMethods(OpenedRepository):
             RefNotFoundError: There is no such image.
             IntegrityError, FormatError: It is missing or damaged.
         """
-        from cfsctl.erofs.read.tree import read_image  # noqa: PLC0415 - only where it is needed
+        from cfsctl.erofs.read.tree import read_image
 
         with self._store.images.map(name) as data:
             return read_image(data, self.algorithm)
@@ -84,8 +84,8 @@ class ImageMethods(OpenedRepository):
             CfsError: There is no such path.
             IntegrityError, FormatError: The image is missing or damaged.
         """
-        from cfsctl.dumpfile import DumpWriter  # noqa: PLC0415 - only where it is needed
-        from cfsctl.erofs.inspect import find_entry  # noqa: PLC0415 - the same
+        from cfsctl.dumpfile import DumpWriter
+        from cfsctl.erofs.inspect import find_entry
 
         filesystem = self.read_image(name)
         writer = DumpWriter(filesystem)
@@ -105,7 +105,7 @@ class ImageMethods(OpenedRepository):
             CfsError: There is no such path.
             IntegrityError, FormatError: The image is missing or damaged.
         """
-        from cfsctl.erofs.inspect import format_backing_path  # noqa: PLC0415 - only where it is needed
+        from cfsctl.erofs.inspect import format_backing_path
 
         filesystem = self.read_image(name)
         return [format_backing_path(filesystem, path) for path in paths]
@@ -139,9 +139,9 @@ class ImageMethods(OpenedRepository):
             return ObjectID(self._store.images.import_image(chunks, ref).object_id)
 
     def _check_free(self, ref: str) -> None:
-        from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - only where it is needed
-        from cfsctl.repository.history.moves import check_free  # noqa: PLC0415 - the same
-        from cfsctl.repository.names.names import check_new_ref  # noqa: PLC0415 - the same
+        from cfsctl.repository.history.kept import HistoryKey
+        from cfsctl.repository.history.moves import check_free
+        from cfsctl.repository.names.names import check_new_ref
 
         check_free(self._store, HistoryKey("images", check_new_ref(ref, "image name")))
 
@@ -180,8 +180,8 @@ class ImageMethods(OpenedRepository):
             RefExistsError: It belongs to an image, and may not be taken from it.
             CfsError: The tree changed in the meantime, or cannot be an image.
         """
-        from cfsctl.scan import create_image  # noqa: PLC0415 - only where it is needed
-        from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
+        from cfsctl.scan import create_image
+        from cfsctl.tree.transform import XattrFilter
 
         if ref is not None and not replace:
             self._check_free(ref)
@@ -225,7 +225,7 @@ class ImageMethods(OpenedRepository):
             CfsError: FUSE cannot be used here.
             OSError: The kernel refused; nothing is mounted then.
         """
-        from cfsctl.repository.mounting.stored import mount_stored_image  # noqa: PLC0415 - only where it is needed
+        from cfsctl.repository.mounting.stored import mount_stored_image
 
         mount_stored_image(
             self._store,
@@ -258,7 +258,7 @@ class ImageMethods(OpenedRepository):
             IntegrityError: It is missing or damaged.
             OSError: The kernel refused.
         """
-        from cfsctl.repository.mounting.stored import create_stored_mount  # noqa: PLC0415 - only where it is needed
+        from cfsctl.repository.mounting.stored import create_stored_mount
 
         return create_stored_mount(
             self._store,
@@ -272,7 +272,7 @@ class ImageMethods(OpenedRepository):
         self, image: str | ObjectID, mountpoint: StrPath, *, writable_layer: WritableLayer | None = None
     ) -> Iterator[None]:
         """Mount an image as `mount` does, for as long as the block lasts."""
-        from cfsctl.linux.mountapi import umount  # noqa: PLC0415 - only where it is needed
+        from cfsctl.linux.mountapi import umount
 
         self.mount(image, mountpoint, writable_layer=writable_layer)
         try:

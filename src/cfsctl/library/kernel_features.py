@@ -74,7 +74,7 @@ def examine_overlayfs() -> Finding:
 
 def _try_file_system(name: str, also: Callable[[int], Finding | None] | None = None) -> Finding | None:
     """Return what stands against mounts of this kind of file system, or None if nothing does."""
-    from cfsctl.linux.mountapi import fsopen  # noqa: PLC0415 - brings ctypes along
+    from cfsctl.linux.mountapi import fsopen  # brings ctypes along
 
     try:
         context = fsopen(name)
@@ -112,7 +112,7 @@ def _try_data_layer(context: int) -> Finding | None:
     if release() < _DATA_LAYERS_RELEASE:
         advice = "use Linux 6.5 or newer to mount images"
         return Finding("overlayfs", FindingState.MISSING, "overlayfs has no data-only layers", advice)
-    from cfsctl.linux.mountapi import fsconfig_string  # noqa: PLC0415 - brings ctypes along
+    from cfsctl.linux.mountapi import fsconfig_string  # brings ctypes along
 
     try:
         fsconfig_string(context, "metacopy", "on")
@@ -124,8 +124,8 @@ def _try_data_layer(context: int) -> Finding | None:
 
 def examine_verity(directory: str) -> Finding:
     """Say whether the file system of a directory has fs-verity; tried with a file that has no name."""
-    from cfsctl.digest import Algorithm  # noqa: PLC0415 - keeps this module cheap
-    from cfsctl.fsverity.kernel import VerityUnsupportedError, enable, measure  # noqa: PLC0415 - the same
+    from cfsctl.digest import Algorithm
+    from cfsctl.fsverity.kernel import VerityUnsupportedError, enable, measure
 
     place = f"at {directory}"
     try:

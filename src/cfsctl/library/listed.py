@@ -29,9 +29,9 @@ class ListMethods(OpenedRepository):
         Args:
             with_sizes: Find out how much each needs, which reads all that refs lead to.
         """
-        from cfsctl.digest import find_object_name  # noqa: PLC0415 - only where it is needed
-        from cfsctl.library.results import ListedImage  # noqa: PLC0415 - the same
-        from cfsctl.repository.history.kept import time_of_ref  # noqa: PLC0415 - the same
+        from cfsctl.digest import find_object_name
+        from cfsctl.library.results import ListedImage
+        from cfsctl.repository.history.kept import time_of_ref
 
         store = self._store
         kept = count_kept(store)
@@ -60,12 +60,12 @@ class ListMethods(OpenedRepository):
             with_sizes: Find out how much each needs, which reads all that refs lead to.
             progress: Told which commits cannot be read.
         """
-        from cfsctl.ostree.store.refs import list_tags  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.store.refs import list_tags
 
         store = self._store
         tags = [(tag.name, tag.commit, False) for tag in list_tags(store)]
         if store.streams.list_refs("ostree-partial"):
-            from cfsctl.ostree.store.partial_tags import list_parts  # noqa: PLC0415 - rarely needed
+            from cfsctl.ostree.store.partial_tags import list_parts
 
             tags += [(part.name, part.commit, True) for part in list_parts(store)]
         kept = count_kept(store)
@@ -86,9 +86,9 @@ class ListMethods(OpenedRepository):
         sizes: dict[str, RefSize],
         details: _Details | None,
     ) -> ListedCommit:
-        from cfsctl.library.results import ListedCommit  # noqa: PLC0415 - only where it is needed
-        from cfsctl.ostree.store.metadata_text import version_of  # noqa: PLC0415 - the same
-        from cfsctl.repository.names.tags import escape_tag  # noqa: PLC0415 - the same
+        from cfsctl.library.results import ListedCommit
+        from cfsctl.ostree.store.metadata_text import version_of
+        from cfsctl.repository.names.tags import escape_tag
 
         found = None if details is None else details.find(name, commit, is_partial=is_partial)
         directory = "ostree-partial" if is_partial else "ostree"
@@ -124,25 +124,25 @@ class _Details:
 
     def _read(self, commit: Checksum, *, is_partial: bool) -> Commit | None:
         if is_partial:
-            from cfsctl.ostree.store.partial_commits import find_partial  # noqa: PLC0415 - rarely needed
+            from cfsctl.ostree.store.partial_commits import find_partial
 
             part = find_partial(self._store, commit)
             return None if part is None else part.commit
-        from cfsctl.ostree.store.refs import open_commit  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.store.refs import open_commit
 
         return open_commit(self._store, commit, checks_table=False).commit
 
 
 def measure(store: Store) -> dict[str, RefSize]:
     """Return what each ref needs by its path below the repository."""
-    from cfsctl.repository.gc.stats import measure_refs  # noqa: PLC0415 - only if asked
+    from cfsctl.repository.gc.stats import measure_refs
 
     return {ref.name: size_of(ref) for ref in measure_refs(store)}
 
 
 def size_of(ref: RefStats) -> RefSize:
     """Return what a ref needs."""
-    from cfsctl.library.results import RefSize  # noqa: PLC0415 - only if asked
+    from cfsctl.library.results import RefSize
 
     return RefSize(size=ref.bytes, own=ref.exclusive_bytes)
 
@@ -151,7 +151,7 @@ def count_kept(store: Store) -> Callable[[str, str], int]:
     """Return what tells how many earlier targets of a ref are kept."""
     if next(iter(store.streams.links.iter_refs_tree("cfsctl-history")), None) is None:
         return lambda _directory, _name: 0
-    from cfsctl.repository.history.kept import HistoryKey, list_all_kept  # noqa: PLC0415 - few have any
+    from cfsctl.repository.history.kept import HistoryKey, list_all_kept  # few have any
 
     found = list_all_kept(store)
     return lambda directory, name: len(found.get(HistoryKey(directory, name), ()))

@@ -57,8 +57,8 @@ class MaintenanceMethods(OpenedRepository):
             RepositoryError: Too much is garbage, or nothing may be written.
             LockedError: The timeout expired.
         """
-        from cfsctl.kinds.registry import prepare_collection  # noqa: PLC0415 - only where it is needed
-        from cfsctl.repository.gc.collect import DeleteLimit, collect_garbage  # noqa: PLC0415 - the same
+        from cfsctl.kinds.registry import prepare_collection
+        from cfsctl.repository.gc.collect import DeleteLimit, collect_garbage
 
         limit = DeleteLimit(max_delete, is_percentage=False) if isinstance(max_delete, int) else max_delete
         return collect_garbage(
@@ -96,8 +96,8 @@ class MaintenanceMethods(OpenedRepository):
             RepositoryError: Nothing may be written.
             LockedError: The timeout expired.
         """
-        from cfsctl.library import pruning  # noqa: PLC0415 - only where it is needed
-        from cfsctl.repository.gc.collect import collect_garbage  # noqa: PLC0415 - the same
+        from cfsctl.library import pruning
+        from cfsctl.repository.gc.collect import collect_garbage
 
         problems: list[str] = []
         collected = None
@@ -133,8 +133,8 @@ class MaintenanceMethods(OpenedRepository):
             AmbiguousIdError: The beginning of more than one ID.
             RefNotFoundError: An extra root that does not exist.
         """
-        from cfsctl.library.short_ids import find_object  # noqa: PLC0415 - only where it is needed
-        from cfsctl.repository.gc.collect import explain_object  # noqa: PLC0415 - the same
+        from cfsctl.library.short_ids import find_object
+        from cfsctl.repository.gc.collect import explain_object
 
         object_id = find_object(self._store, name) if isinstance(name, str) else name
         why = explain_object(self._store, object_id, extra_roots=extra_roots, grace_s=grace_s)
@@ -142,13 +142,13 @@ class MaintenanceMethods(OpenedRepository):
 
     def mounts(self) -> MountList:
         """Return what is mounted from the repository at this moment, by the kernel and by FUSE."""
-        from cfsctl.repository.gc.mounted import list_mounts  # noqa: PLC0415 - only where it is needed
+        from cfsctl.repository.gc.mounted import list_mounts
 
         return list_mounts(self._store)
 
     def stats(self) -> Stats:
         """Return how large the repository is, what each ref needs, and what a collection would free."""
-        from cfsctl.repository.gc.stats import measure_repository  # noqa: PLC0415 - only where it is needed
+        from cfsctl.repository.gc.stats import measure_repository
 
         return measure_repository(self._store)
 
@@ -163,11 +163,11 @@ class MaintenanceMethods(OpenedRepository):
             deep: Read and decode everything, even what fs-verity protects.
             progress: Told how many parts have been checked.
         """
-        from cfsctl.repository.check.fsck import check_repository  # noqa: PLC0415 - only where it is needed
+        from cfsctl.repository.check.fsck import check_repository
 
         checks = None
         if not metadata_only:
-            from cfsctl.kinds.checks import content_checks  # noqa: PLC0415 - only where it is needed
+            from cfsctl.kinds.checks import content_checks
 
             checks = content_checks(self._store, is_deep=deep)
         return check_repository(
@@ -202,7 +202,7 @@ class MaintenanceMethods(OpenedRepository):
             LockedError: The timeout expired.
             CfsError: A source cannot be opened.
         """
-        from cfsctl.library.repairing import repair  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.repairing import repair
 
         report = make_reporter(progress)
         done = repair(self._store, [os.fspath(one) for one in sources], remotes, lock_timeout_s, report)
@@ -213,7 +213,7 @@ class MaintenanceMethods(OpenedRepository):
 
     def remarks(self) -> Remarks:
         """Return what is said about single kinds of streams, such as commits that are here in part."""
-        from cfsctl.kinds.registry import find_remarks  # noqa: PLC0415 - only where it is needed
+        from cfsctl.kinds.registry import find_remarks
 
         return find_remarks(self._store)
 
@@ -245,11 +245,11 @@ class MaintenanceMethods(OpenedRepository):
             FetchError: The server lacks something, or does not answer as it should.
             IntegrityError: Something is not what its name says; nothing was named.
         """
-        from dataclasses import replace  # noqa: PLC0415 - slow to import
+        from dataclasses import replace
 
-        from cfsctl.kinds.fetching import fetch_by_name  # noqa: PLC0415 - only where it is needed
-        from cfsctl.library.sources import DEFAULT_SOURCE_OPTIONS, open_plain_fetcher  # noqa: PLC0415 - the same
-        from cfsctl.repository.served import ServedRepository  # noqa: PLC0415 - the same
+        from cfsctl.kinds.fetching import fetch_by_name
+        from cfsctl.library.sources import DEFAULT_SOURCE_OPTIONS, open_plain_fetcher
+        from cfsctl.repository.served import ServedRepository
 
         fetcher = open_plain_fetcher(url, options or DEFAULT_SOURCE_OPTIONS)
         try:
@@ -286,7 +286,7 @@ class MaintenanceMethods(OpenedRepository):
             RepositoryError: Nothing has this name, or nothing may be written.
             IntegrityError: Something is missing, or is not what its name says.
         """
-        from cfsctl.kinds.copying import copy_by_name  # noqa: PLC0415 - only where it is needed
+        from cfsctl.kinds.copying import copy_by_name
 
         with moving(target, progress, keep=keep):
             return copy_by_name(

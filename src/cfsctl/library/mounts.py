@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def list_mountpoints() -> list[str]:
     """Return the places where images are mounted."""
-    from cfsctl.repository.mounting import unmounting  # noqa: PLC0415 - only where it is needed
+    from cfsctl.repository.mounting import unmounting
 
     return list(unmounting.list_mountpoints())
 
@@ -30,6 +30,6 @@ def unmount(mountpoint: StrPath, *, lazy: bool = False) -> int | None:
         CfsError: No image is mounted there, it is in use, or this user may not unmount it.
         OSError: The kernel refuses.
     """
-    from cfsctl.repository.mounting.unmounting import unmount_image  # noqa: PLC0415 - only where it is needed
+    from cfsctl.repository.mounting.unmounting import unmount_image
 
     return unmount_image(os.fspath(mountpoint), lazy=lazy)

@@ -64,7 +64,7 @@ def find_names(path: StrPath, which: Names, word: str) -> dict[str, str]:
     Raises:
         CfsError, OSError: The repository cannot be read now.
     """
-    from cfsctl.repository import Repository as Store  # noqa: PLC0415 - brings everything along
+    from cfsctl.repository import Repository as Store  # brings everything along
 
     with Store.open(os.fspath(path), upgrade=False, lock_timeout_s=0, reporter=silent) as store:
         found = dict(_iter_names(store, which, word))
@@ -118,21 +118,21 @@ def _iter_roots(store: Store, word: str) -> Iterable[tuple[str, str]]:
 
 
 def _iter_deployments(store: Store) -> Iterable[tuple[str, str]]:
-    from cfsctl.boot.kept import list_kept  # noqa: PLC0415 - few words are of a deployment
+    from cfsctl.boot.kept import list_kept  # few words are of a deployment
 
     for image_id in list_kept(store):
         yield image_id.hex(), "deployment"
 
 
 def _iter_tags(store: Store) -> Iterable[tuple[str, str]]:
-    from cfsctl.ostree.store.refs import list_tags  # noqa: PLC0415 - few words are tags
+    from cfsctl.ostree.store.refs import list_tags  # few words are tags
 
     for tag in list_tags(store):
         yield tag.name, "tag"
 
 
 def _iter_oci_tags(store: Store) -> Iterable[tuple[str, str]]:
-    from cfsctl.oci.store.names import list_tag_names  # noqa: PLC0415 - few words are tags
+    from cfsctl.oci.store.names import list_tag_names  # few words are tags
 
     for name in list_tag_names(store):
         yield name, "tag"
@@ -148,14 +148,14 @@ def _iter_streams(store: Store, word: str) -> Iterable[tuple[str, str]]:
 
 
 def _iter_of_kind(store: Store, prefix: str, word: str) -> Iterable[tuple[str, str]]:
-    from cfsctl.kinds.registry import find_by_prefix  # noqa: PLC0415 - brings all kinds along
+    from cfsctl.kinds.registry import find_by_prefix  # brings all kinds along
 
     kind = find_by_prefix(prefix)
     return () if kind is None else kind.list_names(store, word)
 
 
 def _iter_trees(store: Store, word: str) -> Iterable[tuple[str, str]]:
-    from cfsctl.kinds.registry import find_by_prefix, stream_kinds  # noqa: PLC0415 - brings all kinds along
+    from cfsctl.kinds.registry import find_by_prefix, stream_kinds  # brings all kinds along
 
     prefix, colon, rest = word.partition(":")
     if colon and prefix == "image":

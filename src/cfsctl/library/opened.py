@@ -67,7 +67,7 @@ class OpenedRepository:
             RepositoryError: There is a repository with another configuration, or no fs-verity.
             LockedError: The timeout expired.
         """
-        from cfsctl.library.setup import init_repository  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.setup import init_repository
 
         init_repository(
             path,
@@ -232,7 +232,7 @@ def moving(
     Raises:
         ValueError: The repository is closed.
     """
-    from cfsctl.repository.history.moves import RefMoves  # noqa: PLC0415 - only what sets refs comes here
+    from cfsctl.repository.history.moves import RefMoves  # only what sets refs comes here
 
     report = make_reporter(progress)
     moves = RefMoves(

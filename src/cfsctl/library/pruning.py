@@ -105,7 +105,7 @@ class PruneDecision:
 
     def path(self) -> str:
         """Return the link below the repository that goes."""
-        from cfsctl.repository.history.kept import format_stamp  # noqa: PLC0415 - of a dry run only
+        from cfsctl.repository.history.kept import format_stamp  # of a dry run only
 
         if self.kept is not None:
             return f"streams/refs/{self.key.path}/{format_stamp(self.kept.set_us)}"
@@ -252,9 +252,9 @@ class _Candidates:
         self.tags = list(self._iter_tags())
 
     def _iter_tags(self) -> Iterator[PruneDecision]:
-        from cfsctl.boot.kept import PREFIX  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.store.names import TAGS as OCI_TAGS  # noqa: PLC0415 - the same
-        from cfsctl.ostree.store.refs import list_tags  # noqa: PLC0415 - the same
+        from cfsctl.boot.kept import PREFIX
+        from cfsctl.oci.store.names import TAGS as OCI_TAGS
+        from cfsctl.ostree.store.refs import list_tags
 
         # What boot entries name is for `boot remove` to let go.
         images = (ref.name for ref in self._store.images.list_refs())
@@ -320,15 +320,15 @@ class _Times:
 
     def _read(self, directory: str, entry: str) -> float | None:
         if directory == "ostree":
-            from cfsctl.ostree.store.refs import open_commit, parse_commit_name  # noqa: PLC0415 - as above
+            from cfsctl.ostree.store.refs import open_commit, parse_commit_name
 
             commit = parse_commit_name(entry)
             if commit is None:
                 raise IntegrityError(f"expected a tag of a commit, found one of {entry}")
             return open_commit(self._store, commit, checks_table=False).commit.timestamp_s
-        from cfsctl.oci.store.images import config_of, open_image  # noqa: PLC0415 - as above
-        from cfsctl.oci.store.names import parse_manifest_name  # noqa: PLC0415 - as above
-        from cfsctl.timestamps import parse_timestamp  # noqa: PLC0415 - as above
+        from cfsctl.oci.store.images import config_of, open_image
+        from cfsctl.oci.store.names import parse_manifest_name
+        from cfsctl.timestamps import parse_timestamp
 
         digest = parse_manifest_name(entry)
         if digest is None:
@@ -342,9 +342,9 @@ def _keep_live(
     store: Store, decisions: list[PruneDecision], options: PruneOptions, note: Callable[[str], object]
 ) -> None:
     """Keep what is mounted, or booted, for as long as it is."""
-    from cfsctl.boot.deployed import BOOT_DIRECTORIES, find_deployed  # noqa: PLC0415 - only where it is needed
-    from cfsctl.boot.kept import PREFIX, list_kept  # noqa: PLC0415 - the same
-    from cfsctl.repository.gc.live_mounts import find_live_mounts  # noqa: PLC0415 - the same
+    from cfsctl.boot.deployed import BOOT_DIRECTORIES, find_deployed
+    from cfsctl.boot.kept import PREFIX, list_kept
+    from cfsctl.repository.gc.live_mounts import find_live_mounts
 
     going = [one for one in decisions if not one.stays]
     if not going:
@@ -366,7 +366,7 @@ def _keep_live(
 
 def images_of(store: Store, one: PruneDecision, wanted: Iterable[ObjectID]) -> set[ObjectID]:
     """Return which of some images a tag leads to: it is one, or its streams name them."""
-    from cfsctl.digest import find_object_name  # noqa: PLC0415 - only where it is needed
+    from cfsctl.digest import find_object_name
 
     wanted = set(wanted)
     if one.key.directory == "images":
@@ -397,8 +397,8 @@ def remove(store: Store, decisions: Iterable[PruneDecision]) -> None:
     Raises:
         OSError: Something could not be removed; some may be gone.
     """
-    from cfsctl.oci.store.images import remove_tag as remove_oci_tag  # noqa: PLC0415 - only where it is needed
-    from cfsctl.ostree.store.partial_tags import untag  # noqa: PLC0415 - the same
+    from cfsctl.oci.store.images import remove_tag as remove_oci_tag
+    from cfsctl.ostree.store.partial_tags import untag
 
     going = list(decisions)
     for one in going:

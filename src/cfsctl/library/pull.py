@@ -68,8 +68,8 @@ class PullMethods(OpenedRepository):
             PolicyError: The commit must not have this tag, or is not signed as it has to be.
             CfsError: There is no OSTree repository.
         """
-        from cfsctl.library.sources import Location, SourceOptions  # noqa: PLC0415 - only where it is needed
-        from cfsctl.ostree.pull.options import PullOptions  # noqa: PLC0415 - the same
+        from cfsctl.library.sources import Location, SourceOptions
+        from cfsctl.ostree.pull.options import PullOptions
 
         location = Location.parse(source)
         options = PullOptions(
@@ -109,15 +109,15 @@ class PullMethods(OpenedRepository):
         Raises:
             CfsError: As `pull`.
         """
-        from dataclasses import replace  # noqa: PLC0415 - slow to import
+        from dataclasses import replace
 
-        from cfsctl.library.sources import (  # noqa: PLC0415 - as above
+        from cfsctl.library.sources import (
             Location,
             SourceOptions,
             opened_source,
         )
-        from cfsctl.ostree.pull.pull import PullOptions, pull  # noqa: PLC0415 - the same
-        from cfsctl.ostree.store.opened_streams import OpenedStreams  # noqa: PLC0415 - the same
+        from cfsctl.ostree.pull.pull import PullOptions, pull
+        from cfsctl.ostree.store.opened_streams import OpenedStreams
 
         store, report = self._store, make_reporter(progress)
         options = options or PullOptions()
@@ -148,14 +148,14 @@ class PullMethods(OpenedRepository):
         Raises:
             CfsError: As `pull`, for all that comes before the content.
         """
-        from dataclasses import replace  # noqa: PLC0415 - slow to import
+        from dataclasses import replace
 
-        from cfsctl.library.sources import (  # noqa: PLC0415 - as above
+        from cfsctl.library.sources import (
             Location,
             SourceOptions,
             opened_source,
         )
-        from cfsctl.ostree.pull.pull import PullOptions, estimate_pull  # noqa: PLC0415 - the same
+        from cfsctl.ostree.pull.pull import PullOptions, estimate_pull
 
         store, report = self._store, make_reporter(progress)
         options = options or PullOptions()

@@ -51,7 +51,7 @@ def list_remotes(directory: StrPath | None = None) -> dict[str, Mapping[str, str
     Raises:
         CfsError: A file cannot be read.
     """
-    from cfsctl.ostree.trust.remote_files import list_remote_options  # noqa: PLC0415 - only where it is needed
+    from cfsctl.ostree.trust.remote_files import list_remote_options
 
     return list_remote_options(_directory(directory))
 
@@ -68,8 +68,8 @@ def add_remote(new: NewRemote, directory: StrPath | None = None, *, replace: boo
         CfsError: There is one of this name, or it could not be used as it is; nothing has changed.
         OSError: The files cannot be written.
     """
-    from cfsctl.ostree.trust.remote_files import add_remote as write_remote  # noqa: PLC0415 - the same
-    from cfsctl.ostree.trust.remotes import load_keyrings  # noqa: PLC0415 - the same
+    from cfsctl.ostree.trust.remote_files import add_remote as write_remote
+    from cfsctl.ostree.trust.remotes import load_keyrings
 
     keyring = load_keyrings(os.fspath(path) for path in new.gpg_keyrings) if new.gpg_keyrings else b""
     return write_remote(_directory(directory), new.name, _options(new), keyring, replace=replace)
@@ -86,7 +86,7 @@ def remove_remote(name: str, directory: StrPath | None = None) -> list[str]:
         CfsError: There is no such remote.
         OSError: A file cannot be changed.
     """
-    from cfsctl.ostree.trust.remote_files import remove_remote as remove  # noqa: PLC0415 - the same
+    from cfsctl.ostree.trust.remote_files import remove_remote as remove
 
     return remove(_directory(directory), name)
 
@@ -98,7 +98,7 @@ def describe_remote(remote: Remote) -> dict[str, object]:
         ``commits``, ``summaries``: kinds of signatures that are required; ``gpg_keys``: fingerprints of the
         keys that are accepted; ``sign_keys``: the others, as text.
     """
-    from cfsctl.ostree.trust.openpgp import list_fingerprints  # noqa: PLC0415 - the same
+    from cfsctl.ostree.trust.openpgp import list_fingerprints
 
     policy = remote.policy
     return {
@@ -114,7 +114,7 @@ def _kinds(engines: Sequence[str], *, is_gpg: bool) -> list[str]:
 
 
 def _directory(directory: StrPath | None) -> str:
-    from cfsctl.ostree.trust.remotes import DEFAULT_DIRECTORY  # noqa: PLC0415 - the same
+    from cfsctl.ostree.trust.remotes import DEFAULT_DIRECTORY
 
     return os.fspath(directory) if directory is not None else DEFAULT_DIRECTORY
 

@@ -65,7 +65,7 @@ def _open_url(
     store: Store, url: str, reporter: Reporter, options: SourceOptions = DEFAULT_SOURCE_OPTIONS
 ) -> RepairSource:
     """Open an OSTree repository on a server; it is asked for objects by their names, and each is verified."""
-    from cfsctl.ostree.exchange.repair import OstreeRepairSource  # noqa: PLC0415 - few repairs ask a server
+    from cfsctl.ostree.exchange.repair import OstreeRepairSource  # few repairs ask a server
 
     path = Location(url, is_url=True).find_directory()
     if path is not None:

@@ -48,11 +48,11 @@ class ReportMethods(OpenedRepository):
         Raises:
             OSError: A directory of the repository cannot be read.
         """
-        from cfsctl.inspection.storage.model import ReportLimits  # noqa: PLC0415 - only where it is needed
-        from cfsctl.inspection.storage.survey import report_store  # noqa: PLC0415 - the same
-        from cfsctl.kinds.kind import Reading  # noqa: PLC0415 - the same
-        from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
-        from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
+        from cfsctl.inspection.storage.model import ReportLimits
+        from cfsctl.inspection.storage.survey import report_store
+        from cfsctl.kinds.kind import Reading
+        from cfsctl.ostree.tree.xattr_names import XattrNames
+        from cfsctl.tree.transform import XattrFilter
 
         reporter = make_reporter(progress)
         reading = Reading(
@@ -94,10 +94,10 @@ def report_diff(
     Raises:
         CfsError: A name leads to nothing, or to what cannot be read.
     """
-    from cfsctl.inspection.diff import iter_differences  # noqa: PLC0415 - only where it is needed
-    from cfsctl.inspection.packages.find import find_packages  # noqa: PLC0415 - the same
-    from cfsctl.inspection.storage.changes import summarize  # noqa: PLC0415 - the same
-    from cfsctl.inspection.storage.model import DiffReport  # noqa: PLC0415 - the same
+    from cfsctl.inspection.diff import iter_differences
+    from cfsctl.inspection.packages.find import find_packages
+    from cfsctl.inspection.storage.changes import summarize
+    from cfsctl.inspection.storage.model import DiffReport
 
     pair = read_pair((old, new), open_repository, options, algorithm, make_reporter(progress))
     before, after = (find_packages(one.tree, _contents_of(one, open_repository)) for one in pair)
@@ -109,9 +109,9 @@ def report_diff(
 
 def _contents_of(read: ReadTree, open_repository: OpenRepository | None) -> Contents:
     """Return where the contents of a tree are."""
-    from cfsctl.inspection.contents.directory import DirectoryContents  # noqa: PLC0415 - only where it is needed
-    from cfsctl.inspection.contents.reading import ContentReader  # noqa: PLC0415 - the same
-    from cfsctl.inspection.sources import DirectorySource  # noqa: PLC0415 - the same
+    from cfsctl.inspection.contents.directory import DirectoryContents
+    from cfsctl.inspection.contents.reading import ContentReader
+    from cfsctl.inspection.sources import DirectorySource
 
     source: TreeInput = read.source
     if isinstance(source, DirectorySource):
@@ -120,7 +120,7 @@ def _contents_of(read: ReadTree, open_repository: OpenRepository | None) -> Cont
 
 
 def _objects_of(open_repository: OpenRepository | None) -> ObjectReader:
-    from cfsctl.errors import CfsError  # noqa: PLC0415 - only where it is needed
+    from cfsctl.errors import CfsError
 
     if open_repository is None:
         raise CfsError("no repository was named, which has the contents of files")
@@ -134,6 +134,6 @@ def draw_report(report: StoreReport | DiffReport, *, rows: int = 50) -> Iterator
         report: The report.
         rows: Refs that are listed, the largest first.
     """
-    from cfsctl.pages.drawing import iter_page  # noqa: PLC0415 - loads the templates
+    from cfsctl.pages.drawing import iter_page  # loads the templates
 
     return iter_page(report, rows)

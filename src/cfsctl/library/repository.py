@@ -43,6 +43,6 @@ class Repository(
     @property
     def oci(self) -> OciImages:
         """What can be done with the OCI images in it."""
-        from cfsctl.library.oci.images import OciImages  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.oci.images import OciImages
 
         return OciImages(self)

@@ -85,7 +85,7 @@ class Location:
         """
         if not self.is_url:
             return self.text
-        from cfsctl.http.mirrors import parse_file_url  # noqa: PLC0415 - brings URLs along
+        from cfsctl.http.mirrors import parse_file_url  # brings URLs along
 
         return parse_file_url(self.text)
 
@@ -100,7 +100,7 @@ def find_remote(name: str, directory: str | None = None) -> Remote:
     Raises:
         CfsError: There is no such remote, or its configuration cannot be used.
     """
-    from cfsctl.ostree.trust.remotes import DEFAULT_DIRECTORY, load_remote  # noqa: PLC0415 - keeps starts quick
+    from cfsctl.ostree.trust.remotes import DEFAULT_DIRECTORY, load_remote
 
     return load_remote(name, directory or DEFAULT_DIRECTORY)
 
@@ -115,28 +115,28 @@ def opened_source(
     """Open what a URL or a directory stands for, and the store of its deltas, if they are to be used."""
     path = where.find_directory()
     if path is not None:
-        from cfsctl.ostree.sources.opening import open_local  # noqa: PLC0415 - only where it is needed
+        from cfsctl.ostree.sources.opening import open_local
 
         with contextlib.closing(open_local(path, trust)) as local:
             yield local, _local_deltas(path) if options.use_deltas else None
         return
-    from cfsctl.ostree.delta.remote import RemoteDeltas  # noqa: PLC0415 - only where it is needed
+    from cfsctl.ostree.delta.remote import RemoteDeltas
 
     with contextlib.closing(open_server(where.text, options, trust, reporter)) as remote:
         yield remote, None if options.use_deltas is False else RemoteDeltas(remote)
 
 
 def _local_deltas(path: str) -> DeltaStore:
-    from cfsctl.ostree.delta.store import LocalDeltas  # noqa: PLC0415 - only where it is needed
+    from cfsctl.ostree.delta.store import LocalDeltas
 
     return LocalDeltas(path)
 
 
 def open_plain_fetcher(url: str, options: SourceOptions = DEFAULT_SOURCE_OPTIONS) -> Fetcher:
     """Return what fetches from the server of a URL; the caller closes it."""
-    from cfsctl.http import open_fetcher  # noqa: PLC0415 - brings a client along
-    from cfsctl.http.fetcher import MAX_CONNECTIONS, Limits  # noqa: PLC0415 - the same
-    from cfsctl.http.urls import named_origins  # noqa: PLC0415 - the same
+    from cfsctl.http import open_fetcher  # brings a client along
+    from cfsctl.http.fetcher import MAX_CONNECTIONS, Limits
+    from cfsctl.http.urls import named_origins
 
     connection = options.connection or make_connection()
     if connection.origins is None:
@@ -154,12 +154,12 @@ def open_server(
     reporter: Reporter = silent,
 ) -> RemoteSource:
     """Return the repository at a URL, or at the roots that ``mirrorlist=URL`` lists."""
-    from cfsctl.http import open_fetcher  # noqa: PLC0415 - brings a client along
-    from cfsctl.http.fetcher import MAX_CONNECTIONS, Limits  # noqa: PLC0415 - the same
-    from cfsctl.http.urls import named_origins  # noqa: PLC0415 - the same
-    from cfsctl.ostree.sources.remote import RemoteSource  # noqa: PLC0415 - the same
-    from cfsctl.ostree.summary.cache import SummaryCache  # noqa: PLC0415 - the same
-    from cfsctl.workers import default_worker_count  # noqa: PLC0415 - the same
+    from cfsctl.http import open_fetcher  # brings a client along
+    from cfsctl.http.fetcher import MAX_CONNECTIONS, Limits
+    from cfsctl.http.urls import named_origins
+    from cfsctl.ostree.sources.remote import RemoteSource
+    from cfsctl.ostree.summary.cache import SummaryCache
+    from cfsctl.workers import default_worker_count
 
     connection = options.connection or make_connection()
     if connection.origins is None:
@@ -208,9 +208,9 @@ def make_connection(
     Raises:
         ConnectionFileError, OSError: A file cannot be read as PEM.
     """
-    from cfsctl.http.fetcher import Options  # noqa: PLC0415 - brings a client along
-    from cfsctl.http.proxies import environment_proxies, read_variable  # noqa: PLC0415 - the same
-    from cfsctl.http.urls import named_origins  # noqa: PLC0415 - the same
+    from cfsctl.http.fetcher import Options  # brings a client along
+    from cfsctl.http.proxies import environment_proxies, read_variable
+    from cfsctl.http.urls import named_origins
 
     configured = {} if remote is None else remote.options
     proxy = configured.get("proxy") if proxy is None else proxy
@@ -247,7 +247,7 @@ class ConnectionFileError(CfsError):
 
 def _check_pem(name: str | None) -> str | None:
     """Return the name of a file for the TLS library, which would read a device or a pipe forever."""
-    from cfsctl.linux.files import open_regular  # noqa: PLC0415 - keeps starts quick
+    from cfsctl.linux.files import open_regular
 
     if name is None:
         return None
@@ -277,8 +277,8 @@ def list_refs(
         FetchError: The server does not answer as it should.
         CfsError: There is no repository, or no summary.
     """
-    from cfsctl.library.ids import Checksum  # noqa: PLC0415 - only where it is needed
-    from cfsctl.library.results import RemoteRef  # noqa: PLC0415 - the same
+    from cfsctl.library.ids import Checksum
+    from cfsctl.library.results import RemoteRef
 
     location = Location.parse(where)
     path = location.find_directory()
@@ -290,7 +290,7 @@ def list_refs(
                 RemoteRef(ref.name, Checksum(ref.checksum), ref.timestamp_s, ref.version)
                 for ref in server.list_refs()
             ]
-    from cfsctl.ostree.sources.local import LocalSource  # noqa: PLC0415 - few lists are of this machine
+    from cfsctl.ostree.sources.local import LocalSource  # few lists are of this machine
 
     with contextlib.closing(LocalSource(path)) as source:
         return [RemoteRef(name, Checksum(checksum)) for name, checksum in source.list_refs().items()]

@@ -66,7 +66,7 @@ def compute_id(
     Raises:
         CfsError: The tree changed in the meantime, or cannot be an image.
     """
-    from cfsctl.scan import compute_image_id  # noqa: PLC0415 - only where it is needed
+    from cfsctl.scan import compute_image_id
 
     filesystem = _scan(path, options, algorithm, progress)
     return ObjectID(compute_image_id(filesystem, erofs_version, algorithm))
@@ -85,7 +85,7 @@ def create_dumpfile(
     Raises:
         CfsError: The tree changed in the meantime, or cannot be an image.
     """
-    from cfsctl.dumpfile import iter_dump  # noqa: PLC0415 - only where it is needed
+    from cfsctl.dumpfile import iter_dump
 
     return iter_dump(_scan(path, options, algorithm, progress))
 
@@ -100,14 +100,14 @@ def format_kernel_argument(
         erofs_version: Its format.
         insecure: Boot without fs-verity too.
     """
-    from cfsctl.boot.cmdline import format_argument  # noqa: PLC0415 - only where it is needed
+    from cfsctl.boot.cmdline import format_argument
 
     return format_argument(image_id, is_format_2=erofs_version is FormatVersion.V2, is_insecure=insecure)
 
 
 def _scan(path: StrPath, options: ScanOptions, algorithm: Algorithm, progress: Progress | None) -> FileSystem:
-    from cfsctl.scan import scan_container_root  # noqa: PLC0415 - only where it is needed
-    from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
+    from cfsctl.scan import scan_container_root
+    from cfsctl.tree.transform import XattrFilter
 
     with _open_cache(options, algorithm, progress) as cache:
         return scan_container_root(
@@ -129,7 +129,7 @@ def _open_cache(
     if options.cache is None:
         yield None
         return
-    from cfsctl.scan import FileCache  # noqa: PLC0415 - only where it is needed
+    from cfsctl.scan import FileCache
 
     try:
         dirfd = os.open(options.cache, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

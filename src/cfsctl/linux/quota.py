@@ -34,7 +34,7 @@ def read_quota_room(fd: int) -> tuple[int | None, int | None]:
 
 def _read(fd: int, kind: int, number: int) -> tuple[int | None, int | None]:
     buffer = bytearray(_DQBLK.size)
-    import ctypes  # noqa: PLC0415 - only where a quota is used up
+    import ctypes  # only where a quota is used up
 
     view = (ctypes.c_char * len(buffer)).from_buffer(buffer)
     try:

@@ -55,7 +55,7 @@ _MAX_RACE_RETRIES = 8
 @functools.cache
 def libc() -> CDLL:
     """Return the C library, set up to keep errno per call."""
-    import ctypes  # noqa: PLC0415 - costs several ms, and most commands never come here
+    import ctypes  # costs several ms, and most commands never come here
 
     return ctypes.CDLL(None, use_errno=True)
 
@@ -63,7 +63,7 @@ def libc() -> CDLL:
 def check(result: int, path: str | bytes | None = None) -> int:
     """Return `result` unless it is -1, which becomes an `OSError` with the call's errno and `path`."""
     if result == -1:
-        import ctypes  # noqa: PLC0415 - loaded already: only calls through libc() come here
+        import ctypes  # loaded already: only calls through libc() come here
 
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), *(() if path is None else (path,)))
@@ -81,7 +81,7 @@ def syscall(number: int, *arguments: int | bytes | bytearray | None, path: str |
     Raises:
         OSError: The kernel refused.
     """
-    import ctypes  # noqa: PLC0415 - costs several ms, and most commands never come here
+    import ctypes  # costs several ms, and most commands never come here
 
     words = [ctypes.c_long(word) if isinstance(word, int) else word for word in arguments]
     return check(libc().syscall(ctypes.c_long(number), *words), path)
@@ -94,7 +94,7 @@ def syncfs(fd: int) -> None:
 
 def file_system_type(fd: int) -> int:
     """Return the magic number of the file system that holds `fd` (f_type of statfs(2), linux/magic.h)."""
-    import ctypes  # noqa: PLC0415 - costs several ms, and most commands never come here
+    import ctypes  # costs several ms, and most commands never come here
 
     buffer = ctypes.create_string_buffer(256)  # struct statfs has at most 120 bytes
     check(libc().fstatfs(fd, buffer))
@@ -247,7 +247,7 @@ def stat_cached(fd: int) -> CachedStatus:
 
     FUSE, NFS and other file systems that live elsewhere are not asked, so this never waits for them.
     """
-    import ctypes  # noqa: PLC0415 - costs several ms, and most commands never come here
+    import ctypes  # costs several ms, and most commands never come here
 
     function = getattr(libc(), "statx", None)
     if function is None:

@@ -76,7 +76,7 @@ class OciDigest(NamedTuple):
 
 
 def _find_hash(digest: OciDigest) -> Callable[[], Hash]:
-    import hashlib  # noqa: PLC0415 - brings OpenSSL, which commands that only name things do without
+    import hashlib  # brings OpenSSL, which commands that only name things do without
 
     functions: dict[str, Callable[[], Hash]] = {
         "sha256": hashlib.sha256,
@@ -113,6 +113,6 @@ def parse_digest(text: str, what: str = "digest") -> OciDigest:
 
 def compute_digest(data: bytes) -> OciDigest:
     """Return the sha256 digest of a document."""
-    import hashlib  # noqa: PLC0415 - see `_find_hash`
+    import hashlib  # see `_find_hash`
 
     return OciDigest("sha256", hashlib.sha256(data).hexdigest())

@@ -228,7 +228,7 @@ class _Pull:
 
     def find_boot_image(self, result: PullResult, expected: ObjectID) -> PullResult:
         """Return the result with the boot image that was expected, which the config names then."""
-        from cfsctl.oci.boot_images import BootSearch  # noqa: PLC0415 - most pulls make no boot image
+        from cfsctl.oci.boot_images import BootSearch  # most pulls make no boot image
 
         search = BootSearch(self._repository, self._layers, expected)
         match = search.run()
@@ -256,7 +256,7 @@ class _Pull:
             if bootable:
                 if self.boot_xattrs is not XattrFilter.ALLOWLIST_ONLY:
                     tree = image_tree(repository, self._layers, self.boot_xattrs)
-                from cfsctl.oci.boot_images import turn_bootable  # noqa: PLC0415 - see above
+                from cfsctl.oci.boot_images import turn_bootable
 
                 turn_bootable(repository, tree)
                 self._replace_images(
@@ -273,7 +273,7 @@ class _Pull:
 
     def _replace_images(self, new: Mapping[str, ObjectID]) -> None:
         """Have the config name other boot images; those that it named are kept."""
-        from cfsctl.oci.boot_images import keep_replaced  # noqa: PLC0415 - see above
+        from cfsctl.oci.boot_images import keep_replaced
 
         images = {**self._images, **new}
         for image_id in keep_replaced(self._repository, self._images, images):
@@ -330,7 +330,7 @@ def find_image(
     manifest = parse_manifest(data, f"manifest {digest}")
     delta: Delta | None = None
     if applies_deltas and manifest.artifact_type == DELTA_ARTIFACT:
-        from cfsctl.oci.delta.artifact import read_delta  # noqa: PLC0415 - few images are deltas
+        from cfsctl.oci.delta.artifact import read_delta  # few images are deltas
 
         delta = read_delta(source, manifest)
         digest, data = delta.manifest[:2]
@@ -346,7 +346,7 @@ def find_image(
 
 def _open_base(repository: Repository, config: OciDigest) -> SourceFiles:
     """Return the files of the image that a delta starts from."""
-    from cfsctl.oci.delta.artifact import StoredFiles  # noqa: PLC0415 - see above
+    from cfsctl.oci.delta.artifact import StoredFiles
 
     return StoredFiles(repository, config)
 
@@ -360,7 +360,7 @@ def _patch_layers(repository: Repository, layers: list[WantedLayer], delta: Delt
     """
     stored = find_layers(repository, layers)
     if any(layer.digest not in stored for layer in layers):
-        from cfsctl.oci.delta.artifact import check_base  # noqa: PLC0415 - see above
+        from cfsctl.oci.delta.artifact import check_base
 
         check_base(repository, delta.source_config)
     patched = []

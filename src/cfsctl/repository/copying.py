@@ -256,7 +256,7 @@ def _run_batches(
     if len(batches) * _BATCH < _WORTH_WORKERS:
         yield from map(make_handler(), batches)
         return
-    from cfsctl.workers import WorkerPool  # noqa: PLC0415 - only where there is much to copy
+    from cfsctl.workers import WorkerPool  # only where there is much to copy
 
     with WorkerPool(make_handler) as pool:
         yield from pool.map_unordered(batches)
@@ -320,7 +320,7 @@ def fetch_image(
         IntegrityError: An object is missing, or its content is not what its name says.
         OSError: Reading or writing failed.
     """
-    from cfsctl.erofs.read.tree import collect_objects  # noqa: PLC0415 - see `Images.objects`
+    from cfsctl.erofs.read.tree import collect_objects  # see `Images.objects`
 
     copy_objects(source.objects, target.objects, (image_id,), counts)
     # It says what else is needed, so it is read from the copy: the source may change in the meantime.
@@ -338,11 +338,11 @@ def _convert_image(
     source: Repository, target: Repository, image_id: ObjectID, counts: CopyCounts, reporter: Reporter
 ) -> tuple[ObjectID, set[ObjectID]]:
     """Store an image of the same tree with IDs of the other hash; return its ID and those of its files."""
-    from cfsctl.erofs.read.tree import read_image  # noqa: PLC0415 - see `Images.objects`
-    from cfsctl.erofs.superblock import read_superblock  # noqa: PLC0415 - the same
-    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - the same
-    from cfsctl.tree.model import ExternalFile  # noqa: PLC0415 - the same
-    from cfsctl.tree.walk import iter_nodes  # noqa: PLC0415 - the same
+    from cfsctl.erofs.read.tree import read_image  # see `Images.objects`
+    from cfsctl.erofs.superblock import read_superblock
+    from cfsctl.erofs.write.image import build_image
+    from cfsctl.tree.model import ExternalFile
+    from cfsctl.tree.walk import iter_nodes
 
     data = _read_verified(source.objects, image_id)
     version = read_superblock(data).version

@@ -44,7 +44,7 @@ def make_images(repository: Repository, filesystem: FileSystem) -> dict[FormatVe
     Raises:
         ErofsError: No image can hold the tree.
     """
-    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - most uses find what they need
+    from cfsctl.erofs.write.image import build_image  # most uses find what they need
 
     return {
         version: repository.objects.ensure_bytes(build_image(filesystem, version))

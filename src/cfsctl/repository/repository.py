@@ -278,7 +278,7 @@ class Repository:
         if not noting:
             self._pass_barrier()
             return
-        from cfsctl.workers import BackgroundCall  # noqa: PLC0415 - only what stores much comes here
+        from cfsctl.workers import BackgroundCall  # only what stores much comes here
 
         barrier = BackgroundCall(self._pass_barrier)
         try:
@@ -296,7 +296,7 @@ class Repository:
         must be waited for with `BackgroundCall.finish` before the repository is closed, and no process
         be forked until then.
         """
-        from cfsctl.workers import BackgroundCall  # noqa: PLC0415 - only what stores much comes here
+        from cfsctl.workers import BackgroundCall  # only what stores much comes here
 
         return BackgroundCall(self.sync)
 

@@ -222,8 +222,8 @@ class _Sink:
 
     def _unpack(self, packed: ObjectWriter) -> StoredObject:
         """Store what was sent in compressed form, unless it is the object as it is."""
-        from cfsctl.compression import Compression, CompressionError, make_decoder  # noqa: PLC0415 - seldom needed
-        from cfsctl.errors import IntegrityError  # noqa: PLC0415 - the same
+        from cfsctl.compression import Compression, CompressionError, make_decoder
+        from cfsctl.errors import IntegrityError
 
         fd = os.dup(packed.fd)
         with open(fd, "rb") as file:
@@ -298,7 +298,7 @@ class ClosureFetch:
         self._report(Done(FETCH_ID, len(self.objects)))
 
     def _fetch_image(self, image_id: ObjectID) -> None:
-        from cfsctl.erofs.read.tree import collect_objects  # noqa: PLC0415 - not all streams have images
+        from cfsctl.erofs.read.tree import collect_objects  # not all streams have images
 
         self.images.add(image_id)
         data = self._repository.objects.read(image_id)

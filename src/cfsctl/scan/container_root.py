@@ -62,7 +62,7 @@ def scan_container_root(
     if propagate_usr:
         apply_oci_transform(filesystem, xattr_filter)
     if bootable:
-        from cfsctl.scan.bootable import make_directory_bootable  # noqa: PLC0415 - few images are
+        from cfsctl.scan.bootable import make_directory_bootable  # few images are
 
         make_directory_bootable(path, filesystem, algorithm, check_entries=store is not None)
     return filesystem

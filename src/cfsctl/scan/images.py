@@ -23,7 +23,7 @@ def compute_image_id(filesystem: FileSystem, version: FormatVersion, algorithm: 
     Raises:
         ErofsError: The tree does not fit into an image.
     """
-    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - slow to import
+    from cfsctl.erofs.write.image import build_image
 
     return compute_digest(build_image(filesystem, version), algorithm)
 

@@ -121,7 +121,7 @@ def iter_unpacked(source: ByteRange, section: Range, name: str) -> Iterator[byte
         SplitstreamError: Not zstd, damaged, cut short, a window above 8 MiB, or far more bytes than
             such a section unpacks to; what came before has been delivered by then.
     """
-    from cfsctl.compression import (  # noqa: PLC0415 - costs more than most commands that never unpack anything
+    from cfsctl.compression import (  # costs more than most commands that never unpack anything
         Compression,
         CompressionError,
         TooMuchOutputError,

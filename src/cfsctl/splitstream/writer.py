@@ -279,7 +279,7 @@ class _Frame:
     __slots__ = ("_batch", "_compressor", "spool")
 
     def __init__(self, sink: ObjectSink) -> None:
-        import zstandard  # noqa: PLC0415 - costs more than most commands that never write a stream
+        import zstandard  # costs more than most commands that never write a stream
 
         self._compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compressobj()
         self._batch = bytearray()

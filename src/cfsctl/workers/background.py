@@ -39,7 +39,7 @@ class BackgroundWriter:
         depth: int = QUEUE_DEPTH,
     ) -> None:
         """Start the thread."""
-        import queue  # noqa: PLC0415 - few commands have a use for it
+        import queue  # few commands have a use for it
 
         self._write = write
         self._queue: queue.Queue[bytes | None] = queue.Queue(depth)
@@ -86,7 +86,7 @@ class BackgroundReader(Generic[T]):
 
     def __init__(self, pieces: Iterator[T], depth: int = QUEUE_DEPTH) -> None:
         """Start the thread, which alone may use the iterator until the end."""
-        import queue  # noqa: PLC0415 - see above
+        import queue
 
         self._pieces = pieces
         self._queue: queue.Queue[T | BaseException | None] = queue.Queue(depth)
@@ -113,7 +113,7 @@ class BackgroundReader(Generic[T]):
 
     def close(self) -> None:
         """End the thread after the piece that it has in hand; may be called again."""
-        import queue  # noqa: PLC0415 - see above
+        import queue
 
         self._is_closed = True
         while self._thread.is_alive():
@@ -163,7 +163,7 @@ class BackgroundCall:
 
 
 def _start(function: Callable[[], None], name: str) -> threading.Thread:
-    import threading  # noqa: PLC0415 - costs milliseconds at start-up
+    import threading  # costs milliseconds at start-up
 
     thread = threading.Thread(target=function, name=name, daemon=True)
     thread.start()

@@ -25,7 +25,7 @@ class WorkerFailedError(CfsError):
 
 def note_traceback(error: Exception) -> None:
     """Store where an unexpected error happened, which the parent's traceback cannot show."""
-    import traceback  # noqa: PLC0415 - only for defects of our own
+    import traceback  # only for defects of our own
 
     error.add_note("In a worker process:\n" + "".join(traceback.format_exception(error)))
 

@@ -60,7 +60,7 @@ def is_fork_safe() -> bool:
     try:
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:
-        import threading  # noqa: PLC0415 - only without /proc
+        import threading  # only without /proc
 
         return threading.active_count() == 1
 

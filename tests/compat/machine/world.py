@@ -159,7 +159,7 @@ class World:
         return needed
 
     def _find_part(self, tree: str) -> set[ObjectID]:
-        from cfsctl.fsverity.merkle import compute_digest  # noqa: PLC0415 - only for parts
+        from cfsctl.fsverity.merkle import compute_digest  # only for parts
 
         node = self.sources.trees[tree]
         for name in SUBPATH.strip("/").split("/"):

@@ -265,7 +265,7 @@ def test_shared_directories_are_no_fault(store: Path, tmp_path: Path) -> None:
 
 
 def test_a_commit_stream_that_unpacks_to_a_gigabyte(tmp_path: Path) -> None:
-    import zstandard  # noqa: PLC0415 - only here
+    import zstandard
 
     size = 1 << 30
     compressor = zstandard.ZstdCompressor().compressobj()
@@ -364,7 +364,7 @@ def test_files_with_large_attributes(store: Path, tmp_path: Path) -> None:
 
 
 def test_a_stream_with_as_many_references_as_there_may_be(tmp_path: Path) -> None:
-    import zstandard  # noqa: PLC0415 - only here
+    import zstandard
 
     body = zstandard.ZstdCompressor().compress(CHUNK.pack(-8) + bytes(8))
     names = zstandard.ZstdCompressor().compress(b"")

@@ -99,7 +99,7 @@ def test_other_kernels(monkeypatch: pytest.MonkeyPatch, release: str) -> None:
 
 
 def test_what_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import sys  # noqa: PLC0415 - only here
+    import sys
 
     for module in ("pycurl", "isal", "pcre2", "cfsctl.fsverity._lanes"):
         monkeypatch.setitem(sys.modules, module, None)

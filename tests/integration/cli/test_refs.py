@@ -204,7 +204,7 @@ def test_pull_keeps_what_its_tag_named(place: Path) -> None:
     (place / "more").mkdir()
     (place / "more" / "file").write_text("more")
     first = run(place, "--repo", "repo", "ostree", "images", "-q").stdout.strip()
-    from tests.support.ostree_client import run_ostree  # noqa: PLC0415 - only here
+    from tests.support.ostree_client import run_ostree
 
     run_ostree(place / "ostree-repo", "commit", "--branch=test", f"--tree=dir={place / 'more'}")
     done = run(place, "--repo", "repo", "ostree", "pull-local", "ostree-repo", "test", "--keep=3")

@@ -226,7 +226,7 @@ def test_cancellation_from_another_thread(place: Path, served: tuple[Path, list[
 
 def test_nobody_is_told_between_results(place: Path, served: tuple[Path, list[str]]) -> None:
     """What the caller does between two results of a generator is not part of the operation."""
-    from cfsctl import heartbeat  # noqa: PLC0415 - only here
+    from cfsctl import heartbeat
 
     with cfsctl.Repository.open(place / "store") as repository:
         for _ in repository.pull_refs(served[0], ["ref"], progress=lambda _event: None):

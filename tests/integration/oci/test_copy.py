@@ -192,8 +192,8 @@ class TestBootImages:
     def test_one_of_another_filter_is_found(
         self, layouts: Path, source: Repository, alike: Repository
     ) -> None:
-        from cfsctl.oci.boot_images import BootSearch  # noqa: PLC0415 - to list what can be made
-        from cfsctl.oci.store.images import config_of  # noqa: PLC0415 - the same
+        from cfsctl.oci.boot_images import BootSearch  # to list what can be made
+        from cfsctl.oci.store.images import config_of
 
         original = self.store(source, layouts)
         layers = config_of(open_image(source, original.manifest_digest)).layers()

@@ -171,7 +171,7 @@ def test_files_that_are_not_used(puller: Puller, repository: Repository, tmp_pat
 
 def test_a_file_that_another_pull_uses(puller: Puller, repository: Repository) -> None:
     kept = interrupt(puller)
-    from cfsctl.oci.manifest import parse_manifest  # noqa: PLC0415 - one test
+    from cfsctl.oci.manifest import parse_manifest
 
     descriptor = parse_manifest(puller.image.manifest).layers[0]
     partial = partial_blobs.open_partial(repository, descriptor)
@@ -227,7 +227,7 @@ def test_a_pull_that_is_killed(tmp_path: Path) -> None:
 
     cfsctl("--repo", tmp_path / "r", "init", "--insecure")
     with FaultyServer() as server:
-        from tests.integration.oci import test_lying_registry as module  # noqa: PLC0415 - its layer is replaced
+        from tests.integration.oci import test_lying_registry as module  # its layer is replaced
 
         before, module.LAYER = module.LAYER, layer
         try:
@@ -266,7 +266,7 @@ def test_a_pull_that_is_killed(tmp_path: Path) -> None:
 
 def test_layouts_are_not_copied(tmp_path: Path, repository: Repository) -> None:
     """A source that is on this machine has nothing to resume."""
-    from tests.support.oci import Layout  # noqa: PLC0415 - one test
+    from tests.support.oci import Layout
 
     Layout(tmp_path / "l").add_image("t", [LAYER])
     source = open_source(f"oci:{tmp_path}/l:t")
@@ -276,11 +276,11 @@ def test_layouts_are_not_copied(tmp_path: Path, repository: Repository) -> None:
 
 
 def test_blobs_that_are_to_be_kept_are_resumed_too(puller: Puller, repository: Repository) -> None:
-    import gzip  # noqa: PLC0415 - one test
-    import json  # noqa: PLC0415 - the same
+    import gzip
+    import json
 
-    from cfsctl.oci.media_types import MANIFEST  # noqa: PLC0415 - the same
-    from tests.support.oci import to_json  # noqa: PLC0415 - the same
+    from cfsctl.oci.media_types import MANIFEST
+    from tests.support.oci import to_json
 
     packed = gzip.compress(LAYER, 0, mtime=0)
     document = json.loads(puller.image.manifest)
@@ -308,10 +308,10 @@ def test_blobs_that_are_to_be_kept_are_resumed_too(puller: Puller, repository: R
 
 @pytest.mark.alone
 def test_kept_blobs_are_fetched_by_workers(tmp_path: Path) -> None:
-    import gzip  # noqa: PLC0415 - one test
+    import gzip
 
-    from tests.support.oci import LAYER as TAR  # noqa: PLC0415 - a media type
-    from tests.support.oci import Layout  # noqa: PLC0415 - one test
+    from tests.support.oci import LAYER as TAR  # a media type
+    from tests.support.oci import Layout
 
     layers = [make_tar([directory("usr"), file("usr/file", os.urandom(1_200_000))]) for _ in range(3)]
     packed = [(gzip.compress(layer, 1, mtime=0), f"{TAR}+gzip") for layer in layers]

@@ -146,7 +146,7 @@ def test_the_storage_of_an_ordinary_user(tmp_path: Path, lends: bool) -> None:  
     """Files of other IDs that only their owners may read, as rootless containers make them."""
     for program in ("newuidmap", "unshare", "setpriv"):
         require(program, "uidmap" if program == "newuidmap" else "util-linux")
-    from tests.support.container_storage import Storage  # noqa: PLC0415 - one test
+    from tests.support.container_storage import Storage
 
     storage = Storage(tmp_path / "home" / "storage")
     storage.add_image(["localhost/a:b"], [TREE])
@@ -210,7 +210,7 @@ def test_the_storage_of_an_ordinary_user(tmp_path: Path, lends: bool) -> None:  
 
 def test_the_programs_are_not_needed(tmp_path: Path) -> None:
     """The pull runs no program: PATH is empty."""
-    from tests.support.container_storage import Storage  # noqa: PLC0415 - one test
+    from tests.support.container_storage import Storage
 
     storage = Storage(tmp_path / "storage")
     storage.add_image(["localhost/a:b"], [TREE])

@@ -416,7 +416,7 @@ def test_what_was_proven_here_says_nothing_elsewhere(
     remote: FakeOstreeRepository, here: Repository, tmp_path: Path
 ) -> None:
     """The list of a repository that was brought along with it, by its attacker."""
-    import shutil  # noqa: PLC0415 - only here
+    import shutil
 
     commit = pull(here, remote, "main", PullOptions(workers=0)).commit
     shutil.copytree(here.path, tmp_path / "copy", symlinks=True)

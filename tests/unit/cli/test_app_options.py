@@ -101,7 +101,7 @@ def test_errors_of_the_system_name_the_file(run: Run, repository: str) -> None:
 
 
 def test_missing_objects_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    from cfsctl.digest import ObjectID  # noqa: PLC0415 - only here
+    from cfsctl.digest import ObjectID
 
     STYLE.as_json = True
     assert report_error(StoredObjectMissingError(ObjectID(b"\xab" * 32))) == 15

@@ -35,7 +35,7 @@ def cells(text: str) -> int:
 
 @pytest.fixture(autouse=True)
 def _utc(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time  # noqa: PLC0415 - as the tests of retention
+    import time  # as the tests of retention
 
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()

@@ -428,7 +428,7 @@ def test_equal_attributes_are_kept_once() -> None:
 
 
 def test_reading_pauses_the_collector_and_starts_it_again() -> None:
-    import gc  # noqa: PLC0415 - the state of this process
+    import gc  # the state of this process
 
     assert gc.isenabled()
     assert isinstance(parse(ROOT), FileSystem)

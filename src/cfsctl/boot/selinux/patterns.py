@@ -90,7 +90,7 @@ def compile_pattern(regex: str, suffix: str) -> Callable[[bytes], object]:
 
 def _compile_with_pcre2(regex: str, suffix: str) -> Callable[[bytes], object]:
     try:
-        import pcre2  # noqa: PLC0415 - rarely needed
+        import pcre2
     except ImportError:
         raise UnsupportedPatternError("this expression needs the Python package 'pcre2'") from None
     try:

@@ -26,7 +26,7 @@ XATTR_FILTERS = ("allowlist-only", "keep-user-xattrs")
 
 def _parse_algorithm(_context: click.Context, _parameter: click.Parameter, value: str) -> Algorithm:
     """Return the algorithm that meta.json spells like `value`."""
-    from cfsctl.library.setup import parse_algorithm  # noqa: PLC0415 - most commands have no such option
+    from cfsctl.library.setup import parse_algorithm  # most commands have no such option
 
     try:
         return parse_algorithm(value)

@@ -44,8 +44,8 @@ class ReadingArguments:
 
     def options(self) -> ReadingOptions:
         """Return how trees are read."""
-        from cfsctl.library.comparison import ReadingOptions  # noqa: PLC0415 - keeps --help quick
-        from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
+        from cfsctl.library.comparison import ReadingOptions
+        from cfsctl.tree.transform import XattrFilter
 
         return ReadingOptions(
             as_root=not self.no_propagate_usr_to_root,

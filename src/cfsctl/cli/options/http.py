@@ -85,8 +85,8 @@ class ConnectionArguments:
             allow_older_summary: Take a verified summary that is older than the latest one that was seen.
             use_deltas: Whether to look for static deltas.
         """
-        from cfsctl.library.patience import Patience  # noqa: PLC0415 - keeps --help quick
-        from cfsctl.library.sources import (  # noqa: PLC0415 - the same
+        from cfsctl.library.patience import Patience
+        from cfsctl.library.sources import (
             SourceOptions,
             content_urls_of,
             make_connection,
@@ -266,9 +266,9 @@ def _name_of(name: str, colon: str) -> str:
 
 def with_credentials(url: str, path: str | None) -> str:
     """Return a URL with the user name and the password that stand in a file, and so not in `ps`."""
-    from urllib.parse import quote  # noqa: PLC0415 - keeps --help quick
+    from urllib.parse import quote
 
-    from cfsctl.linux.files import open_regular, read_all  # noqa: PLC0415 - the same
+    from cfsctl.linux.files import open_regular, read_all
 
     if path is None:
         return url

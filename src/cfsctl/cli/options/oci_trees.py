@@ -19,8 +19,8 @@ F = TypeVar("F", bound="Callable[..., object]")
 
 
 def _make(*, verity: str | None, bootable: bool, xattrs: str) -> OciTreeOptions:
-    from cfsctl.library.oci.options import OciTreeOptions  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
+    from cfsctl.library.oci.options import OciTreeOptions
+    from cfsctl.tree.transform import XattrFilter
 
     return OciTreeOptions(config_stream=verity, bootable=bootable, xattrs=XattrFilter(xattrs))
 

@@ -155,7 +155,7 @@ def run_request(
     """
     options = replace(request.options, trust=trust)
     if request.only_plan:
-        from cfsctl.cli.options.plan import print_estimates  # noqa: PLC0415 - most pulls just pull
+        from cfsctl.cli.options.plan import print_estimates  # most pulls just pull
 
         with session.open() as repository:
             estimates = repository.estimate_pull(
@@ -218,7 +218,7 @@ def show_documents(documents: list[dict[str, object]]) -> None:
 
 def result_document(result: cfsctl.PullResult) -> dict[str, object]:
     """Return what the repository has now, for a JSON document."""
-    from cfsctl.digest import qualified  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.digest import qualified
 
     return {
         "commit": result.commit.hex(),

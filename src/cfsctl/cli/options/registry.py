@@ -31,8 +31,8 @@ def _make(
     Raises:
         click.UsageError: There is no such file with credentials.
     """
-    from cfsctl.library.oci.options import RegistryOptions  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.library.patience import Patience  # noqa: PLC0415 - the same
+    from cfsctl.library.oci.options import RegistryOptions
+    from cfsctl.library.patience import Patience
 
     if authfile is not None and not os.path.exists(authfile):
         raise click.UsageError(f"--authfile: no such file: {authfile}")

@@ -41,7 +41,7 @@ class ScanArguments:
     @property
     def xattr_filter(self) -> XattrFilter:
         """Which extended attributes stay."""
-        from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - keeps --help quick
+        from cfsctl.tree.transform import XattrFilter
 
         return XattrFilter(self.xattrs)
 
@@ -50,7 +50,7 @@ class ScanArguments:
 
         The scan cache of the repository is used if there is one, and left as it is.
         """
-        from cfsctl.library.trees import ScanOptions  # noqa: PLC0415 - keeps --help quick
+        from cfsctl.library.trees import ScanOptions
 
         return ScanOptions(
             as_root=not self.no_propagate_usr_to_root,

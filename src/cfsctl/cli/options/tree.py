@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 def tree_reading(session: Session, opener: RepositoryOpener) -> TreeReading:
     """Return how trees are read: directories and attributes as they are, and notes on standard error."""
-    from cfsctl.library.contents import as_stored  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.contents import as_stored
 
     return as_stored(opener, session.progress)

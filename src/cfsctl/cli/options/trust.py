@@ -142,7 +142,7 @@ def tell_unsigned(
         trust: What was demanded.
         refs: What was pulled; None is everything. Whoever names commits by their IDs has said what they want.
     """
-    from cfsctl.library.remotes import redact_url  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.remotes import redact_url
 
     if trust is not None and (trust.commits or trust.summaries):
         return
@@ -168,6 +168,6 @@ def _choose_remote(trusting: TrustArguments, found: cfsctl.Remote | None) -> cfs
         raise click.UsageError("--remotes needs a remote: name one with --remote, or in place of URL")
     if found is not None or name is None:
         return found
-    from cfsctl.library.sources import find_remote  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.sources import find_remote
 
     return find_remote(name, directory)

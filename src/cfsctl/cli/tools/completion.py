@@ -51,7 +51,7 @@ def complete_tool(program: str, before: Sequence[str], word: str) -> list[Comple
 
 
 def _usage_of(program: str) -> str:
-    from importlib import import_module  # noqa: PLC0415 - only when a key is pressed
+    from importlib import import_module  # only when a key is pressed
 
     name = program.replace("-", "_").replace(".", "_")
     usage: str = import_module(f"cfsctl.cli.tools.{name}").USAGE

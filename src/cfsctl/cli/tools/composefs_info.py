@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
         CfsError: A file is not an image, or broken.
         OSError: A file cannot be read.
     """
-    from cfsctl.tree.gc_pause import python_gc_paused  # noqa: PLC0415 - not before the program is chosen
+    from cfsctl.tree.gc_pause import python_gc_paused  # not before the program is chosen
 
     try:
         with python_gc_paused():
@@ -113,15 +113,15 @@ def _algorithm(name: str | None) -> Algorithm | None:
 
 
 def _list(options: _Options, paths: Iterable[str]) -> None:
-    from cfsctl.erofs.inspect import iter_listing, select_entries  # noqa: PLC0415 - only what the command needs
+    from cfsctl.erofs.inspect import iter_listing, select_entries
 
     for path in paths:
         write_bytes(iter_listing(select_entries(_read_tree(path, options), options.names)))
 
 
 def _dump(options: _Options, paths: Iterable[str]) -> None:
-    from cfsctl.dumpfile.writer import DumpWriter  # noqa: PLC0415 - only what the command needs
-    from cfsctl.erofs.inspect import select_entries  # noqa: PLC0415
+    from cfsctl.dumpfile.writer import DumpWriter
+    from cfsctl.erofs.inspect import select_entries
 
     for path in paths:
         filesystem = _read_tree(path, options)
@@ -131,14 +131,14 @@ def _dump(options: _Options, paths: Iterable[str]) -> None:
 
 
 def _objects(options: _Options, paths: Iterable[str]) -> None:
-    from cfsctl.erofs.inspect import format_objects  # noqa: PLC0415 - only what the command needs
+    from cfsctl.erofs.inspect import format_objects
 
     for path in paths:
         _write_lines(format_objects(_read_objects(path, options)))
 
 
 def _missing_objects(options: _Options, paths: Iterable[str]) -> None:
-    from cfsctl.erofs.inspect import format_objects, iter_missing  # noqa: PLC0415 - only what the command needs
+    from cfsctl.erofs.inspect import format_objects, iter_missing
 
     if options.basedir is None:
         raise _UsageError("missing-objects needs --basedir DIR")
@@ -159,8 +159,8 @@ def _missing_objects(options: _Options, paths: Iterable[str]) -> None:
 
 
 def _read_objects(path: str, options: _Options) -> set[ObjectID]:
-    from cfsctl.erofs.inspect import select_entries, tree_objects  # noqa: PLC0415 - only what the command needs
-    from cfsctl.erofs.read.tree import collect_objects  # noqa: PLC0415
+    from cfsctl.erofs.inspect import select_entries, tree_objects
+    from cfsctl.erofs.read.tree import collect_objects
 
     if options.names:
         return tree_objects(select_entries(_read_tree(path, options), options.names))
@@ -168,16 +168,16 @@ def _read_objects(path: str, options: _Options) -> set[ObjectID]:
 
 
 def _read_tree(path: str, options: _Options) -> FileSystem:
-    from cfsctl.erofs.read.tree import read_image  # noqa: PLC0415 - only what the command needs
+    from cfsctl.erofs.read.tree import read_image
 
     return _read(path, options, read_image)
 
 
 def _read(path: str, options: _Options, read: Callable[[bytes, Algorithm], T]) -> T:
     """Pass an image to a reader; add the file's name to errors."""
-    from cfsctl.erofs.format import ErofsError  # noqa: PLC0415 - only what the command needs
-    from cfsctl.erofs.inspect import load_image  # noqa: PLC0415
-    from cfsctl.erofs.read.tree import find_algorithm  # noqa: PLC0415
+    from cfsctl.erofs.format import ErofsError
+    from cfsctl.erofs.inspect import load_image
+    from cfsctl.erofs.read.tree import find_algorithm
 
     with _opened(path, "image") as fd:
         try:
@@ -191,7 +191,7 @@ def _read(path: str, options: _Options, read: Callable[[bytes, Algorithm], T]) -
 
 
 def _measure_file(options: _Options, paths: Iterable[str]) -> None:
-    from cfsctl.fsverity.kernel import VerityError, measure  # noqa: PLC0415 - only what the command needs
+    from cfsctl.fsverity.kernel import VerityError, measure
 
     algorithm = options.algorithm or Algorithm.SHA256
     for path in paths:
@@ -210,7 +210,7 @@ def _measure_file(options: _Options, paths: Iterable[str]) -> None:
 def _compute(fd: int, path: str, algorithm: Algorithm) -> ObjectID:
     """Return the digest of what can be read from a file or pipe."""
     # Imported only where the kernel does not know.
-    from cfsctl.fsverity.merkle import Hasher, compute_file_digest  # noqa: PLC0415
+    from cfsctl.fsverity.merkle import Hasher, compute_file_digest
 
     if stat.S_ISCHR(os.fstat(fd).st_mode):
         # Many of these never end; what is read of a pipe ends when its writer does.

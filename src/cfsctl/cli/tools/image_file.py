@@ -60,7 +60,7 @@ def write_image(image: bytearray, path: str) -> None:
 
 def _write_in_place(image: bytearray, path: str) -> None:
     """Write to a device or a pipe."""
-    from cfsctl.linux.files import write_all  # noqa: PLC0415 - as above
+    from cfsctl.linux.files import write_all
 
     # Neither a link nor a file that took its place in the meantime is written to.
     fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC)
@@ -74,7 +74,7 @@ def _write_in_place(image: bytearray, path: str) -> None:
 
 def _replace(image: bytearray, path: str, old: os.stat_result | None) -> None:
     """Write a temporary file and rename it, so that either the old file or the whole new one exists."""
-    from cfsctl.linux.files import AnonymousFile, read_umask, write_all  # noqa: PLC0415 - as above
+    from cfsctl.linux.files import AnonymousFile, read_umask, write_all
 
     mode = stat.S_IMODE(old.st_mode) if old is not None else 0o666 & ~read_umask()
     dirfd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -219,7 +219,7 @@ def _parse_number(text: str, what: str) -> int:
 
 
 def _run(options: _Options) -> None:
-    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - not before the options are right
+    from cfsctl.erofs.write.image import build_image  # not before the options are right
 
     if options.image == "-" and sys.stdout.isatty():
         raise MakeError("Refusing to write binary image to terminal. Redirect stdout or use a file path.")
@@ -230,7 +230,7 @@ def _run(options: _Options) -> None:
     if options.image is not None:
         write_image(image, options.image)
     if options.flags & {"print-digest", "print-digest-only"}:
-        from cfsctl.fsverity.merkle import compute_digest  # noqa: PLC0415 - only where it is asked for
+        from cfsctl.fsverity.merkle import compute_digest  # only where it is asked for
 
         print_line(compute_digest(image, options.algorithm).hex())
 
@@ -263,7 +263,7 @@ def _xattr_filter(flags: frozenset[str]) -> Callable[[bytes], bool] | None:
 
 
 def _read_dump(options: _Options) -> FileSystem:
-    from cfsctl.dumpfile.reader import parse_dump  # noqa: PLC0415 - only for dumps
+    from cfsctl.dumpfile.reader import parse_dump  # only for dumps
 
     strict = "CFS_PARSE_STRICT" in os.environ
     if options.source == "-":
@@ -276,7 +276,7 @@ def _read_dump(options: _Options) -> FileSystem:
 
 
 def _scan(options: _Options, keep_xattr: Callable[[bytes], bool] | None) -> FileSystem:
-    from cfsctl.scan import scan_directory  # noqa: PLC0415 - only for directories
+    from cfsctl.scan import scan_directory  # only for directories
 
     with about(f'Failed to access source directory: "{options.source}"'):
         status = os.stat(options.source)
@@ -300,8 +300,8 @@ def _opened_store(options: _Options) -> Iterator[DigestStore | None]:
     if path is None:
         yield None
         return
-    from cfsctl.cli.tools.digest_store import DigestStore  # noqa: PLC0415 - only where content is kept
-    from cfsctl.linux.syscalls import syncfs  # noqa: PLC0415
+    from cfsctl.cli.tools.digest_store import DigestStore  # only where content is kept
+    from cfsctl.linux.syscalls import syncfs
 
     with about(f'Failed to create flat digest store: "{path}"'):
         _make_store(path)
@@ -324,7 +324,7 @@ def _make_store(path: str) -> None:
 
 def _choose_version(filesystem: FileSystem, options: _Options) -> FormatVersion:
     """Return the format: the lowest allowed, unless whiteouts need, and the options allow, the next."""
-    from cfsctl.erofs.format import FormatVersion  # noqa: PLC0415 - not before the options are right
+    from cfsctl.erofs.format import FormatVersion  # not before the options are right
 
     if options.fixed_version is not None:
         return FormatVersion(options.fixed_version)
@@ -338,7 +338,7 @@ def _choose_version(filesystem: FileSystem, options: _Options) -> FormatVersion:
 
 def _warn_of_unreadable(filesystem: FileSystem, version: FormatVersion) -> None:
     """Warn about files whose content is wrong in images of format 2."""
-    from cfsctl.erofs.write.defects import is_unreadable_in_v2  # noqa: PLC0415 - not before the options are right
+    from cfsctl.erofs.write.defects import is_unreadable_in_v2  # not before the options are right
 
     if version == 2:
         for directory in iter_directories(filesystem):

@@ -207,7 +207,7 @@ def main(argv: Sequence[str]) -> int:
         tell_lines((f"Error: {error}", "Try 'mount.composefs --help'."))
         return ExitCode.ERROR
     if invocation.is_verbose:
-        import logging  # noqa: PLC0415 - seldom asked for
+        import logging
 
         logging.basicConfig(level=logging.INFO, format="mount.composefs: %(message)s")
     _run(invocation)
@@ -283,7 +283,7 @@ def _check_type(fd: int, image: str) -> None:
 
 def _check_digest(fd: int, image: str, digest: ObjectID) -> None:
     """Compare the image's digest, as the kernel enforces it, with the one that was requested."""
-    from cfsctl.fsverity.kernel import VerityError, measure  # noqa: PLC0415 - only with digest=
+    from cfsctl.fsverity.kernel import VerityError, measure  # only with digest=
 
     what = f"Failed to mount composefs {image}"
     try:
@@ -300,8 +300,8 @@ def _check_digest(fd: int, image: str, digest: ObjectID) -> None:
 
 def _may_have_acl(fd: int) -> bool:
     """Return whether POSIX ACLs have to be looked for; also checks that this is an image."""
-    from cfsctl.erofs.format import FormatVersion  # noqa: PLC0415 - not for --help
-    from cfsctl.erofs.superblock import read_superblock  # noqa: PLC0415 - as above
+    from cfsctl.erofs.format import FormatVersion
+    from cfsctl.erofs.superblock import read_superblock
 
     superblock = read_superblock(os.pread(fd, _HEADER_BYTES, 0), os.fstat(fd).st_size)
     # Images of the newest format may have ACLs and never say so.
@@ -318,9 +318,9 @@ def _enter_namespace(fd: int) -> None:
     The kernel stacks only what is mounted in the namespace of the caller.
     """
     # There may be no Python in there, so what will be needed is loaded first.
-    import cfsctl.erofs.superblock  # noqa: PLC0415
-    import cfsctl.fsverity.kernel  # noqa: F401, PLC0415
-    from cfsctl.linux.syscalls import CLONE_NEWNS, setns  # noqa: PLC0415
+    import cfsctl.erofs.superblock
+    import cfsctl.fsverity.kernel  # noqa: F401
+    from cfsctl.linux.syscalls import CLONE_NEWNS, setns
 
     with _failing("Failed to enter the mount namespace"):
         setns(fd, CLONE_NEWNS)

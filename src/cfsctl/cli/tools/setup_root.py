@@ -89,7 +89,7 @@ def _run(argv: Sequence[str]) -> int:
     if "--list-files" in found:
         print_lines(needed_files())
         return ExitCode.OK
-    from cfsctl.boot.setup_root.run import setup_root  # noqa: PLC0415 - not for --help
+    from cfsctl.boot.setup_root.run import setup_root
 
     setup_root(_options(found), _tell)
     return ExitCode.OK
@@ -97,11 +97,11 @@ def _run(argv: Sequence[str]) -> int:
 
 def needed_files() -> list[str]:
     """Return the interpreter, the files of all modules that this program may load, and libraries, sorted."""
-    import encodings.ascii  # noqa: PLC0415 - only for this
-    import encodings.latin_1  # noqa: F401, PLC0415 - the same
+    import encodings.ascii  # only for this
+    import encodings.latin_1  # noqa: F401 - the same
 
-    import cfsctl.boot.setup_root.run  # noqa: F401, PLC0415 - the same
-    from cfsctl.linux.syscalls import libc  # noqa: PLC0415 - the same
+    import cfsctl.boot.setup_root.run  # noqa: F401 - the same
+    from cfsctl.linux.syscalls import libc
 
     libc()
     files = {os.path.realpath(sys.executable)}
@@ -135,7 +135,7 @@ def _loaded_libraries() -> set[str]:
 
 
 def _options(found: dict[str, str]) -> SetupOptions:
-    from cfsctl.boot.setup_root.run import SetupOptions  # noqa: PLC0415 - not for --help
+    from cfsctl.boot.setup_root.run import SetupOptions
 
     return SetupOptions(
         sysroot=found.get("--sysroot", "/sysroot"),

@@ -81,7 +81,7 @@ class _Finder:
         self.problems: list[str] = []
 
     def run(self) -> None:
-        from cfsctl.inspection.packages.dpkg import parse_status  # noqa: PLC0415 - only where packages matter
+        from cfsctl.inspection.packages.dpkg import parse_status  # only where packages matter
 
         self._read_first(_STATUS, parse_status)
         for path in self._iter_status_files():
@@ -97,7 +97,7 @@ class _Finder:
 
     def _read_rpm(self) -> None:
         try:
-            from cfsctl.inspection.packages.rpm import parse_rpmdb  # noqa: PLC0415 - loads SQLite
+            from cfsctl.inspection.packages.rpm import parse_rpmdb  # loads SQLite
         except ImportError:  # Python can be built without it
             self.problems.append("this Python has no SQLite, which databases of rpm need")
             return

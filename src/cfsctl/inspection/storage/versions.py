@@ -192,7 +192,7 @@ class HistoryReader:
 
     def _read_tree(self, key: HistoryKey, target: _Target) -> _Tree | None:
         """Return the tree of a version, or None if there is none that can be read."""
-        from cfsctl.inspection.packages.find import find_packages  # noqa: PLC0415 - few refs have a history
+        from cfsctl.inspection.packages.find import find_packages  # few refs have a history
 
         try:
             root = self._open_tree(key, target)
@@ -203,7 +203,7 @@ class HistoryReader:
 
     def _open_tree(self, key: HistoryKey, target: _Target) -> FileSystem | None:
         if key.directory == IMAGES:
-            from cfsctl.erofs.read.tree import read_image  # noqa: PLC0415 - few refs have a history
+            from cfsctl.erofs.read.tree import read_image  # few refs have a history
 
             with self._repository.images.map(target.entry) as data:
                 return read_image(data, self._repository.algorithm)
@@ -211,7 +211,7 @@ class HistoryReader:
         return None if version is None else version.tree.read(self._reading, self._problems.append)
 
     def _compare(self, old: _Tree, new: _Tree) -> TreeChanges:
-        from cfsctl.inspection.diff import iter_differences  # noqa: PLC0415 - few refs have a history
+        from cfsctl.inspection.diff import iter_differences  # few refs have a history
 
         differences = iter_differences(old.root, new.root)
         return summarize(differences, self._limits.rows, (old.packages, new.packages))

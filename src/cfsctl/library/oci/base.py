@@ -39,6 +39,6 @@ def parse_stream_id(algorithm: Algorithm, text: str | None) -> ObjectID | None:
     Raises:
         DigestFormatError: It is not an ID.
     """
-    from cfsctl.digest import parse_object_id  # noqa: PLC0415 - only where it is needed
+    from cfsctl.digest import parse_object_id
 
     return None if text is None else parse_object_id(text.lower(), algorithm)

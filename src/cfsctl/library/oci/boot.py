@@ -36,10 +36,10 @@ class BootMethods(OciBase):
             CfsError: There is no such image, or it cannot be booted; nothing has changed then.
             OSError: Something cannot be written; the entry is not installed then.
         """
-        from cfsctl.boot.prepare import PrepareOptions, prepare  # noqa: PLC0415 - only where it is needed
-        from cfsctl.library.boot import printable_prepared  # noqa: PLC0415 - the same
-        from cfsctl.oci.boot_source import OciBootSource  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.images import open_trusted_config, resolve  # noqa: PLC0415 - the same
+        from cfsctl.boot.prepare import PrepareOptions, prepare
+        from cfsctl.library.boot import printable_prepared
+        from cfsctl.oci.boot_source import OciBootSource
+        from cfsctl.oci.store.images import open_trusted_config, resolve
 
         options = options or PrepareOptions()
         options.check()

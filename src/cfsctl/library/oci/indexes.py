@@ -28,7 +28,7 @@ class IndexMethods(OciBase):
         Raises:
             RepositoryError: It names more than one.
         """
-        from cfsctl.oci.store.index_names import find_index  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.store.index_names import find_index
 
         return find_index(self._store, name)
 
@@ -38,10 +38,10 @@ class IndexMethods(OciBase):
         Raises:
             FormatError, IntegrityError: It is damaged, or not stored.
         """
-        from cfsctl.library.oci.results import OciIndexEntry, OciIndexInspection  # noqa: PLC0415 - as above
-        from cfsctl.oci.store.index_names import iter_platforms  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.indexes import open_index  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.referrers import list_referrers  # noqa: PLC0415 - the same
+        from cfsctl.library.oci.results import OciIndexEntry, OciIndexInspection
+        from cfsctl.oci.store.index_names import iter_platforms
+        from cfsctl.oci.store.indexes import open_index
+        from cfsctl.oci.store.referrers import list_referrers
 
         store = self._store
         found = open_index(store, index)
@@ -86,9 +86,9 @@ class IndexMethods(OciBase):
         Raises:
             CfsError, OSError: As `pull`.
         """
-        from cfsctl.library.oci.options import check_tag  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.pull_index import IndexPull, find_named_index, tag_pulled  # noqa: PLC0415 - the same
-        from cfsctl.oci.sources.opening import open_source  # noqa: PLC0415 - the same
+        from cfsctl.library.oci.options import check_tag
+        from cfsctl.oci.pull_index import IndexPull, find_named_index, tag_pulled
+        from cfsctl.oci.sources.opening import open_source
 
         store, report = self._store, make_reporter(progress)
         if tag is not None:
@@ -137,12 +137,12 @@ class IndexMethods(OciBase):
             InvalidNameError: The tag cannot be one; nothing was read.
             IntegrityError, FormatError: Something in the source is damaged, or not there.
         """
-        from dataclasses import replace  # noqa: PLC0415 - slow to import
+        from dataclasses import replace
 
-        from cfsctl.library.oci.options import check_tag  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.copy import check_zerocopy  # noqa: PLC0415 - the same
-        from cfsctl.oci.copy_index import copy_index, copy_referrers  # noqa: PLC0415 - the same
-        from cfsctl.oci.pull_index import tag_pulled  # noqa: PLC0415 - the same
+        from cfsctl.library.oci.options import check_tag
+        from cfsctl.oci.copy import check_zerocopy
+        from cfsctl.oci.copy_index import copy_index, copy_referrers
+        from cfsctl.oci.pull_index import tag_pulled
 
         if tag is not None:
             check_tag(tag)
@@ -162,7 +162,7 @@ class IndexMethods(OciBase):
 
 def _printable(result: IndexPullResult) -> IndexPullResult:
     """Return a result whose IDs are text when they are printed."""
-    from dataclasses import replace  # noqa: PLC0415 - slow to import
+    from dataclasses import replace
 
     members = tuple(member._replace(result=printable_pull(member.result)) for member in result.members)
     return replace(result, stream_id=ObjectID(result.stream_id), members=members)

@@ -26,7 +26,7 @@ class LayerMethods(OciBase):
         Raises:
             FormatError: The digest is not valid.
         """
-        from cfsctl.oci.store.layers import find_layer_stream  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.store.layers import find_layer_stream
 
         found = find_layer_stream(self._store, digest)
         return None if found is None else ObjectID(found)
@@ -38,8 +38,8 @@ class LayerMethods(OciBase):
             FormatError: The digest is not valid.
             RepositoryError: There is no such layer.
         """
-        from cfsctl.library.oci.results import OciLayer  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.store.layers import open_layer  # noqa: PLC0415 - the same
+        from cfsctl.library.oci.results import OciLayer
+        from cfsctl.oci.store.layers import open_layer
 
         stored = open_layer(self._store, digest)
         return OciLayer(stored, ObjectID(stored.stream_id))
@@ -69,8 +69,8 @@ class LayerMethods(OciBase):
             IntegrityError: It is another layer; it has no name then.
             OSError: Something could not be read or stored.
         """
-        from cfsctl.oci.digest import parse_digest  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.layer_transfer import receive_layer  # noqa: PLC0415 - the same
+        from cfsctl.oci.digest import parse_digest
+        from cfsctl.oci.layer_transfer import receive_layer
 
         parsed = parse_digest(digest, "layer")
         received = receive_layer(self._store, parsed, read, directories, must_share=must_share)
@@ -95,9 +95,9 @@ class LayerMethods(OciBase):
             RefNotFoundError: A layer is missing.
             IntegrityError: The config is not the manifest's, or a stream is not the layer's.
         """
-        from cfsctl.digest import parse_object_id  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.digest import parse_digest  # noqa: PLC0415 - the same
-        from cfsctl.oci.finalize import finalize_image  # noqa: PLC0415 - the same
+        from cfsctl.digest import parse_object_id
+        from cfsctl.oci.digest import parse_digest
+        from cfsctl.oci.finalize import finalize_image
 
         algorithm = self._store.algorithm
         streams = {
@@ -122,8 +122,8 @@ class LayerMethods(OciBase):
             InvalidNameError: The ref cannot be one; nothing was read.
             IntegrityError: It is another layer.
         """
-        from cfsctl.oci.digest import parse_digest  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.store.layers import ensure_layer  # noqa: PLC0415 - the same
+        from cfsctl.oci.digest import parse_digest
+        from cfsctl.oci.store.layers import ensure_layer
 
         expected = parse_digest(digest, "layer") if isinstance(digest, str) else digest
         return ObjectID(ensure_layer(self._store, expected, chunks, ref))

@@ -42,7 +42,7 @@ class NamedImageMethods(OciBase):
         Args:
             progress: Called with a message for each image that cannot be read, and is skipped.
         """
-        from cfsctl.oci.store.listing import Unreadable, iter_images  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.store.listing import Unreadable, iter_images
 
         report = make_reporter(progress)
         for image in iter_images(self._store):
@@ -60,9 +60,9 @@ class NamedImageMethods(OciBase):
             with_sizes: Find out how much each needs, which reads all that refs lead to.
             progress: Called with a message for each image that cannot be read, and is skipped.
         """
-        from cfsctl.library.listed import count_kept, measure  # noqa: PLC0415 - only where it is needed
-        from cfsctl.library.oci.results import ListedOciImage  # noqa: PLC0415 - the same
-        from cfsctl.repository.names.tags import escape_tag  # noqa: PLC0415 - the same
+        from cfsctl.library.listed import count_kept, measure
+        from cfsctl.library.oci.results import ListedOciImage
+        from cfsctl.repository.names.tags import escape_tag
 
         kept = count_kept(self._store)
         sizes = measure(self._store) if with_sizes else {}
@@ -82,10 +82,10 @@ class NamedImageMethods(OciBase):
             RepositoryError: There is no such image, or more than one.
             FormatError, IntegrityError: It is damaged.
         """
-        from cfsctl.library.oci.results import OciInspection  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.store.image_refs import find_image, plain_kind  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.images import open_found, resolve  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.referrers import list_referrers  # noqa: PLC0415 - the same
+        from cfsctl.library.oci.results import OciInspection
+        from cfsctl.oci.store.image_refs import find_image, plain_kind
+        from cfsctl.oci.store.images import open_found, resolve
+        from cfsctl.oci.store.referrers import list_referrers
 
         store = self._store
         stored = open_found(store, resolve(store, image))
@@ -125,16 +125,16 @@ class NamedImageMethods(OciBase):
             RepositoryError: There is no such image, or more than one.
             RefExistsError: The tag belongs to an image, and may not be taken from it.
         """
-        from cfsctl.library.kept import find_target  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.store.images import set_tag  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.names import check_tag  # noqa: PLC0415 - the same
-        from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - the same
+        from cfsctl.library.kept import find_target
+        from cfsctl.oci.store.images import set_tag
+        from cfsctl.oci.store.names import check_tag
+        from cfsctl.repository.history.kept import HistoryKey
 
         check_tag(name)
         old = find_target(self._store, HistoryKey(_OCI, name))
         with moving(self._repository, progress, replace=replace, keep=keep):
             digest = set_tag(self._store, image, name)
-        from cfsctl.library.results import RefChange  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.results import RefChange
 
         return RefChange(name, old, str(digest))
 
@@ -144,17 +144,17 @@ class NamedImageMethods(OciBase):
         Raises:
             RepositoryError: There is no such tag.
         """
-        from cfsctl.library.kept import find_target  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.store.images import remove_tag  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.names import is_tag_name  # noqa: PLC0415 - the same
-        from cfsctl.repository.history.changes import forget_history  # noqa: PLC0415 - the same
-        from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - the same
+        from cfsctl.library.kept import find_target
+        from cfsctl.oci.store.images import remove_tag
+        from cfsctl.oci.store.names import is_tag_name
+        from cfsctl.repository.history.changes import forget_history
+        from cfsctl.repository.history.kept import HistoryKey
 
         key = HistoryKey(_OCI, name)
         old = find_target(self._store, key) if is_tag_name(name) else None
         forgotten = 0 if old is None else forget_history(self._store, key)
         remove_tag(self._store, name)
-        from cfsctl.library.results import RefChange  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.results import RefChange
 
         return RefChange(name, old, None, forgotten)
 
@@ -166,14 +166,14 @@ class NamedImageMethods(OciBase):
             RefExistsError: The new name belongs to another image.
             InvalidNameError: The new name cannot be a tag.
         """
-        from cfsctl.oci.store.names import check_tag  # noqa: PLC0415 - the same
-        from cfsctl.repository.history.changes import rename  # noqa: PLC0415 - the same
-        from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - the same
-        from cfsctl.repository.history.moves import describe_target  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.store.names import check_tag
+        from cfsctl.repository.history.changes import rename
+        from cfsctl.repository.history.kept import HistoryKey
+        from cfsctl.repository.history.moves import describe_target
 
         entry = rename(self._store, HistoryKey(_OCI, name), HistoryKey(_OCI, check_tag(new)))
         target = describe_target(self._store, _OCI, entry)
-        from cfsctl.library.results import RefChange  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.results import RefChange
 
         return RefChange(new, target, target)
 
@@ -189,7 +189,7 @@ class NamedImageMethods(OciBase):
             RefNotFoundError: There is no such tag.
             NothingKeptError: No such image is kept.
         """
-        from cfsctl.library.kept import roll_back  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.kept import roll_back
 
         return roll_back(self._store, _OCI, name, to, progress)
 
@@ -199,7 +199,7 @@ class NamedImageMethods(OciBase):
         Raises:
             RefNotFoundError: There is no such tag, and nothing is kept of it.
         """
-        from cfsctl.library.kept import list_history  # noqa: PLC0415 - only where it is needed
+        from cfsctl.library.kept import list_history
 
         return list_history(self._store, _OCI, name)
 
@@ -214,8 +214,8 @@ class NamedImageMethods(OciBase):
             RepositoryError: There is no such image, or no file system image was made of it.
             FormatError, IntegrityError: It is damaged.
         """
-        from cfsctl.oci.store.image_refs import linked_image  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.store.images import open_config, resolve  # noqa: PLC0415 - the same
+        from cfsctl.oci.store.image_refs import linked_image
+        from cfsctl.oci.store.images import open_config, resolve
 
         store = self._store
         refs = open_config(store, resolve(store, image)).document.refs
@@ -231,7 +231,7 @@ class NamedImageMethods(OciBase):
         Raises:
             RepositoryError: It was made of no stored image.
         """
-        from cfsctl.oci.store.listing import find_linked_images  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.store.listing import find_linked_images
 
         return [*map(_linked, find_linked_images(self._store, image_id, make_reporter(progress)))]
 
@@ -247,8 +247,8 @@ class NamedImageMethods(OciBase):
         Raises:
             RepositoryError: It was made of no stored image.
         """
-        from cfsctl.library.oci.results import OciLinkedManifest  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.store.listing import find_linked_manifests  # noqa: PLC0415 - the same
+        from cfsctl.library.oci.results import OciLinkedManifest
+        from cfsctl.oci.store.listing import find_linked_manifests
 
         return [
             OciLinkedManifest(found.digest, found.tags, tuple(map(_linked, found.images)))
@@ -266,16 +266,16 @@ class NamedImageMethods(OciBase):
             deep: Read all content, compare each layer with its digest, and make the file system images again.
             progress: Told how many parts have been checked.
         """
-        from cfsctl.library.oci.results import OciFsckReport  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.check import check_images  # noqa: PLC0415 - the same
-        from cfsctl.repository.check.fsck import check_repository  # noqa: PLC0415 - the same
+        from cfsctl.library.oci.results import OciFsckReport
+        from cfsctl.oci.check import check_images
+        from cfsctl.repository.check.fsck import check_repository
 
         whole = check_repository(self._store, deep=deep, reporter=make_reporter(progress))
         return OciFsckReport(repository=whole, images=check_images(self._store, image, deep=deep))
 
 
 def _linked(found: tuple[ImageKind, ObjectID]) -> LinkedImage:
-    from cfsctl.library.oci.results import LinkedImage  # noqa: PLC0415 - only where it is needed
+    from cfsctl.library.oci.results import LinkedImage
 
     kind, image_id = found
     return LinkedImage(ObjectID(image_id), kind.is_bootable, kind.is_version_2, kind.xattr_filter)

@@ -47,15 +47,15 @@ class RegistryOptions:
 
     def settings(self) -> RegistrySettings:
         """Return the same for the room below, with what the environment adds; not part of the interface."""
-        from cfsctl.http.fetcher import MAX_CONNECTIONS, Limits, Options  # noqa: PLC0415 - only registries need it
-        from cfsctl.http.proxies import environment_proxies, read_variable  # noqa: PLC0415 - the same
-        from cfsctl.oci.registry.settings import (  # noqa: PLC0415 - the same
+        from cfsctl.http.fetcher import MAX_CONNECTIONS, Limits, Options  # only registries need it
+        from cfsctl.http.proxies import environment_proxies, read_variable
+        from cfsctl.oci.registry.settings import (
             RegistrySettings,
             find_auth_files,
             find_certificate_directories,
             find_registries_files,
         )
-        from cfsctl.workers import default_worker_count  # noqa: PLC0415 - the same
+        from cfsctl.workers import default_worker_count
 
         directory = self.certificate_directory
         limits = Limits.shared(default_worker_count(), MAX_CONNECTIONS)
@@ -166,7 +166,7 @@ class OciBuildOptions:
 
     def for_build(self) -> BuildOptions:
         """Return the same for the room below; not part of the interface."""
-        from cfsctl.oci.build import BuildOptions  # noqa: PLC0415 - only builds need it
+        from cfsctl.oci.build import BuildOptions  # only builds need it
 
         return BuildOptions(
             platform=_parse_platform(self.platform),

@@ -237,7 +237,7 @@ class OciLayer:
         Raises:
             FormatError, IntegrityError: It is damaged.
         """
-        from cfsctl.oci.layer_transfer import iter_sent  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.layer_transfer import iter_sent
 
         return iter_sent(self._layer, directory)
 
@@ -247,7 +247,7 @@ class OciLayer:
         Raises:
             FormatError: It is damaged; what came before has been delivered.
         """
-        from cfsctl.oci.layer_dump import iter_layer_dump  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.layer_dump import iter_layer_dump
 
         return iter_layer_dump(self._layer)
 

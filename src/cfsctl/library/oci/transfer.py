@@ -69,10 +69,10 @@ class TransferMethods(OciBase):
             FetchError: A registry does not answer as it should.
             CfsError: There is no such image, or not for this platform.
         """
-        from cfsctl.library.oci.options import OciPullOptions, check_tag  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.pull import pull  # noqa: PLC0415 - the same
-        from cfsctl.oci.sources.opening import open_source  # noqa: PLC0415 - the same
-        from cfsctl.repository.objects.sharing import Sharing  # noqa: PLC0415 - the same
+        from cfsctl.library.oci.options import OciPullOptions, check_tag
+        from cfsctl.oci.pull import pull
+        from cfsctl.oci.sources.opening import open_source
+        from cfsctl.repository.objects.sharing import Sharing
 
         store, how = self._store, options or OciPullOptions()
         if tag is not None:
@@ -124,9 +124,9 @@ class TransferMethods(OciBase):
             InvalidNameError: A tag cannot be one; nothing was read.
             RepositoryError: Nothing can be written.
         """
-        from cfsctl.errors import CfsError  # noqa: PLC0415 - only where it is needed
-        from cfsctl.library.oci.options import check_tag  # noqa: PLC0415 - the same
-        from cfsctl.library.oci.results import OciPullOutcome  # noqa: PLC0415 - the same
+        from cfsctl.errors import CfsError
+        from cfsctl.library.oci.options import check_tag
+        from cfsctl.library.oci.results import OciPullOutcome
 
         wanted = list(images)
         for _, tag in wanted:
@@ -154,11 +154,11 @@ class TransferMethods(OciBase):
         Raises:
             CfsError: As `pull`.
         """
-        from dataclasses import replace  # noqa: PLC0415 - slow to import
+        from dataclasses import replace
 
-        from cfsctl.library.oci.options import OciPullOptions, check_tag  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.pull_plan import plan_pull  # noqa: PLC0415 - the same
-        from cfsctl.oci.sources.opening import open_source  # noqa: PLC0415 - the same
+        from cfsctl.library.oci.options import OciPullOptions, check_tag
+        from cfsctl.oci.pull_plan import plan_pull
+        from cfsctl.oci.sources.opening import open_source
 
         if tag is not None:
             check_tag(tag)
@@ -199,8 +199,8 @@ class TransferMethods(OciBase):
             InvalidNameError: The tag cannot be one; nothing was read.
             IntegrityError, FormatError: Something in the source is damaged.
         """
-        from cfsctl.library.oci.options import check_tag  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.copy import copy_image  # noqa: PLC0415 - the same
+        from cfsctl.library.oci.options import check_tag
+        from cfsctl.oci.copy import copy_image
 
         if tag is not None:
             check_tag(tag)
@@ -209,7 +209,7 @@ class TransferMethods(OciBase):
             first = None if with_referrers else tag
             found = copy_image(other, store, image, first, zerocopy=zerocopy, reporter=report)
             if with_referrers:
-                from cfsctl.oci.copy_index import copy_referrers  # noqa: PLC0415 - as above
+                from cfsctl.oci.copy_index import copy_referrers
 
                 digests = copy_referrers(
                     other, store, [found.manifest_digest], zerocopy=zerocopy, reporter=report
@@ -244,9 +244,9 @@ class TransferMethods(OciBase):
             RepositoryError: There is no such base.
             CfsError: The source leads to nothing, or has what a layer cannot have.
         """
-        from cfsctl.library.oci.options import OciBuildOptions, check_tag  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.build import build  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.images import open_found, resolve  # noqa: PLC0415 - the same
+        from cfsctl.library.oci.options import OciBuildOptions, check_tag
+        from cfsctl.oci.build import build
+        from cfsctl.oci.store.images import open_found, resolve
 
         store, report = self._store, make_reporter(progress)
         how = (options or OciBuildOptions()).for_build()
@@ -285,11 +285,11 @@ class TransferMethods(OciBase):
             FetchError: The registry does not take it.
             CfsError: The destination cannot be written to, or the manifest would have to change.
         """
-        from cfsctl.oci.destinations.opening import open_destination  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.push_whole import WholePush  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.images import StoredImage, open_found, resolve  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.index_names import find_index  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.indexes import open_index  # noqa: PLC0415 - the same
+        from cfsctl.oci.destinations.opening import open_destination
+        from cfsctl.oci.push_whole import WholePush
+        from cfsctl.oci.store.images import StoredImage, open_found, resolve
+        from cfsctl.oci.store.index_names import find_index
+        from cfsctl.oci.store.indexes import open_index
 
         store = self._store
         index = find_index(store, image)
@@ -331,9 +331,9 @@ class TransferMethods(OciBase):
             FetchError: The registry does not take it.
             CfsError: The destination cannot be written to.
         """
-        from cfsctl.oci.delta.make import make_delta  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.destinations.opening import open_destination  # noqa: PLC0415 - the same
-        from cfsctl.oci.store.images import open_found, resolve  # noqa: PLC0415 - the same
+        from cfsctl.oci.delta.make import make_delta
+        from cfsctl.oci.destinations.opening import open_destination
+        from cfsctl.oci.store.images import open_found, resolve
 
         store = self._store
         base, image = (open_found(store, resolve(store, name)) for name in (old, new))
@@ -348,7 +348,7 @@ def _add_referrers(
     store: Store, source: ImageSource, result: PullResult, tag: str | None, report: Reporter
 ) -> PullResult:
     """Pull what is about an image, and only then move the tag; return the result with both."""
-    from cfsctl.oci.referrers import add_referrers  # noqa: PLC0415 - few pulls ask for them
+    from cfsctl.oci.referrers import add_referrers  # few pulls ask for them
 
     found = add_referrers(store, source, result, report)
     return _tagged(store, found, tag, found.referrers)
@@ -356,9 +356,9 @@ def _add_referrers(
 
 def _tagged(store: Store, result: PullResult, tag: str | None, referrers: Iterable[OciDigest]) -> PullResult:
     """Move the tag to an image; return the result with it."""
-    from dataclasses import replace  # noqa: PLC0415 - slow to import
+    from dataclasses import replace
 
-    from cfsctl.oci.store.images import set_tag  # noqa: PLC0415 - only where it is needed
+    from cfsctl.oci.store.images import set_tag
 
     if tag is not None:
         set_tag(store, f"@{result.manifest_digest}", tag)
@@ -369,7 +369,7 @@ def registry_settings(reference: str, options: RegistryOptions | None) -> Regist
     """Return what the reference needs to be opened: nothing else needs what that imports."""
     if not reference.startswith(("docker:", "registry:", "containers-storage:")):
         return None
-    from cfsctl.library.oci.options import RegistryOptions  # noqa: PLC0415 - only where it is needed
+    from cfsctl.library.oci.options import RegistryOptions
 
     return (options or RegistryOptions()).settings()
 
@@ -377,14 +377,14 @@ def registry_settings(reference: str, options: RegistryOptions | None) -> Regist
 def _parse_expected(store: Store, text: str | None) -> ObjectID | None:
     if text is None:
         return None
-    from cfsctl.digest import parse_object_id  # noqa: PLC0415 - few pulls have one
+    from cfsctl.digest import parse_object_id  # few pulls have one
 
     return parse_object_id(text.lower(), store.algorithm)
 
 
 def printable_pull(result: PullResult) -> PullResult:
     """Return a result whose IDs are text when they are printed."""
-    from dataclasses import replace  # noqa: PLC0415 - slow to import
+    from dataclasses import replace
 
     return replace(
         result,
@@ -397,11 +397,11 @@ def printable_pull(result: PullResult) -> PullResult:
 
 def _read_tree(store: Store, text: str, report: Reporter) -> FileSystem:
     """Return the tree of a source; the contents of a directory's files are stored on the way."""
-    from cfsctl.inspection.sources import DirectorySource, SourceFinder  # noqa: PLC0415 - only where it is needed
-    from cfsctl.kinds.kind import Reading  # noqa: PLC0415 - the same
-    from cfsctl.ostree.tree.xattr_names import XattrNames  # noqa: PLC0415 - the same
-    from cfsctl.scan import scan_container_root  # noqa: PLC0415 - the same
-    from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
+    from cfsctl.inspection.sources import DirectorySource, SourceFinder
+    from cfsctl.kinds.kind import Reading
+    from cfsctl.ostree.tree.xattr_names import XattrNames
+    from cfsctl.scan import scan_container_root
+    from cfsctl.tree.transform import XattrFilter
 
     reading = Reading(
         propagate_usr=False,

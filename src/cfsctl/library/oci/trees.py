@@ -33,16 +33,16 @@ class TreeMethods(NamedImageMethods):
             RepositoryError: There is no such image, or more than one, or it is an artifact.
             FormatError, IntegrityError: It is damaged, or its config is stored otherwise than expected.
         """
-        from cfsctl.library.oci.options import OciTreeOptions  # noqa: PLC0415 - only where it is needed
-        from cfsctl.oci.store.images import open_trusted_config, resolve  # noqa: PLC0415 - the same
-        from cfsctl.oci.to_tree import image_tree  # noqa: PLC0415 - the same
+        from cfsctl.library.oci.options import OciTreeOptions
+        from cfsctl.oci.store.images import open_trusted_config, resolve
+        from cfsctl.oci.to_tree import image_tree
 
         store, how = self._store, options or OciTreeOptions()
         expected = parse_stream_id(store.algorithm, how.config_stream)
         config = open_trusted_config(store, resolve(store, image), expected)
         tree = image_tree(store, config.layers(), how.xattrs)
         if how.bootable:
-            from cfsctl.oci.boot_images import turn_bootable  # noqa: PLC0415 - the same
+            from cfsctl.oci.boot_images import turn_bootable
 
             turn_bootable(store, tree)
         return tree
@@ -53,7 +53,7 @@ class TreeMethods(NamedImageMethods):
         Raises:
             CfsError: As `tree`.
         """
-        from cfsctl.dumpfile import iter_dump  # noqa: PLC0415 - only where it is needed
+        from cfsctl.dumpfile import iter_dump
 
         return iter_dump(self.tree(image, options))
 
@@ -63,7 +63,7 @@ class TreeMethods(NamedImageMethods):
         Raises:
             CfsError: As `tree`.
         """
-        from cfsctl.oci.store.publish import build  # noqa: PLC0415 - only where it is needed
+        from cfsctl.oci.store.publish import build
 
         store = self._store
         image_id, _ = build(self.tree(image, options), store.erofs_versions[0], store.algorithm)

@@ -152,7 +152,7 @@ def _read_file(path: str, environment: Mapping[str, str], user_id: int) -> _Conf
     if data is None:
         return None
     variables = {"UID": str(user_id), **environment}
-    import tomllib  # noqa: PLC0415 - most machines have no such file
+    import tomllib  # most machines have no such file
 
     try:
         fields = JsonFields(tomllib.loads(data.decode()), path).find_fields("storage")

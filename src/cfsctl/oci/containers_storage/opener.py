@@ -162,7 +162,7 @@ def _receive(connection: socket.socket, size: int) -> tuple[bytes, list[int]]:
 
 def _serve(main: socket.socket, other: socket.socket, stores: Sequence[Store]) -> None:
     """Answer until nobody is left who could ask; in the namespace."""
-    import signal  # noqa: PLC0415 - only in this process
+    import signal  # only in this process
 
     other.close()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes below

@@ -39,26 +39,26 @@ def open_destination(text: str, settings: RegistrySettings | None = None) -> Ima
 
 
 def _open_registry(place: str, settings: RegistrySettings | None) -> ImageDestination:
-    from cfsctl.oci.destinations.registry import RegistryDestination  # noqa: PLC0415 - see above
-    from cfsctl.oci.registry.settings import RegistrySettings  # noqa: PLC0415 - see above
+    from cfsctl.oci.destinations.registry import RegistryDestination
+    from cfsctl.oci.registry.settings import RegistrySettings
 
     return RegistryDestination(place, settings or RegistrySettings())
 
 
 def _open_directory(place: str, _: RegistrySettings | None) -> ImageDestination:
-    from cfsctl.oci.destinations.directory import DirectoryDestination  # noqa: PLC0415 - see above
+    from cfsctl.oci.destinations.directory import DirectoryDestination
 
     return DirectoryDestination(place)
 
 
 def _open_layout(place: str, _: RegistrySettings | None) -> ImageDestination:
-    from cfsctl.oci.destinations.layout import LayoutDestination  # noqa: PLC0415 - see above
+    from cfsctl.oci.destinations.layout import LayoutDestination
 
     return LayoutDestination(split_path(place))
 
 
 def _open_archive(place: str, _: RegistrySettings | None) -> ImageDestination:
-    from cfsctl.oci.destinations.archive import ArchiveDestination  # noqa: PLC0415 - see above
+    from cfsctl.oci.destinations.archive import ArchiveDestination
 
     return ArchiveDestination(split_path(place))
 

@@ -132,7 +132,7 @@ class RegistryClient:
         return self._authenticator
 
     def _post_form(self, url: str, form: bytes) -> bytes:
-        from cfsctl.http.upload import Uploader  # noqa: PLC0415 - few have such a token
+        from cfsctl.http.upload import Uploader  # few have such a token
 
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         uploader = Uploader(self._settings.limits, self.options, answer_timeout_s=0)

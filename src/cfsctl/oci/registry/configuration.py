@@ -107,7 +107,7 @@ def parse_registries(data: bytes, path: str) -> list[Registry]:
     Raises:
         RegistryConfigError: It is not valid.
     """
-    import tomllib  # noqa: PLC0415 - most machines have no such file
+    import tomllib  # most machines have no such file
 
     try:
         fields = JsonFields(tomllib.loads(data.decode()), path)

@@ -41,51 +41,51 @@ def open_source(text: str, settings: RegistrySettings | None = None) -> ImageSou
 
 
 def _open_registry(place: str, settings: RegistrySettings | None) -> ImageSource:
-    from cfsctl.oci.registry.settings import RegistrySettings  # noqa: PLC0415 - see above
-    from cfsctl.oci.sources.registry import RegistrySource  # noqa: PLC0415 - see above
+    from cfsctl.oci.registry.settings import RegistrySettings
+    from cfsctl.oci.sources.registry import RegistrySource
 
     return RegistrySource(place, settings or RegistrySettings())
 
 
 def _open_directory(place: str, _: RegistrySettings | None) -> ImageSource:
-    from cfsctl.oci.sources.directory import DirectorySource  # noqa: PLC0415 - see above
+    from cfsctl.oci.sources.directory import DirectorySource
 
     return DirectorySource(place)
 
 
 def _open_layout(place: str, _: RegistrySettings | None) -> ImageSource:
-    from cfsctl.oci.sources.files import DirectoryFiles  # noqa: PLC0415 - see above
-    from cfsctl.oci.sources.layout import LayoutSource  # noqa: PLC0415 - see above
+    from cfsctl.oci.sources.files import DirectoryFiles
+    from cfsctl.oci.sources.layout import LayoutSource
 
     wanted = split_path(place)
     return LayoutSource("oci", DirectoryFiles(wanted.path), wanted)
 
 
 def _open_archive(place: str, _: RegistrySettings | None) -> ImageSource:
-    from cfsctl.oci.sources.archive import ArchiveFiles  # noqa: PLC0415 - see above
-    from cfsctl.oci.sources.layout import LayoutSource  # noqa: PLC0415 - see above
+    from cfsctl.oci.sources.archive import ArchiveFiles
+    from cfsctl.oci.sources.layout import LayoutSource
 
     wanted = split_path(place)
     return LayoutSource("oci-archive", ArchiveFiles(wanted.path), wanted)
 
 
 def _open_docker_archive(place: str, _: RegistrySettings | None) -> ImageSource:
-    from cfsctl.oci.sources import docker_archive  # noqa: PLC0415 - see above
-    from cfsctl.oci.sources.archive import ArchiveFiles  # noqa: PLC0415 - see above
+    from cfsctl.oci.sources import docker_archive
+    from cfsctl.oci.sources.archive import ArchiveFiles
 
     wanted = docker_archive.parse_docker_archive_name(place)
     return docker_archive.DockerArchiveSource(ArchiveFiles(wanted.path), wanted)
 
 
 def _open_docker_daemon(place: str, _: RegistrySettings | None) -> ImageSource:
-    from cfsctl.oci.sources.docker_daemon import DockerDaemonSource  # noqa: PLC0415 - see above
+    from cfsctl.oci.sources.docker_daemon import DockerDaemonSource
 
     return DockerDaemonSource(place)
 
 
 def _open_containers_storage(place: str, settings: RegistrySettings | None) -> ImageSource:
-    from cfsctl.oci.containers_storage.configuration import find_stores  # noqa: PLC0415 - see above
-    from cfsctl.oci.sources.containers_storage import ContainersStorageSource  # noqa: PLC0415 - see above
+    from cfsctl.oci.containers_storage.configuration import find_stores
+    from cfsctl.oci.sources.containers_storage import ContainersStorageSource
 
     locations = () if settings is None else find_stores(settings.environment, os.geteuid())
     return ContainersStorageSource(place, locations)

@@ -107,7 +107,7 @@ class RegistrySource:
 
     def list_referrers(self, subject: OciDigest) -> list[Descriptor]:
         """Return what is about a manifest; see `cfsctl.oci.source.IndexedSource`."""
-        from cfsctl.oci.registry.referrers import list_referrers  # noqa: PLC0415 - few pulls ask for them
+        from cfsctl.oci.registry.referrers import list_referrers  # few pulls ask for them
 
         failure: Exception | None = None
         for client in self._clients:  # mirrors need not have what is about their images

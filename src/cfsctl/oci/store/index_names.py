@@ -56,7 +56,7 @@ def iter_platforms(
     Raises:
         FormatError, IntegrityError: Something stored is damaged.
     """
-    from cfsctl.oci.store.images import config_of, open_manifest_stream  # noqa: PLC0415 - which imports this
+    from cfsctl.oci.store.images import config_of, open_manifest_stream  # which imports this
 
     for descriptor, stream_id, inner in iter_listed(repository, index):
         if inner is not None:

@@ -185,8 +185,8 @@ def build(
     Raises:
         ErofsError: No image can hold the tree.
     """
-    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - most uses find what they need
-    from cfsctl.fsverity.merkle import compute_digest  # noqa: PLC0415 - the same
+    from cfsctl.erofs.write.image import build_image  # most uses find what they need
+    from cfsctl.fsverity.merkle import compute_digest
 
     data = build_image(filesystem, version)
     return compute_digest(data, algorithm), data
@@ -212,7 +212,7 @@ def has_image(repository: Repository, image_id: ObjectID | None, version: Format
         return False
     if not repository.objects.is_sound(image_id):
         return False
-    from cfsctl.erofs.superblock import read_superblock  # noqa: PLC0415 - the same
+    from cfsctl.erofs.superblock import read_superblock
 
     try:
         with repository.images.map(image_id.hex()) as data:

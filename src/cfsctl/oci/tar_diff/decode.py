@@ -222,7 +222,7 @@ class TarDiffDecoder:
             yield data
 
     def _begin_frame(self) -> None:
-        import zstandard  # noqa: PLC0415 - few patches have frames
+        import zstandard  # few patches have frames
 
         if not self._is_second:
             raise TarDiffError("ZstdDict op requires a tardf2 delta")
@@ -236,7 +236,7 @@ class TarDiffDecoder:
         self._frame = library.decompressobj()
 
     def _unpack(self, piece: memoryview) -> Iterator[bytes]:
-        import zstandard  # noqa: PLC0415 - see `_begin_frame`
+        import zstandard  # see `_begin_frame`
 
         assert self._frame is not None
         for start in range(0, len(piece), _FEED_BYTES):

@@ -29,7 +29,7 @@ class TarDiffEncoder:
         Args:
             write: Takes the compressed operations; the magic, which is known in the end, goes before them.
         """
-        import zstandard  # noqa: PLC0415 - slow to import
+        import zstandard
 
         self._write = write
         self._zstd = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compressobj()
@@ -118,7 +118,7 @@ def compress_with_prefix(data: bytes, prefix: bytes) -> bytes:
         data: What it unpacks to.
         prefix: Bytes that it may repeat; at least one.
     """
-    import zstandard  # noqa: PLC0415 - slow to import
+    import zstandard
 
     parameters = zstandard.ZstdCompressionParameters.from_level(
         _LEVEL,
@@ -133,7 +133,7 @@ def compress_with_prefix(data: bytes, prefix: bytes) -> bytes:
 
 def estimate_size(data: bytes) -> int:
     """Return about how many bytes the data take without a prefix."""
-    import zstandard  # noqa: PLC0415 - slow to import
+    import zstandard
 
     compressor: zstandard.ZstdCompressor = zstandard.ZstdCompressor(level=3)
     return len(compressor.compress(data))

@@ -166,7 +166,7 @@ class FileImportSink:
         assert self._plain_header is not None
         if size_bytes < _SHARED_BYTES or not self._importer.may_share:
             return False
-        from cfsctl.ostree.content.reflink import import_reflink  # noqa: PLC0415 - for local repositories only
+        from cfsctl.ostree.content.reflink import import_reflink  # for local repositories only
 
         header = _parse_header(self._checksum, self._plain_header)
         self._shared = import_reflink(self._importer, self._checksum, self._plain_header, header, fd)

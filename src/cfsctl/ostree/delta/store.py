@@ -176,8 +176,8 @@ def _limited(held: Readable, number: int, limit_bytes: int) -> Readable:
 
 def _decode_id(text: str) -> Checksum | None:
     """Return the checksum that `encode_id` writes like this, or None."""
-    import base64  # noqa: PLC0415 - the only use here
-    import binascii  # noqa: PLC0415 - the same
+    import base64  # the only use here
+    import binascii
 
     try:
         data = base64.b64decode(f"{text}=", b"+_", validate=True)

@@ -59,7 +59,7 @@ class DeltaOnlySource:
         self, checksums: Iterable[Checksum], make_sink: Callable[[Checksum], ContentSink[T]]
     ) -> Iterator[T]:
         """Raise for the first object that is requested."""
-        from cfsctl.ostree.objects import ObjectKind  # noqa: PLC0415 - only when something is missing
+        from cfsctl.ostree.objects import ObjectKind  # only when something is missing
 
         del make_sink
         for checksum in checksums:
@@ -110,8 +110,8 @@ def verify_delta(store: DeltaFile, trust: TrustPolicy) -> list[ValidSignature]:
         SignatureError: It is not signed by a key that counts, or too large to be verified.
         DeltaError: Its wrapper is broken.
     """
-    from cfsctl.ostree.trust.policy import verify  # noqa: PLC0415 - only where keys are given
-    from cfsctl.ostree.trust.verdict import SignatureError  # noqa: PLC0415 - the same
+    from cfsctl.ostree.trust.policy import verify  # only where keys are given
+    from cfsctl.ostree.trust.verdict import SignatureError
 
     what = f"delta {store.description}"
     held = store.open_superblock()

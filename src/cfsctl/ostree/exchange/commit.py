@@ -92,7 +92,7 @@ def commit_image_tree(
         OstreeObjectError: Something in the tree, or of the text, that no commit can hold.
         IntegrityError: An object is missing, or damaged.
     """
-    from cfsctl.erofs.read.tree import read_image  # noqa: PLC0415 - the name may be refused before
+    from cfsctl.erofs.read.tree import read_image  # the name may be refused before
 
     repository.check_writable()
     tag = None

@@ -159,7 +159,7 @@ class CommitImageSource:
 
     def _make(self, stream: CommitStream, wanted: ObjectID, store: ObjectStore) -> bool:
         """Store the image of a commit if it has the wanted ID in any of the known forms."""
-        from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - most repairs need none
+        from cfsctl.erofs.write.image import build_image  # most repairs need none
 
         for names in XattrNames:
             tree = commit_to_filesystem(stream, names)

@@ -364,7 +364,7 @@ class BaseCommits:
         Raises:
             ErofsError: It is not an image.
         """
-        from cfsctl.erofs.read.attributes import WrongAlgorithmError  # noqa: PLC0415 - most pulls know the fact
+        from cfsctl.erofs.read.attributes import WrongAlgorithmError  # most pulls know the fact
 
         repository = self._repository
         stream_id = repository.streams.find(stream_name(stored.checksum)) or b""

@@ -138,7 +138,7 @@ def run_dry(task: PullTask) -> PullEstimate:
 
 
 def _require_recorded(checksum: Checksum, commit: Commit) -> None:
-    from cfsctl.ostree.tree.composefs_digest import require_recorded  # noqa: PLC0415 - rare
+    from cfsctl.ostree.tree.composefs_digest import require_recorded
 
     require_recorded(checksum, commit)
 

@@ -90,8 +90,8 @@ class BaseFinder:
         options = self._task.options
         if self._has_other or options.from_scratch or options.base_name is not None:
             return
-        from cfsctl.ostree.pull.similar_commits import find_similar  # noqa: PLC0415 - most pulls know a base
-        from cfsctl.ostree.sources.local import LocalSource  # noqa: PLC0415 - the same
+        from cfsctl.ostree.pull.similar_commits import find_similar  # most pulls know a base
+        from cfsctl.ostree.sources.local import LocalSource
 
         # What is read from a disk anyway is not worth a look through commits that may be of no use.
         by_name = not isinstance(self._task.source, LocalSource)

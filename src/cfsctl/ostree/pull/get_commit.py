@@ -110,7 +110,7 @@ class CommitGetter:
 
     def open_deltas(self, deltas: DeltaStore) -> DeltaPull:
         """Return what finds and runs a delta to the commit."""
-        from cfsctl.ostree.delta.apply import DeltaPull  # noqa: PLC0415 - many pulls have no delta
+        from cfsctl.ostree.delta.apply import DeltaPull  # many pulls have no delta
 
         return DeltaPull(
             deltas,

@@ -93,7 +93,7 @@ class PullOptions:
             InvalidSubpathError: One of them cannot be a path within a tree.
         """
         if self.subpaths:
-            from cfsctl.ostree.tree.subpaths import parse_subpaths  # noqa: PLC0415 - most pulls are whole
+            from cfsctl.ostree.tree.subpaths import parse_subpaths  # most pulls are whole
 
             parse_subpaths(self.subpaths)
 

@@ -79,6 +79,6 @@ def estimate_pull(
     Raises:
         CfsError: As `pull`, for all that comes before the content.
     """
-    from cfsctl.ostree.pull.dry_run import run_dry  # noqa: PLC0415 - most pulls just pull
+    from cfsctl.ostree.pull.dry_run import run_dry  # most pulls just pull
 
     return run_dry(make_task(repository, source, ref_or_commit, options, reporter, writes=False))

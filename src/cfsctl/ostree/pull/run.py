@@ -45,7 +45,7 @@ def _fetch(fetcher: ObjectFetcher, storer: CommitStorer, journal: PullJournal) -
             fetcher.use_delta()
             fetcher.fetch()
     except BaseException as error:
-        import traceback  # noqa: PLC0415 - only here
+        import traceback
 
         # The frames hold what was being worked on, which may be large; it has been written down.
         traceback.clear_frames(error.__traceback__)

@@ -131,7 +131,7 @@ class CommitStorer:
 
     def _check_composefs_digest(self, commit: CommitObjects) -> None:
         if self._task.options.requires_composefs_digest:
-            from cfsctl.ostree.tree.composefs_digest import require_composefs_digest  # noqa: PLC0415 - rare
+            from cfsctl.ostree.tree.composefs_digest import require_composefs_digest
 
             require_composefs_digest(commit, self._task.repository.objects)
 

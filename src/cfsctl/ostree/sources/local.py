@@ -95,7 +95,7 @@ class LocalSource:
 
     def _suggest(self, name: str) -> str:
         """Return a hint with refs of similar names; if others cannot be read, that is not the error."""
-        from cfsctl.repository.names.names import suggest  # noqa: PLC0415 - only for those who mistype
+        from cfsctl.repository.names.names import suggest  # only for those who mistype
 
         similar = None
         with contextlib.suppress(SourceError, OSError):

@@ -46,7 +46,7 @@ class SignedLocalSource(LocalSource):
         check_ref_name(name)
         ref = self._read_summary().refs.get(name)
         if ref is None:
-            from cfsctl.repository.names.names import suggest  # noqa: PLC0415 - only for those who mistype
+            from cfsctl.repository.names.names import suggest  # only for those who mistype
 
             hint = suggest(name, self.list_refs())
             raise ref_not_found(name, f"the summary of {self.description}", hint=hint)

@@ -17,7 +17,7 @@ def open_local(path: str, trust: TrustPolicy | None) -> LocalSource:
         NotAnOstreeRepositoryError, UnsupportedModeError, RepositoryInUseError: As `LocalSource`.
     """
     if trust is not None and trust.summaries:
-        from cfsctl.ostree.sources.local_summary import SignedLocalSource  # noqa: PLC0415 - few pulls demand it
+        from cfsctl.ostree.sources.local_summary import SignedLocalSource  # few pulls demand it
 
         return SignedLocalSource(path, trust)
     return LocalSource(path)

@@ -212,7 +212,7 @@ class RemoteSource:
 
     def _suggest(self, name: str) -> str:
         """Return a hint at names that the summary has."""
-        from cfsctl.repository.names.names import suggest  # noqa: PLC0415 - only for those who mistype
+        from cfsctl.repository.names.names import suggest  # only for those who mistype
 
         if self._summary is None:
             return "check its name; the server has no summary that lists the others"

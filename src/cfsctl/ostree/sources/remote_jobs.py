@@ -119,7 +119,7 @@ class _MetadataSink:
             self._spill(chunk)
 
     def _spill(self, chunk: bytes) -> None:
-        import tempfile  # noqa: PLC0415 - only for very large directories and commits
+        import tempfile  # only for very large directories and commits
 
         directory = tempfile.gettempdir()
         with relative_to(directory):

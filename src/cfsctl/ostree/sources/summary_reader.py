@@ -112,7 +112,7 @@ class SummaryReader:
         return summary
 
     def _check_age(self, summary: Summary) -> None:
-        from cfsctl.ostree.trust.summary_age import check_summary_age  # noqa: PLC0415 - see `_verify_bytes`
+        from cfsctl.ostree.trust.summary_age import check_summary_age  # see `_verify_bytes`
 
         what, where = f"summary of {self._server}", self._url
         if self._subset is not None:
@@ -160,7 +160,7 @@ class SummaryReader:
 
     def _verify(self, data: bytes | None) -> None:
         """Check the signatures of the summary, byte by byte as it came."""
-        from cfsctl.ostree.trust.verdict import SignatureError  # noqa: PLC0415 - most pulls verify none
+        from cfsctl.ostree.trust.verdict import SignatureError  # most pulls verify none
 
         what = f"summary of {self._server}"
         if data is None:
@@ -174,7 +174,7 @@ class SummaryReader:
 
     def _verify_bytes(self, what: str, data: bytes, signatures: bytes | None) -> None:
         """Check signatures over the bytes of a summary or an index."""
-        from cfsctl.ostree.trust.policy import verify  # noqa: PLC0415 - most pulls verify none
+        from cfsctl.ostree.trust.policy import verify  # most pulls verify none
 
         assert self._trust is not None
         verify(what, data, signatures, self._trust, self._trust.summaries)

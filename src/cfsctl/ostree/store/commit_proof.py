@@ -188,7 +188,7 @@ def find_false_files(
     size_bytes = sum(int.from_bytes(data[8:16], "big") for _, data, _ in files)
     if len(files) < _WORTH_WORKERS and size_bytes < _WORTH_WORKERS_BYTES:
         return dict(_look_at(objects, files))
-    from cfsctl.workers import WorkerPool  # noqa: PLC0415 - few commands read so many
+    from cfsctl.workers import WorkerPool  # few commands read so many
 
     def look(batch: Collection[FileEntry]) -> tuple[int, list[tuple[Checksum, str]]]:
         return len(batch), list(_look_at(objects, batch))

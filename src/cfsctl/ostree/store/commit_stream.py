@@ -417,7 +417,7 @@ def begin_commit_stream(
         OSError: Nothing is stored then.
     """
     # Brings the compressor along, which readers of other kinds do not need.
-    from cfsctl.splitstream.writer import SplitstreamWriter  # noqa: PLC0415
+    from cfsctl.splitstream.writer import SplitstreamWriter
 
     if commit not in objects:
         raise ValueError(f"commit {commit.hex()} is not among its objects")

@@ -94,6 +94,6 @@ def _indented(text: str) -> list[str]:
 
 
 def _format_time(timestamp_s: int) -> str:
-    from cfsctl.ostree.store.binding import format_time  # noqa: PLC0415 - brings calendars along
+    from cfsctl.ostree.store.binding import format_time  # brings calendars along
 
     return format_time(timestamp_s).removesuffix(" UTC") + " +0000"

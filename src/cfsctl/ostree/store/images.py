@@ -142,7 +142,7 @@ def _store_beside(
     reporter: Reporter,
 ) -> ObjectID:
     """Store an image that the commit's stream does not name."""
-    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - see `store_images`
+    from cfsctl.erofs.write.image import build_image  # see `store_images`
 
     tree = commit_to_filesystem(stream, xattr_names, note=lambda text: reporter(Message(text)))
     image = build_image(tree, version)

@@ -143,8 +143,8 @@ def rename_tag(repository: Repository, name: str, new: str) -> Checksum:
         RefExistsError: The new name belongs to another commit, or to a part of one.
         InvalidNameError: The new name cannot be one.
     """
-    from cfsctl.repository.history.changes import rename  # noqa: PLC0415 - few commands rename
-    from cfsctl.repository.history.kept import HistoryKey  # noqa: PLC0415 - the same
+    from cfsctl.repository.history.changes import rename  # few commands rename
+    from cfsctl.repository.history.kept import HistoryKey
 
     new_tag_ref(new)
     part = find_part_tag(repository, name)

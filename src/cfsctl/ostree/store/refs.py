@@ -250,8 +250,8 @@ def open_commit_object(
 ) -> CommitStream:
     """Return the commit that a splitstream object holds; see `open_commit` and `CommitStream`."""
     # Imported here, since commands that only name commits start in two thirds of the time without.
-    from cfsctl.ostree.store.commit_stream import CommitStream  # noqa: PLC0415
-    from cfsctl.splitstream.format import ContentType  # noqa: PLC0415
+    from cfsctl.ostree.store.commit_stream import CommitStream
+    from cfsctl.splitstream.format import ContentType
 
     with repository.streams.open_object(object_id, ContentType.OSTREE_COMMIT) as reader:
         stream = CommitStream.read(reader, checksum, checks_table=checks_table)

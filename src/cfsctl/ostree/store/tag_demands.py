@@ -148,7 +148,7 @@ def _parse_keys(fields: JsonFields, name: str) -> frozenset[Key] | None:
 
 
 def _file_name(tag: str) -> str:
-    import hashlib  # noqa: PLC0415 - takes longer to load than listing tags
+    import hashlib  # takes longer to load than listing tags
 
     return hashlib.sha256(os.fsencode(tag)).hexdigest()
 

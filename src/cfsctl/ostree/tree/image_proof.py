@@ -49,15 +49,15 @@ def is_image_of(objects: ObjectStore, commit: CommitObjects, image_id: ObjectID)
 
 
 def _can_be_made_of(commit: CommitObjects, image: bytes) -> bool:
-    from cfsctl.erofs.superblock import read_superblock  # noqa: PLC0415 - most commits are known to be true
-    from cfsctl.erofs.write.image import build_image  # noqa: PLC0415 - the same
+    from cfsctl.erofs.superblock import read_superblock  # most commits are known to be true
+    from cfsctl.erofs.write.image import build_image
 
     version = read_superblock(image).version
     return any(build_image(commit_to_filesystem(commit, names), version) == image for names in XattrNames)
 
 
 def _has_same_tree(commit: CommitObjects, image: bytes, algorithm: Algorithm) -> bool:
-    from cfsctl.erofs.read.tree import read_image  # noqa: PLC0415 - see `_can_be_made_of`
+    from cfsctl.erofs.read.tree import read_image  # see `_can_be_made_of`
 
     pending = [(commit_to_filesystem(commit).root, read_image(image, algorithm).root)]
     same: set[tuple[int, int]] = set()

@@ -164,7 +164,7 @@ def _load(key: SignKey) -> Callable[[bytes, Message], object]:
     """
     if key.engine == "ed25519":
         return _load_ed25519(key.data)
-    from cryptography.hazmat.primitives.serialization import load_der_public_key  # noqa: PLC0415 - 40 ms
+    from cryptography.hazmat.primitives.serialization import load_der_public_key  # 40 ms
 
     try:
         public = load_der_public_key(key.data)
@@ -174,7 +174,7 @@ def _load(key: SignKey) -> Callable[[bytes, Message], object]:
 
 
 def _load_ed25519(data: bytes) -> Callable[[bytes, Message], object]:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415 - 40 ms
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # 40 ms
 
     if len(data) != _ED25519_SIZE:
         raise UnusableKeyError(f"expected an ed25519 key of {_ED25519_SIZE} bytes, found {len(data)}")
@@ -221,9 +221,9 @@ def _check_coordinate(name: str, y: int, field: int, small: frozenset[int]) -> N
 
 
 def _verifier_of(public: PublicKeyTypes) -> Callable[[bytes, Message], object]:
-    from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa  # noqa: PLC0415 - see above
-    from cryptography.hazmat.primitives.asymmetric.utils import Prehashed  # noqa: PLC0415 - see above
-    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415 - see above
+    from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+    from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+    from cryptography.hazmat.primitives.hashes import SHA256
 
     match public:
         case ed25519.Ed25519PublicKey():

@@ -94,7 +94,7 @@ def load_remote(name: str, directory: str = DEFAULT_DIRECTORY) -> Remote:
         options = read_config(path).get(name)
         if options is not None:
             return make_remote(name, options, directory)
-    from cfsctl.http.urls import redact_url  # noqa: PLC0415 - only for a message
+    from cfsctl.http.urls import redact_url  # only for a message
 
     # It may be a URL in which something was omitted.
     raise RemoteNotConfiguredError(
@@ -109,7 +109,7 @@ def _explain(name: str, directory: str) -> str:
     host, slash, _ = name.partition("/")
     if ("." in host or ":" in host or host == "localhost") and (slash or ":" in host):
         return f"if it is a server, write its URL: https://{name} or http://{name}"
-    from cfsctl.repository.names.names import suggest  # noqa: PLC0415 - only for those who mistype
+    from cfsctl.repository.names.names import suggest  # only for those who mistype
 
     known = sorted(other for path in _config_files(directory) for other in read_config(path))
     usage = "a URL such as https://HOST/PATH, or the name of a remote, stands before the refs"

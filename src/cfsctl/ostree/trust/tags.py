@@ -207,7 +207,7 @@ class TagMove:
 
 def find_keys(policy: TrustPolicy) -> frozenset[Key]:
     """Return the keys that count, as records have them."""
-    from cfsctl.ostree.trust.openpgp import list_fingerprints  # noqa: PLC0415 - many pulls verify nothing
+    from cfsctl.ostree.trust.openpgp import list_fingerprints  # many pulls verify nothing
 
     found = {(key.engine, key.name) for key in policy.keys}
     return frozenset(found | {("gpg", fingerprint) for fingerprint in list_fingerprints(policy.keyring)})
@@ -217,7 +217,7 @@ def _read_demand_of(repository: Repository, stream: CommitStream | None) -> TagD
     """Return what was demanded of a commit, as far as its record says."""
     if stream is None or stream.record is None:
         return NO_DEMAND
-    from cfsctl.ostree.trust.verification_record import read_record  # noqa: PLC0415 - many pulls verify nothing
+    from cfsctl.ostree.trust.verification_record import read_record  # many pulls verify nothing
 
     try:
         verified = read_record(repository, stream)

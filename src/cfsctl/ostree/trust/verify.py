@@ -74,7 +74,7 @@ class CommitVerifier:
         if self._policy is None:
             return
         if self._policy.collection_id is not None:
-            from cfsctl.ostree.store.binding import check_collection  # noqa: PLC0415 - few pulls demand it
+            from cfsctl.ostree.store.binding import check_collection  # few pulls demand it
 
             check_collection(self._checksum, commit, self._policy.collection_id)
         if self._policy.commits:
@@ -87,8 +87,8 @@ class CommitVerifier:
         self, data: bytes, places: Iterable[Callable[[], bytes | None]], policy: TrustPolicy
     ) -> None:
         """Try places of detached metadata until the signatures in one are good."""
-        from cfsctl.ostree.trust.policy import verify  # noqa: PLC0415 - many pulls verify nothing
-        from cfsctl.ostree.trust.verdict import Deadline, SignatureError  # noqa: PLC0415 - the same
+        from cfsctl.ostree.trust.policy import verify  # many pulls verify nothing
+        from cfsctl.ostree.trust.verdict import Deadline, SignatureError
 
         what = f"commit {self._checksum.hex()}"
         failure: SignatureError | None = None
@@ -110,7 +110,7 @@ class CommitVerifier:
         """Store which signatures were found good, if any were looked at."""
         if not self.verified:
             return None
-        from cfsctl.ostree.trust.verification_record import store_record  # noqa: PLC0415 - see `verify`
+        from cfsctl.ostree.trust.verification_record import store_record  # see `verify`
 
         return store_record(self._repository, self.verified)
 

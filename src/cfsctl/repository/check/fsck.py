@@ -150,7 +150,7 @@ def _iter_results(
     if len(tasks) < _WORTH_WORKERS or workers == 0:
         yield from map(make_handler(), tasks)
         return
-    from cfsctl.workers import WorkerPool  # noqa: PLC0415 - small repositories are checked without
+    from cfsctl.workers import WorkerPool  # small repositories are checked without
 
     # Streams and images first: each of them is long, and the directories fill the gaps.
     with WorkerPool(make_handler, workers) as pool:

@@ -175,7 +175,7 @@ class StreamInspector:
 
     def __call__(self, fd: int, path: str, tally: Tally) -> None:
         """Check one stream through a descriptor, which stays open."""
-        from cfsctl.splitstream import SplitstreamReader  # noqa: PLC0415 - brings the decompressor along
+        from cfsctl.splitstream import SplitstreamReader  # brings the decompressor along
 
         name = path.partition("/")[2]
         try:
@@ -254,8 +254,8 @@ class ImageInspector:
             tally.miss(object_id, f"image-missing-object: {path}: {object_id.hex()}")
 
     def _collect(self, data: ImageBuffer) -> set[ObjectID]:
-        from cfsctl.erofs.read.attributes import WrongAlgorithmError  # noqa: PLC0415 - only where images are
-        from cfsctl.erofs.read.tree import check_image, collect_objects  # noqa: PLC0415
+        from cfsctl.erofs.read.attributes import WrongAlgorithmError  # only where images are
+        from cfsctl.erofs.read.tree import check_image, collect_objects
 
         if self._is_deep:
             check_image(data, self._algorithm)

@@ -41,7 +41,7 @@ def read_images(store: ObjectStore, image_ids: Sequence[ObjectID]) -> Iterator[I
     if len(image_ids) < 2 or _total_size(store, image_ids) < _WORTH_WORKERS:
         yield from map(reader, image_ids)
         return
-    from cfsctl.workers import WorkerPool  # noqa: PLC0415 - few repositories have that many images
+    from cfsctl.workers import WorkerPool  # few repositories have that many images
 
     with WorkerPool(lambda: reader) as pool:
         yield from pool.map_unordered(image_ids)
@@ -74,8 +74,8 @@ class _Reader:
             return ImageObjects(image_id, set(), describe(error))
 
     def read(self, image_id: ObjectID) -> set[ObjectID]:
-        from cfsctl.erofs.read.attributes import WrongAlgorithmError  # noqa: PLC0415 - only where images are
-        from cfsctl.erofs.read.tree import collect_objects  # noqa: PLC0415
+        from cfsctl.erofs.read.attributes import WrongAlgorithmError  # only where images are
+        from cfsctl.erofs.read.tree import collect_objects
 
         fd = self._store.open(image_id)
         try:

@@ -309,8 +309,8 @@ class MountFinder:
 
     def _read_traits(self, image_id: ObjectID) -> _Traits | None:
         """Return what an image would show of itself; None if it cannot be read, and so may be any."""
-        from cfsctl.erofs.read.image import Image  # noqa: PLC0415 - only where something is mounted
-        from cfsctl.repository.names.images import map_file  # noqa: PLC0415 - the same
+        from cfsctl.erofs.read.image import Image  # only where something is mounted
+        from cfsctl.repository.names.images import map_file
 
         try:
             fd = self._store.open(image_id)

@@ -171,8 +171,8 @@ def _keep_image(repository: Repository, image: str) -> str:
     Raises:
         IntegrityError: The image cannot be read, so that it is not known what is to be kept.
     """
-    from cfsctl.repository.publish import NewStream, publish  # noqa: PLC0415 - most images are kept already
-    from cfsctl.splitstream import SplitstreamWriter  # noqa: PLC0415 - brings the compressor along
+    from cfsctl.repository.publish import NewStream, publish  # most images are kept already
+    from cfsctl.splitstream import SplitstreamWriter  # brings the compressor along
 
     name = f"{IMAGE_STREAM}{image}"
     if repository.streams.find(name) is not None:

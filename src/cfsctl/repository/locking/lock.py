@@ -93,7 +93,7 @@ class RepositoryLock:
     def _acquire(self, operation: int, timeout_s: float | None) -> None:
         if self._try(operation):
             return
-        from cfsctl.repository.locking.holders import describe_holders  # noqa: PLC0415 - few locks are held
+        from cfsctl.repository.locking.holders import describe_holders  # few locks are held
 
         holders = describe_holders(self._fd)
         if timeout_s is None or timeout_s > 0:

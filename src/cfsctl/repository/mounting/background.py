@@ -97,8 +97,8 @@ def run(job: _Job) -> int:
 
 
 def _serve(job: _Job, ready: _Once) -> None:
-    from cfsctl.repository.mounting.fuse_server import serve_image  # noqa: PLC0415 - only in the new process
-    from cfsctl.repository.repository import Repository  # noqa: PLC0415 - the same
+    from cfsctl.repository.mounting.fuse_server import serve_image  # only in the new process
+    from cfsctl.repository.repository import Repository
 
     # The lock is this process' own, so it stays when the other one ends.
     with Repository.open(job.repository, upgrade=False, insecure=not job.is_secure) as repository:
@@ -132,8 +132,8 @@ class _Once:
 
 
 def _log_to_system() -> None:
-    import logging  # noqa: PLC0415 - only in the new process
-    import syslog  # noqa: PLC0415 - the same
+    import logging  # only in the new process
+    import syslog
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -137,9 +137,9 @@ def _mount_by_fuse(
     *,
     read_write: bool,
 ) -> None:
-    from cfsctl.repository.mounting.background import serve_in_background  # noqa: PLC0415 - only for FUSE
-    from cfsctl.repository.mounting.choice import choose_view  # noqa: PLC0415 - the same
-    from cfsctl.repository.mounting.fuse_server import FuseMount, serve_image  # noqa: PLC0415 - the same
+    from cfsctl.repository.mounting.background import serve_in_background  # only for FUSE
+    from cfsctl.repository.mounting.choice import choose_view
+    from cfsctl.repository.mounting.fuse_server import FuseMount, serve_image
 
     mount = FuseMount(
         image_id=_find_image(repository, name),

@@ -172,7 +172,7 @@ class Images:
             RefNotFoundError: There is no such image.
             ErofsError: It cannot be read.
         """
-        from cfsctl.erofs.read.tree import collect_objects  # noqa: PLC0415 - most commands read no image
+        from cfsctl.erofs.read.tree import collect_objects  # most commands read no image
 
         with self.map(name) as data:
             return sorted(collect_objects(data, self._objects.algorithm))
@@ -262,8 +262,8 @@ def limited_image(chunks: Iterable[bytes]) -> Iterator[bytes]:
     Raises:
         ErofsError: The headers are not those of a composefs image.
     """
-    from cfsctl.erofs.format import INODE_AREA_OFFSET  # noqa: PLC0415 - see `Images.objects`
-    from cfsctl.erofs.superblock import promised_size  # noqa: PLC0415
+    from cfsctl.erofs.format import INODE_AREA_OFFSET  # see `Images.objects`
+    from cfsctl.erofs.superblock import promised_size
 
     start = b""
     size = -1
@@ -303,8 +303,8 @@ def _check_image(data: mmap.mmap | bytes, algorithm: Algorithm) -> None:
     Raises:
         ErofsError: It is not.
     """
-    from cfsctl.erofs.read.attributes import WrongAlgorithmError  # noqa: PLC0415 - see `Images.objects`
-    from cfsctl.erofs.read.tree import check_image  # noqa: PLC0415
+    from cfsctl.erofs.read.attributes import WrongAlgorithmError  # see `Images.objects`
+    from cfsctl.erofs.read.tree import check_image
 
     try:
         check_image(data, algorithm)

@@ -296,7 +296,7 @@ def suggest(name: str, names: Iterable[str]) -> str | None:
         name: What was asked for.
         names: What there is; of many names only the first thousands are looked at.
     """
-    from difflib import get_close_matches  # noqa: PLC0415 - only for those who mistype
+    from difflib import get_close_matches  # only for those who mistype
 
     if len(name) > _MAX_SUGGESTED:
         return None

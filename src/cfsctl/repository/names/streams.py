@@ -178,7 +178,7 @@ class Streams:
 
     def open_object(self, object_id: ObjectID, content_type: int | None = None) -> SplitstreamReader:
         """Open a splitstream by its object ID; see `open`."""
-        from cfsctl.splitstream import SplitstreamReader  # noqa: PLC0415 - brings the decompressor along
+        from cfsctl.splitstream import SplitstreamReader  # brings the decompressor along
 
         return SplitstreamReader(self._objects.open(object_id), self._objects.algorithm, content_type)
 

@@ -330,7 +330,7 @@ class ObjectReader:
 
     def _verify(self, object_ids: Sequence[ObjectID], reporter: Reporter) -> dict[ObjectID, Finding]:
         """Implement `find_all_damage` for objects that must be read, in several processes."""
-        from cfsctl.workers import WorkerPool  # noqa: PLC0415 - few commands read so many
+        from cfsctl.workers import WorkerPool  # few commands read so many
 
         verifier, count = self.verifier, len(object_ids)
 
@@ -368,7 +368,7 @@ class ObjectReader:
         if count < _WORTH_A_PROCESS:
             return look(self._iter_status(object_ids))
         look(())  # has the verifier read what both need
-        from cfsctl.workers import run_in_fork  # noqa: PLC0415 - few commands look at so many
+        from cfsctl.workers import run_in_fork  # few commands look at so many
 
         with run_in_fork(lambda: look(self._iter_status(object_ids[half:]))) as rest:
             return look(self._iter_status(object_ids[:half])) + rest()

@@ -97,7 +97,7 @@ def _measure(number: int, dirfd: int) -> tuple[int, int, str]:
     found = os.fstatvfs(dirfd)
     free, inodes, where = found.f_bavail * found.f_frsize, found.f_favail, "on its file system"
     if number == errno.EDQUOT:
-        from cfsctl.linux.quota import read_quota_room  # noqa: PLC0415 - rare
+        from cfsctl.linux.quota import read_quota_room
 
         quota_bytes, quota_inodes = read_quota_room(dirfd)
         if quota_bytes is not None or quota_inodes is not None:

@@ -208,7 +208,7 @@ class CachedCheck:
             fact: What it is, with all that it is about.
             status: State of the object's file, from before anything is found out; None if none exists.
         """
-        import hashlib  # noqa: PLC0415 - see `_compute_checksum`
+        import hashlib  # see `_compute_checksum`
 
         self._verified = verified
         self._status = status
@@ -293,6 +293,6 @@ def _write(dirfd: int, algorithm: Algorithm, marks: Iterable[int]) -> None:
 
 
 def _compute_checksum(body: bytes) -> bytes:
-    import hashlib  # noqa: PLC0415 - brings OpenSSL, which commands that only name things do without
+    import hashlib  # brings OpenSSL, which commands that only name things do without
 
     return hashlib.sha256(body).digest()[:_CHECKSUM_SIZE]

@@ -113,8 +113,8 @@ class RepositorySource:
 
     def restore_stream(self, name: str, repository: Repository) -> bool:
         """Copy the stream that is under this name there; see `RepairSource.restore_stream`."""
-        from cfsctl.repository.copying import copy_stream  # noqa: PLC0415 - few repairs come so far
-        from cfsctl.repository.repository import Repository as Opened  # noqa: PLC0415 - the same
+        from cfsctl.repository.copying import copy_stream  # few repairs come so far
+        from cfsctl.repository.repository import Repository as Opened
 
         try:
             with Opened.open(self.description) as source:

@@ -285,7 +285,7 @@ def _check_ours(dirfd: int) -> None:
 
 def _remove_tree(dirfd: int, name: str) -> None:
     """Remove a category: refs before what they name, so that none dangles if this is interrupted."""
-    import shutil  # noqa: PLC0415 - only for a reset
+    import shutil  # only for a reset
 
     try:
         fd = os.open(name, DIRECTORY_FLAGS, dir_fd=dirfd)

@@ -133,7 +133,7 @@ def infer_format(dirfd: int, algorithm: Algorithm) -> FormatVersion:
 
 
 def _read_format(fd: int) -> FormatVersion:
-    from cfsctl.erofs.superblock import read_superblock  # noqa: PLC0415 - only for an upgrade
+    from cfsctl.erofs.superblock import read_superblock  # only for an upgrade
 
     try:
         return read_superblock(os.pread(fd, _HEADERS_SIZE, 0), os.fstat(fd).st_size).version

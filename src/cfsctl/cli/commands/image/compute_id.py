@@ -21,7 +21,7 @@ def command(session: Session, *, as_json: bool, scanning: ScanArguments) -> None
 
     Nothing is stored. If --repo, --user or --system names a repository, its hash and format are used.
     """
-    from cfsctl.library.trees import compute_id  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.trees import compute_id
 
     algorithm, version = session.computation()
     image_id = compute_id(

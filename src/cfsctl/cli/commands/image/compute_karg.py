@@ -22,7 +22,7 @@ def command(session: Session, *, as_json: bool, scanning: ScanArguments) -> None
     The image is the one that create-image --bootable would make; nothing is stored. Put the argument into
     the command line of a unified kernel image to seal it.
     """
-    from cfsctl.library.trees import compute_id, format_kernel_argument  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.trees import compute_id, format_kernel_argument
 
     algorithm, version = session.computation()
     image_id = compute_id(

@@ -15,7 +15,7 @@ from cfsctl.cli.output import write_bytes
 @pass_session
 def command(session: Session, scanning: ScanArguments) -> None:
     """Print the directory PATH as a composefs dump. Nothing is stored."""
-    from cfsctl.library.trees import create_dumpfile  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.trees import create_dumpfile
 
     algorithm = session.computation().algorithm
     options = scanning.options(session)

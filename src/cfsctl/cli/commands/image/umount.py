@@ -24,7 +24,7 @@ def command(session: Session, *, mountpoint: str, lazy: bool, as_json: bool) -> 
 
     If it is served by FUSE, waits until the server has ended. Needs no repository.
     """
-    from cfsctl.library.mounts import unmount  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.mounts import unmount
 
     pid = unmount(mountpoint, lazy=lazy)
     if as_json:

@@ -97,7 +97,7 @@ def _compare(
     as_json: bool,
     brief: bool,
 ) -> int:
-    from cfsctl.library.comparison import diff  # noqa: PLC0415 - the same
+    from cfsctl.library.comparison import diff
 
     differences = diff(
         *names,
@@ -146,7 +146,7 @@ def _write_page(
 
 
 def _print_text(differences: Iterator[cfsctl.Difference]) -> int:
-    from cfsctl.library.comparison import iter_text  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.comparison import iter_text
 
     status = SAME
 
@@ -161,7 +161,7 @@ def _print_text(differences: Iterator[cfsctl.Difference]) -> int:
 
 
 def _print_json(differences: Iterator[cfsctl.Difference]) -> int:
-    from cfsctl.library.comparison import to_document  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.comparison import to_document
 
     document = to_document(differences)
     print_document(document)

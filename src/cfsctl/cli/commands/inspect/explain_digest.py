@@ -47,7 +47,7 @@ def command(session: Session, *, source: str, expected: str, image: str | None, 
 def _explain(
     opener: RepositoryOpener, source: str, expected: str, image: str | None, *, as_json: bool
 ) -> int:
-    from cfsctl.library.comparison import explain_digest  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.comparison import explain_digest
 
     found = explain_digest(source, _parse_expected(expected), image=image, open_repository=opener)
     if as_json:
@@ -58,7 +58,7 @@ def _explain(
 
 
 def _parse_expected(text: str) -> ObjectID:
-    from cfsctl.digest import Algorithm, parse_object_id  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.digest import Algorithm, parse_object_id
 
     name, colon, digits = text.rpartition(":")
     for algorithm in Algorithm:

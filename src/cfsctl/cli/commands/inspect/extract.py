@@ -61,11 +61,11 @@ def command(
     with RepositoryOpener(session) as opener:
         reading = tree_reading(session, opener)
         if as_tar:
-            from cfsctl.library.contents import iter_tar  # noqa: PLC0415 - keeps --help quick
+            from cfsctl.library.contents import iter_tar
 
             write_bytes(iter_tar(source, place, reading=reading))
             return
-        from cfsctl.library.contents import extract  # noqa: PLC0415 - keeps --help quick
+        from cfsctl.library.contents import extract
 
         counts = extract(source, target, place, reading=reading)
     for text in _notes(counts):

@@ -47,7 +47,7 @@ def command(
     dump or a directory; the prefixes image:, commit:, oci:, dump: and dir: say which is meant. PATH is / by
     default. Symbolic links in PATH are followed within the tree, the last one only if a slash follows.
     """
-    from cfsctl.library.contents import list_tree  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.contents import list_tree
 
     with RepositoryOpener(session) as opener:
         found = list_tree(
@@ -64,13 +64,13 @@ def command(
 
 
 def _print_json(found: Sequence[cfsctl.TreePlace]) -> None:
-    from cfsctl.library.contents import entry_document  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.contents import entry_document
 
     print_document({"entries": [entry_document(place) for place in found]})
 
 
 def _print_text(found: Sequence[cfsctl.TreePlace], *, is_long: bool, with_paths: bool) -> None:
-    from cfsctl.library.contents import format_long  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.contents import format_long
 
     named = [(_name(place, with_paths=with_paths), place.node) for place in found]
     print_lines(format_long(named) if is_long else (name for name, _ in named))

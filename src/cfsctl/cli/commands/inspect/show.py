@@ -22,7 +22,7 @@ def command(session: Session, *, source: str, file: str) -> None:
     SOURCE is an image, an OSTree commit or a container image, named as for ls. Symbolic links in FILE are
     followed within the tree. Nothing is printed before all of the content is verified.
     """
-    from cfsctl.library.contents import iter_file  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.contents import iter_file
 
     with RepositoryOpener(session) as opener:
         write_bytes(iter_file(source, file, reading=tree_reading(session, opener)))

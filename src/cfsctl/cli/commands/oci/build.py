@@ -88,7 +88,7 @@ def command(
     but none later than $SOURCE_DATE_EPOCH if that is set. Sockets are skipped and listed on standard error,
     and the exit status is then 3.
     """
-    from cfsctl.library.oci.options import check_tag  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.oci.options import check_tag
 
     options = _make_options(arguments)
     tag = None if name is None else check_tag(name)
@@ -107,8 +107,8 @@ def command(
 
 
 def _make_options(arguments: BuildArguments) -> OciBuildOptions:
-    from cfsctl.library.oci.options import OciBuildOptions  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.tree.transform import XattrFilter  # noqa: PLC0415 - the same
+    from cfsctl.library.oci.options import OciBuildOptions
+    from cfsctl.tree.transform import XattrFilter
 
     return OciBuildOptions(
         platform=arguments["platform"],

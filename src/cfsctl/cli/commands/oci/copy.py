@@ -60,7 +60,7 @@ def command(
     All digests are verified, and file system images are made again. Layers that are already here are not
     read. Artifacts are copied as they are. If the image has boot images there, they are made here as well.
     """
-    from cfsctl.library.oci.options import check_tag  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.oci.options import check_tag
 
     if name is not None:
         check_tag(name)

@@ -78,7 +78,7 @@ def _describe_kind(summary: cfsctl.OciImageSummary) -> str:
 
 def _print_plain(found: list[ListedOciImage]) -> None:
     """Print the table of the original."""
-    from cfsctl.cli.render import format_table  # noqa: PLC0415 - not for other tables
+    from cfsctl.cli.render import format_table  # not for other tables
 
     rows = [
         (

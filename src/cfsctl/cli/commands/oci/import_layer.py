@@ -23,7 +23,7 @@ def command(session: Session, *, digest: str, name: str | None, as_json: bool) -
     If the layer is already stored, nothing is read. NAME becomes a ref of the layer's stream, which protects
     it from garbage collection.
     """
-    from cfsctl.library.oci.options import OciDigestError, parse_digest  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.oci.options import OciDigestError, parse_digest
 
     try:
         parsed = parse_digest(digest.removeprefix("@"))

@@ -110,7 +110,7 @@ def command(
     Several images are pulled one after the other, and one that fails does not stop the others. The exit
     status is then 3, or that of the first error if all of them fail.
     """
-    from cfsctl.library.oci.options import OciPullOptions, check_tag  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.oci.options import OciPullOptions, check_tag
 
     if expected_digest is not None and not bootable:
         raise click.UsageError("--expected-digest needs --bootable")
@@ -178,7 +178,7 @@ def _show_index(index: cfsctl.OciIndexPullResult, *, as_json: bool) -> None:
 
 def _pair(image: str, words: Sequence[str]) -> list[tuple[str, str]]:
     """Return the images with their tags: the word behind an image is its tag unless it is another image."""
-    from cfsctl.library.oci.transfer import is_reference  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.oci.transfer import is_reference
 
     found: list[tuple[str, str | None]] = [(image, None)]
     is_named = False

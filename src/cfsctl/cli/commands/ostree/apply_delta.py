@@ -34,7 +34,7 @@ def command(
     FILE is a superblock with its parts inside or next to it, or the directory of a delta. The delta's source
     commit must be in the repository. No tag is set.
     """
-    from cfsctl.cli.options.pull import commit_lines, result_document, show_documents  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.cli.options.pull import commit_lines, result_document, show_documents
 
     trust = load_policy(trusting, delta=verify_delta)
     with session.open() as repository:

@@ -54,7 +54,7 @@ class _Timestamp(_TimeType):
     name = "time"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        from datetime import UTC, datetime  # noqa: PLC0415 - keeps --help quick
+        from datetime import UTC, datetime
 
         try:
             if value.startswith("@"):

@@ -71,7 +71,7 @@ def _row(commit: ListedCommit) -> dict[str, str | int | float | None]:
 
 def _print_plain(commits: list[ListedCommit]) -> None:
     """Print the table of the original."""
-    from cfsctl.cli.render import format_table  # noqa: PLC0415 - not for other tables
+    from cfsctl.cli.render import format_table  # not for other tables
 
     rows = [
         (f"{commit.name} (partial)" if commit.is_partial else commit.name, commit.commit.hex())

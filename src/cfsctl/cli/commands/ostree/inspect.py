@@ -77,7 +77,7 @@ def _lines(info: CommitInfo) -> Iterator[str]:
 
 def _format_time(seconds: int) -> str:
     """Return a time in UTC, or the number where the calendar has no such day."""
-    from datetime import UTC, datetime  # noqa: PLC0415 - keeps --help quick
+    from datetime import UTC, datetime
 
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -37,8 +37,8 @@ def command(*, url: str, as_json: bool, connecting: ConnectionArguments, listing
 
     For a local repository, file:///PATH, its branches are listed.
     """
-    from cfsctl.cli.options.http import with_credentials  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.library.sources import Location, list_refs  # noqa: PLC0415 - the same
+    from cfsctl.cli.options.http import with_credentials
+    from cfsctl.library.sources import Location, list_refs
 
     location = Location(url, is_url=True)
     if location.find_directory() is not None:
@@ -67,7 +67,7 @@ def _document(ref: RemoteRef) -> dict[str, str | int | float | None]:
 
 def _print_plain(refs: list[RemoteRef]) -> None:
     """Print the table of the original."""
-    from cfsctl.cli.render import iter_table  # noqa: PLC0415 - not for other tables
+    from cfsctl.cli.render import iter_table  # not for other tables
 
     if refs:
         print_lines(iter_table(["REF", "COMMIT"], lambda: ((ref.name, ref.commit.hex()) for ref in refs)))

@@ -35,7 +35,7 @@ def command(session: Session, *, source: str, as_json: bool, listing: ListReques
     With --format, --columns or -q there is a line for each stored commit. SOURCE is a tag, a commit ID, or a
     unique prefix of one.
     """
-    from cfsctl.library.commit_log import entry_document, format_entry, version_of  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.commit_log import entry_document, format_entry, version_of
 
     with session.open() as repository:
         entries = repository.history(source)

@@ -38,8 +38,8 @@ def command(
     mirrorlist=URL, a list of mirrors; or file:///PATH, a local repository, as for pull-local. Each ref
     becomes a tag of the same name. Static deltas are used if they cost less than fetching objects.
     """
-    from cfsctl.cli.options.http import with_credentials  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.library.sources import Location, SourceOptions, find_remote  # noqa: PLC0415 - the same
+    from cfsctl.cli.options.http import with_credentials
+    from cfsctl.library.sources import Location, SourceOptions, find_remote
 
     remote = None if "://" in url else find_remote(url, trusting.remotes)
     trust = load_policy(trusting, remote=remote, summary=verify_summary)

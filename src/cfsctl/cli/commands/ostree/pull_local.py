@@ -44,7 +44,7 @@ def command(
     The repository may have any mode, and may have parent repositories. REF may also be REMOTE:NAME,
     COLLECTION:NAME, or a path such as remotes/REMOTE/NAME. Each ref becomes a tag of the same name.
     """
-    from cfsctl.library.sources import Location, SourceOptions  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.sources import Location, SourceOptions
 
     if "://" in path and not path.startswith("file:"):
         url = path.partition("?")[0]

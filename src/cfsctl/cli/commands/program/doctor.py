@@ -30,7 +30,7 @@ def command(session: Session, *, as_json: bool) -> None:
     parts. Needs no repository and changes nothing. The exit status is 0 whatever is missing; scripts read
     the states from --json.
     """
-    from cfsctl.library.doctor import examine_machine  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.doctor import examine_machine
 
     findings = examine_machine(session.place_of_repository())
     if as_json:
@@ -63,7 +63,7 @@ def _document(findings: list[Finding]) -> dict[str, object]:
 
 def _lines(finding: Finding) -> Iterator[str]:
     """Yield what was found, and in lines of their own what to do, none wider than a terminal."""
-    from textwrap import wrap  # noqa: PLC0415 - keeps --help quick
+    from textwrap import wrap
 
     is_optional = finding.state.value == "missing" and not finding.is_needed
     state = "optional" if is_optional else finding.state.value
@@ -77,7 +77,7 @@ def _lines(finding: Finding) -> Iterator[str]:
 
 
 def _find_width() -> int:
-    from shutil import get_terminal_size  # noqa: PLC0415 - keeps --help quick
+    from shutil import get_terminal_size
 
     return max(60, min(get_terminal_size().columns, 120))
 

@@ -28,8 +28,8 @@ def _enter(context: click.Context, word: str) -> click.Context:
     Raises:
         click.UsageError: There is no such command.
     """
-    from cfsctl.cli.lazy import UnknownCommandError  # noqa: PLC0415 - this module is imported by it
-    from cfsctl.cli.suggestions import suggest_commands  # noqa: PLC0415 - only for those who mistype
+    from cfsctl.cli.lazy import UnknownCommandError  # this module is imported by it
+    from cfsctl.cli.suggestions import suggest_commands  # only for those who mistype
 
     group = context.command
     if not isinstance(group, click.Group):

@@ -87,7 +87,7 @@ def command(
     Afterwards, NAME can stand in place of a URL: cfsctl ostree pull NAME REF. What is pulled from it is
     verified as its configuration says.
     """
-    from cfsctl.library.remotes import NewRemote, add_remote, list_remotes  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.remotes import NewRemote, add_remote, list_remotes
 
     if no_gpg_verify and gpg_key:
         raise click.UsageError("--no-gpg-verify and --gpg-key cannot be used together")

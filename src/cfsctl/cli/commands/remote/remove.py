@@ -18,7 +18,7 @@ from cfsctl.cli.output import print_document
 @json_option()
 def command(*, name: str, remotes: str | None, if_exists: bool, as_json: bool) -> None:
     """Remove the remote NAME and its keys. Commits that were pulled from it stay."""
-    from cfsctl.library.remotes import list_remotes, remove_remote  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.remotes import list_remotes, remove_remote
 
     is_there = not if_exists or name in list_remotes(remotes)
     if is_there:

@@ -38,7 +38,7 @@ def command(
     such as oci-manifest-sha256:..., or refs/REF; the tag TAG of an OCI image is refs/oci/TAG. Everything is
     verified before it gets a name. The default of --as is REF; without one, the next gc removes the stream.
     """
-    from cfsctl.cli.options.http import with_credentials  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.cli.options.http import with_credentials
 
     options = connecting.source_options(url)
     with session.open() as repository:

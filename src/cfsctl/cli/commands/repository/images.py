@@ -62,7 +62,7 @@ def command(context: click.Context, session: Session, *, as_json: bool, listing:
 
 def _print_plain(refs: list[cfsctl.Ref], *, whole: bool) -> None:
     """Print the table of the original."""
-    from cfsctl.cli.render import format_table  # noqa: PLC0415 - not for other tables
+    from cfsctl.cli.render import format_table  # not for other tables
 
     rows = [(ref.name, (ref.entry or "") if whole else (ref.entry or "")[:SHORT_DIGITS]) for ref in refs]
     if rows:

@@ -43,7 +43,7 @@ def command(
 
     For an existing repository, this succeeds if its configuration matches the options.
     """
-    from cfsctl.library.setup import InitStatus, init_repository  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.setup import InitStatus, init_repository
 
     if path == "":
         raise click.BadParameter("expected a path, found nothing", param_hint="PATH")

@@ -120,7 +120,7 @@ def command(
 
 
 def _make_options(patterns: tuple[str, ...], rules: RuleArguments) -> PruneOptions:
-    from cfsctl.library.pruning import PruneOptions  # noqa: PLC0415 - keeps --help quick
+    from cfsctl.library.pruning import PruneOptions
 
     made = cfsctl.RetentionRules(
         last=rules["keep_last"],

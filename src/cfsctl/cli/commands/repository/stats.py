@@ -94,7 +94,7 @@ def _saved(stats: cfsctl.Stats) -> int | None:
 
 
 def _print_plain(stats: cfsctl.Stats) -> None:
-    from cfsctl.cli.render import format_table  # noqa: PLC0415 - not for other tables
+    from cfsctl.cli.render import format_table  # not for other tables
 
     print_line(f"objects: {stats.objects} ({stats.bytes} bytes, {stats.allocated_bytes} allocated)")
     print_line(f"images:  {stats.images}")

@@ -20,8 +20,8 @@ def command(session: Session, program: tuple[str, ...]) -> int:
 
     With PROGRAM, run it under the lock and exit with its status; otherwise wait until interrupted.
     """
-    import signal  # noqa: PLC0415 - only this command needs it
-    import subprocess  # noqa: PLC0415 - the same
+    import signal  # only this command needs it
+    import subprocess
 
     with session.open():
         if not program:

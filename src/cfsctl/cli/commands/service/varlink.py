@@ -38,8 +38,8 @@ def command(session: Session, *, address: str | None, stdio: bool) -> None:
     --insecure, --require-verity, --no-upgrade, --lock-timeout and --fsync have an effect. Ends on SIGTERM
     and SIGINT with exit status 0, after running calls have been cancelled.
     """
-    from cfsctl.varlink.service import serve_address, serve_passed, serve_stdio  # noqa: PLC0415 - keeps --help quick
-    from cfsctl.varlink.sockets import is_activated, is_asked_for_stdio  # noqa: PLC0415 - the same
+    from cfsctl.varlink.service import serve_address, serve_passed, serve_stdio
+    from cfsctl.varlink.sockets import is_activated, is_asked_for_stdio
 
     if stdio and address is not None:
         raise click.UsageError("--address and --stdio cannot be used together")
@@ -60,7 +60,7 @@ def command(session: Session, *, address: str | None, stdio: bool) -> None:
 
 
 def _make_options(session: Session) -> ServiceOptions:
-    from cfsctl.varlink.options import ServiceOptions  # noqa: PLC0415 - the same
+    from cfsctl.varlink.options import ServiceOptions
 
     return ServiceOptions(
         insecure=session.insecure,
