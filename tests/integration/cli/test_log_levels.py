@@ -48,16 +48,16 @@ def pull(tmp_path: Path, server: FaultyServer, *options: str, **variables: str) 
 @pytest.mark.parametrize(
     ("options", "variables", "expected"),
     [
-        ([], {}, set()),
-        (["-v"], {}, {"repository"}),
-        (["--log-level=info"], {}, {"repository"}),
-        (["-vv"], {}, {"repository", "request"}),
-        ([], {"CFSCTL_VERBOSE": "2"}, {"repository", "request"}),
-        ([], {"CFSCTL_LOG_LEVEL": "debug"}, {"repository", "request"}),
-        (["-vvvvv"], {}, {"repository", "request", "field"}),
-        (["-v"], {"CFSCTL_LOG_LEVEL": "trace"}, {"repository"}),
-        (["-q"], {"CFSCTL_VERBOSE": "2"}, set()),
-        ([], {"CFSCTL_VERBOSE": "no"}, set()),
+        ([], {}, ""),
+        (["-v"], {}, "repository"),
+        (["--log-level=info"], {}, "repository"),
+        (["-vv"], {}, "repository request"),
+        ([], {"CFSCTL_VERBOSE": "2"}, "repository request"),
+        ([], {"CFSCTL_LOG_LEVEL": "debug"}, "repository request"),
+        (["-vvvvv"], {}, "field repository request"),
+        (["-v"], {"CFSCTL_LOG_LEVEL": "trace"}, "repository"),
+        (["-q"], {"CFSCTL_VERBOSE": "2"}, ""),
+        ([], {"CFSCTL_VERBOSE": "no"}, ""),
     ],
     ids=str,
 )
@@ -66,7 +66,7 @@ def test_levels(
     server: FaultyServer,
     options: list[str],
     variables: dict[str, str],
-    expected: set[str],
+    expected: str,
 ) -> None:
     found = set()
     for line in pull(tmp_path, server, *options, **variables):
@@ -78,7 +78,7 @@ def test_levels(
             found.add("request")
         if line.startswith(("cfsctl: > User-Agent:", "cfsctl: < Content-Length:")):
             found.add("field")
-    assert found == expected
+    assert " ".join(sorted(found)) == expected
 
 
 def test_contradictions(tmp_path: Path) -> None:
