@@ -196,7 +196,7 @@ def install(work: Path, initramfs: bytes, *tags: str, options: str = "") -> Disk
         options: More arguments of `prepare_boot.py`.
     """
     guest = Guest(work)
-    guest.store_bytes = 1 << 27
+    guest.store_bytes = 1 << 28
     layout = make_layout(guest.root / "layout", initramfs)
     shutil.copy(Path(__file__).with_name("prepare_boot.py"), guest.root / "prepare_boot.py")
     assert layout.entries

@@ -258,6 +258,8 @@ VERBS: Final[dict[str, list[str]]] = {
     "ostree pull-local": ["ostree", "pull-local", "ostree", "second"],
     "ostree tag": ["ostree", "tag", "tag", "another"],
     "ostree untag": ["ostree", "untag", "tag"],
+    "diff page": ["diff", "image:image", "dir:changed", "--html", "page.html"],
+    "report": ["report", "page.html"],
     "ostree verify": ["ostree", "verify", "tag", "--verify-key", "ed25519=inline:" + "A" * 43 + "="],
 }
 """Arguments of cfsctl behind ``--repo store``."""

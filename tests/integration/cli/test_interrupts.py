@@ -310,7 +310,7 @@ MIDDLES = {
     "create-image": ("link", ["create-image", "tree", "new"], b"files that were stored are kept"),
     "copy": ("link", ["copy", "image", "other"], GO_ON),
     "import-layer": ("link", ["oci", "import-layer", "DIGEST", "name"], b"nothing got a name yet"),
-    "fsck": ("listdir", ["fsck"], b"run it again"),
+    "fsck": ("scandir", ["fsck"], b"run it again"),
 }
 
 

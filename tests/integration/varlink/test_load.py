@@ -112,21 +112,35 @@ def resident_kib(pid: int) -> int:
     return int(line.split()[1])
 
 
+def wait_until_idle(service: Service) -> None:
+    """Wait until every connection so far was accepted, served and closed.
+
+    Connections are accepted in turn. So once one more is answered, none of those that clients have abandoned
+    waits in the queue any more.
+    """
+    with service.connect() as client:
+        client.call(f"{SERVICE}.GetInfo")
+    wait_until(lambda: not service.processes())
+
+
+def count_descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
 def check(tmp_path: Path, repository: Path, is_over: Callable[[int], bool]) -> None:
     with running_service(tmp_path) as service:
         pid = service.process.pid
-        with service.connect() as client:
-            client.call(f"{SERVICE}.GetInfo")
-        wait_until(lambda: not service.processes())
-        before = len(os.listdir(f"/proc/{pid}/fd"))
+        wait_until_idle(service)
+        before = count_descriptors(pid)
         drive(service, repository, lambda answered: answered >= CONNECTIONS)
-        wait_until(lambda: not service.processes())
+        wait_until_idle(service)
+        wait_until(lambda: count_descriptors(pid) == before)
         first_kib = resident_kib(pid)
         answered, abandoned = drive(service, repository, is_over)
         assert answered >= CONNECTIONS
         assert abandoned
-        wait_until(lambda: not service.processes())
-        assert len(os.listdir(f"/proc/{pid}/fd")) == before
+        wait_until_idle(service)
+        wait_until(lambda: count_descriptors(pid) == before)
         assert resident_kib(pid) - first_kib < 8 << 10
         locked = run_cfsctl("--repo", repository, "--lock-timeout", "0", "gc")
         assert locked.returncode == 0, locked.stderr

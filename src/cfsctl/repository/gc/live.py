@@ -7,6 +7,7 @@ them be equal after all, an object that is garbage counts as in use, and never t
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 _MOST_EXACT: Final = 1 << 20
 """IDs that are kept as they are; these take some 150 MB."""
+
+_CHUNK: Final = 1 << 16
+"""IDs that are added at once, and that are kept as they are once others were packed."""
 
 _SIZE: Final = 8
 """Bytes of an ID that are kept, after the one that its directory is named for."""
@@ -51,9 +55,12 @@ class LiveObjects:
 
     def update(self, object_ids: Iterable[ObjectID]) -> None:
         """Add many IDs."""
-        self.exact.update(object_ids)
-        if len(self.exact) > self._most:
-            self._pack()
+        rest = iter(object_ids)
+        # One stream may name millions; what is kept of them is cut down in between.
+        while chunk := list(islice(rest, _CHUNK)):
+            self.exact.update(chunk)
+            if len(self.exact) > (min(_CHUNK, self._most) if self._packed else self._most):
+                self._pack()
 
     def find(self, object_ids: Collection[ObjectID]) -> set[ObjectID]:
         """Return which of some IDs are there; one call for many is faster than many calls."""
