@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from cfsctl.library.comparison import DEFAULT_READING, read_pair
 from cfsctl.library.events import cancellable, make_reporter
 from cfsctl.library.opened import OpenedRepository, store_of
 
@@ -73,7 +72,7 @@ def report_diff(
     rows: int = ROWS,
     open_repository: OpenRepository | None = None,
     ignore: Collection[Attribute] = (),
-    options: ReadingOptions = DEFAULT_READING,
+    options: ReadingOptions | None = None,
     algorithm: Algorithm | None = None,
     made_s: int | None = None,
     progress: Progress | None = None,
@@ -86,7 +85,7 @@ def report_diff(
         rows: Entries and packages that are kept, those with the most bytes.
         open_repository: As for `diff`.
         ignore: Attributes that do not count.
-        options: How trees are read.
+        options: How trees are read; None is as `diff` reads them.
         algorithm: As for `diff`.
         made_s: The time that the report has on it, in seconds since 1970; None is now.
         progress: As for `diff`.
@@ -98,8 +97,10 @@ def report_diff(
     from cfsctl.inspection.packages.find import find_packages
     from cfsctl.inspection.storage.changes import summarize
     from cfsctl.inspection.storage.model import DiffReport
+    from cfsctl.library.comparison import DEFAULT_READING, read_pair
 
-    pair = read_pair((old, new), open_repository, options, algorithm, make_reporter(progress))
+    how = options or DEFAULT_READING
+    pair = read_pair((old, new), open_repository, how, algorithm, make_reporter(progress))
     before, after = (find_packages(one.tree, _contents_of(one, open_repository)) for one in pair)
     differences = iter_differences(pair[0].tree, pair[1].tree, ignored=ignore)
     changes = summarize(differences, rows, (before, after))

@@ -37,7 +37,7 @@ STREAMS = {"zstandard"}
 HASHES = {"_hashlib"}
 """OpenSSL, which takes longer to load than most commands run."""
 
-COMPARING = {"cfsctl.inspection.diff"}
+COMPARING = {"cfsctl.inspection.diff", "cfsctl.inspection.report", "cfsctl.library.comparison"}
 WRITING = {"xxhash"}
 JSON = {"json"}
 EVERYTHING = NEVER | STREAMS | HASHES | COMPARING | WRITING | JSON
