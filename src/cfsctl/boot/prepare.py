@@ -18,7 +18,7 @@ from cfsctl.boot.directory import BootDirectory
 from cfsctl.boot.entries import MAX_KERNEL_BYTES, AbootPayload, Type2Entry
 from cfsctl.boot.kept import keep_image, release_image
 from cfsctl.boot.paths import check_argument, check_name
-from cfsctl.boot.payload import write_payload
+from cfsctl.boot.payload import open_targets
 from cfsctl.boot.plan import PlanRequest, check_cmdline_is_free, make_plan
 from cfsctl.boot.sealed import WrongImageError, check_named_image, payload_cmdline
 from cfsctl.boot.state import StateRoot
@@ -311,9 +311,12 @@ class _Preparation:
         """Write everything; return the paths of new files."""
         options = self._options
         if isinstance(self._entry, AbootPayload):
-            self._publish(images, image_id)
-            states.ensure(image_id, self._source.labels)
-            return self._write_payload(self._entry)
+            payloads = self._find_payloads(self._entry)
+            with open_targets(self._repository, payloads) as write:
+                self._publish(images, image_id)
+                states.ensure(image_id, self._source.labels)
+                write()
+            return [target for target, _ in payloads]
         with BootDirectory(
             options.bootdir, lock_timeout_s=options.lock_timeout_s, reporter=self._report
         ) as directory:
@@ -334,12 +337,11 @@ class _Preparation:
         self._source.publish(images)
         return keep_image(self._repository, image_id)
 
-    def _write_payload(self, entry: AbootPayload) -> list[str]:
+    def _find_payloads(self, entry: AbootPayload) -> list[tuple[str, BootFile]]:
+        """Return targets and their files, in the order in which they are written."""
         assert self._options.payload is not None
-        targets = [(self._options.payload, entry.payload)]
+        payloads = [(self._options.payload, entry.payload)]
         if entry.vbmeta is not None and self._options.vbmeta is not None:
             # Before the payload: what verifies it must be there first.
-            targets.insert(0, (self._options.vbmeta, entry.vbmeta))
-        for target, file in targets:
-            write_payload(self._repository, file, target)
-        return [target for target, _ in targets]
+            payloads.insert(0, (self._options.vbmeta, entry.vbmeta))
+        return payloads
