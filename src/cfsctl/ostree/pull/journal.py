@@ -17,6 +17,7 @@ All numbers little-endian.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import struct
@@ -196,6 +197,9 @@ class _Window:
         return self._data[place : place + size]
 
 
+_ATTEMPTS: Final = 100
+"""How often a journal is opened or made, while other pulls make and remove it."""
+
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -213,16 +217,35 @@ def _open_own(dirfd: int, name: str) -> int:
     Raises:
         OSError: There is a directory of that name, or the file cannot be made.
     """
-    with contextlib.suppress(OSError):
+    for _ in range(_ATTEMPTS):
+        if (fd := _open_existing(dirfd, name)) is not None:
+            return fd
+        try:
+            fd = os.open(name, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=dirfd)
+        except FileExistsError:
+            continue  # another pull of the same commit has just made it
+        os.fchmod(fd, 0o600)  # independent of the umask: the next pull must be able to read it
+        return fd
+    raise OSError(
+        errno.EEXIST, "expected a journal, found that others make and remove it again and again", name
+    )
+
+
+def _open_existing(dirfd: int, name: str) -> int | None:
+    """Open the journal that is there, or remove what is there in its place."""
+    try:
         fd = os.open(name, _FLAGS, dir_fd=dirfd)
+    except FileNotFoundError:
+        return None
+    except OSError:  # a link, or nothing that can be opened
+        fd = -1
+    if fd >= 0:
         if _is_own(fd):
             return fd
         os.close(fd)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=dirfd)
-    fd = os.open(name, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=dirfd)
-    os.fchmod(fd, 0o600)  # independent of the umask: the next pull must be able to read it
-    return fd
+    return None
 
 
 def _write_pieces(fd: int, pieces: list[bytes]) -> None:

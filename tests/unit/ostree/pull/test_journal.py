@@ -205,3 +205,26 @@ def test_large_records_are_read_when_they_are_needed(
     journal = PullJournal(repository, COMMIT)
     assert list(journal.objects) == [record[0] for record in records[:3]]
     journal.close()
+
+
+def test_another_pull_of_the_commit_makes_it_first(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What both write down is found later; neither fails."""
+    others: list[PullJournal] = []
+    called = os.open
+
+    def open_late(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if str(path) == file_of(repository).name and not flags & os.O_CREAT and not others:
+            monkeypatch.setattr(os, "open", called)
+            others.append(PullJournal(repository, COMMIT))
+            raise FileNotFoundError(path)
+        return called(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", open_late)
+    journal = PullJournal(repository, COMMIT)
+    journal.append(*RECORDS[0])
+    others[0].append(*RECORDS[1])
+    for one in (journal, *others):
+        one.close()
+    assert read(repository) == [RECORDS[0], RECORDS[1]]
