@@ -28,6 +28,7 @@ import time
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import click
 
@@ -49,18 +50,15 @@ with instrumented:
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-# Nobody answers, however often one asks.
-transport.compute_pause = lambda *_: None  # type: ignore[assignment]
+TRANSPORTS = [transport]
 with contextlib.suppress(ImportError):  # without libcurl
-    from cfsctl.http import curl as bulk
+    from cfsctl.http import curl
 
-    bulk.compute_pause = lambda *_: None  # type: ignore[assignment]
+    TRANSPORTS.append(curl)
 
 STATUSES = {*ExitCode, 141}
 NOWHERE = "http://127.0.0.1:1"
 """Nobody listens there."""
-
-remotes.DEFAULT_DIRECTORY = "remotes.d"  # type: ignore[misc] - not this machine's
 
 DANGEROUS = {"transaction", "mount", "boot", "prepare-boot"}
 WITHOUT_COMMAND = ["-o", "-t", "-f", "-s", "--basedir", "--filter", "--from-file", "--min-version"]
@@ -314,6 +312,23 @@ def world() -> Path:
     return place
 
 
+def never(*_: object) -> None:
+    """Replace the pause before a further attempt: nobody answers, however often one asks."""
+
+
+@contextlib.contextmanager
+def tamed() -> Iterator[None]:
+    """Ask once, and look at no remotes of this machine, for the length of the block.
+
+    Whoever imports this module is not changed otherwise: its tests run in one process with others.
+    """
+    with contextlib.ExitStack() as changed:
+        for module in TRANSPORTS:
+            changed.enter_context(mock.patch.object(module, "compute_pause", never))
+        changed.enter_context(mock.patch.object(remotes, "DEFAULT_DIRECTORY", "remotes.d"))
+        yield
+
+
 @contextlib.contextmanager
 def inside(place: Path, variables: dict[str, str]) -> Iterator[None]:
     """Change to a directory, with an environment that knows no other."""
@@ -325,7 +340,8 @@ def inside(place: Path, variables: dict[str, str]) -> Iterator[None]:
             "XDG_CACHE_HOME": str(place / "cache"),
             "COLUMNS": "80",
         } | variables
-        yield
+        with tamed():
+            yield
     finally:
         os.chdir(before)
         os.environ.clear()
