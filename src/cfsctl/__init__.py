@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-__version__ = "0.9.0"
+__version__ = "0.9.4"
 
 if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.boot.choice import BootRules as BootRules

@@ -55,7 +55,6 @@ DIFFERENT = {
 """Calls whose recorded result is a fault: see docs/reference/varlink.md."""
 
 UNSTABLE = {
-    "version",
     "objects_device_id",
     "manifest_verity",
     "config_verity",

@@ -214,5 +214,5 @@ def xattr_names_option(function: F) -> F:
         type=click.Choice(["stripped", "upstream"]),
         default="stripped",
         help="Names of extended attributes: without the NUL that ends them in a commit (the default), "
-        "or with it, as composefs-rs 0.9.0 writes them, for comparison.",
+        "or with it, as composefs-rs writes them, for comparison.",
     )(function)

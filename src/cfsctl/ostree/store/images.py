@@ -1,7 +1,7 @@
 """The EROFS images of commits: create and find them, and rebuild missing or wrong ones.
 
 A commit stream names the image of the repository's default format as ``composefs.image``; images of further
-formats are kept alive by names of their own. The original, up to 0.9.0, leaves the NUL that ends each
+formats are kept alive by names of their own. The original leaves the NUL that ends each
 name of an extended attribute in OSTree's objects in the names in the image, where the kernel then finds no
 attribute of the right name, such as SELinux labels. Such an image is detected and replaced, with a message.
 """

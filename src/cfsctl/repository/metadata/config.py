@@ -11,7 +11,7 @@ Written with two blanks of indentation, in this order of keys, with one newline 
 configurations are equal bytes. Whether a repository is secure is not a field: it is whether the file
 itself has fs-verity.
 
-Format: composefs-rs 0.9.0, `RepoMetadata`.
+Format: composefs-rs 0.9.4, `RepoMetadata`.
 """
 
 from __future__ import annotations
