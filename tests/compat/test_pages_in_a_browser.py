@@ -83,9 +83,9 @@ def shown(browser: Browser, report: cfsctl.StoreReport, tmp_path: Path) -> Brows
 
 def test_what_is_shown(shown: Browser, report: cfsctl.StoreReport) -> None:
     text = shown.evaluate("document.body.innerText")
-    for expected in ("What takes the space", "/usr/lib", "/opt/new", "web", "Freed by gc", "kept"):
+    for expected in ("What takes up space", "/usr/lib", "/opt/new", "web", "Freed by gc", "kept"):
         assert expected in text, expected
-    assert shown.evaluate("document.title").endswith("what takes the space")
+    assert shown.evaluate("document.title").endswith("what takes up space")
     assert shown.evaluate("document.documentElement.lang") == "en"
     assert len(shown.requests) == 1
     assert shown.messages == []

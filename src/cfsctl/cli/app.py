@@ -284,9 +284,9 @@ def _tool_command(name: str, module: str) -> click.Command:
         count=True,
         type=Count(),
         envvar="CFSCTL_VERBOSE",
-        help="Say more: which repository is used, and its settings (-v); each request to a server, and its "
-        "answer (-vv); their header fields, without secrets (-vvv). With --version, say what this program is "
-        "made of.",
+        help="Print more: which repository is used, and its settings (-v); each request to a server, and its "
+        "response (-vv); their header fields, without secrets (-vvv). With --version, also print what this "
+        "program runs on.",
     ),
     click.option(
         "--log-level",

@@ -17,7 +17,7 @@ PROGRAM: Final[Catalog] = {
         "tag": "Give an image a name",
         "untag": "Remove a name of an image",
         "rename": "Change a name of an image",
-        "image": "Name images, list earlier ones of a name, go back to them",
+        "image": "Name images, list earlier images of a name, go back",
         "mount": "Mount an image",
         "umount": "Unmount an image",
         "mounts": "List what is mounted from the repository",
@@ -35,14 +35,14 @@ PROGRAM: Final[Catalog] = {
     "Repository": {
         "init": "Create a repository",
         "gc": "Remove every object that nothing needs",
-        "prune": "Remove old tags and what was kept of them",
+        "prune": "Remove old tags and earlier targets",
         "fsck": "Check that the repository is complete and undamaged",
         "stats": "Print the size of the repository and of each name",
-        "report": "Write a page that shows what takes the space",
+        "report": "Write a page that shows what takes up space",
         "copy": "Copy an image, commit or stream to another repository",
         "fetch": "Fetch a stream from a repository on a web server",
         "cat": "Write the content of a stream to standard output",
-        "transaction": "Keep the garbage collector out while a program runs",
+        "transaction": "Delay garbage collection while a program runs",
     },
     "Booting": {
         "boot": "Install, list and remove what this machine boots",
@@ -58,7 +58,7 @@ PROGRAM: Final[Catalog] = {
         "explain-digest": "Find the options that give an image ID",
     },
     "Help": {
-        "doctor": "Say what this machine can do, and what is missing",
+        "doctor": "Report what this machine can do, and what is missing",
         "help": "Print the help of a command",
     },
 }
@@ -88,8 +88,8 @@ OSTREE: Final[Catalog] = {
         "tag": "Give a commit a name",
         "untag": "Remove a name",
         "rename": "Change a name",
-        "history": "List the commits that a name stood for",
-        "rollback": "Go back to the commit that a name stood for before",
+        "history": "List the current and earlier commits of a name",
+        "rollback": "Go back to an earlier commit of a name",
         "verify": "Verify the stored signatures of a commit",
     },
     "Trees": {
@@ -119,8 +119,8 @@ OCI: Final[Catalog] = {
         "tag": "Give an image a name",
         "untag": "Remove a name",
         "rename": "Change a name",
-        "history": "List the images that a name stood for",
-        "rollback": "Go back to the image that a name stood for before",
+        "history": "List the current and earlier images of a name",
+        "rollback": "Go back to an earlier image of a name",
         "layer": "Write a layer to standard output",
         "fsck": "Check the repository and all its OCI images",
     },
@@ -155,8 +155,8 @@ IMAGE: Final[Catalog] = {
         "rename": "Change a name",
     },
     "Earlier images": {
-        "history": "List the images that a name stood for",
-        "rollback": "Go back to the image that a name stood for before",
+        "history": "List the current and earlier images of a name",
+        "rollback": "Go back to an earlier image of a name",
     },
 }
 """All commands of ``cfsctl image``."""

@@ -49,7 +49,7 @@ class Session(NamedTuple):
         no_repo: Do without a repository.
         as_json: Print results as JSON.
         progress: Where messages and progress go.
-        verbose: Say more about what is done.
+        verbose: Print more about what is done.
         lock_timeout_s: Longest time to wait for the lock of a repository; None waits forever.
         fsync: When what is written reaches the disk: ``per-object``, ``barrier`` or ``none``.
     """

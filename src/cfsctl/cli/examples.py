@@ -31,7 +31,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         '  cfsctl --repo ./disk/composefs boot remove "$id" --bootdir ./boot',
     ),
     "boot list": (
-        "List what can be booted, with the whole IDs:",
+        "List what can be booted, with full IDs:",
         "  cfsctl boot list --json",
     ),
     "boot prepare": (
@@ -94,7 +94,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "  cfsctl --repo ./store extract --tar web >tree.tar",
     ),
     "fetch": (
-        "Fetch an image by its tag, from a repository that is on a web server:",
+        "Fetch an image by its tag from a repository on a web server:",
         "  cfsctl --repo ./store fetch https://example.com/images refs/oci/web",
     ),
     "fsck": (
@@ -123,7 +123,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "  cfsctl --repo ./store image rollback web",
     ),
     "image history": (
-        "List the images that a name stood for:",
+        "List the current and earlier images of a name:",
         "  cfsctl --repo ./store image history web",
     ),
     "image rename": (
@@ -131,11 +131,11 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "  cfsctl --repo ./store image rename web site",
     ),
     "image rollback": (
-        "Go back to the image before:",
+        "Go back to the previous image:",
         "  cfsctl --repo ./store image rollback web",
     ),
     "image tag": (
-        "Give an image another name, unless something else has it:",
+        "Give an image another name, unless the name is in use:",
         "  cfsctl --repo ./store image tag --no-clobber web web-1",
     ),
     "image untag": (
@@ -205,7 +205,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "  cfsctl --repo ./images oci copy web --from ./other",
     ),
     "oci delta": (
-        "Make a delta between two stored images, for a disk:",
+        "Write a delta between two stored images to a USB disk:",
         "  cfsctl --repo ./images oci delta web web-new oci:/media/usb/delta",
     ),
     "oci dump": (
@@ -217,7 +217,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "  cfsctl --repo ./images oci fsck --deep",
     ),
     "oci history": (
-        "List the images that a tag stood for:",
+        "List the current and earlier images of a tag:",
         "  cfsctl --repo ./images oci history web",
     ),
     "oci images": (
@@ -253,8 +253,8 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "Pull an image from a registry:",
         "  cfsctl --repo ./images oci pull docker://quay.io/fedora/fedora fedora",
         "",
-        "Pull an image from a layout, and keep it as it came so that it can be",
-        "pushed unchanged:",
+        "Pull an image from a layout, and keep its compressed layers, so that it",
+        "can be pushed unchanged:",
         "  cfsctl --repo ./images oci pull --keep-compressed oci:./layout:latest \\",
         "      web",
     ),
@@ -279,7 +279,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "  cfsctl --repo ./images oci tag web web-before",
     ),
     "oci untag": (
-        "Remove a tag, and then what only it has kept:",
+        "Remove a tag, and then everything that only it kept:",
         "  cfsctl --repo ./images oci untag web",
     ),
     "oci varlink": (
@@ -299,7 +299,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "  cfsctl --repo ./store ostree untag test",
     ),
     "ostree apply-delta": (
-        "Store the commit of a static delta that came on a disk:",
+        "Store the commit of a static delta from a USB disk:",
         "  cfsctl --repo ./store ostree apply-delta /media/usb/update.delta",
     ),
     "ostree commit": (
@@ -320,7 +320,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "      copy",
     ),
     "ostree history": (
-        "List the commits that a tag stood for:",
+        "List the current and earlier commits of a tag:",
         "  cfsctl --repo ./store ostree history test",
     ),
     "ostree images": (
@@ -340,7 +340,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         '  cfsctl ostree list-refs "file://$PWD/ostree-repo"',
     ),
     "ostree log": (
-        "Print a commit and those before it:",
+        "Print a commit and its ancestors:",
         "  cfsctl --repo ./store ostree log test",
     ),
     "ostree mount": (
@@ -378,16 +378,16 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "  cfsctl --repo ./store ostree tag test before-the-update",
     ),
     "ostree untag": (
-        "Remove a tag, and then what only it has kept:",
+        "Remove a tag, and then everything that only it kept:",
         "  cfsctl --repo ./store ostree untag test",
     ),
     "ostree verify": (
-        "Verify a commit again, with the keys of today:",
+        "Verify a commit again, with the current keys:",
         "  cfsctl --repo ./store ostree verify test --gpg-key keys.gpg",
     ),
     "prune": (
-        "Print what would go if a week of daily tags were kept, and a year of",
-        "monthly ones:",
+        "Print what would be removed if daily tags of a week and monthly tags of",
+        "a year were kept:",
         "  cfsctl --repo ./store prune 'nightly/*' --keep-daily 7 --keep-monthly \\",
         "      12 --dry-run",
         "",
@@ -417,7 +417,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "  cfsctl remote remove debian",
     ),
     "remote show": (
-        "Print what a remote's commits must prove:",
+        "Print the URL of a remote and what its commits must be signed with:",
         "  cfsctl remote show debian",
     ),
     "rename": (
@@ -437,7 +437,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "  cfsctl --repo ./store stats",
     ),
     "tag": (
-        "Give an image another name, unless something else has it:",
+        "Give an image another name, unless the name is in use:",
         "  cfsctl --repo ./store tag --no-clobber web web-1",
     ),
     "transaction": (
@@ -452,7 +452,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "  cfsctl umount /mnt",
     ),
     "untag": (
-        "Remove a name, and then what only it has kept:",
+        "Remove a name, and then everything that only it kept:",
         "  cfsctl --repo ./store untag web",
     ),
     "varlink": (

@@ -1,4 +1,4 @@
-"""Reports, as data and as pages: what takes the space of a repository, what is different between trees."""
+"""Reports, as data and as pages: what takes up space in a repository, what is different between trees."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ReportMethods(OpenedRepository):
         made_s: int | None = None,
         progress: Progress | None = None,
     ) -> StoreReport:
-        """Return what takes the space, how refs have changed, and what a collection would do.
+        """Return what takes up space, how refs have changed, and what a collection would do.
 
         Nothing is changed. What cannot be read is in the report, not raised.
 

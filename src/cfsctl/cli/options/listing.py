@@ -50,7 +50,7 @@ def _list_options(keys: str, *, has_sizes: bool) -> list[Callable[..., Callable[
         "--size",
         "with_sizes",
         is_flag=True,
-        help="Also print how much each needs: in all, alone, and with others. Reads all of the repository.",
+        help="Also print sizes: in total, needed by this one alone, and shared. Reads the whole repository.",
     )
     return [
         click.option("-q", "only_ids", is_flag=True, help="Print one ID (or name) per line, whole."),

@@ -24,7 +24,7 @@ class MountArguments:
     Attributes:
         fuse: Whether FUSE is used: ``auto``, ``yes`` or ``no``.
         foreground: Serve a FUSE mount in this process.
-        allow_other: Let other users look into a FUSE mount.
+        allow_other: Let other users access a FUSE mount.
         upperdir: Directory that takes the changes, or None.
         workdir: Working directory of the upper layer, or None.
         read_write: Make the mount writable.
@@ -79,7 +79,7 @@ mount_options = option_group(
         click.option(
             "--allow-other",
             is_flag=True,
-            help="Let other users look into a FUSE mount; needs user_allow_other in /etc/fuse.conf.",
+            help="Let other users access a FUSE mount; needs user_allow_other in /etc/fuse.conf.",
         ),
         click.option(
             "--foreground",

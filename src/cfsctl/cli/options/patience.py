@@ -29,8 +29,7 @@ PATIENCE_OPTIONS: Final[tuple[Decorator, ...]] = (
         "--retries",
         metavar="N",
         type=click.IntRange(0, _MAX_RETRIES),
-        help="How often to ask again after a failure that may pass; the default is 4, and 1 after a "
-        "time-out.",
+        help="How often to retry after a temporary failure; the default is 4, or 1 after a timeout.",
     ),
     click.option(
         "--stall-timeout",

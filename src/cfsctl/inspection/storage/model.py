@@ -264,7 +264,7 @@ class KeptReason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreReport:
-    """What takes the space of a repository, how its refs have changed, and what a collection would do.
+    """What takes up space in a repository, how its refs have changed, and what a collection would do.
 
     Attributes:
         path: The repository, as it was named.

@@ -34,7 +34,7 @@ _MAX_PROBLEMS: Final = 200
 def report_store(
     repository: Repository, limits: ReportLimits, reading: Reading, made_s: int, reporter: Reporter
 ) -> StoreReport:
-    """Return what takes the space of a repository, and why; changes nothing.
+    """Return what takes up space in a repository, and why; changes nothing.
 
     Args:
         repository: The repository, open.

@@ -12,5 +12,5 @@ class XattrNames(Enum):
     """It is not part of the name."""
 
     UPSTREAM = "upstream"
-    """It is kept, as composefs-rs 0.9.0 does: the kernel then finds no attribute by its name. For
+    """It is kept, as composefs-rs does: the kernel then finds no attribute by its name. For
     comparison only."""

@@ -26,7 +26,7 @@ _SHORT_ID = 12
 @json_option()
 @pass_session
 def command(session: Session, *, bootdir: str, stateroot: str | None, as_json: bool) -> None:
-    """List the deployments: images that boot entries name, or that are kept for them, or that have a state.
+    """List the deployments: images that have a boot entry, a ref that keeps them for one, or a state.
 
     Boot entries that cannot be read are reported on standard error and skipped.
     """

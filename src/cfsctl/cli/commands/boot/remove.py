@@ -21,7 +21,7 @@ from cfsctl.progress import Message
 @click.option(
     "--purge-state", is_flag=True, help="Also remove what the deployment has written to /etc and /var."
 )
-@click.option("--force", is_flag=True, help="Remove even what this machine has booted.")
+@click.option("--force", is_flag=True, help="Also remove the deployment that this machine has booted.")
 @json_option()
 @pass_session
 def command(
@@ -34,10 +34,10 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Remove the boot entries of IMAGE, an ID or the unique beginning of one, and what keeps it.
+    """Remove the boot entries of IMAGE, an ID or a unique prefix of one, and the ref that keeps it.
 
-    Its kernel files are removed from directories that are called like the entry; others are left. The image
-    stays until garbage collection, the state unless --purge-state is given.
+    Kernel files are removed from directories with the name of the entry; other files are left. The image
+    stays until garbage collection; the state stays unless --purge-state is given.
     """
     with session.open() as repository:
         image_id = repository.find_deployment(image, bootdir, stateroot=stateroot)

@@ -26,4 +26,4 @@ COMMANDS = {
     context_settings=CONTEXT_SETTINGS,
 )
 def command() -> None:
-    """Name images, and go back to what a name stood for before."""
+    """Name images, and go back to earlier images of a name."""

@@ -17,10 +17,10 @@ from cfsctl.cli.options.refs import rollback_text, show_change, to_option
 @json_option()
 @pass_session
 def command(session: Session, *, name: str, to: str | None, as_json: bool) -> None:
-    """Make the ref NAME name the image again that it named before.
+    """Move the ref NAME back to the image that it named before.
 
-    Earlier images are kept by --keep of the commands that move refs. The image that NAME leaves is kept, too:
-    a second rollback returns to it.
+    Earlier images are kept by --keep of the commands that move refs. The current image is kept, too: a
+    second rollback returns to it.
     """
     with session.open() as repository:
         change = repository.roll_back_image(name, to, progress=session.progress)

@@ -15,7 +15,10 @@ from cfsctl.progress import Message
 @click.command("umount", cls=Command)
 @click.argument("mountpoint", shell_complete=complete_mountpoints)
 @click.option(
-    "-l", "--lazy", is_flag=True, help="Also unmount an image that is in use; it ends with its last user."
+    "-l",
+    "--lazy",
+    is_flag=True,
+    help="Unmount even if the image is in use; programs can use open files until they close them.",
 )
 @json_option()
 @pass_session

@@ -47,7 +47,10 @@ ATTRIBUTES = ("type", "mode", "owner", "mtime", "xattr", "content", "storage", "
     help="Write a page to FILE that shows the differences; - is standard output.",
 )
 @click.option(
-    "--rows", type=click.IntRange(1, 100_000), metavar="N", help="With --html, rows of a table at most; 200."
+    "--rows",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="With --html, the maximum number of rows in a table; the default is 200.",
 )
 @reading_options
 @pass_session
@@ -70,8 +73,8 @@ def command(
     of one). The prefixes dir:, image:, dump:, commit: and oci: say which is meant. Directories and container
     images are read as create-image reads directories.
 
-    The page of --html has the directories and files with the most bytes that came or went, and the packages
-    of dpkg and rpm that changed. It is one file without scripts, and loads nothing from elsewhere.
+    The page of --html shows the directories and files that gained or lost the most bytes, and the packages of
+    dpkg and rpm that changed. It is one file without scripts, and loads nothing from elsewhere.
 
     The exit status is 0 if the trees are the same, 1 if they differ, and 2 on errors.
     """

@@ -55,10 +55,10 @@ def command(
     keep: int | None,
     as_json: bool,
 ) -> None:
-    """Copy IMAGE from another repository. Of an index, all images are copied.
+    """Copy IMAGE from another repository; if it is an index, copy all of its images.
 
-    All digests are verified, and file system images are made again. Layers that are already here are not
-    read. Artifacts are copied as they are. If the image has boot images there, they are made here as well.
+    All digests are verified, and file system images are rebuilt. Layers that are already stored are not read.
+    Artifacts are copied unchanged. Boot images of the image in the other repository are rebuilt, too.
     """
     from cfsctl.library.oci.options import check_tag
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @json_option()
 @pass_session
 def command(session: Session, *, name: str, as_json: bool, listing: ListRequest) -> None:
-    """List what the tag NAME names and named before, as far as that is kept; the latest first.
+    """List the current image of the tag NAME and the earlier ones that were kept, latest first.
 
     SET is when NAME was set to it. Earlier images are kept by --keep of the commands that move tags; `prune`
     removes them.

@@ -26,8 +26,8 @@ def command(session: Session, *, image: str, only_manifest: bool, only_config: b
     """Print the manifest and config of IMAGE, and the images that were made from it.
 
     IMAGE is a tag, the digest of a manifest or config, or a unique prefix of one. The output is always JSON,
-    that of composefs-rs unless --json stands before the command. Of an index, the index is printed, with
-    the digests and platforms of its images.
+    in the form of composefs-rs unless --json stands before the command. If IMAGE is an index, the index is
+    printed, with the digests and platforms of its images.
     """
     if only_manifest and only_config:
         raise click.UsageError("--manifest and --config cannot be used together")

@@ -26,7 +26,7 @@ class TerminalError(CfsError):
 @click.command("layer", cls=Command)
 @click.argument("diff_id", type=TEXT)
 @click.option("--dumpfile", is_flag=True, help="Print the entries as composefs dump lines.")
-@json_option("Print what the layer has as a JSON document.")
+@json_option("Print the size and the number of entries as a JSON document.")
 @pass_session
 @click.pass_context
 def command(context: click.Context, session: Session, *, diff_id: str, dumpfile: bool, as_json: bool) -> None:

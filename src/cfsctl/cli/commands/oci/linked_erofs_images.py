@@ -31,8 +31,8 @@ class InvalidImageIdError(CfsError):
 def command(session: Session, *, verity: str, lists_all: bool) -> None:
     """List all file system images of the OCI image that includes VERITY, the ID of one of them.
 
-    The output is always JSON, that of composefs-rs unless --json stands before the command or --all is given.
-    Of several OCI images with VERITY, the first by digest counts.
+    The output is always JSON, in the form of composefs-rs unless --json stands before the command or --all is
+    given. If several OCI images include VERITY, the one with the lowest digest is used.
     """
     with session.open() as repository:
         short = repository.find_image(verity) if parse_short_id(verity) is not None else None

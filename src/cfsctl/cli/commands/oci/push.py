@@ -50,7 +50,7 @@ def command(
     DESTINATION is docker://NAME[:TAG], oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG] or dir:DIRECTORY. The
     config is sent unchanged. Layers are stored uncompressed and must be compressed again unless DESTINATION
     has them; if the result differs from the original, the manifest changes, with a message on standard error.
-    Of an index, all images are pushed.
+    If IMAGE is an index, all of its images are pushed.
     """
     with session.open() as repository:
         result = repository.oci.push(

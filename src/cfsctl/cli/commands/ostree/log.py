@@ -30,7 +30,7 @@ _COLUMNS = (
 @json_option()
 @pass_session
 def command(session: Session, *, source: str, as_json: bool, listing: ListRequest) -> None:
-    """Print the commit SOURCE and its ancestors, as `ostree log` does; with dates of UTC.
+    """Print the commit SOURCE and its ancestors in the format of `ostree log`, with dates in UTC.
 
     With --format, --columns or -q there is a line for each stored commit. SOURCE is a tag, a commit ID, or a
     unique prefix of one.

@@ -19,7 +19,7 @@ from cfsctl.cli.options.refs import show_change
 def command(session: Session, *, name: str, new_name: str, as_json: bool) -> None:
     """Rename the tag NAME to NEW_NAME, with its history; nothing is replaced.
 
-    What was demanded when a pull set the tag is demanded under the new name.
+    The requirements of the pull that set the tag go with it.
     """
     with session.open() as repository:
         change = repository.rename_tag(name, new_name)

@@ -23,8 +23,8 @@ def command(
 ) -> None:
     """Tag the commit SOURCE with NAME; an existing tag is moved, and a message says so.
 
-    SOURCE is a tag, a commit ID, or a unique prefix of one. What was demanded when a pull set the tag
-    is demanded of the next pull still; a message says so if this commit does not meet it.
+    SOURCE is a tag, a commit ID, or a unique prefix of one. The requirements of the pull
+    that set the tag stay for the next pull; a message says so if this commit does not meet them.
     """
     with session.open() as repository:
         change = repository.tag(source, name, replace=not no_clobber, keep=keep, progress=session.progress)

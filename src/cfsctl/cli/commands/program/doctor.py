@@ -24,7 +24,7 @@ _INDENT = " " * 22
 @json_option()
 @pass_session
 def command(session: Session, *, as_json: bool) -> None:
-    """Say what this machine can do, what is missing, and what to do about it.
+    """Report what this machine can do, what is missing, and how to fix it.
 
     Examines the kernel, the repository or the place where it would be, its file system, and the optional
     parts. Needs no repository and changes nothing. The exit status is 0 whatever is missing; scripts read

@@ -84,8 +84,8 @@ def command(
 ) -> None:
     """Configure the remote NAME at URL.
 
-    Afterwards, NAME can stand in place of a URL: cfsctl ostree pull NAME REF. What is pulled from it is
-    verified as its configuration says.
+    Afterwards, NAME can stand in place of a URL: cfsctl ostree pull NAME REF. Pulls from it are
+    verified as its configuration requires.
     """
     from cfsctl.library.remotes import NewRemote, add_remote, list_remotes
 

@@ -31,12 +31,13 @@ def command(
     as_json: bool,
     connecting: ConnectionArguments,
 ) -> None:
-    """Fetch the stream NAME from the composefs repository at URL, with all that it needs.
+    """Fetch the stream NAME from the composefs repository at URL, with everything it needs.
 
-    A web server at URL has the files of the repository. It sends symbolic links below streams/ as their
-    targets, with the content type text/x-symlink-target, or what they lead to. NAME is a content identifier,
-    such as oci-manifest-sha256:..., or refs/REF; the tag TAG of an OCI image is refs/oci/TAG. Everything is
-    verified before it gets a name. The default of --as is REF; without one, the next gc removes the stream.
+    A web server at URL has the files of the repository. It sends a symbolic link below streams/ as the file
+    that it leads to, or as its target with the content type text/x-symlink-target. NAME is a content
+    identifier, such as oci-manifest-sha256:..., or refs/REF; the tag TAG of an OCI image is refs/oci/TAG.
+    Everything is verified before it gets a name. The default of --as is REF; without one, the next gc
+    removes the stream.
     """
     from cfsctl.cli.options.http import with_credentials
 

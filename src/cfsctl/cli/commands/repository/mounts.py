@@ -20,8 +20,8 @@ _SHORT_DIGEST = 12
 def command(session: Session, *, as_json: bool, no_trunc: bool) -> None:
     """List what is mounted from the repository.
 
-    Mounts of the kernel and of FUSE, in all mount namespaces that this user may look into. The refs are those
-    that lead to the image now. A question mark stands where it is not certain which image is mounted.
+    Lists kernel and FUSE mounts in all mount namespaces that this user may inspect. The refs are those that
+    lead to the image now. A question mark means that it is not certain which image is mounted.
     """
     with session.open() as repository:
         found = repository.mounts()

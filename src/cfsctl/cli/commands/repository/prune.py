@@ -94,14 +94,15 @@ def command(
     as_json: bool,
     **rules: Unpack[RuleArguments],
 ) -> int:
-    """Remove old tags, image refs and earlier targets that no --keep option keeps; print what goes and why.
+    """Remove old tags, image refs and earlier targets that no --keep option keeps; print the reasons.
 
     PATTERN... are names of tags of commits and OCI images or of image refs, or patterns with *, ? and [...];
-    commit:, oci: or image: before one limits it to one kind. The tags that match a pattern are one series, of
-    which the --keep options keep some, and at least the newest. Without PATTERN... no tag goes, only earlier
-    targets, which --keep of other commands has kept.
+    the prefixes commit:, oci: and image: limit a pattern to one kind. The tags that match a pattern are
+    one series. The --keep options keep some of each series, and the newest always stays. Without PATTERN...,
+    no tag is removed, only earlier targets that --keep of other commands has kept.
 
-    What is mounted or deployed stays. The date is that of the commit or OCI image; of others that of the ref.
+    Mounted and deployed images stay. The date of a commit or OCI image is the one recorded in it; that of
+    an image is when its ref was set.
     """
     options = _make_options(patterns, rules)
     with session.open() as repository:

@@ -18,39 +18,43 @@ from cfsctl.text import format_size
 @click.argument("file", type=click.Path(dir_okay=False))
 @json_option()
 @click.option(
-    "--rows", type=click.IntRange(1, 10_000), default=50, metavar="N", help="Rows of a table at most; 50."
+    "--rows",
+    type=click.IntRange(1, 10_000),
+    default=50,
+    metavar="N",
+    help="Maximum number of rows in a table; the default is 50.",
 )
 @click.option(
     "--trees",
     type=click.IntRange(0, 10_000),
     default=32,
     metavar="N",
-    help="Trees to look into at most, those of the largest names first; 32.",
+    help="Maximum number of trees to examine, those of the largest names first; the default is 32.",
 )
 @click.option(
     "--versions",
     type=click.IntRange(1, 1000),
     default=12,
     metavar="N",
-    help="Versions of a name to list at most; 12.",
+    help="Maximum number of versions to list for each name; the default is 12.",
 )
 @click.option(
     "--comparisons",
     type=click.IntRange(0, 1000),
     default=16,
     metavar="N",
-    help="Pairs of versions to compare at most; 16.",
+    help="Maximum number of pairs of versions to compare; the default is 16.",
 )
 @pass_session
 def command(
     session: Session, *, file: str, as_json: bool, rows: int, trees: int, versions: int, comparisons: int
 ) -> None:
-    """Write a page to FILE that shows what takes the space of the repository.
+    """Write a page to FILE that shows what takes up space in the repository.
 
-    The page shows directories as a treemap, how much of the space each name has alone and shares with others,
-    the largest objects, the versions of each name with what changed between them (files, and packages of
-    dpkg and rpm), what gc would free, and why the rest stays. It is one HTML file without scripts, and
-    loads nothing from elsewhere.
+    The page shows directories as a treemap, how much space each name needs alone and shares with others, the
+    largest objects, the versions of each name and what changed between them (files, and packages of dpkg and
+    rpm), what gc would free, and what keeps the rest. It is one HTML file without scripts, and loads nothing
+    from elsewhere.
 
     FILE is replaced as a whole; - is standard output. The page is dated $SOURCE_DATE_EPOCH if that is set:
     then the same repository gives the same page.

@@ -41,7 +41,8 @@ _COLUMNS = (
 def command(session: Session, *, as_json: bool, listing: ListRequest) -> None:
     """Print the size of the repository, how much of it each ref needs, and how much gc would free.
 
-    OWN is what this ref needs alone: gc would free it if the ref were removed. Others need SHARED, too.
+    OWN is what this ref needs alone: gc would free it if the ref were removed. SHARED is what
+    other refs need, too.
     """
     with session.open() as repository:
         stats = repository.stats()
