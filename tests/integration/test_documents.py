@@ -13,9 +13,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +22,7 @@ from sybil.parsers.markdown import CodeBlockParser
 
 from tests.support.ostree_client import require_ostree, run_ostree
 from tests.support.programs import CFSCTL, cfsctl
+from tests.support.web import serve_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,11 +53,6 @@ def blocks(path: Path, language: str = "sh") -> list[str]:
 RUNNING = [path for path in DOCUMENTS if blocks(path)]
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        return
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """Serve an OSTree repository and return its URL."""
@@ -71,14 +64,8 @@ def server(tmp_path: Path) -> Iterator[str]:
     run_ostree(repository, "init", "--mode=archive")
     run_ostree(repository, "commit", "--branch=some/ref", f"--tree=dir={tmp_path / 'served' / 'tree'}")
     run_ostree(repository, "summary", "-u")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "served"))) as http:
-        thread = threading.Thread(target=http.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{http.server_port}/repo"
-        finally:
-            http.shutdown()
-            thread.join()
+    with serve_directory(tmp_path / "served") as url:
+        yield f"{url}/repo"
 
 
 PRINTED = {

@@ -8,11 +8,10 @@ import json
 import shutil
 import ssl
 import subprocess
-import threading
 import time
 import urllib.error
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,6 +21,7 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from tests.support.nginx import find_free_port
 from tests.support.programs import require
+from tests.support.web import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,18 +177,10 @@ def _run_token_service(certificate: Certificate, registry: Registry) -> Iterator
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.path, certificate.key_path)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield f"https://127.0.0.1:{server.server_address[1]}/token"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serve(Handler, context) as url:
+        yield f"{url}/token"
 
 
 def _grant(scope: str, user: str | None) -> dict[str, object]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from abc import abstractmethod
+from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.kinds.kind import Copyable, NamedCopy, StoredTree, StoredVersion, StreamKind
 from cfsctl.splitstream.format import ContentType
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from cfsctl.kinds.kind import Reading
     from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.store.images import Found, StoredConfig, StoredImage
+    from cfsctl.oci.store.layers import ImportCounts
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
     from cfsctl.repository.check.links import ContentCheck
@@ -196,62 +198,76 @@ class OciKind(StreamKind):
             raise OciNotFoundError(str(error)) from error
 
 
-class _CopyableImage(Copyable):
+class _Copied(NamedTuple):
+    """A copy of an image or index: what counts of the results of either."""
+
+    manifest: OciDigest
+    stream_id: ObjectID
+    image: ObjectID | None
+    counts: ImportCounts
+
+
+class _CopyableOci(Copyable):
+    """Something with a tag that can be copied."""
+
+    def __init__(self, repository: Repository, ref: str | None) -> None:
+        self._repository = repository
+        self.ref = ref
+
+    def copy(
+        self, target: Repository, ref: str | None, reporter: Reporter, *, allow_unverified: bool = False
+    ) -> NamedCopy:
+        from cfsctl.oci.store.names import check_tag
+        from cfsctl.repository.copying import CopyCounts
+
+        del allow_unverified  # images have no signatures that a tag could demand
+        if ref is not None:
+            check_tag(ref)
+        copied = self._copy(target, ref, reporter)
+        ids = {
+            "image": None if copied.image is None else copied.image.hex(),
+            "stream": copied.stream_id.hex(),
+            "manifest": str(copied.manifest),
+        }
+        counts = copied.counts
+        return NamedCopy(
+            ids, ref, CopyCounts(counts.new, counts.new_bytes, counts.reflinked_bytes, counts.present)
+        )
+
+    @abstractmethod
+    def _copy(self, target: Repository, ref: str | None, reporter: Reporter) -> _Copied:
+        """Copy and tag it."""
+
+
+class _CopyableImage(_CopyableOci):
     """An image or artifact that can be copied."""
 
     def __init__(self, repository: Repository, image: StoredImage, ref: str | None) -> None:
-        self._repository = repository
+        super().__init__(repository, ref)
         self._image = image
-        self.ref = ref
 
-    def copy(
-        self, target: Repository, ref: str | None, reporter: Reporter, *, allow_unverified: bool = False
-    ) -> NamedCopy:
+    def _copy(self, target: Repository, ref: str | None, reporter: Reporter) -> _Copied:
         from cfsctl.oci.copy import copy_opened
-        from cfsctl.oci.store.names import check_tag
-        from cfsctl.repository.copying import CopyCounts
 
-        del allow_unverified
-        if ref is not None:
-            check_tag(ref)
         done = copy_opened(self._repository, target, self._image, ref, reporter=reporter)
-        counts = done.counts
-        copied = CopyCounts(counts.new, counts.new_bytes, counts.reflinked_bytes, counts.present)
-        ids = {
-            "image": None if done.image is None else done.image.hex(),
-            "stream": done.manifest_id.hex(),
-            "manifest": str(done.manifest_digest),
-        }
-        return NamedCopy(ids, ref, copied)
+        return _Copied(done.manifest_digest, done.manifest_id, done.image, done.counts)
 
 
-class _CopyableIndex(Copyable):
+class _CopyableIndex(_CopyableOci):
     """An index that can be copied, with all images that it leads to."""
 
     def __init__(self, repository: Repository, index: OciDigest, ref: str | None) -> None:
-        self._repository = repository
+        super().__init__(repository, ref)
         self._index = index
-        self.ref = ref
 
-    def copy(
-        self, target: Repository, ref: str | None, reporter: Reporter, *, allow_unverified: bool = False
-    ) -> NamedCopy:
+    def _copy(self, target: Repository, ref: str | None, reporter: Reporter) -> _Copied:
         from cfsctl.oci.copy_index import copy_index
         from cfsctl.oci.pull_index import tag_pulled
-        from cfsctl.oci.store.names import check_tag
-        from cfsctl.repository.copying import CopyCounts
 
-        del allow_unverified
-        if ref is not None:
-            check_tag(ref)
         done = copy_index(self._repository, target, self._index, reporter=reporter)
         if ref is not None:
             tag_pulled(target, done, ref)
-        counts = done.counts
-        copied = CopyCounts(counts.new, counts.new_bytes, counts.reflinked_bytes, counts.present)
-        return NamedCopy(
-            {"image": None, "stream": done.stream_id.hex(), "manifest": str(done.digest)}, ref, copied
-        )
+        return _Copied(done.digest, done.stream_id, None, done.counts)
 
 
 class _ImageTree(StoredTree):

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from cfsctl.digest import Algorithm
     from cfsctl.erofs.format import FormatVersion
+    from cfsctl.repository.metadata.config import Config
 
 
 class Configuration(NamedTuple):
@@ -19,3 +22,8 @@ class Configuration(NamedTuple):
 
     algorithm: Algorithm
     erofs_versions: tuple[FormatVersion, ...]
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Return what a repository's meta.json says."""
+        return cls(config.algorithm, tuple(config.image_formats))

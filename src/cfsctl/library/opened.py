@@ -199,8 +199,7 @@ class OpenedRepository:
     @property
     def configuration(self) -> Configuration:
         """How it is configured, whatever it was opened for."""
-        config = self._store.config
-        return Configuration(config.algorithm, tuple(config.image_formats))
+        return Configuration.of(self._store.config)
 
     @property
     def is_secure(self) -> bool:

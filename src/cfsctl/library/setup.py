@@ -35,7 +35,7 @@ def read_configuration(
     """
     config = read_config(os.fspath(path), may_infer=may_infer)
     check_algorithm(config.algorithm, algorithm)
-    return Configuration(config.algorithm, tuple(config.image_formats))
+    return Configuration.of(config)
 
 
 @cancellable

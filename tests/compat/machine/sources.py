@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import threading
 from dataclasses import dataclass
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 from cfsctl.fsverity.merkle import compute_digest
 from tests.fakes.ostree_repository import FakeOstreeRepository, Tree
 from tests.support.oci import Layout, directory, file, make_tar, symlink
+from tests.support.web import serve_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,13 +111,6 @@ def iter_members(tree: Tree, above: str = "") -> Iterator[Member]:
             yield from iter_members(node, f"{path}/")
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None:
-        return
-
-
 class Sources:
     """Trees and commits.
 
@@ -173,16 +164,8 @@ class Sources:
     @contextlib.contextmanager
     def serve(self) -> Iterator[None]:
         """Serve everything for the length of the block."""
-        handler = partial(_Quiet, directory=str(self._path))
-        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            self.address = f"http://127.0.0.1:{server.server_address[1]}"
-            try:
-                yield
-            finally:
-                server.shutdown()
-                thread.join()
+        with serve_directory(self._path) as self.address:
+            yield
 
     def find_objects(self, tree: str, algorithm: Algorithm, limit: int = IMAGE_LIMIT) -> set[ObjectID]:
         """Return the objects of all files of a tree that are larger than a limit."""

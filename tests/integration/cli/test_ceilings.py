@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -39,6 +35,7 @@ from cfsctl.splitstream.format import (
 from tests.fakes.ostree_repository import DIRECTORY, FakeOstreeRepository
 from tests.support.programs import CFSCTL, cfsctl
 from tests.support.repositories import make_repository
+from tests.support.web import serve_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,20 +174,6 @@ def make_dirtree(number: int, size: int, name_bytes: int, file: Checksum | None)
     return join_members([join_elements(elements), b""])
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        return
-
-
-@contextlib.contextmanager
-def serve(directory: Path) -> Iterator[str]:
-    """Serve a directory; yields its URL."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(directory))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
 class Large(NamedTuple):
     """A repository whose metadata are near their ceilings, and what is wrong with it."""
 
@@ -233,7 +216,7 @@ def test_many_names_of_files_that_do_not_exist(store: Path, tmp_path: Path) -> N
 def test_metadata_near_their_ceilings(store: Path, tmp_path: Path, name: str) -> None:
     large = LARGE[name]
     write_large(tmp_path / "source", large)
-    with serve(tmp_path / "source") as url:
+    with serve_directory(tmp_path / "source") as url:
         for verb, source in (("pull-local", str(tmp_path / "source")), ("pull", url)):
             check_refused(run("--repo", store, "ostree", verb, source, "x"), 16, large.message)
             shutil.rmtree(store)
@@ -344,7 +327,7 @@ def test_a_summary_near_its_ceiling_that_is_wrong_at_its_end(store: Path, tmp_pa
     data = bytearray(encode("(a(s(taya{sv}))a{sv})", (refs, [])))
     data[data.rindex(b"14999")] = 0xFF
     (tmp_path / "source/summary").write_bytes(data)
-    with serve(tmp_path / "source") as url:
+    with serve_directory(tmp_path / "source") as url:
         check_refused(run("ostree", "list-refs", url), 16, "expected UTF-8")
         check_refused(run("--repo", store, "ostree", "pull", "--mirror", url), 16, "expected UTF-8")
 

@@ -6,9 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +17,7 @@ from tests.support import schemas
 from tests.support.ostree_client import require_ostree, run_ostree
 from tests.support.programs import CFSCTL
 from tests.support.repositories import flip_bit
+from tests.support.web import serve_directory
 from tools.man_pages import subcommands
 
 if TYPE_CHECKING:
@@ -190,20 +188,8 @@ def test_result_is_as_its_schema_says(name: str, arguments: list[str], status: i
 @pytest.fixture
 def url(place: Path) -> Iterator[str]:
     """Serve the OSTree repository."""
-    handler = partial(Quiet, directory=str(place / "ostree-repo"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        return
+    with serve_directory(place / "ostree-repo") as url:
+        yield url
 
 
 @pytest.mark.parametrize("name", OSTREE)

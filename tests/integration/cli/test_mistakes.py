@@ -6,12 +6,10 @@ next; the words of a case stand for these, so a message that lost one of them fa
 
 from __future__ import annotations
 
-import http.server
 import os
 import re
 import shutil
 import subprocess
-import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -19,6 +17,7 @@ import pytest
 from cfsctl import gvariant
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.programs import CFSCTL, cfsctl, run_program
+from tests.support.web import QuietHandler, serve_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -473,13 +472,10 @@ INTERNAL = re.compile(r"\[Errno|\b[A-Z]\w+(Error|Exception)\b|libcurl error|urll
 """Names that libraries have for errors, which are no concern of users."""
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
+class Handler(QuietHandler):
     """Serves a directory, and one status for everything below some paths."""
 
-    def log_message(self, *_: object) -> None:
-        return
-
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
         found = re.match(r"/(\d\d\d|html)/", self.path)
         if found is None:
             super().do_GET()
@@ -528,13 +524,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(place: Path) -> Iterator[str]:
-    def make(*arguments: object) -> Handler:
-        return Handler(*arguments, directory=str(place))  # type: ignore[arg-type]
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), make) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serve_directory(place, Handler) as url:
+        yield url
 
 
 def attempt(case: Case, place: Path, url: str, **variables: str) -> tuple[int, str]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
 
 import cfsctl
 from tests.support.ostree_client import require_ostree, run_ostree
+from tests.support.web import serve_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,19 +46,8 @@ def ostree(tmp_path: Path, tree: Path) -> Path:
     return repository
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        return
-
-
 @pytest.fixture
 def url(ostree: Path) -> Iterator[str]:
     """Serve that repository."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(ostree))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serve_directory(ostree) as url:
+        yield url

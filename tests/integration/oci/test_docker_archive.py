@@ -7,8 +7,7 @@ import io
 import json
 import subprocess
 import tarfile
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +25,7 @@ from cfsctl.oci.sources.opening import open_source
 from tests.support.oci import Layout, digest_of, example_layers, to_json
 from tests.support.programs import require
 from tests.support.repositories import make_repository
+from tests.support.web import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -250,15 +250,10 @@ class TestDaemon:
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        monkeypatch.setenv("DOCKER_HOST", f"http://127.0.0.1:{server.server_address[1]}")
         monkeypatch.setenv("TMPDIR", str(tmp_path))
-        yield "docker-daemon"
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        with serve(Handler) as url:
+            monkeypatch.setenv("DOCKER_HOST", url)
+            yield "docker-daemon"
 
     def test_by_skopeo(self, daemon: str, repository: Repository, tmp_path: Path) -> None:
         assert pull_image(repository, f"{daemon}:name:t").image == expected_image(repository, tmp_path)

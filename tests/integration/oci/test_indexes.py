@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,14 +19,12 @@ from cfsctl.oci.reference import host_platform
 from cfsctl.oci.store.indexes import entry_name, iter_listed, open_index
 from cfsctl.repository import Repository as LowerRepository
 from tests.support import schemas
-from tests.support.indexes import MultiImage, add_image, list_blobs, make_multi_image
+from tests.support.indexes import MultiImage, add_image, list_blobs
 from tests.support.oci import Layout, digest_of, to_json
 from tests.support.programs import cfsctl, require, run_cfsctl
 from tests.support.repositories import make_repository, view
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from cfsctl.oci.pull_index import IndexPullResult
 
 DOCKER = "application/vnd.docker.distribution.manifest"
@@ -38,34 +35,12 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def multi(tmp_path_factory: pytest.TempPathFactory) -> MultiImage:
-    return make_multi_image(tmp_path_factory.mktemp("multi") / "layout")
-
-
-@pytest.fixture(scope="module")
 def full(multi: MultiImage, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a repository that has the index as ``app``, not to be changed."""
     path = tmp_path_factory.mktemp("full") / "repo"
-    with make_repository(path):
-        pass
+    cfsctl("init", "--insecure", path)
     cfsctl("--repo", path, "oci", "pull", "--all-platforms", f"oci:{multi.layout.path}:multi", "app")
     return path
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Repository]:
-    with make_repository(tmp_path / "repo"):
-        pass
-    with Repository.open(tmp_path / "repo") as opened:
-        yield opened
-
-
-@pytest.fixture
-def pulled(full: Path, tmp_path: Path) -> Iterator[Repository]:
-    """Return a repository that has the index as ``app``."""
-    shutil.copytree(full, tmp_path / "repo", symlinks=True)
-    with Repository.open(tmp_path / "repo") as opened:
-        yield opened
 
 
 def digest(described: dict[str, object]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from cfsctl.oci.store.referrers import list_referrers
 from tests.fakes.faulty_server import FaultyServer, respond
 from tests.integration.http.jobs import QUICK
 from tests.support.certificates import make_certificate
-from tests.support.indexes import MultiImage, list_blobs, make_multi_image
+from tests.support.indexes import MultiImage, list_blobs
 from tests.support.oci import to_json
 from tests.support.programs import cfsctl, run_cfsctl
 from tests.support.registry import Registry, run_registry
@@ -37,34 +36,12 @@ WITH_REFERRERS = OciPullOptions(platform="linux/amd64", with_referrers=True)
 
 
 @pytest.fixture(scope="module")
-def multi(tmp_path_factory: pytest.TempPathFactory) -> MultiImage:
-    return make_multi_image(tmp_path_factory.mktemp("multi") / "layout")
-
-
-@pytest.fixture(scope="module")
 def full(multi: MultiImage, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a repository that has the index as ``app``, and all that is about it; not to be changed."""
     path = tmp_path_factory.mktemp("full") / "repo"
-    with make_repository(path):
-        pass
-    with Repository.open(path) as opened:
+    with Repository.init(path, insecure=True) as opened:
         assert opened.oci.pull_index(f"oci:{multi.layout.path}:multi", "app", WITH_REFERRERS) is not None
     return path
-
-
-@pytest.fixture
-def pulled(full: Path, tmp_path: Path) -> Iterator[Repository]:
-    shutil.copytree(full, tmp_path / "pulled", symlinks=True)
-    with Repository.open(tmp_path / "pulled") as opened:
-        yield opened
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Repository]:
-    with make_repository(tmp_path / "repo"):
-        pass
-    with Repository.open(tmp_path / "repo") as opened:
-        yield opened
 
 
 def digest(described: dict[str, object]) -> str:

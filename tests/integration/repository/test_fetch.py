@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -19,6 +19,7 @@ from tests.support import schemas
 from tests.support.oci import Layout, digest_of, example_layers
 from tests.support.programs import run_cfsctl
 from tests.support.repositories import flip_bit
+from tests.support.web import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,10 +61,8 @@ class Server:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._stack = contextlib.ExitStack()
+        self.url = self._stack.enter_context(serve(Handler))
 
     def read(self, path: Path) -> tuple[int, str, bytes]:
         if self.sends_links and path.is_symlink():
@@ -76,9 +75,7 @@ class Server:
         return 200, "application/octet-stream", data
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._stack.close()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 
@@ -17,8 +17,17 @@ from cfsctl.digest import qualified
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Unpack
 
     import cfsctl
+
+
+class CopyArguments(TypedDict):
+    """Options that say how an image or an index is copied."""
+
+    zerocopy: bool
+    with_referrers: bool
+    keep: int | None
 
 
 @click.command("copy", cls=Command)
@@ -50,10 +59,8 @@ def command(
     image: str,
     source: str,
     name: str | None,
-    zerocopy: bool,
-    with_referrers: bool,
-    keep: int | None,
     as_json: bool,
+    **how: Unpack[CopyArguments],
 ) -> None:
     """Copy IMAGE from another repository; if it is an index, copy all of its images.
 
@@ -67,29 +74,13 @@ def command(
     with session.open() as target, session.open_other(source) as other:
         index = other.oci.find_index(image)
         if index is not None:
-            copied = target.oci.copy_index(
-                index,
-                other,
-                name,
-                zerocopy=zerocopy,
-                with_referrers=with_referrers,
-                keep=keep,
-                progress=session.progress,
-            )
+            copied = target.oci.copy_index(index, other, name, progress=session.progress, **how)
             if as_json:
                 print_document(document_of_index(copied))
             else:
                 print_lines([_first_line(copied.tag, image, source), *lines_of_index(copied)])
             return
-        result = target.oci.copy(
-            image,
-            other,
-            name,
-            zerocopy=zerocopy,
-            with_referrers=with_referrers,
-            keep=keep,
-            progress=session.progress,
-        )
+        result = target.oci.copy(image, other, name, progress=session.progress, **how)
     if as_json:
         print_document({**document_of(result), "config_stream": qualified(result.config_id)})
     else:
