@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cfsctl.ostree.delta.store import DeltaStore
     from cfsctl.ostree.source import ObjectSource
     from cfsctl.ostree.sources.remote import RemoteSource
+    from cfsctl.ostree.summary.cache import SummaryCache
     from cfsctl.ostree.trust.policy import TrustPolicy
     from cfsctl.ostree.trust.remotes import Remote
     from cfsctl.progress import Reporter
@@ -120,10 +121,14 @@ def opened_source(
         with contextlib.closing(open_local(path, trust)) as local:
             yield local, _local_deltas(path) if options.use_deltas else None
         return
+    with contextlib.closing(open_server(where.text, options, trust, reporter)) as remote:
+        yield remote, None if options.use_deltas is False else _remote_deltas(remote)
+
+
+def _remote_deltas(source: RemoteSource) -> DeltaStore:
     from cfsctl.ostree.delta.remote import RemoteDeltas
 
-    with contextlib.closing(open_server(where.text, options, trust, reporter)) as remote:
-        yield remote, None if options.use_deltas is False else RemoteDeltas(remote)
+    return RemoteDeltas(source)
 
 
 def _local_deltas(path: str) -> DeltaStore:
@@ -158,8 +163,7 @@ def open_server(
     from cfsctl.http.fetcher import MAX_CONNECTIONS, Limits
     from cfsctl.http.urls import named_origins
     from cfsctl.ostree.sources.remote import RemoteSource
-    from cfsctl.ostree.summary.cache import SummaryCache
-    from cfsctl.workers import default_worker_count
+    from cfsctl.processors import default_worker_count
 
     connection = options.connection or make_connection()
     if connection.origins is None:
@@ -174,12 +178,18 @@ def open_server(
         url,
         open_fetcher(limits, connection),
         trust,
-        cache=SummaryCache(options.summary_cache, reporter) if options.summary_cache else None,
+        cache=_open_cache(options.summary_cache, reporter) if options.summary_cache else None,
         subset=options.subset,
         mirrors=options.mirrors,
         content_urls=options.content_urls,
         allow_older_summary=options.allow_older_summary,
     )
+
+
+def _open_cache(path: str, reporter: Reporter) -> SummaryCache:
+    from cfsctl.ostree.summary.cache import SummaryCache  # few pulls keep summaries
+
+    return SummaryCache(path, reporter)
 
 
 def make_connection(

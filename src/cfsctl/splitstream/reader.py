@@ -13,6 +13,7 @@ import itertools
 import os
 import struct
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast, overload
 
 from cfsctl.digest import ObjectID
@@ -109,7 +110,7 @@ class SplitstreamReader:
         content_type: Number of the kind of content, see `ContentType`.
         stream_size: Size of the rebuilt stream in bytes, as the file claims.
         stream_refs: IDs of objects kept alive, reachable through `named_refs`.
-        object_refs: IDs of objects, in the order of their numbers; not all need occur in the stream.
+        object_count: How many objects have a number; see `object_refs`.
         named_refs: Names of `stream_refs`, in the order found; of a name found twice the last counts.
     """
 
@@ -152,9 +153,10 @@ class SplitstreamReader:
         self.stream_refs = self._read_references(
             info.stream_refs, "stream references", algorithm, MAX_STREAM_REFS
         )
-        self.object_refs = self._read_references(
-            info.object_refs, "object references", algorithm, MAX_OBJECT_REFS
-        )
+        self._step = algorithm.digest_size
+        self._check_references(info.object_refs, "object references", self._step, MAX_OBJECT_REFS)
+        self._object_refs = info.object_refs
+        self.object_count = info.object_refs.size_bytes // self._step
         self._names = self._read_named_refs(info.named_refs)
         self.named_refs: Mapping[str, ObjectID] = {
             name: self.stream_refs[index] for index, name in self._names
@@ -170,12 +172,33 @@ class SplitstreamReader:
     def _read_references(
         self, section: Range, name: str, algorithm: Algorithm, limit: int
     ) -> Sequence[ObjectID]:
+        step = algorithm.digest_size
+        self._check_references(section, name, step, limit)
+        return self._list_references(section.start, section.size_bytes, step)
+
+    def _check_references(self, section: Range, name: str, step: int, limit: int) -> None:
         check_range(section, name, self._source.size)
-        step, size = algorithm.digest_size, section.size_bytes
+        size = section.size_bytes
         if size % step or size > limit * step:
             fail(name, f"at most {limit} IDs of {step} bytes", f"{size} bytes", section.start)
-        refs = _References(self._source.read(section.start, size), step)
+
+    def _list_references(self, start: int, size: int, step: int) -> Sequence[ObjectID]:
+        refs = _References(self._source.read(start, size), step)
         return list(refs) if len(refs) <= _LISTED_REFS else refs
+
+    @cached_property
+    def object_refs(self) -> Sequence[ObjectID]:
+        """IDs of objects, in the order of their numbers; not all need occur in the stream.
+
+        They are read when they are first asked for, which must be before the reader is closed.
+        """
+        return self._list_references(self._object_refs.start, self._object_refs.size_bytes, self._step)
+
+    def read_object_refs(self, numbers: slice) -> Sequence[ObjectID]:
+        """Return some of `object_refs` without reading the others."""
+        first, end, _ = numbers.indices(self.object_count)
+        size = max(end - first, 0) * self._step
+        return self._list_references(self._object_refs.start + first * self._step, size, self._step)
 
     def _read_named_refs(self, section: Range) -> list[tuple[int, str]]:
         """Return number and name of each record, in the order found."""

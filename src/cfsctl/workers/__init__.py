@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from cfsctl.processors import default_worker_count
 from cfsctl.workers.background import BackgroundCall, BackgroundReader, BackgroundWriter
 from cfsctl.workers.failures import WorkerDiedError, WorkerFailedError
 from cfsctl.workers.fork_call import run_in_fork
-from cfsctl.workers.pool import WorkerPool, default_worker_count, is_fork_safe
+from cfsctl.workers.pool import WorkerPool, is_fork_safe
 
 __all__ = [
     "BackgroundCall",

@@ -29,6 +29,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from cfsctl import heartbeat
+from cfsctl.processors import default_worker_count
 from cfsctl.workers.child import close_handler, parents_own
 from cfsctl.workers.failures import WorkerDiedError
 from cfsctl.workers.messages import KIND_VALUE
@@ -42,17 +43,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_MAX_DEFAULT_WORKERS: Final = 8
-"""More workers than this are not started unasked; storage is the limit then."""
-
-
 _ABORT_GRACE_S: Final = 0.4
 """Time for workers to end after they were told to leave their work; then they are killed, all of them."""
-
-
-def default_worker_count() -> int:
-    """Return how many workers keep the processors busy that this process may use."""
-    return min(len(os.sched_getaffinity(0)), _MAX_DEFAULT_WORKERS)
 
 
 def is_fork_safe() -> bool:

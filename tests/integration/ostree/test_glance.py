@@ -10,17 +10,23 @@ import pytest
 from cfsctl.ostree.pull import glance
 from cfsctl.ostree.pull.glance import Glance
 from cfsctl.ostree.pull.pull import PullOptions, pull
-from cfsctl.ostree.store.refs import open_commit
+from cfsctl.ostree.pull.target import Target
+from cfsctl.ostree.pull.unchanged import find_unchanged
+from cfsctl.ostree.store.commit_stream import CommitStream
+from cfsctl.ostree.store.refs import find_tag, open_commit
+from cfsctl.ostree.tree.xattr_names import XattrNames
+from cfsctl.ostree.trust.policy import TrustPolicy
 from cfsctl.repository import Repository
 from cfsctl.repository.objects.reader import ObjectReader
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.repositories import flip_bit, make_repository, object_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 FILES = 64
+PARTS = 4
 DAY_S = 24 * 60 * 60
 
 
@@ -29,18 +35,19 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 4_000_000_000.0 // DAY_S * DAY_S
-        self.digit = 0
+        self.part = 0
         self.looked: list[int] = []
         real_init, real_sizes = Glance.__init__, ObjectReader.find_sizes
 
         def begin(made: Glance, *arguments: object) -> None:
-            real_init(made, *arguments, lambda: self.now_s, lambda: self.digit)  # type: ignore[call-arg, arg-type]  # passed on
+            real_init(made, *arguments, lambda: self.now_s, lambda: self.part)  # type: ignore[call-arg, arg-type]  # passed on
 
         def find_sizes(reader: ObjectReader, ids: Sequence[object]) -> object:
             self.looked.append(len(ids))
             return real_sizes(reader, ids)  # type: ignore[arg-type]  # passed on as given
 
         monkeypatch.setattr(glance, "_WORTH_IT", 8)
+        monkeypatch.setattr(glance, "_PART", FILES // PARTS)
         monkeypatch.setattr(Glance, "__init__", begin)
         monkeypatch.setattr(ObjectReader, "find_sizes", find_sizes)
 
@@ -75,7 +82,7 @@ def run(path: Path, fake: FakeOstreeRepository, clock: Clock, ref: str = "main")
 
 def contents(path: Path, fake: FakeOstreeRepository) -> list[Path]:
     with Repository.open(str(path)) as repository:
-        refs = sorted(set(open_commit(repository, fake.refs["main"]).object_refs))
+        refs = open_commit(repository, fake.refs["main"]).object_refs
         return [object_file(repository, object_id) for object_id in refs]
 
 
@@ -89,9 +96,10 @@ def settle(path: Path, fake: FakeOstreeRepository, clock: Clock) -> None:
 def test_later_pulls_look_at_a_part(path: Path, fake: FakeOstreeRepository, clock: Clock) -> None:
     run(path, fake, clock)
     assert run(path, fake, clock) == (FILES, 0)
-    digits = [int(file.parent.name[0], 16) for file in contents(path, fake)]
-    for clock.digit in (digits[0], digits[-1]):
-        assert run(path, fake, clock) == (digits.count(clock.digit), 0)
+    for clock.part in (0, PARTS - 1):
+        found = run(path, fake, clock)
+        assert FILES // PARTS <= found[0] < FILES // 2
+        assert found[1] == 0
     clock.now_s += DAY_S
     assert run(path, fake, clock) == (FILES, 0)
     assert run(path, fake, clock)[0] < FILES
@@ -103,7 +111,7 @@ def test_missing_and_replaced_objects_are_noticed_at_once(
 ) -> None:
     settle(path, fake, clock)
     files = contents(path, fake)
-    clock.digit = next(digit for digit in range(16) if files[0].parent.name[0] != f"{digit:x}")
+    clock.part = PARTS - 1
     content = files[0].read_bytes()
     files[0].unlink()
     if change == "replaced":
@@ -117,16 +125,15 @@ def test_changed_object_is_noticed_by_chance_or_on_the_next_day(
 ) -> None:
     settle(path, fake, clock)
     first, last = contents(path, fake)[0], contents(path, fake)[-1]
-    assert first.parent.name[0] != last.parent.name[0]
     before = first.read_bytes(), last.read_bytes()
     flip_bit(first, 3)
-    clock.digit = int(last.parent.name[0], 16)
+    clock.part = PARTS - 1
     assert run(path, fake, clock)[1] == 0
-    clock.digit = int(first.parent.name[0], 16)
+    clock.part = 0
     assert run(path, fake, clock)[1] == 1
     settle(path, fake, clock)
     os.truncate(last, 5)
-    clock.digit = int(first.parent.name[0], 16)
+    clock.part = 0
     assert run(path, fake, clock)[1] == 0
     clock.now_s += DAY_S
     assert run(path, fake, clock)[1] == 1
@@ -140,7 +147,7 @@ def test_damage_in_the_sample_has_everything_looked_at(
     files = contents(path, fake)
     for file in (files[0], files[-1]):
         flip_bit(file, 0)
-    clock.digit = int(files[0].parent.name[0], 16)
+    clock.part = 0
     assert run(path, fake, clock)[1] == 2
 
 
@@ -158,3 +165,97 @@ def test_directories_that_were_just_changed_are_not_relied_on(
     run(path, fake, clock)
     for _ in range(2):
         assert run(path, fake, clock)[0] >= FILES
+
+
+# --- pulls that decode nothing ------------------------------------------------------------------
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Get what is decoded of stored commits."""
+    found: list[object] = []
+    read = CommitStream.read
+
+    def note(*arguments: object, **options: object) -> CommitStream:
+        found.append(arguments)
+        return read(*arguments, **options)  # type: ignore[arg-type]  # passed on as given
+
+    monkeypatch.setattr(CommitStream, "read", note)
+    return found
+
+
+def test_unchanged_commit_is_not_decoded(
+    path: Path, fake: FakeOstreeRepository, clock: Clock, decoded: list[object]
+) -> None:
+    run(path, fake, clock)
+    with Repository.open(str(path)) as repository:
+        expected = pull(repository, fake, "main", PullOptions(workers=0))
+    settle(path, fake, clock)
+    decoded.clear()
+    with Repository.open(str(path)) as repository:
+        assert pull(repository, fake, "main", PullOptions(workers=0)) == expected
+        assert decoded == []
+        pull(repository, fake, fake.refs["main"].hex(), PullOptions(workers=0))
+        assert decoded, "that was not pulled by its ID before"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        PullOptions(base_name="main"),
+        PullOptions(trust=TrustPolicy()),
+        PullOptions(subpaths=("/f1",)),
+        PullOptions(from_scratch=True),
+        PullOptions(xattr_names=XattrNames.UPSTREAM),
+    ],
+)
+def test_pulls_that_ask_for_more_are_whole_ones(
+    path: Path, fake: FakeOstreeRepository, clock: Clock, options: PullOptions
+) -> None:
+    settle(path, fake, clock)
+    with Repository.open(str(path)) as repository:
+        target = Target(fake.refs["main"], "main")
+        assert find_unchanged(repository, target, PullOptions()) is not None
+        assert find_unchanged(repository, target, options) is None
+
+
+def forge_tag(store: Path) -> None:
+    (store / "streams/refs/ostree/main").unlink()
+
+
+def forge_image_name(store: Path) -> None:
+    next((store / "images").iterdir()).unlink()
+
+
+def forge_image(store: Path) -> None:
+    flip_bit(next(one for one in (store / "images").iterdir() if one.is_symlink()).resolve(), 2000)
+
+
+def forge_stream(store: Path) -> None:
+    flip_bit(next(one for one in (store / "streams").iterdir() if one.is_symlink()).resolve(), 3000)
+
+
+def forge_marks(store: Path) -> None:
+    (store / ".cfsctl-verified").unlink()
+
+
+@pytest.mark.parametrize("forge", [forge_tag, forge_image_name, forge_image, forge_stream, forge_marks])
+def test_what_was_changed_since_is_healed(
+    path: Path, fake: FakeOstreeRepository, clock: Clock, forge: Callable[[Path], None]
+) -> None:
+    settle(path, fake, clock)
+    with Repository.open(str(path)) as repository:
+        expected = pull(repository, fake, "main", PullOptions(workers=0))
+    forge(path)
+    with Repository.open(str(path)) as repository:
+        target = Target(fake.refs["main"], "main")
+        assert find_unchanged(repository, target, PullOptions()) is None
+        result = pull(repository, fake, "main", PullOptions(workers=0))
+        assert (result.image_id, result.stream_id) == (expected.image_id, expected.stream_id)
+        assert not repository.objects.find_all_damage([expected.image_id, expected.stream_id])
+    assert find_tag_of(path) == fake.refs["main"]
+
+
+def find_tag_of(path: Path) -> object:
+    with Repository.open(str(path)) as repository:
+        return find_tag(repository, "main")

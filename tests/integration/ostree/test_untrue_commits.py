@@ -19,11 +19,12 @@ from cfsctl.ostree.objects import format_zlib_header, parse_zlib_file_header
 from cfsctl.ostree.pull.journal import PullJournal
 from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.store.commit_proof import UntrueCommitError, check_stored, is_proven
-from cfsctl.ostree.store.commit_stream import IMAGE_REF, RECORD_REF, write_commit_stream
+from cfsctl.ostree.store.commit_stream import write_commit_stream
 from cfsctl.ostree.store.partial_commits import find_partial, open_source
 from cfsctl.ostree.store.partial_tags import partial_name
 from cfsctl.ostree.store.publish import store_images
 from cfsctl.ostree.store.refs import find_tag, open_commit, stream_name
+from cfsctl.ostree.store.stream_refs import IMAGE_REF, RECORD_REF
 from cfsctl.ostree.tree.to_tree import commit_to_filesystem
 from cfsctl.ostree.trust.verdict import SignatureError
 from cfsctl.ostree.trust.verification_record import read_record

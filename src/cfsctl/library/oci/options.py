@@ -55,7 +55,7 @@ class RegistryOptions:
             find_certificate_directories,
             find_registries_files,
         )
-        from cfsctl.workers import default_worker_count
+        from cfsctl.processors import default_worker_count
 
         directory = self.certificate_directory
         limits = Limits.shared(default_worker_count(), MAX_CONNECTIONS)

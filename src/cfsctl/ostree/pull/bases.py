@@ -328,8 +328,8 @@ class BaseCommits:
         objects = self._repository.objects
         if stored.object_id is None:
             return objects.find_all_damage(contents, self._report)
-        glance = Glance(self._repository, stored.object_id, contents)
-        sample = glance.sample
+        glance = Glance(self._repository, stored.object_id, len(contents))
+        sample = contents[glance.choose(len(contents))]
         damage = objects.find_all_damage(sample, self._report)
         if damage and len(sample) < len(contents):
             damage = objects.find_all_damage(contents, self._report)

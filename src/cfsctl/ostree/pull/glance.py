@@ -12,10 +12,10 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.repository.objects.verified import CachedCheck
+from cfsctl.repository.objects.verified import CachedCheck, is_quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from cfsctl.digest import ObjectID
     from cfsctl.repository import Repository
@@ -23,53 +23,61 @@ if TYPE_CHECKING:
 _WORTH_IT: Final = 4096
 """Contents of a commit from which on there is a difference."""
 
-_SAMPLE: Final = 16
-"""One in this many contents is looked at each time, those with the same first digit."""
+_PART: Final = 1024
+"""Contents that are looked at each time, of commits that have no more than `_MOST_PARTS` times as many."""
+
+_MOST_PARTS: Final = 64
 
 _DAY_S: Final = 24 * 60 * 60
-_QUIET_NS: Final = 2_000_000_000
-"""Directories that were changed more lately may change again at the same time of their file system."""
 
 
 class Glance:
-    """The contents of one stored commit, which may all have been looked at today."""
+    """The contents of one stored commit, which may all have been looked at today.
+
+    Attributes:
+        is_known: Whether they were, and no directory of objects has changed since.
+        state: What all of that depends on: the day, and the directories.
+    """
 
     def __init__(
         self,
         repository: Repository,
         stream_id: ObjectID,
-        contents: Collection[ObjectID],
+        count: int,
         now_s: Callable[[], float] = time.time,
-        draw: Callable[[], int] = lambda: os.urandom(1)[0] % _SAMPLE,
+        draw: Callable[[], int] = lambda: int.from_bytes(os.urandom(4), "little"),
     ) -> None:
         """Look at the directories, if the contents are many.
 
         Args:
             repository: Where they are.
             stream_id: The splitstream object of the commit.
-            contents: All that the commit needs.
+            count: How many contents the commit has.
             now_s: The time, in seconds.
-            draw: Chooses what is looked at, by the first digit of the name.
+            draw: Returns a number that chooses what is looked at.
         """
-        self._contents = contents
+        self.state = b""
+        self.is_known = False
         self._draw = draw
         self._fact: CachedCheck | None = None
-        if len(contents) < _WORTH_IT or repository.objects.is_secure:
+        if count < _WORTH_IT or repository.objects.is_secure:
             return
-        state, latest_ns = repository.objects.describe_directories()
+        directories, latest_ns = repository.objects.describe_directories()
         now = now_s()
-        self._is_quiet = latest_ns + _QUIET_NS < now * 1_000_000_000
-        fact = b"contents of the stream" + stream_id + hashlib.sha256(state).digest()
-        fact += int(now // _DAY_S).to_bytes(8, "little")
+        # One that was changed more lately may change again at the same time of its file system.
+        self._is_quiet = is_quiet(latest_ns, int(now * 1_000_000_000))
+        self.state = hashlib.sha256(directories).digest() + int(now // _DAY_S).to_bytes(8, "little")
+        fact = b"contents of the stream" + stream_id + self.state
         self._fact = CachedCheck(repository.verified, fact, repository.objects.stat(stream_id))
+        self.is_known = self._fact.is_known
 
-    @property
-    def sample(self) -> Collection[ObjectID]:
-        """What has to be looked at now."""
-        if self._fact is None or not self._fact.is_known:
-            return self._contents
-        digit = self._draw()
-        return [object_id for object_id in self._contents if object_id[0] >> 4 == digit]
+    def choose(self, count: int) -> slice:
+        """Return which of so many contents have to be looked at now."""
+        if not self.is_known:
+            return slice(0, count)
+        parts = min(max(count // _PART, 1), _MOST_PARTS)
+        part = self._draw() % parts
+        return slice(count * part // parts, count * (part + 1) // parts)
 
     def record(self) -> None:
         """Record that all contents were looked at and found sound."""

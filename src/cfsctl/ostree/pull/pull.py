@@ -1,6 +1,6 @@
 """Pull a commit from a source into the repository, with its image and its names.
 
-    source ─▶ resolve the ref                                       parent
+    source ─▶ resolve the ref ─▶ nothing new? done                  parent
            ─▶ metadata ─▶ PullPlan: verified, expanded              parent
            ─▶ content  ─▶ FileImporter: verified, stored            workers
     plan complete ─▶ tree ─▶ images ─▶ commit stream                parent
@@ -17,8 +17,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cfsctl.ostree.pull.options import DEFAULT_OPTIONS, PullOptions, PullResult
-from cfsctl.ostree.pull.run import run_pull
-from cfsctl.ostree.pull.task import make_task
+from cfsctl.ostree.pull.target import resolve_target
+from cfsctl.ostree.pull.unchanged import find_unchanged
 from cfsctl.progress import silent
 
 if TYPE_CHECKING:
@@ -61,7 +61,15 @@ def pull(
         InvalidSubpathError, SubpathNotFoundError: A subpath cannot be one, or the commit does not have it.
         OSError: Something could not be stored.
     """
-    return run_pull(make_task(repository, source, ref_or_commit, options, reporter, streams=streams))
+    repository.check_writable()
+    target = resolve_target(source, ref_or_commit)
+    unchanged = find_unchanged(repository, target, options)
+    if unchanged is not None:
+        return unchanged
+    from cfsctl.ostree.pull.run import run_pull  # half of what a daily pull takes, if it finds nothing new
+    from cfsctl.ostree.pull.task import make_task
+
+    return run_pull(make_task(repository, source, target, options, reporter, streams=streams))
 
 
 def estimate_pull(
@@ -80,5 +88,7 @@ def estimate_pull(
         CfsError: As `pull`, for all that comes before the content.
     """
     from cfsctl.ostree.pull.dry_run import run_dry  # most pulls just pull
+    from cfsctl.ostree.pull.task import make_task
 
-    return run_dry(make_task(repository, source, ref_or_commit, options, reporter, writes=False))
+    target = resolve_target(source, ref_or_commit)
+    return run_dry(make_task(repository, source, target, options, reporter, writes=False))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from cfsctl.errors import CfsError
 from cfsctl.ostree.objects.held_objects import GatheredObjects
 from cfsctl.ostree.pull.options import PullResult
+from cfsctl.ostree.pull.target import Target
+from cfsctl.ostree.pull.unchanged import is_plain, remember
 from cfsctl.ostree.store.commit_proof import remember_proof
 from cfsctl.ostree.store.commitmeta import check_detached, store_detached
 from cfsctl.ostree.store.images import ensure_image
@@ -50,6 +52,8 @@ class CommitStorer:
         assert stream_id is not None
         with self._getter.keeping_demand(has_record=stored.record is not None):
             repository.streams.link(stream_name(task.checksum), stream_id, task.tag_ref)
+        if self._is_unchanged(stored, stream_id, image):
+            remember(repository, Target(task.checksum, task.tag), stream_id)
         if repository.verified.has_news:
             repository.sync()
             repository.save_marks(())
@@ -59,6 +63,14 @@ class CommitStorer:
             image_id=image,
             tag=task.tag,
             verified=self._getter.verifier.verified,
+        )
+
+    def _is_unchanged(self, stored: CommitStream, stream_id: ObjectID, image: ObjectID) -> bool:
+        """Return whether the next pull may rely on what was found now, see `cfsctl.ostree.pull.unchanged`."""
+        return (
+            is_plain(self._task.options)
+            and self._getter.was_proven
+            and (stream_id, image) == (stored.object_id, stored.image)
         )
 
     def _update_detached(self, stored: CommitStream) -> None:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from cfsctl.ostree.objects.held_objects import HeldObjects
 from cfsctl.ostree.plan import PullPlan
 from cfsctl.ostree.store.opened_streams import OpenedStreams
-from cfsctl.ostree.store.refs import new_tag_ref, parse_commit_id, tag_ref
+from cfsctl.ostree.store.refs import tag_ref
 from cfsctl.ostree.tree.subpaths import parse_subpaths
 
 if TYPE_CHECKING:
     from cfsctl.digest import Checksum
     from cfsctl.ostree.delta.store import DeltaStore
     from cfsctl.ostree.pull.options import PullOptions
+    from cfsctl.ostree.pull.target import Target
     from cfsctl.ostree.source import ObjectSource
     from cfsctl.ostree.tree.subpaths import SubpathFilter
     from cfsctl.progress import Reporter
@@ -66,27 +67,20 @@ class PullTask:
 def make_task(
     repository: Repository,
     source: ObjectSource,
-    ref_or_commit: str,
+    target: Target,
     options: PullOptions,
     report: Reporter,
     *,
     writes: bool = True,
     streams: OpenedStreams | None = None,
 ) -> PullTask:
-    """Return the task to pull what a user names: a ref of the source, or 64 hex digits.
-
-    The source is asked for the ref once all else is known to be right.
+    """Return the task to pull a commit that a source has.
 
     Raises:
         InvalidSubpathError: A subpath cannot be one.
-        NotWritableError: The repository cannot be written to, and that is needed.
-        InvalidNameError: The ref cannot be a tag.
-        RefNotFoundError, FetchError: The source does not have the ref, or does not answer as it should.
     """
     part = parse_subpaths(options.subpaths)
-    if writes:
-        repository.check_writable()
-    checksum, tag = _resolve(source, ref_or_commit)
+    checksum, tag = target
     objects = HeldObjects(repository.objects) if writes else HeldObjects(forgets_data=part is None)
     return PullTask(
         repository=repository,
@@ -99,15 +93,3 @@ def make_task(
         plan=PullPlan(checksum, limits=options.limits, part=part, objects=objects),
         streams=OpenedStreams() if streams is None else streams,
     )
-
-
-def _resolve(source: ObjectSource, ref_or_commit: str) -> tuple[Checksum, str | None]:
-    """Return the commit that a user names, and the tag that names it then."""
-    checksum = parse_commit_id(ref_or_commit)
-    if checksum is not None:
-        # Nothing is looked up in the summary then; if it must be signed, it must be all the same.
-        if check_summary := getattr(source, "check_summary", None):
-            check_summary()
-        return checksum, None
-    new_tag_ref(ref_or_commit)  # Refused before anything is asked for.
-    return source.resolve_ref(ref_or_commit), ref_or_commit

@@ -34,6 +34,7 @@ from cfsctl.ostree.limits import LimitError
 from cfsctl.ostree.objects import CHECKSUM_SIZE, Commit, ObjectKind, OstreeObjectError, parse_commit
 from cfsctl.ostree.objects.held_objects import NO_OBJECT, Table
 from cfsctl.ostree.store.commit_rows import gather_rows
+from cfsctl.ostree.store.stream_refs import DETACHED_REF, IMAGE_REF, RECORD_REF
 from cfsctl.splitstream.format import ContentType
 from cfsctl.splitstream.reader import Inline
 
@@ -44,15 +45,6 @@ if TYPE_CHECKING:
     from cfsctl.ostree.objects.stored_content import StoredContent
     from cfsctl.splitstream import ObjectSink, SplitstreamReader
     from cfsctl.splitstream.writer import SplitstreamWriter
-
-IMAGE_REF: Final = "composefs.image"
-"""Name under which a commit stream keeps its image."""
-
-DETACHED_REF: Final = "ostree.commitmeta"
-"""Name under which a commit stream keeps detached metadata."""
-
-RECORD_REF: Final = "cfsctl.signatures"
-"""Name under which a commit stream keeps the record of the signatures that were found good."""
 
 MAX_CONTENT_BYTES: Final = MAX_COMMIT_STREAM_BYTES
 """63,000 files make 14 MB."""

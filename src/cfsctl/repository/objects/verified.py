@@ -118,7 +118,7 @@ class VerifiedObjects:
 
     def confirm(self, object_id: ObjectID, status: os.stat_result) -> None:
         """Record that an object was read and found right; `status` is from before reading."""
-        if not _is_quiet(status.st_ctime_ns, self._now_ns() - _QUIET_NS):
+        if not is_quiet(status.st_ctime_ns, self._now_ns()):
             return
         mark = mark_of(object_id, status)
         if self._marks is not None and mark not in self._marks:
@@ -158,7 +158,7 @@ class VerifiedObjects:
             self._marks = _load(self._root, self._algorithm)
         marks, added = self._marks, self._added
         young: list[ObjectID] = []
-        latest_ns = self._now_ns() - _QUIET_NS
+        now_ns = self._now_ns()
         for object_id in object_ids:
             status = stat(object_id)
             if status is None:
@@ -166,7 +166,7 @@ class VerifiedObjects:
             mark = mark_of(object_id, status)
             if mark in marks:
                 continue
-            if _is_quiet(status.st_ctime_ns, latest_ns):
+            if is_quiet(status.st_ctime_ns, now_ns):
                 marks.add(mark)
                 added.add(mark)
             else:
@@ -230,11 +230,9 @@ class CachedCheck:
             self._verified.note(self._question, self._status)
 
 
-def _is_quiet(ctime_ns: int, latest_ns: int) -> bool:
+def is_quiet(ctime_ns: int, now_ns: int) -> bool:
     """Return whether a file was changed so long ago that another change would show."""
-    if ctime_ns % _SECOND_NS:
-        return ctime_ns <= latest_ns
-    return ctime_ns <= latest_ns + _QUIET_NS - _COARSE_QUIET_NS
+    return ctime_ns <= now_ns - (_QUIET_NS if ctime_ns % _SECOND_NS else _COARSE_QUIET_NS)
 
 
 def forget_verified(dirfd: int) -> None:

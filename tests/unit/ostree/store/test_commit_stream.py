@@ -16,12 +16,12 @@ from cfsctl.ostree.limits import LimitError
 from cfsctl.ostree.objects import ObjectKind, OstreeObjectError
 from cfsctl.ostree.store import commit_stream as module
 from cfsctl.ostree.store.commit_stream import (
-    IMAGE_REF,
     CommitStream,
     CommitStreamError,
     write_commit_stream,
 )
 from cfsctl.ostree.store.refs import stream_name
+from cfsctl.ostree.store.stream_refs import IMAGE_REF
 from cfsctl.splitstream import ContentType, SplitstreamError, SplitstreamReader
 from tests.fakes.object_store import MemoryStore
 from tests.support.commits import CommitMaker, checksum_of
