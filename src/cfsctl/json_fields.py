@@ -1,4 +1,4 @@
-"""Typed access to JSON documents that may be hostile; every error says which key is at fault.
+"""Typed access to JSON and TOML documents that may be hostile; every error says which key is at fault.
 
 Documents are bounded in size, and in depth by the interpreter. Keys that nobody asks for are ignored. A key
 that occurs twice in one object is refused where the caller knows it: programs do not agree about which one
@@ -24,6 +24,10 @@ MAX_CONTAINERS: Final = 200_000
 
 _MAX_DIGITS: Final = 1000
 """Most digits of a whole number; those of 64 bits have twenty."""
+
+_MAX_TOML_BYTES: Final = 1 << 20
+_MAX_DOTS: Final = 200
+"""Most dots in one line of TOML; a list of servers may have a few dozen."""
 
 _Pairs = list[tuple[str, object]]
 
@@ -78,6 +82,28 @@ def parse_value(
         raise JsonError(f"{what}: expected UTF-8: {error.reason} at byte {error.start}") from error
     except ValueError as error:
         raise JsonError(f"{what}: expected JSON: {error}") from error
+
+
+def parse_toml(data: bytes, what: str) -> JsonFields:
+    """Return the keys of a TOML document, as of a JSON object.
+
+    Raises:
+        JsonError: It is not such a document, or too large.
+    """
+    import tomllib  # most machines have no such file
+
+    if len(data) > _MAX_TOML_BYTES:
+        raise JsonError(f"{what}: expected at most {_MAX_TOML_BYTES} bytes, found {len(data)}")
+    # The library takes memory by the square of the parts that a key has.
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if line.count(b".") > _MAX_DOTS:
+            raise JsonError(f"{what}: line {number}: expected TOML with at most {_MAX_DOTS} dots in a line")
+    try:
+        return JsonFields(tomllib.loads(data.decode()), what)
+    except RecursionError as error:
+        raise JsonError(f"{what}: expected TOML: nested too deeply") from error
+    except ValueError as error:
+        raise JsonError(f"{what}: expected TOML: {error}") from error
 
 
 def _check_once(pairs: _Pairs, what: str, known_keys: Collection[str]) -> None:

@@ -96,8 +96,7 @@ def _find_user_file() -> list[str]:
 
 
 def _read(path: str, command: click.Command) -> dict[str, object]:
-    import tomllib  # only where there is a file
-
+    from cfsctl.json_fields import JsonError, parse_toml
     from cfsctl.linux.files import open_regular, read_all
     from cfsctl.linux.private_files import check_private_file
 
@@ -108,9 +107,9 @@ def _read(path: str, command: click.Command) -> dict[str, object]:
     finally:
         os.close(fd)
     try:
-        document = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{path}: expected TOML: {error}") from error
+        document = parse_toml(data, path).to_dict()
+    except JsonError as error:
+        raise ConfigurationError(str(error)) from error
     _check(path, "", document, command)
     return document
 

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.errors import FormatError
-from cfsctl.json_fields import JsonError, JsonFields
+from cfsctl.json_fields import JsonError, parse_toml
 from cfsctl.oci.reference import ImageReferenceError
 from cfsctl.oci.registry.files import read_config_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from cfsctl.json_fields import JsonFields
 
 _SYSTEM_FILES: Final = ("/etc/containers/storage.conf", "/usr/share/containers/storage.conf")
 _SYSTEM_ROOT: Final = "/var/lib/containers/storage"
@@ -152,15 +154,11 @@ def _read_file(path: str, environment: Mapping[str, str], user_id: int) -> _Conf
     if data is None:
         return None
     variables = {"UID": str(user_id), **environment}
-    import tomllib  # most machines have no such file
-
     try:
-        fields = JsonFields(tomllib.loads(data.decode()), path).find_fields("storage")
+        fields = parse_toml(data, path).find_fields("storage")
         return _Config() if fields is None else _parse_config(fields, variables)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, JsonError):
-            raise StorageConfigError(str(error), field=error.field) from error
-        raise StorageConfigError(f"{path}: expected TOML: {error}") from error
+    except JsonError as error:
+        raise StorageConfigError(str(error), field=error.field) from error
 
 
 def _parse_config(fields: JsonFields, variables: Mapping[str, str]) -> _Config:

@@ -82,18 +82,31 @@ def parse_image_name(text: str) -> ImageName:
     elif not _TAG.fullmatch(tag):
         raise _invalid(text, f"expected a tag, found {tag!r}")
     host, path = split_host(name)
-    if not _HOST.fullmatch(host):
-        raise _invalid(text, f"expected a host, found {host!r}")
-    if not _PATH.fullmatch(path) or len(host) + len(path) > _MAX_NAME_CHARACTERS:
-        raise _invalid(text, f"expected lower-case letters, digits and separators, found {path!r}")
+    fault = find_fault(host, path)
+    if fault is not None:
+        raise _invalid(text, fault)
     return ImageName(host, path, tag or (None if digest else _DEFAULT_TAG), digest)
+
+
+def find_fault(host: str, path: str) -> str | None:
+    """Return what is wrong with host and path, or None."""
+    if not _HOST.fullmatch(host):
+        return f"expected a host, found {host!r}"
+    if not _PATH.fullmatch(path) or len(host) + len(path) > _MAX_NAME_CHARACTERS:
+        return f"expected lower-case letters, digits and separators, found {path!r}"
+    return None
+
+
+def has_host(name: str) -> bool:
+    """Return whether a name without tag begins with a host."""
+    host, slash, _ = name.partition("/")
+    return bool(slash) and ("." in host or ":" in host or host == "localhost" or host != host.lower())
 
 
 def split_host(name: str) -> tuple[str, str]:
     """Return host and path of a name without tag; either may be invalid."""
-    host, slash, path = name.partition("/")
-    is_host = bool(slash) and ("." in host or ":" in host or host == "localhost" or host != host.lower())
-    if not is_host:
+    host, _, path = name.partition("/")
+    if not has_host(name):
         host, path = DOCKER_HUB, name
     if host in _DOCKER_HUB_ALIASES:
         return DOCKER_HUB, path if "/" in path else f"library/{path}"

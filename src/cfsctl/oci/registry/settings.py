@@ -65,14 +65,16 @@ def find_auth_files(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def find_registries_files(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the existing configuration files of registries: one, and its drop-in files."""
-    chosen = environment.get("CONTAINERS_REGISTRIES_CONF")
-    if chosen:
-        return (chosen,)
+    """Return the existing configuration files of registries: one, and the drop-in files.
+
+    Raises:
+        OSError: A directory of drop-in files cannot be read: what it blocks would be lost.
+    """
     home = environment.get("HOME", "")
     config = environment.get("XDG_CONFIG_HOME") or _below(home, ".config")
     own = f"{config}/containers/registries.conf" if config else ""
-    first = own if own and os.path.exists(own) else _SYSTEM_REGISTRIES
+    usual = own if own and os.path.exists(own) else _SYSTEM_REGISTRIES
+    first = environment.get("CONTAINERS_REGISTRIES_CONF") or usual
     directories = [f"{_SYSTEM_REGISTRIES}.d", *([f"{own}.d"] if own else [])]
     return (first, *(path for directory in directories for path in _list_drop_ins(directory)))
 
@@ -80,7 +82,7 @@ def find_registries_files(environment: Mapping[str, str]) -> tuple[str, ...]:
 def _list_drop_ins(directory: str) -> list[str]:
     try:
         names = sorted(os.listdir(directory))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return [f"{directory}/{name}" for name in names if name.endswith(".conf")]
 

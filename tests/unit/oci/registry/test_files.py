@@ -46,6 +46,32 @@ blocked = true
 prefix = "*.wild.example"
 insecure = true
 [[registry]]
+prefix = "*.deep.wild.example"
+location = "deep.example"
+[[registry]]
+prefix = "*.deep.wild.example/team/"
+location = "team.example/x/"
+[[registry]]
+location = "own.deep.wild.example"
+[[registry]]
+location = "loop.example"
+[[registry.mirror]]
+location = "loop.example/"
+[[registry]]
+location = "there.example"
+[[registry.mirror]]
+location = "back.example"
+[[registry.mirror]]
+location = "back.example"
+[[registry]]
+prefix = "back.example"
+location = "there.example"
+[[registry]]
+location = "first.example"
+insecure = true
+[[registry]]
+location = "first.example"
+[[registry]]
 location = "docker.io"
 [[registry.mirror]]
 location = "mirror.example/hub"
@@ -66,11 +92,23 @@ class TestRegistries:
         [
             ("other.example/a", [("other.example", "a", False)]),
             ("plain.example/a", [("plain.example", "a", True)]),
-            ("plain.example:5000/a", [("plain.example:5000", "a", False)]),
+            ("plain.example:5000/a", [("plain.example:5000", "a", True)]),
+            ("plain.example.org/a", [("plain.example.org", "a", False)]),
             ("moved.example/team/a", [("new.example", "old/team/a", False)]),
             ("moved.example/teams/a", [("moved.example", "teams/a", False)]),
             ("x.wild.example/a", [("x.wild.example", "a", True)]),
+            ("x.wild.example:5000/a", [("x.wild.example:5000", "a", True)]),
+            ("x.wild.example.wild.example/a", [("x.wild.example.wild.example", "a", True)]),
+            ("x.org/y.wild.example/a", [("x.org", "y.wild.example/a", False)]),
             ("wild.example/a", [("wild.example", "a", False)]),
+            ("a.deep.wild.example/a", [("deep.example", "a", False)]),
+            ("a.deep.wild.example/team/a", [("team.example", "x/a", False)]),
+            ("a.deep.wild.example/teams/a", [("deep.example", "teams/a", False)]),
+            ("own.deep.wild.example/a", [("own.deep.wild.example", "a", False)]),
+            ("loop.example/a", [("loop.example", "a", False)]),
+            ("there.example/a", [("back.example", "a", False), ("there.example", "a", False)]),
+            ("back.example/a", [("there.example", "a", False)]),
+            ("first.example/a", [("first.example", "a", True)]),
             (
                 "alpine",
                 [
@@ -108,7 +146,13 @@ class TestRegistries:
             (b"[[registry]]\n", "prefix: expected a host"),
             (b"registry = 1", "registry: expected a list"),
             (b'[[registry]]\nlocation = "a"\ninsecure = "yes"', r"registry\[0\]\.insecure: expected a truth"),
-            (b'[[registry]]\nprefix = "*.a"\nlocation = "b"', "wildcard"),
+            (b'[[registry]]\nlocation = "https://a"', r"registry\[0\]\.location: expected a host.*a URL"),
+            (b"[registries]\nblock = 1", r"registries\.block: expected an object"),
+            (b"[registries.block]\nregistries = 1", r"registries\.block\.registries: expected a list"),
+            (b'[[registry]]\nlocation = "a"\n[registries.block]\nregistries = ["b"]', "one version"),
+            (b'[[registry]]\nlocation = "a"\n[[registry.mirror]]\nlocation = "/"', "found nothing"),
+            (b"a = " + b"[" * 100_000, "expected TOML"),
+            (b"a." * 100_000 + b"a = 1", "expected TOML"),
             (b'[[registry]]\nlocation = "a"\n[[registry.mirror]]\n', r"mirror\[0\]\.location: expected"),
             (
                 b'[[registry]]\nlocation = "a"\n[[registry.mirror]]\nlocation = "b"\npull-from-mirror = "no"',
@@ -119,6 +163,52 @@ class TestRegistries:
     def test_not_valid(self, text: bytes, error: str) -> None:
         with pytest.raises(RegistryConfigError, match=error):
             parse_registries(text, "registries.conf")
+
+    @pytest.mark.parametrize(
+        "location",
+        [
+            "registry",
+            "me@a.example",
+            "a.example//b",
+            "a.example/../b",
+            "a.example/B",
+            "a.example:x",
+            "a b.example",
+        ],
+    )
+    @pytest.mark.parametrize("kind", ["location", "mirror"])
+    def test_what_leads_to_no_name_is_refused_when_it_is_used(self, location: str, kind: str) -> None:
+        text = (
+            f'location = "{location}"'
+            if kind == "location"
+            else f'[[registry.mirror]]\nlocation="{location}"'
+        )
+        registries = parse_registries(f'[[registry]]\nprefix = "p.example"\n{text}'.encode(), "x")
+        with pytest.raises(RegistryConfigError, match=r"registries\.conf: prefix p\.example: it leads to"):
+            find_endpoints(registries, parse_image_name("p.example/a"))
+        assert find_endpoints(registries, parse_image_name("q.example/a"))
+
+    def test_what_version_1_says_of_servers(self) -> None:
+        text = b"""
+            [registries.search]
+            registries = ["docker.io"]
+            [registries.insecure]
+            registries = ["a.example", "both.example"]
+            [registries.block]
+            registries = ["b.example/", "both.example"]
+        """
+        registries = parse_registries(text, "x")
+        assert find_endpoints(registries, parse_image_name("a.example/a")) == [
+            Endpoint("a.example", "a", insecure=True)
+        ]
+        for name in ("b.example/a", "both.example/a"):
+            with pytest.raises(RegistryBlockedError):
+                find_endpoints(registries, parse_image_name(name))
+
+    def test_a_thousand_entries_are_bounded_work(self) -> None:
+        entries = [f'[[registry]]\nprefix="r{n}.example"\nlocation="r{n + 1}.example"\n' for n in range(1000)]
+        registries = parse_registries("".join(entries).encode(), "x")
+        assert find_endpoints(registries, parse_image_name("r0.example/a")) == [Endpoint("r1.example", "a")]
 
     def test_later_files_count_more(self, tmp_path: Path) -> None:
         for number, insecure in enumerate(("true", "false")):
@@ -264,7 +354,15 @@ class TestPlaces:
         (tmp_path / "containers" / "registries.conf.d" / "a.txt").touch()
         found = find_registries_files({"XDG_CONFIG_HOME": str(tmp_path)})
         assert (found[0], found[-1]) == (str(own), f"{own}.d/a.conf")
-        assert find_registries_files({"CONTAINERS_REGISTRIES_CONF": "/x"}) == ("/x",)
+        chosen = {"CONTAINERS_REGISTRIES_CONF": "/x", "XDG_CONFIG_HOME": str(tmp_path)}
+        assert find_registries_files(chosen) == ("/x", *found[1:])
+
+    def test_drop_in_files_that_cannot_be_listed_are_no_empty_directory(self, tmp_path: Path) -> None:
+        (tmp_path / "containers").mkdir()
+        loop = tmp_path / "containers" / "registries.conf.d"
+        loop.symlink_to(loop.name)
+        with pytest.raises(OSError, match=r"registries\.conf\.d"):
+            find_registries_files({"XDG_CONFIG_HOME": str(tmp_path)})
 
     def test_of_certificates(self, tmp_path: Path) -> None:
         directories = [f"{tmp_path}/missing", str(tmp_path)]
