@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from cfsctl.digest import Algorithm, ObjectID
 from cfsctl.linux.sparse import iter_holes, may_have_holes
+from cfsctl.workers.threads import thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,9 @@ _BATCH_SIZE: Final = 3 * READ_SIZE
 
 _BATCH_FILES: Final = 128
 """Most files that are hashed together; those without data take no room in the buffer."""
+
+_THREADED_BYTES: Final = 32 << 20
+"""From this size on it pays to start threads, which takes a millisecond."""
 
 _DESCRIPTOR_HEAD = struct.Struct("<BBBBI")
 """struct fsverity_descriptor: version, hash algorithm, log2 of the block size, salt size, 0; the data
@@ -71,6 +75,11 @@ class _Suite:
         self._prefix = _DESCRIPTOR_HEAD.pack(1, algorithm.value, 12, 0, 0)
         self._suffix = bytes(_DESCRIPTOR_SIZE - len(self._prefix) - 8 - self.digest_size)
         self._zeros: list[bytes] = []
+
+    @property
+    def has_lanes(self) -> bool:
+        """Whether many blocks are hashed in one call, without the interpreter lock."""
+        return self._lanes is not None
 
     def hash_zeros(self, level: int) -> bytes:
         """Return the hash of a block of zeros, or of a tree block above nothing else; 0 is the data."""
@@ -181,7 +190,7 @@ def compute_file_digest(fd: int, algorithm: Algorithm) -> tuple[ObjectID, int]:
     Raises:
         OSError: Reading failed; ESPIPE for a descriptor that cannot be read at an offset.
     """
-    return FileDigester(algorithm).compute(fd)
+    return FileDigester(algorithm, threads=thread_count()).compute(fd)
 
 
 class _Tree:
@@ -415,11 +424,17 @@ class SmallFiles:
 class FileDigester:
     """Computes digests of open files one after the other, through one buffer made once."""
 
-    __slots__ = ("_suite", "_view", "algorithm")
+    __slots__ = ("_suite", "_threads", "_view", "algorithm")
 
-    def __init__(self, algorithm: Algorithm) -> None:
-        """Make the buffer."""
+    def __init__(self, algorithm: Algorithm, *, threads: int = 1) -> None:
+        """Make the buffer.
+
+        Args:
+            algorithm: Hash algorithm of the digests.
+            threads: How many threads may read and hash one large file, if there are lanes.
+        """
         self.algorithm = algorithm
+        self._threads = threads
         self._suite = _suite(algorithm)
         self._view = memoryview(bytearray(READ_SIZE))
 
@@ -450,9 +465,21 @@ class FileDigester:
         else:
             tree.add(self._suite.hash_blocks(self._view, READ_SIZE))
             size, is_end = READ_SIZE, False
+        if not is_end and max_bytes is None:
+            size, is_end = self._add_in_threads(tree, fd, size, status.st_size)
         if not is_end:
             size = self._add_rest(tree, fd, size, max_bytes)
         return self._suite.describe(size, tree.root()), size
+
+    def _add_in_threads(self, tree: _Tree, fd: int, start: int, end: int) -> tuple[int, bool]:
+        """Add most of a large file from `start` on; return where that ended, and if nothing follows."""
+        if self._threads < 2 or not self._suite.has_lanes or end - start < _THREADED_BYTES:
+            return start, False
+        from cfsctl.fsverity.threaded import CHUNK_BYTES, hash_in_threads
+
+        end -= (end - start) % CHUNK_BYTES
+        size = hash_in_threads(fd, start, end, self._suite.hash_blocks, tree.add, self._threads)
+        return size, size < end
 
     def _add_rest(self, tree: _Tree, fd: int, size: int, max_bytes: int | None) -> int:
         """Add what follows the first `size` bytes, a multiple of a block, and return the size of the file."""

@@ -14,6 +14,7 @@ from cfsctl import heartbeat
 from cfsctl.errors import CfsError
 from cfsctl.workers.failures import dump_error, note_traceback
 from cfsctl.workers.messages import FRAME, KIND_ERROR, KIND_VALUE, RECEIVE_BYTES
+from cfsctl.workers.threads import use_one_thread
 
 if TYPE_CHECKING:
     import socket
@@ -74,6 +75,7 @@ def _detach(lifeline: int, mask: set[signal.Signals | int]) -> None:
     for owned in list(parents_own):
         owned.forget()
     heartbeat.forget()
+    use_one_thread()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)

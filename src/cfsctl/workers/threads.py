@@ -1,4 +1,4 @@
-"""Threads that have ended, as the kernel sees it."""
+"""How many threads to use, and when they have ended, as the kernel sees it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ if TYPE_CHECKING:
     import threading
 
 _POLL_S: Final = 0.001
+
+_MAX_THREADS: Final = 4
+"""More share one memory bus, and one interpreter lock between their calls."""
+
+_one_is_enough = False
+
+
+def use_one_thread() -> None:
+    """Have `thread_count` return 1 from now on: this process is one of several that share the processors."""
+    global _one_is_enough  # noqa: PLW0603 - a property of the process
+    _one_is_enough = True
+
+
+def thread_count() -> int:
+    """Return how many threads are good for one long computation in this process."""
+    return 1 if _one_is_enough else min(len(os.sched_getaffinity(0)), _MAX_THREADS)
 
 
 def join(thread: threading.Thread, timeout_s: float) -> None:
