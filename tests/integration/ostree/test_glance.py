@@ -13,10 +13,11 @@ from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.pull.target import Target
 from cfsctl.ostree.pull.unchanged import find_unchanged
 from cfsctl.ostree.store.commit_stream import CommitStream
-from cfsctl.ostree.store.refs import find_tag, open_commit
+from cfsctl.ostree.store.refs import find_tag, open_commit, remove_tag
 from cfsctl.ostree.tree.xattr_names import XattrNames
 from cfsctl.ostree.trust.policy import TrustPolicy
 from cfsctl.repository import Repository
+from cfsctl.repository.gc.collect import collect_garbage
 from cfsctl.repository.objects.reader import ObjectReader
 from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.repositories import flip_bit, make_repository, object_file
@@ -259,3 +260,50 @@ def test_what_was_changed_since_is_healed(
 def find_tag_of(path: Path) -> object:
     with Repository.open(str(path)) as repository:
         return find_tag(repository, "main")
+
+
+# --- bases --------------------------------------------------------------------------------------
+
+
+def change(fake: FakeOstreeRepository) -> None:
+    """Make a commit of which one file is new."""
+    files = {f"f{number}": b"content %d " % number * 30 for number in range(FILES)}
+    fake.commit({**files, "f0": b"other content " * 30}, "new")
+
+
+def test_update_looks_at_a_part_of_its_base(path: Path, fake: FakeOstreeRepository, clock: Clock) -> None:
+    change(fake)
+    run(path, fake, clock)
+    looked, fetched = run_on_base(path, fake, clock)
+    assert (looked >= FILES, fetched) == (True, 1)
+    with Repository.open(str(path)) as repository:
+        remove_tag(repository, "new")
+        collect_garbage(repository)
+    settle(path, fake, clock)
+    looked, fetched = run_on_base(path, fake, clock)
+    assert (looked < FILES // 2, fetched) == (True, 1)
+
+
+@pytest.mark.parametrize("damage", ["removed", "changed in the sample"])
+def test_damage_of_a_base_is_noticed(
+    path: Path, fake: FakeOstreeRepository, clock: Clock, damage: str
+) -> None:
+    change(fake)
+    settle(path, fake, clock)
+    files = contents(path, fake)[1:]
+    if damage == "removed":
+        clock.part = PARTS - 1
+        files[0].unlink()
+        assert run_on_base(path, fake, clock)[1] == 2
+        return
+    clock.part = 0
+    for file in (files[1], files[-2]):
+        flip_bit(file, 0)
+    assert run_on_base(path, fake, clock)[1] == 3
+
+
+def run_on_base(path: Path, fake: FakeOstreeRepository, clock: Clock) -> tuple[int, int]:
+    clock.looked.clear()
+    with Repository.open(str(path)) as repository:
+        result = pull(repository, fake, "new", PullOptions(workers=0, base_name="main"))
+    return sum(clock.looked), result.files_fetched

@@ -65,6 +65,7 @@ class StoredBase:
         *,
         is_proven: bool = True,
         defers_look: bool = False,
+        glance: Glance | None = None,
     ) -> None:
         """Offer what is stored; contents are looked at when the first of them is asked for.
 
@@ -75,6 +76,7 @@ class StoredBase:
             is_proven: Whether only this program can have written it.
             defers_look: Whether contents that `find_true` names are looked at in `take_doubtful`; by then,
                 what else is missing may already be on its way.
+            glance: Whether all contents were looked at today; then only a part of them is now.
         """
         self.doubtful: dict[ObjectID, set[Checksum]] = {}
         self.unproven: dict[Checksum, tuple[bytes, ObjectID]] = {}
@@ -87,6 +89,7 @@ class StoredBase:
         self._suspects: dict[ObjectID, set[Checksum]] | None = None
         self._unseen: set[Checksum] = set()
         self._defers_look = defers_look
+        self._glance = glance
 
     def find(self, checksum: Checksum) -> StoredContent | None:
         """Return the object's data and the ID of content that is an object; see `plan.Base`."""
@@ -130,7 +133,8 @@ class StoredBase:
             stored = self.lender
             sizes = self._sizes if self._sizes is not None else self._look_at_all()
             refs = () if stored is None else stored.object_refs
-            numbers = {number for number, object_id in enumerate(refs) if sizes[object_id] < 0}
+            # Those of which no size is known were found sound today, and no directory has changed since.
+            numbers = {number for number, object_id in enumerate(refs) if sizes.get(object_id, 0) < 0}
             if numbers and stored is not None:
                 table = stored.table
                 for checksum, number in zip(table.checksums, table.numbers, strict=True):
@@ -151,6 +155,8 @@ class StoredBase:
     @property
     def has_all(self) -> bool:
         """Whether all contents exist; they may be damaged."""
+        if self._glance is not None and self._glance.is_known:
+            return True
         sizes = self._sizes if self._sizes is not None else self._look_at_all()
         unknown = [object_id for object_id, size_bytes in sizes.items() if size_bytes == -1]
         return not self._objects.find_missing(unknown)
@@ -160,11 +166,20 @@ class StoredBase:
         return (object_id for object_id, size_bytes in (self._sizes or {}).items() if size_bytes >= 0)
 
     def _look_at_all(self) -> dict[ObjectID, int]:
-        refs, seen = self._stored.object_refs, self._seen
-        new = sorted(set(refs).difference(seen))
-        seen.update(zip(new, self._objects.find_sizes(new), strict=True))
-        self._sizes = dict(zip(refs, map(seen.__getitem__, refs), strict=True))
+        stored, glance = self._stored, self._glance
+        if glance is not None and glance.is_known and isinstance(stored, CommitStream):
+            part = self._look_at(stored.object_refs[glance.choose(len(stored.object_refs))])
+            if min(part.values(), default=0) >= 0:
+                self._sizes = part
+                return part
+        self._sizes = self._look_at(stored.object_refs)
         return self._sizes
+
+    def _look_at(self, ids: Collection[ObjectID]) -> dict[ObjectID, int]:
+        seen = self._seen
+        new = sorted(set(ids).difference(seen))
+        seen.update(zip(new, self._objects.find_sizes(new), strict=True))
+        return dict(zip(ids, map(seen.__getitem__, ids), strict=True))
 
 
 class BaseCommits:
@@ -209,8 +224,15 @@ class BaseCommits:
                 self._sizes,
                 is_proven=self._is_proven(stored),
                 defers_look=self._defers_look,
+                glance=self._glance_at(stored),
             )
         return base
+
+    def _glance_at(self, stored: CommitStream | Journal) -> Glance | None:
+        """Look at the directories of objects now, before this pull writes to them."""
+        if isinstance(stored, CommitStream) and stored.object_id is not None and not stored.is_partial:
+            return Glance(self._repository, stored.object_id, len(stored.object_refs))
+        return None
 
     def _is_proven(self, stored: CommitStream | Journal) -> bool:
         """Return whether content is known to be what checksums say; otherwise all that is taken is hashed."""
