@@ -5,6 +5,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST_WORKERS ?= 2
 
+# Thousands of commands are started by the tests; without bytecode on the disk each compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: all help demo test test-deep test-packages zipapp setup-root-zipapp deb lint types layers tests test-boot env man lock clean
 
 all: env
@@ -58,6 +61,8 @@ test-deep: env
 	# pytest exits with 5 where nothing bears both markers.
 	$(PY) -m pytest -n 0 -m "alone and deep" || [ $$? = 5 ]
 	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "deep and not alone" || [ $$? = 5 ]
+	# Other examples than those of every other run.
+	$(PY) -m pytest -n $(PYTEST_WORKERS) --hypothesis-profile=random -m "not deep and not alone" tests/property
 
 # Build, install and use the packages; this needs a registry, and for the Debian package root.
 test-packages: env

@@ -23,3 +23,5 @@ echo "Making the environment .venv with the packages of $lock (once; a minute or
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
 # The build back end is locked too, so nothing is fetched outside the lock file.
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+# Once for all: with PYTHONDONTWRITEBYTECODE in the environment, each start would compile all modules again.
+.venv/bin/python -m compileall -q src
