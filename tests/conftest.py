@@ -15,8 +15,10 @@ from tests.support import disk, warm_start
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A busy machine is no reason to fail: no test here is about time.
-settings.register_profile("cfsctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine is no reason to fail: no test here is about time. Nor is luck: every run draws the same
+# examples, and `make test-deep` looks for new ones.
+settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("cfsctl", settings.get_profile("random"), derandomize=True)
 settings.load_profile("cfsctl")
 
 

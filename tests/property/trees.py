@@ -47,6 +47,7 @@ XATTR_NAMES = st.sampled_from(
 XATTRS = st.dictionaries(
     XATTR_NAMES, st.sampled_from([b"", b"x", b"y", b"label\0", b"long" * 200]), max_size=5
 )
+WHITEOUT_MARKS = {b"user.overlay.whiteout", b"trusted.overlay.whiteout"}
 STAT = st.tuples(
     st.sampled_from([0o644, 0o755, 0o4755, 0o7777, 0]),
     st.sampled_from([0, 1, 65535, 65536, 0xFFFFFFFF]),
@@ -63,8 +64,11 @@ def leaves(draw: st.DrawFn, algorithm: Algorithm) -> Leaf:
     stat = draw(STAT)
     if draw(st.booleans()):
         return draw(files(algorithm))
+    content = draw(st.sampled_from([b"", b"x", b"y" * 64, b"z" * 512]))
+    if stat[-1].keys() >= WHITEOUT_MARKS:
+        content = content or b"x"  # No image of V2 may hold an empty file that looks like a whiteout of V1.
     simple: list[Leaf] = [
-        InlineFile(draw(st.sampled_from([b"", b"x", b"y" * 64, b"z" * 512])), *stat),
+        InlineFile(content, *stat),
         Symlink(draw(st.sampled_from([b"t", b"/a/b", b"l" * 1024])), *stat),
         CharDevice(draw(st.sampled_from([0, 0, 0x103, 0xFFFFFFFF])), *stat),
         BlockDevice(draw(st.sampled_from([0, 0x701])), *stat),
