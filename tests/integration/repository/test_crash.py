@@ -26,6 +26,7 @@ from cfsctl.library.pruning import PruneOptions
 from cfsctl.linux.capabilities import CAP_DAC_READ_SEARCH, has_capability
 from cfsctl.oci.build import BuildOptions, build
 from cfsctl.oci.copy import copy_opened
+from cfsctl.oci.delta.make import make_delta
 from cfsctl.oci.destinations.layout import LayoutDestination
 from cfsctl.oci.manifest import Platform
 from cfsctl.oci.pull import pull as pull_oci_image
@@ -230,6 +231,43 @@ def pull_resumable(path: Path) -> None:
         source.close()
 
 
+OLD_LAYER = make_tar([directory("usr"), file("usr/file", b"3" * 9000), file("usr/small", b"s" * 70)])
+NEW_LAYER = make_tar([directory("usr"), file("usr/moved", b"3" * 9000), file("usr/new", b"n" * 90)])
+
+
+def make_for_delta(path: Path) -> None:
+    """Make a repository with the image that a delta starts from, and beside it the delta."""
+    make_base(path)
+    layout = path.parent / "layout"
+    made = Layout(layout)
+    made.add_image("from", [OLD_LAYER])
+    made.add_image("to", [OLD_LAYER, NEW_LAYER])
+    pull_tagged(path, layout, "from")
+    make_repository(path.parent / "both").close()
+    for tag in ("from", "to"):
+        pull_tagged(path.parent / "both", layout, tag)
+    write_delta(path.parent / "both", path.parent / "delta")
+
+
+def pull_tagged(path: Path, layout: Path, tag: str, name: str | None = None) -> None:
+    source = LayoutSource("oci", DirectoryFiles(str(layout)), TaggedPath(str(layout), tag))
+    with Repository.open(str(path)) as store:
+        pull_oci_image(store, source, name or tag, platform=Platform("linux", "amd64"), workers=0)
+    source.close()
+
+
+def write_delta(path: Path, out: Path) -> None:
+    target = LayoutDestination(TaggedPath(str(out), "t"))
+    with Repository.open(str(path)) as store:
+        old, new = (open_found(store, resolve(store, tag)) for tag in ("from", "to"))
+        make_delta(store, old, new, target)
+    target.close()
+
+
+def apply_delta(path: Path) -> None:
+    pull_tagged(path, path.parent / "delta", "t", "old")
+
+
 def build_image(path: Path) -> None:
     tree = path.parent / "root"
     (tree / "usr").mkdir(parents=True, exist_ok=True)
@@ -303,6 +341,7 @@ OPERATIONS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
     "pull image and resume": (make_base, pull_resumable),
     "copy image": (make_base, copy_image_here),
     "build image": (make_base, build_image),
+    "apply delta": (make_for_delta, apply_delta),
     "import image": (make_base, import_image),
     "write streams": (make_base, write_streams),
     "tag": (make_base, tag),
@@ -411,7 +450,7 @@ def place() -> Iterator[Path]:
 SLOW = {
     *("pull image", "write image", "create image"),
     *("pull image and keep blobs", "build image"),
-    *("pull image from containers-storage", "pull image and resume", "copy image"),
+    *("pull image from containers-storage", "pull image and resume", "copy image", "apply delta"),
     *("move names", "roll back", "rename"),
 }
 """Operations of which only some faults are tried every time."""
@@ -462,40 +501,50 @@ def test_interrupted_anywhere(place: Path, name: str, number: int | None) -> Non
     assert nth > MIN_CALLS
 
 
-@pytest.mark.parametrize("number", FAULTS.values(), ids=FAULTS)
-def test_a_push_interrupted_anywhere(place: Path, number: int | None) -> None:
-    """The layout has the image, all of it, or not yet; the next push ends it."""
-    make_repository(place / "r").close()
-    pull_image(place / "r")
+def push_image(path: Path, out: Path) -> None:
+    target = LayoutDestination(TaggedPath(str(out), "t"))
+    with Repository.open(str(path)) as store:
+        push(store, open_found(store, resolve(store, "to")), target)
+    target.close()
 
-    def push_image(out: Path) -> None:
-        target = LayoutDestination(TaggedPath(str(out), "t"))
-        with Repository.open(str(place / "r")) as store:
-            push(store, open_found(store, resolve(store, "old")), target)
-        target.close()
+
+@pytest.mark.parametrize(
+    ("write", "number"),
+    [
+        pytest.param(
+            write,
+            number,
+            id=f"{name}-{fault}",
+            marks=[pytest.mark.deep] if name == "delta" and fault != "disk full" else [],
+        )
+        for name, write in {"push": push_image, "delta": write_delta}.items()
+        for fault, number in FAULTS.items()
+    ],
+)
+def test_writing_a_layout_interrupted_anywhere(
+    place: Path, write: Callable[[Path, Path], None], number: int | None
+) -> None:
+    """The layout has the image, or the delta, all of it, or not yet; the next time ends it."""
+    make_for_delta(place / "r")
 
     def pull_back(out: Path) -> None:
-        source = LayoutSource("oci", DirectoryFiles(str(out)), TaggedPath(str(out), "t"))
-        with Repository.open(str(place / "r2")) as store:
-            pull_oci_image(store, source, "t", platform=Platform("linux", "amd64"), workers=0)
-        source.close()
+        shutil.copytree(place / "r", place / "r2", symlinks=True)
+        pull_tagged(place / "r2", out, "t")
         shutil.rmtree(place / "r2")
 
     for nth in range(1, MAX_CALLS):
         out = place / "out"
-        code = run_interrupted(push_image, out, nth, number)
+        code = run_interrupted(lambda path: write(place / "both", path), out, nth, number)
         if code == NOT_REACHED:
             break
         assert code in {0, KILLED if number is None else FAILED}
         if (out / "index.json").exists():
-            make_repository(place / "r2").close()
             pull_back(out)
-        push_image(out)
-        make_repository(place / "r2").close()
+        write(place / "both", out)
         pull_back(out)
         shutil.rmtree(out)
     else:
-        pytest.fail("the push did not end")
+        pytest.fail("the operation did not end")
     assert nth > MIN_CALLS
 
 
