@@ -139,7 +139,7 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.oci.pull_plan import PullPlan as _OciPullPlan
     from cfsctl.oci.push import DigestChangedError as DigestChangedError
     from cfsctl.oci.push import PushResult as _OciPushResult
-    from cfsctl.oci.store.layers import ImportCounts as ImportCounts
+    from cfsctl.oci.store.layer_writer import ImportCounts as ImportCounts
     from cfsctl.oci.store.layers import LayerFacts as LayerFacts
     from cfsctl.oci.store.listing import ImageSummary as _OciImageSummary
     from cfsctl.ostree.exchange.commit import CommitResult as CommitResult
@@ -172,12 +172,12 @@ if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them
     from cfsctl.repository.check.report import FsckReport as FsckReport
     from cfsctl.repository.check.report import Tally as Tally
     from cfsctl.repository.copying import CopyCounts as CopyCounts
-    from cfsctl.repository.gc.collect import DeleteLimit as DeleteLimit
-    from cfsctl.repository.gc.collect import GcResult as GcResult
-    from cfsctl.repository.gc.collect import Why as Why
     from cfsctl.repository.gc.mount_finder import LiveMount as LiveMount
     from cfsctl.repository.gc.mounted import MountedImage as MountedImage
     from cfsctl.repository.gc.mounted import MountList as MountList
+    from cfsctl.repository.gc.results import DeleteLimit as DeleteLimit
+    from cfsctl.repository.gc.results import GcResult as GcResult
+    from cfsctl.repository.gc.results import Why as Why
     from cfsctl.repository.gc.stats import RefStats as RefStats
     from cfsctl.repository.gc.stats import Stats as Stats
     from cfsctl.repository.history.changes import NothingKeptError as NothingKeptError
@@ -300,10 +300,8 @@ else:
             "DigestChangedError",
             "OciPushResult",
         ),
-        "oci.store.layers": (
-            "ImportCounts",
-            "LayerFacts",
-        ),
+        "oci.store.layer_writer": ("ImportCounts",),
+        "oci.store.layers": ("LayerFacts",),
         "oci.store.listing": ("OciImageSummary",),
         "ostree.exchange.commit": ("CommitResult",),
         "ostree.pull.dry_run": ("PullEstimate",),
@@ -321,7 +319,7 @@ else:
         "repository": ("Durability", "InvalidNameError", "LockedError", "NotARepositoryError", "Ref"),
         "repository.check.report": ("FsckReport", "Tally"),
         "repository.copying": ("CopyCounts",),
-        "repository.gc.collect": ("DeleteLimit", "GcResult", "Why"),
+        "repository.gc.results": ("DeleteLimit", "GcResult", "Why"),
         "repository.gc.mount_finder": ("LiveMount",),
         "repository.gc.mounted": ("MountList", "MountedImage"),
         "repository.gc.stats": ("RefStats", "Stats"),

@@ -24,7 +24,7 @@ from cfsctl.linux.mountinfo import list_processes
 from cfsctl.linux.syscalls import CLONE_NEWNS, check, libc
 from cfsctl.mount import MountOptions, WritableLayer, mount_image
 from cfsctl.repository import Repository, init_repository
-from cfsctl.repository.gc.collect import GcResult, collect_garbage, explain_object
+from cfsctl.repository.gc.collect import collect_garbage, explain_object
 from cfsctl.repository.gc.mount_finder import MountFinder
 from cfsctl.tree.model import Directory, ExternalFile, FileSystem
 from tests.support.repositories import object_file
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
     from cfsctl.linux.mountinfo import Mount
     from cfsctl.repository.gc.mount_finder import LiveMount
+    from cfsctl.repository.gc.results import GcResult
 
 SIZE = 3000
 _MS_REC_PRIVATE = 1 << 18 | 1 << 14

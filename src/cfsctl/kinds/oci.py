@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cfsctl.kinds.kind import Reading
     from cfsctl.oci.digest import OciDigest
     from cfsctl.oci.store.images import Found, StoredConfig, StoredImage
-    from cfsctl.oci.store.layers import ImportCounts
+    from cfsctl.oci.store.layer_writer import ImportCounts
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
     from cfsctl.repository.check.links import ContentCheck

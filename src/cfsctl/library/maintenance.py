@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from cfsctl.library.pruning import PruneOptions, PruneResult
     from cfsctl.library.sources import SourceOptions
     from cfsctl.repository.check.report import FsckReport
-    from cfsctl.repository.gc.collect import DeleteLimit, GcResult, Why
     from cfsctl.repository.gc.mounted import MountList
+    from cfsctl.repository.gc.results import DeleteLimit, GcResult, Why
     from cfsctl.repository.gc.stats import Stats
     from cfsctl.repository.repair.repair import RepairReport
 
@@ -58,7 +58,8 @@ class MaintenanceMethods(OpenedRepository):
             LockedError: The timeout expired.
         """
         from cfsctl.kinds.registry import prepare_collection
-        from cfsctl.repository.gc.collect import DeleteLimit, collect_garbage
+        from cfsctl.repository.gc.collect import collect_garbage
+        from cfsctl.repository.gc.results import DeleteLimit
 
         limit = DeleteLimit(max_delete, is_percentage=False) if isinstance(max_delete, int) else max_delete
         return collect_garbage(

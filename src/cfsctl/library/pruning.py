@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import ObjectID
     from cfsctl.repository import Repository as Store
-    from cfsctl.repository.gc.collect import GcResult
+    from cfsctl.repository.gc.results import GcResult
     from cfsctl.repository.history.kept import Kept
 
 KINDS: Final = {"image": "images", "commit": "ostree", "oci": "oci"}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.errors import CfsError
 from cfsctl.oci.import_layer import WORTH_A_THREAD_BYTES, LayerImporter, WantedLayer
 from cfsctl.oci.source import ResumableSource
-from cfsctl.oci.store.layers import ImportCounts, ImportedLayer
+from cfsctl.oci.store.layer_writer import ImportCounts, ImportedLayer
 from cfsctl.oci.store.names import LAYER
 from cfsctl.oci.store.partial_blobs import forget_partial
 from cfsctl.oci.tar_diff.format import MEDIA_TYPE as TAR_DIFF

@@ -13,7 +13,7 @@ from cfsctl.oci.local_source import LayerFile, LocalSource
 from cfsctl.oci.media_types import FROM_DOCKER, find_compression
 from cfsctl.oci.source import FileRange, ResumableSource, SourceError
 from cfsctl.oci.store.documents import write_document
-from cfsctl.oci.store.layers import MAX_LAYER_BYTES, ImportCounts, ImportedLayer, LayerWriter
+from cfsctl.oci.store.layer_writer import MAX_LAYER_BYTES, ImportCounts, ImportedLayer, LayerWriter
 from cfsctl.oci.store.partial_blobs import open_partial
 from cfsctl.oci.tar import TarError
 from cfsctl.oci.tar_diff.decode import TarDiffDecoder, TarDiffError

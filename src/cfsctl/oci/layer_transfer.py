@@ -11,7 +11,8 @@ from cfsctl.dirfdstream import DirfdStreamError, FileReference, StreamDecoder, e
 from cfsctl.errors import FormatError
 from cfsctl.linux.syscalls import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 from cfsctl.oci.context import naming
-from cfsctl.oci.store.layers import MAX_LAYER_BYTES, ImportCounts, LayerWriter, open_layer
+from cfsctl.oci.store.layer_writer import MAX_LAYER_BYTES, ImportCounts, LayerWriter
+from cfsctl.oci.store.layers import open_layer
 from cfsctl.oci.store.names import LAYER
 from cfsctl.repository.objects.sharing import FileSharer, Sharing
 from cfsctl.splitstream.reader import External

@@ -8,27 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cfsctl.errors import CfsError, FormatError
 from cfsctl.oci.context import naming
-from cfsctl.oci.fetch_layers import LayerFetch, find_layers
-from cfsctl.oci.import_layer import WantedLayer, choose_compression
+from cfsctl.oci.fetch_layers import LayerFetch
+from cfsctl.oci.find_image import find_image
 from cfsctl.oci.keep_blobs import keep_blobs
 from cfsctl.oci.local_source import LocalSource
-from cfsctl.oci.manifest import ManifestError, matches, parse_config, parse_manifest
-from cfsctl.oci.media_types import DELTA_ARTIFACT
-from cfsctl.oci.reference import host_platform
-from cfsctl.oci.source import ImageNotFoundError, SourceError, read_document
+from cfsctl.oci.source import SourceError
 from cfsctl.oci.store.blobs import KeptSource, find_kept
-from cfsctl.oci.store.documents import read_document as read_stored
 from cfsctl.oci.store.image_refs import plain_kind
-from cfsctl.oci.store.names import CONFIG, check_tag
-from cfsctl.oci.store.publish import ImageNames, has_all_images, keep_image_refs, store_images
+from cfsctl.oci.store.names import check_tag
+from cfsctl.oci.store.publish import ImageNames, has_all_images, store_images
 from cfsctl.oci.to_tree import GrowingTree, image_tree
 from cfsctl.progress import Message, silent
 from cfsctl.repository.objects.sharing import Sharing
-from cfsctl.splitstream.format import ContentType
 from cfsctl.tree.transform import TransformError, XattrFilter
 
 if TYPE_CHECKING:
@@ -36,11 +31,11 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import ObjectID
     from cfsctl.oci.boot_images import BootMatch
-    from cfsctl.oci.delta.artifact import Delta
     from cfsctl.oci.digest import OciDigest
-    from cfsctl.oci.manifest import Manifest, Platform
+    from cfsctl.oci.find_image import FoundImage
+    from cfsctl.oci.manifest import Platform
     from cfsctl.oci.source import ImageSource
-    from cfsctl.oci.store.layers import ImportCounts
+    from cfsctl.oci.store.layer_writer import ImportCounts
     from cfsctl.oci.tar_diff.decode import SourceFiles
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
@@ -160,68 +155,89 @@ class _Pull:
         self._images: dict[str, ObjectID] = {}
 
     def run(self, tag: str | None, *, bootable: bool) -> PullResult:
+        """Fetch the image, make its file system images, and name everything."""
         found = find_image(self._repository, self._source, self.platform, applies_deltas=not self.as_it_is)
-        digest, manifest, config, delta = found.digest, found.manifest, found.config, found.delta
-        config_digest, old_images, layers = manifest.config.digest, found.images, found.layers
+        self._check_can_keep_compressed()
+        if found.original is not None:
+            self._report(
+                Message(f"the manifest {found.original} in Docker's format is stored as {found.digest}")
+            )
+        self.when_found(len(found.layers))
+        blobs = self._keep_blobs(found)
+        is_container = found.manifest.is_container
+        makes_images = is_container and (bootable or not has_all_images(self._repository, found.images))
+        fetch = self._fetch_layers(found, grows_tree=makes_images)
+        objects = self._repository.objects
+        self._layers = [(layer.digest, fetch.streams[layer.digest]) for layer in found.layers]
+        self._names = ImageNames(
+            self._repository,
+            (found.digest, objects.ensure_bytes(found.data)),
+            (found.manifest.config.digest, objects.ensure_bytes(found.config)),
+            dict(self._layers),
+            blobs,
+            is_container=is_container,
+        )
+        self._images = found.images
+        if makes_images:
+            self._make_images(fetch.streams, bootable=bootable)
+        self._names.write(self._images)
+        self._names.publish(tag)
+        fetch.finish()
+        if self._caution is not None:
+            self._report(Message(self._caution, is_warning=True))
+        return self._result(found, tag, fetch.counts, bootable=bootable)
+
+    def _check_can_keep_compressed(self) -> None:
         if self.keeps_compressed and isinstance(self._source, LocalSource) and not self._source.has_blobs:
             raise SourceError(
                 "the source has layers only unpacked, so that none can be kept compressed",
                 hint="leave --keep-compressed out",
             )
-        if found.original is not None:
-            self._report(Message(f"the manifest {found.original} in Docker's format is stored as {digest}"))
-        self.when_found(len(layers))
-        blobs = find_kept(self._repository, digest)
-        if self.keeps_compressed and manifest.is_container and delta is None:
-            blobs |= keep_blobs(self._repository, self._source, manifest, self._report, self._workers)
+
+    def _keep_blobs(self, found: FoundImage) -> dict[str, ObjectID]:
+        """Return the compressed layers that are stored, after storing all of them if that is asked for."""
+        blobs = find_kept(self._repository, found.digest)
+        if self.keeps_compressed and found.manifest.is_container and found.delta is None:
+            blobs |= keep_blobs(self._repository, self._source, found.manifest, self._report, self._workers)
             if not isinstance(self._source, LocalSource):
-                self._source = KeptSource(self._repository, self._source)
-        self._tree = GrowingTree(self._repository, [layer.digest for layer in layers])
-        makes_images = manifest.is_container and (
-            bootable or not has_all_images(self._repository, old_images)
-        )
+                self._source = KeptSource(self._repository, self._source)  # they are not fetched twice
+        return blobs
+
+    def _fetch_layers(self, found: FoundImage, *, grows_tree: bool) -> LayerFetch:
+        """Store the layers that are missing, while the tree grows by those that are there."""
+        delta = found.delta
+        self._tree = GrowingTree(self._repository, [layer.digest for layer in found.layers])
         fetch = LayerFetch(
             self._repository,
             self._source,
             self._report,
-            self._tree.advance if makes_images else None,
+            self._tree.advance if grows_tree else None,
             self._workers,
             None if delta is None else partial(_open_base, self._repository, delta.source_config),
             self.sharing,
         )
-        fetch.run(layers)
-        objects = self._repository.objects
-        names = ImageNames(
-            self._repository,
-            (digest, objects.ensure_bytes(found.data)),
-            (config_digest, objects.ensure_bytes(config)),
-            {layer.digest: fetch.streams[layer.digest] for layer in layers},
-            blobs,
-            is_container=manifest.is_container,
-        )
-        self._names = names
-        self._images = old_images
-        self._layers = [(layer.digest, fetch.streams[layer.digest]) for layer in layers]
-        if makes_images:
-            self._make_images(fetch.streams, bootable=bootable)
-        names.write(self._images)
-        names.publish(tag)
-        fetch.finish()
-        if self._caution is not None:
-            self._report(Message(self._caution, is_warning=True))
-        default = plain_kind(self._repository.erofs_versions[0])
-        is_made = bootable and manifest.is_container
+        fetch.run(found.layers)
+        return fetch
+
+    def _result(
+        self, found: FoundImage, tag: str | None, counts: ImportCounts, *, bootable: bool
+    ) -> PullResult:
+        image = boot_image = None
+        if found.manifest.is_container:
+            default = plain_kind(self._repository.erofs_versions[0])
+            image = self._images.get(default.ref)
+            if bootable:
+                boot_kind = default._replace(is_bootable=True, xattr_filter=self.boot_xattrs)
+                boot_image = self._images[boot_kind.ref]
         return PullResult(
-            digest,
-            config_digest,
-            names.manifest_id,
-            names.config_id,
-            tag,
-            fetch.counts,
-            self._images.get(default.ref) if manifest.is_container else None,
-            self._images[default._replace(is_bootable=True, xattr_filter=self.boot_xattrs).ref]
-            if is_made
-            else None,
+            manifest_digest=found.digest,
+            config_digest=found.manifest.config.digest,
+            manifest_id=self._names.manifest_id,
+            config_id=self._names.config_id,
+            tag=tag,
+            counts=counts,
+            image=image,
+            boot_image=boot_image,
             boot_xattrs=self.boot_xattrs,
             original=found.original,
         )
@@ -286,141 +302,8 @@ class _Pull:
         self._images = images
 
 
-class FoundImage(NamedTuple):
-    """An image that is to be pulled, with its verified documents.
-
-    Attributes:
-        digest: The manifest's digest; of a delta, that of the image it leads to.
-        data: The manifest.
-        manifest: The same, parsed.
-        config: The config.
-        images: File system images that the stored config names.
-        layers: What each layer is to be.
-        delta: The delta that has been found in place of the image, or None.
-        original: The digest of the manifest that this one was converted from, or None.
-    """
-
-    digest: OciDigest
-    data: bytes
-    manifest: Manifest
-    config: bytes
-    images: dict[str, ObjectID]
-    layers: list[WantedLayer]
-    delta: Delta | None
-    original: OciDigest | None = None
-
-
-def find_image(
-    repository: Repository, source: ImageSource, platform: Platform | None, *, applies_deltas: bool = True
-) -> FoundImage:
-    """Return the image that a source leads to; its documents are verified.
-
-    Args:
-        repository: Where it would go; documents that it has are not read from the source.
-        source: Where it is.
-        platform: What it must run on, or None for this machine's choice.
-        applies_deltas: Whether a delta stands for the image that it leads to.
-
-    Raises:
-        ImageNotFoundError: The source does not have it, or not for this platform.
-        DeltaBaseMissingError: It is a delta, and the image that it starts from is not stored.
-        ReceivedDigestError, FormatError: Something is not valid.
-    """
-    digest, data, is_chosen, original = source.find_manifest(platform or host_platform())
-    manifest = parse_manifest(data, f"manifest {digest}")
-    delta: Delta | None = None
-    if applies_deltas and manifest.artifact_type == DELTA_ARTIFACT:
-        from cfsctl.oci.delta.artifact import read_delta  # few images are deltas
-
-        delta = read_delta(source, manifest)
-        digest, data = delta.manifest[:2]
-        manifest = parse_manifest(data, f"manifest {digest}")
-    config, images = _get_config(repository, source, manifest, delta)
-    layers = _list_layers(manifest, config)
-    if platform is not None and not is_chosen and manifest.is_container:
-        _check_platform(parse_config(config).platform, platform)
-    if delta is not None:
-        layers = _patch_layers(repository, layers, delta)
-    return FoundImage(digest, data, manifest, config, images, layers, delta, original)
-
-
 def _open_base(repository: Repository, config: OciDigest) -> SourceFiles:
     """Return the files of the image that a delta starts from."""
     from cfsctl.oci.delta.artifact import StoredFiles
 
     return StoredFiles(repository, config)
-
-
-def _patch_layers(repository: Repository, layers: list[WantedLayer], delta: Delta) -> list[WantedLayer]:
-    """Return the layers with patches in the place of blobs; what has none must be stored.
-
-    Raises:
-        DeltaBaseMissingError: The image that the delta starts from is not stored.
-        ManifestError: A layer is neither here nor in the delta.
-    """
-    stored = find_layers(repository, layers)
-    if any(layer.digest not in stored for layer in layers):
-        from cfsctl.oci.delta.artifact import check_base
-
-        check_base(repository, delta.source_config)
-    patched = []
-    for layer in layers:
-        patch = delta.patches.get(layer.descriptor.digest)
-        if patch is None and layer.digest not in stored:
-            raise ManifestError(f"Reused layer {layer.digest} not found", hint="pull the whole image")
-        patched.append(layer if patch is None else layer._replace(descriptor=patch))
-    return patched
-
-
-def _get_config(
-    repository: Repository, source: ImageSource, manifest: Manifest, delta: Delta | None
-) -> tuple[bytes, dict[str, ObjectID]]:
-    """Return the config and the images that are known of it."""
-    digest = manifest.config.digest
-    stream_id = repository.streams.find(f"{CONFIG}{digest}")
-    if stream_id is not None:
-        try:
-            stored = read_stored(repository, stream_id, ContentType.OCI_CONFIG, digest)
-        except CfsError:
-            pass  # fetched again, which heals it
-        else:
-            return stored.data, keep_image_refs(stored.refs)
-    if delta is not None:
-        return delta.config, {}
-    return read_document(source, manifest.config, "config"), {}
-
-
-def _check_platform(found: Platform, wanted: Platform) -> None:
-    """Compare the platform of a config with the one that was asked for.
-
-    Raises:
-        ImageNotFoundError: It is another one.
-    """
-    if not matches(found, wanted):
-        raise ImageNotFoundError(
-            f"No manifest found for platform {wanted}; available: {found} (of its config)",
-            hint="choose another one with --platform",
-        )
-
-
-def _list_layers(manifest: Manifest, config: bytes) -> list[WantedLayer]:
-    """Return what each layer of a manifest is to be.
-
-    Raises:
-        ManifestError: The config does not go with it.
-        SourceError: A layer of an image is not an archive.
-    """
-    if not manifest.is_container:
-        return [WantedLayer(layer, layer.digest, is_tar=False) for layer in manifest.layers]
-    diff_ids = parse_config(config, f"config {manifest.config.digest}").diff_ids
-    if len(diff_ids) != len(manifest.layers):
-        raise ManifestError(
-            f"config {manifest.config.digest}: rootfs.diff_ids:"
-            f" expected {len(manifest.layers)} layer refs but got {len(diff_ids)}"
-        )
-    for layer in manifest.layers:
-        choose_compression(layer)
-    return [
-        WantedLayer(layer, digest, is_tar=True)
-        for layer, digest in zip(manifest.layers, diff_ids, strict=True)
-    ]

@@ -22,7 +22,7 @@ from cfsctl.oci.referrers import Subject, pull_referrers
 from cfsctl.oci.source import IndexedSource, SourceError
 from cfsctl.oci.sources.listed import listed_source
 from cfsctl.oci.store.indexes import check_manifest_count, check_nesting, store_index, tag_index
-from cfsctl.oci.store.layers import ImportCounts
+from cfsctl.oci.store.layer_writer import ImportCounts
 from cfsctl.oci.store.names import check_tag
 from cfsctl.progress import Message, silent
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from cfsctl.oci.context import naming
 from cfsctl.oci.fetch_layers import find_layers
+from cfsctl.oci.find_image import find_image
 from cfsctl.oci.local_source import LocalSource
-from cfsctl.oci.pull import find_image
 from cfsctl.oci.source import ResumableSource
 from cfsctl.oci.store.image_refs import plain_kind
 from cfsctl.oci.store.names import MANIFEST

@@ -23,7 +23,7 @@ from cfsctl.oci.pull import PullResult, pull
 from cfsctl.oci.registry.settings import RegistrySettings
 from cfsctl.oci.source import ImageNotFoundError, SourceError
 from cfsctl.oci.sources.opening import open_source
-from cfsctl.oci.store.layers import ImportCounts
+from cfsctl.oci.store.layer_writer import ImportCounts
 from cfsctl.repository.check.fsck import check_repository
 from cfsctl.repository.objects.sharing import CannotShareError, Sharing
 from tests.support.container_storage import Storage

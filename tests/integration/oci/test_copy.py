@@ -19,7 +19,7 @@ from cfsctl.oci.copy import ZeroCopyError, copy_image
 from cfsctl.oci.pull import PullResult, pull
 from cfsctl.oci.sources.opening import open_source
 from cfsctl.oci.store.images import OciNotFoundError, open_image
-from cfsctl.oci.store.layers import ImportCounts
+from cfsctl.oci.store.layer_writer import ImportCounts
 from cfsctl.oci.store.names import TAGS
 from cfsctl.progress import silent
 from cfsctl.repository.check.fsck import check_repository

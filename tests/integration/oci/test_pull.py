@@ -22,7 +22,7 @@ from cfsctl.oci.media_types import CONFIG, DOCKER_CONFIG, DOCKER_MANIFEST, INDEX
 from cfsctl.oci.pull import PullResult, pull
 from cfsctl.oci.source import ImageNotFoundError
 from cfsctl.oci.sources.opening import open_source
-from cfsctl.oci.store.layers import ImportCounts
+from cfsctl.oci.store.layer_writer import ImportCounts
 from cfsctl.oci.store.names import TAGS
 from cfsctl.oci.store.referrers import (
     add_referrer,

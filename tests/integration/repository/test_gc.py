@@ -12,7 +12,8 @@ from cfsctl.digest import Algorithm, ObjectID, qualified
 from cfsctl.errors import RefNotFoundError
 from cfsctl.linux.files import random_name
 from cfsctl.repository.gc import image_objects
-from cfsctl.repository.gc.collect import GcResult, collect_garbage
+from cfsctl.repository.gc.collect import collect_garbage
+from cfsctl.repository.gc.results import GcResult
 from cfsctl.repository.names.links import BlockedNameError
 from tests.support.repositories import flip_bit, make_image, make_repository, object_file, view, write_stream
 

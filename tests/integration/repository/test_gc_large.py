@@ -10,13 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cfsctl.repository.gc import live, sweep
-from cfsctl.repository.gc.collect import (
-    DeleteLimit,
-    GcResult,
-    TooMuchGarbageError,
-    collect_garbage,
-    explain_object,
-)
+from cfsctl.repository.gc.collect import collect_garbage, explain_object
+from cfsctl.repository.gc.results import DeleteLimit, GcResult, TooMuchGarbageError
 from tests.support.repositories import make_image, make_repository, object_file, view, write_stream
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from cfsctl.cli.app import main
 from cfsctl.digest import Algorithm, ObjectID, object_path, qualified
 from cfsctl.errors import ExitCode, ObjectMissingError
 from cfsctl.repository.check.fsck import check_repository
-from cfsctl.repository.gc.collect import DeleteLimit, TooMuchGarbageError, collect_garbage, explain_object
+from cfsctl.repository.gc.collect import collect_garbage, explain_object
+from cfsctl.repository.gc.results import DeleteLimit, TooMuchGarbageError
 from tests.support.repositories import make_image, make_repository, object_file, view, write_stream
 
 if TYPE_CHECKING:

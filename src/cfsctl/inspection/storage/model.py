@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
     from cfsctl.inspection.packages.package import Package
-    from cfsctl.repository.gc.collect import GcResult
+    from cfsctl.repository.gc.results import GcResult
     from cfsctl.repository.gc.stats import RefStats, Stats
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from cfsctl.digest import Algorithm
 from cfsctl.fsverity.merkle import compute_digest
-from cfsctl.oci.store.layers import import_tar, iter_entries
+from cfsctl.oci.store.layer_writer import import_tar
+from cfsctl.oci.store.layers import iter_entries
 from cfsctl.oci.tar import Body, Entry, EntryType, Inline, TarError, TarParser
 from tests.support.oci import directory, example_layers, file, hard_link, make_tar, symlink
 from tests.support.repositories import make_repository
