@@ -14,7 +14,7 @@ from cfsctl.linux.files import random_name
 from cfsctl.repository.gc import image_objects
 from cfsctl.repository.gc.collect import collect_garbage
 from cfsctl.repository.gc.results import GcResult
-from cfsctl.repository.names.links import BlockedNameError
+from cfsctl.repository.names.safe_paths import BlockedNameError
 from tests.support.repositories import flip_bit, make_image, make_repository, object_file, view, write_stream
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from cfsctl.digest import Algorithm, ObjectID, qualified
 from cfsctl.erofs.format import ErofsError, FormatVersion
 from cfsctl.errors import CfsError, ObjectMissingError, RefNotFoundError
 from cfsctl.repository import InvalidNameError, Ref, Repository
-from cfsctl.repository.names.links import BlockedNameError, LinkDirectory
+from cfsctl.repository.names.safe_paths import BlockedNameError
 from cfsctl.repository.names.streams import DamagedLinkError
 from cfsctl.splitstream import SplitstreamError
 from tests.support.repositories import make_image, make_repository, object_file, view, write_stream
@@ -19,6 +19,8 @@ from tests.support.repositories import make_image, make_repository, object_file,
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from cfsctl.repository.names.links import LinkDirectory
 
 
 @pytest.fixture

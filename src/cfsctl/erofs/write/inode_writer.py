@@ -101,7 +101,11 @@ class InodeWriter:
         self._write_other_inodes()
 
     def _write_external_files(self) -> None:
-        """Write usual external files with one call each."""
+        """Write usual external files with one call each.
+
+        One long loop on purpose: most inodes of an image are of this kind, and calls would take longer than
+        what they do.
+        """
         image, is_v2 = self._image, self._is_v2
         inodes, layout = self._inodes, self._layout
         find_nlink = inodes.order.links.get

@@ -12,7 +12,6 @@ from cfsctl.errors import CfsError, FormatError, describe
 from cfsctl.repository.check.objects import describe_errno, make_check_failure
 from cfsctl.repository.check.report import Tally
 from cfsctl.repository.names.images import map_file
-from cfsctl.repository.names.links import BlockedNameError
 from cfsctl.repository.names.names import (
     find_entry_in,
     find_object_in,
@@ -20,6 +19,7 @@ from cfsctl.repository.names.names import (
     parse_object_link,
     ref_link_text,
 )
+from cfsctl.repository.names.safe_paths import BlockedNameError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -7,8 +7,7 @@
         a/b      -> ../../<entry>          slashes in a ref are directories
 
 A link is made or replaced in one rename, from a temporary link in the repository's directory, where
-no reader looks for names. Directories are opened one by one without following links, so a link in the
-place of a directory is an error and never a way out of the repository.
+no reader looks for names; directories on the way are opened without following links (`SafePaths`).
 
 Nothing here makes content durable: callers pass the barrier (`Repository.sync`) before they name what
 they stored. The directory that holds a changed ref is synced, so a ref that was reported is there after
@@ -26,10 +25,7 @@ import stat
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from cfsctl.errors import ExitCode, RefNotFoundError, RepositoryError
-from cfsctl.linux.error_paths import relative_to
-from cfsctl.linux.files import make_directory, open_handle, open_regular, replace_symlink
-from cfsctl.linux.flags import DIRECTORY_FLAGS
-from cfsctl.linux.syscalls import openat2
+from cfsctl.linux.files import open_handle, open_regular, replace_symlink
 from cfsctl.repository.names.names import (
     MAX_DEPTH,
     REFS,
@@ -39,6 +35,7 @@ from cfsctl.repository.names.names import (
     object_link_text,
     ref_link_text,
 )
+from cfsctl.repository.names.safe_paths import BlockedNameError, SafePaths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -47,13 +44,6 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
 
 _OBJECT_LINK: Final = re.compile(r"\.\./objects/([0-9a-f]{2})/([0-9a-f]+)")
-_MAX_LINKS: Final = 40
-"""Links followed in one path; the kernel's own limit (MAXSYMLINKS)."""
-_DIRECTORY_MODE: Final = 0o755
-
-
-class BlockedNameError(RepositoryError):
-    """A name that cannot be used because something else is in its way."""
 
 
 class RefExistsError(RepositoryError):
@@ -123,7 +113,6 @@ class LinkDirectory:
 
     Attributes:
         name: The category's directory.
-        is_synced: Whether a changed ref is made durable at once.
         guard: Asked before a ref is set, or None.
     """
 
@@ -136,10 +125,19 @@ class LinkDirectory:
             check_writable: Raises if nothing may be written.
         """
         self.name = name
-        self.is_synced = True
         self.guard: MoveGuard | None = None
+        self._paths = SafePaths(dirfd)
         self._root = dirfd
         self._check_writable = check_writable
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether a changed ref is made durable at once."""
+        return self._paths.is_synced
+
+    @is_synced.setter
+    def is_synced(self, is_synced: bool) -> None:
+        self._paths.is_synced = is_synced
 
     # Reading
 
@@ -173,12 +171,12 @@ class LinkDirectory:
         """Return whether a directory stands where the ref would be, or a ref where a directory would be."""
         try:
             with contextlib.ExitStack() as opened:
-                directory = opened.enter_context(self._open_directory([self.name, REFS]))
+                directory = opened.enter_context(self._paths.open_directory([self.name, REFS]))
                 for part in parts:
                     mode = os.stat(part, dir_fd=directory, follow_symlinks=False).st_mode
                     if not stat.S_ISDIR(mode):
                         return stat.S_ISLNK(mode)
-                    directory = self._open_one(directory, part, create=False)
+                    directory = self._paths.open_inner(directory, part)
                     opened.callback(os.close, directory)
         except FileNotFoundError:  # removed in the meantime
             return True
@@ -186,7 +184,7 @@ class LinkDirectory:
 
     def _read_link(self, parents: list[str], last: str) -> str | None:
         try:
-            with self._open_directory(parents) as directory:
+            with self._paths.open_directory(parents) as directory:
                 return os.readlink(last, dir_fd=directory)
         except FileNotFoundError:
             return None
@@ -195,42 +193,6 @@ class LinkDirectory:
                 path = "/".join([*parents, last])
                 raise BlockedNameError(f"{path}: expected a symbolic link, found something else") from error
             raise
-
-    @contextlib.contextmanager
-    def _open_directory(self, parts: list[str], *, create: bool = False) -> Iterator[int]:
-        """Open a directory below the repository, component by component.
-
-        Raises:
-            FileNotFoundError: One is missing and `create` is false.
-            BlockedNameError: One is a link or no directory.
-        """
-        fd = os.dup(self._root)
-        try:
-            for index, part in enumerate(parts):
-                try:
-                    with relative_to("/".join(parts[:index])):
-                        inner = self._open_one(fd, part, create=create)
-                except OSError as error:
-                    if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
-                        raise
-                    path = "/".join(parts[: index + 1])
-                    raise BlockedNameError(f"{path}: expected a directory, found something else") from error
-                os.close(fd)
-                fd = inner
-            yield fd
-        finally:
-            os.close(fd)
-
-    def _open_one(self, fd: int, part: str, *, create: bool) -> int:
-        try:
-            return os.open(part, DIRECTORY_FLAGS, dir_fd=fd)
-        except FileNotFoundError:
-            if not create:
-                raise
-        with contextlib.suppress(FileExistsError):
-            make_directory(part, _DIRECTORY_MODE, fd)
-            self._sync(fd)
-        return os.open(part, DIRECTORY_FLAGS, dir_fd=fd)
 
     @contextlib.contextmanager
     def open_entry(self, entry: str) -> Iterator[int]:
@@ -243,58 +205,23 @@ class LinkDirectory:
         """
         match = _OBJECT_LINK.fullmatch(self.read_entry(entry) or "")
         if match is None:
-            handle = self._open_target([self.name], entry)
+            handle = self._paths.open_target([self.name], entry)
             try:
                 fd = open_handle(handle, entry)
             finally:
                 os.close(handle)
         else:
-            with self._open_directory(["objects", match[1]]) as directory:
+            with self._paths.open_directory(["objects", match[1]]) as directory:
                 fd = open_regular(directory, match[2])
         try:
             yield fd
         finally:
             os.close(fd)
 
-    def _open_target(self, parents: list[str], last: str) -> int:
-        """Return an O_PATH descriptor of what a link leads to, as long as that is in the repository.
-
-        Files outside of the repository must not be accessed: that could start a device, mount something or
-        wait for a server forever.
-
-        Raises:
-            OSError: As open(2); EXDEV if it leads out.
-        """
-        place = "/".join([*parents, last])
-        for _ in range(_MAX_LINKS):
-            try:
-                return openat2(self._root, place, os.O_PATH)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-            # Out and in again, or by the absolute path of the repository.
-            place = self._follow_link(place)
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), place)
-
-    def _follow_link(self, place: str) -> str:
-        """Return where a link in the repository leads, as a path below the repository.
-
-        Raises:
-            OSError: EXDEV if it leads out.
-        """
-        *parents, last = place.split("/")
-        with self._open_directory(parents) as directory:
-            text = os.readlink(last, dir_fd=directory)
-        root = os.readlink(f"/proc/self/fd/{self._root}")
-        target = os.path.normpath(os.path.join(root, *parents, text))
-        if not target.startswith(f"{root}/"):
-            raise OSError(errno.EXDEV, "leads out of the repository", place)
-        return target[len(root) + 1 :]
-
     def list_names(self) -> list[str]:
         """Return the names directly below the category, in no particular order; nothing is opened."""
         try:
-            with self._open_directory([self.name]) as directory:
+            with self._paths.open_directory([self.name]) as directory:
                 return [name for name in os.listdir(directory) if name != REFS]
         except FileNotFoundError:
             return []
@@ -302,7 +229,7 @@ class LinkDirectory:
     def iter_entries(self) -> Iterator[Found]:
         """Yield what is directly below the category, except ``refs``, sorted by name."""
         try:
-            with self._open_directory([self.name]) as directory:
+            with self._paths.open_directory([self.name]) as directory:
                 names = sorted(name for name in os.listdir(directory) if name != REFS)
                 for name in names:
                     found = _look(directory, name, name)
@@ -327,7 +254,7 @@ class LinkDirectory:
             if len(parts) > 2 * MAX_DEPTH:
                 raise BlockedNameError(f"{self.name}/{REFS}/{parts[0]}: directories nested too deeply")
             try:
-                with self._open_directory([self.name, REFS, *start, *parts]) as directory:
+                with self._paths.open_directory([self.name, REFS, *start, *parts]) as directory:
                     found = [
                         _look(directory, n, "/".join([*parts, n])) for n in sorted(os.listdir(directory))
                     ]
@@ -354,7 +281,7 @@ class LinkDirectory:
         """Return the status of a ref's own link, or None if there is no such ref."""
         *parents, last = check_ref(ref).split("/")
         try:
-            with self._open_directory([self.name, REFS, *parents]) as directory:
+            with self._paths.open_directory([self.name, REFS, *parents]) as directory:
                 return os.stat(last, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
             return None
@@ -363,7 +290,8 @@ class LinkDirectory:
     def locked_refs(self, prefix: str) -> Iterator[None]:
         """Hold a directory of refs, which is made if it is missing, against everybody else who locks it."""
         self._check_writable()
-        with self._open_directory([self.name, REFS, *check_ref(prefix).split("/")], create=True) as directory:
+        parts = [self.name, REFS, *check_ref(prefix).split("/")]
+        with self._paths.open_directory(parts, create=True) as directory:
             fcntl.flock(directory, fcntl.LOCK_EX)  # ends when the directory is closed
             yield
 
@@ -374,7 +302,7 @@ class LinkDirectory:
             OSError: As stat(2); EXDEV if it leads out of the repository. Nothing is opened.
         """
         *parents, last = ref.split("/")
-        handle = self._open_target([self.name, REFS, *parents], last)
+        handle = self._paths.open_target([self.name, REFS, *parents], last)
         try:
             return os.fstat(handle)
         finally:
@@ -414,7 +342,7 @@ class LinkDirectory:
     def _set(
         self, parents: list[str], last: str, text: str, *, sync: bool = False, may_replace: bool = True
     ) -> None:
-        with self._open_directory(parents, create=True) as directory:
+        with self._paths.open_directory(parents, create=True) as directory:
             if not self._needs_change(directory, parents, last, text):
                 return
             if sync:
@@ -427,17 +355,13 @@ class LinkDirectory:
                     raise RefExistsError(f"{'/'.join([*parents, last])} exists; it was not changed") from None
                 replace_symlink(directory, last, text, temporary_dirfd=self._root)
             if sync:
-                self._sync(directory)
+                self._paths.sync(directory)
 
     def sync_entries(self) -> None:
         """Make the entries durable, unless the repository is not synced at all."""
-        if self.is_synced:
-            with self._open_directory([self.name]) as directory:
+        if self._paths.is_synced:
+            with self._paths.open_directory([self.name]) as directory:
                 os.fsync(directory)
-
-    def _sync(self, directory: int) -> None:
-        if self.is_synced:
-            os.fsync(directory)
 
     @staticmethod
     def _needs_change(directory: int, parents: list[str], last: str, text: str) -> bool:
@@ -462,11 +386,11 @@ class LinkDirectory:
         self._check_writable()
         *parents, last = ref.split("/")
         try:
-            with self._open_directory([self.name, REFS, *parents]) as directory:
+            with self._paths.open_directory([self.name, REFS, *parents]) as directory:
                 if _is_directory(directory, last):
                     raise BlockedNameError(f"{self.name}/{REFS}/{ref}: is a directory of refs")
                 os.unlink(last, dir_fd=directory)
-                self._sync(directory)
+                self._paths.sync(directory)
         except FileNotFoundError as error:
             raise RefNotFoundError(f"ref {ref!r} not found in {self.name}") from error
 
@@ -476,7 +400,7 @@ class LinkDirectory:
         Raises:
             OSError: One could not be removed; some may be gone.
         """
-        with self._open_directory([self.name]) as directory:
+        with self._paths.open_directory([self.name]) as directory:
             for entry in entries:
                 os.unlink(entry, dir_fd=directory)
             # Always sync here, even with --fsync=none: objects are removed next, and a restored name would be
