@@ -60,7 +60,7 @@ def test_nobody_prunes_what_is_open(source: Path) -> None:
 
 def test_nothing_is_pulled_from_what_is_being_pruned(source: Path, pruning: int, tmp_path: Path) -> None:
     assert pruning >= 0
-    with pytest.raises(RepositoryInUseError, match="found it held by another process for 0 s") as caught:
+    with pytest.raises(RepositoryInUseError, match="found it locked by another process for 0 s") as caught:
         LocalSource(str(source))
     assert caught.value.exit_code == 11
     run_ostree(tmp_path / "child", "init", "--mode=archive")

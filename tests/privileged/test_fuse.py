@@ -185,7 +185,7 @@ def test_refusals_are_explained_and_leave_nothing(run: Run) -> None:
 def test_users_are_told_what_is_missing(run: Run) -> None:
     answer = run("refused-to-user")
     expected = {
-        "upper": ("takes CAP_SYS_ADMIN", "in a user namespace"),
+        "upper": ("needs CAP_SYS_ADMIN", "in a user namespace"),
         "kernel": ("Operation not permitted", ""),
         "elsewhere": ("no write access to mountpoint", "Hint: choose a directory that belongs to you"),
         "device": ("/dev/fuse: Permission denied", "Hint: /dev/fuse must exist"),
@@ -211,7 +211,7 @@ def test_files_of_all_kinds_can_be_changed_through_an_overlay(run: Run) -> None:
 def test_fuse_is_used_if_the_kernel_cannot_mount(run: Run) -> None:
     answer = run("falls-back")
     assert len(answer["told"]) == 1
-    assert "using FUSE, since the kernel cannot mount it: erofs: No such device" in answer["told"][0]
+    assert "using FUSE because the kernel cannot mount it: erofs: No such device" in answer["told"][0]
     assert [kind for kind, _ in answer["mounts"]] == ["overlay"]
     assert answer["read"]
     assert answer["strict"] == "ENODEV"

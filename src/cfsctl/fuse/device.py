@@ -78,7 +78,7 @@ def explain_device(error: OSError) -> FuseUnavailableError:
         )
     return FuseUnavailableError(
         f"{DEVICE}: {error.strerror}",
-        hint=f"the administrator must allow users to open it: `chmod 666 {DEVICE}`",
+        hint=f"the administrator must give users permission to open it: `chmod 666 {DEVICE}`",
     )
 
 
@@ -182,7 +182,7 @@ def _run_helper(
         except subprocess.TimeoutExpired as error:
             raise FuseMountError(f"{program} has not ended after {_HELPER_TIMEOUT_S:g} s") from error
     raise FuseUnavailableError(
-        "fusermount3 is not installed, without which only root can mount",
+        "fusermount3 is not installed; without it, only root can mount",
         hint="install the package fuse3",
     )
 
@@ -192,7 +192,7 @@ def _explain_refusal(step: str, done: subprocess.CompletedProcess[str]) -> CfsEr
     if DEVICE in said:
         return FuseUnavailableError(
             f"{step}: {said}",
-            hint=f"{DEVICE} must exist (`modprobe fuse`) and users must be allowed to open it "
+            hint=f"{DEVICE} must exist (`modprobe fuse`), and users need permission to open it "
             f"(`chmod 666 {DEVICE}`)",
         )
     hints = {

@@ -156,7 +156,7 @@ def check_rest(head: Head, offset: int, before: Mark | None, url: str, asked: st
     if (total is not None and last + 1 != total) or length not in {None, last + 1 - first}:
         raise ResumeError("the server does not send all of the rest", url)
     if before is not None and before.contradicts(mark_of(head)):
-        raise ResumeError("what the server has there is not what it had before", url)
+        raise ResumeError("the file on the server has changed", url)
 
 
 def status_error(head: Head, url: str, asked: str | None = None) -> TransferError:
@@ -168,7 +168,7 @@ def status_error(head: Head, url: str, asked: str | None = None) -> TransferErro
         asked: Where redirects have led; None is nowhere.
     """
     if not head.status:
-        return MalformedAnswerError("the server does not answer with a status of HTTP", url)
+        return MalformedAnswerError("the server did not send an HTTP status", url)
     return HTTPStatusError(
         url,
         head.status,

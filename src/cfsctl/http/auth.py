@@ -251,6 +251,6 @@ def _parse_token(body: bytes, realm: str, now_s: float) -> _Token:
     except JsonError as error:
         raise AuthenticationError(str(error)) from error
     if not text.isascii() or not text.isprintable() or " " in text:
-        raise AuthenticationError(f"{what}: expected printable ASCII without blanks, found another thing")
+        raise AuthenticationError(f"{what}: expected printable ASCII without blanks, found something else")
     lifetime_s = max(lifetime_s, _DEFAULT_LIFETIME_S)
     return _Token(f"Bearer {text}", now_s + lifetime_s - _EARLY_S)

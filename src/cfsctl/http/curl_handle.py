@@ -249,7 +249,7 @@ class Slot:
         limits, elapsed_s = self._limits, now_s - self.began_s
         url = cast("Job[Any]", self.job).url
         if len(self.lines) > _MAX_HEAD_LINES:
-            return MalformedAnswerError("the head of the answer is too large", url)
+            return MalformedAnswerError("the headers of the response are too large", url)
         is_body_there = self._chunks or self.received > self.offset
         if elapsed_s > (limits.exchange_timeout_s if is_body_there else limits.answer_timeout_s):
             return FetchTimeoutError(f"not complete after {elapsed_s:.0f} s", url)
@@ -332,7 +332,7 @@ class Slot:
             # libcurl takes a connection that ends in the head for the end of the head.
             if b"\r\n" not in self.lines and b"\n" not in self.lines:
                 url = cast("Job[Any]", self.job).url
-                raise ConnectFailedError("the connection ended in the head of the answer", url)
+                raise ConnectFailedError("the connection ended within the headers of the response", url)
         sink = self._sink
         if sink is None:
             sink = self._sink = cast("Job[Any]", self.job).make_sink()

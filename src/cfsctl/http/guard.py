@@ -241,11 +241,13 @@ def _read_head(reader: io.BufferedReader) -> list[bytes]:
             room -= len(line)
             count += 1
             if room < 0 or count > _MAX_HEAD_LINES:
-                raise MalformedHeadError("the head of the answer is too large")
+                raise MalformedHeadError("the headers of the response are too large")
             if not lines and not line[: len(_PROTOCOL)].upper().startswith(_PROTOCOL[: len(line)]):
                 raise MalformedHeadError(f"expected a status line of HTTP/1, found {line[:64]!r}")
             if not line.endswith(b"\n"):
-                raise http.client.RemoteDisconnected("the connection ended in the head of the answer")
+                raise http.client.RemoteDisconnected(
+                    "the connection ended within the headers of the response"
+                )
             lines.append(line)
         status = _check_head(lines)
         # 101 changes the protocol, so that no other answer follows.
@@ -291,7 +293,7 @@ def _check_lengths(texts: list[bytes]) -> None:
         if not text.isdigit():
             raise MalformedHeadError(f"expected a length of the body, found {text[:64]!r}")
     if len(lengths) > 1:
-        raise MalformedHeadError("the answer says two lengths of its body")
+        raise MalformedHeadError("the response has two different content lengths")
 
 
 def make_pools(limits: Limits) -> dict[str, type[urllib3.HTTPConnectionPool]]:

@@ -63,7 +63,7 @@ def _check_file(path: str) -> None:
         raise OptionsError(f"certificates in {path!r}: {reason}") from error
     if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_CERTIFICATES_BYTES:
         raise OptionsError(
-            f"certificates in {path!r}: expected a file of certificates in PEM, found another thing"
+            f"certificates in {path!r}: expected a file of certificates in PEM, found something else"
         )
 
 

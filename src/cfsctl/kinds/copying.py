@@ -87,7 +87,7 @@ def _check_only(name: str, found: Copyable, image_id: ObjectID | None) -> None:
     """Refuse the beginning of an ID that something else has as well; a tag comes first."""
     if image_id is not None and found.ref != name:
         raise AmbiguousIdError(
-            f"ambiguous ID '{name}': the image {image_id.hex()[:SHOWN_DIGITS]} begins so, and something else",
+            f"ambiguous ID '{name}': it matches the image {image_id.hex()[:SHOWN_DIGITS]} and something else",
             hint="type more digits",
         )
 

@@ -103,5 +103,5 @@ def _identify(repository: Repository, stream_id: ObjectID, name: str) -> str:
         if content_type in kind.content_types and (found := kind.identify(repository, stream_id)) is not None:
             return found
     raise RefNotFoundError(
-        f"{name}: the server does not tell which stream this is", hint="fetch the stream by its own name"
+        f"{name}: the server does not say which stream this is", hint="fetch the stream by its own name"
     )

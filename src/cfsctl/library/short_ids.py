@@ -41,7 +41,7 @@ def find_object(repository: Repository, text: str) -> ObjectID:
     found = choose_id(digits, objects, "object ID")
     if found is None:
         raise RefNotFoundError(
-            f"object {text}: no object of this repository has an ID that begins so", hint=_HINT
+            f"object {text}: no object of this repository has an ID with this prefix", hint=_HINT
         )
     return objects[found]
 

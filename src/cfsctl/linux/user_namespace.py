@@ -64,7 +64,7 @@ def start_in_namespace(function: Callable[[], None]) -> int:
 
 def _check_ready(ready: int) -> None:
     if os.read(ready, 1) != b"r":
-        raise UserNamespaceError(None, "the kernel does not let this user make a user namespace")
+        raise UserNamespaceError(None, "the kernel does not let this user create a user namespace")
 
 
 def _run_child(function: Callable[[], None], tell_ready: int, wait: int, others: tuple[int, int]) -> None:
@@ -108,7 +108,7 @@ def _read_ranges(path: str) -> list[tuple[int, int]]:
         if len(line) == 3 and line[0] in owners and line[1].isdecimal() and line[2].isdecimal()
     ]
     if not found:
-        raise UserNamespaceError(None, f"{path} lends no IDs to user {uid}")
+        raise UserNamespaceError(None, f"{path} has no subordinate IDs for user {uid}")
     return found
 
 

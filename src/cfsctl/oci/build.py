@@ -238,7 +238,7 @@ class BuiltSource:
             return FileRange(self._layer.file.fileno(), 0, self._layer.size, owns=False)
         if descriptor.digest == compute_digest(self._config):
             return _Document(self._config)
-        raise ImageNotFoundError(f"blob {descriptor.digest}: a layer of the base is not stored any more")
+        raise ImageNotFoundError(f"blob {descriptor.digest}: a layer of the base is no longer stored")
 
     def close(self) -> None:
         """There is nothing to close."""

@@ -190,7 +190,7 @@ class _Pull:
     def _check_can_keep_compressed(self) -> None:
         if self.keeps_compressed and isinstance(self._source, LocalSource) and not self._source.has_blobs:
             raise SourceError(
-                "the source has layers only unpacked, so that none can be kept compressed",
+                "the source has only unpacked layers, so compressed layers cannot be kept",
                 hint="leave --keep-compressed out",
             )
 

@@ -132,7 +132,7 @@ class ServedRepository:
                 raise
             raise ServedRepositoryError(
                 f"{self._url}: the server has no stream {name}",
-                hint="URL is the directory with meta.json, objects and streams",
+                hint="URL must be the directory that contains meta.json, objects and streams",
             ) from error
         if response.fields.get("content-type", "").partition(";")[0].strip() != SYMLINK_TYPE:
             return None

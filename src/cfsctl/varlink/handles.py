@@ -63,7 +63,7 @@ class Handles:
         with self._open(path) as repository:
             handle = self._store.open(HandleRecord(os.path.abspath(path), *repository.identity))
             if handle is None:
-                raise TooManyHandlesError("too many handles", hint="close those that are not needed any more")
+                raise TooManyHandlesError("too many handles", hint="close those that are no longer needed")
             yield handle, repository
 
     def _open(self, path: str) -> cfsctl.Repository:
@@ -99,7 +99,7 @@ class Handles:
             repository = stack.enter_context(self._open(record.path))
             if repository.identity != identity:
                 raise ReplacedError(
-                    f"{record.path} is not the repository any more that the handle was opened for",
+                    f"{record.path} is no longer the repository that the handle was opened for",
                     hint="open it again",
                 )
             yield repository

@@ -254,7 +254,7 @@ def _check_names(interface: Interface) -> None:
                 raise InterfaceError(f"interface {interface.name}: there is no type {name}")
     for name, kind in interface.types.items():
         if isinstance(kind, Named | Optional) and name in _reach(interface, kind):
-            raise InterfaceError(f"interface {interface.name}: type {name} is only another name of itself")
+            raise InterfaceError(f"interface {interface.name}: type {name} is an alias of itself")
 
 
 def _reach(interface: Interface, kind: Type) -> set[str]:

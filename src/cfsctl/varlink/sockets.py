@@ -171,7 +171,7 @@ class BoundSocket:
     def _in_use(self, what: str) -> AddressInUseError:
         return AddressInUseError(
             f"binding varlink socket at {self._path}: Address already in use{what}",
-            hint="end the other service, or choose another --address",
+            hint="stop the other service, or choose another --address",
         )
 
     def _replace_stale(self, place: str) -> None:

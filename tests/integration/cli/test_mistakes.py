@@ -246,7 +246,7 @@ CASES = {
         "did you mean debian/12/app",
     ),
     "no ref": Case(
-        "--repo store ostree pull URL", 2, "at least one REF", "behind the repository", "name", "list-refs"
+        "--repo store ostree pull URL", 2, "at least one REF", "after the repository", "name", "list-refs"
     ),
     "command mistyped": Case(
         "--repo store imges", 2, "No such command", "'imges'", "", "did you mean images"

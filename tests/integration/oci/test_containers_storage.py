@@ -216,7 +216,7 @@ class TestNames:
             if str(image["id"]).startswith(common):
                 image["id"] = f"{common}{common}{common}{image['id']}"
         storage.write()
-        with pytest.raises(SourceError, match="have IDs that begin so"):
+        with pytest.raises(SourceError, match="have this prefix"):
             pull_image(repository, f"{storage.reference}{common * 3}")
 
 

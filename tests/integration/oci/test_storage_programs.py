@@ -197,7 +197,7 @@ def test_the_storage_of_an_ordinary_user(tmp_path: Path, lends: bool) -> None:  
     )
     if not lends:
         assert done.returncode == 14
-        assert "Permission denied (no user namespace: /etc/subuid lends no IDs" in done.stderr
+        assert "Permission denied (no user namespace: /etc/subuid has no subordinate IDs" in done.stderr
         assert "podman unshare" in done.stderr
         return
     if "user namespace" in done.stderr and "kernel does not let" in done.stderr:

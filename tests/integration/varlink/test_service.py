@@ -96,7 +96,7 @@ def test_a_directory_that_was_replaced_is_noticed(client: Client, repository: Pa
     cfsctl.init_repository(repository, insecure=True)
     answer = client.call(f"{REPOSITORY}.Fsck", handle=handle)
     assert answer.error == f"{REPOSITORY}.InternalError"
-    assert "not the repository any more" in answer.last["parameters"]["message"]
+    assert "no longer the repository" in answer.last["parameters"]["message"]
 
 
 def test_a_connection_cannot_have_any_number_of_handles(client: Client, repository: Path) -> None:

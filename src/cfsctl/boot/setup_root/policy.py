@@ -106,7 +106,7 @@ def choose_image(
             continue
         hex_id = candidate.argument.object_id.hex()
         if candidate.is_insecure and must_be_secure:
-            tell(f"image {hex_id} not tried: a karg before it demands fs-verity, and this one does without")
+            tell(f"image {hex_id} not tried: an earlier karg requires fs-verity, and this one does not")
             continue
         found = find(candidate.argument)
         if found is not None:

@@ -221,9 +221,9 @@ class _Setup:
 
     def _open_state(self, image_id: ObjectID) -> int:
         where = os.path.join(self._options.sysroot, DEPLOYMENTS, image_id.hex())
-        with StateRoot(self._options.sysroot) as states, _during(f"making state directory {where}"):
+        with StateRoot(self._options.sysroot) as states, _during(f"creating state directory {where}"):
             if image_id.hex() not in states.list_names():
-                self._tell(f"making state directory {where}, which was missing")
+                self._tell(f"creating state directory {where}, which was missing")
             states.ensure(image_id)
         with _during(f"opening state directory {where}"):
             return self._keep(openat2(self._sysroot, f"{DEPLOYMENTS}/{image_id.hex()}", _DIRECTORY))

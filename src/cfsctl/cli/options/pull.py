@@ -64,7 +64,7 @@ def _make_request(
     """
     if bool(refs) is mirror:
         raise click.UsageError(
-            "name at least one REF behind the repository, or use --mirror without a REF;"
+            "name at least one REF after the repository, or use --mirror without a REF;"
             " `cfsctl ostree list-refs URL` lists those of a server"
         )
     if subpaths and requires_composefs_digest:

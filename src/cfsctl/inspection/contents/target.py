@@ -115,7 +115,7 @@ def _rename(parent: int, temporary: str, name: str, path: str) -> None:
     try:
         renameat2(parent, temporary, parent, name, RENAME_NOREPLACE)
     except FileExistsError:
-        raise TargetError(f"{path}: somebody else has made it in the meantime") from None
+        raise TargetError(f"{path}: another process has created it in the meantime") from None
     except OSError as error:
         if error.errno not in {errno.EINVAL, errno.ENOSYS}:
             raise

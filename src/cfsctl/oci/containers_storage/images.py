@@ -124,7 +124,7 @@ def _choose(wanted: WantedImage, images: Sequence[ImageRecord], text: str) -> Im
     if len({image.id for image in found}) > 1 and not wanted.names and wanted.digest is None:
         exact = [image for image in found if image.id == wanted.id]
         if not exact:
-            raise SourceError(f"{text}: {len(found)} images have IDs that begin so", hint="type more digits")
+            raise SourceError(f"{text}: {len(found)} images have this prefix", hint="type more digits")
         return exact[0]
     return found[0] if found else None
 
@@ -172,7 +172,7 @@ def find_chain(stores: Sequence[Store], image: StoredImage) -> list[ChainLayer]:
     order = [image.store, *(store for store in stores if store is not image.store)]
     while layer_id:
         if layer_id in seen or len(chain) >= MAX_CHAIN:
-            raise SourceError(f"image {image.record.id}: the layers lead in a circle at {layer_id}")
+            raise SourceError(f"image {image.record.id}: the layers form a cycle at {layer_id}")
         seen.add(layer_id)
         found = _find_layer(order, layer_id)
         if found is None:

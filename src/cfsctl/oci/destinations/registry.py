@@ -124,7 +124,7 @@ class RegistryDestination:
         url = urljoin(self._client.url("blobs/uploads/"), place)
         check_url(url)
         if self._client.base.startswith("https:") and not url.startswith("https:"):
-            raise DestinationError(f"{what}: {self._endpoint.host} wants it by plain HTTP, which is refused")
+            raise DestinationError(f"{what}: {self._endpoint.host} refused to upload over plain HTTP")
         return url
 
     def _check_created(self, response: Response, descriptor: Descriptor, what: str) -> None:

@@ -82,7 +82,7 @@ class ContainersStorageSource(LocalSource):
         if problem is not None and not self._stores:
             raise StorageUnreadableError(
                 f"{self.name}: {problem.filename}: {problem.strerror}",
-                hint="run it as root, or by `podman unshare cfsctl ...` if the storage is yours",
+                hint="run it as root, or with `podman unshare cfsctl ...` if the storage is yours",
             ) from problem
 
     @property
@@ -166,7 +166,7 @@ class ContainersStorageSource(LocalSource):
         data = self._documents.get(descriptor.digest)
         if data is None:
             raise ImageNotFoundError(
-                f"blob {descriptor.digest}: a storage of containers keeps no compressed layers and no blobs"
+                f"blob {descriptor.digest}: containers-storage keeps no compressed layers and no blobs"
             )
         return BytesBlob(data)
 

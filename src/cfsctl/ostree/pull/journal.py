@@ -226,9 +226,7 @@ def _open_own(dirfd: int, name: str) -> int:
             continue  # another pull of the same commit has just made it
         os.fchmod(fd, 0o600)  # independent of the umask: the next pull must be able to read it
         return fd
-    raise OSError(
-        errno.EEXIST, "expected a journal, found that others make and remove it again and again", name
-    )
+    raise OSError(errno.EEXIST, "other processes keep creating and removing it", name)
 
 
 def _open_existing(dirfd: int, name: str) -> int | None:

@@ -109,7 +109,7 @@ def _wait(fd: int, path: str, timeout_s: float) -> bool:
             return True
         if time.monotonic() >= deadline_s:
             raise RepositoryInUseError(
-                f"{path}: expected to share its lock, found it held by another process for {timeout_s:g} s",
+                f"{path}: expected to share its lock, found it locked by another process for {timeout_s:g} s",
                 hint="wait for `ostree prune`, or any other process that uses it, to end",
             )
         heartbeat.sleep(_PAUSE_S)

@@ -107,7 +107,7 @@ def check_not_older(ref: str, old: tuple[Checksum, Commit] | None, new: tuple[Ch
     if new[1].timestamp_s > time.time() + MAX_AHEAD_S:
         # Nothing would be newer for as long, so that the tag could not be updated any more.
         raise DowngradeError(
-            f"ref '{ref}': expected a commit that is not made in the future, found {_describe(*new)}",
+            f"ref '{ref}': expected a commit that was not made in the future, found {_describe(*new)}",
             hint="check the clocks; --allow-downgrade accepts it",
         )
     if old is None or new[1].timestamp_s > old[1].timestamp_s:

@@ -67,7 +67,7 @@ def _check_not_ahead(what: str, made_s: int | None) -> None:
     """Refuse a time that would make every later summary an older one."""
     if made_s is not None and made_s > time.time() + MAX_AHEAD_S:
         raise SummaryAgeError(
-            f"{what}: expected one that is not made in the future, found one of {format_time(made_s)}",
+            f"{what}: expected one that was not made in the future, found one of {format_time(made_s)}",
             hint="check the clocks; --allow-downgrade accepts it",
         )
 

@@ -80,7 +80,7 @@ def _choose(repository: Repository, key: HistoryKey, kept: list[Kept], to: str |
     if to is None:
         if not usable:
             raise NothingKeptError(
-                f"{key.name}: nothing is kept of what it named before",
+                f"{key.name}: no earlier targets are kept",
                 hint="pull, tag and create-image keep earlier targets with --keep",
             )
         return usable[0].target
@@ -91,7 +91,7 @@ def _choose(repository: Repository, key: HistoryKey, kept: list[Kept], to: str |
     if found is None:
         listed = ", ".join(short_entry(one.target) for one in usable)
         raise NothingKeptError(
-            f"{key.name}: {to} is not among what it named before and is kept",
+            f"{key.name}: {to} is not one of its kept earlier targets",
             hint=f"kept are {listed}" if usable else None,
         )
     return ids[found]

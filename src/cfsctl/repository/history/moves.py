@@ -144,7 +144,7 @@ def keep_target(repository: Repository, key: HistoryKey, target: str, tell: Call
         if entry_exists(repository, key, target):
             add_kept(repository, key, target, time_of_ref(repository, key.directory, ref_of(key)))
     except CfsError as error:
-        tell(f"{key.name}: what it named before is not kept: {error}")
+        tell(f"{key.name}: its earlier target is not kept: {error}")
 
 
 def _drop(repository: Repository, key: HistoryKey, kept: list[Kept], current: str, most: int) -> None:

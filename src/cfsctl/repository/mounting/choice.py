@@ -62,12 +62,12 @@ def choose_view(*, needs_overlay: bool) -> View:
         return View.PLAIN
     if is_admin:
         raise NoOverlayError(
-            "--upperdir with FUSE takes an overlay with userxattr over data-only layers, which this kernel "
+            "--upperdir with FUSE needs an overlay with userxattr over data-only layers, which this kernel "
             f"({os.uname().release}) refuses",
             hint="use Linux 6.16 or later, or mount without --upperdir and --read-write",
         )
     raise NoOverlayError(
-        "--upperdir takes CAP_SYS_ADMIN, which this process does not have",
+        "--upperdir needs CAP_SYS_ADMIN, which this process does not have",
         hint="run it in a user namespace, for example in `unshare --user --map-root-user --mount` or "
         "`podman unshare`, or mount without --upperdir and --read-write",
     )

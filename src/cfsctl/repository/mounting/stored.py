@@ -62,10 +62,10 @@ def mount_stored_image(
             refusal = error
         else:
             return
-        reporter(Message(f"{mountpoint}: using FUSE, since the kernel cannot mount it: {describe(refusal)}"))
+        reporter(Message(f"{mountpoint}: using FUSE because the kernel cannot mount it: {describe(refusal)}"))
     elif fuse.mode is FuseMode.AUTO:
         refusal = None
-        reporter(Message(f"{mountpoint}: using FUSE, since only root may have the kernel mount an image"))
+        reporter(Message(f"{mountpoint}: using FUSE because only root can have the kernel mount an image"))
     else:
         refusal = None
     try:

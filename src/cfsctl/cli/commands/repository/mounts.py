@@ -34,7 +34,7 @@ def command(session: Session, *, as_json: bool, no_trunc: bool) -> None:
             }
         )
         return
-    tell_lines(f"Warning: there may be more mounts: cannot see {gap}" for gap in found.gaps)
+    tell_lines(f"Warning: there may be more mounts: cannot inspect {gap}" for gap in found.gaps)
     if not found.mounts:
         print_line("No mounts found")
         return
