@@ -1,4 +1,4 @@
-"""Who looks for the tests of a module finds them in the same place below tests/unit."""
+"""Tests of a module are in the same place below tests/unit."""
 
 from __future__ import annotations
 

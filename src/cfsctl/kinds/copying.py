@@ -29,7 +29,7 @@ def copy_by_name(
     *,
     allow_unverified: bool = False,
 ) -> NamedCopy:
-    """Copy what has a name, with all that it needs.
+    """Copy what has a name, with everything it needs.
 
     Args:
         source: Where it is.

@@ -50,7 +50,7 @@ def fetch_by_name(
     ref: str | None = None,
     reporter: Reporter = silent,
 ) -> FetchedStream:
-    """Fetch a stream with all that it needs, verify it, and name it.
+    """Fetch a stream with everything it needs, verify it, and name it.
 
     Args:
         repository: Where it goes.

@@ -109,7 +109,7 @@ class Copyable(ABC):
     def copy(
         self, target: Repository, ref: str | None, reporter: Reporter, *, allow_unverified: bool = False
     ) -> NamedCopy:
-        """Copy it with all that it needs.
+        """Copy it with everything it needs.
 
         Args:
             target: Where it goes.
@@ -230,7 +230,7 @@ class StreamKind:
         images: Iterable[ObjectID],
         reporter: Reporter,  # noqa: ARG002 - for other kinds
     ) -> ObjectID:
-        """Name a stream that has come from elsewhere and is stored with all that it needs.
+        """Name a stream that has come from elsewhere and is stored with everything it needs.
 
         Args:
             repository: Where it is stored.

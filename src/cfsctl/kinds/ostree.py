@@ -27,7 +27,7 @@ class OstreeKind(StreamKind):
     noun = "commit"
     content_types = frozenset({ContentType.OSTREE_COMMIT, ContentType.OSTREE_PARTIAL})
     tree_prefix = "commit"
-    named_by = "tag, ID or the beginning of its ID"
+    named_by = "tag, ID or a prefix of its ID"
 
     def claims(self, name: str) -> bool:
         """Return whether this is the name of a commit, or of a part of one."""
@@ -55,7 +55,7 @@ class OstreeKind(StreamKind):
                 yield f"{before}{checksum.hex()}", "commit"
 
     def find_tree(self, repository: Repository, name: str) -> StoredTree:
-        """Return the tree of a commit, by tag, ID, or the beginning of its ID."""
+        """Return the tree of a commit, by tag, ID, or a prefix of its ID."""
         from cfsctl.ostree.store.refs import resolve_source
 
         return _CommitTree(repository, resolve_source(repository, name))

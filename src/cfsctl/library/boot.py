@@ -69,7 +69,7 @@ class BootMethods(OpenedRepository):
     def find_deployment(
         self, prefix: str, bootdir: StrPath = "/boot", *, stateroot: StrPath | None = None
     ) -> ObjectID:
-        """Return the image of the deployment whose ID begins so.
+        """Return the image of the deployment whose ID begins with this prefix.
 
         Raises:
             RefNotFoundError: There is none.

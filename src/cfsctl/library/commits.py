@@ -33,7 +33,7 @@ _OSTREE = "ostree"
 class CommitMethods(OpenedRepository):
     """Making, naming, reading and verifying commits.
 
-    A `source` is a tag, the ID of a commit, or the unique beginning of one.
+    A `source` is a tag, the ID of a commit, or a unique prefix of one.
     """
 
     def tags(self) -> dict[str, Checksum]:
@@ -62,13 +62,13 @@ class CommitMethods(OpenedRepository):
     ) -> RefChange:
         """Give a commit a tag, in place of what had it before.
 
-        What was demanded when a pull set the tag is demanded of the next pull still.
+        The requirements of the pull that set the tag stay for the next pull.
 
         Args:
             source: The commit.
             name: The tag.
-            replace: Take the tag from the commit that has it.
-            keep: How many commits that had the tag before are kept; None keeps none and removes none.
+            replace: Move the tag if another commit has it.
+            keep: Number of earlier commits of the tag to keep; None leaves its history as it is.
             progress: Told if the commit does not meet what the tag was set under, and which commit had it.
 
         Raises:
@@ -90,7 +90,7 @@ class CommitMethods(OpenedRepository):
         return RefChange(name, old, commit.hex())
 
     def untag(self, name: str) -> RefChange:
-        """Remove a tag and what is kept of it; commits stay until garbage is collected.
+        """Remove a tag and its history; commits stay until garbage is collected.
 
         Raises:
             RepositoryError: There is no such tag.
@@ -110,7 +110,7 @@ class CommitMethods(OpenedRepository):
         return RefChange(name, old, None, forgotten)
 
     def rename_tag(self, name: str, new: str) -> RefChange:
-        """Give a tag another name; what is kept of it, and what was demanded when it was set, go along.
+        """Give a tag another name; its history and its requirements go along.
 
         Raises:
             RefNotFoundError: There is no such tag.
@@ -129,7 +129,7 @@ class CommitMethods(OpenedRepository):
 
         Args:
             name: The tag.
-            to: The ID of a kept commit or the beginning of it; None is the latest.
+            to: The ID of a kept commit or a prefix of it; None is the latest.
             progress: Told if the commit does not meet what the tag was set under, or if what the tag leaves
                 is damaged, and so is not kept.
 
@@ -147,10 +147,10 @@ class CommitMethods(OpenedRepository):
         return change
 
     def tag_history(self, name: str) -> list[KeptTarget]:
-        """Return what a tag names and the commits that it named before and that are kept, the latest first.
+        """Return the current commit of a tag and the earlier ones that are kept, latest first.
 
         Raises:
-            RefNotFoundError: There is no such tag, and nothing is kept of it.
+            RefNotFoundError: There is no such tag, and no history of it.
         """
         from cfsctl.library.kept import list_history
 
@@ -331,7 +331,7 @@ class CommitMethods(OpenedRepository):
         keep: int | None = None,
         progress: Progress | None = None,
     ) -> CommitResult:
-        """Make an OSTree commit of the tree of an image, to the bit as `ostree commit` would.
+        """Make an OSTree commit of the tree of an image, bit for bit the same as that of `ostree commit`.
 
         Args:
             image: The ref or ID of the image.
@@ -344,8 +344,8 @@ class CommitMethods(OpenedRepository):
             owner_uid: Owner of everything; None leaves owners as they are.
             owner_gid: Group of everything; None leaves groups as they are.
             keep_xattrs: Keep extended attributes.
-            replace: Take the tag from the commit that has it.
-            keep: How many commits that had the tag before are kept; None keeps none and removes none.
+            replace: Move the tag if another commit has it.
+            keep: Number of earlier commits of the tag to keep; None leaves its history as it is.
             progress: Told how many directories have been read, and which commit had the tag.
 
         Raises:

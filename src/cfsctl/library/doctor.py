@@ -1,4 +1,4 @@
-"""Examining the machine: what works here, what is missing, and what to do about it."""
+"""Examining the machine: what works here, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PROGRAMS: Final = {
 
 
 def examine_machine(repository: StrPath) -> Iterator[Finding]:
-    """Look at the machine, and at a repository or the place for one; yield one finding after the other.
+    """Examine the machine, and a repository or the place for one; yield the findings.
 
     Nothing is changed, and nothing that is missing is an error.
     """

@@ -47,7 +47,7 @@ class Cancellation:
     __slots__ = ("_progress", "is_cancelled")
 
     def __init__(self, progress: Progress | None = None) -> None:
-        """Pass events on to a callback of one's own, if there is one."""
+        """Pass events on to a callback, if one is given."""
         self._progress = progress
         self.is_cancelled = False
 
@@ -94,14 +94,14 @@ class _Relay:
 
 
 def make_reporter(progress: Progress | None) -> Reporter:
-    """Return what passes events to a callback, and goes on raising what that has raised."""
+    """Return a reporter that passes events to a callback, and keeps raising what it has raised."""
     if progress is None:
         return silent
     return progress if isinstance(progress, _Relay) else _Relay(progress)
 
 
 def cancellable(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a function that hears of its `progress` several times a second while it waits.
+    """Return a function that calls its `progress` several times a second while it waits.
 
     Args:
         function: Has a keyword argument `progress`, a `Progress` or None; it may be a generator function.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class FindingState(Enum):
-    """How a thing stands."""
+    """The state of something that was examined."""
 
     OK = "ok"
     MISSING = "missing"
@@ -20,7 +20,7 @@ class Finding(NamedTuple):
 
     Attributes:
         name: What it is.
-        state: How it stands.
+        state: Its state.
         found: What was found, in a sentence.
         advice: What to do about it, or None.
         is_needed: Whether something that most users need does not work without it.

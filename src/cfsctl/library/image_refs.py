@@ -32,17 +32,17 @@ class ImageRefMethods(OpenedRepository):
         """Give an image a ref.
 
         Args:
-            image: Its ref or ID, or the beginning of its ID.
+            image: Its ref or ID, or a prefix of its ID.
             ref: The ref.
-            replace: Take the ref from the image that has it.
-            keep: How many images that had the ref before are kept; None keeps none and removes none.
+            replace: Move the ref if another image has it.
+            keep: Number of earlier images of the ref to keep; None leaves its history as it is.
             progress: Told which image had the ref before.
 
         Raises:
             RefNotFoundError: There is no such image.
             RefExistsError: The ref belongs to an image, and may not be taken from it.
             InvalidNameError: The ref cannot be one.
-            AmbiguousIdError: The beginning of more than one ID.
+            AmbiguousIdError: It is a prefix of more than one ID.
         """
         from cfsctl.library.kept import find_target
         from cfsctl.repository.history.kept import HistoryKey
@@ -68,7 +68,7 @@ class ImageRefMethods(OpenedRepository):
         return ObjectID(found)
 
     def rename_image(self, ref: str, new: str) -> RefChange:
-        """Give a ref of an image another name; what is kept of it goes along.
+        """Give a ref of an image another name; its history goes along.
 
         Raises:
             RefNotFoundError: There is no such ref.
@@ -86,7 +86,7 @@ class ImageRefMethods(OpenedRepository):
         return RefChange(_bare(new), target, target)
 
     def remove_image(self, ref: str) -> RefChange:
-        """Remove the ref of an image and what is kept of it; images stay until garbage is collected.
+        """Remove the ref of an image and its history; images stay until garbage is collected.
 
         Raises:
             RefNotFoundError: There is no such ref.
@@ -126,7 +126,7 @@ class ImageRefMethods(OpenedRepository):
 
         Args:
             ref: The ref.
-            to: The ID of a kept image or the beginning of it; None is the latest.
+            to: The ID of a kept image or a prefix of it; None is the latest.
             progress: Told if the image that the ref leaves is damaged, and so is not kept.
 
         Raises:
@@ -138,10 +138,10 @@ class ImageRefMethods(OpenedRepository):
         return roll_back(self._store, _IMAGES, _bare(ref), to, progress)
 
     def image_history(self, ref: str) -> list[KeptTarget]:
-        """Return what a ref names and the images that it named before and that are kept, the latest first.
+        """Return the current image of a ref and the earlier ones that are kept, latest first.
 
         Raises:
-            RefNotFoundError: There is no such ref, and nothing is kept of it.
+            RefNotFoundError: There is no such ref, and no history of it.
         """
         from cfsctl.library.kept import list_history
 

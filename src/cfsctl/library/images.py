@@ -124,8 +124,8 @@ class ImageMethods(OpenedRepository):
         Args:
             chunks: Its bytes, in pieces of any size.
             ref: The ref.
-            replace: Take the ref from the image that has it.
-            keep: How many images that had the ref before are kept; None keeps none and removes none.
+            replace: Move the ref if another image has it.
+            keep: Number of earlier images of the ref to keep; None leaves its history as it is.
             progress: Told which image had the ref before.
 
         Raises:
@@ -171,8 +171,8 @@ class ImageMethods(OpenedRepository):
             xattrs: With `as_root`, the extended attributes that stay; None is ``security.capability``.
             use_cache: Let the repository remember what was read, and read less the next time.
             verify_cache: Read everything, and fail if the cache says something else.
-            replace: Take the ref from the image that has it.
-            keep: How many images that had the ref before are kept; None keeps none and removes none.
+            replace: Move the ref if another image has it.
+            keep: Number of earlier images of the ref to keep; None leaves its history as it is.
             progress: Told how many entries have been seen, and which image had the ref before.
 
         Raises:

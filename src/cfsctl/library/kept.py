@@ -35,10 +35,10 @@ def roll_back(
 
 
 def list_history(repository: Repository, directory: str, name: str) -> list[KeptTarget]:
-    """Return what a ref names, and what it named before and is kept, the latest first.
+    """Return the current target of a ref and the earlier ones that are kept, latest first.
 
     Raises:
-        RefNotFoundError: There is no such ref, and nothing is kept of it.
+        RefNotFoundError: There is no such ref, and no history of it.
     """
     key = HistoryKey(directory, name)
     current = current_target(repository, key)

@@ -31,7 +31,7 @@ def release() -> tuple[int, int]:
 
 
 def examine_kernel() -> Finding:
-    """Say which kernel runs."""
+    """Return which kernel runs."""
     name = f"Linux {os.uname().release} {os.uname().machine}"
     if release() < _MIN_RELEASE:
         oldest = "{}.{}".format(*_MIN_RELEASE)
@@ -40,7 +40,7 @@ def examine_kernel() -> Finding:
 
 
 def examine_erofs() -> Finding:
-    """Say whether EROFS can be mounted, and from files without loop devices."""
+    """Return whether EROFS can be mounted, and from files without loop devices."""
     by_release = release() >= _FILE_MOUNT_RELEASE
     found = _try_file_system("erofs")
     if found is not None:
@@ -58,7 +58,7 @@ def examine_erofs() -> Finding:
 
 
 def examine_overlayfs() -> Finding:
-    """Say whether overlayfs takes data-only layers, and verifies what is in them."""
+    """Return whether overlayfs supports data-only layers, and verifies what is in them."""
     found = _try_file_system("overlay", _try_data_layer)
     if found is not None:
         return Finding("overlayfs", found.state, found.found, found.advice)
@@ -73,7 +73,7 @@ def examine_overlayfs() -> Finding:
 
 
 def _try_file_system(name: str, also: Callable[[int], Finding | None] | None = None) -> Finding | None:
-    """Return what stands against mounts of this kind of file system, or None if nothing does."""
+    """Return why this kind of file system cannot be mounted, or None if it can."""
     from cfsctl.linux.mountapi import fsopen  # brings ctypes along
 
     try:
@@ -108,7 +108,7 @@ def _is_known(name: str) -> bool:
 
 
 def _try_data_layer(context: int) -> Finding | None:
-    """Return what stands against data-only layers, or None."""
+    """Return why data-only layers cannot be used, or None if they can."""
     if release() < _DATA_LAYERS_RELEASE:
         advice = "use Linux 6.5 or newer to mount images"
         return Finding("overlayfs", FindingState.MISSING, "overlayfs has no data-only layers", advice)
@@ -123,7 +123,7 @@ def _try_data_layer(context: int) -> Finding | None:
 
 
 def examine_verity(directory: str) -> Finding:
-    """Say whether the file system of a directory has fs-verity; tried with a file that has no name."""
+    """Return whether the file system of a directory has fs-verity; tried with a file that has no name."""
     from cfsctl.digest import Algorithm
     from cfsctl.fsverity.kernel import VerityUnsupportedError, enable, measure
 
@@ -162,7 +162,7 @@ def _make_unnamed_file(directory: str) -> int:
 
 
 def examine_fuse() -> Finding:
-    """Say whether FUSE can be used, with which images are mounted where the kernel's mount is not allowed."""
+    """Return whether FUSE can be used, which serves images where the kernel may not mount them."""
     if not os.path.exists("/dev/fuse"):
         advice = "load the module fuse; containers need the device /dev/fuse"
         return Finding("fuse", FindingState.MISSING, "there is no /dev/fuse", advice)

@@ -47,8 +47,7 @@ class MaintenanceMethods(OpenedRepository):
             dry_run: Count only.
             grace_s: Keep garbage that is younger than this, in seconds.
             max_delete: Remove nothing if more objects than this are garbage, or a larger part of all objects.
-            lock_timeout_s: Longest time to wait for the exclusive lock; None waits for
-                ever.
+            lock_timeout_s: Longest time to wait for the exclusive lock; None waits forever.
             progress: Told what is looked through and removed. If it raises, the collection ends there; names
                 go before objects, so every name still leads to a whole tree.
 
@@ -88,8 +87,7 @@ class MaintenanceMethods(OpenedRepository):
             options: What may go, and what stays.
             dry_run: Change nothing.
             gc: Collect garbage afterwards; in a dry run, count what that would remove.
-            lock_timeout_s: Longest time to wait for the exclusive lock; None waits for
-                ever.
+            lock_timeout_s: Longest time to wait for the exclusive lock; None waits forever.
             progress: Told what a collection looks through and removes.
 
         Raises:
@@ -125,13 +123,13 @@ class MaintenanceMethods(OpenedRepository):
         """Find out what keeps an object from being collected; nothing is changed.
 
         Args:
-            name: The object: its ID or the beginning of it, also with the algorithm before it; or a path.
+            name: The object: its ID or a prefix of it, also with the algorithm before it; or a path.
             extra_roots: As for `gc`.
             grace_s: As for `gc`.
 
         Raises:
             ObjectMissingError: There is no such object.
-            AmbiguousIdError: The beginning of more than one ID.
+            AmbiguousIdError: It is a prefix of more than one ID.
             RefNotFoundError: An extra root that does not exist.
         """
         from cfsctl.library.short_ids import find_object
@@ -188,14 +186,13 @@ class MaintenanceMethods(OpenedRepository):
         lock_timeout_s: float | None = None,
         progress: Progress | None = None,
     ) -> RepairReport:
-        """Check in depth, put damaged objects into quarantine, restore what can be had, set links right.
+        """Check in depth, quarantine damaged objects, restore what a source has, and fix links.
 
         Args:
             sources: Where to look for what is lost, in this order: another composefs repository, an OSTree
                 repository, also by its URL or as the name of a configured remote, or any directory.
             remotes: Directory where remotes are configured; None is ``/etc/ostree/remotes.d``.
-            lock_timeout_s: Longest time to wait for the exclusive lock; None waits for
-                ever.
+            lock_timeout_s: Longest time to wait for the exclusive lock; None waits forever.
             progress: Told what is checked.
 
         Raises:
@@ -213,7 +210,7 @@ class MaintenanceMethods(OpenedRepository):
         )
 
     def remarks(self) -> Remarks:
-        """Return what is said about single kinds of streams, such as commits that are here in part."""
+        """Return remarks about single kinds of streams, such as partial commits."""
         from cfsctl.kinds.registry import find_remarks
 
         return find_remarks(self._store)
@@ -229,17 +226,17 @@ class MaintenanceMethods(OpenedRepository):
         keep: int | None = None,
         progress: Progress | None = None,
     ) -> FetchedStream:
-        """Fetch a stream from a composefs repository whose files a web server has, with all that it needs.
+        """Fetch a stream from a composefs repository whose files a web server has, with everything it needs.
 
         Every object is compared with its ID, and every layer and document of an OCI image with its digest;
-        the images of an OCI image are made again here.
+        the file system images of an OCI image are rebuilt.
 
         Args:
             url: The root of the repository.
             name: A content identifier, or ``refs/`` and a ref.
             ref: The ref, or the tag of an OCI image, to move to it; None is the one that `name` is, if any.
             options: How the server is reached.
-            keep: How many streams that had the ref before are kept; None keeps none and removes none.
+            keep: Number of earlier streams of the ref to keep; None leaves its history as it is.
             progress: Told how many objects have been fetched, and what had the ref before.
 
         Raises:
@@ -272,15 +269,15 @@ class MaintenanceMethods(OpenedRepository):
         keep: int | None = None,
         progress: Progress | None = None,
     ) -> NamedCopy:
-        """Copy an image, a commit or a stream with all that it needs to another repository.
+        """Copy an image, a commit or a stream with everything it needs to another repository.
 
         Args:
-            name: An image ID or the ref of an image, else a tag, a commit ID or the beginning of one, else
+            name: An image ID or the ref of an image, else a tag, a commit ID or a prefix of one, else
                 the content identifier of a stream.
             target: The other repository, open.
             ref: Its ref or tag there; None is the one that `name` is, if it is one.
             allow_unverified: Move a tag regardless of its requirements.
-            keep: How many targets that its ref had there before are kept; None keeps none and removes none.
+            keep: Number of earlier targets of the ref there to keep; None leaves its history as it is.
             progress: Told how many objects have been copied, and what had the ref before.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Names that a user may type, for completion; nothing is waited for, and IDs come once they are begun."""
+"""Names that a user may type, for completion; never waits, and offers IDs once one is begun."""
 
 from __future__ import annotations
 

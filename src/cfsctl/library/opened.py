@@ -111,7 +111,7 @@ class OpenedRepository:
 
         Raises:
             NotARepositoryError: None exists.
-            RepositoryError: It is not as it has to be.
+            RepositoryError: It does not meet the arguments.
             LockedError: The timeout expired.
         """
         store = Store.open(
@@ -183,7 +183,7 @@ class OpenedRepository:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it can be used no more."""
+        """Whether it is closed."""
         return self._opened is None
 
     @property
@@ -220,13 +220,13 @@ def store_of(repository: OpenedRepository) -> Store:
 def moving(
     repository: OpenedRepository, progress: Progress | None, *, replace: bool = True, keep: int | None = None
 ) -> Iterator[None]:
-    """Say what becomes of refs that are set within the block, for other modules of this room.
+    """Report what happens to refs that are set within the block, for other modules of this room.
 
     Args:
         repository: The repository.
         progress: Told which refs were taken from what they named.
         replace: Whether they may be taken from it.
-        keep: How many earlier targets of each are kept; None keeps none and removes none.
+        keep: Number of earlier targets of each to keep; None leaves histories as they are.
 
     Raises:
         ValueError: The repository is closed.

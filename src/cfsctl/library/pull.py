@@ -45,18 +45,18 @@ class PullMethods(OpenedRepository):
     ) -> PullResult:
         """Bring an OSTree commit into the repository, and make the tag of its ref name it.
 
-        A pull that ends early leaves names as they were, and the next one goes on where it was. What else can
-        be said about a pull is in the options of `pull_refs`.
+        A pull that ends early leaves names unchanged, and the next one continues where it stopped. For all
+        options of a pull, see `pull_refs`.
 
         Args:
             source: URL of an archive repository, or the directory of one in any mode.
             ref: A ref there, which becomes the tag too, or the ID of a commit.
             base: A stored commit (tag, ID or unique prefix) that has much in common with it.
-            allow_downgrade: Let the tag go back to an older commit.
-            allow_unverified: Let the tag go from a commit that was verified to one that is not.
+            allow_downgrade: Let the tag move to an older commit.
+            allow_unverified: Let the tag move from a verified commit to one that is not.
             subpaths: Pull only what is at these paths.
             use_deltas: Take static deltas where they cost less than objects; only with a URL.
-            keep: How many commits that had the tag before are kept; None keeps none and removes none.
+            keep: Number of earlier commits of the tag to keep; None leaves its history as it is.
             trust: What the commit has to prove; see `trust_keys`.
             connection: How to reach a server; None is as the environment says about proxies.
             progress: Told what arrives.
@@ -103,7 +103,7 @@ class PullMethods(OpenedRepository):
             refs: Refs there, or IDs of commits; None is all refs that the source lists.
             options: How commits are pulled.
             source_options: How the source is read.
-            keep: How many commits that had a tag before are kept for each; None keeps none and removes none.
+            keep: Number of earlier commits of each tag to keep; None leaves histories as they are.
             progress: Told what arrives, and which commits had the tags before.
 
         Raises:

@@ -26,12 +26,12 @@ def find_object(repository: Repository, text: str) -> ObjectID:
 
     Args:
         repository: Where it is.
-        text: Its ID, the beginning of one, or a path that ends in ``xx/rest``.
+        text: Its ID, a prefix of one, or a path that ends in ``xx/rest``.
 
     Raises:
         InvalidNameError: None of them, or of another hash.
-        RefNotFoundError: No object begins so.
-        AmbiguousIdError: The beginning of more than one ID.
+        RefNotFoundError: No object has an ID with this prefix.
+        AmbiguousIdError: It is a prefix of more than one ID.
     """
     algorithm = repository.algorithm
     digits = parse_short_object_id(text, algorithm)

@@ -48,7 +48,7 @@ def check_certified(repository: Repository, name: str, object_id: ObjectID) -> N
     """Check that a stored stream may have a name.
 
     Args:
-        repository: Where the stream is, with all that it needs; the name may be there as well.
+        repository: Where the stream is, with everything it needs; the name may be there as well.
         name: The content identifier.
         object_id: The splitstream object.
 

@@ -149,7 +149,7 @@ def test_ambiguous_ones_are_listed(place: Path) -> None:
         tail = ["mountpoint"] if words == ["mount"] else []
         done = run(place, "--repo", "repo", *words, image[:6], *tail)
         assert (done.returncode, done.stdout) == (17, ""), words
-        assert f"ambiguous image ID '{image[:6]}': 2 begin so: " in done.stderr
+        assert f"ambiguous image ID '{image[:6]}': 2 match: " in done.stderr
         assert f"{image[:13]} (web)" in done.stderr or f"{image[:12]} (web)" in done.stderr
     assert run(place, "--repo", "repo", "image-objects", image[:16]).returncode == 0
     done = run(place, "--repo", "repo", "diff", image[:6], "image:web")

@@ -13,6 +13,6 @@ class OciImages(TreeMethods, LayerMethods, TransferMethods, IndexMethods, BootMe
     """The OCI images of an open repository, which has this as its `oci`.
 
     It is usable as long as the repository is open; after that each method raises `ValueError`. An `image`
-    is a tag, the digest of a manifest or config, with or without ``@`` before it, or the unique beginning
+    is a tag, the digest of a manifest or config, with or without ``@`` before it, or a unique prefix
     of one.
     """

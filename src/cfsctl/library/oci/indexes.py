@@ -23,7 +23,7 @@ class IndexMethods(OciBase):
     """What is done with indexes. All other methods use the image of an index that is for this machine."""
 
     def find_index(self, name: str) -> OciDigest | None:
-        """Return the stored index that a tag, digest or unique beginning of a digest names, or None.
+        """Return the stored index that a tag, digest or unique prefix of a digest names, or None.
 
         Raises:
             RepositoryError: It names more than one.
@@ -77,7 +77,7 @@ class IndexMethods(OciBase):
             tag: The tag to move to it, or None.
             options: Of these only `with_referrers` counts.
             registry: How registries are reached.
-            keep: How many images that had the tag before are kept; None keeps none and removes none.
+            keep: Number of earlier images of the tag to keep; None leaves its history as it is.
             progress: Told how far each layer is.
 
         Returns:
@@ -129,7 +129,7 @@ class IndexMethods(OciBase):
             tag: The tag to move to it here, or None.
             zerocopy: Share objects by reflinks or hard links, and fail where that is impossible.
             with_referrers: Also copy stored artifacts about the index and its images.
-            keep: How many images that had the tag before are kept; None keeps none and removes none.
+            keep: Number of earlier images of the tag to keep; None leaves its history as it is.
             progress: Told how far each layer is, and which image had the tag before.
 
         Raises:

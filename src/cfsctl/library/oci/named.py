@@ -32,7 +32,7 @@ _OCI = "oci"
 class NamedImageMethods(OciBase):
     """What is done with images by their names.
 
-    An `image` is a tag, the digest of a manifest or config, or the unique beginning of one.
+    An `image` is a tag, the digest of a manifest or config, or a unique prefix of one.
     """
 
     @cancellable
@@ -116,8 +116,8 @@ class NamedImageMethods(OciBase):
         Args:
             image: The image.
             name: The tag.
-            replace: Take the tag from the image that has it.
-            keep: How many images that had the tag before are kept; None keeps none and removes none.
+            replace: Move the tag if another image has it.
+            keep: Number of earlier images of the tag to keep; None leaves its history as it is.
             progress: Told which image had the tag before.
 
         Raises:
@@ -139,7 +139,7 @@ class NamedImageMethods(OciBase):
         return RefChange(name, old, str(digest))
 
     def untag(self, name: str) -> RefChange:
-        """Remove a tag and what is kept of it; images stay until garbage is collected.
+        """Remove a tag and its history; images stay until garbage is collected.
 
         Raises:
             RepositoryError: There is no such tag.
@@ -159,7 +159,7 @@ class NamedImageMethods(OciBase):
         return RefChange(name, old, None, forgotten)
 
     def rename(self, name: str, new: str) -> RefChange:
-        """Give a tag another name; what is kept of it goes along.
+        """Give a tag another name; its history goes along.
 
         Raises:
             RefNotFoundError: There is no such tag.
@@ -182,7 +182,7 @@ class NamedImageMethods(OciBase):
 
         Args:
             name: The tag.
-            to: The digest of a kept manifest or the beginning of it; None is the latest.
+            to: The digest of a kept manifest or a prefix of it; None is the latest.
             progress: Told if the image that the tag leaves is damaged, and so is not kept.
 
         Raises:
@@ -194,10 +194,10 @@ class NamedImageMethods(OciBase):
         return roll_back(self._store, _OCI, name, to, progress)
 
     def history(self, name: str) -> list[KeptTarget]:
-        """Return what a tag names and the images that it named before and that are kept, the latest first.
+        """Return the current image of a tag and the earlier ones that are kept, latest first.
 
         Raises:
-            RefNotFoundError: There is no such tag, and nothing is kept of it.
+            RefNotFoundError: There is no such tag, and no history of it.
         """
         from cfsctl.library.kept import list_history
 

@@ -55,7 +55,7 @@ class TransferMethods(OciBase):
             options: How it is pulled.
             registry: How registries are reached.
             on_layers: Called with the number of layers, before the first is fetched.
-            keep: How many images that had the tag before are kept; None keeps none and removes none.
+            keep: Number of earlier images of the tag to keep; None leaves its history as it is.
             progress: Told how far each layer is, and which image had the tag before.
 
         Returns:
@@ -186,12 +186,12 @@ class TransferMethods(OciBase):
         Everything is verified and made again as in a pull, so either repository may have either hash.
 
         Args:
-            image: A tag, the digest of a manifest or config, or the unique beginning of one, in the source.
+            image: A tag, the digest of a manifest or config, or a unique prefix of one, in the source.
             source: The other repository, open.
             tag: The tag to move to it here, or None.
             zerocopy: Share objects by reflinks or hard links, and fail where that is impossible.
             with_referrers: Also copy stored artifacts about the image, such as signatures.
-            keep: How many images that had the tag before are kept; None keeps none and removes none.
+            keep: Number of earlier images of the tag to keep; None leaves its history as it is.
             progress: Told how far each layer is, and which image had the tag before.
 
         Raises:
@@ -236,7 +236,7 @@ class TransferMethods(OciBase):
             tag: The tag to move to the image, or None.
             options: What the image is to be.
             base: A stored image to build on: its layers and config, with the new layer on top.
-            keep: How many images that had the tag before are kept; None keeps none and removes none.
+            keep: Number of earlier images of the tag to keep; None leaves its history as it is.
             progress: Told how far it is, and which image had the tag before.
 
         Raises:
@@ -271,7 +271,7 @@ class TransferMethods(OciBase):
         """Copy a stored image, or an index with all its images, to a registry, layout, archive or directory.
 
         Args:
-            image: A tag, the digest of a manifest or config, or the unique beginning of one.
+            image: A tag, the digest of a manifest or config, or a unique prefix of one.
             destination: ``docker://NAME[:TAG]``, ``oci:DIRECTORY[:TAG]``, ``oci-archive:FILE[:TAG]`` or
                 ``dir:DIRECTORY``.
             preserve_digests: Fail if a manifest would have to change.

@@ -22,7 +22,7 @@ _MIN_DIGITS = 2
 
 
 def find_index(repository: Repository, text: str) -> OciDigest | None:
-    """Return the stored index that a user names, by tag, digest or the beginning of it; or None.
+    """Return the stored index that a user names, by tag, digest or a prefix of it; or None.
 
     Raises:
         AmbiguousIdError: The beginning of several digests.

@@ -178,12 +178,12 @@ def open_layer(repository: Repository, text: str) -> StoredLayer:
 
     Args:
         repository: Where it is.
-        text: Its digest, or the beginning of it.
+        text: Its digest, or a prefix of it.
 
     Raises:
         OciDigestError: The text is not a digest.
         LayerNotFoundError: It is not stored.
-        AmbiguousIdError: More than one digest begins so.
+        AmbiguousIdError: It is a prefix of more than one digest.
     """
     short = parse_short_id(text)
     found = None if short is None else find_short_digest(repository, LAYER, short)

@@ -164,7 +164,7 @@ def open_source(repository: Repository, source: str) -> CommitStream:
 
 
 def find_part(repository: Repository, source: str) -> CommitStream | None:
-    """Return the part of a commit that a tag, an ID or the unique beginning of one stands for, or None."""
+    """Return the part of a commit that a tag, an ID or a unique prefix of one stands for, or None."""
     parts = list_parts(repository)
     commits = {part.commit for part in parts if part.name == source}
     short = parse_short_id(source)

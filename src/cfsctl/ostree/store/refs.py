@@ -120,7 +120,7 @@ def set_tag(repository: Repository, source: str, name: str) -> Checksum:
 
     Args:
         repository: Where.
-        source: A tag, the ID of a commit, or the beginning of one.
+        source: A tag, the ID of a commit, or a prefix of one.
         name: The tag.
 
     Returns:
@@ -166,7 +166,7 @@ def resolve_source(repository: Repository, source: str) -> Checksum:
 
     Args:
         repository: Where to look.
-        source: A tag, the ID of a commit, or the beginning of one; a tag of the same spelling wins.
+        source: A tag, the ID of a commit, or a prefix of one; a tag of the same spelling wins.
 
     Raises:
         CommitNotFoundError: Nothing of that name, or a tag whose commit is gone.
@@ -197,7 +197,7 @@ def _find_tag_of_user(repository: Repository, source: str) -> Checksum | None:
 
 
 def _resolve_id(repository: Repository, digits: str) -> Checksum:
-    """Return the commit with this ID, or the only one whose ID begins so."""
+    """Return the commit with this ID, or the only one whose ID begins with this prefix."""
     if len(digits) == _ID_LENGTH:
         if repository.streams.find(_STREAM_PREFIX + digits) is None:
             raise CommitNotFoundError(f"ostree commit ID not found in repository: {digits}")

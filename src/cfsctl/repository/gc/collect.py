@@ -72,8 +72,7 @@ def collect_garbage(
         repository: The repository, open.
         extra_roots: Further images and streams to keep, by any of their names.
         dry_run: Count only.
-        lock_timeout_s: Longest time to wait for the exclusive lock; None waits for
-            ever.
+        lock_timeout_s: Longest time to wait for the exclusive lock; None waits forever.
         grace_s: Keep garbage that is younger than this, in seconds, and what young images and streams need.
         limit: The most that may be removed, or None for anything.
         prepare: Called under the exclusive lock; removes refs that are no longer needed.

@@ -217,12 +217,12 @@ class Marker:
         """Count an image or stream as in use.
 
         Args:
-            name: What names it anywhere: an ID or the beginning of one, a content identifier, a ref,
+            name: What names it anywhere: an ID or a prefix of one, a content identifier, a ref,
                 ``refs/<ref>``.
 
         Raises:
             RefNotFoundError: Nothing has that name.
-            AmbiguousIdError: The beginning of more than one ID.
+            AmbiguousIdError: It is a prefix of more than one ID.
         """
         image_name = self._find_root(self.images, name, lambda: parse_image_name(name, self._algorithm))
         stream_name = self._find_root(self.streams, name, lambda: parse_stream_name(name))

@@ -55,7 +55,7 @@ def roll_back(
     Args:
         repository: Where.
         key: The ref.
-        to: The earlier target, or the present one: its ID or the beginning of it; None is the latest earlier
+        to: The earlier target, or the present one: its ID or a prefix of it; None is the latest earlier
             one that still exists.
         tell: Called with a sentence if what the ref names now cannot be kept, since it is damaged.
 

@@ -84,7 +84,7 @@ class Images:
         Raises:
             InvalidNameError: It cannot be the name of an image.
             DamagedLinkError: It leads to something else than an image of that ID.
-            AmbiguousIdError: The beginning of more than one ID.
+            AmbiguousIdError: It is a prefix of more than one ID.
         """
         object_id = self.find_named(name)
         return self.find_short(name) if object_id is None else object_id

@@ -30,7 +30,7 @@ _MAX_LISTED: Final = 8
 
 
 class AmbiguousIdError(RepositoryError):
-    """The beginning of more than one ID."""
+    """It is a prefix of more than one ID."""
 
     exit_code = ExitCode.NOT_FOUND
 
@@ -74,7 +74,7 @@ def choose_id(
     matches = sorted({one for one in ids if one.startswith(digits)})
     if len(matches) > 1:
         raise AmbiguousIdError(
-            f"ambiguous {what} '{digits}': {len(matches)} begin so: {_list(matches, describe)}",
+            f"ambiguous {what} '{digits}': {len(matches)} match: {_list(matches, describe)}",
             hint="type more digits",
         )
     return matches[0] if matches else None

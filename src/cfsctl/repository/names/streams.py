@@ -126,7 +126,7 @@ class Streams:
 
         Raises:
             InvalidNameError, DamagedLinkError: As `find`.
-            AmbiguousIdError: The beginning of more than one ID.
+            AmbiguousIdError: It is a prefix of more than one ID.
         """
         object_id = self.find(name)
         entry = self.find_short_entry(name) if object_id is None else None
@@ -153,7 +153,7 @@ class Streams:
             found = [one.name for one in streams if one.object_id.hex().startswith(short.digits)]
         if len(found) > 1:
             raise AmbiguousIdError(
-                f"ambiguous stream '{text}': {len(found)} begin so: {', '.join(sorted(found)[:_MAX_LISTED])}",
+                f"ambiguous stream '{text}': {len(found)} match: {', '.join(sorted(found)[:_MAX_LISTED])}",
                 hint="type more digits",
             )
         return found[0] if found else None

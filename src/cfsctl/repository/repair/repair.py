@@ -106,8 +106,7 @@ def repair_repository(
     Args:
         repository: The repository, open.
         sources: Where to look for objects, in this order; borrowed.
-        lock_timeout_s: Longest time to wait for the exclusive lock; None waits for
-            ever.
+        lock_timeout_s: Longest time to wait for the exclusive lock; None waits forever.
         workers: As for `check_repository`.
         content_checks: As for `check_repository`.
         reporter: Told about what takes long.

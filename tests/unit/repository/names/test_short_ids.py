@@ -52,12 +52,12 @@ def test_several_are_listed_so_that_they_can_be_told_apart() -> None:
     names = {IDS[0]: "web"}
     with pytest.raises(AmbiguousIdError) as caught:
         choose_id("aaaa", IDS, "image ID", names.get)
-    assert str(caught.value) == ("ambiguous image ID 'aaaa': 2 begin so: aaaa0000ffff1 (web), aaaa0000ffff2")
+    assert str(caught.value) == ("ambiguous image ID 'aaaa': 2 match: aaaa0000ffff1 (web), aaaa0000ffff2")
     assert caught.value.hint == "type more digits"
 
 
 def test_very_many_are_counted() -> None:
-    with pytest.raises(AmbiguousIdError, match=r"300 begin so: .* and 292 more$"):
+    with pytest.raises(AmbiguousIdError, match=r"300 match: .* and 292 more$"):
         choose_id("aaaa", [f"aaaa{number:04x}" for number in range(300)], "ID")
 
 
