@@ -34,7 +34,7 @@ _TO_LOGGING: Final = {
 
 
 class Count(_CountType):
-    """How often a flag was said; in the environment and in files a number, or a word for yes or no."""
+    """How often a flag was given; in the environment and in files a number, or a word for yes or no."""
 
     name = "count"
 

@@ -1,4 +1,4 @@
-"""What somebody may have meant who typed a command or an option that is not there."""
+"""Suggest what an unknown command or option may have been meant to be."""
 
 from __future__ import annotations
 

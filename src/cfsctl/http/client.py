@@ -217,7 +217,7 @@ class Client:
         return Answer(response, parse_head(lines), exchange)
 
     def find_trace(self) -> Trace | None:
-        """Return what to tell about requests, or None if nobody listens."""
+        """Return what logs requests, or None if logging is off."""
         return find_trace(self._options)
 
     def _find_template(

@@ -1,6 +1,6 @@
 """One transfer on one libcurl easy handle.
 
-The handle is used again and again, so that its connection and its options last. The Python calls for a
+The handle is reused, so that its connection and its options last. The Python calls for a
 small object are counted here: the URL is set, the body is appended to a list, and the sink gets it.
 """
 

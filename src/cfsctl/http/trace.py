@@ -55,7 +55,7 @@ class Exchange:
         self._began_s = time.monotonic()
 
     def answer(self, lines: Iterable[bytes]) -> None:
-        """Tell the header fields of the answer, if somebody wants to know."""
+        """Log the header fields of the response, at the level for them."""
         self._trace.tell_fields("<", _iter_answered(lines))
 
     def succeed(self, status: int, size: int) -> None:
@@ -146,14 +146,14 @@ class Trace:
         self._logger.debug("%s", text)
 
     def tell_fields(self, mark: str, fields: Iterable[tuple[str, str]]) -> None:
-        """Tell header fields, if somebody wants to know."""
+        """Log header fields, at the level for them."""
         if self._logger.isEnabledFor(logs.TRACE):
             for name, value in fields:
                 self._logger.log(logs.TRACE, "%s %s: %s", mark, name, value[:_MAX_CHARACTERS])
 
 
 def find_trace(options: Options) -> Trace | None:
-    """Return what to tell about requests, or None if nobody listens."""
+    """Return what logs requests, or None if logging is off."""
     logger = logs.find_listened(NAME, _DEBUG)
     return None if logger is None else Trace(logger, options)
 

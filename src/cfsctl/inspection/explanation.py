@@ -28,7 +28,7 @@ def iter_explanation(
         source: What was to be explained.
         expected: The image ID.
         explanation: How it is made, if that was found.
-        nearest: What comes nearest to it, if it was not found but the image is at hand.
+        nearest: The most similar tree, if no explanation was found but the image is available.
     """
     if explanation is not None:
         yield f"{qualified(expected)} is {source.description}: {explanation.describe()}"

@@ -30,7 +30,7 @@ class Reading:
         propagate_usr: Directories go through what create-image does to them.
         xattr_filter: Extended attributes that this leaves.
         xattr_names: How names of attributes in OSTree commits are read.
-        reporter: Hears how many entries of a directory have been seen.
+        reporter: Told how many entries of a directory have been seen.
     """
 
     propagate_usr: bool
@@ -270,7 +270,7 @@ class StreamKind:
         return None
 
     def prepare_collection(self, repository: Repository) -> None:
-        """Remove names that nothing needs any more; the caller is alone in the repository."""
+        """Remove names that are no longer needed; the caller is alone in the repository."""
 
     def find_remarks(self, _repository: Repository) -> Remarks | None:
         """Return what `fsck` and `gc` say about the streams of this kind, or None."""

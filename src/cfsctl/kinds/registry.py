@@ -36,7 +36,7 @@ def find_by_prefix(prefix: str) -> StreamKind | None:
 
 
 def prepare_collection(repository: Repository) -> None:
-    """Remove names that nothing needs any more; see `StreamKind.prepare_collection`."""
+    """Remove names that are no longer needed; see `StreamKind.prepare_collection`."""
     for kind in stream_kinds():
         kind.prepare_collection(repository)
 

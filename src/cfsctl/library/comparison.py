@@ -178,7 +178,7 @@ class DigestExplanation:
         source: The tree.
         expected: The ID.
         explanation: How it is made, or None if that was not found.
-        nearest: What comes nearest to it, if it was not found but the image is at hand.
+        nearest: The most similar tree, if no explanation was found but the image is available.
     """
 
     source: TreeInput
@@ -245,7 +245,7 @@ def explain_digest(
 
 
 def _find_target(finder: SourceFinder, image: str | None, expected: ObjectID) -> TreeInput | None:
-    """Return the image that is to be explained, if it is at hand."""
+    """Return the image that is to be explained, if it is available."""
     if image is not None:
         return finder.find_image(image)
     try:

@@ -21,7 +21,7 @@ def warn_of_demand(repository: Repository, tag: str, commit: Checksum | None, re
         repository: Where the tag is.
         tag: The tag.
         commit: The commit, or None for one that is only being made.
-        report: Told so.
+        report: Called with the message.
     """
     from cfsctl.errors import CfsError
     from cfsctl.ostree.store.partial_tags import find_part_tag

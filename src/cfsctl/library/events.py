@@ -68,7 +68,7 @@ class Cancellation:
 
 
 class _Relay:
-    """Passes events to a callback; once that has raised, raises the same again and again.
+    """Passes events to a callback; once it has raised an error, every event raises it again.
 
     So an operation that recovers from an error, as a pull does from a broken delta, ends all the same.
     """

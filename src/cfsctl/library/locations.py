@@ -1,4 +1,4 @@
-"""Where repositories are that nobody has named."""
+"""Where repositories are that were not named."""
 
 from __future__ import annotations
 

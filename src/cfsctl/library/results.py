@@ -72,7 +72,7 @@ class RefChange(NamedTuple):
         old: What it named before, or None if it is new: ``sha512:<ID>`` of an image, the ID of a commit, or
             the digest of a manifest.
         new: What it names now, or None if it was removed.
-        forgotten: How many earlier targets were kept and are not any more.
+        forgotten: How many earlier targets are no longer kept.
     """
 
     name: str

@@ -63,5 +63,5 @@ def _await_writer(fd: int, path: str) -> None:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     if not poll.poll(WRITER_TIMEOUT_S * 1000):
-        message = f"expected data from a named pipe, found nobody who writes within {WRITER_TIMEOUT_S:.0f} s"
+        message = f"expected data from a named pipe, found no writer within {WRITER_TIMEOUT_S:.0f} s"
         raise OSError(errno.ETIMEDOUT, message, path)

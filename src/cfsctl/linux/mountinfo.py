@@ -104,7 +104,7 @@ def read_mount_table() -> MountTable:
     """Return all mounts, and why there may be more than these.
 
     Nothing but ``/proc`` is touched, so no file system of anybody else can make this wait. A process that
-    ends in the meantime is no gap.
+    ends in the meantime does not count as a gap.
     """
     mounts: list[Mount] = []
     gaps: list[str] = []

@@ -78,9 +78,7 @@ def _check(status: os.stat_result, name: str) -> None:
         raise NotPrivateError(1, f"expected owner {os.geteuid()} or root, found {status.st_uid}", name)
     if status.st_mode & _WRITABLE_BY_OTHERS:
         mode = stat.S_IMODE(status.st_mode)
-        raise NotPrivateError(
-            1, f"expected nobody else to have write permission, found mode {mode:04o}", name
-        )
+        raise NotPrivateError(1, f"expected write permission for the owner only, found mode {mode:04o}", name)
 
 
 def open_private(dirfd: int, name: str) -> int:

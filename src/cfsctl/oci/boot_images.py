@@ -86,7 +86,7 @@ class BootSearch:
     """Looks for the boot image that has an ID, among all that can be made of an image.
 
     Attributes:
-        tried: Images that were made in vain.
+        tried: Images that were made without a match.
     """
 
     def __init__(self, repository: Repository, layers: Layers, expected: ObjectID) -> None:

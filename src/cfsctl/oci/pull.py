@@ -55,7 +55,7 @@ class PullResult:
         image: The file system image in the default format, or None for an artifact.
         boot_image: The boot image that was requested, or None.
         boot_match: How the boot image was found that was expected, or None.
-        boot_tried: Boot images that were made in vain.
+        boot_tried: Boot images that were made without a match.
         boot_xattrs: Extended attributes that the boot image was to keep.
         original: Digest of the manifest in Docker's format that this one was converted from, or None.
         referrers: Artifacts about it that were pulled as well.

@@ -207,7 +207,7 @@ def copy_objects(
         target: Where they go.
         object_ids: Their IDs in the source.
         counts: What was done is added to this.
-        reporter: Hears how many objects, and bytes of new ones, have been copied.
+        reporter: Told how many objects, and bytes of new ones, have been copied.
 
     Returns:
         The ID in the target, by the ID in the source.
@@ -276,7 +276,7 @@ def copy_image(
         target: Where it goes; may be of the other hash algorithm.
         image_id: The image.
         ref: A ref of the target to move to it, or None.
-        reporter: Hears how many objects have been copied.
+        reporter: Told how many objects have been copied.
 
     Raises:
         InvalidNameError: The ref cannot be one; nothing was stored.
@@ -313,7 +313,7 @@ def fetch_image(
         target: Where it goes; of the same hash algorithm.
         image_id: The image.
         counts: What was done is added to this.
-        reporter: Hears how many objects have been copied.
+        reporter: Told how many objects have been copied.
 
     Raises:
         ErofsError: It is not an image.
@@ -376,7 +376,7 @@ def copy_stream(
         target: Where it goes; of the same hash algorithm.
         name: The content identifier.
         ref: A ref of the target to move to it, or None.
-        reporter: Hears how many objects have been copied.
+        reporter: Told how many objects have been copied.
 
     Raises:
         OtherAlgorithmError: The target has another hash algorithm.

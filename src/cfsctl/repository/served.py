@@ -273,7 +273,7 @@ class ClosureFetch:
         Raises:
             ServedRepositoryError: The server lacks something.
             IntegrityError: Something is not what its ID says.
-            SplitstreamError: It is no stream.
+            SplitstreamError: It is not a stream.
         """
         self._report(Started(FETCH_ID, None, Unit.ITEMS))
         self._fetch({stream_id}, _MAX_STREAM_BYTES)

@@ -134,7 +134,7 @@ class FileCache:
             dirfd: The repository's directory, borrowed.
             algorithm: Of the object IDs.
             verify: Read every file all the same, and compare.
-            reporter: Hears of a cache file that is damaged.
+            reporter: Told of a cache file that is damaged.
         """
         cache = cls(dirfd, algorithm, verify=verify)
         largest = _HEADER.size + _MAX_RECORDS * cache._record.size + _CHECKSUM_SIZE

@@ -48,7 +48,7 @@ def create_image(
         bootable: See `scan_container_root`.
         use_cache: Let the repository remember what was read, and read less the next time.
         verify_cache: Read everything, and fail if the cache says something else.
-        reporter: Hears how many entries have been seen, and of trouble with the cache.
+        reporter: Told how many entries have been seen, and of trouble with the cache.
 
     Returns:
         The ID of the image in the default format.

@@ -74,7 +74,7 @@ class Directories:
             A borrowed descriptor, good for listing until the next call.
 
         Raises:
-            ChangedError: It is gone or no directory any more.
+            ChangedError: It is gone or no longer a directory.
             OSError: It cannot be opened.
         """
         if not path:

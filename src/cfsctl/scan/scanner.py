@@ -108,7 +108,7 @@ def scan_directory(
         hard_links: Keep the names of one file together; otherwise each name is a file of its own.
         workers: Processes that look at files; None is one for each processor, 0 is this one alone.
         cache: What earlier scans have read; `FileCache.save` keeps what this one adds.
-        reporter: Hears how many entries have been seen.
+        reporter: Told how many entries have been seen.
 
     Raises:
         ChangedError: Something changed in the meantime.

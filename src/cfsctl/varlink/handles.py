@@ -29,7 +29,7 @@ class InvalidHandleError(Exception):
 
 
 class ReplacedError(cfsctl.RepositoryError):
-    """A path that does not lead any more to the repository that a handle was opened for."""
+    """A path that no longer leads to the repository that a handle was opened for."""
 
 
 class TooManyHandlesError(cfsctl.CfsError):
@@ -84,7 +84,7 @@ class Handles:
         Raises:
             InvalidHandleError: There is no such handle.
             ReplacedError: There is another repository at its path now.
-            CfsError: There is none any more.
+            CfsError: It no longer exists.
         """
         record = self._store.find(handle)
         if record is None:
@@ -111,7 +111,7 @@ class Handles:
         """Open the repository of a handle once more, in a process that was forked and has a lock of its own.
 
         Raises:
-            CfsError: There is no repository any more.
+            CfsError: The repository no longer exists.
         """
         with self._open(self._paths[handle]) as repository:
             yield repository

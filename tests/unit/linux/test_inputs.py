@@ -33,7 +33,7 @@ def test_a_pipe_that_nobody_writes_to_ends_as_an_error(
 ) -> None:
     monkeypatch.setattr(inputs, "WRITER_TIMEOUT_S", 0.01)
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(OSError, match="found nobody who writes") as caught:
+    with pytest.raises(OSError, match="found no writer") as caught:
         open_input(str(tmp_path / "fifo"))
     assert caught.value.errno == errno.ETIMEDOUT
 

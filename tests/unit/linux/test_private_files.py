@@ -85,7 +85,7 @@ def test_the_message_has_no_number_of_a_system_call(directory: Path, dirfd: int)
     (directory / NAME).chmod(0o666)
     with pytest.raises(NotPrivateError) as caught:
         read_private(dirfd, NAME, 100)
-    assert str(caught.value) == f"{NAME}: expected nobody else to have write permission, found mode 0666"
+    assert str(caught.value) == f"{NAME}: expected write permission for the owner only, found mode 0666"
     assert describe(caught.value) == str(caught.value)
     assert describe(OSError(28, "No space left on device", "file")) == "file: No space left on device"
     assert describe(OSError(28, "No space left on device")) == "No space left on device"

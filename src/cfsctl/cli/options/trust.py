@@ -140,7 +140,7 @@ def tell_unsigned(
         session: Where to tell it.
         source: URL of the repository.
         trust: What was demanded.
-        refs: What was pulled; None is everything. Whoever names commits by their IDs has said what they want.
+        refs: What was pulled; None is everything. A user who names commits by ID knows which ones are wanted.
     """
     from cfsctl.library.remotes import redact_url
 

@@ -32,7 +32,7 @@ _MAX_STRING: Final = 4096
 
 
 def parse_header(blob: bytes) -> Package | None:
-    """Return the package that a header describes; None for what is no package, such as a public key.
+    """Return the package that a header describes; None for something else, such as a public key.
 
     Raises:
         PackageDatabaseError: It is not a header.

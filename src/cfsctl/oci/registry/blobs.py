@@ -230,7 +230,7 @@ class RemoteBlob:
     def _transfer_from_urls(self, client: RegistryClient) -> None:
         """Take the blob from one of the places that the image names: a layer that registries may not have.
 
-        Whoever has made the image chooses the places, so nothing goes there that is for the registry: no
+        The author of the image chooses the places, so nothing goes there that is for the registry: no
         credentials, no client certificate, and no exception from verifying TLS.
         """
         *others, last = self._descriptor.urls

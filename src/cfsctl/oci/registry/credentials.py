@@ -121,7 +121,7 @@ def _parse_entry(entry: JsonFields) -> Credentials | None:
     try:
         decoded = base64.b64decode(text, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
-        entry.fail("auth", "base64 of USER:PASSWORD", "another thing")
+        entry.fail("auth", "base64 of USER:PASSWORD", "something else")
     user, colon, password = decoded.partition(":")
     if not colon or not user:
         entry.fail("auth", "base64 of USER:PASSWORD", "no colon or no user")

@@ -84,7 +84,7 @@ def commit_image_tree(
         text: What the commit says.
         reference: The ref it is bound to, which also becomes the tag; or None.
         options: What is changed of the tree.
-        reporter: Hears how many directories have been read.
+        reporter: Told how many directories have been read.
 
     Raises:
         RefNotFoundError: There is no such image.

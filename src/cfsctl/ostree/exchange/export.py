@@ -68,7 +68,7 @@ def export_commit(
         checksum: The commit.
         path: The OSTree repository, in mode archive, bare, bare-user or bare-user-only.
         reference: A branch to move to the commit, or None.
-        reporter: Hears how many files have been written.
+        reporter: Told how many files have been written.
 
     Raises:
         CommitNotFoundError: The commit is not stored.

@@ -94,7 +94,7 @@ def make_objects(
         filesystem: The tree.
         objects: Has the content of files that are not in the tree itself.
         options: What is changed.
-        reporter: Hears how many directories have been read.
+        reporter: Told how many directories have been read.
 
     Raises:
         OstreeObjectError: A name, target, attribute or file that no commit can hold; the path is named.

@@ -59,7 +59,7 @@ def check_repository(
             as they can be decoded, the texts of links, leftovers of killed processes.
         workers: Processes to use besides this one; None is one for each processor.
         content_checks: How to look at the content of streams, by content type.
-        reporter: Hears how many directories of objects, and categories of names, have been checked.
+        reporter: Told how many directories of objects, and categories of names, have been checked.
 
     Returns:
         The report; it holds all that was found.

@@ -78,7 +78,7 @@ def collect_garbage(
         prepare: Called under the exclusive lock; removes refs that are no longer needed.
             Not called in a dry run.
         ignored_refs: Of a dry run: refs that count as removed, as paths below the repository.
-        reporter: Hears what is looked through and removed; if it raises, the collection ends there, and what
+        reporter: Told what is looked through and removed; if it raises, the collection ends there, and what
             was garbage and is left is garbage still.
 
     Raises:
@@ -241,7 +241,7 @@ class _Collection:
         )
 
     def _remove(self, dead: Garbage, marks: Marks) -> None:
-        """Remove objects that no name leads to any more, and say how far that is."""
+        """Remove objects that no name leads to, and report progress."""
         total = dead.count
         self._report(Started(SWEEP_ID, total, Unit.ITEMS))
         known = dead.iter_known()

@@ -51,7 +51,7 @@ def read_image(store: ObjectStore, image_id: ObjectID) -> set[ObjectID]:
     """Return what one image refers to.
 
     Raises:
-        CfsError, OSError: It cannot be read, or is no image.
+        CfsError, OSError: It cannot be read, or is not an image.
     """
     return _Reader(store).read(image_id)
 

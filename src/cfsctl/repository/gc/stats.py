@@ -173,7 +173,7 @@ def measure_refs(repository: Repository) -> list[RefStats]:
 
 
 def _iter_sizes(repository: Repository) -> Iterator[tuple[int, dict[bytes, _Size]]]:
-    """Yield the first byte of IDs, and size and blocks of the objects that have it; skips what is no object.
+    """Yield the first byte of IDs, and size and blocks of their objects; skips what is not an object.
 
     Objects are named by a part of their IDs, as in `Needs`.
     """

@@ -43,7 +43,7 @@ class RefOwners:
     """
 
     def __init__(self) -> None:
-        """Know of no object."""
+        """Start without any objects."""
         self.first: dict[ObjectID, int] = {}
         self.further: dict[ObjectID, int] = {}
         self.mixed: set[ObjectID] = set()

@@ -86,7 +86,7 @@ class RepositoryLock:
             self.share()
 
     def release(self) -> None:
-        """Hold nothing any more."""
+        """Release the lock."""
         fcntl.flock(self._fd, fcntl.LOCK_UN)
         self.is_exclusive = False
 

@@ -30,7 +30,7 @@ class NotARepositoryError(RepositoryError):
 
 
 class VerityRequiredError(RepositoryError):
-    """A secure repository is wanted where fs-verity is not to be had."""
+    """A secure repository was requested, but fs-verity is not available."""
 
 
 class Metadata(NamedTuple):

@@ -123,7 +123,7 @@ class _Once:
         """Say something, unless something was said already.
 
         Raises:
-            BrokenPipeError: Nobody waits any more.
+            BrokenPipeError: Nobody is waiting any longer.
         """
         fd, self._fd = self._fd, -1
         if fd >= 0:

@@ -1,6 +1,6 @@
 """Open what is below a repository's directory, and nothing outside of it.
 
-Whoever may write to a repository may put a link in the place of any directory. Directories are therefore
+Anybody who may write to a repository may put a link in the place of any directory. Directories are therefore
 opened one by one without following links: a link there is an error, and never a way out of the repository.
 """
 

@@ -135,7 +135,7 @@ class VerifiedObjects:
             self._added.add(mark)
 
     def drain_new(self) -> array[int]:
-        """Return what was noted since the last call; it is not saved from here any more."""
+        """Return what was noted since the last call; the caller is then responsible for saving it."""
         news, self._added = array("Q", self._added), set()
         return news
 

@@ -49,7 +49,7 @@ class RepairReport(NamedTuple):
         after: What is left.
         restored: Objects that are sound again, each with the place it came from.
         quarantined: Paths below ``objects`` of what was put into quarantine.
-        relinked: Links that were set right.
+        relinked: Links that were corrected.
         lost: Objects that are missing, and that no source has.
         streams: Names of streams that were put in again, each with the place it came from.
     """
