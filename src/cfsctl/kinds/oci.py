@@ -271,7 +271,7 @@ class _CopyableIndex(_CopyableOci):
 
 
 class _ImageTree(StoredTree):
-    """The tree of an image, put together from its layers."""
+    """The tree of an image, assembled from its layers."""
 
     def __init__(self, repository: Repository, found: Found) -> None:
         self._repository = repository

@@ -62,7 +62,7 @@ def turn_bootable(repository: Repository, tree: FileSystem, *, keep_nanoseconds:
 def keep_replaced(
     repository: Repository, old: Mapping[str, ObjectID], new: Mapping[str, ObjectID]
 ) -> list[ObjectID]:
-    """Keep the boot images that a config names no more: a machine may boot one of them.
+    """Keep the boot images that a config no longer names: a machine may boot one of them.
 
     Args:
         repository: Where they are.

@@ -1,7 +1,7 @@
 """Check the images of a repository, tag by tag; nothing is changed.
 
 What is wrong with a manifest ends the check of that image, since it says what else belongs to it. A deep
-check also puts every layer together again, and makes the file system images of the tree again to compare
+check also reassembles every layer, and makes the file system images of the tree again to compare
 their IDs.
 """
 
@@ -38,7 +38,7 @@ SEAL_LABEL: Final = "containers.composefs.fsverity"
 
 @dataclass(slots=True)
 class OciReport:
-    """The outcome of a check.
+    """The result of a check.
 
     Attributes:
         checked: Images looked at.

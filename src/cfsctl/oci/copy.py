@@ -1,7 +1,7 @@
 """Copy a stored image or artifact to another repository, of whichever hash.
 
-A copy is a pull: every digest is verified on the way, layers that are stored are not read, images are made
-again of the layers, and the tag moves last. Boot images that the original has are made as well.
+A copy is a pull: every digest is verified on the way, layers that are stored are not read, images are rebuilt
+from the layers, and the tag moves last. Boot images that the original has are made as well.
 """
 
 from __future__ import annotations

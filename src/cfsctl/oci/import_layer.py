@@ -137,7 +137,7 @@ class LayerImporter:
     def _resume(
         self, layer: WantedLayer, source: ResumableSource, note: Callable[[int], None]
     ) -> ImportedLayer | None:
-        """Import a layer of which an earlier pull may have the first part; None if that is of no use."""
+        """Import a layer of which an earlier pull may have the first part; None if it cannot be used."""
         partial = open_partial(self._repository, layer.descriptor)
         if partial is None:
             return None
@@ -155,7 +155,7 @@ class LayerImporter:
     def _import_local(
         self, layer: WantedLayer, source: LocalSource, note: Callable[[int], None]
     ) -> ImportedLayer:
-        """Put an archive together of its files, which may become objects without being copied."""
+        """Assemble an archive from its files, which may become objects without being copied."""
         plain = layer.digest.new_hash()
         scale = layer.descriptor.size / max(source.layer_size(layer.digest), 1)
         sharer = FileSharer(self._repository.objects, self._sharing)

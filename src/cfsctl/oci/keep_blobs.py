@@ -60,7 +60,7 @@ def keep_blobs(
         SourceError: One has another size.
         OSError: Something could not be read or stored.
     """
-    # A layer that is not compressed is put together again as it was.
+    # A layer that is not compressed is reassembled as it was.
     wanted = {
         layer.digest: layer
         for layer in manifest.layers

@@ -59,7 +59,7 @@ def is_statement(media_type: str) -> bool:
 
 
 def tar_layer_type(compression: Compression) -> str:
-    """Return the type of a tar layer that is compressed so.
+    """Return the type of a tar layer with this compression.
 
     Raises:
         KeyError: No type says that.

@@ -2,7 +2,7 @@
 
 A repository keeps layers unpacked, and as they came only on request. Where it has the blob, the destination
 has it already, or the layer was never compressed, nothing about the image changes. Otherwise the layer is
-compressed again, which mostly gives other bytes than before: then the manifest names those, and so has
+compressed again, which usually gives other bytes than before: then the manifest names those, and so has
 another digest. The config never changes.
 """
 

@@ -40,7 +40,7 @@ class ImageReferenceError(FormatError):
 
 
 class UnsupportedTransportError(CfsError):
-    """A known transport that images cannot be read from, or written to."""
+    """A known transport that cannot be read from, or written to."""
 
 
 class ImageReference(NamedTuple):

@@ -1,7 +1,7 @@
 """Pull and copy artifacts about an image, such as signatures and lists of what it contains.
 
-An artifact names the manifest that it is about, its subject, by digest. Nobody who lists artifacts is
-believed: what names another subject is left out. Artifacts may be about artifacts.
+An artifact names the manifest that it is about, its subject, by digest. Lists of artifacts are not
+trusted: what names another subject is left out. Artifacts may be about artifacts.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class SourceError(FormatError):
-    """A source that is not as it should be."""
+    """A source that cannot be used, or holds something unexpected."""
 
 
 class ImageNotFoundError(RefNotFoundError):

@@ -117,7 +117,7 @@ class Store:
             raise OSError(error.errno, error.strerror, f"{self.path}/{name}") from None
 
     def close(self) -> None:
-        """Give back the lock and close everything; may be called again."""
+        """Release the lock and close everything; may be called again."""
         for fd in (self._lock, self._images, self._layers, self.directory):
             if fd is not None and fd >= 0:
                 os.close(fd)

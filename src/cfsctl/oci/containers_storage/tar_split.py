@@ -1,4 +1,4 @@
-"""``tar-split``: what an archive had beside the contents of its files, so that it can be put together again.
+"""``tar-split``: what an archive had beside the contents of its files, so that it can be reassembled.
 
 One JSON object a line. Type 2 is a segment of the archive (headers, padding) in base64; type 1 stands for the
 content of a file, which is elsewhere, with its name as the archive has it, its size and a checksum (which is

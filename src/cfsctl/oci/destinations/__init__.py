@@ -1,1 +1,1 @@
-"""Where images go to: each destination takes blobs, and then the manifest that names them."""
+"""Destinations of images: each takes blobs, and then the manifest that names them."""

@@ -1,4 +1,4 @@
-"""From a reference to the destination that it names."""
+"""Open the destination that a reference names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def open_destination(text: str, settings: RegistrySettings | None = None) -> Ima
 
     Args:
         text: The reference.
-        settings: How registries are talked to; None is without credentials and configuration.
+        settings: How registries are accessed; None is without credentials and configuration.
 
     Raises:
         ImageReferenceError: It names none.

@@ -94,10 +94,10 @@ class _Sink:
             self._pipe.put(chunk[skipped:])
 
     def finish(self) -> None:
-        """There is nothing left to do."""
+        """Do nothing: every piece was passed on."""
 
     def abort(self) -> None:
-        """Nothing: what was passed on was read already."""
+        """Do nothing: what was passed on has been read."""
 
 
 class _Job:

@@ -36,7 +36,7 @@ _MAX_PROBE_BYTES: Final = 1 << 20
 
 
 class AccessDeniedError(FetchError):
-    """A registry that wants to know who asks, or does not let them."""
+    """A registry that requires a login, or denies access."""
 
     exit_code = ExitCode.POLICY
 
@@ -101,7 +101,7 @@ class RegistryClient:
         return self._base
 
     def open_plain_fetcher(self) -> Fetcher:
-        """Return what reaches other servers than this registry's: with nothing that is meant for this one."""
+        """Return a fetcher for other servers, without this registry's credentials and certificates."""
         settings = self._settings
         return open_fetcher(settings.limits, settings.options, transport=settings.transport)
 

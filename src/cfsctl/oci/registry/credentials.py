@@ -39,7 +39,7 @@ _IDENTITY_USER: Final = "<token>"
 
 
 class CredentialHelperError(CfsError):
-    """A credential helper that did not do what it should."""
+    """A credential helper that failed."""
 
     exit_code = ExitCode.ERROR
 

@@ -19,7 +19,7 @@ _SYSTEM_REGISTRIES: Final = "/etc/containers/registries.conf"
 
 @dataclass(frozen=True, slots=True)
 class RegistrySettings:
-    """How registries are talked to.
+    """How registries are accessed.
 
     Attributes:
         auth_files: Files with credentials, the first one counts most.

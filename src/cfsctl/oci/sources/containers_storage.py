@@ -1,7 +1,7 @@
 """Images of podman, buildah, skopeo and CRI-O: ``containers-storage:NAME``, read without these programs.
 
 The storage keeps no blobs: a layer is its files, and a record of everything else that its archive had. The
-archive is put together again and has to have the digest that the config says (its diff ID). Digests of
+archive is reassembled and has to have the digest that the config says (its diff ID). Digests of
 compressed layers, which the manifest has, cannot be compared, since nobody can compress a layer again to the
 same bytes; nothing depends on them.
 """
@@ -205,7 +205,7 @@ class ContainersStorageSource(LocalSource):
         return self._layers[diff_id].size
 
     def close(self) -> None:
-        """Give back the locks and close everything; may be called again."""
+        """Release the locks and close everything; may be called again."""
         self._files.close()
         self._close_stores()
 

@@ -19,7 +19,7 @@ def open_source(text: str, settings: RegistrySettings | None = None) -> ImageSou
 
     Args:
         text: The reference.
-        settings: How registries are talked to; None is without credentials and configuration.
+        settings: How registries are accessed; None is without credentials and configuration.
 
     Raises:
         ImageReferenceError: It names none.

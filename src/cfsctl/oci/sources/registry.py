@@ -42,7 +42,7 @@ class RegistrySource:
 
         Args:
             text: The image's name.
-            settings: How registries are talked to.
+            settings: How registries are accessed.
 
         Raises:
             ImageReferenceError: It is not a name.

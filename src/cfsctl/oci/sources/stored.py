@@ -1,6 +1,6 @@
 """An image that is stored in another repository, of whichever hash, as a source.
 
-Digests are computed again on the way: nothing of the other repository is believed.
+Digests are computed again on the way: nothing from the other repository is trusted.
 """
 
 from __future__ import annotations

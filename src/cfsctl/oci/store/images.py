@@ -198,7 +198,7 @@ def _find_digest(repository: Repository, digest: OciDigest) -> Found:
 
 
 def _find_short(repository: Repository, short: ShortId | None) -> Found | None:
-    """Return the only manifest, else the only config, whose digest begins so."""
+    """Return the only manifest, else the only config, whose digest has this prefix."""
     if short is None:
         return None
     manifest = find_short_digest(repository, MANIFEST, short, lambda one: _tags_of(repository, one))

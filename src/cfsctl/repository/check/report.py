@@ -78,7 +78,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class FsckReport:
-    """The outcome of a check.
+    """The result of a check.
 
     Attributes:
         has_metadata: Whether there is a meta.json that can be read.
