@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from cfsctl.ostree.objects import Dirmeta, ObjectKind, format_dirmeta, format_dirtree
+from cfsctl.ostree.pull import preparation
 from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.store.commit_stream import CommitStream
 from cfsctl.ostree.store.opened_streams import OpenedStreams
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
 
 OPTIONS: Final = PullOptions(workers=0)
 ATTRIBUTES: Final[tuple[Xattrs, ...]] = ((), ((b"user.a\0", b"1"),), ((b"security.selinux\0", b"x_t\0"),))
+
+
+@pytest.fixture(autouse=True)
+def _prepares_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also make nodes early of bases that are not worth it, some at a time."""
+    monkeypatch.setattr(preparation, "_WORTH_IT", 1)
+    monkeypatch.setattr(preparation, "_STEP", 7)
 
 
 class Node:

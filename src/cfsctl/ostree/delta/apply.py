@@ -232,8 +232,17 @@ class DeltaPull:
         candidate: DeltaCandidate,
         workers: int | None,
         note: Callable[[Checksum, bytes, ObjectID | None], None],
+        beside: Callable[[], bool] | None = None,
     ) -> DeltaStats:
-        """Run a delta; what it makes is in `made`, and `note` is told of it as soon as a part is done."""
+        """Run a delta; what it makes is in `made`, and `note` is told of it as soon as a part is done.
+
+        Args:
+            plan: What is pulled.
+            candidate: The delta.
+            workers: See `run_parts`.
+            note: Told of each object that was made.
+            beside: See `run_parts`.
+        """
         use = DeltaStats(candidate.superblock.description, metadata=1)
 
         def take(result: PartResult) -> None:
@@ -260,6 +269,7 @@ class DeltaPull:
                 self._objects,
                 take,
                 workers,
+                beside,
             )
         except CfsError as error:
             self._fail(error, candidate.superblock.description)

@@ -159,6 +159,7 @@ def run_parts(
     objects: ObjectStore,
     take: Callable[[PartResult], None],
     workers: int | None = None,
+    beside: Callable[[], bool] | None = None,
 ) -> None:
     """Run parts of a delta; `store` must have no connection open.
 
@@ -171,6 +172,8 @@ def run_parts(
         objects: Where content goes.
         take: Gets what each part made, also one that failed.
         workers: Number of processes; 0 works in this one, None uses all processors.
+        beside: Called while parts are in work; does a little of something else and returns whether there was
+            something to do. None if there is nothing.
 
     Raises:
         CfsError: The first part that failed; parts that were in work have been waited for.
@@ -181,12 +184,14 @@ def run_parts(
         return _PartWorker(store, offer, superblock, sources, objects)
 
     waiting = list(reversed(numbers))
-    with Batches[int, PartResult](make, _worker_count(workers, len(numbers)), held=_PARTS_HELD) as parts:
+    count = _worker_count(workers, len(numbers), has_other_work=beside is not None)
+    with Batches[int, PartResult](make, count, held=_PARTS_HELD) as parts:
         try:
             while waiting or parts.pending:
                 while waiting and parts.has_room:
                     parts.submit(waiting.pop())
-                for result in parts.poll():
+                is_busy = beside is not None and beside()
+                for result in parts.poll(0 if is_busy else None):
                     take(result)
         except WorkerDiedError:
             raise
@@ -196,6 +201,8 @@ def run_parts(
             raise
 
 
-def _worker_count(wanted: int | None, parts: int) -> int | None:
-    """Return how many processes to start: one part is run in this one."""
-    return 0 if parts <= 1 else wanted
+def _worker_count(wanted: int | None, parts: int, *, has_other_work: bool) -> int | None:
+    """Return how many processes to start: one part is run in this one if that has nothing else to do."""
+    if parts > 1 or wanted == 0:
+        return wanted
+    return int(has_other_work and parts > 0)

@@ -69,8 +69,14 @@ class ObjectFetcher:
             for checksum, entry in delta.made.objects.items():
                 self._journal.append(checksum, *entry)  # The commit, whether or not the delta is used.
             if candidate is not None:
-                workers = self._task.options.workers
-                self.delta_use = delta.run(self._task.plan, candidate, workers, self._journal.append)
+                workers, beside = self._task.options.workers, self._task.preparation
+                self.delta_use = delta.run(
+                    self._task.plan,
+                    candidate,
+                    workers,
+                    self._journal.append,
+                    beside.step if beside.has_more else None,
+                )
 
     def fetch(self) -> None:
         """Fetch what is missing."""
@@ -115,8 +121,9 @@ class ObjectFetcher:
         plan.check_tree()
         self._replace_damaged(workers)
         while not workers.is_idle:
-            self._take(workers.poll(_REPORT_INTERVAL_S))
-            if not workers.is_idle:
+            is_busy = self._task.preparation.step()
+            self._take(workers.poll(0 if is_busy else _REPORT_INTERVAL_S))
+            if not is_busy and not workers.is_idle:
                 self._report_arriving(workers.arriving_bytes)
         self._task.report(Done(FILES_ID, plan.counts.files))
 

@@ -71,7 +71,10 @@ class BaseFinder:
 
     def add(self, stored: CommitStream | Journal) -> None:
         """Take objects from what is stored of the commit itself."""
-        self._task.plan.add_base(self.stored.as_base(stored))
+        base = self.stored.as_base(stored)
+        self._task.plan.add_base(base)
+        if base.lender is not None:
+            self._task.preparation.offer(base.lender, len(base.lender))
 
     def add_other(self, stream: CommitStream) -> None:
         """Take objects from another commit as well."""

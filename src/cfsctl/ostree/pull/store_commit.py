@@ -139,6 +139,7 @@ class CommitStorer:
                 detached=self._getter.detached,
                 record=self._getter.verifier.store_record(),
                 may_fork=task.options.workers != 0,
+                leaves=task.preparation.leaves,
             )
 
     def _check_composefs_digest(self, commit: CommitObjects) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cfsctl.ostree.objects.held_objects import HeldObjects
 from cfsctl.ostree.plan import PullPlan
+from cfsctl.ostree.pull.preparation import Preparation
 from cfsctl.ostree.store.opened_streams import OpenedStreams
 from cfsctl.ostree.store.refs import tag_ref
 from cfsctl.ostree.tree.subpaths import parse_subpaths
@@ -36,6 +37,7 @@ class PullTask:
         part: The paths that are pulled, or None for all of it.
         plan: What is needed of it, and what has arrived.
         streams: Stored commits that were decoded, by this pull or by others.
+        preparation: What is made of the tree before all files are here.
     """
 
     repository: Repository
@@ -47,6 +49,7 @@ class PullTask:
     part: SubpathFilter | None
     plan: PullPlan
     streams: OpenedStreams
+    preparation: Preparation
 
     @property
     def tag_ref(self) -> str | None:
@@ -92,4 +95,5 @@ def make_task(
         part=part,
         plan=PullPlan(checksum, limits=options.limits, part=part, objects=objects),
         streams=OpenedStreams() if streams is None else streams,
+        preparation=Preparation(options.xattr_names),
     )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cfsctl.erofs.format import FormatVersion
     from cfsctl.ostree.objects.stored_content import StoredContent
     from cfsctl.ostree.store.in_memory import InMemoryCommit
+    from cfsctl.ostree.tree.leaves import Leaves
     from cfsctl.ostree.tree.to_tree import CommitObjects
     from cfsctl.repository import Repository
     from cfsctl.repository.objects.store import StoredObject
@@ -41,11 +42,14 @@ def named_ref_of(version: FormatVersion, default: FormatVersion) -> str:
 
 
 def store_images(
-    repository: Repository, commit: CommitObjects, xattr_names: XattrNames = XattrNames.STRIPPED
+    repository: Repository,
+    commit: CommitObjects,
+    xattr_names: XattrNames = XattrNames.STRIPPED,
+    leaves: Leaves | None = None,
 ) -> dict[FormatVersion, ObjectID]:
     """Make and store the commit's image in each format that the repository is set up for.
 
-    Naming them, behind the barrier, is the caller's.
+    Naming them, behind the barrier, is the caller's. See `commit_to_filesystem` for `leaves`.
 
     Returns:
         ID by format, the default format first.
@@ -53,7 +57,7 @@ def store_images(
     Raises:
         FormatError: No image can hold this commit.
     """
-    return image_ids(make_images(repository, commit_to_filesystem(commit, xattr_names)))
+    return image_ids(make_images(repository, commit_to_filesystem(commit, xattr_names, leaves=leaves)))
 
 
 def image_ids(stored: Mapping[FormatVersion, StoredObject]) -> dict[FormatVersion, ObjectID]:
@@ -71,6 +75,7 @@ def publish_commit(
     detached: ObjectID | None = None,
     record: ObjectID | None = None,
     may_fork: bool = True,
+    leaves: Leaves | None = None,
 ) -> tuple[ObjectID, ObjectID]:
     """Make the images of a whole commit, make everything durable, and name it.
 
@@ -83,6 +88,7 @@ def publish_commit(
         detached: The object that is the commit's detached metadata, or None.
         record: The object that says which signatures were found good, or None.
         may_fork: Whether a process of its own may make the images.
+        leaves: Nodes of files that were made before, of the same `xattr_names`.
 
     Returns:
         The IDs of the splitstream object and of the image in the default format.
@@ -95,7 +101,7 @@ def publish_commit(
     new.difference_update(verified)
 
     def make() -> dict[FormatVersion, ObjectID]:
-        return store_images(repository, collected, xattr_names)
+        return store_images(repository, collected, xattr_names, leaves)
 
     checksum, objects = collected.checksum, collected.objects
     # The stream may be refused then; so it comes first, and memory is not needed for both at the same time.

@@ -10,11 +10,8 @@ its header is trusted as stored.
 
 from __future__ import annotations
 
-import hashlib
-import stat
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
-from cfsctl.errors import DigestMismatchError
 from cfsctl.ostree.limits import PlanLimits
 from cfsctl.ostree.objects import (
     Dirtree,
@@ -22,30 +19,18 @@ from cfsctl.ostree.objects import (
     OstreeObjectError,
     parse_dirtree,
     parse_stored_dirmeta,
-    parse_stored_file_header,
 )
 from cfsctl.ostree.tree.graph import TreeGraph
+from cfsctl.ostree.tree.leaves import Leaves
 from cfsctl.ostree.tree.xattr_names import XattrNames
 from cfsctl.tree.gc_pause import python_gc_paused
-from cfsctl.tree.model import (
-    NO_XATTRS,
-    BlockDevice,
-    CharDevice,
-    Directory,
-    ExternalFile,
-    Fifo,
-    FileSystem,
-    InlineFile,
-    Leaf,
-    Socket,
-    Symlink,
-)
+from cfsctl.tree.model import Directory, FileSystem, Leaf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from cfsctl.digest import Checksum, ObjectID
-    from cfsctl.ostree.objects import Commit, Dirmeta, FileHeader, Xattrs
+    from cfsctl.digest import Checksum
+    from cfsctl.ostree.objects import Commit, Dirmeta
     from cfsctl.ostree.objects.stored_content import StoredContent
 
 DEFAULT_LIMITS: Final = PlanLimits()
@@ -53,9 +38,6 @@ DEFAULT_LIMITS: Final = PlanLimits()
 UPSTREAM_MADE: Final = (
     "made by composefs-rs, with names of attributes or devices in a form that OSTree does not have"
 )
-
-MAX_FILE_BYTES: Final = (1 << 63) - 1
-"""Largest size that the kernel has for a file; a header has room for twice that."""
 
 
 class CommitObjects(Protocol):
@@ -88,6 +70,7 @@ def commit_to_filesystem(
     xattr_names: XattrNames = XattrNames.STRIPPED,
     limits: PlanLimits = DEFAULT_LIMITS,
     note: Callable[[str], object] = lambda _: None,
+    leaves: Leaves | None = None,
 ) -> FileSystem:
     """Return the tree of a commit; `/usr/etc`, whiteouts and labels stay what they are.
 
@@ -96,6 +79,8 @@ def commit_to_filesystem(
         xattr_names: How names of extended attributes are taken over.
         limits: What the tree may ask for.
         note: Told once if objects are of composefs-rs's making, and no program of OSTree would read them.
+        leaves: Nodes of files that were made before, for the same names of attributes. The commit must be
+            known to have all of its files: those that have a node are not looked for.
 
     Raises:
         CommitStreamError: An object is missing, or of the wrong kind.
@@ -104,11 +89,7 @@ def commit_to_filesystem(
         LimitError: The tree is too large or too deep.
     """
     with python_gc_paused():
-        return _Builder(stream, xattr_names, limits, note).build()
-
-
-_Attributes: TypeAlias = "tuple[int, int, int, int, int, Mapping[bytes, bytes]]"
-"""Mode, owner, group, time and extended attributes, as nodes take them."""
+        return _Builder(stream, xattr_names, limits, note, leaves).build()
 
 
 class _Builder:
@@ -120,16 +101,15 @@ class _Builder:
         xattr_names: XattrNames,
         limits: PlanLimits,
         note: Callable[[str], object],
+        leaves: Leaves | None,
     ) -> None:
         self._stream = stream
         self._note = note
         self._is_noted = False
         self._limits = limits
-        self._name_end = -1 if xattr_names is XattrNames.STRIPPED else None
+        self._leaves = leaves if leaves is not None else Leaves(xattr_names, self._note_upstream)
         self._trees: dict[Checksum, Dirtree] = {}
         self._metas: dict[Checksum, Dirmeta] = {}
-        self._xattrs: dict[Xattrs, Mapping[bytes, bytes]] = {(): NO_XATTRS}
-        self._headers: dict[tuple[bytes, bytes], _Attributes] = {}
 
     def build(self) -> FileSystem:
         commit = self._stream.commit
@@ -167,7 +147,7 @@ class _Builder:
 
     def _fill(self, root: Directory, root_dirtree: Checksum) -> None:
         """Make everything below the root."""
-        leaves: dict[Checksum, Leaf] = {}
+        leaves = self._leaves.known
         pending = [(root.entries, root_dirtree)]
         while pending:
             entries, checksum = pending.pop()
@@ -175,7 +155,7 @@ class _Builder:
             for name, file in tree.files:
                 leaf = leaves.get(file)
                 if leaf is None:
-                    leaf = leaves[file] = self._make_leaf(file)
+                    leaf = self._make_leaf(file)
                 entries[name] = leaf
             for name, dirtree, dirmeta in tree.dirs:
                 directory = entries[name] = self._make_directory(dirmeta)
@@ -190,15 +170,7 @@ class _Builder:
             except OstreeObjectError as error:
                 raise error.about(f"dirmeta object {checksum.hex()}") from error
         uid, gid, mode, xattrs = meta
-        return Directory(mode & 0o7777, uid, gid, 0, 0, self._take_xattrs(xattrs))
-
-    def _take_xattrs(self, xattrs: Xattrs) -> Mapping[bytes, bytes]:
-        """Return the attributes as the tree has them; equal ones share a mapping."""
-        mapping = self._xattrs.get(xattrs)
-        if mapping is None:
-            mapping = {name[: self._name_end]: value for name, value in xattrs}
-            self._xattrs[xattrs] = mapping
-        return mapping
+        return Directory(mode & 0o7777, uid, gid, 0, 0, self._leaves.take_xattrs(xattrs))
 
     def _note_upstream(self) -> None:
         if not self._is_noted:
@@ -209,58 +181,4 @@ class _Builder:
         found = self._stream.find(checksum)
         if found is None:
             self._stream.fail_missing(checksum, ObjectKind.FILE)
-        data, object_id = found
-        if object_id is not None:
-            # Most files of a commit have headers that differ only in the size, 64 bits at offset 8.
-            known = self._headers.get((data[:8], data[16:]))
-            if known is not None and data[8] < 0x80:
-                return ExternalFile(object_id, int.from_bytes(data[8:16], "big"), *known)
-        try:
-            return self._parse_leaf(checksum, data, object_id)
-        except OstreeObjectError as error:
-            raise error.about(f"file object {checksum.hex()}") from error
-
-    def _parse_leaf(self, checksum: Checksum, data: bytes, object_id: ObjectID | None) -> Leaf:
-        header = parse_stored_file_header(data, self._note_upstream)
-        content = data[header.length_bytes :]
-        attributes = (header.mode & 0o7777, header.uid, header.gid, 0, 0, self._take_xattrs(header.xattrs))
-        if object_id is None:
-            _check_inline(checksum, header, content)
-            if header.is_symlink:
-                return Symlink(header.target, *attributes)
-            if (kind := stat.S_IFMT(header.mode)) != stat.S_IFREG:
-                return _make_device(kind, attributes)
-            return InlineFile(content, *attributes)
-        if content or stat.S_IFMT(header.mode) != stat.S_IFREG:
-            _refuse_content("none in the stream", "some, and an object")
-        if header.size_bytes > MAX_FILE_BYTES:
-            _refuse_content(f"at most {MAX_FILE_BYTES} bytes", header.size_bytes)
-        self._headers[data[:8], data[16:]] = attributes
-        return ExternalFile(object_id, header.size_bytes, *attributes)
-
-
-def _make_device(kind: int, attributes: _Attributes) -> Leaf:
-    """Return what composefs-rs had in an image that it committed; it does not say which device that was."""
-    match kind:
-        case stat.S_IFCHR:
-            return CharDevice(0, *attributes)
-        case stat.S_IFBLK:
-            return BlockDevice(0, *attributes)
-        case stat.S_IFIFO:
-            return Fifo(*attributes)
-        case _:
-            return Socket(*attributes)
-
-
-def _check_inline(checksum: Checksum, header: FileHeader, content: bytes) -> None:
-    """Check a file that is in the stream with all its content; a symbolic link has none."""
-    if len(content) != header.size_bytes:
-        _refuse_content(f"{header.size_bytes} bytes", len(content))
-    actual = hashlib.sha256(header.regular_header + content).digest()
-    if actual != checksum:
-        what = f"file object {checksum.hex()}"
-        raise DigestMismatchError(what, expected=checksum.hex(), actual=actual.hex())
-
-
-def _refuse_content(expected: str, found: object) -> None:
-    raise OstreeObjectError(f"content: expected {expected}, found {found}", field="content")
+        return self._leaves.make(checksum, *found)
