@@ -219,6 +219,7 @@ VERBS: Final[dict[str, list[str]]] = {
     "oci build": ["oci", "build", "image", "built"],
     "oci compute-id": ["oci", "compute-id", "none"],
     "oci dump": ["oci", "dump", "none"],
+    "oci fetch": ["oci", "fetch", "http://127.0.0.1:1/", "none", "--retries=0"],
     "oci fsck json": ["oci", "fsck", "--json"],
     "oci images": ["oci", "images"],
     "oci import-layer": ["oci", "import-layer", "0" * 64, "layer"],

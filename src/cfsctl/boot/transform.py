@@ -60,5 +60,8 @@ def _find_directory(root: Directory, name: bytes) -> Directory:
         return find_directory(root, name)
     except TransformError as error:
         shown = name.decode()
-        hint = f"a bootable image needs the directories /usr, /boot and /sysroot; add /{shown} to the tree"
+        hint = (
+            f"a bootable image needs the directories /usr, /boot and /sysroot; add /{shown} to the tree,"
+            " or leave --bootable out"
+        )
         raise NotBootableError(str(error), hint=hint) from None

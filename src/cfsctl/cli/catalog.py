@@ -109,6 +109,7 @@ OCI: Final[Catalog] = {
         "pull": "Pull an image from a registry, archive or directory",
         "push": "Copy a stored image to a registry or an archive",
         "delta": "Make a delta from one stored image to another",
+        "fetch": "Fetch an image from a repository on a web server",
         "copy": "Copy an image from another repository",
         "build": "Build an image of a tree, alone or on another image",
         "import-layer": "Store an uncompressed layer from standard input",

@@ -212,6 +212,12 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "Print the tree of an image:",
         "  cfsctl --repo ./images oci dump web",
     ),
+    "oci fetch": (
+        "Fetch an image by its tag from a repository on a web server, under",
+        "another name:",
+        "  cfsctl --repo ./images oci fetch https://example.com/images \\",
+        "      refs/oci/web --as site",
+    ),
     "oci fsck": (
         "Check all images, with the content of their layers:",
         "  cfsctl --repo ./images oci fsck --deep",

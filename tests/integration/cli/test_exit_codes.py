@@ -82,6 +82,7 @@ VERBS = {
     "oci dump": Verb(("oci", "dump", "app"), named="app"),
     "oci fsck": Verb(("oci", "fsck")),
     "oci history": Verb(("oci", "history", "app"), named="app"),
+    "oci fetch": Verb(("oci", "fetch", "OWN-URL", "refs/oci/app")),
     "oci images": Verb(("oci", "images")),
     "oci import-layer": Verb(("oci", "import-layer", "LAYER", "layer")),
     "oci inspect": Verb(("oci", "inspect", "app"), named="app"),

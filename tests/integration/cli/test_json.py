@@ -135,7 +135,7 @@ IMAGES = {
 } | {"oci rename": "oci-tag", "oci rollback": "oci-tag"}
 """Commands about OCI images; the tests below tests/integration/oci compare them."""
 
-FETCHED = {"fetch": "fetch"}
+FETCHED = {"fetch": "fetch", "oci fetch": "fetch"}
 """Commands that need a server; tests/integration/repository/test_fetch.py compares them."""
 
 PULLS = {"oci-pull-index", "oci-pull-plan", "oci-pull-several"}

@@ -136,6 +136,13 @@ class TestSeveral:
         done = run(place, "oci:artifacts:t", "x", "oci:layout:none", "y", "--bootable")
         assert done.returncode == 17
         assert "is an artifact" in done.stderr
+        # The type of the config is looked at before anything is fetched, and nothing is tagged.
+        assert "nothing was fetched" in done.stderr
+        assert json.loads(cfsctl("--repo", place / "r", "oci", "images", "--json"))["images"] == []
+        assert (
+            run(place, "oci:artifacts:t", "x", "--bootable", "--expected-digest", "ab" * 64).returncode == 17
+        )
+        assert run(place, "oci:artifacts:t", "x").returncode == 0
 
     @pytest.mark.parametrize(
         "words",

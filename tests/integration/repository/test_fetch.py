@@ -230,6 +230,8 @@ def test_the_command(tmp_path: Path, server: Server, origin: cfsctl.Repository) 
     found = json.loads(done.stdout)
     schemas.check(found, "fetch")
     assert (found["name"], found["fetched_objects"]) == (name, 0)
+    group = run_cfsctl("--repo", tmp_path / "other", "oci", "fetch", server.url, name, "--json")
+    assert json.loads(group.stdout) == found  # the same command in the group of images
     done = run_cfsctl("--repo", tmp_path / "other", "fetch", server.url, "oci-layer-nothing")
     assert (done.returncode, "has no stream oci-layer-nothing" in done.stderr) == (13, True), done.stderr
     done = run_cfsctl("--repo", tmp_path / "other", "fetch", "ftp://host/", name)

@@ -14,6 +14,7 @@ COMMANDS = {
     "copy": "copy",
     "delta": "delta",
     "dump": "dump",
+    "fetch": "fetch",
     "fsck": "fsck",
     "history": "history",
     "images": "images",
