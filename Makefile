@@ -45,8 +45,9 @@ layers: env
 
 tests: env
 	tools/setup-debian.sh
-	# Some fork, which a worker of xdist with its threads may not, or change what the others see.
-	$(PY) -m pytest -n 0 -m "alone and not deep"
+	# Some fork, which a worker of xdist with its threads may not, or change what the others see. Only the files
+	# that have one are collected: to collect all takes as long as these tests.
+	$(PY) -m pytest -n 0 -m "alone and not deep" $$(grep -lrw --include="test_*.py" mark.alone tests)
 	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not alone and not packages and not deep"
 
 # Boot a machine in an emulator from an image that was pulled and installed, and show that a changed one does not.

@@ -15,11 +15,23 @@ from tests.support import disk, warm_start
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from xdist.remote import Producer
+
+    from tests.support.schedule import LongestFirst
+
 # A busy machine is no reason to fail: no test here is about time. Nor is luck: every run draws the same
 # examples, and `make test-deep` looks for new ones.
 settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("cfsctl", settings.get_profile("random"), derandomize=True)
 settings.load_profile("cfsctl")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LongestFirst | None:
+    """Have the files that take longest tested first."""
+    from tests.support.schedule import LongestFirst  # the workers need none
+
+    return LongestFirst(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session", autouse=True)
