@@ -10,6 +10,7 @@ The name filter only speeds the kernel up, so it is not checked.
 
 from __future__ import annotations
 
+import functools
 import struct
 from binascii import Error as HexError
 from binascii import unhexlify
@@ -285,6 +286,7 @@ class ExternalTail(NamedTuple):
     path_offset: int
 
 
+@functools.cache
 def external_tail(algorithm: Algorithm) -> ExternalTail:
     """Return the bytes to look for in images of one hash."""
     metacopy = _entry_start(XATTR_METACOPY, _metacopy_size(algorithm)) + _metacopy_start(algorithm)

@@ -32,11 +32,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cfsctl.digest import Algorithm, ObjectID
-    from cfsctl.erofs.format import ImageBuffer
+    from cfsctl.erofs.format import Buffer, ImageBuffer
     from cfsctl.erofs.read.directories import Listing
     from cfsctl.erofs.read.image import Inode
 
 _REGULAR: Final = int(DirentType.REGULAR)
+_CHARACTER_DEVICE: Final = int(DirentType.CHARACTER)
+_NUMBER_OFFSET: Final = 20
+"""Where an inode has its number, of four bytes, which nothing reads."""
+
+_WORTH_GROUPING: Final = 16
+"""Devices of a directory from which on equal ones are looked for; root often has 256 whiteouts."""
+
+_MAX_DEVICE: Final = 1024
+"""Bytes of a device that still counts as usual."""
 
 
 def collect_objects(data: ImageBuffer, algorithm: Algorithm, *, strict: bool = False) -> set[ObjectID]:
@@ -132,6 +141,18 @@ def _unpack(packed: int) -> tuple[int, int]:
     return packed & 0xFFFFFFFF, packed >> 32
 
 
+def _are_alike(data: Buffer, first: int, behind: int, step: int) -> bool:
+    """Return whether all is equal in inodes in a row, except for their numbers."""
+    distance = step * SLOT_SIZE
+    if distance > _MAX_DEVICE or behind * SLOT_SIZE > len(data):
+        return False
+    area = bytearray(data[first * SLOT_SIZE : behind * SLOT_SIZE])
+    count = len(area) // distance
+    for place in range(_NUMBER_OFFSET, _NUMBER_OFFSET + 4):
+        area[place::distance] = bytes(count)
+    return area == area[:distance] * count
+
+
 class _Collector:
     """One collection from one image."""
 
@@ -151,21 +172,55 @@ class _Collector:
             self._decode(image.data[directory.body_start : directory.body_end])
             if is_root and self._strict:
                 self._structure.check_root(listing.names)
-            for nid, kind in zip(listing.nids, listing.kinds, strict=True):
+            nids, kinds = listing.nids, listing.kinds
+            if kinds.count(_CHARACTER_DEVICE) >= _WORTH_GROUPING:
+                nids, kinds = self._visit_devices(nids, kinds, is_root=is_root)
+            for nid, kind in zip(nids, kinds, strict=True):
                 if not seen[nid]:
                     seen[nid] = 1
                     if kind != _REGULAR or not is_done(nid):
                         self._visit(nid, kind, is_root=is_root)
         return self._found
 
-    def _visit(self, nid: int, kind: int, *, is_root: bool) -> None:
-        """Collect from any leaf, the long way."""
+    def _visit_devices(
+        self, nids: list[int], kinds: list[int], *, is_root: bool
+    ) -> tuple[list[int], list[int]]:
+        """Collect from devices in a row that are equal but for their numbers, by a look at one of them.
+
+        Returns:
+            Inodes and types of what is left, the devices among them if they are not of one size in equal
+            distances, or together take more than the image has left.
+        """
+        image = self._image
+        start, count = kinds.index(_CHARACTER_DEVICE), kinds.count(_CHARACTER_DEVICE)
+        end = start + count
+        first, step = nids[start], nids[start + 1] - nids[start]
+        behind = first + step * count
+        if (
+            step <= 0
+            or nids[start:end] != list(range(first, behind, step))
+            or kinds[start:end].count(_CHARACTER_DEVICE) != count
+            or image.seen[first:behind:step].count(0) != count
+            or not _are_alike(image.data, first, behind, step)
+        ):
+            return nids, kinds
+        image.seen[first] = 1
+        size = self._visit(first, _CHARACTER_DEVICE, is_root=is_root).body_end - first * SLOT_SIZE
+        if size > step * SLOT_SIZE:
+            return nids, kinds
+        image.seen[first:behind:step] = b"\1" * count
+        image.claim(size * (count - 1))
+        return nids[:start] + nids[end:], kinds[:start] + kinds[end:]
+
+    def _visit(self, nid: int, kind: int, *, is_root: bool) -> Inode:
+        """Collect from any leaf, the long way, and return it."""
         inode = self._image.inode(nid)
         if inode.kind != kind:
             raise kind_mismatch(nid, kind, inode.kind)
         if self._strict:
             self._structure.check_leaf(inode, in_root=is_root)
         self._decode(self._image.data[inode.body_start : inode.body_end])
+        return inode
 
     def _decode_references(self, body: bytes) -> bool:
         if len(body) != XATTR_BODY_HEADER.size + 4 * body[4]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
     from cfsctl.repository.objects.store import ObjectStore
 
-_WORTH_WORKERS: Final = 8 << 20
+_WORTH_WORKERS: Final = 32 << 20
 """Bytes of images from which on it pays to start processes."""
 
 

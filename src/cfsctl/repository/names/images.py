@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from cfsctl.repository.objects.store import ObjectStore, StoredObject
 
 IMAGES: Final = "images"
+_SMALL: Final = 64 << 10
+"""Bytes up to which reading a file takes less time than mapping it."""
 
 
 _LIST_HINT: Final = "list the images with `cfsctl images`"
@@ -286,12 +288,13 @@ def limited_image(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def map_file(fd: int) -> Iterator[mmap.mmap | bytes]:
-    """Map a whole file for reading; the mapping ends with the block.
+    """Map a whole file for reading; the mapping ends with the block. Small files are read, which is faster.
 
     A file that shrinks in the meantime kills the process (SIGBUS), so this is for objects, which never do.
     """
-    if os.fstat(fd).st_size == 0:
-        yield b""
+    size = os.fstat(fd).st_size
+    if size <= _SMALL:
+        yield os.pread(fd, size, 0)
         return
     with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as data:
         yield data

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cfsctl.digest import Algorithm
+from cfsctl.digest import Algorithm, ObjectID
 from cfsctl.dumpfile.writer import iter_dump
-from cfsctl.erofs.format import FormatVersion
+from cfsctl.erofs.format import ErofsError, FormatVersion
 from cfsctl.erofs.inspect import tree_objects
+from cfsctl.erofs.read import objects
+from cfsctl.erofs.read.image import Image
+from cfsctl.erofs.read.objects import iter_directories
 from cfsctl.erofs.read.tree import check_image, collect_objects, find_algorithm, read_image
 from cfsctl.erofs.superblock import read_superblock
 from cfsctl.erofs.write.image import build_image
-from cfsctl.tree.model import CharDevice, Directory, FileSystem
-from tests.support.erofs_images import algorithm_of, stored
+from cfsctl.tree.model import CharDevice, Directory, ExternalFile, FileSystem
+from tests.support.erofs_images import algorithm_of, locate, stored
 
 if TYPE_CHECKING:
     from cfsctl.erofs.format import ImageBuffer
@@ -120,3 +123,44 @@ def test_any_kind_of_buffer(kind: str) -> None:
             buffer = buffers[kind]
             assert build_image(read_image(buffer, Algorithm.SHA256), FormatVersion.V1) == data
             assert collect_objects(buffer, Algorithm.SHA256) == collect_objects(data, Algorithm.SHA256)
+
+
+def collect(data: ImageBuffer) -> set[ObjectID] | str:
+    try:
+        return collect_objects(data, Algorithm.SHA256)
+    except ErofsError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("labels", [1, 0])
+def test_whiteouts_looked_at_together_give_what_each_alone_gives(
+    labels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever byte of a stub is changed: its header, its attributes, or what is behind them."""
+    xattrs = {b"security.selinux": b"l\0"} if labels else {}
+    root = Directory(0o755, 1, 2, 3, 4, xattrs)
+    root.entries[b"file"] = ExternalFile(ObjectID(bytes(range(32))), 70, 0o644, 1, 2, 3, 4, xattrs)
+    data = build_image(FileSystem(root), FormatVersion.V1)
+    found = {}
+    for least in (16, 1000):
+        monkeypatch.setattr("cfsctl.erofs.read.objects._WORTH_GROUPING", least)
+        for name in ("00", "01", "7f", "ff"):
+            start = locate(data, name)
+            for place in range(start, start + 64):
+                changed = data[:place] + bytes([data[place] ^ 0x41]) + data[place + 1 :]
+                found[least, name, place - start] = collect(changed)
+        found[least, "none", 0] = collect(data)
+    assert found[16, "none", 0] == {bytes(range(32))}
+    for (least, name, place), result in found.items():
+        assert result == found[1000, name, place], (least, name, place)
+    assert len({str(result) for result in found.values()}) > 3
+
+
+def test_whiteouts_are_charged_for_once_each() -> None:
+    data = build_image(FileSystem(Directory(0o755, 1, 2, 3, 4, {})), FormatVersion.V1)
+    grouped, single = Image(data), Image(data)
+    objects._Collector(grouped, Algorithm.SHA256, strict=True).run()
+    for _, listing, _ in iter_directories(single):
+        for nid in listing.nids:
+            single.inode(nid)
+    assert grouped.unclaimed == single.unclaimed
