@@ -164,3 +164,14 @@ class _ErrorOutput(_Stream):
             return os.write(self._fd, data)
         except OSError:
             return memoryview(data).nbytes
+
+
+def flush_streams() -> bool:
+    """Write out what is buffered; return whether that worked."""
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):
+        return False
+    return True

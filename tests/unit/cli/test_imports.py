@@ -75,13 +75,12 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
 """Arguments of each command, and what it may import of what others do without."""
 
 PROGRAM = """
+import atexit
 import sys
 before = set(sys.modules)
+atexit.register(lambda: print(*sorted(set(sys.modules) - before), file=sys.stderr))
 from cfsctl.cli.main import main
-status = main()
-sys.stdout.flush()
-print(*sorted(set(sys.modules) - before), file=sys.stderr)
-sys.exit(status)
+sys.exit(main())
 """
 
 
