@@ -6,6 +6,7 @@ its digest is short: the bytes that nearly every such inode ends in are compared
 
 from __future__ import annotations
 
+import re
 from array import array
 from typing import TYPE_CHECKING, Final
 
@@ -42,7 +43,10 @@ _NUMBER_OFFSET: Final = 20
 """Where an inode has its number, of four bytes, which nothing reads."""
 
 _WORTH_GROUPING: Final = 16
-"""Devices of a directory from which on equal ones are looked for; root often has 256 whiteouts."""
+"""Devices in a row from which on it pays to look whether they are equal; root often has 256 whiteouts."""
+
+_RUN: Final = re.compile(rb"\x03+")
+"""Types of character devices that follow one another."""
 
 _MAX_DEVICE: Final = 1024
 """Bytes of a device that still counts as usual."""
@@ -141,6 +145,17 @@ def _unpack(packed: int) -> tuple[int, int]:
     return packed & 0xFFFFFFFF, packed >> 32
 
 
+def _find_runs(listing: Listing) -> Iterator[list[int]]:
+    """Yield the inodes of devices that follow one another; what else is in root stands between them."""
+    try:
+        kinds = bytes(listing.kinds)
+    except ValueError:
+        return  # of types that there are not, which is found when they are visited
+    for found in _RUN.finditer(kinds):
+        if found.end() - found.start() >= _WORTH_GROUPING:
+            yield listing.nids[found.start() : found.end()]
+
+
 def _are_alike(data: Buffer, first: int, behind: int, step: int) -> bool:
     """Return whether all is equal in inodes in a row, except for their numbers."""
     distance = step * SLOT_SIZE
@@ -172,45 +187,36 @@ class _Collector:
             self._decode(image.data[directory.body_start : directory.body_end])
             if is_root and self._strict:
                 self._structure.check_root(listing.names)
-            nids, kinds = listing.nids, listing.kinds
-            if kinds.count(_CHARACTER_DEVICE) >= _WORTH_GROUPING:
-                nids, kinds = self._visit_devices(nids, kinds, is_root=is_root)
-            for nid, kind in zip(nids, kinds, strict=True):
+            if listing.kinds.count(_CHARACTER_DEVICE) >= _WORTH_GROUPING:
+                for run in _find_runs(listing):
+                    self._visit_alike(run, is_root=is_root)
+            for nid, kind in zip(listing.nids, listing.kinds, strict=True):
                 if not seen[nid]:
                     seen[nid] = 1
                     if kind != _REGULAR or not is_done(nid):
                         self._visit(nid, kind, is_root=is_root)
         return self._found
 
-    def _visit_devices(
-        self, nids: list[int], kinds: list[int], *, is_root: bool
-    ) -> tuple[list[int], list[int]]:
-        """Collect from devices in a row that are equal but for their numbers, by a look at one of them.
+    def _visit_alike(self, nids: list[int], *, is_root: bool) -> None:
+        """Collect from devices in a row that are equal but for their numbers, by a look at the first one.
 
-        Returns:
-            Inodes and types of what is left, the devices among them if they are not of one size in equal
-            distances, or together take more than the image has left.
+        They are left for later if they differ, or do not lie in equal distances.
         """
-        image = self._image
-        start, count = kinds.index(_CHARACTER_DEVICE), kinds.count(_CHARACTER_DEVICE)
-        end = start + count
-        first, step = nids[start], nids[start + 1] - nids[start]
+        image, count = self._image, len(nids)
+        first, step = nids[0], nids[1] - nids[0]
         behind = first + step * count
         if (
             step <= 0
-            or nids[start:end] != list(range(first, behind, step))
-            or kinds[start:end].count(_CHARACTER_DEVICE) != count
+            or nids != list(range(first, behind, step))
             or image.seen[first:behind:step].count(0) != count
             or not _are_alike(image.data, first, behind, step)
         ):
-            return nids, kinds
+            return
         image.seen[first] = 1
         size = self._visit(first, _CHARACTER_DEVICE, is_root=is_root).body_end - first * SLOT_SIZE
-        if size > step * SLOT_SIZE:
-            return nids, kinds
-        image.seen[first:behind:step] = b"\1" * count
-        image.claim(size * (count - 1))
-        return nids[:start] + nids[end:], kinds[:start] + kinds[end:]
+        if size <= step * SLOT_SIZE:
+            image.seen[first:behind:step] = b"\1" * count
+            image.claim(size * (count - 1))
 
     def _visit(self, nid: int, kind: int, *, is_root: bool) -> Inode:
         """Collect from any leaf, the long way, and return it."""

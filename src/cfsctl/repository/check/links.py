@@ -22,7 +22,7 @@ from cfsctl.repository.names.names import (
 from cfsctl.repository.names.safe_paths import BlockedNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from cfsctl.digest import ObjectID
     from cfsctl.erofs.format import ImageBuffer
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from cfsctl.repository.objects.store import ObjectStore
     from cfsctl.repository.repository import Repository
     from cfsctl.splitstream import SplitstreamReader
+
+_MAX_SEEN: Final = 1 << 16
+"""Objects that are remembered to be there, in some 10 MB."""
 
 _TYPE_WORDS: Final = {
     stat.S_IFREG: "RegularFile",
@@ -161,6 +164,29 @@ def _explain(error: OSError) -> str:
     return str(error.strerror) if is_ours else describe_errno(error)
 
 
+class _SeenObjects:
+    """Remembers objects that are there, since streams and images of one repository name many in common.
+
+    During a check nothing removes objects, which would need the exclusive lock. Memory has a bound: the
+    objects of a large stream are looked for together and not remembered.
+    """
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+        self._seen: set[ObjectID] = set()
+
+    def find_missing(self, object_ids: Collection[ObjectID]) -> list[ObjectID]:
+        """Return which of the objects have no file, sorted."""
+        if len(object_ids) > _MAX_SEEN:
+            return self._objects.find_missing(object_ids)
+        unknown = set(object_ids).difference(self._seen)
+        missing = self._objects.find_missing(unknown) if unknown else []
+        if len(self._seen) + len(unknown) > _MAX_SEEN:
+            self._seen.clear()
+        self._seen.update(unknown.difference(missing))
+        return missing
+
+
 class StreamInspector:
     """Looks into splitstreams: tables and meaning always, all content in a deep check."""
 
@@ -170,6 +196,7 @@ class StreamInspector:
         """Prepare; nothing is read yet."""
         self._content_checks = content_checks or {}
         self._objects = repository.objects
+        self._seen = _SeenObjects(repository.objects)
         self._algorithm = repository.algorithm
         self._is_deep = is_deep
 
@@ -186,7 +213,7 @@ class StreamInspector:
             tally.unreadable_streams.add(name)
             return
         with reader:
-            for object_id in self._objects.find_missing(reader.object_refs):
+            for object_id in self._seen.find_missing(reader.object_refs):
                 tally.miss(object_id, f"missing-object-ref: {path}: {object_id.hex()}")
             for ref_name, object_id in sorted(reader.named_refs.items()):
                 if not self._objects.contains(object_id):
@@ -235,7 +262,7 @@ class ImageInspector:
 
     def __init__(self, repository: Repository, *, is_deep: bool) -> None:
         """Prepare; nothing is read yet."""
-        self._objects = repository.objects
+        self._objects = _SeenObjects(repository.objects)
         self._algorithm = repository.algorithm
         self._is_deep = is_deep
 

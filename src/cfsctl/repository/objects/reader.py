@@ -13,6 +13,7 @@ import operator
 import os
 import stat
 from array import array
+from collections.abc import Collection
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
@@ -45,6 +46,9 @@ _WORTH_A_PROCESS: Final = 16384
 
 _WORTH_WORKERS: Final = 256
 """Objects to be read from which on several processes do that."""
+
+_FEW: Final = 512
+"""Objects, two for each directory, up to which none is read instead of asking for each of them."""
 
 _VERIFY_BATCH: Final = 64
 """Objects that a process reads at a time."""
@@ -170,8 +174,10 @@ class ObjectReader:
         """Return which of many objects have no file, sorted; types and contents are not checked.
 
         Where many files of a directory are wanted, it is read instead of asking for each: that is several
-        times as fast, and no more than one directory is held at a time.
+        times as fast, and no more than one directory is held at a time. A few are looked for one by one.
         """
+        if isinstance(object_ids, Collection) and len(object_ids) <= _FEW:
+            return sorted({object_id for object_id in object_ids if not self._has_name(object_id)})
         buckets: dict[int, list[ObjectID]] = {}
         for object_id in object_ids:
             buckets.setdefault(object_id[0], []).append(object_id)
@@ -184,6 +190,14 @@ class ObjectReader:
             absent = self._fan_out.find_absent(prefix, wanted)
             missing += [ObjectID(bytes.fromhex(prefix + name)) for name in sorted(absent)]
         return missing
+
+    def _has_name(self, object_id: ObjectID) -> bool:
+        name = object_id.hex()
+        try:
+            os.stat(name[2:], dir_fd=self._fan_out.directory(name[:2]), follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
 
     def open(self, object_id: ObjectID) -> int:
         """Open an object for reading.
