@@ -48,6 +48,9 @@ _LOOK_INTERVAL_S: Final = 0.25
 _NO_SOCKET_WAIT_S: Final = 0.01
 """Sleep where libcurl works but has no socket to wait for."""
 
+_TIMED_REQUESTS: Final = 8
+"""Requests of which it is noted how fast the answer comes: documents, while little else is in flight."""
+
 _FIRST_STREAMS: Final = 32
 """Requests in flight once the server turns out to speak HTTP/2."""
 
@@ -153,6 +156,9 @@ class _Line:
         self._statistics.received_bytes += slot.received - slot.offset
         slot.release()
         self._free.append(slot)
+        if self._statistics.requests <= _TIMED_REQUESTS and slot.received:
+            get = handle.getinfo
+            self._statistics.note_round_trip(get(pycurl.STARTTRANSFER_TIME) - get(pycurl.PRETRANSFER_TIME))
         if not self._is_protocol_known:
             self._is_protocol_known = True
             if handle.getinfo(pycurl.INFO_HTTP_VERSION) == pycurl.CURL_HTTP_VERSION_2_0:

@@ -167,6 +167,13 @@ class Statistics:
     requests: int = 0
     retries: int = 0
     received_bytes: int = 0
+    round_trip_s: float | None = None
+    """Shortest time from a request to the first byte of its answer, of the first few."""
+
+    def note_round_trip(self, seconds: float) -> None:
+        """Take the time that one answer took."""
+        if self.round_trip_s is None or seconds < self.round_trip_s:
+            self.round_trip_s = seconds
 
 
 class BodySink(Protocol[T_co]):

@@ -45,5 +45,7 @@ def _lines(found: cfsctl.PullEstimate) -> Iterator[str]:
     yield f"fetch   {found.requests} {what} {size}"
     if found.delta is not None:
         yield f"delta   {found.delta.removeprefix('delta ')}, {found.delta_parts} parts"
+    if found.choice is not None:
+        yield f"choice  the best delta is {found.choice}"
     needed = "unknown" if found.needed_bytes is None else f"at most {found.needed_bytes} bytes"
     yield f"room    {needed} needed, {found.free_bytes} bytes free"

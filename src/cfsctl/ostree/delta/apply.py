@@ -10,9 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from cfsctl import logs
 from cfsctl.errors import CfsError, ExitCode
 from cfsctl.ostree.delta.budget import check_room
-from cfsctl.ostree.delta.choice import Estimate, estimate_delta, estimate_objects, needed_parts
+from cfsctl.ostree.delta.choice import (
+    Estimate,
+    choose_way,
+    estimate_delta,
+    estimate_objects,
+    estimate_objects_of,
+    needed_parts,
+)
 from cfsctl.ostree.delta.format import DeltaError, fail
 from cfsctl.ostree.delta.part import check_digest
 from cfsctl.ostree.delta.run import CommitFiles, PartResult, run_parts
@@ -88,6 +96,7 @@ class DeltaPull:
     Attributes:
         made: What it has made so far, the commit first of all; to be a base of the plan.
         commitmeta: Detached metadata of the commit, as the delta has it.
+        reason: Whether the best delta is used, and why; None if there is none, or nothing to compare it with.
     """
 
     def __init__(
@@ -119,6 +128,7 @@ class DeltaPull:
         self._candidates: list[DeltaCandidate] = []
         self.made = DeltaBase()
         self.commitmeta: bytes | None = None
+        self.reason: str | None = None
 
     def close(self) -> None:
         """Release the superblocks."""
@@ -214,10 +224,21 @@ class DeltaPull:
             candidate.parts = needed_parts(candidate.superblock, is_here)
             candidate.estimate = estimate_delta(candidate.superblock, candidate.parts, is_here)
         best = min(self._candidates, key=lambda candidate: candidate.estimate.cost)
-        objects = estimate_objects(best.superblock.commit, self._make_test(plan, best))
-        if objects is not None and objects.cost < best.estimate.cost and not self._must_work:
-            return None
-        return best
+        return best if self._must_work or self._is_worth_it(plan, best) else None
+
+    def _is_worth_it(self, plan: PullPlan, best: DeltaCandidate) -> bool:
+        """Return whether a delta is to be taken rather than the objects, and say why."""
+        round_trip_s: float | None = getattr(self._store, "round_trip_s", None)
+        is_here = self._make_test(plan, best)
+        objects = estimate_objects(best.superblock.commit, is_here)
+        if objects is None and round_trip_s is None:
+            return True  # nothing to compare it with
+        if objects is None:
+            objects = estimate_objects_of(best.superblock, best.parts, is_here)
+        choice = choose_way(best.estimate, objects, round_trip_s)
+        self.reason = f"{'used' if choice.takes_delta else 'not used'}: {choice.reason}"
+        logs.get_logger("cfsctl.ostree").info("%s is %s", best.superblock.description, self.reason)
+        return choice.takes_delta
 
     def _make_test(self, plan: PullPlan, candidate: DeltaCandidate) -> Callable[[Checksum], bool]:
         """Return a function that says whether the pull would have an object without fetching it."""

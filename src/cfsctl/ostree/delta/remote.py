@@ -45,6 +45,11 @@ class RemoteDeltas:
         """Share the connections and the summary of a source."""
         self._source = source
 
+    @property
+    def round_trip_s(self) -> float | None:
+        """How long the server takes to answer, as far as known; see `choice.choose_way`."""
+        return self._source.round_trip_s
+
     def find(self, to_checksum: Checksum) -> list[DeltaInfo]:
         """Return the deltas that the summary lists, or else the index.
 

@@ -37,6 +37,8 @@ class PullEstimate:
         is_here: Whether nothing has to be fetched.
         delta: The static delta that would be used, in words, or None.
         delta_parts: Parts of it that would be run.
+        choice: Why that delta would be used, or the best one would not be; None if there is none, or
+            nothing to compare it with.
         requests: Objects, parts and fallback objects to fetch.
         fetch_bytes: Bytes of all of them, as announced; None if unknown.
         store_bytes: Bytes of their content when it is stored; None if unknown.
@@ -54,6 +56,7 @@ class PullEstimate:
     store_bytes: int | None
     free_bytes: int
     verified: tuple[ValidSignature, ...] = ()
+    choice: str | None = None
 
     @property
     def needed_bytes(self) -> int | None:
@@ -76,6 +79,7 @@ class PullEstimate:
             "is_here": self.is_here,
             "delta": self.delta,
             "delta_parts": self.delta_parts,
+            "choice": self.choice,
             "requests": self.requests,
             "fetch_bytes": self.fetch_bytes,
             "store_bytes": self.store_bytes,
@@ -134,6 +138,7 @@ def run_dry(task: PullTask) -> PullEstimate:
         store_bytes=cost.store_bytes,
         free_bytes=count_free_bytes(task.repository),
         verified=getter.verifier.verified,
+        choice=getter.choice,
     )
 
 

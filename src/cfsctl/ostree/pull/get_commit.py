@@ -33,6 +33,7 @@ class CommitGetter:
         detached: Stored object of its detached metadata, or None.
         is_accepted: Whether it was verified and accepted.
         is_admitted: Whether it has passed all checks.
+        choice: Why the best delta is used, or is not; see `DeltaPull.reason`.
         was_proven: Whether it was stored, with files that were known to be its own.
     """
 
@@ -59,6 +60,7 @@ class CommitGetter:
         self.is_accepted = False
         self.is_admitted = False
         self.was_proven = False
+        self.choice: str | None = None
         self._task = task
         self._bases = bases
         self._also_check = also_check
@@ -130,7 +132,9 @@ class CommitGetter:
         if not self.is_accepted:
             self.accept(commit, delta.made.objects[checksum][0], embedded=delta.commitmeta)
         plan.add_base(delta.made)
-        return delta.choose(plan)
+        candidate = delta.choose(plan)
+        self.choice = delta.reason
+        return candidate
 
     def accept_delivered(self, data: bytes) -> None:
         """Check the commit if the plan has just got it from the source."""

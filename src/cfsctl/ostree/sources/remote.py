@@ -128,6 +128,11 @@ class RemoteSource:
         self._is_summary_known = False
         self._commit_sizes: dict[Checksum, int] = {}
 
+    @property
+    def round_trip_s(self) -> float | None:
+        """How long the server takes to answer, as far as this process knows."""
+        return self._fetcher.statistics.round_trip_s
+
     def close(self) -> None:
         """Close the connections of this process; new ones are opened when they are needed."""
         self._fetcher.close()
