@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -130,3 +131,39 @@ def test_limits_are_those_of_the_command_alone(tmp_path: Path) -> None:
     assert done is not None
     assert b"File too large" in done.stderr
     assert warm("mkcomposefs", ".", "image", place=tmp_path)[0] == 0
+
+
+def test_files_for_its_streams(tmp_path: Path) -> None:
+    (tmp_path / "dump").write_bytes(b"/ 0 40755 2 0 0 0 0.0 - - -\n")
+    with (tmp_path / "dump").open("rb") as dump, (tmp_path / "out").open("wb") as out:
+        done = warm_start.run(
+            [CFSCTL, "mkcomposefs", "--from-file", "-", "-"],
+            cwd=tmp_path,
+            stdin=dump.fileno(),
+            stdout=out.fileno(),
+            env=None,
+            limits={},
+            timeout_s=120,
+        )
+    assert done is not None
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (tmp_path / "out").read_bytes()
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_output_that_nobody_takes(tmp_path: Path, *, is_full: bool) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with open("/dev/full", "wb") as full:
+        done = warm_start.run(
+            [CFSCTL, "--version"],
+            cwd=tmp_path,
+            stdin=None,
+            stdout=full.fileno() if is_full else write_end,
+            env=None,
+            limits={},
+            timeout_s=120,
+        )
+    os.close(write_end)
+    assert done is not None
+    assert done.returncode == (12 if is_full else 128 + signal.SIGPIPE)

@@ -61,7 +61,8 @@ def _is_of_the_c_project(program: str) -> bool:
 def run_program(
     *command: str | Path,
     cwd: str | Path | None = None,
-    stdin: bytes | None = None,
+    stdin: bytes | int | None = None,
+    stdout: int | None = None,
     env: Mapping[str, str] | None = None,
     limits: Mapping[int, int] | None = None,
     timeout_s: float = TIMEOUT_S,
@@ -71,16 +72,23 @@ def run_program(
     Args:
         command: Its path and its arguments.
         cwd: Its working directory, ours unless it is given.
-        stdin: What comes through its standard input, a pipe; /dev/null unless it is given.
+        stdin: What comes through its standard input, a pipe, or what that is; /dev/null unless it is given.
+        stdout: What its standard output is; a pipe unless it is given.
         env: All of its environment, ours unless it is given.
         limits: Resources of setrlimit(2) and how much of each it may have.
         timeout_s: When it is killed, which fails.
     """
     limits = limits or {}
-    done = warm_start.run(command, cwd=cwd, stdin=stdin, env=env, limits=limits, timeout_s=timeout_s)
+    done = warm_start.run(
+        command, cwd=cwd, stdin=stdin, stdout=stdout, env=env, limits=limits, timeout_s=timeout_s
+    )
     if done is not None:
         return done
-    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE if stdout is None else stdout}
+    if isinstance(stdin, bytes):
+        streams["input"] = stdin
+    else:
+        streams["stdin"] = subprocess.DEVNULL if stdin is None else stdin
 
     def limit() -> None:
         for kind, size in limits.items():
@@ -89,7 +97,7 @@ def run_program(
     if limits:
         streams["preexec_fn"] = limit
     return subprocess.run(
-        command, cwd=cwd, env=env, timeout=timeout_s, capture_output=True, check=False, **streams
+        command, cwd=cwd, env=env, timeout=timeout_s, stderr=subprocess.PIPE, check=False, **streams
     )
 
 

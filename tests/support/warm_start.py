@@ -105,20 +105,22 @@ def run(
     command: Sequence[str | Path],
     *,
     cwd: str | Path | None,
-    stdin: bytes | None,
+    stdin: bytes | int | None,
     env: Mapping[str, str] | None,
     limits: Mapping[int, int],
     timeout_s: float,
+    stdout: int | None = None,
 ) -> subprocess.CompletedProcess[bytes] | None:
     """Run a command and return how it has ended and what it has printed, or None if it cannot be done here.
 
     Args:
         command: The path of its script, and its arguments.
         cwd: Its working directory, ours unless it is given.
-        stdin: What it reads from a pipe; None for /dev/null.
+        stdin: What it reads from a pipe, or a descriptor of what it reads; None for /dev/null.
         env: All of its environment, ours unless it is given.
         limits: Resources of setrlimit(2) and how much of each it may have.
         timeout_s: When it is killed.
+        stdout: A descriptor of what it writes to; a pipe unless it is given.
 
     Raises:
         subprocess.TimeoutExpired: It was killed.
@@ -138,7 +140,7 @@ def run(
     with _server.own() as is_ours:
         if not is_ours or len(request) > REQUEST_BYTES:
             return None
-        with _Pipes(cwd or ".", stdin) as pipes:
+        with _Pipes(cwd or ".", stdin, stdout) as pipes:
             pid = _server.start(request, pipes.theirs)
             try:
                 out, err = pipes.communicate(time.monotonic() + timeout_s)
@@ -158,29 +160,34 @@ def _umask() -> int:
 class _Pipes:
     """The standard streams of a command: our ends, and, until it has them, its ends."""
 
-    def __init__(self, place: str | Path, data: bytes | None) -> None:
-        self._data = memoryview(data or b"")
-        self._ours: list[int] = []
+    def __init__(self, place: str | Path, data: bytes | int | None, out: int | None) -> None:
+        self._data = memoryview(data if isinstance(data, bytes) else b"")
+        self._inputs: list[int] = []
+        self._outputs: list[int] = []
         self.theirs: list[int] = []
-        if data is None:
-            self.theirs.append(os.open(os.devnull, os.O_RDONLY))
+        if isinstance(data, bytes):
+            self._add(self._inputs, *os.pipe())
         else:
-            self._add(*os.pipe())
-        for _ in range(2):
-            self._add(*reversed(os.pipe()))
+            self.theirs.append(os.open(os.devnull, os.O_RDONLY) if data is None else os.dup(data))
+        if out is None:
+            self._add(self._outputs, *reversed(os.pipe()))
+        else:
+            self.theirs.append(os.dup(out))
+        self._add(self._outputs, *reversed(os.pipe()))
         self.theirs.append(os.open(place, os.O_PATH | os.O_DIRECTORY))
 
-    def _add(self, theirs: int, ours: int) -> None:
+    def _add(self, ends: list[int], theirs: int, ours: int) -> None:
         self.theirs.append(theirs)
-        self._ours.append(ours)
+        ends.append(ours)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._hand_over()
-        while self._ours:
-            os.close(self._ours.pop())
+        for ends in (self._inputs, self._outputs):
+            while ends:
+                os.close(ends.pop())
 
     def _hand_over(self) -> None:
         while self.theirs:
@@ -189,12 +196,11 @@ class _Pipes:
     def communicate(self, deadline_s: float) -> tuple[bytes, bytes]:
         """Write and read until the command has closed its ends."""
         self._hand_over()
-        *inputs, out, err = self._ours
-        found: dict[int, list[bytes]] = {out: [], err: []}
+        found: dict[int, list[bytes]] = {fd: [] for fd in self._outputs}
         with selectors.DefaultSelector() as selector:
             for fd in found:
                 selector.register(fd, selectors.EVENT_READ)
-            for fd in inputs:
+            for fd in self._inputs:
                 os.set_blocking(fd, False)
                 selector.register(fd, selectors.EVENT_WRITE)
             while selector.get_map():
@@ -202,10 +208,11 @@ class _Pipes:
                 if not ready:
                     raise TimeoutError
                 for key, _ in ready:
-                    is_open = self._write(key.fd) if key.fd in inputs else self._read(key.fd, found[key.fd])
+                    is_open = self._read(key.fd, found[key.fd]) if key.fd in found else self._write(key.fd)
                     if not is_open:
                         selector.unregister(key.fd)
-        return b"".join(found[out]), b"".join(found[err])
+        *out, err = (b"".join(chunks) for chunks in found.values())
+        return b"".join(out), err
 
     def _read(self, fd: int, chunks: list[bytes]) -> bool:
         chunk = os.read(fd, _CHUNK_BYTES)
@@ -220,6 +227,6 @@ class _Pipes:
             self._data = memoryview(b"")
         if self._data:
             return True
-        self._ours.remove(fd)
+        self._inputs.remove(fd)
         os.close(fd)
         return False

@@ -32,11 +32,20 @@ def environment() -> dict[str, str]:
 
 
 def run(place: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run cfsctl in a directory; nothing stands on its standard input."""
-    if not options:
-        done = run_program(CFSCTL, *arguments, cwd=place, env=environment())
+    """Run cfsctl in a directory; nothing stands on its standard input unless that is given."""
+    files = {name: file_number(file) for name, file in options.items() if name in {"stdin", "stdout"}}
+    if files.keys() == options.keys() and all(fd >= 0 for fd in files.values()):
+        done = run_program(
+            CFSCTL,
+            *arguments,
+            cwd=place,
+            env=environment(),
+            stdin=files.get("stdin"),
+            stdout=files.get("stdout"),
+        )
         out, err = (
-            TextIOWrapper(BytesIO(data), "utf-8", "replace").read() for data in (done.stdout, done.stderr)
+            TextIOWrapper(BytesIO(data or b""), "utf-8", "replace").read()
+            for data in (done.stdout, done.stderr)
         )
         return subprocess.CompletedProcess(done.args, done.returncode, out, err)
     defaults: dict[str, object] = {
@@ -55,6 +64,11 @@ def run(place: Path, *arguments: str, **options: object) -> subprocess.Completed
         **{**defaults, **options},  # type: ignore[call-overload]  # options of subprocess.run
     )
     return finished
+
+
+def file_number(file: object) -> int:
+    """Return the descriptor of an open file; negative for the markers of `subprocess`."""
+    return file if isinstance(file, int) else file.fileno()  # type: ignore[attr-defined]  # a file
 
 
 KEY: Final = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
