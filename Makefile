@@ -8,7 +8,7 @@ PYTEST_WORKERS ?= 2
 # Thousands of commands are started by the tests; without bytecode on the disk each compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all help demo test test-deep test-packages zipapp setup-root-zipapp deb lint types layers tests test-boot env man lock clean
+.PHONY: all help demo test test-deep test-packages zipapp setup-root-zipapp deb lint types layers programs tests test-boot env man lock clean
 
 all: env
 
@@ -31,7 +31,10 @@ demo: $(VENV)/.run-ready
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sh demo/demo.sh $(if $(URL),"$(URL)" "$(REF)")
 
 # What continuous integration runs: format, lint, types, layers, tests.
-test: lint types layers tests
+test: env
+	# The download of programs waits for the network, the check of types for one processor.
+	$(MAKE) --no-print-directory -j2 -O lint types layers programs
+	$(MAKE) --no-print-directory tests
 
 lint: env
 	$(VENV)/bin/ruff format --check .
@@ -43,8 +46,10 @@ types: env
 layers: env
 	$(VENV)/bin/lint-imports
 
-tests: env
+programs:
 	tools/setup-debian.sh
+
+tests: env programs
 	# Some fork, which a worker of xdist with its threads may not, or change what the others see. Only the files
 	# that have one are collected: to collect all takes as long as these tests.
 	$(PY) -m pytest -n 0 -m "alone and not deep" $$(grep -lrw --include="test_*.py" mark.alone tests)
