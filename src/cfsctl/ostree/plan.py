@@ -464,8 +464,8 @@ class PullPlan:
             IncompleteError: Something is missing; the message names the first such object.
             LimitError: The tree is too large or too deep.
         """
-        missing = sum(1 for _ in self.iter_missing())
-        if missing:
+        if not all(map(self._objects.__contains__, self._kinds)):
+            missing = sum(1 for _ in self.iter_missing())
             checksum, kind = next(self.iter_missing())
             raise IncompleteError(
                 f"commit {self.commit_checksum.hex()}: expected all of its objects, found {missing} missing, "

@@ -160,8 +160,9 @@ class SplitstreamWriter:
         ids = list(object_ids)
         refs = self._object_refs
         new = [one for one in dict.fromkeys(ids) if one is not None and one not in refs]
-        for object_id in new:
-            self._check_id(object_id)
+        if set(map(len, new)) - {self._algorithm.digest_size}:
+            for object_id in new:
+                self._check_id(object_id)
         refs.update(zip(new, range(len(refs), len(refs) + len(new)), strict=True))
         return list(map(cast("dict[ObjectID | None, int]", refs).get, ids))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, overload
@@ -158,7 +157,7 @@ class HeldObjects(PlacedObjects):
         forgets_data: Whether only the names are kept.
     """
 
-    __slots__ = ("_held_bytes", "_scratch", "_sink", "_written_bytes", "forgets_data")
+    __slots__ = ("_held_bytes", "_lenders", "_scratch", "_sink", "_written_bytes", "forgets_data")
 
     def __init__(self, sink: ObjectSink | None = None, *, forgets_data: bool = False) -> None:
         """Begin empty.
@@ -172,6 +171,7 @@ class HeldObjects(PlacedObjects):
         self._sink = sink
         self._held_bytes = self._written_bytes = 0
         self._scratch: ObjectWriter | None = None
+        self._lenders: list[Lender] = []
 
     def add(self, checksum: Checksum, data: bytes, object_id: ObjectID | None) -> None:
         """Take an object.
@@ -198,19 +198,24 @@ class HeldObjects(PlacedObjects):
         if self.forgets_data:
             self._entries.update(dict.fromkeys(checksums, (b"", None)))
         else:
+            if lender not in self._lenders:
+                self._lenders.append(lender)
             self._entries.update(dict.fromkeys(checksums, lender))
 
-    def count_lent(self) -> Counter[Lender]:
+    def count_lent(self) -> dict[Lender, int]:
         """Return how many objects were lent, by who has them."""
-        return Counter(found for found in self._entries.values() if not isinstance(found, tuple | Place))
+        found = list(self._entries.values())
+        counts = {lender: found.count(lender) for lender in self._lenders}
+        return {lender: count for lender, count in counts.items() if count}
 
-    def is_lent_by(self, checksum: Checksum, lender: Lender) -> bool:
-        """Return whether an object is here and was lent by this one."""
-        return self._entries.get(checksum) is lender
+    def find_not_lent(self, names: Sequence[Checksum], lender: Lender) -> list[int]:
+        """Return the places of those names that are not of objects that were lent by this one."""
+        get = self._entries.get
+        return [place for place, name in enumerate(names) if get(name) is not lender]
 
-    def iter_not_of(self, lender: Lender) -> Iterator[Checksum]:
-        """Yield the names of all objects that were not lent by this one."""
-        return (checksum for checksum, found in self._entries.items() if found is not lender)
+    def list_not_of(self, lender: Lender) -> list[Checksum]:
+        """Return the names of all objects that were not lent by this one."""
+        return [checksum for checksum, found in self._entries.items() if found is not lender]
 
     def iter_own(self) -> Iterator[tuple[Checksum, int, ObjectID | None]]:
         """Yield the objects that were not lent: name, size of the data, ID of content that is an object."""

@@ -199,7 +199,7 @@ class FileWorkers:
     @property
     def arriving_bytes(self) -> int:
         """Size of what has come for batches that were not returned yet."""
-        return sum(self._counters.read(slot) for slot in range(_SLOTS) if slot not in self._free_slots)
+        return sum(map(self._counters.read, set(range(_SLOTS)).difference(self._free_slots)))
 
     @property
     def is_idle(self) -> bool:

@@ -69,17 +69,13 @@ def _find_lender(objects: HeldObjects) -> Lender | None:
     return lender if lender is not None and counts[lender] > len(objects) * _WORTH_MERGING else None
 
 
-def _padded(size: int) -> int:
-    """Return a size in units of the alignment."""
-    return (size + _ALIGNMENT - 1) // _ALIGNMENT
-
-
 def _is_plain(table: Table) -> bool:
     """Return whether data follow one another, in the order of the rows and with zeros between them.
 
     Streams of other programs may have them in any place.
     """
-    starts = list(itertools.accumulate(map(_padded, table.sizes), initial=0))
+    units = [(size + _ALIGNMENT - 1) // _ALIGNMENT for size in table.sizes]
+    starts = list(itertools.accumulate(units, initial=0))
     end = starts.pop()
     if list(table.starts) != starts or len(table.data) != end * _ALIGNMENT:
         return False
@@ -91,7 +87,7 @@ def _is_plain(table: Table) -> bool:
             if size % _ALIGNMENT
         ]
     )
-    return not any(padding)
+    return padding.count(0) == len(padding)
 
 
 class _Run(NamedTuple):
@@ -104,9 +100,8 @@ class _Run(NamedTuple):
 
 def _find_runs(names: Sequence[Checksum], objects: HeldObjects, lender: Lender) -> list[_Run]:
     """Return what the rows are made of, in order."""
-    is_lent = objects.is_lent_by
-    dropped = [(place, None) for place, name in enumerate(names) if not is_lent(name, lender)]
-    others = [(bisect_left(names, name), name) for name in sorted(objects.iter_not_of(lender))]
+    dropped = [(place, None) for place in objects.find_not_lent(names, lender)]
+    others = [(bisect_left(names, name), name) for name in sorted(objects.list_not_of(lender))]
     # At one place the others come first, in order, before what has been dropped there is left out.
     steps = sorted([*others, *dropped], key=lambda step: (step[0], step[1] is None))
     runs: list[_Run] = []
