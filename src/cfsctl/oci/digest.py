@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from cfsctl.errors import FormatError, ReceivedDigestError
+from cfsctl.errors import ExitCode, FormatError, ReceivedDigestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,12 @@ MAX_DIGEST_CHARACTERS: Final = 200
 
 class OciDigestError(FormatError):
     """Text that is not a digest, or a digest of an algorithm that cannot be computed here."""
+
+
+class DigestArgumentError(OciDigestError):
+    """A digest by which a user names something, and that can be none: nothing stored is at fault."""
+
+    exit_code = ExitCode.USAGE
 
 
 class Hash(Protocol):
@@ -109,6 +115,18 @@ def parse_digest(text: str, what: str = "digest") -> OciDigest:
             f" found {text!r}"
         )
     return digest
+
+
+def parse_digest_argument(text: str, what: str) -> OciDigest:
+    """Return the digest by which a user names something.
+
+    Raises:
+        DigestArgumentError: It is invalid.
+    """
+    try:
+        return parse_digest(text, what)
+    except OciDigestError as error:
+        raise DigestArgumentError(str(error)) from None
 
 
 def compute_digest(data: bytes) -> OciDigest:

@@ -309,7 +309,14 @@ def test_the_kind_of_error_is_the_exit_status(run: Run, layout: Layout) -> None:
     run("oci", "pull", f"oci:{layout.path}:t", "--expected-digest", "00", status=2)
     run("oci", "pull", f"oci:{layout.path}:t", "--platform", "x", status=ExitCode.INVALID_DATA)
     run("oci", "inspect", "no", status=ExitCode.NOT_FOUND)
-    run("oci", "dump", "@sha256:zz", status=ExitCode.INVALID_DATA)
+    for words in (
+        ["dump", "@sha256:zz"],
+        ["inspect", "@x"],
+        ["mount", "@sha512:0", "/"],
+        ["layer", "nothing"],
+    ):
+        run("oci", *words, status=2)
+    run("oci", "layer", "sha256:zz", status=2)
     error = json.loads(run("--json", "oci", "layer", digest_of(b""), status=ExitCode.NOT_FOUND).stderr)
     assert error["kind"] == "not-found"
 

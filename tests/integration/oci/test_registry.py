@@ -126,8 +126,9 @@ def test_a_tag_that_is_not_there(registry: Registry, tmp_path: Path) -> None:
 
 def test_a_certificate_that_nobody_trusts(registry: Registry, tmp_path: Path) -> None:
     settings = RegistrySettings(auth_files=(str(registry.authfile),))
-    with pytest.raises(FetchError, match=r"(?i)certificate|ssl"):
+    with pytest.raises(FetchError, match=r"(?i)certificate|ssl") as caught:
         pull_image(tmp_path / "r", f"docker://{registry.host}/private/image:t", settings)
+    assert "--cert-dir" in str(caught.value.hint)  # an option that there is for registries
 
 
 def test_an_insecure_registry(registry: Registry, transport: Transport, tmp_path: Path) -> None:

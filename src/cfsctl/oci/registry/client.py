@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from cfsctl.errors import ExitCode, FetchError
 from cfsctl.http import open_fetcher
 from cfsctl.http.auth import UNAUTHORIZED, Authenticator
-from cfsctl.http.errors import OK, HTTPStatusError, TransferError
+from cfsctl.http.errors import OK, HTTPStatusError, NotTLSError, TLSError, TransferError
 from cfsctl.http.urls import named_origins
 from cfsctl.oci.media_types import DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST
 from cfsctl.oci.registry.certificates import find_certificates, read_certificates
@@ -40,6 +40,13 @@ class AccessDeniedError(FetchError):
 
     exit_code = ExitCode.POLICY
 
+
+_TLS_HINT: Final = (
+    "check the name; --cert-dir names a directory with the certificate of the registry's authority (*.crt);"
+    " --tls-verify=false does without a proof"
+)
+_NO_TLS_HINT: Final = "the registry does not speak TLS on this port: --tls-verify=false allows plain HTTP"
+"""What to do about servers; the options of other commands mean nothing to those that use registries."""
 
 _HERE: Final = ("localhost:", "localhost/", "127.", "[::1]")
 """Begins the names of servers that are this machine."""
@@ -217,4 +224,6 @@ def explain(error: TransferError, what: str, endpoint: Endpoint) -> CfsError:
             f"{what}: {endpoint.host} denies access to {endpoint.repository} (HTTP status {status})",
             hint="log in with `podman login`, `skopeo login` or `docker login`, and check the name",
         )
+    if isinstance(error, TLSError):
+        error.hint = _NO_TLS_HINT if isinstance(error, NotTLSError) else _TLS_HINT
     return error.about(what)

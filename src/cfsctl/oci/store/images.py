@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError, ExitCode, IntegrityError, RefNotFoundError, RepositoryError
-from cfsctl.oci.digest import OciDigest, OciDigestError, parse_digest
+from cfsctl.oci.digest import OciDigest, OciDigestError, parse_digest, parse_digest_argument
 from cfsctl.oci.manifest import Manifest, parse_config, parse_manifest
 from cfsctl.oci.reference import host_platform
 from cfsctl.oci.store.documents import StoredDocument, read_document
@@ -130,12 +130,12 @@ def resolve(repository: Repository, text: str) -> Found:
     Raises:
         OciNotFoundError: Nothing of that name.
         AmbiguousIdError: The beginning of several digests.
-        OciDigestError: No digest behind an ``@``.
+        DigestArgumentError: No digest behind an ``@``.
     """
     short = parse_short_id(text, _MIN_DIGITS)
     if text.startswith("@") and (short is None or len(short.digits) == _DIGITS):
         digest = text[1:] if short is None or short.hash_name else f"sha256:{short.digits}"
-        return _find_digest(repository, parse_digest(digest, "digest after '@'"))
+        return _find_digest(repository, parse_digest_argument(digest, "digest after '@'"))
     tagged = None if text.startswith("@") else _find_tag(repository, text)
     if tagged is not None:
         if repository.streams.find(f"{MANIFEST}{tagged}") is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.errors import RefNotFoundError
 from cfsctl.oci.context import naming
-from cfsctl.oci.digest import parse_digest
+from cfsctl.oci.digest import parse_digest, parse_digest_argument
 from cfsctl.oci.store.layer_writer import LayerWriter
 from cfsctl.oci.store.names import LAYER, find_short_digest
 from cfsctl.oci.tar import Body, Entry, TarError, TarParser
@@ -181,13 +181,13 @@ def open_layer(repository: Repository, text: str) -> StoredLayer:
         text: Its digest, or a prefix of it.
 
     Raises:
-        OciDigestError: The text is not a digest.
+        DigestArgumentError: The text is not a digest.
         LayerNotFoundError: It is not stored.
         AmbiguousIdError: It is a prefix of more than one digest.
     """
     short = parse_short_id(text)
     found = None if short is None else find_short_digest(repository, LAYER, short)
-    digest = parse_digest(text.removeprefix("@"), "layer") if found is None else found
+    digest = parse_digest_argument(text.removeprefix("@"), "layer") if found is None else found
     stream_id = repository.streams.find(f"{LAYER}{digest}")
     if stream_id is None:
         raise LayerNotFoundError(f"Layer {digest} not found")
