@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tests.support.certificates import Certificate
 
 _START_TIMEOUT_S = 120.0
+_RANDOM = random.SystemRandom()  # Hypothesis makes all workers draw the same numbers from the usual one.
 
 _CONFIGURATION = """
 daemon off;
@@ -61,11 +63,17 @@ class Nginx:
         return [(protocol, int(status), path) for protocol, status, path in map(str.split, lines)]
 
 
+_PORTS = range(20_000, 32_768)
+"""Ports that the kernel gives to nobody who asks for any, so that none is taken before the server has it."""
+
+
 def find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nobody listens on, and that hardly anybody will take."""
+    while True:
+        port = _RANDOM.choice(_PORTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ QUICK = Limits(
 )
 """Few attempts with short pauses, and patience: a busy machine makes our servers slow, too."""
 
-BRIEF = replace(QUICK, connect_timeout_s=2, stall_timeout_s=1, low_speed_time_s=1)
+BRIEF = replace(QUICK, stall_timeout_s=1, low_speed_time_s=1)
 """For tests in which every request meets silence, or each may be tried again."""
 
 SILENT = replace(QUICK, stall_timeout_s=3, low_speed_time_s=3)
