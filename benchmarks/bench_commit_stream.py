@@ -25,7 +25,8 @@ from cfsctl.ostree.objects import (
     format_regular_header,
     format_zlib_header,
 )
-from cfsctl.ostree.store.commit_stream import CommitStream, write_commit_stream
+from cfsctl.ostree.store.commit_stream import CommitStream
+from cfsctl.ostree.store.commit_writer import write_commit_stream
 from cfsctl.ostree.tree.to_tree import commit_to_filesystem
 from cfsctl.repository import Repository, init_repository
 from cfsctl.splitstream import SplitstreamReader

@@ -32,7 +32,7 @@ from cfsctl.ostree.objects import (
     format_dirtree,
     format_zlib_header,
 )
-from cfsctl.ostree.store.commit_stream import write_commit_stream
+from cfsctl.ostree.store.commit_writer import write_commit_stream
 from cfsctl.repository import Repository, init_repository
 from cfsctl.repository.gc.sweep import FAN_OUT
 from cfsctl.repository.names.names import object_link_text, ref_link_text

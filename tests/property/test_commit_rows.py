@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from cfsctl.digest import Algorithm, Checksum, ObjectID
 from cfsctl.ostree.objects.held_objects import HeldObjects
 from cfsctl.ostree.store import commit_rows
-from cfsctl.ostree.store.commit_stream import CommitStream, write_commit_stream
+from cfsctl.ostree.store.commit_stream import CommitStream
+from cfsctl.ostree.store.commit_writer import write_commit_stream
 from cfsctl.splitstream import SplitstreamReader
 from tests.fakes.object_store import MemoryStore
 from tests.support.commits import checksum_of

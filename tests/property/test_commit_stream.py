@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from cfsctl.digest import Algorithm, Checksum, ObjectID
 from cfsctl.errors import DigestMismatchError, FormatError
-from cfsctl.ostree.store.commit_stream import CommitStream, write_commit_stream
+from cfsctl.ostree.store.commit_stream import CommitStream
+from cfsctl.ostree.store.commit_writer import write_commit_stream
 from cfsctl.ostree.store.stream_refs import IMAGE_REF
 from cfsctl.ostree.tree.to_tree import commit_to_filesystem
 from cfsctl.splitstream import SplitstreamReader

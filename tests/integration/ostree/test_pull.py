@@ -24,7 +24,7 @@ from cfsctl.ostree.pull.pull import PullOptions, PullResult, pull
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.ostree.store import publish
 from cfsctl.ostree.store.binding import BindingError, DowngradeError
-from cfsctl.ostree.store.commit_stream import write_commit_stream
+from cfsctl.ostree.store.commit_writer import write_commit_stream
 from cfsctl.ostree.store.images import commit_image
 from cfsctl.ostree.store.refs import CommitNotFoundError, find_tag, open_commit, remove_tag, stream_name
 from cfsctl.ostree.tree.xattr_names import XattrNames

@@ -19,7 +19,7 @@ from cfsctl.ostree.objects import format_zlib_header, parse_zlib_file_header
 from cfsctl.ostree.pull.journal import PullJournal
 from cfsctl.ostree.pull.pull import PullOptions, pull
 from cfsctl.ostree.store.commit_proof import UntrueCommitError, check_stored, is_proven
-from cfsctl.ostree.store.commit_stream import write_commit_stream
+from cfsctl.ostree.store.commit_writer import write_commit_stream
 from cfsctl.ostree.store.partial_commits import find_partial, open_source
 from cfsctl.ostree.store.partial_tags import partial_name
 from cfsctl.ostree.store.publish import store_images

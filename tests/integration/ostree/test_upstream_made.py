@@ -16,7 +16,7 @@ from cfsctl.kinds.checks import content_checks
 from cfsctl.ostree.exchange.copy import copy_commit
 from cfsctl.ostree.exchange.export import export_commit
 from cfsctl.ostree.objects import OstreeObjectError, parse_dirmeta, parse_zlib_file_header
-from cfsctl.ostree.store.commit_stream import write_commit_stream
+from cfsctl.ostree.store.commit_writer import write_commit_stream
 from cfsctl.ostree.store.publish import name_commit, store_images
 from cfsctl.ostree.store.refs import open_commit, stream_name
 from cfsctl.ostree.tree.to_tree import commit_to_filesystem

@@ -23,7 +23,7 @@ from cfsctl.inspection.sources import (
     common_algorithm,
 )
 from cfsctl.kinds.kind import Reading
-from cfsctl.ostree.store.commit_stream import write_commit_stream
+from cfsctl.ostree.store.commit_writer import write_commit_stream
 from cfsctl.ostree.store.refs import set_tag, stream_name
 from cfsctl.ostree.tree.xattr_names import XattrNames
 from cfsctl.repository import NotARepositoryError, Repository, init_repository

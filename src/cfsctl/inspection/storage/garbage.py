@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cfsctl.digest import ObjectID
-    from cfsctl.repository.gc.mark import CategoryMarks
+    from cfsctl.repository.gc.marks import CategoryMarks
     from cfsctl.repository.gc.survey import Survey
 
 _MAX_FOLLOWED: Final = 500

@@ -22,7 +22,6 @@ import hashlib
 import struct
 import sys
 from array import array
-from bisect import bisect_left
 from functools import cached_property
 from operator import lt
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -30,30 +29,27 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from cfsctl.digest import Checksum
 from cfsctl.errors import DigestMismatchError, FormatError
 from cfsctl.limits import MAX_COMMIT_STREAM_BYTES
-from cfsctl.ostree.limits import LimitError
 from cfsctl.ostree.objects import CHECKSUM_SIZE, Commit, ObjectKind, OstreeObjectError, parse_commit
 from cfsctl.ostree.objects.held_objects import NO_OBJECT, Table
-from cfsctl.ostree.store.commit_rows import gather_rows
 from cfsctl.ostree.store.stream_refs import DETACHED_REF, IMAGE_REF, RECORD_REF
 from cfsctl.splitstream.format import ContentType
 from cfsctl.splitstream.reader import Inline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from cfsctl.digest import Algorithm, ObjectID
+    from cfsctl.digest import ObjectID
     from cfsctl.ostree.objects.stored_content import StoredContent
-    from cfsctl.splitstream import ObjectSink, SplitstreamReader
-    from cfsctl.splitstream.writer import SplitstreamWriter
+    from cfsctl.splitstream import SplitstreamReader
 
 MAX_CONTENT_BYTES: Final = MAX_COMMIT_STREAM_BYTES
 """63,000 files make 14 MB."""
 
 NO_REFS: Final[Mapping[str, ObjectID]] = {}
 
-_HEAD: Final = struct.Struct("<II256I")
-_PLACE: Final = struct.Struct("<III")
-_ALIGNMENT: Final = 8
+HEAD: Final = struct.Struct("<II256I")
+PLACE: Final = struct.Struct("<III")
+ALIGNMENT: Final = 8
 
 
 class CommitStreamError(FormatError):
@@ -115,16 +111,16 @@ class CommitStream:
         self.record = record
         position, self._ends = _read_head(content)
         count = self._ends[-1]
-        self._places_start = _HEAD.size + count * CHECKSUM_SIZE
-        self._data_start = self._places_start + count * _PLACE.size
+        self._places_start = HEAD.size + count * CHECKSUM_SIZE
+        self._data_start = self._places_start + count * PLACE.size
         if len(content) < self._data_start:
-            _fail("table", f"{count} objects", f"{len(content) - _HEAD.size} bytes")
+            _fail("table", f"{count} objects", f"{len(content) - HEAD.size} bytes")
         if position >= count:
             _fail("commit", f"the number of one of {count} objects", position)
         self._content = content
         if checks_table:
             _ = self._positions
-        place = _HEAD.size + position * CHECKSUM_SIZE
+        place = HEAD.size + position * CHECKSUM_SIZE
         self.checksum = Checksum(content[place : place + CHECKSUM_SIZE])
         self.commit_data = self._read_commit(position, checksum)
 
@@ -171,7 +167,7 @@ class CommitStream:
     def _positions(self) -> dict[Checksum, int]:
         """Numbers of the objects, by name; reads and checks the whole table."""
         content = self._content
-        checksums = _read_checksums(content[_HEAD.size : self._places_start], self._ends)
+        checksums = _read_checksums(content[HEAD.size : self._places_start], self._ends)
         self._read_places(content[self._places_start : self._data_start])
         # A dictionary finds an object in a third of the time of a search in its bucket.
         return dict(zip(checksums, range(len(checksums)), strict=True))
@@ -183,7 +179,7 @@ class CommitStream:
             numbers.byteswap()
         self._starts, self._sizes, self._numbers = numbers[0::3], numbers[1::3], numbers[2::3]
         available = len(self._content) - self._data_start
-        ends = map(lambda start, size: start * _ALIGNMENT + size, self._starts, self._sizes)
+        ends = map(lambda start, size: start * ALIGNMENT + size, self._starts, self._sizes)
         end = max(ends, default=0)
         if end > available:
             _fail("place", f"data within {available} bytes", f"an end at {end}")
@@ -195,10 +191,10 @@ class CommitStream:
         """Return the commit's data, verified."""
         if expected is not None and self.checksum != expected:
             raise DigestMismatchError("commit stream", expected=expected.hex(), actual=self.checksum.hex())
-        start, size, number = _PLACE.unpack_from(self._content, self._places_start + position * _PLACE.size)
+        start, size, number = PLACE.unpack_from(self._content, self._places_start + position * PLACE.size)
         if number != NO_OBJECT:
             _fail(f"object {self.checksum.hex()}", "a commit", "a file")
-        start = self._data_start + start * _ALIGNMENT
+        start = self._data_start + start * ALIGNMENT
         data = self._content[start : start + size]
         _verify(self.checksum, data, ObjectKind.COMMIT)
         return data
@@ -240,7 +236,7 @@ class CommitStream:
         position = self._positions.get(checksum)
         if position is None:
             return None
-        start = self._data_start + self._starts[position] * _ALIGNMENT
+        start = self._data_start + self._starts[position] * ALIGNMENT
         number = self._numbers[position]
         data = self._content[start : start + self._sizes[position]]
         return data, None if number == NO_OBJECT else self.object_refs[number]
@@ -288,9 +284,9 @@ class CommitStream:
 
 def _read_head(content: bytes) -> tuple[int, tuple[int, ...]]:
     """Return the number of the commit and the bucket ends."""
-    if len(content) < _HEAD.size:
-        _fail("header", f"at least {_HEAD.size} bytes", len(content))
-    position, flags, *ends = _HEAD.unpack_from(content)
+    if len(content) < HEAD.size:
+        _fail("header", f"at least {HEAD.size} bytes", len(content))
+    position, flags, *ends = HEAD.unpack_from(content)
     if flags:
         _fail("flags", "0", f"{flags:#x}")
     for byte in range(1, 256):
@@ -315,13 +311,13 @@ def has_object(reader: SplitstreamReader, checksum: Checksum) -> bool:
         if not isinstance(chunk, Inline):
             _fail("data", "inline data only", "an object")
         head += chunk.data
-        if not needed and len(head) >= _HEAD.size:
-            _, ends = _read_head(bytes(head[: _HEAD.size]))
+        if not needed and len(head) >= HEAD.size:
+            _, ends = _read_head(bytes(head[: HEAD.size]))
             first, last = ends[checksum[0] - 1] if checksum[0] else 0, ends[checksum[0]]
-            needed = _HEAD.size + last * CHECKSUM_SIZE
+            needed = HEAD.size + last * CHECKSUM_SIZE
         if needed and len(head) >= needed:
             break
-    bucket = bytes(head[_HEAD.size + first * CHECKSUM_SIZE : _HEAD.size + last * CHECKSUM_SIZE])
+    bucket = bytes(head[HEAD.size + first * CHECKSUM_SIZE : HEAD.size + last * CHECKSUM_SIZE])
     return any(
         bucket[place : place + CHECKSUM_SIZE] == checksum for place in range(0, len(bucket), CHECKSUM_SIZE)
     )
@@ -347,126 +343,3 @@ def _verify(checksum: Checksum, data: bytes, kind: ObjectKind) -> None:
     if actual != checksum:
         what = f"{kind.label} object {checksum.hex()}"
         raise DigestMismatchError(what, expected=checksum.hex(), actual=actual.hex())
-
-
-def write_commit_stream(
-    sink: ObjectSink,
-    algorithm: Algorithm,
-    commit: Checksum,
-    objects: Mapping[Checksum, StoredContent],
-    refs: Mapping[str, ObjectID] = NO_REFS,
-    content_type: ContentType = ContentType.OSTREE_COMMIT,
-    image_objects: Iterable[ObjectID] = (),
-) -> ObjectID:
-    """Store a commit; see `begin_commit_stream`.
-
-    Args:
-        sink: The repository's objects.
-        algorithm: The repository's algorithm.
-        commit: Name of the commit, one of `objects`.
-        objects: What the commit needs and nothing else.
-        refs: Objects to keep alive, by name; the commit's image is `IMAGE_REF`.
-        content_type: Tells a whole commit from a partial one.
-        image_objects: Objects that the commit's image needs.
-
-    Returns:
-        The ID of the splitstream object.
-    """
-    with begin_commit_stream(sink, algorithm, commit, objects, content_type, image_objects) as writer:
-        for name, object_id in refs.items():
-            writer.add_named_ref(name, object_id)
-        return writer.finish()
-
-
-def begin_commit_stream(
-    sink: ObjectSink,
-    algorithm: Algorithm,
-    commit: Checksum,
-    objects: Mapping[Checksum, StoredContent],
-    content_type: ContentType = ContentType.OSTREE_COMMIT,
-    image_objects: Iterable[ObjectID] = (),
-) -> SplitstreamWriter:
-    """Write all of a commit but the named references, which may be known later than the rest.
-
-    The caller adds those and finishes the stream; syncing and naming it are the caller's too.
-
-    Args:
-        sink: The repository's objects.
-        algorithm: The repository's algorithm.
-        commit: Name of the commit, one of `objects`.
-        objects: What the commit needs and nothing else: data, and the ID of content that is an object.
-        content_type: Tells a whole commit from a partial one, of which `objects` lacks something.
-        image_objects: Objects that the commit's image needs, also those that the commit has inline: the
-            original keeps an image that a stream names without its objects, unless the stream lists them.
-
-    Returns:
-        The writer, a context manager that has to be left.
-
-    Raises:
-        LimitError: More data than a reader takes.
-        SplitstreamError: The same, for data that are repeated over and over.
-        ValueError: The commit is not among the objects.
-        OSError: Nothing is stored then.
-    """
-    # Brings the compressor along, which readers of other kinds do not need.
-    from cfsctl.splitstream.writer import SplitstreamWriter
-
-    if commit not in objects:
-        raise ValueError(f"commit {commit.hex()} is not among its objects")
-    writer = SplitstreamWriter(sink, algorithm, content_type, is_held=True)
-    try:
-        _write_objects(writer, commit, objects, image_objects)
-    except BaseException:
-        writer.abort()
-        raise
-    return writer
-
-
-def _write_objects(
-    writer: SplitstreamWriter,
-    commit: Checksum,
-    objects: Mapping[Checksum, StoredContent],
-    image_objects: Iterable[ObjectID],
-) -> None:
-    checksums, sizes, ids, batches = gather_rows(objects)
-    numbers = [NO_OBJECT if number is None else number for number in writer.add_object_refs(ids)]
-    for object_id in image_objects:
-        writer.add_object_ref(object_id)
-    places, data_size = _format_places(sizes, numbers)
-    head = _format_head(checksums, bisect_left(checksums, commit))
-    size = len(head) + len(checksums) * CHECKSUM_SIZE + len(places) + data_size
-    if size > MAX_CONTENT_BYTES:
-        raise LimitError(
-            f"commit {commit.hex()}: its stream has {size} bytes; expected at most {MAX_CONTENT_BYTES}"
-        )
-    writer.begin_inline(size)
-    writer.write_inline(head)
-    writer.write_inline(b"".join(checksums))
-    writer.write_inline(places)
-    for batch in batches:
-        writer.write_inline(batch)
-    writer.end_stream()
-
-
-def _format_head(checksums: Sequence[Checksum], position: int) -> bytes:
-    ends = [bisect_left(checksums, bytes((byte + 1,))) for byte in range(255)]
-    return _HEAD.pack(position, 0, *ends, len(checksums))
-
-
-def _format_places(sizes: Sequence[int], numbers: Iterable[int]) -> tuple[bytes, int]:
-    """Return the table of places, and the size in bytes of all data with its padding."""
-    largest = max(sizes)
-    if largest >= 1 << 32:
-        raise LimitError(f"commit stream: expected objects of less than 4 GiB, found {largest} bytes")
-    table = array("I", bytes(_PLACE.size * len(sizes)))
-    start = 0
-    starts = []
-    for size in sizes:
-        starts.append(start)
-        start += (size + _ALIGNMENT - 1) // _ALIGNMENT
-    if start >= 1 << 32:
-        raise LimitError(f"commit stream: expected at most 32 GiB, found {start * _ALIGNMENT} bytes")
-    table[0::3], table[1::3], table[2::3] = array("I", starts), array("I", sizes), array("I", numbers)
-    if sys.byteorder == "big":
-        table.byteswap()
-    return table.tobytes(), start * _ALIGNMENT

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from cfsctl.digest import parse_checksum
 from cfsctl.errors import CfsError
 from cfsctl.ostree.store.commit_proof import remember_proof
-from cfsctl.ostree.store.commit_stream import CommitStream, write_commit_stream
+from cfsctl.ostree.store.commit_stream import CommitStream
+from cfsctl.ostree.store.commit_writer import write_commit_stream
 from cfsctl.ostree.store.partial_tags import PARTS, list_part_tags, list_parts, partial_name
 from cfsctl.ostree.store.publish import find_stream_refs
 from cfsctl.ostree.store.refs import CommitNotFoundError, open_commit, resolve_source, tag_ref

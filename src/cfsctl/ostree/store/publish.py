@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.ostree.objects.held_objects import HeldObjects
 from cfsctl.ostree.store.commit_proof import remember_proof
-from cfsctl.ostree.store.commit_stream import begin_commit_stream, write_commit_stream
+from cfsctl.ostree.store.commit_writer import begin_commit_stream, write_commit_stream
 from cfsctl.ostree.store.refs import open_commit, stream_name
 from cfsctl.ostree.store.stream_refs import DETACHED_REF, IMAGE_REF, RECORD_REF
 from cfsctl.ostree.tree.to_tree import commit_to_filesystem

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import ObjectID
     from cfsctl.progress import Reporter
-    from cfsctl.repository.gc.mark import CategoryMarks, Marks
+    from cfsctl.repository.gc.marks import CategoryMarks, Marks
     from cfsctl.repository.gc.sweep import DeadObject
     from cfsctl.repository.repository import Repository
 

@@ -7,8 +7,7 @@ Roots are refs, what is mounted, and what the caller names. From there:
                                             ─▶ its named references, and on, if they are streams or images
 
 An image or stream that is kept for any reason is kept with everything that it refers to. This includes one
-that is in
-use only as the content of a file: its name stays as well, and must lead to complete data.
+that is in use only as the content of a file: its name stays as well, and must lead to complete data.
 
 Data that is not understood never counts as garbage. If the target of a link is wrong, the object in the
 link's name is kept as well. If a stream or image cannot be read, it could refer to any object, so nothing is
@@ -25,153 +24,28 @@ from cfsctl.digest import DigestFormatError, parse_object_id
 from cfsctl.errors import CfsError, RefNotFoundError, RepositoryError
 from cfsctl.repository.gc.image_objects import read_images
 from cfsctl.repository.gc.live import LiveObjects
-from cfsctl.repository.names.links import Ref
+from cfsctl.repository.gc.marks import CategoryMarks, Marks, describe_root
 from cfsctl.repository.names.names import (
-    find_entry_in,
     find_object_in,
     parse_image_name,
-    parse_object_link,
     parse_stream_name,
-    ref_link_text,
 )
 from cfsctl.repository.names.streams import read_ref_entry
 from cfsctl.repository.objects.kinds import ObjectRole, find_role
 from cfsctl.tree.gc_pause import python_gc_paused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from collections.abc import Set as AbstractSet
 
     from cfsctl.digest import ObjectID
     from cfsctl.repository.gc.mount_finder import LiveMount
     from cfsctl.repository.gc.reachability import ReachabilityPath
-    from cfsctl.repository.names.links import LinkDirectory
+    from cfsctl.repository.names.links import Ref
     from cfsctl.repository.names.names import Name
     from cfsctl.repository.repository import Repository
 
 YOUNG: Final = "younger than the grace period"
-
-
-class Marks:
-    """What is in use, as far as it is known.
-
-    Attributes:
-        live: All objects in use.
-        problems: What was met that should not be there, one sentence each.
-        is_complete: Whether everything that roots lead to could be read; if not, any object may be
-            in use.
-    """
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self.live = LiveObjects()
-        self.problems: list[str] = []
-        self.is_complete = True
-
-    def note(self, problem: str) -> None:
-        """Keep a problem that loses nothing."""
-        self.problems.append(problem)
-
-    def note_unseen(self, gap: str) -> None:
-        """Keep the problem that there may be mounts that cannot be seen."""
-        hint = "mount /proc and /sys, and be root outside of containers"
-        self.problems.append(f"cannot tell what is mounted, so every object may be in use: {gap} ({hint})")
-        self.is_complete = False
-
-    def note_unreadable(self, what: str, error: CfsError | OSError | str) -> None:
-        """Keep the problem that something in use could not be read."""
-        self.problems.append(f"{what} cannot be read, so every object may be in use: {error}")
-        self.is_complete = False
-
-
-def _describe_root(what: str, reason: str) -> str:
-    """Return what messages call an entry in use: with the ref that keeps it, which the user can remove."""
-    return f"{what} (kept by {reason})" if "/refs/" in reason else what
-
-
-class CategoryMarks:
-    """What refs and entries of one category say.
-
-    Attributes:
-        category: The category.
-        entries: Object by entry, for links that we or the original write.
-        roots: Entries in use, each with one of the things that keep it.
-        lost: Refs whose entry is not there.
-        misdirected: Refs that name an entry but, followed as a path, do not lead to it.
-    """
-
-    def __init__(
-        self,
-        repository: Repository,
-        category: LinkDirectory,
-        marks: Marks,
-        ignored_refs: Collection[str] = (),
-    ) -> None:
-        """Read all links of the category, without refs that are to be ignored."""
-        self.category = category
-        self.entries: dict[str, ObjectID] = {}
-        self.roots: dict[str, str] = {}
-        self.lost: list[Ref] = []
-        self.misdirected: list[Ref] = []
-        self._marks = marks
-        self._algorithm = repository.algorithm
-        strays = list(self._read_entries())
-        for name, text in strays:
-            self._follow_stray(name, text)
-        for found in category.iter_refs_tree():
-            if f"{category.name}/refs/{found.path}" in ignored_refs:
-                continue
-            if found.text is None:
-                marks.note(f"{category.name}/refs/{found.path}: expected a symbolic link; left alone")
-            else:
-                self._follow_ref(Ref(found.path, found.text))
-
-    def _read_entries(self) -> Iterator[tuple[str, str]]:
-        """Record all entries; yield name and target of links that this program did not make."""
-        for found in self.category.iter_entries():
-            if found.text is None:
-                self._marks.note(f"{self.category.name}/{found.path}: expected a symbolic link; left alone")
-                continue
-            object_id = parse_object_link(found.text, self._algorithm)
-            if object_id is not None:
-                self.entries[found.path] = object_id
-            else:
-                yield found.path, found.text
-
-    def _follow_stray(self, name: str, text: str) -> None:
-        """Treat a link among the entries as a ref, since it may have been meant as one."""
-        where = f"{self.category.name}/{name}"
-        self._marks.note(f"{where}: expected a link to an object, found {text!r}; kept, with what it names")
-        object_id = find_object_in(text, self._algorithm)
-        if object_id is not None:
-            self.entries[name] = object_id
-            self.keep(name, where)
-            return
-        entry = find_entry_in(text)
-        if entry in self.entries:
-            self.keep(entry, where)
-
-    def _follow_ref(self, ref: Ref) -> None:
-        entry = ref.entry
-        if entry not in self.entries:
-            self.lost.append(ref)
-            return
-        self.keep(entry, f"{self.category.name}/refs/{ref.name}")
-        if ref.text != ref_link_text(ref.name, entry) and not self._leads_somewhere(ref):
-            self.misdirected.append(ref)
-
-    def keep(self, entry: str, reason: str) -> None:
-        """Count an entry as in use."""
-        self.roots.setdefault(entry, reason)
-
-    def _leads_somewhere(self, ref: Ref) -> bool:
-        try:
-            self.category.follow_ref(ref.name)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            self._marks.note(f"{self.category.name}/refs/{ref.name}: {error.strerror}; left alone")
-        return True
 
 
 class Marker:
@@ -274,7 +148,7 @@ class Marker:
                 object_id = self.streams.entries[entry]
                 if self._trail is not None:
                     self._trail.start(object_id, self.streams.roots[entry], f"streams/{entry}")
-                where = _describe_root(f"stream streams/{entry}", self.streams.roots[entry])
+                where = describe_root(f"stream streams/{entry}", self.streams.roots[entry])
                 self._mark_streams(object_id, where)
             self.complete()
         for ref in self.streams.lost:
@@ -317,7 +191,7 @@ class Marker:
 
     def _mark_images(self) -> None:
         images = {
-            self.images.entries[entry]: _describe_root(f"image images/{entry}", self.images.roots[entry])
+            self.images.entries[entry]: describe_root(f"image images/{entry}", self.images.roots[entry])
             for entry in sorted(self.images.roots)
         }
         for image_id, where in self._mounted.items():

@@ -15,11 +15,8 @@ from cfsctl.errors import DigestMismatchError
 from cfsctl.ostree.limits import LimitError
 from cfsctl.ostree.objects import ObjectKind, OstreeObjectError
 from cfsctl.ostree.store import commit_stream as module
-from cfsctl.ostree.store.commit_stream import (
-    CommitStream,
-    CommitStreamError,
-    write_commit_stream,
-)
+from cfsctl.ostree.store.commit_stream import CommitStream, CommitStreamError
+from cfsctl.ostree.store.commit_writer import write_commit_stream
 from cfsctl.ostree.store.refs import stream_name
 from cfsctl.ostree.store.stream_refs import IMAGE_REF
 from cfsctl.splitstream import ContentType, SplitstreamError, SplitstreamReader

@@ -17,7 +17,8 @@ from cfsctl.errors import DigestMismatchError
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.ostree.limits import LimitError, PlanLimits
 from cfsctl.ostree.objects import OstreeObjectError
-from cfsctl.ostree.store.commit_stream import CommitStream, CommitStreamError, write_commit_stream
+from cfsctl.ostree.store.commit_stream import CommitStream, CommitStreamError
+from cfsctl.ostree.store.commit_writer import write_commit_stream
 from cfsctl.ostree.tree.to_tree import commit_to_filesystem
 from cfsctl.ostree.tree.xattr_names import XattrNames
 from cfsctl.splitstream import SplitstreamReader
