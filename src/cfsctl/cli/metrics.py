@@ -59,7 +59,7 @@ class Measurements:
     """What the command that runs has measured."""
 
     def __init__(self) -> None:
-        """Have nothing yet."""
+        """Start empty."""
         self.values: dict[str, float] = {}
 
     def add(self, **values: float) -> None:

@@ -33,7 +33,7 @@ class StreamDecoder:
     """Takes a stream apart."""
 
     def __init__(self) -> None:
-        """Have nothing yet."""
+        """Start empty."""
         self._head = bytearray()  # of a piece, as long as it is not complete
         self._left = 0  # bytes of the current piece that are still to come
         self._reference: tuple[int, int, int] | None = None
@@ -111,7 +111,7 @@ class StreamDecoder:
         return size, directory, name_length
 
     def finish(self) -> None:
-        """Return if the stream may end here.
+        """Check that the stream may end here.
 
         Raises:
             DirfdStreamError: It ends within a piece.

@@ -2,8 +2,8 @@
 
 An image holds attributes for overlayfs: the writer's own (``trusted.overlay.X``), and those of the tree,
 escaped (``trusted.overlay.overlay.X``). In a plain mount there is no overlayfs, so the tree's own are shown
-as the tree has them. Below an overlay with ``userxattr`` the writer's go by ``user.overlay.X``, the only name
-that overlayfs reads there, and the tree's own attributes of that name are escaped instead:
+as the tree has them. Below an overlay with ``userxattr``, the writer's are called ``user.overlay.X``, the
+only name that overlayfs reads there, and the tree's own attributes of that name are escaped instead:
 
     in the image                     plain                    below an overlay      what the overlay shows
     trusted.overlay.X                -                        user.overlay.X        -

@@ -116,7 +116,7 @@ class Operations:
     """
 
     def __init__(self, files: ImageFiles, opener: Opener, *, is_initial_user_namespace: bool) -> None:
-        """Take what is served.
+        """Prepare to serve an image.
 
         Args:
             files: The files.
@@ -293,7 +293,7 @@ class Operations:
         return b"".join(pieces)
 
     def _choose(self, listed: Listed, offset: int, room: int, head: int) -> tuple[int, int, range]:
-        """Return which entries fit a reply: the first, the one behind the last, and which of the dots."""
+        """Return which entries fit a reply: the first, the one after the last, and which of the dots."""
         dots = range(min(offset, 2), 2)
         room -= len(dots) * (head + 8)
         start = max(offset - 2, 0)
@@ -312,7 +312,7 @@ class Operations:
             yield target, index + 1, b".." if index else b".", DirentType.DIRECTORY
 
     def _format_plus(self, listed: Listed, start: int, inodes: list[Inode]) -> Iterator[bytes]:
-        """Yield entries with their attributes, and the padding behind each."""
+        """Yield entries with their attributes, and the padding after each."""
         pack, node_of = _PLUS.pack, self._files.node_of
         for index, inode in enumerate(inodes, start):
             name = listed.names[index]

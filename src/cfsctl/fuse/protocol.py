@@ -127,7 +127,7 @@ LSEEK_OUT: Final = struct.Struct("=Q")
 
 
 class Init(NamedTuple):
-    """What the kernel says at the beginning.
+    """The introduction of the kernel.
 
     Attributes:
         major: Version of the protocol, which changes never.

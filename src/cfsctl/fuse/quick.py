@@ -1,4 +1,4 @@
-"""Answers to the two requests of which there are most: for attributes, and for content of objects.
+"""Answers to the two most frequent requests: for attributes, and for content of objects.
 
 They do what `cfsctl.fuse.operations` does with them, with fewer steps, and leave to it whatever is not usual.
 """

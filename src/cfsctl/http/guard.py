@@ -152,7 +152,7 @@ class GuardedResponse(http.client.HTTPResponse):
         lines: The head as it came.
     """
 
-    def __init__(self, limits: Limits, sock: socket.socket, *args: Any, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, limits: Limits, sock: socket.socket, *args: Any, **options: Any) -> None:  # noqa: ANN401 - as http.client has it
         """Read nothing yet."""
         super().__init__(sock, *args, **options)
         self.fp.close()
@@ -299,7 +299,7 @@ def _check_lengths(texts: list[bytes]) -> None:
 def make_pools(limits: Limits) -> dict[str, type[urllib3.HTTPConnectionPool]]:
     """Return the kinds of connections, by scheme, whose answers are guarded."""
 
-    def respond(sock: socket.socket, *args: Any, **options: Any) -> GuardedResponse:  # noqa: ANN401
+    def respond(sock: socket.socket, *args: Any, **options: Any) -> GuardedResponse:  # noqa: ANN401 - as http.client has it
         return GuardedResponse(limits, sock, *args, **options)
 
     class Connection(urllib3.connection.HTTPConnection):

@@ -1,6 +1,6 @@
 """Streams whose names certify their content, so that the content must be verified before they are named.
 
-    oci-layer-sha256:<hex>    the stream, put together again, has this SHA-256
+    oci-layer-sha256:<hex>    the reassembled stream has this SHA-256
     ostree-commit-<hex>       see `cfsctl.ostree.store.commit_proof`; not copied as a stream
 
 Readers of such a name trust it without a check, so a stream from another repository must not get the name

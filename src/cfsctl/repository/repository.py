@@ -256,7 +256,7 @@ class Repository:
         return self.config.algorithm
 
     def check_writable(self) -> None:
-        """Return if the repository may be written to.
+        """Check that the repository may be written to.
 
         Raises:
             NotWritableError: It may not.

@@ -110,8 +110,8 @@ class Channel:
     def _assign(self, fds: list[int], *, is_ended: bool) -> None:
         """Note which message descriptors belong to.
 
-        The kernel never lets a read go on behind bytes that have descriptors: they belong to the message that
-        the last byte of this read belongs to.
+        The kernel never lets a read continue past bytes that have descriptors: they belong to the message
+        that the last byte of this read belongs to.
         """
         self._fds.setdefault(self._ended - is_ended, []).extend(fds)
         count = sum(map(len, self._fds.values()))

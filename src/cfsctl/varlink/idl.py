@@ -71,7 +71,7 @@ class Interface:
     types: Mapping[str, Type]
 
     def check_call(self, method: str, parameters: Mapping[str, object]) -> None:
-        """Return if parameters are those of a method.
+        """Check that parameters are those of a method.
 
         Raises:
             ParameterError: They are not.
@@ -79,7 +79,7 @@ class Interface:
         self.methods[method].parameters.check(dict(parameters), "", self.types)
 
     def check_reply(self, method: str, results: Mapping[str, object] | None) -> None:
-        """Return if results are those of a method.
+        """Check that results are those of a method.
 
         Raises:
             ParameterError: They are not.
@@ -87,7 +87,7 @@ class Interface:
         self._check_all(self.methods[method].results, results or {})
 
     def check_error(self, error: str, parameters: Mapping[str, object]) -> None:
-        """Return if parameters are those of an error.
+        """Check that parameters are those of an error.
 
         Raises:
             ParameterError: They are not, or there is no such error.

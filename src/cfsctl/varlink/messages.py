@@ -54,7 +54,7 @@ class MessageBuffer:
     """Cuts what is received into messages, however it comes."""
 
     def __init__(self) -> None:
-        """Have nothing yet."""
+        """Start empty."""
         self._data = bytearray()
         self._searched = 0  # so that each byte is looked at once, even if they come one by one
 

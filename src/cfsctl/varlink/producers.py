@@ -25,7 +25,7 @@ MAX_PRODUCERS: Final = 64
 
 
 class ProducerError(CfsError):
-    """A process that could not begin."""
+    """A process that could not be started."""
 
 
 class Producers:
@@ -41,7 +41,7 @@ class Producers:
         self._pids: list[int] = []
 
     def start(self, produce: Producer) -> tuple[int, int]:
-        """Start one, and wait until it is ready.
+        """Start a process, and wait until it is ready.
 
         It ends when it has written all, when nobody can read that any more, or when all copies of the second
         descriptor are closed.
@@ -91,14 +91,14 @@ class Producers:
             self._pids.pop()
 
     def kill(self) -> None:
-        """End all."""
+        """Kill all processes."""
         for pid in self._pids:
             os.kill(pid, signal.SIGKILL)
         self.wait()
 
 
 def _run(produce: Producer, data: int, lifetime: int, ready: int) -> NoReturn:
-    """Be the process."""
+    """Run in the process."""
     status = 1
     try:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -25,7 +25,7 @@ MAX_HANDLES: Final = 1000
 
 
 class HandleRecord(NamedTuple):
-    """What is known of a handle.
+    """What is known about a handle.
 
     Attributes:
         path: The repository, absolute.
@@ -60,7 +60,7 @@ class Owner:
     """
 
     def __init__(self, uid: int, is_gone: Callable[[], bool]) -> None:
-        """Own nothing yet."""
+        """Start without handles."""
         self.uid = uid
         self.is_gone = is_gone
 
@@ -75,7 +75,7 @@ class Registry:
     """The handles of all connections; a number is never used again."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Have no handles yet."""
+        """Start without handles."""
         self._clock = clock
         self._last = 0
         self._entries: dict[int, _Entry] = {}

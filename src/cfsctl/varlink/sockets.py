@@ -1,4 +1,4 @@
-"""Where connections come from: a socket that is made here, or what whoever started the program passes on."""
+"""Where connections come from: a socket that is made here, or sockets that the parent process passes on."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class PassedSockets(NamedTuple):
 
 
 def is_activated(environment: MutableMapping[str, str]) -> bool:
-    """Return whether whoever started this process has passed descriptors on to it."""
+    """Return whether the parent process has passed on descriptors."""
     is_ours = environment.get("LISTEN_PID") == str(os.getpid())
     count = environment.get("LISTEN_FDS", "")
     return is_ours and count.isascii() and count.isdigit() and int(count[:_MAX_COUNT_DIGITS]) > 0

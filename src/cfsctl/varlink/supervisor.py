@@ -94,7 +94,7 @@ class Supervisor:
         self._poll.register(self._wake_read, select.EPOLLIN)
 
     def run(self, connections: Sequence[Channel] = ()) -> None:
-        """Serve, beginning with connections that exist, which are closed in the end."""
+        """Serve, starting with existing connections, which are closed at the end."""
         before = self._catch_signals()
         if self._listeners:
             preload()  # once, and not in each process
@@ -219,7 +219,7 @@ class Supervisor:
             self._poll.unregister(fd)
 
     def _serve(self, channel: Channel, control: socket.socket) -> NoReturn:
-        """Be the process of a connection."""
+        """Run in the process of a connection."""
         status = 1
         try:
             signals = CallSignals()

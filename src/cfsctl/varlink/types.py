@@ -30,7 +30,7 @@ class Type:
     """A type."""
 
     def check(self, value: object, path: str, scope: Scope) -> None:
-        """Return if a value is of this type.
+        """Check that a value is of this type.
 
         Args:
             value: The value, of which only what the type names is looked at.
@@ -54,7 +54,7 @@ class Primitive(Type):
     name: str
 
     def check(self, value: object, path: str, scope: Scope) -> None:  # noqa: ARG002 - needs no names
-        """Return if a value is of this type."""
+        """Check that a value is of this type."""
         if not _PRIMITIVES[self.name](value):
             _refuse(path, f"a value of type {self.name}", value)
 
@@ -98,7 +98,7 @@ class Enum(Type):
     words: tuple[str, ...]
 
     def check(self, value: object, path: str, scope: Scope) -> None:  # noqa: ARG002 - needs no names
-        """Return if a value is one of the words."""
+        """Check that a value is one of the words."""
         if value not in self.words:
             _refuse(path, " or ".join(self.words), value)
 
@@ -110,7 +110,7 @@ class Struct(Type):
     members: Mapping[str, Type] = field(default_factory=dict)
 
     def check(self, value: object, path: str, scope: Scope) -> None:
-        """Return if a value is an object with all members of their types."""
+        """Check that a value is an object with all members of their types."""
         if not isinstance(value, dict):
             _refuse(path, "an object", value)
             return
@@ -130,7 +130,7 @@ class Array(Type):
     item: Type
 
     def check(self, value: object, path: str, scope: Scope) -> None:
-        """Return if a value is a list whose items are of their type."""
+        """Check that a value is a list whose items are of their type."""
         if not isinstance(value, list):
             _refuse(path, "a list", value)
             return
@@ -149,7 +149,7 @@ class Map(Type):
     item: Type
 
     def check(self, value: object, path: str, scope: Scope) -> None:
-        """Return if a value is an object whose values are of their type."""
+        """Check that a value is an object whose values are of their type."""
         if not isinstance(value, dict):
             _refuse(path, "an object", value)
             return
@@ -168,7 +168,7 @@ class Optional(Type):
     inner: Type
 
     def check(self, value: object, path: str, scope: Scope) -> None:
-        """Return if a value is null, or of the inner type."""
+        """Check that a value is null, or of the inner type."""
         if value is not None:
             self.inner.check(value, path, scope)
 
@@ -184,7 +184,7 @@ class Named(Type):
     name: str
 
     def check(self, value: object, path: str, scope: Scope) -> None:
-        """Return if a value is of that type."""
+        """Check that a value is of that type."""
         scope[self.name].check(value, path, scope)
 
     def iter_names(self) -> Iterable[str]:

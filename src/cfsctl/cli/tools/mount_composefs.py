@@ -319,7 +319,7 @@ def _enter_namespace(fd: int) -> None:
     """
     # There may be no Python in there, so what will be needed is loaded first.
     import cfsctl.erofs.superblock
-    import cfsctl.fsverity.kernel  # noqa: F401
+    import cfsctl.fsverity.kernel  # noqa: F401 - imported before the mount
     from cfsctl.linux.syscalls import CLONE_NEWNS, setns
 
     with _failing("Failed to enter the mount namespace"):

@@ -146,7 +146,7 @@ class StoredFiles:
 
 
 def check_base(repository: Repository, config: OciDigest) -> None:
-    """Return if the image that a delta starts from is stored.
+    """Check that the image that a delta starts from is stored.
 
     Raises:
         DeltaBaseMissingError: It is not.

@@ -30,7 +30,7 @@ class DeleteLimit(NamedTuple):
     is_percentage: bool
 
     def check(self, dead_count: int, live_count: int) -> None:
-        """Return if so many objects may go while so many stay.
+        """Check that so many objects may go while so many stay.
 
         Raises:
             TooMuchGarbageError: They are too many.

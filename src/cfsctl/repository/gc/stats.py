@@ -120,7 +120,7 @@ class Stats(NamedTuple):
 
 
 def ignore(_problem: str) -> None:
-    """Leave to a collection to say what is wrong."""
+    """Ignore a problem, which a collection reports."""
 
 
 _Size: TypeAlias = tuple[int, int]

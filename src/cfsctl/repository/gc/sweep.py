@@ -94,7 +94,7 @@ class Sweep:
     """
 
     def __init__(self, dirfd: int, algorithm: Algorithm, live: LiveObjects) -> None:
-        """Look at nothing yet.
+        """Prepare; nothing is read yet.
 
         Args:
             dirfd: The repository's directory, borrowed.

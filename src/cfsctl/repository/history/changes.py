@@ -37,7 +37,7 @@ LIST_HINTS: Final = {
 
 
 class NothingKeptError(RepositoryError):
-    """A ref without the earlier target that is asked for."""
+    """No such earlier target of a ref is kept."""
 
     exit_code = ExitCode.NOT_FOUND
 

@@ -1,4 +1,4 @@
-"""What happens when a ref moves: it may be refused, its old target may be kept, and it is told.
+"""What happens when a ref moves: it may be refused, its old target may be kept, and it is reported.
 
 A guard is in place for one operation and sees every ref of a user that the operation sets. Refs that this
 program makes for itself, such as histories, are not its business.
@@ -207,7 +207,7 @@ def exists_error(key: HistoryKey, target: str) -> RefExistsError:
 
 
 def check_free(repository: Repository, key: HistoryKey) -> None:
-    """Return if nothing has a name, before work is done for something that is to have it.
+    """Check that nothing has a name, before work is done for something that is to have it.
 
     Raises:
         RefExistsError: Something has.

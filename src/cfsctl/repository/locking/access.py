@@ -29,7 +29,7 @@ class WriteAccess:
         self._is_granted = False
 
     def check(self) -> None:
-        """Return if the repository may be written to.
+        """Check that the repository may be written to.
 
         Raises:
             NotWritableError: Unknown features, a read-only file system or no permission.

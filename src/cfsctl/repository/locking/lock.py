@@ -31,13 +31,13 @@ _LONGEST_PAUSE_S: Final = 0.25
 
 
 class LockedError(RepositoryError):
-    """Another process holds the repository's lock and did not let go in time."""
+    """Another process held the lock of the repository for too long."""
 
     exit_code = ExitCode.LOCKED
 
 
 class RepositoryLock:
-    """The lock that one open repository has, or has not.
+    """The lock of one open repository.
 
     Attributes:
         is_exclusive: Whether the lock is held exclusively.
@@ -57,7 +57,7 @@ class RepositoryLock:
         self.is_exclusive = False
 
     def share(self, timeout_s: float | None = None) -> None:
-        """Hold the lock with others; gives an exclusive lock up.
+        """Hold the lock with others; gives up an exclusive lock.
 
         Args:
             timeout_s: Longest time to wait for an exclusive holder; None waits forever.

@@ -2,7 +2,7 @@
 
 The process is a new interpreter, so it holds nothing of what this one has open. It is told on its standard
 input what to do, and tells over a pipe how that went: a byte if the mount can be used, otherwise the error.
-If it ends without a word, that is an error too.
+If it ends without a report, that is an error too.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class _Once:
         self._fd = fd
 
     def succeed(self) -> None:
-        """Tell that the mount can be used; errors go to the system's log from now on."""
+        """Report that the mount can be used; errors go to the system's log from now on."""
         _log_to_system()
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
@@ -120,7 +120,7 @@ class _Once:
         self.tell(_READY)
 
     def tell(self, answer: bytes) -> None:
-        """Say something, unless something was said already.
+        """Report something, unless something was reported before.
 
         Raises:
             BrokenPipeError: Nobody is waiting any longer.

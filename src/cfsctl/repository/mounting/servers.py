@@ -4,8 +4,8 @@ A server tells about itself in a file without a name (memfd_create(2)) that it h
 where, and of which repository. So nothing is left behind when it is killed. Others find it by the name of its
 process, and read it through ``/proc``; only the same user and root may.
 
-The text may be anybody's: a process can say of itself what it likes. It is never trusted for more than to
-keep an image or to wait for a process for a while.
+The text may come from anybody: a process can claim anything about itself. It is never trusted for more than
+to keep an image or to wait for a process for a while.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def find_servers() -> list[Server]:
 
 
 def find_server(pid: int) -> Server | None:
-    """Return what one process serves, or None if it is no server or cannot be looked into."""
+    """Return what one process serves, or None if it is not a server or cannot be inspected."""
     if _read(f"/proc/{pid}/comm", 64).strip() != PROCESS_NAME.encode():
         return None
     try:

@@ -63,7 +63,7 @@ class Images:
     def __init__(
         self, dirfd: int, objects: ObjectStore, check_writable: Callable[[], None], sync: Callable[[], None]
     ) -> None:
-        """Make no call to the system yet.
+        """Prepare; no system call is made yet.
 
         Args:
             dirfd: The repository's directory, borrowed; must stay open.
@@ -104,7 +104,7 @@ class Images:
         return object_id
 
     def find_short(self, name: str) -> ObjectID | None:
-        """Return the only image whose ID begins as a text says, or None.
+        """Return the only image whose ID has the prefix in a text, or None.
 
         Raises:
             InvalidNameError: It says that this is of another hash.
@@ -257,7 +257,7 @@ class Images:
 
 
 def limited_image(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield an image in pieces, but nothing behind the first piece that is beyond its end.
+    """Yield an image in pieces, up to the first piece that is beyond its end.
 
     Whether it is whole is for others to check: what is kept is longer than it says, and so is refused then.
 

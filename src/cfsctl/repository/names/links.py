@@ -47,7 +47,7 @@ _OBJECT_LINK: Final = re.compile(r"\.\./objects/([0-9a-f]{2})/([0-9a-f]+)")
 
 
 class RefExistsError(RepositoryError):
-    """A name that something has already, where nothing may lose its name."""
+    """A name that is in use and may not be moved."""
 
     exit_code = ExitCode.POLICY
 
@@ -84,7 +84,7 @@ class RefMove(NamedTuple):
 
 
 class MoveGuard(Protocol):
-    """Decides about refs that are set, and is there while they are."""
+    """Decides whether refs may be set, and stays in place while they are."""
 
     def moving(self, move: RefMove) -> AbstractContextManager[bool]:
         """Return a block in which the ref is set, with whether it may be taken from what it names.
@@ -117,7 +117,7 @@ class LinkDirectory:
     """
 
     def __init__(self, dirfd: int, name: str, check_writable: Callable[[], None]) -> None:
-        """Make no call to the system yet.
+        """Prepare; no system call is made yet.
 
         Args:
             dirfd: The repository's directory, borrowed; must stay open.

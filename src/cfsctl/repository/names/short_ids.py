@@ -30,7 +30,7 @@ _MAX_LISTED: Final = 8
 
 
 class AmbiguousIdError(RepositoryError):
-    """It is a prefix of more than one ID."""
+    """A prefix of more than one ID."""
 
     exit_code = ExitCode.NOT_FOUND
 

@@ -93,7 +93,7 @@ class Streams:
     """
 
     def __init__(self, dirfd: int, objects: ObjectStore, check_writable: Callable[[], None]) -> None:
-        """Make no call to the system yet.
+        """Prepare; no system call is made yet.
 
         Args:
             dirfd: The repository's directory, borrowed; must stay open.

@@ -78,12 +78,12 @@ class TagNamespace(Generic[T]):
         return f"{self._directory}/{escaped}"
 
     def name_of(self, ref: str) -> str | None:
-        """Return the tag that a ref is, or None if it is no tag of this directory."""
+        """Return the tag that a ref is, or None if it is not a tag of this directory."""
         directory, _, name = ref.rpartition("/")
         return unescape_tag(name) if name and directory == self._directory else None
 
     def list(self, streams: Streams) -> list[Tag[T]]:
-        """Return all tags, sorted by name; links that name no stream of this kind are skipped."""
+        """Return all tags, sorted by name; links to anything but a stream of this kind are skipped."""
         found = []
         for ref in streams.list_refs(self._directory):
             target = None if ref.entry is None else self._parse_entry(ref.entry)

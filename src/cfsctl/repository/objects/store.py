@@ -96,7 +96,7 @@ class ObjectStore(ObjectReader):
         check_writable: Callable[[], None] | None = None,
         directory: str = OBJECTS,
     ) -> None:
-        """Make no call to the system yet.
+        """Prepare; no system call is made yet.
 
         Args:
             dirfd: The repository's directory, borrowed; must stay open.

@@ -1,4 +1,4 @@
-"""What Mount and OciMount have in common."""
+"""The common parts of Mount and OciMount."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def _ensure_repository(request: Request) -> Reply:
 
 
 def _find_existing(path: str) -> str | None:
-    """Return what came of opening a repository of any algorithm, or None if there is none."""
+    """Return the result of opening a repository of any algorithm, or None if there is none."""
     for may_upgrade, status in ((False, "Opened"), (True, "Upgraded")):
         try:
             cfsctl.Repository.open(path, upgrade=may_upgrade).close()
