@@ -38,11 +38,12 @@ from cfsctl.repository.gc.sweep import (
 from cfsctl.repository.objects.reader import StoredObjectMissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from cfsctl.digest import ObjectID
     from cfsctl.progress import Reporter
     from cfsctl.repository.gc.marks import CategoryMarks, Marks
+    from cfsctl.repository.gc.mount_finder import LiveMount
     from cfsctl.repository.gc.sweep import DeadObject
     from cfsctl.repository.repository import Repository
 
@@ -195,20 +196,9 @@ class _Collection:
         self.live = LiveObjects(sys.maxsize if keeps_all else None)
 
     def run(self, extra_roots: list[str], ignored_refs: Collection[str] = ()) -> GcResult:
-        self._report(Started(MARK_ID, None, Unit.ITEMS))
+        """Mark, find what goes, and remove it unless this is a dry run."""
         marker = Marker(self._repository, self._trail, ignored_refs)
-        for name in extra_roots:
-            marker.add_root(name)
-        look = find_live_mounts(self._repository.objects, marker.images.entries.values())
-        for mount in look.mounts:
-            marker.add_mount(mount)
-        for gap in look.gaps:
-            marker.marks.note_unseen(gap)
-        if self._cutoff_s is not None:
-            marker.add_young(self._cutoff_s)
-        marker.marks.live = self.live
-        marks = marker.run()
-        self._report(Done(MARK_ID, len(marks.live)))
+        marks, mounts = self._mark(marker, extra_roots)
         if marks.is_complete:
             self._find_dead(marker, marks)
         dead = self.garbage
@@ -218,6 +208,7 @@ class _Collection:
         streams = self._find_prunable(marker.streams, marks)
         leftovers: list[str] = []
         if not self._is_dry_run:
+            # Names first: if this is killed, objects without names remain, and never names without objects.
             _prune(marker.images, images)
             _prune(marker.streams, streams)
             if dead.count:
@@ -237,8 +228,25 @@ class _Collection:
             is_complete=marks.is_complete,
             objects_kept=self._kept,
             objects_young=self._young_count,
-            mounts=tuple(look.mounts),
+            mounts=tuple(mounts),
         )
+
+    def _mark(self, marker: Marker, extra_roots: list[str]) -> tuple[Marks, Sequence[LiveMount]]:
+        """Mark all that refs, extra roots, mounts and the grace period keep; return the mounts, too."""
+        self._report(Started(MARK_ID, None, Unit.ITEMS))
+        for name in extra_roots:
+            marker.add_root(name)
+        look = find_live_mounts(self._repository.objects, marker.images.entries.values())
+        for mount in look.mounts:
+            marker.add_mount(mount)
+        for gap in look.gaps:
+            marker.marks.note_unseen(gap)
+        if self._cutoff_s is not None:
+            marker.add_young(self._cutoff_s)
+        marker.marks.live = self.live
+        marks = marker.run()
+        self._report(Done(MARK_ID, len(marks.live)))
+        return marks, look.mounts
 
     def _remove(self, dead: Garbage, marks: Marks) -> None:
         """Remove objects that no name leads to, and report progress."""
