@@ -140,7 +140,7 @@ class TestImages:
 
     def test_compressed_layers_cannot_be_kept(self, repository: Repository, storage: Storage) -> None:
         storage.add_image([NAME], LAYERS)
-        with pytest.raises(SourceError, match="none can be kept compressed"):
+        with pytest.raises(SourceError, match="compressed layers cannot be kept"):
             pull_image(repository, f"{storage.reference}{NAME}", keep_compressed=True)
 
 
