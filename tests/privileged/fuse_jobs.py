@@ -628,6 +628,54 @@ def refused_to_user() -> Result:
     return {name: {"status": done.returncode, "err": done.stderr} for name, done in results.items()}
 
 
+def mounted_twice() -> Result:
+    """Mount as a user where the user has mounted something."""
+    Place().repository.close()
+    mount = ["-c", _PROGRAM, "--repo", "r", "mount", "im", "fuse-mnt"]
+    first, second = as_user(*mount), as_user(*mount)
+    found = find_mounts("fuse-mnt")
+    ended = as_user("-c", _PROGRAM, "umount", "fuse-mnt")
+    return {
+        "statuses": [first.returncode, second.returncode, ended.returncode],
+        "err": second.stderr,
+        "mounts": len(found),
+        "left": len(find_own_servers()),
+    }
+
+
+def without_threads(how: str) -> Result:
+    """Mount where no thread can be started, or where the signal to end comes right after mounting."""
+    Place().repository.close()
+    disturb = {
+        "thread": 'import threading\ndef start(self): raise RuntimeError("can\'t start new thread")\n'
+        "threading.Thread.start = start\n",
+        "signal": "import os, signal, cfsctl.repository.mounting.fuse_server as server\n"
+        "def after(name):\n"
+        "    before = getattr(server, name)\n"
+        "    def run(*a, **k):\n"
+        "        found = before(*a, **k)\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        return found\n"
+        "    setattr(server, name, run)\n"
+        "after('mount_for_user'); after('create_mount')\n",
+    }[how]
+    mount = ["-c", disturb + _PROGRAM, "--repo", "r", "mount", "--fuse=yes", "--foreground", "im", "fuse-mnt"]
+    results: Result = {}
+    for who in ("user", "root"):
+        done = as_user(*mount) if who == "user" else run_as_root(*mount)
+        results[who] = {
+            "status": done.returncode,
+            "err": done.stderr,
+            "mounts": find_mounts("fuse-mnt"),
+            "left": len(find_own_servers()),
+        }
+    return results
+
+
+def run_as_root(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+
+
 def read_tail(path: str) -> str:
     with open(path, "rb") as file:
         file.seek(-4, os.SEEK_END)
@@ -717,6 +765,8 @@ JOBS: dict[str, Callable[..., Result]] = {
     "ended-by": ended_by,
     "refused": refused,
     "refused-to-user": refused_to_user,
+    "mounted-twice": mounted_twice,
+    "without-threads": without_threads,
     "writable": writable,
     "falls-back": falls_back,
     "lost-lock": lost_lock,

@@ -197,6 +197,25 @@ def test_users_are_told_what_is_missing(run: Run) -> None:
         assert hint in answer[name]["err"], name
 
 
+@NEEDS_HELPER
+def test_users_are_told_that_something_is_mounted_there(run: Run) -> None:
+    answer = run("mounted-twice")
+    assert answer["statuses"] == [0, 1, 0]
+    assert "Hint: if something is mounted there already, unmount it" in answer["err"]
+    assert (answer["mounts"], answer["left"]) == (1, 0)
+
+
+@NEEDS_HELPER
+@pytest.mark.parametrize(
+    ("how", "status", "said"),
+    [("thread", 1, "Error: serving the mount: can't start new thread\n"), ("signal", 0, "")],
+)
+def test_nothing_stays_mounted_if_the_server_cannot_begin(run: Run, how: str, status: int, said: str) -> None:
+    for who, found in run("without-threads", how).items():
+        assert (found["status"], found["err"]) == (status, said), who
+        assert (found["mounts"], found["left"]) == ([], 0), who
+
+
 def test_files_of_all_kinds_can_be_changed_through_an_overlay(run: Run) -> None:
     answer = run("writable")
     assert answer == {

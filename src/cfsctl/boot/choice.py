@@ -107,8 +107,8 @@ def choose_entry(entries: Sequence[BootEntry], wanted: str | None, rules: BootRu
     if not bootable:
         raise NoEntryError(
             "No boot entries!",
-            hint="an image needs a kernel in /usr/lib/modules/VERSION/vmlinuz, a unified kernel image in"
-            " /boot/EFI/Linux, or an entry in /boot/loader/entries",
+            hint="an image needs a kernel in /usr/lib/modules/VERSION/vmlinuz; or, unless --bootable has"
+            " emptied /boot, a unified kernel image in /boot/EFI/Linux, or an entry in /boot/loader/entries",
         )
     if wanted is None and rules is BootRules.ORIGINAL:
         return bootable[0]

@@ -324,7 +324,15 @@ class BootDirectory:
     def _open_directory(self, path: str, *, create: bool = False) -> Iterator[int]:
         if create:
             self._make_directories(path)
-        fd = openat2(self._fd, path or ".", _DIRECTORY_FLAGS)
+        try:
+            fd = openat2(self._fd, path or ".", _DIRECTORY_FLAGS)
+        except OSError as error:
+            if error.errno not in {errno.EXDEV, errno.ELOOP}:
+                raise
+            raise NotADirectoryBootError(
+                f"{self.path}/{path}: a symbolic link leads out of {self.path}, or has no end",
+                hint="remove the link, or name the directory that it leads to with --bootdir",
+            ) from error
         try:
             yield fd
         finally:
@@ -335,7 +343,8 @@ class BootDirectory:
         for count in range(1, len(parts) + 1):
             so_far = "/".join(parts[:count])
             try:
-                os.close(openat2(self._fd, so_far, _DIRECTORY_FLAGS))
+                with self._open_directory(so_far):
+                    pass
             except NotADirectoryError as error:
                 raise NotADirectoryBootError(
                     f"{self.path}/{so_far}: expected a directory, found something else"

@@ -165,6 +165,11 @@ def _plan_type1(source: Type1Entry, request: PlanRequest) -> Plan:
     own_name = check_name(source.name.removesuffix(".conf"), "boot entry")
     name = request.name_for(own_name)
     entry = BootLoaderEntry(list(source.entry.lines))
+    if request.rules is BootRules.CFSCTL and not any(entry.values("linux") + entry.values("efi")):
+        raise EntryError(
+            f"boot entry {own_name} has neither a linux nor an efi line, so nothing can be booted by it",
+            hint="choose another one with --entry",
+        )
     places = _relocate(source, name) if name is not None else _keep_places(source)
     files = {path: PlannedFile(path, source.files[value]) for value, path in places.items()}
     entry.replace_files({value: f"/{path}" for value, path in places.items() if _needs_text(value, name)})

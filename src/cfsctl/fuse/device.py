@@ -199,6 +199,8 @@ def _explain_refusal(step: str, done: subprocess.CompletedProcess[str]) -> CfsEr
         "user_allow_other": "add the line user_allow_other to /etc/fuse.conf, or leave --allow-other out",
         "write access": "choose a directory that belongs to you",
         "not owner": "choose a directory that belongs to you",
+        # Not even root may look into what a user has mounted, and fusermount3 is root.
+        "failed to access mountpoint": "if something is mounted there already, unmount it (`cfsctl umount`)",
         "too many": "unmount others, or raise mount_max in /etc/fuse.conf",
         "busy": "end the programs that use it (`fuser -vm`), or unmount it with --lazy",
     }

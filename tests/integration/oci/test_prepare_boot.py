@@ -166,6 +166,15 @@ def test_files_of_entries_are_found_and_kept_apart(machine: Machine) -> None:
     assert "linux /k\n" in machine.text("loader/entries/a.conf")
 
 
+@pytest.mark.parametrize("text", ["", "title A\noptions quiet\n", "title A\nlinux\n"])
+def test_entry_with_nothing_to_boot_is_refused(machine: Machine, text: str) -> None:
+    machine.add("img", make_layer(type1(text)))
+    done = machine.prepare("img", "--rules=cfsctl", status=16)
+    assert "boot entry a has neither a linux nor an efi line" in done.stderr
+    assert not files_below(machine.bootdir)
+    machine.prepare("img")  # as the original does
+
+
 def sealed_layers(machine: Machine, mtimes: dict[str, float], *, old_rule: bool = False) -> bytes:
     """Return a layer with a unified kernel image that names the image of the layer."""
     probe = Machine(machine.work / "probe")
@@ -333,6 +342,7 @@ def test_links_lead_nowhere_outside(one_kernel: Machine) -> None:
     (one_kernel.bootdir / "loader").symlink_to(outside)
     done = one_kernel.run("oci", "prepare-boot", "img", "--bootdir", one_kernel.bootdir)
     assert done.returncode != 0
+    assert f"{one_kernel.bootdir}/loader/entries: a symbolic link leads out of" in done.stderr
     assert not any(outside.iterdir())
 
 

@@ -14,6 +14,7 @@ The repository is locked while the server runs. When it gets SIGTERM or SIGINT, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import signal
@@ -22,6 +23,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from cfsctl.errors import CfsError
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.fuse.device import (
     LABEL,
@@ -44,7 +46,7 @@ from cfsctl.repository.mounting.content import ContentOpener, check_digest
 from cfsctl.repository.mounting.servers import Served, publish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from cfsctl.digest import ObjectID
@@ -144,6 +146,30 @@ def _raise_on_signals() -> Callable[[], None]:
     return restore
 
 
+@contextlib.contextmanager
+def _signals_held() -> Iterator[Callable[[], object]]:
+    """Keep signals until the block ends or calls what it is given: in between, nobody would unmount."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+    def release() -> object:
+        return signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    try:
+        yield release
+    finally:
+        release()
+
+
+def _start_thread(thread: threading.Thread, tree: int) -> None:
+    """Start a thread that takes a mount over."""
+    try:
+        thread.start()
+    except RuntimeError as error:  # where memory or the number of processes is limited
+        if tree >= 0:
+            os.close(tree)
+        raise OSError(errno.EAGAIN, f"serving the mount: {error}") from error
+
+
 class _Serving:
     """One mount from its beginning to its end.
 
@@ -161,16 +187,18 @@ class _Serving:
         self._is_user = not has_capability(CAP_SYS_ADMIN)
 
     def run(self, operations: Operations) -> None:
-        with self._stack:
+        with self._stack, _signals_held() as release:
             device, tree = self._connect()
             starter = threading.Thread(target=self._start, args=(tree,), daemon=True)
-            starter.start()
             try:
+                _start_thread(starter, tree)
+                release()
                 serve(device, operations)
             finally:
                 self._detach()
                 os.close(device)  # whoever still waits for an answer gets an error
-                starter.join()
+                if starter.ident is not None:
+                    starter.join()
                 self._detach()  # which may have been attached in the meantime
         if self._error is not None:
             raise self._error
@@ -183,8 +211,14 @@ class _Serving:
             with ExitStack() as stack:
                 open_mountpoint(stack, mount.mountpoint)
             device = mount_for_user(mount.mountpoint, source, allow_other=mount.allow_other)
-            with ExitStack() as stack:
-                self._mount_id = find_mount_id(open_mountpoint(stack, mount.mountpoint))
+            try:
+                with ExitStack() as stack:
+                    self._mount_id = find_mount_id(open_mountpoint(stack, mount.mountpoint))
+            except BaseException:
+                with contextlib.suppress(CfsError, OSError):
+                    unmount_for_user(mount.mountpoint, lazy=True)
+                os.close(device)
+                raise
             return device, -1
         device = open_device()
         try:
