@@ -5,19 +5,22 @@
     skippable   magic 0x184D2A5?, size (32 bits), as many bytes
 
 A block unpacks to 128 KiB at most, regardless of its size. Format: RFC 8878, 3.1.
+
+Layers in zstd:chunked have several frames for each file. Frames that are small, and complete in a piece of
+input, are therefore decompressed with one call each, and what they hold is given out together.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import zstandard
 
 from cfsctl.compression.base import MAX_PIECE_BYTES, Compression, CompressionError, not_a_member, truncated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 MAX_WINDOW_BYTES: Final = 1 << 27
 """Largest window that a frame may ask memory for, which is the library's own limit: `zstd --ultra -22`."""
@@ -26,6 +29,11 @@ _MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE_MAGIC_END: Final = b"\x2a\x4d\x18"
 _MAX_BLOCK_BYTES: Final = 1 << 17
 _BLOCKS_AT_ONCE: Final = MAX_PIECE_BYTES // _MAX_BLOCK_BYTES
+_SMALL_FRAME_BLOCKS: Final = 4
+_MAX_HEAD_BYTES: Final = 14
+"""Of magic, descriptor, window and content size."""
+_ODD_DESCRIPTOR_BITS: Final = 0b11011
+"""Reserved bits, and those of dictionaries."""
 _REPEATED: Final = 1
 _RESERVED: Final = 3
 
@@ -47,11 +55,26 @@ _SHORT_PARTS: Final = frozenset({_Part.MAGIC, _Part.SKIPPABLE_SIZE, _Part.DESCRI
 """Those whose bytes are looked at."""
 
 
+class _SmallFrame(NamedTuple):
+    """A complete frame that unpacks to one piece at most.
+
+    Attributes:
+        end: Where it ends in the input.
+        window_bytes: Window that it asks for.
+        limit_bytes: Most bytes that it can unpack to.
+    """
+
+    end: int
+    window_bytes: int
+    limit_bytes: int
+
+
 class ZstdDecoder:
     """Decodes zstd frames; see the rules of the package."""
 
     def __init__(self, max_window_bytes: int = MAX_WINDOW_BYTES) -> None:
         """Begin before the first frame; frames that ask for a larger window are refused."""
+        self._max_window_bytes = max_window_bytes
         self._library = zstandard.ZstdDecompressor(max_window_size=max_window_bytes)
         self._frame: zstandard.ZstdDecompressionObj | None = None
         self._part = _Part.MAGIC
@@ -67,6 +90,8 @@ class ZstdDecoder:
         view = memoryview(data)
         start = place = 0  # what lies between them is for the library
         while place < len(view):
+            if self._part is _Part.MAGIC and not self._field:
+                start = place = yield from self._decode_small_frames(view, place)
             end = min(place + self._missing, len(view))
             if self._part in _SHORT_PARTS:
                 self._field += view[place:end]
@@ -82,6 +107,30 @@ class ZstdDecoder:
                     start = place
         if self._frame is not None and start < place:
             yield from self._unpack(view[start:place], is_complete=False)
+
+    def _decode_small_frames(self, view: memoryview, place: int) -> Generator[bytes, None, int]:
+        """Decompress small frames that follow one another; return where the first other thing begins."""
+        outputs: list[bytes] = []
+        left = MAX_PIECE_BYTES
+        while (frame := _find_small_frame(view, place)) and frame.window_bytes <= self._max_window_bytes:
+            if frame.limit_bytes > left and outputs:
+                yield b"".join(outputs)
+                outputs.clear()
+                left = MAX_PIECE_BYTES
+            try:
+                output = self._library.decompress(
+                    view[place : frame.end], frame.limit_bytes, allow_extra_data=False
+                )
+            except zstandard.ZstdError:
+                break  # followed part by part, so that what is damaged does not depend on the pieces
+            self._is_empty = False
+            place = frame.end
+            if output:
+                outputs.append(output)
+                left -= len(output)
+        if outputs:
+            yield b"".join(outputs)
+        return place
 
     def _unpack(self, data: bytes | memoryview, *, is_complete: bool) -> Iterator[bytes]:
         """Decompress at most two blocks with the library."""
@@ -163,3 +212,42 @@ class ZstdDecoder:
         """Record the end of the input."""
         if self._is_empty or self._part is not _Part.MAGIC or self._missing != 4:
             raise truncated(Compression.ZSTD)
+
+
+def _find_small_frame(view: memoryview, start: int) -> _SmallFrame | None:
+    """Return the frame that begins here, or None if it is not small, not complete, or anything else is odd.
+
+    What is not returned is followed part by part, which tells what is wrong with it. A frame is looked at
+    here once in each piece of input, and not further than a few blocks: the time stays linear.
+    """
+    head = bytes(view[start : start + _MAX_HEAD_BYTES])
+    if len(head) < _MAX_HEAD_BYTES or not head.startswith(_MAGIC) or head[4] & _ODD_DESCRIPTOR_BITS:
+        return None
+    descriptor = head[4]
+    is_single_segment = bool(descriptor & 0x20)
+    size_bytes = (is_single_segment, 2, 4, 8)[descriptor >> 6]
+    place = 5 if is_single_segment else 6
+    size = int.from_bytes(head[place : place + size_bytes], "little") + 256 * (size_bytes == 2)
+    base = 1 << (10 + (head[5] >> 3))
+    window = size if is_single_segment else base + (base >> 3) * (head[5] & 7)
+    found = _find_end_of_blocks(view, start + place + size_bytes)
+    if found is None:
+        return None
+    end, blocks = found
+    end += 4 * bool(descriptor & 4)
+    limit = size if size_bytes else blocks * _MAX_BLOCK_BYTES
+    # A frame that says it is empty is followed part by part, since the library would not look at its blocks.
+    return _SmallFrame(end, window, limit) if 0 < limit <= MAX_PIECE_BYTES and end <= len(view) else None
+
+
+def _find_end_of_blocks(view: memoryview, place: int) -> tuple[int, int] | None:
+    """Return where the blocks of a frame end, and their number; None if they are many, or not all here."""
+    for count in range(1, _SMALL_FRAME_BLOCKS + 1):
+        header = int.from_bytes(view[place : place + 3], "little")
+        kind = header >> 1 & 3
+        place += 3 + (1 if kind == _REPEATED else header >> 3)
+        if place > len(view) or kind == _RESERVED:
+            return None
+        if header & 1:
+            return place, count
+    return None

@@ -84,6 +84,72 @@ def test_zstd_frames_of_every_shape(checksum: bool, content_size: bool, step: in
     assert unpack(data, Compression.ZSTD, step) == DATA[140_000:170_000] * 2
 
 
+def stream_zstd(data: bytes) -> bytes:
+    """Return a frame as it is written where its size is not known before: without that size."""
+    compressor = zstandard.ZstdCompressor().compressobj()
+    return compressor.compress(data) + compressor.flush()
+
+
+SMALL_FRAMES = [
+    pack_zstd(b"a header " * 57, checksum=True),
+    pack_zstd(RANDOM.randbytes(700)),
+    stream_zstd(b"some text " * 30),
+    stream_zstd(b""),
+    pack_zstd(b""),
+    SKIPPABLE,
+    stream_zstd(bytes(200_000)),
+    pack_zstd(bytes(MAX_PIECE_BYTES)),
+    pack_zstd(bytes(MAX_PIECE_BYTES + 1)),
+]
+
+
+def test_what_many_small_frames_hold_comes_in_large_pieces() -> None:
+    """So it is in zstd:chunked, where each file has frames of its own."""
+    contents = [RANDOM.randbytes(RANDOM.randrange(3000)) for _ in range(500)]
+    for pack in (pack_zstd, stream_zstd):
+        pieces = [bytes(piece) for piece in iter_decoded([b"".join(map(pack, contents))], Compression.ZSTD)]
+        assert b"".join(pieces) == b"".join(contents)
+        assert max(map(len, pieces)) <= MAX_PIECE_BYTES
+        # An empty frame, or one that ends the input, is followed part by part.
+        assert len(pieces) < 30
+
+
+def decode_in_steps(data: bytes, step: int) -> bytes | type[CompressionError]:
+    try:
+        return unpack(data, Compression.ZSTD, step)
+    except CompressionError as error:
+        return type(error)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_frames_mean_the_same_however_they_are_cut(seed: int) -> None:
+    """Frames that are complete in a piece are decompressed in another way than those that are not."""
+    chosen = random.Random(seed)
+    for _ in range(60):
+        data = bytearray(b"".join(chosen.choices(SMALL_FRAMES, k=chosen.randrange(1, 6))))
+        for _ in range(chosen.randrange(3)):
+            data[chosen.randrange(min(len(data), 60))] ^= 1 << chosen.randrange(8)
+        assert decode_in_steps(bytes(data), len(data)) == decode_in_steps(bytes(data), 13)
+
+
+@pytest.mark.parametrize("step", [1, 100])
+def test_a_frame_with_content_of_another_size_is_refused(step: int) -> None:
+    for said in (4, 6):  # single segment, the size in one byte, one block that is not compressed
+        frame = b"\x28\xb5\x2f\xfd\x20" + bytes((said,)) + (5 << 3 | 1).to_bytes(3, "little") + b"abcde"
+        with pytest.raises(CompressionError, match="damaged"):
+            unpack(frame + pack_zstd(b"more"), Compression.ZSTD, step)
+
+
+def test_a_small_frame_cannot_ask_for_a_window_that_is_refused() -> None:
+    frame = bytearray(pack_zstd(bytes(range(256)) * 3))
+    assert frame[4] & 0x60 == 0x60, "single segment, the size in two bytes"
+    frame[4] &= ~0x20
+    frame.insert(5, 20 << 3)  # a window of 1 GiB
+    for step in (1, 1 << 16):
+        with pytest.raises(CompressionError, match="memory"):
+            unpack(bytes(frame), Compression.ZSTD, step)
+
+
 def test_a_skippable_frame_alone_is_nothing() -> None:
     assert unpack(SKIPPABLE, Compression.ZSTD) == b""
 
