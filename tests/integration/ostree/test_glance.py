@@ -200,6 +200,24 @@ def test_unchanged_commit_is_not_decoded(
         assert decoded, "that was not pulled by its ID before"
 
 
+def test_unchanged_commit_of_few_objects_is_looked_at_in_full(
+    path: Path,
+    fake: FakeOstreeRepository,
+    clock: Clock,
+    decoded: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(glance, "_WORTH_IT", FILES + 1)
+    for _ in range(3):
+        run(path, fake, clock)
+    decoded.clear()
+    looked, fetched = run(path, fake, clock)
+    assert (looked >= FILES, fetched, decoded) == (True, 0, [])
+    file = contents(path, fake)[-1]
+    flip_bit(file, 0)
+    assert run(path, fake, clock)[1] == 1
+
+
 @pytest.mark.parametrize(
     "options",
     [

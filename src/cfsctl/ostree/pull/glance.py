@@ -36,7 +36,7 @@ class Glance:
 
     Attributes:
         is_known: Whether they were, and no directory of objects has changed since.
-        state: What all of that depends on: the day, and the directories.
+        is_worth_it: Whether there are so many of them that they are not all looked at each time.
     """
 
     def __init__(
@@ -56,18 +56,18 @@ class Glance:
             now_s: The time, in seconds.
             draw: Returns a number that chooses what is looked at.
         """
-        self.state = b""
+        self.is_worth_it = count >= _WORTH_IT and not repository.objects.is_secure
         self.is_known = False
         self._draw = draw
         self._fact: CachedCheck | None = None
-        if count < _WORTH_IT or repository.objects.is_secure:
+        if not self.is_worth_it:
             return
         directories, latest_ns = repository.objects.describe_directories()
         now = now_s()
         # One that was changed more lately may change again at the same time of its file system.
         self._is_quiet = is_quiet(latest_ns, int(now * 1_000_000_000))
-        self.state = hashlib.sha256(directories).digest() + int(now // _DAY_S).to_bytes(8, "little")
-        fact = b"contents of the stream" + stream_id + self.state
+        fact = b"contents of the stream" + stream_id + hashlib.sha256(directories).digest()
+        fact += int(now // _DAY_S).to_bytes(8, "little")
         self._fact = CachedCheck(repository.verified, fact, repository.objects.stat(stream_id))
         self.is_known = self._fact.is_known
 

@@ -3,9 +3,9 @@
 A pull of a stored commit decodes its stream, checks what the commit says against the tag, the image against
 the commit, and whether all objects are there. What came of that depends on bytes that have names, on the tag
 and on the state of files. So it is remembered (`remember`), and the next pull only looks whether these are
-still the same: the names, the files of stream and image, the directories of objects, and a part of the
-objects (`cfsctl.ostree.pull.glance`). Where anything differs, or anything is demanded of the commit,
-the pull does all of it.
+still the same: the names, the files of stream and image, and the objects: where these are many, their
+directories and a part of them (`cfsctl.ostree.pull.glance`). Where anything differs, or anything is demanded
+of the commit, the pull does all of it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _find(repository: Repository, target: Target) -> PullResult | None:
     with repository.streams.open_object(stream_id, ContentType.OSTREE_COMMIT) as reader:
         glance, refs = Glance(repository, stream_id, reader.object_count), reader.named_refs
         image = refs.get(IMAGE_REF)
-        if not glance.is_known or image is None or RECORD_REF in refs:
+        if (glance.is_worth_it and not glance.is_known) or image is None or RECORD_REF in refs:
             return None
         looked = [*refs.values(), *reader.read_object_refs(glance.choose(reader.object_count))]
     if min(objects.find_sizes(sorted(looked))) < 0 or repository.images.find(image.hex()) is None:
