@@ -130,7 +130,7 @@ def test_next_argument_is_tried(disk: Disk) -> None:
         ("quiet rw", 17, "no composefs karg found in kernel cmdline"),
         ("composefs=foo", 17, "invalid composefs= digest length: 3"),
         ("composefs.digest=?v1-sha256-12:" + "00" * 32, 17, "no composefs image found (tried: 000"),
-        ("composefs=" + "00" * 32 + " KARG", 17, "this one does without"),
+        ("composefs=" + "00" * 32 + " KARG", 17, "this one does not"),
         ("composefs=HEX", 1, "erity"),
     ],
 )

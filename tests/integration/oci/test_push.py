@@ -530,5 +530,5 @@ class TestLyingRegistry:
             self.blobs(repository, server)
             place = f"http{server.url.removeprefix('https')}/up"
             server.on("/v2/team/image/blobs/uploads/", respond(b"", 202, Location=place))
-            with pytest.raises(DestinationError, match="plain HTTP, which is refused"):
+            with pytest.raises(DestinationError, match="refused to upload over plain HTTP"):
                 self.push(repository, server)
