@@ -24,10 +24,11 @@ class Countdown:
 
     def __init__(self, left: int) -> None:
         self._left = left
+        self._pid = os.getpid()
 
     def wrap(self, function: Callable[..., object], *, is_open: bool) -> Callable[..., object]:
         def call(*arguments: object, **options: object) -> object:
-            if not is_open or _creates(*arguments):
+            if os.getpid() == self._pid and (not is_open or _creates(*arguments)):
                 if self._left == 0:
                     os.kill(os.getpid(), signal.SIGKILL)
                 self._left -= 1
