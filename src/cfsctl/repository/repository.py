@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING, Final
@@ -23,7 +24,7 @@ from cfsctl.repository.objects.verified import VerifiedObjects
 from cfsctl.repository.setup.upgrade import CannotInferError, infer, infer_config, upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
     from typing import Self
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from cfsctl.erofs.format import FormatVersion
     from cfsctl.progress import Reporter
     from cfsctl.repository.metadata.config import Config
-    from cfsctl.workers import BackgroundCall
 
 
 def read_config(path: str, *, may_infer: bool = True) -> Config:
@@ -289,16 +289,25 @@ class Repository:
     def _pass_barrier(self) -> None:
         syncfs(self.dirfd)
 
-    def begin_flush(self) -> BackgroundCall:
-        """Start writing what has been stored to the disk, in a thread.
+    @contextlib.contextmanager
+    def flushing(self, *, is_worthwhile: bool) -> Iterator[None]:
+        """Write what has been stored to the disk while the block runs, in a thread; no process may be forked.
 
-        No barrier for what is stored from now on; it makes the barrier that follows short. The thread
-        must be waited for with `BackgroundCall.finish` before the repository is closed, and no process
-        be forked until then.
+        No barrier for what is stored in the block; it makes the barrier that follows short.
+
+        Args:
+            is_worthwhile: Whether the block takes long. If not, one sync for all takes less time than two.
         """
+        if not is_worthwhile:
+            yield
+            return
         from cfsctl.workers import BackgroundCall  # only what stores much comes here
 
-        return BackgroundCall(self.sync)
+        flush = BackgroundCall(self.sync)
+        try:
+            yield
+        finally:
+            flush.finish()
 
     def note(self, object_ids: Iterable[ObjectID]) -> list[ObjectID]:
         """Check objects for `save_marks` while there is time; return those that are too young."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 from cfsctl.progress import silent
 from cfsctl.repository.names.names import check_new_ref
@@ -13,11 +14,16 @@ from cfsctl.scan.container_root import scan_container_root
 from cfsctl.scan.files import StoringError
 from cfsctl.scan.images import build_images
 from cfsctl.tree.transform import XattrFilter
+from cfsctl.tree.walk import iter_nodes
 
 if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
     from cfsctl.progress import Reporter
     from cfsctl.repository import Repository
+    from cfsctl.tree.model import FileSystem
+
+_LARGE: Final = 4000
+"""Files of a tree from which on its images take as long as a sync."""
 
 
 def _find_size(error: OSError) -> int | None:
@@ -83,10 +89,12 @@ def create_image(
             reporter=reporter,
         )
     # What was stored, and the scan cache, are on their way to the disk while the images are made.
-    flush = repository.begin_flush()
-    try:
+    with repository.flushing(is_worthwhile=_is_large(filesystem)):
         if cache is not None:
             cache.save(reporter=reporter)
         return build_images(repository, filesystem, ref)
-    finally:
-        flush.finish()
+
+
+def _is_large(filesystem: FileSystem) -> bool:
+    """Return whether the images take long enough to write files to the disk in the meantime."""
+    return next(islice(iter_nodes(filesystem), _LARGE, None), None) is not None

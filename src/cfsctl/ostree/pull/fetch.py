@@ -43,6 +43,10 @@ large attributes ends early."""
 MAX_BACKLOG: Final = 1 << 16
 """Files that are waiting; beyond that there is no need to learn of more of them."""
 
+_FEW: Final = 64
+_LITTLE_BYTES: Final = 4 << 20
+"""Files, and their bytes, that are imported in less time than it takes to start workers."""
+
 _SHARES: Final = 4
 """A batch is at most this part of what a worker would have to do alone."""
 
@@ -176,6 +180,7 @@ class FileWorkers:
         count: int | None,
         note: Note,
         tell: Callable[[int], None],
+        find_size: Callable[[Sequence[Checksum]], int] | None = None,
     ) -> None:
         """Start the workers; the source must have no connection open.
 
@@ -186,13 +191,20 @@ class FileWorkers:
             note: Called in the worker with the files that are verified and stored, some at a time.
             tell: Called with `arriving_bytes`, several times a second, while `poll` does the work itself:
                 in a process that may not fork, or without workers.
+            find_size: Returns what files take in a source that never has connections. Then workers are not
+                started before there is much to do, and not at all if in the end it is little.
         """
         inflate = load_inflate()
         counters = self._counters = SharedCounters(_SLOTS)
         make: Callable[[], _FileWorker] = lambda: _FileWorker(  # noqa: E731
             source, objects, inflate, note, counters, lambda: tell(self.arriving_bytes)
         )
-        self._batches: Batches[bytes, Batch] = Batches(make, count, held=_BATCHES_HELD)
+        self._find_size = find_size
+        self._count = count
+        self._start: Callable[[int | None], Batches[bytes, Batch]] = lambda count: Batches(
+            make, count, held=_BATCHES_HELD
+        )
+        self._batches = self._start(count) if find_size is None else None
         self._backlog: list[Checksum] = []
         self._free_slots = list(range(_SLOTS))
 
@@ -204,7 +216,7 @@ class FileWorkers:
     @property
     def is_idle(self) -> bool:
         """Whether everything that was added has been returned."""
-        return not self._backlog and not self._batches.pending
+        return not self._backlog and (self._batches is None or not self._batches.pending)
 
     @property
     def is_behind(self) -> bool:
@@ -214,14 +226,25 @@ class FileWorkers:
     def add(self, checksums: Sequence[Checksum]) -> None:
         """Add wanted content objects; never blocks."""
         self._backlog += checksums
+        if self._batches is None and len(self._backlog) > _FEW:
+            self._batches = self._start(self._count)
         self._hand_out()
 
+    def begin(self) -> None:
+        """Begin with what was added, if that was put off until all is known."""
+        if self._batches is None and self._backlog:
+            assert self._find_size is not None
+            is_little = len(self._backlog) <= _FEW and self._find_size(self._backlog) <= _LITTLE_BYTES
+            self._batches = self._start(0 if is_little else self._count)
+            self._hand_out()
+
     def _hand_out(self) -> None:
-        while self._backlog and self._batches.has_room and self._free_slots:
-            size = min(max(MIN_BATCH, len(self._backlog) // (_SHARES * self._batches.count)), MAX_BATCH)
+        batches = self._batches
+        while batches is not None and self._backlog and batches.has_room and self._free_slots:
+            size = min(max(MIN_BATCH, len(self._backlog) // (_SHARES * batches.count)), MAX_BATCH)
             slot = self._free_slots.pop()
             self._counters.writer(slot)(0)
-            self._batches.submit(bytes((slot,)) + b"".join(self._backlog[-size:]))
+            batches.submit(bytes((slot,)) + b"".join(self._backlog[-size:]))
             del self._backlog[-size:]
 
     def poll(self, timeout_s: float | None = None) -> list[Batch]:
@@ -231,6 +254,8 @@ class FileWorkers:
             CfsError: A file could not be had or is not valid; the message names it.
             OSError: It could not be stored.
         """
+        if self._batches is None:
+            return []
         batches = self._batches.poll(timeout_s)
         for batch in batches:
             self._backlog += _split(batch.left)
@@ -245,7 +270,7 @@ class FileWorkers:
             timeout_s: How long to wait for batches that are in work.
         """
         self._backlog.clear()
-        return self._batches.drain(timeout_s)
+        return [] if self._batches is None else self._batches.drain(timeout_s)
 
     def __enter__(self) -> Self:
         """Return the workers."""
@@ -255,4 +280,5 @@ class FileWorkers:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the workers."""
-        self._batches.__exit__(kind, value, trace)
+        if self._batches is not None:
+            self._batches.__exit__(kind, value, trace)

@@ -9,6 +9,7 @@ from cfsctl import heartbeat
 from cfsctl.errors import ObjectMissingError
 from cfsctl.ostree.delta.choice import estimate_objects
 from cfsctl.ostree.pull.fetch import FileWorkers
+from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.ostree.store.commitmeta import check_detached, store_detached
 from cfsctl.progress import Advanced, Done, Started, Unit
 
@@ -88,6 +89,7 @@ class ObjectFetcher:
             task.options.workers,
             self._journal.extend,
             self._report_arriving,
+            task.source.measure_files if isinstance(task.source, LocalSource) else None,
         ) as workers:
             try:
                 self._fetch_all(workers)
@@ -119,7 +121,9 @@ class ObjectFetcher:
             check_detached(self._task.checksum, detached)
             self._getter.detached = store_detached(self._task.repository, detached)
         plan.check_tree()
+        workers.begin()
         self._replace_damaged(workers)
+        workers.begin()
         while not workers.is_idle:
             is_busy = self._task.preparation.step()
             self._take(workers.poll(0 if is_busy else _REPORT_INTERVAL_S))

@@ -165,6 +165,17 @@ class LocalSource:
             return data or None  # An empty file means that it was deleted.
         return None
 
+    def measure_files(self, checksums: Iterable[Checksum]) -> int:
+        """Return how many bytes content objects take; those that are not there count nothing."""
+        return sum(map(self._measure_file, checksums))
+
+    def _measure_file(self, checksum: Checksum) -> int:
+        for repository in self.repositories:
+            size = repository.find_size(checksum, repository.mode.file_suffix)
+            if size is not None:
+                return size
+        return 0
+
     def fetch_files(
         self, checksums: Iterable[Checksum], make_sink: Callable[[Checksum], ContentSink[T]]
     ) -> Iterator[T]:

@@ -239,12 +239,15 @@ class LocalRepository:
 
     def contains_object(self, checksum: Checksum, suffix: str) -> bool:
         """Return whether a file of any type has the name of this object."""
+        return self.find_size(checksum, suffix) is not None
+
+    def find_size(self, checksum: Checksum, suffix: str) -> int | None:
+        """Return the size in bytes of what has the name of this object, or None."""
         try:
             directory, name = self.locate(checksum)
-            os.stat(f"{name}.{suffix}", dir_fd=directory, follow_symlinks=False)
+            return os.stat(f"{name}.{suffix}", dir_fd=directory, follow_symlinks=False).st_size
         except OSError:
-            return False
-        return True
+            return None
 
     # State
 

@@ -107,16 +107,15 @@ def publish_commit(
     # The stream may be refused then; so it comes first, and memory is not needed for both at the same time.
     forks = may_fork and len(objects) >= _WORTH_A_PROCESS and size <= FREE_HELD_BYTES
     with run_in_fork(make, forks=forks) as wait_for_images:
-        flush = repository.begin_flush()
-        try:
-            with begin_commit_stream(repository.objects, repository.algorithm, checksum, objects) as writer:
-                too_young = repository.note(new)  # while the images are under construction
-                images = wait_for_images()
-                for name, object_id in find_stream_refs(repository, images, detached, record).items():
-                    writer.add_named_ref(name, object_id)
-                stream_id = writer.finish()
-        finally:
-            flush.finish()
+        with (
+            repository.flushing(is_worthwhile=len(objects) >= _WORTH_A_PROCESS),
+            begin_commit_stream(repository.objects, repository.algorithm, checksum, objects) as writer,
+        ):
+            too_young = repository.note(new)  # while the images are under construction
+            images = wait_for_images()
+            for name, object_id in find_stream_refs(repository, images, detached, record).items():
+                writer.add_named_ref(name, object_id)
+            stream_id = writer.finish()
         stream = NewStream(stream_name(checksum), stream_id, tag_ref)
         publish(repository, images=images.values(), streams=[stream], noting=too_young)
     remember_proof(repository, collected.checksum, stream_id)
