@@ -9,8 +9,6 @@ from __future__ import annotations
 import array
 import errno
 import os
-import socket
-import subprocess
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError, describe
@@ -24,6 +22,8 @@ from cfsctl.linux.mountapi import (
 )
 
 if TYPE_CHECKING:
+    import socket
+    import subprocess
     from collections.abc import Sequence
 
 DEVICE: Final = "/dev/fuse"
@@ -133,6 +133,8 @@ def mount_for_user(mountpoint: str, source: str, *, allow_other: bool = False) -
     options = ["ro", "nosuid", "nodev", "default_permissions", f"fsname={names}", f"subtype={SUBTYPE}"]
     if allow_other:
         options.append("allow_other")
+    import socket  # only for users who mount; who looks for mounts needs this module, too
+
     ours, theirs = socket.socketpair()
     with ours, theirs:
         environment = os.environ | {"_FUSE_COMMFD": str(theirs.fileno())}
@@ -163,6 +165,8 @@ def unmount_for_user(mountpoint: str, *, lazy: bool = False) -> None:
 def _run_helper(
     arguments: Sequence[str], environment: dict[str, str], pass_fds: Sequence[int] = ()
 ) -> subprocess.CompletedProcess[str]:
+    import subprocess  # as `socket`
+
     for program in _HELPERS:
         try:
             return subprocess.run(
@@ -211,6 +215,8 @@ def _explain_refusal(step: str, done: subprocess.CompletedProcess[str]) -> CfsEr
 
 def _receive(channel: socket.socket) -> int | None:
     """Return the descriptor that was sent over a socket, or None."""
+    import socket  # as where it is made
+
     room = array.array("i")
     _, ancillary, _, _ = channel.recvmsg(1, socket.CMSG_SPACE(room.itemsize), socket.MSG_CMSG_CLOEXEC)
     for level, kind, data in ancillary:

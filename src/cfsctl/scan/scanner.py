@@ -22,6 +22,7 @@ from cfsctl.digest import ObjectID
 from cfsctl.errors import LimitError
 from cfsctl.limits import MAX_ENTRIES
 from cfsctl.linux.flags import DIRECTORY_FLAGS
+from cfsctl.processors import default_worker_count
 from cfsctl.progress import Advanced, Done, Started, Unit, silent
 from cfsctl.scan.files import ChangedError, ContentReader, NoProcError
 from cfsctl.scan.records import (
@@ -54,7 +55,6 @@ from cfsctl.tree.model import (
     Socket,
     Symlink,
 )
-from cfsctl.workers import WorkerPool, default_worker_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -150,6 +150,8 @@ def _run(assembly: _Assembly, make_walker: Callable[[], Walker], count: int, rep
     with contextlib.closing(make_walker()) as walker:
         assembly.absorb(walker(assembly.first_task()))
     if assembly.has_work:
+        from cfsctl.workers import WorkerPool  # small trees need none
+
         with WorkerPool[Task, Report](make_walker, count) as pool:
             limit = _TASKS_PER_WORKER * max(1, pool.count)
             while True:

@@ -40,7 +40,10 @@ HASHES = {"_hashlib"}
 COMPARING = {"cfsctl.inspection.diff", "cfsctl.inspection.report", "cfsctl.library.comparison"}
 WRITING = {"xxhash"}
 JSON = {"json"}
-EVERYTHING = NEVER | STREAMS | HASHES | COMPARING | WRITING | JSON
+WORKERS = {"pickle", "socket", "subprocess", "cfsctl.workers.pool"}
+"""What only those need who start processes."""
+
+EVERYTHING = NEVER | STREAMS | HASHES | COMPARING | WRITING | JSON | WORKERS
 
 REPOSITORY = ["--repo", "repo"]
 META = {"json"}
@@ -59,7 +62,7 @@ COMMANDS: dict[str, tuple[list[str], set[str]]] = {
     "gc": ([*REPOSITORY, "gc", "--dry-run"], META),
     "fsck": ([*REPOSITORY, "fsck"], META | HASHES),
     "ostree images": ([*REPOSITORY, "ostree", "images"], META),
-    "transaction": ([*REPOSITORY, "transaction", "true"], META),
+    "transaction": ([*REPOSITORY, "transaction", "true"], META | {"subprocess"}),
     "create-image": ([*REPOSITORY, "create-image", "tree"], META | HASHES | WRITING),
     "compute-id": (["--no-repo", "compute-id", "tree"], HASHES | WRITING | META),
     "create-dumpfile": (["--no-repo", "create-dumpfile", "tree"], HASHES | META),
