@@ -22,7 +22,7 @@ from cfsctl.errors import CfsError
 from cfsctl.gvariant import Variant
 from cfsctl.ostree.exchange import apply_delta as offline
 from cfsctl.ostree.objects import ObjectKind
-from cfsctl.ostree.pull import pull as pull_module
+from cfsctl.ostree.pull import run as run_module
 from cfsctl.ostree.pull.run import run_pull
 from cfsctl.ostree.summary.format import Summary, SummaryRef, format_summary
 from cfsctl.ostree.trust.openpgp import Packet, format_packet
@@ -182,7 +182,7 @@ def make_delta(origin: FakeOstreeRepository, commit: Checksum, keys: dict[str, E
 def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pulls run in this process, which has the server's threads."""
     monkeypatch.setattr(
-        pull_module,
+        run_module,
         "run_pull",
         lambda task: run_pull(replace(task, options=replace(task.options, workers=0))),
     )
