@@ -63,16 +63,17 @@ def check_config_type(digest: OciDigest, manifest: Manifest) -> None:
         )
 
 
-def turn_bootable(repository: Repository, tree: FileSystem, *, keep_nanoseconds: bool = False) -> None:
-    """Change the tree of an image to that of its boot image.
+def turn_bootable(repository: Repository, tree: FileSystem, *, keep_nanoseconds: bool = False) -> bool:
+    """Change the tree of an image to that of its boot image; return whether it has anything to boot.
 
     Raises:
         NotBootableError: It lacks a directory.
         FormatError: A boot entry, or the SELinux policy, is not valid.
     """
     reader = content_reader(repository)
-    find_boot_entries(tree, reader)  # as the original: what cannot be booted gets no boot image
+    entries = find_boot_entries(tree, reader)  # as the original: what cannot be booted gets no boot image
     make_bootable(tree, reader, keep_nanoseconds=keep_nanoseconds)
+    return bool(entries)
 
 
 def keep_replaced(

@@ -282,7 +282,10 @@ class _Pull:
                     tree = image_tree(repository, self._layers, self.boot_xattrs)
                 from cfsctl.oci.boot_images import turn_bootable
 
-                turn_bootable(repository, tree)
+                if not turn_bootable(repository, tree):
+                    self._report(
+                        Message(f"{self._source.name}: the boot image has no kernel and no boot entry")
+                    )
                 self._replace_images(
                     store_images(repository, tree, is_bootable=True, xattr_filter=self.boot_xattrs)
                 )

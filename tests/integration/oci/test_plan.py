@@ -144,6 +144,20 @@ class TestSeveral:
         )
         assert run(place, "oci:artifacts:t", "x").returncode == 0
 
+    def test_a_tree_that_cannot_be_booted(self, place: Path) -> None:
+        layout = Layout(place / "trees")
+        root = [directory("usr"), directory("boot"), directory("sysroot")]
+        layout.add_image("incomplete", [make_tar(root[:2])])
+        layout.add_image("nothing", [make_tar(root)])
+        done = run(place, "oci:trees:incomplete", "x", "--bootable")
+        assert done.returncode == 17
+        assert "add /sysroot to the tree, or leave --bootable out" in done.stderr
+        done = run(place, "oci:trees:incomplete", "x")  # the hint holds
+        assert done.returncode == 0
+        done = run(place, "oci:trees:nothing", "y", "--bootable")
+        assert done.returncode == 0
+        assert "has no kernel and no boot entry" in done.stderr
+
     @pytest.mark.parametrize(
         "words",
         [
