@@ -11,12 +11,14 @@ import heapq
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.inspection.storage.model import BlockKind, SpaceBlock
+from cfsctl.repository.gc.object_table import ABSENT, Mark
 from cfsctl.tree.model import Directory, ExternalFile
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container
 
     from cfsctl.digest import ObjectID
+    from cfsctl.repository.gc.object_table import ObjectTable
     from cfsctl.tree.model import FileSystem
 
     _Trail = tuple["_Trail", bytes] | None
@@ -44,19 +46,17 @@ class DirectorySizes:
 
     Attributes:
         paths: A path for each of the wanted objects that was met.
-        counted: Objects that were met.
     """
 
-    def __init__(self, sizes: Mapping[ObjectID, int], wanted: Container[ObjectID]) -> None:
+    def __init__(self, objects: ObjectTable, wanted: Container[ObjectID]) -> None:
         """Have met nothing yet.
 
         Args:
-            sizes: The objects that count.
+            objects: The objects that count; those that are met get the mark for that.
             wanted: Objects whose paths are remembered.
         """
         self.paths: dict[ObjectID, bytes] = {}
-        self.counted: set[ObjectID] = set()
-        self._sizes = sizes
+        self._objects = objects
         self._wanted = wanted
         self._root = _Node()
         self._nodes = 1
@@ -64,17 +64,23 @@ class DirectorySizes:
     def add(self, tree: FileSystem) -> None:
         """Count the objects of a tree that no tree before it had."""
         pending: list[tuple[Directory, _Node, int, _Trail]] = [(tree.root, self._root, 0, None)]
-        sizes, counted, wanted = self._sizes, self.counted, self._wanted
+        sizes, marks, find, wanted = (
+            self._objects.sizes,
+            self._objects.marks,
+            self._objects.find,
+            self._wanted,
+        )
         while pending:
             directory, node, depth, trail = pending.pop()
             for name, entry in directory.entries.items():
                 if isinstance(entry, ExternalFile):
                     object_id = entry.object_id
-                    if object_id in counted or object_id not in sizes:
+                    number = find(object_id)
+                    if number == ABSENT or marks[number] & Mark.MET:
                         continue
-                    counted.add(object_id)
+                    marks[number] |= Mark.MET
                     node.objects += 1
-                    node.size_bytes += sizes[object_id]
+                    node.size_bytes += sizes[number]
                     if object_id in wanted:
                         self.paths[object_id] = _join(trail, name)
                 elif isinstance(entry, Directory):

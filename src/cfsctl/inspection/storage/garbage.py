@@ -3,64 +3,85 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.inspection.storage.model import GarbageGroup, KeptReason
+from cfsctl.repository.gc.object_table import ABSENT, Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from cfsctl.digest import ObjectID
     from cfsctl.repository.gc.marks import CategoryMarks
+    from cfsctl.repository.gc.object_table import ObjectTable
     from cfsctl.repository.gc.survey import Survey
 
+_GARBAGE: Final = Mark.DEAD | Mark.TAKEN
 _MAX_FOLLOWED: Final = 500
 """Entries without a ref that are followed, to tell what belongs to each."""
 
 
 def group_garbage(survey: Survey, rows: int) -> tuple[GarbageGroup, ...]:
     """Return what a collection would remove by the image or stream that it belongs to, the largest first."""
-    left = {dead.object_id: dead.size for dead in survey.garbage.dead}
     found = []
-    for links, entry in _iter_dead_entries(survey, left):
-        mine = [left.pop(one) for one in survey.marker.reach(links, entry) if one in left]
+    for links, entry in _iter_dead_entries(survey):
+        sizes = _take(survey.objects, survey.marker.reach(links, entry))
         name = f"{links.category.name}/{entry}"
-        found.append(GarbageGroup(name=name, objects=len(mine), size_bytes=sum(mine)))
+        found.append(GarbageGroup(name=name, objects=len(sizes), size_bytes=sum(sizes)))
     groups = heapq.nsmallest(rows, found, key=lambda group: (-group.size_bytes, group.name))
-    objects = len(survey.garbage.dead) - sum(group.objects for group in groups)
-    size = survey.garbage.result.bytes_removed - sum(group.size_bytes for group in groups)
+    objects = survey.collection.objects_removed - sum(group.objects for group in groups)
+    size = survey.collection.bytes_removed - sum(group.size_bytes for group in groups)
     return (*groups, *([GarbageGroup(name="", objects=objects, size_bytes=size)] if objects else []))
 
 
-def _iter_dead_entries(survey: Survey, dead: dict[ObjectID, int]) -> Iterator[tuple[CategoryMarks, str]]:
+def _take(objects: ObjectTable, needed: Iterable[ObjectID]) -> list[int]:
+    """Return the sizes of the garbage among objects that was not taken before."""
+    taken = []
+    for number in map(objects.find, needed):
+        if number != ABSENT and objects.marks[number] & _GARBAGE == Mark.DEAD:
+            objects.marks[number] |= Mark.TAKEN
+            taken.append(objects.sizes[number])
+    return taken
+
+
+def _iter_dead_entries(survey: Survey) -> Iterator[tuple[CategoryMarks, str]]:
     """Yield entries that lead to garbage, streams before the images that they name."""
     followed = 0
     for links in (survey.marker.streams, survey.marker.images):
         for entry in sorted(links.entries):
-            if links.entries[entry] in dead and followed < _MAX_FOLLOWED:
+            if followed >= _MAX_FOLLOWED:
+                return
+            number = survey.objects.find(links.entries[entry])
+            if number != ABSENT and survey.objects.marks[number] & _GARBAGE == Mark.DEAD:
                 followed += 1
                 yield links, entry
 
 
 def find_reasons(survey: Survey) -> tuple[KeptReason, ...]:
     """Return why objects stay: which kinds of refs lead to them, or what else does."""
-    kinds, sizes, owners = survey.owners.kinds, survey.sizes, survey.owners
-    objects, total = dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0)
-    for object_id, index in owners.first.items():
-        if object_id in sizes and object_id not in owners.mixed:
-            objects[kinds[index]] += 1
-            total[kinds[index]] += sizes[object_id]
-    reasons = [
-        KeptReason(what=kind, count=kinds.count(kind), only_bytes=total[kind], only_objects=objects[kind])
-        for kind in sorted(objects)
-    ]
-    mixed = [sizes[one] for one in owners.mixed if one in sizes]
-    if mixed:
-        reasons.append(KeptReason(what="several", count=0, only_bytes=sum(mixed), only_objects=len(mixed)))
-    others = [sizes[one] for one in survey.garbage.live if one in sizes and one not in owners.first]
-    if others:
-        mounts = len(survey.garbage.result.mounts)
-        reasons.append(
-            KeptReason(what="other", count=mounts, only_bytes=sum(others), only_objects=len(others))
-        )
+    kinds = [ref.kind_and_name()[0] for ref in survey.stats.refs]
+    objects, total = Counter[str](), Counter[str]()
+    for size, owner, marks in zip(
+        survey.objects.sizes, survey.objects.owners, survey.objects.marks, strict=True
+    ):
+        if marks & Mark.MIXED:
+            what = "several"
+        elif owner != ABSENT:
+            what = f"ref {kinds[owner]}"
+        elif marks & Mark.DEAD:
+            continue
+        else:
+            what = "other"
+        objects[what] += 1
+        total[what] += size
+    reasons = [_reason(kind, kinds.count(kind), f"ref {kind}", objects, total) for kind in sorted(set(kinds))]
+    if objects["several"]:
+        reasons.append(_reason("several", 0, "several", objects, total))
+    if objects["other"]:
+        reasons.append(_reason("other", len(survey.collection.mounts), "other", objects, total))
     return tuple(reasons)
+
+
+def _reason(what: str, count: int, key: str, objects: Counter[str], total: Counter[str]) -> KeptReason:
+    return KeptReason(what=what, count=count, only_bytes=total[key], only_objects=objects[key])

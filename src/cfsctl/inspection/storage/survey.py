@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.erofs.read.tree import read_image
@@ -13,6 +13,7 @@ from cfsctl.inspection.storage.garbage import find_reasons, group_garbage
 from cfsctl.inspection.storage.model import BlockKind, LargeObject, SpaceBlock, StoreReport
 from cfsctl.inspection.storage.versions import HistoryReader
 from cfsctl.progress import Advanced, Done, Started, Unit
+from cfsctl.repository.gc.object_table import ABSENT, Mark
 from cfsctl.repository.gc.survey import survey_repository
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def report_store(
     Raises:
         OSError: A directory cannot be read.
     """
-    survey = survey_repository(repository, reporter)
+    survey = survey_repository(repository, limits.rows, reporter)
     trees = _TreeSurvey(repository, survey, limits, reporter)
     trees.run()
     histories, left_out = HistoryReader(
@@ -64,7 +65,7 @@ def report_store(
         histories=histories,
         histories_left_out=left_out,
         garbage=group_garbage(survey, limits.rows),
-        collection=survey.garbage.result,
+        collection=survey.collection,
         reasons=find_reasons(survey),
         problems=tuple(dict.fromkeys([*survey.stats.problems, *trees.problems]))[:_MAX_PROBLEMS],
     )
@@ -80,12 +81,7 @@ class _TreeSurvey:
         self._survey = survey
         self._limits = limits
         self._report = reporter
-        sizes = survey.sizes
-        dead = {dead.object_id for dead in survey.garbage.dead}
-        # Ties are decided by the ID, not by the order in which a directory lists them.
-        self._largest = heapq.nsmallest(limits.rows, sizes, key=lambda one: (-sizes[one], one))
-        self._dead = dead
-        self._directories = DirectorySizes(sizes, frozenset(self._largest))
+        self._directories = DirectorySizes(survey.objects, frozenset(survey.largest))
         self.read = 0
         self.left_out = 0
         self.problems: list[str] = []
@@ -103,14 +99,13 @@ class _TreeSurvey:
 
     def _iter_images(self) -> Iterator[ObjectID]:
         """Yield the images that are in use, those that the largest refs lead to first."""
-        owners, refs = self._survey.owners, self._survey.stats.refs
-        live = self._survey.garbage.live
-        images = {one for one in self._survey.marker.images.entries.values() if one in live}
-        found = [
-            (-refs[owners.first[one]].bytes if one in owners.first else 0, one)
-            for one in images
-            if one in self._survey.sizes
-        ]
+        objects, refs = self._survey.objects, self._survey.stats.refs
+        found = []
+        for image_id in set(self._survey.marker.images.entries.values()):
+            number = objects.find(image_id)
+            if number != ABSENT and not objects.marks[number] & Mark.DEAD:
+                owner = objects.owners[number]
+                found.append((0 if owner == ABSENT else -refs[owner].bytes, image_id))
         yield from (image_id for _, image_id in sorted(found))
 
     def _look_into(self, image_id: ObjectID) -> None:
@@ -125,40 +120,41 @@ class _TreeSurvey:
 
     def space(self) -> SpaceBlock:
         """Return all the space as one block."""
-        sizes, counted = self._survey.sizes, self._directories.counted
-        marker = self._survey.marker
-        entries = {*marker.images.entries.values(), *marker.streams.entries.values()}
-        sums: dict[BlockKind, list[int]] = {}
-        for object_id, size in sizes.items():
-            if object_id in counted:
-                continue
-            kind = BlockKind.METADATA if object_id in entries else BlockKind.OTHER
-            sums.setdefault(BlockKind.GARBAGE if object_id in self._dead else kind, []).append(size)
-        total = sum(sizes.values())
+        objects, marker = self._survey.objects, self._survey.marker
+        objects.mark(marker.images.entries.values(), Mark.ENTRY)
+        objects.mark(marker.streams.entries.values(), Mark.ENTRY)
+        counts, sums = Counter[BlockKind](), Counter[BlockKind]()
+        for size, marks in zip(objects.sizes, objects.marks, strict=True):
+            if not marks & Mark.MET:
+                kind = BlockKind.METADATA if marks & Mark.ENTRY else BlockKind.OTHER
+                kind = BlockKind.GARBAGE if marks & Mark.DEAD else kind
+                counts[kind] += 1
+                sums[kind] += size
+        total = self._survey.stats.bytes
         parts = list(self._directories.blocks(total))
         parts += [
-            SpaceBlock(kind=kind, path=b"", size_bytes=sum(found), objects=len(found))
-            for kind, found in sums.items()
+            SpaceBlock(kind=kind, path=b"", size_bytes=sums[kind], objects=count)
+            for kind, count in counts.items()
         ]
         parts.sort(key=lambda block: (-block.size_bytes, block.path, block.kind.value))
         return SpaceBlock(
-            kind=BlockKind.STORE, path=b"", size_bytes=total, objects=len(sizes), parts=tuple(parts)
+            kind=BlockKind.STORE, path=b"", size_bytes=total, objects=len(objects), parts=tuple(parts)
         )
 
     def largest(self) -> tuple[LargeObject, ...]:
         """Return the largest objects."""
-        owners, refs, sizes = self._survey.owners, self._survey.stats.refs, self._survey.sizes
+        objects, refs = self._survey.objects, self._survey.stats.refs
         marker = self._survey.marker
         roles = dict.fromkeys(marker.streams.entries.values(), "stream")
         roles |= dict.fromkeys(marker.images.entries.values(), "image")
         return tuple(
             LargeObject(
                 object_id=one,
-                size_bytes=sizes[one],
+                size_bytes=objects.size_of(one),
                 path=self._directories.paths.get(one),
-                role="garbage" if one in self._dead else roles.get(one, ""),
-                refs=owners.count(one),
-                ref=refs[owners.first[one]] if one in owners.first else None,
+                role="garbage" if objects.has(one, Mark.DEAD) else roles.get(one, ""),
+                refs=objects.count_refs(one),
+                ref=None if objects.first_ref(one) == ABSENT else refs[objects.first_ref(one)],
             )
-            for one in self._largest
+            for one in self._survey.largest
         )

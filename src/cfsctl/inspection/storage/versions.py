@@ -183,11 +183,11 @@ class HistoryReader:
         self, needed: set[ObjectID] | None, older: set[ObjectID] | None
     ) -> tuple[int | None, int | None]:
         """Return the size of a version, and of what the one before it does not need."""
-        sizes = self._survey.sizes
+        size_of = self._survey.objects.size_of
         if needed is None:
             return None, None
-        total = sum(sizes.get(one, 0) for one in needed)
-        new = None if older is None else sum(sizes.get(one, 0) for one in needed if one not in older)
+        total = sum(map(size_of, needed))
+        new = None if older is None else sum(size_of(one) for one in needed if one not in older)
         return total, new
 
     def _read_tree(self, key: HistoryKey, target: _Target) -> _Tree | None:

@@ -16,7 +16,6 @@ be removed, but only links that are already broken.
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -102,30 +101,17 @@ def collect_garbage(
         return _Collection(repository, grace_s, limit, is_dry_run=False, reporter=reporter).run(roots)
 
 
-class FoundGarbage(NamedTuple):
-    """What a collection would do, and with which objects.
+def find_garbage(repository: Repository, note_dead: Callable[[list[DeadObject]], None]) -> GcResult:
+    """Return what a collection would do; changes nothing.
 
-    Attributes:
-        result: What a dry run says.
-        dead: Objects that would go.
-        live: Objects that something in use needs.
-    """
-
-    result: GcResult
-    dead: list[DeadObject]
-    live: set[ObjectID]
-
-
-def find_garbage(repository: Repository) -> FoundGarbage:
-    """Return what a collection would remove, all of it in memory; changes nothing.
+    Args:
+        repository: The repository, open.
+        note_dead: Called with the objects that would go, those of one directory at a time.
 
     Raises:
         OSError: A directory cannot be read.
     """
-    collection = _Collection(repository, 0, None, is_dry_run=True, keeps_all=True)
-    result = collection.run([])
-    dead = [item for _, found in collection.garbage.iter_known() or () for item in found]
-    return FoundGarbage(result, dead, collection.live.exact)
+    return _Collection(repository, 0, None, is_dry_run=True, note_dead=note_dead).run([])
 
 
 def explain_object(
@@ -168,6 +154,10 @@ class _Pruned(NamedTuple):
         return len(self.entries) + len(self.refs)
 
 
+def _ignore(_dead: list[DeadObject]) -> None:
+    """Need no list of what goes."""
+
+
 class _Collection:
     """One collection."""
 
@@ -178,7 +168,7 @@ class _Collection:
         limit: DeleteLimit | None,
         *,
         is_dry_run: bool,
-        keeps_all: bool = False,
+        note_dead: Callable[[list[DeadObject]], None] = _ignore,
         trail: ReachabilityPath | None = None,
         reporter: Reporter = silent,
     ) -> None:
@@ -192,8 +182,9 @@ class _Collection:
         self._kept = 0
         self._young_count = 0
         self.young: set[ObjectID] = set()
-        self.garbage = Garbage(sys.maxsize if keeps_all else None)
-        self.live = LiveObjects(sys.maxsize if keeps_all else None)
+        self._note_dead = note_dead
+        self.garbage = Garbage()
+        self.live = LiveObjects()
 
     def run(self, extra_roots: list[str], ignored_refs: Collection[str] = ()) -> GcResult:
         """Mark, find what goes, and remove it unless this is a dry run."""
@@ -274,6 +265,7 @@ class _Collection:
             old = self._set_young_apart(dead, marker) if marks.is_complete else []
             self._kept += live_count + len(dead) - len(old)
             self.garbage.add(fan_out, old)
+            self._note_dead(old)
 
     def _make_sweep(self, marks: Marks) -> Sweep:
         return Sweep(self._repository.dirfd, self._repository.algorithm, marks.live)
