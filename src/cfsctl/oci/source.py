@@ -217,3 +217,17 @@ def check_size(what: str, descriptor: Descriptor, found: int) -> None:
     """
     if found != descriptor.size:
         raise SourceError(f"{what} {descriptor.digest}: Expected size {descriptor.size} but found {found}")
+
+
+def check_blob(reader: BlobReader, descriptor: Descriptor) -> BlobReader:
+    """Return an open blob whose size is that of its descriptor; it is closed otherwise.
+
+    Raises:
+        SourceError: It has another size.
+    """
+    try:
+        check_size("blob", descriptor, reader.size)
+    except SourceError:
+        reader.close()
+        raise
+    return reader

@@ -17,6 +17,7 @@ from cfsctl.oci.media_types import INDEX, INDEXES, MANIFEST, MANIFESTS
 from cfsctl.oci.source import (
     FoundManifest,
     ImageNotFoundError,
+    check_blob,
     check_size,
     read_blob,
 )
@@ -98,12 +99,7 @@ class DirectorySource:
             raise ImageNotFoundError(
                 f"blob {descriptor.digest}: no such blob in {self._files.path}"
             ) from error
-        try:
-            check_size("blob", descriptor, reader.size)
-        except ValueError:
-            reader.close()
-            raise
-        return reader
+        return check_blob(reader, descriptor)
 
     def close(self) -> None:
         """Close the directory."""

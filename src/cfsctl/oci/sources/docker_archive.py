@@ -22,7 +22,7 @@ from cfsctl.oci.manifest import MAX_LAYERS, Descriptor, ImageConfig, ManifestErr
 from cfsctl.oci.media_types import CONFIG, tar_layer_type
 from cfsctl.oci.reference import ImageReferenceError
 from cfsctl.oci.registry.names import parse_image_name
-from cfsctl.oci.source import FoundManifest, ImageNotFoundError, SourceError, check_size, read_blob
+from cfsctl.oci.source import FoundManifest, ImageNotFoundError, SourceError, check_blob, read_blob
 
 if TYPE_CHECKING:
     from cfsctl.oci.manifest import Platform
@@ -175,12 +175,7 @@ class DockerArchiveSource:
         if name is None:
             raise ImageNotFoundError(f"blob {descriptor.digest}: no such blob in {self._files.path}")
         reader = self._open(name)
-        try:
-            check_size("blob", descriptor, reader.size)
-        except FormatError:
-            reader.close()
-            raise
-        return reader
+        return check_blob(reader, descriptor)
 
     def close(self) -> None:
         """Release the archive."""

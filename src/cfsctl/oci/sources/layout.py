@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from cfsctl.errors import FormatError
 from cfsctl.json_fields import MAX_DOCUMENT_BYTES
 from cfsctl.oci.digest import compute_digest
 from cfsctl.oci.manifest import Descriptor, Platform, parse_index, parse_manifest
@@ -19,7 +18,7 @@ from cfsctl.oci.media_types import INDEX, INDEXES, MANIFESTS
 from cfsctl.oci.source import (
     FoundManifest,
     ImageNotFoundError,
-    check_size,
+    check_blob,
     read_blob,
     read_document,
 )
@@ -150,12 +149,7 @@ class LayoutSource:
             reader = self._files.open(f"blobs/{digest.algorithm}/{digest.encoded}")
         except FileNotFoundError as error:
             raise ImageNotFoundError(f"blob {digest}: no such blob in {self._files.path}") from error
-        try:
-            check_size("blob", descriptor, reader.size)
-        except FormatError:
-            reader.close()
-            raise
-        return reader
+        return check_blob(reader, descriptor)
 
     def close(self) -> None:
         """Release the layout."""
