@@ -269,7 +269,7 @@ class BootDirectory:
                     os.unlink(name, dir_fd=directory)
 
     def _put(self, path: str, temporary: AnonymousFile) -> None:
-        with self._open_parent(path) as (directory, name):
+        with self._open_parent(path) as (directory, name), self._named(path):
             is_new = not _exists(directory, name)
             temporary.replace(directory, name)
             if is_new:
@@ -315,6 +315,14 @@ class BootDirectory:
     # Directories
 
     @contextlib.contextmanager
+    def _named(self, path: str) -> Iterator[None]:
+        """Have errors name the path from the boot directory on, and not from what is open."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"{self.path}/{path}") from error
+
+    @contextlib.contextmanager
     def _open_parent(self, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
         parent, _, name = path.rpartition("/")
         with self._open_directory(parent, create=create) as directory:
@@ -350,7 +358,7 @@ class BootDirectory:
                     f"{self.path}/{so_far}: expected a directory, found something else"
                 ) from error
             except FileNotFoundError:
-                with self._open_parent(so_far) as (directory, name):
+                with self._open_parent(so_far) as (directory, name), self._named(so_far):
                     make_directory(name, DIRECTORY_MODE, directory)
                     fsync_directory(directory)
                 self._made.append((so_far, True))

@@ -30,6 +30,9 @@ _MODE_MASK: Final = 0o177
 
 _MAX_ADDRESS_BYTES: Final = 107
 
+_OTHER_SCHEMES: Final = frozenset({"tcp", "device", "exec", "vsock", "ssh", "ssh-exec", "ssh-unix"})
+"""What addresses of varlink may begin with besides ``unix``."""
+
 _LOCK_S: Final = 5.0
 _PAUSE_S: Final = 0.05
 _TRY_S: Final = 5.0
@@ -138,6 +141,12 @@ class BoundSocket:
             raise AddressError(
                 f"varlink address {address}: every user could connect to an abstract socket",
                 hint="use a path",
+            )
+        scheme, colon, _ = self._path.partition(":")
+        if colon and scheme in _OTHER_SCHEMES:
+            raise AddressError(
+                f"varlink address {address}: expected the path of a socket, found the scheme {scheme!r}",
+                hint=f"for a socket of this name, write ./{self._path}",
             )
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:

@@ -337,12 +337,13 @@ def test_a_long_path_is_no_obstacle(tmp_path: Path) -> None:
         os.close(fd)
 
 
-@pytest.mark.parametrize("address", ["", "unix:", "@name", "missing/socket", "directory/"])
+@pytest.mark.parametrize("address", ["", "unix:", "@name", "missing/socket", "directory/", "tcp:[::1]:80"])
 def test_addresses_that_cannot_be(tmp_path: Path, address: str) -> None:
     done = run_cfsctl("varlink", "--address", address, cwd=tmp_path)
     assert done.returncode in {2, 17}
     assert "varlink address" in done.stderr
     assert "Traceback" not in done.stderr
+    assert not os.listdir(tmp_path)
 
 
 # other ways to start
