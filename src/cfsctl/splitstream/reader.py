@@ -119,6 +119,8 @@ class SplitstreamReader:
         source: int | bytes | bytearray | memoryview,
         algorithm: Algorithm,
         content_type: int | None = None,
+        *,
+        lists_objects: bool = True,
     ) -> None:
         """Read everything but the stream.
 
@@ -126,6 +128,7 @@ class SplitstreamReader:
             source: A descriptor, which is taken over even if this fails, or the bytes of the file.
             algorithm: The repository's algorithm.
             content_type: What the stream must hold, or None for anything.
+            lists_objects: Whether to read `object_refs` now; otherwise that is left until they are asked for.
 
         Raises:
             SplitstreamError: Not a valid splitstream, or of another content type.
@@ -137,6 +140,8 @@ class SplitstreamReader:
             self._source = BytesSource(source)
         try:
             self._read_tables(algorithm, content_type)
+            if lists_objects:
+                _ = self.object_refs
         except BaseException:
             self._source.close()
             raise
@@ -188,10 +193,7 @@ class SplitstreamReader:
 
     @cached_property
     def object_refs(self) -> Sequence[ObjectID]:
-        """IDs of objects, in the order of their numbers; not all need occur in the stream.
-
-        They are read when they are first asked for, which must be before the reader is closed.
-        """
+        """IDs of objects, in the order of their numbers; not all need occur in the stream."""
         return self._list_references(self._object_refs.start, self._object_refs.size_bytes, self._step)
 
     def read_object_refs(self, numbers: slice) -> Sequence[ObjectID]:

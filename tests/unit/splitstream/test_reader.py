@@ -357,3 +357,14 @@ def test_stream_can_be_read_again_and_by_turns() -> None:
         Inline(b"de"),
     ]
     assert [*second] == [External(0, A), Inline(b"de")]
+
+
+def test_some_object_references_are_read_alone() -> None:
+    ids = [bytes([number]) * 32 for number in range(9)]
+    data = build(frame(b""), refs=ids)
+    with SplitstreamReader(data, Algorithm.SHA256, lists_objects=False) as reader:
+        assert reader.object_count == 9
+        assert list(reader.read_object_refs(slice(2, 5))) == ids[2:5]
+        assert list(reader.read_object_refs(slice(7, 99))) == ids[7:]
+        assert list(reader.read_object_refs(slice(5, 2))) == []
+        assert list(reader.object_refs) == ids

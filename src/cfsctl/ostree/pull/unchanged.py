@@ -22,6 +22,7 @@ from cfsctl.ostree.store.tag_demands import read_demand
 from cfsctl.ostree.tree.xattr_names import XattrNames
 from cfsctl.repository.objects.verified import CachedCheck
 from cfsctl.splitstream.format import ContentType
+from cfsctl.splitstream.reader import SplitstreamReader
 
 if TYPE_CHECKING:
     from cfsctl.digest import ObjectID
@@ -76,7 +77,8 @@ def _find(repository: Repository, target: Target) -> PullResult | None:
         return None
     if not _fact(repository, target, stream_id).is_known or not objects.is_sound(stream_id):
         return None
-    with repository.streams.open_object(stream_id, ContentType.OSTREE_COMMIT) as reader:
+    fd = objects.open(stream_id)
+    with SplitstreamReader(fd, objects.algorithm, ContentType.OSTREE_COMMIT, lists_objects=False) as reader:
         glance, refs = Glance(repository, stream_id, reader.object_count), reader.named_refs
         image = refs.get(IMAGE_REF)
         if (glance.is_worth_it and not glance.is_known) or image is None or RECORD_REF in refs:
