@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from cfsctl.digest import Algorithm, ObjectID
 from cfsctl.linux.sparse import iter_holes, may_have_holes
-from cfsctl.workers.threads import thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,7 +189,7 @@ def compute_file_digest(fd: int, algorithm: Algorithm) -> tuple[ObjectID, int]:
     Raises:
         OSError: Reading failed; ESPIPE for a descriptor that cannot be read at an offset.
     """
-    return FileDigester(algorithm, threads=thread_count()).compute(fd)
+    return FileDigester(algorithm, may_thread=True).compute(fd)
 
 
 class _Tree:
@@ -424,17 +423,17 @@ class SmallFiles:
 class FileDigester:
     """Computes digests of open files one after the other, through one buffer made once."""
 
-    __slots__ = ("_suite", "_threads", "_view", "algorithm")
+    __slots__ = ("_may_thread", "_suite", "_view", "algorithm")
 
-    def __init__(self, algorithm: Algorithm, *, threads: int = 1) -> None:
+    def __init__(self, algorithm: Algorithm, *, may_thread: bool = False) -> None:
         """Make the buffer.
 
         Args:
             algorithm: Hash algorithm of the digests.
-            threads: How many threads may read and hash one large file, if there are lanes.
+            may_thread: Whether several threads may read and hash one large file, if there are lanes.
         """
         self.algorithm = algorithm
-        self._threads = threads
+        self._may_thread = may_thread
         self._suite = _suite(algorithm)
         self._view = memoryview(bytearray(READ_SIZE))
 
@@ -473,12 +472,17 @@ class FileDigester:
 
     def _add_in_threads(self, tree: _Tree, fd: int, start: int, end: int) -> tuple[int, bool]:
         """Add most of a large file from `start` on; return where that ended, and if nothing follows."""
-        if self._threads < 2 or not self._suite.has_lanes or end - start < _THREADED_BYTES:
+        if not (self._may_thread and self._suite.has_lanes and end - start >= _THREADED_BYTES):
             return start, False
+        # Imported for large files only: it takes longer than hashing most others.
         from cfsctl.fsverity.threaded import CHUNK_BYTES, hash_in_threads
+        from cfsctl.workers.threads import thread_count
 
+        count = thread_count()
+        if count < 2:
+            return start, False
         end -= (end - start) % CHUNK_BYTES
-        size = hash_in_threads(fd, start, end, self._suite.hash_blocks, tree.add, self._threads)
+        size = hash_in_threads(fd, start, end, self._suite.hash_blocks, tree.add, count)
         return size, size < end
 
     def _add_rest(self, tree: _Tree, fd: int, size: int, max_bytes: int | None) -> int:

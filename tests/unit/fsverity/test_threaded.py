@@ -122,22 +122,24 @@ def test_digest_of_a_file_is_that_of_its_bytes(
 
     monkeypatch.setattr(threaded, "hash_in_threads", count)
     monkeypatch.setattr(merkle._Suite, "has_lanes", True)
+    monkeypatch.setattr("cfsctl.workers.threads.thread_count", lambda: 3)
     data = random.Random(2).randbytes(merkle.READ_SIZE + 9 * CHUNK + rest)
     path = tmp_path / "file"
     path.write_bytes(data)
     with path.open("rb") as file:
-        digest = FileDigester(algorithm, threads=3).compute(file.fileno())
+        digest = FileDigester(algorithm, may_thread=True).compute(file.fileno())
     assert digest == (compute_digest(data, algorithm), len(data))
     assert used
 
 
 def test_no_threads_without_lanes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenSSL hashes one block in a call, and threads would wait for each other more than they hash."""
+    monkeypatch.setattr("cfsctl.workers.threads.thread_count", lambda: 3)
     monkeypatch.setattr(lanes, "_load", lambda: None)
     monkeypatch.setattr(merkle, "_SUITES", {})
     monkeypatch.setattr(threaded, "hash_in_threads", None)
     with path.open("rb") as file:
-        digest, _ = FileDigester(Algorithm.SHA512, threads=2).compute(file.fileno())
+        digest, _ = FileDigester(Algorithm.SHA512, may_thread=True).compute(file.fileno())
     assert digest == compute_digest(path.read_bytes(), Algorithm.SHA512)
 
 
