@@ -452,6 +452,8 @@ def place() -> Iterator[Path]:
         yield Path(name)
 
 
+LOOK_AT_MOUNTS = live_mounts.find_live_mounts
+
 SLOW = {
     *("pull image", "write image", "create image"),
     *("pull image and keep blobs", "build image"),
@@ -484,9 +486,9 @@ def number(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> i
     Nothing in the repository changes in the meantime, so only the want of descriptors is tried there.
     """
     number: int | None = request.param
-    if number != errno.EMFILE:
+    if number == errno.EMFILE:
         for module in (collect_module, live_mounts):
-            monkeypatch.setattr(module, "find_live_mounts", lambda *_: live_mounts.Look([], []))
+            monkeypatch.setattr(module, "find_live_mounts", LOOK_AT_MOUNTS)
     return number
 
 
