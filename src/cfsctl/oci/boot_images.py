@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from cfsctl.boot.contents import content_reader
 from cfsctl.boot.entries import find_boot_entries
 from cfsctl.boot.kept import keep_image
-from cfsctl.boot.transform import NotBootableError, make_bootable
+from cfsctl.boot.transform import make_bootable
 from cfsctl.erofs.format import FormatVersion
-from cfsctl.oci.media_types import CONFIG
 from cfsctl.oci.store.image_refs import ImageKind, list_images
 from cfsctl.oci.store.publish import build
 from cfsctl.oci.to_tree import image_tree
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from cfsctl.digest import ObjectID
     from cfsctl.oci.digest import OciDigest
-    from cfsctl.oci.manifest import Manifest
     from cfsctl.repository import Repository
     from cfsctl.tree.model import FileSystem
 
@@ -47,20 +45,6 @@ class BootMatch(NamedTuple):
         mode, version = self.kind.xattr_filter.value, self.version.value
         rule = ", rule=before-0.9.4" if self.keeps_nanoseconds else ""
         return f"xattr-mode={mode}, format-version=V{version}{rule}"
-
-
-def check_config_type(digest: OciDigest, manifest: Manifest) -> None:
-    """Return if a manifest is that of an image, which may be bootable; nothing but its config's type tells.
-
-    Raises:
-        NotBootableError: It is an artifact.
-    """
-    if not manifest.is_container:
-        raise NotBootableError(
-            f"manifest {digest} is an artifact, which has no file system and cannot be booted:"
-            f" expected a config of type {CONFIG}, found {manifest.config.media_type}",
-            hint="nothing was fetched; without --bootable, the artifact is pulled",
-        )
 
 
 def turn_bootable(repository: Repository, tree: FileSystem, *, keep_nanoseconds: bool = False) -> bool:

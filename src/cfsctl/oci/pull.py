@@ -114,8 +114,7 @@ def pull(
     Raises:
         InvalidNameError: The tag cannot be one; nothing was read.
         ImageNotFoundError: The source does not have it, or not for this platform.
-        NotBootableError: A boot image is asked for of an artifact, of which nothing was fetched, or of a tree
-            that lacks a directory; that can be pulled without one.
+        NotBootableError: A boot image is asked for of a tree that lacks a directory.
         ReceivedDigestError: Something is not what its digest says; it has no name then.
         FormatError: Something is not valid.
         OSError: Something could not be read or stored.
@@ -131,7 +130,6 @@ def pull(
         run.boot_xattrs = boot_xattrs
         run.when_found = when_found
         run.as_it_is = as_it_is
-        run.must_boot = bootable
         result = run.run(tag, bootable=bootable and expected is None)
         return result if expected is None or result.image is None else run.find_boot_image(result, expected)
 
@@ -146,7 +144,6 @@ class _Pull:
         self.boot_xattrs = XattrFilter.ALLOWLIST_ONLY
         self.when_found: Callable[[int], object]
         self.as_it_is = False
-        self.must_boot = False
         self._workers = workers
         self._repository = repository
         self._source = source
@@ -161,10 +158,6 @@ class _Pull:
     def run(self, tag: str | None, *, bootable: bool) -> PullResult:
         """Fetch the image, make its file system images, and name everything."""
         found = find_image(self._repository, self._source, self.platform, applies_deltas=not self.as_it_is)
-        if self.must_boot:
-            from cfsctl.oci.boot_images import check_config_type  # few pulls make boot images
-
-            check_config_type(found.digest, found.manifest)
         self._check_can_keep_compressed()
         if found.original is not None:
             self._report(

@@ -234,6 +234,8 @@ def _pull_several(
             print_lines(
                 [*([""] if documents else []), f"image    {outcome.source}", *lines_of(outcome.result)]
             )
+        if options.bootable and outcome.result is not None and outcome.result.boot_image is None:
+            error = _boot_problem(outcome.result, None)
         if error is not None:
             statuses.append(report_error(error))
         documents.append(document_of_outcome(outcome, error))
@@ -250,7 +252,17 @@ def _measure(result: cfsctl.OciPullResult) -> None:
 
 def _check_boot_image(result: cfsctl.OciPullResult, expected: str | None) -> None:
     if result.boot_image is None:
-        raise BootImageMissingError(
-            f"No boot image configuration matched expected digest {expected}"
-            f" (tried {result.boot_tried} mode/version combinations)"
+        raise _boot_problem(result, expected)
+
+
+def _boot_problem(result: cfsctl.OciPullResult, expected: str | None) -> BootImageMissingError:
+    """Return why a pull has made no boot image."""
+    if result.image is None:
+        return BootImageMissingError(
+            f"{result.manifest_digest} is an artifact, which has no file system and cannot be booted",
+            hint="it was pulled and tagged; leave --bootable out for artifacts",
         )
+    return BootImageMissingError(
+        f"No boot image configuration matched expected digest {expected}"
+        f" (tried {result.boot_tried} mode/version combinations)"
+    )
