@@ -52,12 +52,14 @@ def test_few_small_files_are_imported_without_workers() -> None:
         assert run(workers, 64) == {os.getpid()}
 
 
+@pytest.mark.alone  # a process with threads, such as a worker of xdist, starts no workers
 @pytest.mark.parametrize(("count", "size"), [(65, 1), (1, 1 << 30)], ids=["many", "large"])
 def test_much_is_imported_by_workers(count: int, size: int) -> None:
     with make_workers(lambda names: size * len(names)) as workers:
         assert os.getpid() not in run(workers, count)
 
 
+@pytest.mark.alone  # as above
 def test_workers_are_there_from_the_beginning_where_a_source_has_connections() -> None:
     with make_workers(None) as workers:
         assert os.getpid() not in run(workers, 1)
