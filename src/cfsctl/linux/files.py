@@ -14,7 +14,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from cfsctl.linux.sparse import write_all, write_sparse
-from cfsctl.linux.syscalls import AT_FDCWD, RENAME_NOREPLACE, begin_writeback, link_fd, renameat2
+from cfsctl.linux.syscalls import AT_FDCWD, RENAME_NOREPLACE, link_fd, renameat2
 
 __all__ = ["AnonymousFile", "FileFactory", "write_all"]
 
@@ -37,9 +37,6 @@ _NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
 _UNNAMED_FLAGS = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
 
 _READ_CHUNK_BYTES = 1 << 20
-
-EARLY_BYTES = 1 << 15
-"""Content from this size on is worth a call that starts writing it to the disk: most bytes, and few files."""
 
 
 def random_name(prefix: str) -> str:
@@ -389,19 +386,17 @@ class FileFactory:
     The umask must not change while it is in use.
     """
 
-    __slots__ = ("_dirfd", "_is_plain", "_mode", "_writes_early")
+    __slots__ = ("_dirfd", "_is_plain", "_mode")
 
-    def __init__(self, dirfd: int, mode: int, *, writes_early: bool = False) -> None:
+    def __init__(self, dirfd: int, mode: int) -> None:
         """Make nothing yet.
 
         Args:
             dirfd: Directory that files without a name are made in, borrowed; must stay open.
             mode: Exact permission bits, regardless of the umask.
-            writes_early: Whether the disk is to begin with large files at once, for the sake of a barrier.
         """
         self._dirfd = dirfd
         self._mode = mode
-        self._writes_early = writes_early
         self._is_plain = False
 
     def begin(self) -> AnonymousFile:
@@ -430,20 +425,14 @@ class FileFactory:
             with self.begin() as file:
                 write_sparse(file.fd, data)
                 file.link(dirfd, name)
-                self._begin_writeback(file.fd, len(data))
             return
         # This runs once per object of a pull or a scan: the same without an object of its own.
         fd = os.open(".", _UNNAMED_FLAGS, self._mode, dir_fd=self._dirfd)
         try:
             write_sparse(fd, data)
             link_fd(fd, dirfd, name)
-            self._begin_writeback(fd, len(data))
         finally:
             os.close(fd)
-
-    def _begin_writeback(self, fd: int, size: int) -> None:
-        if self._writes_early and size >= EARLY_BYTES:
-            begin_writeback(fd)
 
 
 def _open_unnamed(dirfd: int, mode: int) -> int | None:

@@ -32,8 +32,6 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 RESOLVE_CACHED = 0x20
 
-_SYNC_FILE_RANGE_WRITE = 2
-
 _NR_OPENAT2 = 437
 
 _OPEN_HOW = struct.Struct("=QQQ")
@@ -92,19 +90,6 @@ def syscall(number: int, *arguments: int | bytes | bytearray | None, path: str |
 def syncfs(fd: int) -> None:
     """Write everything of the file system that holds `fd` to its device."""
     check(libc().syncfs(fd))
-
-
-def begin_writeback(fd: int) -> None:
-    """Have the kernel start writing a file's content to its device; returns as soon as it is queued.
-
-    A hint: nothing is promised, and what fails is reported by the barrier that comes later. This call does
-    not take the error from it, as it does not wait.
-    """
-    function = getattr(libc(), "sync_file_range", None)
-    if function is not None:
-        import ctypes  # loaded already
-
-        function(fd, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)
 
 
 def file_system_type(fd: int) -> int:

@@ -197,7 +197,6 @@ class Repository:
         self.images = Images(dirfd, self.objects, self._access.check, self.sync)
         self.durability = durability
         self.objects.syncs_each = durability is Durability.PER_OBJECT
-        self.objects.writes_early = durability is Durability.BARRIER
         for category in (self.streams.links, self.images.links):
             category.is_synced = durability is not Durability.NONE
 

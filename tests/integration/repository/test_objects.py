@@ -17,7 +17,6 @@ from cfsctl.fsverity.kernel import VerityBusyError, VerityMissingError, VerityUn
 from cfsctl.fsverity.merkle import compute_digest
 from cfsctl.linux import files
 from cfsctl.linux.files import AnonymousFile
-from cfsctl.repository import Durability, Repository, init_repository
 from cfsctl.repository.objects import fan_out
 from cfsctl.repository.objects import reader as object_reader
 from cfsctl.repository.objects import store as objects_module
@@ -60,25 +59,6 @@ def test_bytes_are_stored_once(store: ObjectStore, tmp_path: Path) -> None:
     assert path.stat().st_ino == before.st_ino
     assert path.read_bytes() == DATA
     assert files_below(tmp_path / "objects") == [object_path(first.object_id)]
-
-
-@pytest.mark.parametrize("durability", Durability)
-def test_disk_begins_with_large_objects_if_a_barrier_will_wait_for_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: Durability
-) -> None:
-    init_repository(str(tmp_path / "r"), insecure=True)
-    begun: list[int] = []
-    for module in (files, objects_module):
-        monkeypatch.setattr(module, "begin_writeback", lambda fd: begun.append(os.fstat(fd).st_size))
-    sizes = [files.EARLY_BYTES + number for number in range(-1, 4)]
-    with Repository.open(str(tmp_path / "r"), durability=durability) as repository:
-        for size in sizes[:-1]:
-            assert repository.objects.ensure_bytes(b"x" * size).is_new
-        with repository.objects.create() as writer:
-            writer.write(b"x" * sizes[-1])
-            assert writer.commit().is_new
-        assert not repository.objects.ensure_bytes(b"x" * sizes[-1]).is_new
-    assert begun == (sizes[1:] if durability is Durability.BARRIER else [])
 
 
 def test_known_objects_among_many_new_ones(store: ObjectStore, tmp_path: Path) -> None:

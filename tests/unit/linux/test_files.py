@@ -284,31 +284,6 @@ def test_factory_without_unnamed_files(dirfd: int, tmp_path: Path, monkeypatch: 
     assert sorted(os.listdir(tmp_path)) == ["file0", "file1", "file2"]
 
 
-@pytest.mark.parametrize("is_plain", [True, False])
-@pytest.mark.parametrize("writes_early", [True, False])
-def test_factory_has_the_disk_begin_with_large_files(
-    dirfd: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, writes_early: bool, is_plain: bool
-) -> None:
-    begun: list[tuple[int, int]] = []
-
-    def note(fd: int) -> None:
-        status = os.fstat(fd)
-        begun.append((status.st_size, status.st_nlink))
-
-    monkeypatch.setattr(files, "begin_writeback", note)
-    if not is_plain:
-        monkeypatch.setattr(files, "_open_unnamed", lambda _dirfd, _mode: None)
-    factory = FileFactory(dirfd, 0o644, writes_early=writes_early)
-    least = files.EARLY_BYTES
-    for number, size in enumerate([least, least - 1, 0, least + 1]):
-        factory.create(b"x" * size, dirfd, f"file{number}")
-    assert begun == ([(least, 1), (least + 1, 1)] if writes_early else [])
-    with pytest.raises(FileExistsError):
-        factory.create(b"y" * least, dirfd, "file0")
-    assert len(begun) == 2 * writes_early, "what is not kept need not reach the disk"
-    assert (tmp_path / "file0").read_bytes() == b"x" * least
-
-
 def test_factory_leaves_a_file_that_has_the_name(dirfd: int, tmp_path: Path) -> None:
     factory = FileFactory(dirfd, 0o644)
     factory.create(b"first", dirfd, "name")

@@ -16,7 +16,6 @@ from cfsctl.linux.syscalls import (
     RENAME_NOREPLACE,
     RESOLVE_BENEATH,
     RESOLVE_NO_SYMLINKS,
-    begin_writeback,
     link_fd,
     openat2,
     renameat2,
@@ -45,19 +44,6 @@ def test_syncfs_of_a_closed_descriptor_is_an_error(dirfd: int) -> None:
     with pytest.raises(OSError, match="Bad file descriptor") as caught:
         syncfs(12345)
     assert caught.value.errno == errno.EBADF
-
-
-def test_writeback_begins_where_the_system_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hint: what is no file, or a library without the call, is no error."""
-    (tmp_path / "file").write_bytes(bytes(range(256)) * 256)
-    with (tmp_path / "file").open("rb+") as file:
-        begin_writeback(file.fileno())
-        os.fsync(file.fileno())
-        monkeypatch.setattr(syscalls, "libc", object)
-        begin_writeback(file.fileno())
-    monkeypatch.undo()
-    begin_writeback(12345)
-    assert (tmp_path / "file").read_bytes() == bytes(range(256)) * 256
 
 
 def test_rename_without_replacing(dirfd: int, tmp_path: Path) -> None:

@@ -28,9 +28,9 @@ from cfsctl.digest import qualified
 from cfsctl.errors import DigestMismatchError
 from cfsctl.fsverity.kernel import VerityBusyError, VerityEnabledError, VerityUnsupportedError, enable
 from cfsctl.fsverity.merkle import Hasher, compute_digest
-from cfsctl.linux.files import EARLY_BYTES, FileFactory
+from cfsctl.linux.files import FileFactory
 from cfsctl.linux.sparse import BLOCK_BYTES, copy_file, iter_runs, write_all, write_hole, write_sparse
-from cfsctl.linux.syscalls import begin_writeback, link_fd
+from cfsctl.linux.syscalls import link_fd
 from cfsctl.logs import get_logger
 from cfsctl.repository.objects.fan_out import OBJECTS
 from cfsctl.repository.objects.reader import ObjectDamagedError, ObjectReader, ObjectState, Verifier
@@ -85,8 +85,6 @@ class ObjectStore(ObjectReader):
 
     Attributes:
         syncs_each: Whether the content of each object is on the disk before it has its name.
-        writes_early: Whether the disk begins with large objects at once, while others are still made.
-            Otherwise it does nothing until the barrier, which then has to wait for all of them.
     """
 
     def __init__(
@@ -109,7 +107,6 @@ class ObjectStore(ObjectReader):
         """
         super().__init__(dirfd, algorithm, is_secure=is_secure, directory=directory)
         self.syncs_each = False
-        self.writes_early = False
         self._check_writable = check_writable
         self._factory: FileFactory | None = None
         self._new_in_a_row = 0
@@ -140,9 +137,7 @@ class ObjectStore(ObjectReader):
             if self._check_writable is not None:
                 self._check_writable()
                 self._check_writable = None
-            self._factory = FileFactory(
-                self._fan_out.objects(create=True), _OBJECT_MODE, writes_early=self.writes_early
-            )
+            self._factory = FileFactory(self._fan_out.objects(create=True), _OBJECT_MODE)
         return self._factory
 
     def remove(self, object_id: ObjectID) -> None:
@@ -270,8 +265,6 @@ class ObjectStore(ObjectReader):
         copies: int = _MAX_COPIES,
     ) -> StoredObject:
         """Enable fs-verity on a complete file and link it; `damage` names what stands there already."""
-        if self.writes_early and size >= EARLY_BYTES:
-            begin_writeback(file.fd)
         if self._may_have_verity:
             try:
                 self._enable_verity(file, object_id)
