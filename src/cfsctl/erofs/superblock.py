@@ -10,6 +10,7 @@ what a superblock may say.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.erofs.format import (
@@ -200,6 +201,8 @@ def _check_features(fields: _Fields) -> None:
     incompat = fields.feature_incompat & ~_KNOWN_INCOMPAT
     if incompat:
         raise _refusal(80, "feature_incompat", f"unsupported feature_incompat flags: {incompat:#x}")
+    if not any(_FORBIDDEN_OF(fields)):
+        return
     for offset, field, text in _FORBIDDEN:
         value = getattr(fields, field)
         if value:
@@ -215,6 +218,7 @@ _FORBIDDEN = (
     (91, "xattr_prefix_count", "composefs does not support custom xattr prefixes (count={})"),
     (90, "dirblkbits", "composefs requires dirblkbits=0, got {}"),
 )
+_FORBIDDEN_OF = attrgetter(*(field for _, field, _ in _FORBIDDEN))
 
 
 def _check_extent(fields: _Fields, size: int) -> None:

@@ -274,17 +274,23 @@ def test_directory_in_the_way(store: ObjectStore, tmp_path: Path) -> None:
     path_of(tmp_path, object_id).mkdir(parents=True)
     with pytest.raises(ObjectDamagedError, match="found a directory"):
         store.ensure_bytes(DATA)
-    with pytest.raises(ObjectDamagedError, match="directory"):
-        store.open(object_id)
+    for reading in (store.open, store.open_listed):
+        with pytest.raises(ObjectDamagedError, match="directory"):
+            reading(object_id)
     assert files_below(tmp_path) == []
 
 
 @pytest.mark.parametrize("kind", ["fifo", "link"])
 def test_opening_what_is_no_file(store: ObjectStore, tmp_path: Path, kind: str) -> None:
     object_id = store.ensure_bytes(DATA).object_id
+    fd, size = store.open_listed(object_id)
+    os.close(fd)
+    assert size == len(DATA)
     spoil(path_of(tmp_path, object_id), kind)
-    with pytest.raises(ObjectDamagedError):
-        store.open(object_id)
+    # The second one as if it had become so since it was looked at.
+    for reading in (store.open, store.open_listed):
+        with pytest.raises(ObjectDamagedError):
+            reading(object_id)
     assert not store.contains(object_id)
 
 

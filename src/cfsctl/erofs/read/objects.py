@@ -145,15 +145,15 @@ def _unpack(packed: int) -> tuple[int, int]:
     return packed & 0xFFFFFFFF, packed >> 32
 
 
-def _find_runs(listing: Listing) -> Iterator[list[int]]:
-    """Yield the inodes of devices that follow one another; what else is in root stands between them."""
+def _find_runs(kinds: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield start and end of devices that follow one another; what else is in root stands between them."""
     try:
-        kinds = bytes(listing.kinds)
+        types = bytes(kinds)
     except ValueError:
         return  # of types that there are not, which is found when they are visited
-    for found in _RUN.finditer(kinds):
+    for found in _RUN.finditer(types):
         if found.end() - found.start() >= _WORTH_GROUPING:
-            yield listing.nids[found.start() : found.end()]
+            yield found.span()
 
 
 def _are_alike(data: Buffer, first: int, behind: int, step: int) -> bool:
@@ -187,20 +187,33 @@ class _Collector:
             self._decode(image.data[directory.body_start : directory.body_end])
             if is_root and self._strict:
                 self._structure.check_root(listing.names)
-            if listing.kinds.count(_CHARACTER_DEVICE) >= _WORTH_GROUPING:
-                for run in _find_runs(listing):
-                    self._visit_alike(run, is_root=is_root)
-            for nid, kind in zip(listing.nids, listing.kinds, strict=True):
+            nids, kinds = listing.nids, listing.kinds
+            if kinds.count(_CHARACTER_DEVICE) >= _WORTH_GROUPING:
+                nids, kinds = self._visit_runs(listing, is_root=is_root)
+            for nid, kind in zip(nids, kinds, strict=True):
                 if not seen[nid]:
                     seen[nid] = 1
                     if kind != _REGULAR or not is_done(nid):
                         self._visit(nid, kind, is_root=is_root)
         return self._found
 
-    def _visit_alike(self, nids: list[int], *, is_root: bool) -> None:
+    def _visit_runs(self, listing: Listing, *, is_root: bool) -> tuple[list[int], list[int]]:
+        """Collect from devices that follow one another; return inodes and types of what is left to visit."""
+        nids: list[int] = []
+        kinds: list[int] = []
+        place = 0
+        for start, end in _find_runs(listing.kinds):
+            if self._visit_alike(listing.nids[start:end], is_root=is_root):
+                nids += listing.nids[place:start]
+                kinds += listing.kinds[place:start]
+                place = end
+        return nids + listing.nids[place:], kinds + listing.kinds[place:]
+
+    def _visit_alike(self, nids: list[int], *, is_root: bool) -> bool:
         """Collect from devices in a row that are equal but for their numbers, by a look at the first one.
 
-        They are left for later if they differ, or do not lie in equal distances.
+        Returns:
+            Whether all are done. They are left for later if they differ, or do not lie in equal distances.
         """
         image, count = self._image, len(nids)
         first, step = nids[0], nids[1] - nids[0]
@@ -211,12 +224,14 @@ class _Collector:
             or image.seen[first:behind:step].count(0) != count
             or not _are_alike(image.data, first, behind, step)
         ):
-            return
+            return False
         image.seen[first] = 1
         size = self._visit(first, _CHARACTER_DEVICE, is_root=is_root).body_end - first * SLOT_SIZE
-        if size <= step * SLOT_SIZE:
-            image.seen[first:behind:step] = b"\1" * count
-            image.claim(size * (count - 1))
+        if size > step * SLOT_SIZE:
+            return False
+        image.seen[first:behind:step] = b"\1" * count
+        image.claim(size * (count - 1))
+        return True
 
     def _visit(self, nid: int, kind: int, *, is_root: bool) -> Inode:
         """Collect from any leaf, the long way, and return it."""

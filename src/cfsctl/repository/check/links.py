@@ -134,7 +134,7 @@ class LinkChecker:
     def _check_ref(self, found: Found, tally: Tally) -> None:
         path = f"{self._category.name}/refs/{_show(found.path)}"
         if found.text is None:
-            word = _TYPE_WORDS.get(stat.S_IFMT(found.status.st_mode), "Unknown")
+            word = _TYPE_WORDS.get(found.kind, "Unknown")
             tally.find(f"unexpected-file-type: {path}: {word}")
             return
         try:

@@ -9,7 +9,7 @@ from cfsctl.errors import CfsError, describe
 from cfsctl.repository.names.images import map_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
     from cfsctl.digest import ObjectID
     from cfsctl.repository.objects.store import ObjectStore
@@ -37,8 +37,9 @@ def read_images(store: ObjectStore, image_ids: Sequence[ObjectID]) -> Iterator[I
 
     An image whose files are objects of the other hash refers to no object of this repository.
     """
-    reader = _Reader(store)
-    if len(image_ids) < 2 or _total_size(store, image_ids) < _WORTH_WORKERS:
+    sizes = _find_sizes(store, image_ids)
+    reader = _Reader(store, sizes)
+    if len(image_ids) < 2 or sum(sizes.values()) < _WORTH_WORKERS:
         yield from map(reader, image_ids)
         return
     from cfsctl.workers import WorkerPool  # few repositories have that many images
@@ -56,16 +57,19 @@ def read_image(store: ObjectStore, image_id: ObjectID) -> set[ObjectID]:
     return _Reader(store).read(image_id)
 
 
-def _total_size(store: ObjectStore, image_ids: Sequence[ObjectID]) -> int:
-    found = [store.stat(image_id) for image_id in image_ids]
-    return sum(status.st_size for status in found if status is not None)
+def _find_sizes(store: ObjectStore, image_ids: Sequence[ObjectID]) -> dict[ObjectID, int]:
+    """Return the sizes in bytes of those images that are regular files."""
+    found = ((image_id, store.stat(image_id)) for image_id in image_ids)
+    return {image_id: status.st_size for image_id, status in found if status is not None}
 
 
 class _Reader:
     """Reads one image after the other; lives in a worker or in this process."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, listed: Container[ObjectID] = ()) -> None:
+        """Take the store, and the images that were just found to be regular files."""
         self._store = store
+        self._listed = listed
 
     def __call__(self, image_id: ObjectID) -> ImageObjects:
         try:
@@ -77,9 +81,13 @@ class _Reader:
         from cfsctl.erofs.read.attributes import WrongAlgorithmError  # only where images are
         from cfsctl.erofs.read.tree import collect_objects
 
-        fd = self._store.open(image_id)
+        size = None
+        if image_id in self._listed:
+            fd, size = self._store.open_listed(image_id)
+        else:
+            fd = self._store.open(image_id)
         try:
-            with map_file(fd) as data:
+            with map_file(fd, size) as data:
                 return collect_objects(data, self._store.algorithm)
         except WrongAlgorithmError:
             return set()

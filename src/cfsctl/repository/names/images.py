@@ -287,12 +287,16 @@ def limited_image(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def map_file(fd: int) -> Iterator[mmap.mmap | bytes]:
+def map_file(fd: int, size: int | None = None) -> Iterator[mmap.mmap | bytes]:
     """Map a whole file for reading; the mapping ends with the block. Small files are read, which is faster.
 
     A file that shrinks in the meantime kills the process (SIGBUS), so this is for objects, which never do.
+
+    Args:
+        fd: The file, borrowed.
+        size: Its size in bytes, or None to ask for it.
     """
-    size = os.fstat(fd).st_size
+    size = os.fstat(fd).st_size if size is None else size
     if size <= _SMALL:
         yield os.pread(fd, size, 0)
         return

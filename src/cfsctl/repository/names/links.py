@@ -99,12 +99,12 @@ class Found(NamedTuple):
 
     Attributes:
         path: Its path relative to ``refs``.
-        status: Its own status, links not followed.
+        kind: Its own type, links not followed: one of ``stat.S_IFMT``.
         text: The text of a link, or None for anything else.
     """
 
     path: str
-    status: os.stat_result
+    kind: int
     text: str | None
 
 
@@ -261,8 +261,8 @@ class LinkDirectory:
             except FileNotFoundError:
                 continue
             items = [item for item in found if item is not None]
-            yield from (item for item in items if not stat.S_ISDIR(item.status.st_mode))
-            inner = [item.path.split("/") for item in items if stat.S_ISDIR(item.status.st_mode)]
+            yield from (item for item in items if item.kind != stat.S_IFDIR)
+            inner = [item.path.split("/") for item in items if item.kind == stat.S_IFDIR]
             pending.extend(reversed(inner))
 
     def list_refs(self, prefix: str = "") -> list[Ref]:
@@ -413,11 +413,18 @@ class LinkDirectory:
 def _look(directory: int, name: str, path: str) -> Found | None:
     """Return what is called `name`, or None if it is gone in the meantime."""
     try:
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        text = os.readlink(name, dir_fd=directory) if stat.S_ISLNK(status.st_mode) else None
+        try:
+            # Nearly all are links, which saves a look at the type.
+            return Found(path, stat.S_IFLNK, os.readlink(name, dir_fd=directory))
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        kind = stat.S_IFMT(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+        # It may have become a link since.
+        text = os.readlink(name, dir_fd=directory) if kind == stat.S_IFLNK else None
     except FileNotFoundError:
         return None
-    return Found(path, status, text)
+    return Found(path, kind, text)
 
 
 def _is_directory(directory: int, name: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mmap
 import re
+import stat
+import struct
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -11,16 +13,24 @@ import pytest
 
 from cfsctl.digest import Algorithm, ObjectID
 from cfsctl.dumpfile.writer import iter_dump
-from cfsctl.erofs.format import ErofsError, FormatVersion
+from cfsctl.erofs.format import (
+    BLOCK_SIZE,
+    SLOT_SIZE,
+    SUPERBLOCK_OFFSET,
+    DirentType,
+    ErofsError,
+    FormatVersion,
+)
 from cfsctl.erofs.inspect import tree_objects
 from cfsctl.erofs.read import objects
+from cfsctl.erofs.read.directories import read_listing
 from cfsctl.erofs.read.image import Image
 from cfsctl.erofs.read.objects import iter_directories
 from cfsctl.erofs.read.tree import check_image, collect_objects, find_algorithm, read_image
 from cfsctl.erofs.superblock import read_superblock
 from cfsctl.erofs.write.image import build_image
 from cfsctl.tree.model import CharDevice, Directory, ExternalFile, FileSystem
-from tests.support.erofs_images import algorithm_of, locate, stored
+from tests.support.erofs_images import Craft, algorithm_of, locate, stored
 
 if TYPE_CHECKING:
     from cfsctl.erofs.format import ImageBuffer
@@ -165,3 +175,46 @@ def test_whiteouts_are_charged_for_once_each() -> None:
         for nid in listing.nids:
             single.inode(nid)
     assert grouped.unclaimed == single.unclaimed
+
+
+def test_roots_that_are_alike_are_compared_with_each_image() -> None:
+    """What a root lists is remembered; where that leads to is another matter in each image."""
+
+    def craft(nlink: int) -> bytes:
+        image = Craft()
+        root, first, second = image.reserve(200), image.reserve(64), image.reserve(64)
+        listed = [(b"a", first, DirentType.FIFO), (b"b", second, DirentType.FIFO)]
+        image.directory(root, root, listed, nlink=nlink)
+        for nid in (first, second):
+            image.put(stat.S_IFIFO | 0o644, nid=nid)
+        return image.build(root)
+
+    def names(data: bytes) -> list[bytes]:
+        image = Image(data)
+        return read_listing(image, image.root(), image.root().nid).names
+
+    good = craft(2)
+    for _ in range(2):
+        changed = names(good)
+        assert changed == [b"a", b"b"]
+        changed.clear()
+        with pytest.raises(ErofsError, match="directory nlink mismatch: on-disk nlink is 3, expected 2"):
+            names(craft(3))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_root_that_is_remembered_may_point_out_of_another_image(count: int) -> None:
+    """The same listing, of an inode that only the larger of two images has."""
+    image = Craft()
+    root = image.reserve(200)
+    beyond = BLOCK_SIZE * (count - 1) // SLOT_SIZE
+    image.directory(root, root, [(b"a", beyond, DirentType.FIFO)])
+    small = image.build(root)
+    large = bytearray(small + bytes(BLOCK_SIZE * (count - 1)))
+    struct.pack_into("<I", large, SUPERBLOCK_OFFSET + 36, len(large) // BLOCK_SIZE)
+    for _ in range(2):
+        inner = Image(bytes(large))
+        assert read_listing(inner, inner.root(), root).nids == [beyond]
+        outer = Image(small)
+        with pytest.raises(ErofsError, match=f"Invalid inode: {beyond} "):
+            read_listing(outer, outer.root(), root)
