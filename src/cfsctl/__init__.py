@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from cfsctl.started import STARTED_NS as _STARTED_NS  # noqa: F401 - before anything else is loaded
+
 __version__ = "0.9.4"
 
 if TYPE_CHECKING:  # what type checkers see; "as" makes a name public for them

@@ -7,7 +7,7 @@ If this is killed at any point, it leaves unnamed objects, but never a name that
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,10 +33,27 @@ class NewStream(NamedTuple):
     ref: str | None = None
 
 
-def make_images(repository: Repository, filesystem: FileSystem) -> dict[FormatVersion, StoredObject]:
+class KnownImages(Protocol):
+    """The images of a tree, as far as they are known."""
+
+    def recall(self, version: FormatVersion, /) -> tuple[bytes, ObjectID] | None:
+        """Return the image in a format and its ID, which is its digest, or None."""
+
+    def remember(self, version: FormatVersion, image: StoredObject, /) -> None:
+        """Take the image in a format."""
+
+
+def make_images(
+    repository: Repository, filesystem: FileSystem, known: KnownImages | None = None
+) -> dict[FormatVersion, StoredObject]:
     """Make and store the image of a tree in each format that the repository is set up for.
 
     Naming them, behind the barrier, is the caller's.
+
+    Args:
+        repository: Where.
+        filesystem: The tree.
+        known: Images that need not be built; gets those that were.
 
     Returns:
         The images by format, the default format first.
@@ -46,10 +63,15 @@ def make_images(repository: Repository, filesystem: FileSystem) -> dict[FormatVe
     """
     from cfsctl.erofs.write.image import build_image  # most uses find what they need
 
-    return {
-        version: repository.objects.ensure_bytes(build_image(filesystem, version))
-        for version in repository.erofs_versions
-    }
+    images: dict[FormatVersion, StoredObject] = {}
+    for version in repository.erofs_versions:
+        found = None if known is None else known.recall(version)
+        # An image that is known is stored like one that was built: it may be gone, or damaged, by now.
+        content, image_id = found or (build_image(filesystem, version), None)
+        images[version] = repository.objects.ensure_bytes(content, image_id)
+        if known is not None:
+            known.remember(version, images[version])
+    return images
 
 
 def publish(

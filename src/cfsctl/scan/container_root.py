@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import Algorithm
     from cfsctl.progress import Reporter
     from cfsctl.scan.cache import FileCache
+    from cfsctl.scan.fingerprint import Fingerprint
     from cfsctl.scan.store import ObjectSink
     from cfsctl.tree.model import FileSystem
 
@@ -26,6 +27,7 @@ def scan_container_root(
     bootable: bool = False,
     workers: int | None = None,
     cache: FileCache | None = None,
+    fingerprint: Fingerprint | None = None,
     reporter: Reporter = silent,
 ) -> FileSystem:
     """Return the tree of a directory that holds the root of a container.
@@ -40,6 +42,7 @@ def scan_container_root(
             the files are stored.
         workers: See `scan_directory`.
         cache: See `scan_directory`.
+        fingerprint: See `scan_directory`; it is that of the directory, before anything is changed.
         reporter: See `scan_directory`.
 
     Raises:
@@ -57,10 +60,11 @@ def scan_container_root(
         keep_xattr=xattr_filter.keeps if propagate_usr else None,
         workers=workers,
         cache=cache,
+        fingerprint=fingerprint,
         reporter=reporter,
     )
     if propagate_usr:
-        apply_oci_transform(filesystem, xattr_filter)
+        apply_oci_transform(filesystem, None)  # the scan has kept what the filter keeps
     if bootable:
         from cfsctl.scan.bootable import make_directory_bootable  # few images are
 

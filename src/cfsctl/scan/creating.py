@@ -12,6 +12,8 @@ from cfsctl.repository.objects.space import needing
 from cfsctl.scan.cache import FileCache
 from cfsctl.scan.container_root import scan_container_root
 from cfsctl.scan.files import StoringError
+from cfsctl.scan.fingerprint import Fingerprint
+from cfsctl.scan.image_memory import ImageMemory
 from cfsctl.scan.images import build_images
 from cfsctl.tree.transform import XattrFilter
 from cfsctl.tree.walk import iter_nodes
@@ -74,9 +76,11 @@ def create_image(
         check_new_ref(ref, "image name")
     repository.check_writable()
     algorithm = repository.algorithm
-    cache = None
+    cache = fingerprint = None
     if use_cache:
         cache = FileCache.load(repository.dirfd, algorithm, verify=verify_cache, reporter=reporter)
+        # Boot entries and the SELinux policy are no part of a scan's fingerprint.
+        fingerprint = None if bootable or verify_cache else Fingerprint()
     with needing(_find_size):
         filesystem = scan_container_root(
             path,
@@ -86,13 +90,19 @@ def create_image(
             propagate_usr=propagate_usr,
             bootable=bootable,
             cache=cache,
+            fingerprint=fingerprint,
             reporter=reporter,
         )
     # What was stored, and the scan cache, are on their way to the disk while the images are made.
     with repository.flushing(is_worthwhile=_is_large(filesystem)):
         if cache is not None:
             cache.save(reporter=reporter)
-        return build_images(repository, filesystem, ref)
+        if fingerprint is None:
+            return build_images(repository, filesystem, ref)
+        memory = ImageMemory(repository, fingerprint, xattr_filter, propagate_usr=propagate_usr)
+        image_id = build_images(repository, filesystem, ref, known=memory)
+        memory.save()
+        return image_id
 
 
 def _is_large(filesystem: FileSystem) -> bool:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cfsctl.digest import Algorithm, ObjectID
     from cfsctl.erofs.format import FormatVersion
     from cfsctl.repository import Repository
+    from cfsctl.repository.publish import KnownImages
     from cfsctl.tree.model import FileSystem
 
 
@@ -28,7 +29,13 @@ def compute_image_id(filesystem: FileSystem, version: FormatVersion, algorithm: 
     return compute_digest(build_image(filesystem, version), algorithm)
 
 
-def build_images(repository: Repository, filesystem: FileSystem, ref: str | None = None) -> ObjectID:
+def build_images(
+    repository: Repository,
+    filesystem: FileSystem,
+    ref: str | None = None,
+    *,
+    known: KnownImages | None = None,
+) -> ObjectID:
     """Store the image of a tree in each of the repository's formats, and name the default one.
 
     The objects that the tree refers to must be in the repository. They and the images are behind one
@@ -38,6 +45,7 @@ def build_images(repository: Repository, filesystem: FileSystem, ref: str | None
         repository: The repository, open.
         filesystem: The tree.
         ref: A ref for the image in the default format, or None.
+        known: See `make_images`.
 
     Returns:
         The ID of the image in the default format.
@@ -48,7 +56,7 @@ def build_images(repository: Repository, filesystem: FileSystem, ref: str | None
     """
     if ref is not None:
         check_new_ref(ref, "image name")
-    stored = list(make_images(repository, filesystem).values())
+    stored = list(make_images(repository, filesystem, known).values())
     # An image that was known to be sound came with the knowledge about its objects.
     knows_nothing_new = not (any(image.is_new for image in stored) or repository.verified.has_news)
     nodes = () if knows_nothing_new else iter_nodes(filesystem)

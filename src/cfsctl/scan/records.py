@@ -89,11 +89,14 @@ class VisitReport(NamedTuple):
         directories: The directories that were visited.
         waiting: The directories that were not.
         news: Records for the file cache.
+        digests: Of the visited directories, see `cfsctl.scan.fingerprint`; empty for those with files that
+            are left for later. None at all if they are not wanted.
     """
 
     directories: list[ListedDirectory]
     waiting: list[Place]
     news: bytes
+    digests: list[bytes]
 
 
 class FileToRead(NamedTuple):

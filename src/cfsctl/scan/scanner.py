@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from cfsctl.progress import Reporter
     from cfsctl.scan.cache import FileCache
     from cfsctl.scan.files import State
+    from cfsctl.scan.fingerprint import Fingerprint
     from cfsctl.scan.records import Entry, ListedDirectory, Pairs, ReadReport
     from cfsctl.scan.store import ObjectSink
     from cfsctl.scan.xattrs import KeepXattr
@@ -93,6 +94,7 @@ def scan_directory(
     hard_links: bool = True,
     workers: int | None = None,
     cache: FileCache | None = None,
+    fingerprint: Fingerprint | None = None,
     reporter: Reporter = silent,
 ) -> FileSystem:
     """Return the tree of a directory.
@@ -108,6 +110,7 @@ def scan_directory(
         hard_links: Keep the names of one file together; otherwise each name is a file of its own.
         workers: Processes that look at files; None is one for each processor, 0 is this one alone.
         cache: What earlier scans have read; `FileCache.save` keeps what this one adds.
+        fingerprint: Becomes that of what was found, or None.
         reporter: Told how many entries have been seen.
 
     Raises:
@@ -123,12 +126,16 @@ def scan_directory(
     content = ContentReader(algorithm, store)
 
     def make_walker() -> Walker:
-        return Walker(root, base, content, keep_xattr=keep_xattr, cache=cache)
+        return Walker(
+            root, base, content, keep_xattr=keep_xattr, cache=cache, with_digests=fingerprint is not None
+        )
 
     try:
         with python_gc_paused():
-            assembly = _Assembly(base, cache, hard_links=hard_links)
+            assembly = _Assembly(base, cache, fingerprint, hard_links=hard_links)
             _run(assembly, make_walker, default_worker_count() if workers is None else workers, reporter)
+            if fingerprint is not None:
+                fingerprint.complete()
         return FileSystem(assembly.root)
     finally:
         os.close(root)
@@ -202,10 +209,13 @@ class _Assembly:
         seen: Number of nodes so far.
     """
 
-    def __init__(self, base: bytes, cache: FileCache | None, *, hard_links: bool) -> None:
+    def __init__(
+        self, base: bytes, cache: FileCache | None, fingerprint: Fingerprint | None, *, hard_links: bool
+    ) -> None:
         self.seen = 0
         self._base = base
         self._cache = cache
+        self._fingerprint = fingerprint
         self._hard_links = hard_links
         self._directories: list[Directory] = []
         self._names: list[tuple[int, bytes]] = []
@@ -282,6 +292,13 @@ class _Assembly:
         for listed in report.directories:
             parent = listed.parent if listed.parent >= 0 else first + ~listed.parent
             self._add_directory(listed, parent)
+        if self._fingerprint is not None:
+            added = self._directories[first:]
+            for listed, directory, digest in zip(report.directories, added, report.digests, strict=True):
+                if digest:
+                    self._fingerprint.add(digest)
+                else:
+                    self._fingerprint.add_later(listed, directory)
         for place in report.waiting:
             if place.parent < 0:
                 self._places.append(place._replace(parent=first + ~place.parent))

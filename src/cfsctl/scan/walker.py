@@ -25,6 +25,7 @@ from cfsctl.scan.files import (
     file_state,
     read_whole,
 )
+from cfsctl.scan.fingerprint import digest_directory
 from cfsctl.scan.recorder import Recorder
 from cfsctl.scan.records import (
     BLOCK_DEVICE,
@@ -128,6 +129,7 @@ class Walker:
         *,
         keep_xattr: KeepXattr | None,
         cache: FileCache | None,
+        with_digests: bool = False,
     ) -> None:
         """Take what the scan uses.
 
@@ -137,6 +139,7 @@ class Walker:
             content: Reads files. What it has learnt about the store before a fork is common knowledge.
             keep_xattr: Which attributes are kept, by name; None keeps all.
             cache: What earlier scans have read, or None.
+            with_digests: Report digests of the directories as well.
         """
         self._base = base
         self._recorder = None if cache is None else Recorder(cache)
@@ -146,6 +149,7 @@ class Walker:
         self._linked: dict[State, ObjectID] = {}
         self._waiting: list[_Waiting] = []
         self._bytes_left = 0
+        self._with_digests = with_digests
 
     def close(self) -> None:
         """Close the directories."""
@@ -178,13 +182,20 @@ class Walker:
         entries_left = task.max_entries
         waiting = task.places.copy()
         directories: list[ListedDirectory] = []
+        paths: list[bytes] = []
         while waiting and entries_left > 0 and self._bytes_left > 0:
-            listed, places = self._list(waiting.pop(), ~len(directories))
+            place = waiting.pop()
+            listed, places = self._list(place, ~len(directories))
             directories.append(listed)
+            paths.append(place.path)
             waiting += places
             entries_left -= len(listed.entries) + 1
         self._finish_waiting()
-        return VisitReport(directories, waiting, self._take_news())
+        digests: list[bytes] = []
+        if self._with_digests:  # entries are only complete now
+            for path, listed in zip(paths, directories, strict=True):
+                digests.append(b"" if listed.unread else digest_directory(path, listed))
+        return VisitReport(directories, waiting, self._take_news(), digests)
 
     # Directories
 

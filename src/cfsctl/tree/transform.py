@@ -41,13 +41,13 @@ class XattrFilter(Enum):
 
 
 def apply_oci_transform(
-    filesystem: FileSystem, xattr_filter: XattrFilter, *, hint: str = _NO_USR_HINT
+    filesystem: FileSystem, xattr_filter: XattrFilter | None, *, hint: str = _NO_USR_HINT
 ) -> None:
     """Change a tree as the original does with the roots of containers.
 
     Args:
         filesystem: The tree.
-        xattr_filter: Which extended attributes stay.
+        xattr_filter: Which extended attributes stay; None if the tree has no others.
         hint: What to do about a tree without ``/usr``.
 
     Raises:
@@ -60,7 +60,8 @@ def apply_oci_transform(
     root.xattrs = usr.xattrs
     if b"run" in root.entries:
         empty_directory(find_directory(root, b"run"), usr)
-    filter_xattrs(filesystem, xattr_filter.keeps)
+    if xattr_filter is not None:
+        filter_xattrs(filesystem, xattr_filter.keeps)
 
 
 def find_directory(parent: Directory, name: bytes, *, hint: str | None = None) -> Directory:

@@ -66,6 +66,7 @@ PLACES = {
     "metadata": _node("meta.json"),
     "marks": _node(".cfsctl-verified"),
     "scan cache": _node(".cfsctl-scan-cache"),
+    "image memory": _node(".cfsctl-image-memory"),
     "leftover": _node(".tmp-object-abcdefghijkl"),
     "quarantine": _node(f".cfsctl-quarantine/{_NAME}"),
 }

@@ -79,7 +79,14 @@ VERBS = [
     "oci push container oci:layout:x",
 ]
 
-STATE = [".cfsctl-scan-cache", ".cfsctl-verified", ".cfsctl-quarantine", ".cfsctl-tags", "config"]
+STATE = [
+    ".cfsctl-scan-cache",
+    ".cfsctl-image-memory",
+    ".cfsctl-verified",
+    ".cfsctl-quarantine",
+    ".cfsctl-tags",
+    "config",
+]
 SOURCE = ["config", "refs", "refs/heads", "refs/heads/x", "objects", "summary", ".lock", "state"]
 
 
