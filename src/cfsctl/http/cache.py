@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from cfsctl.errors import describe
-from cfsctl.http.freshness import can_be_told_apart
 from cfsctl.linux.files import AnonymousFile, write_all
 from cfsctl.linux.flags import DIRECTORY_FLAGS
 from cfsctl.linux.private_files import NotPrivateError, check_private_directory, read_private
@@ -109,6 +108,8 @@ class DocumentCache:
 
     def save(self, url: str, response: Response) -> None:
         """Keep an answer, if the server can be asked for any other one the next time."""
+        from cfsctl.http.freshness import can_be_told_apart  # most documents are still the same
+
         if not can_be_told_apart(response, self.find_time_made(response.body)):
             return
         head = json.dumps(

@@ -6,8 +6,6 @@ that mean "later". A missing file is not requested again.
 
 from __future__ import annotations
 
-import heapq
-import random
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar, cast
 
@@ -24,7 +22,7 @@ T = TypeVar("T")
 
 
 def compute_pause(
-    error: TransferError, attempt: int, limits: Limits, jitter: Callable[[], float] = random.random
+    error: TransferError, attempt: int, limits: Limits, jitter: Callable[[], float] | None = None
 ) -> float | None:
     """Return how many seconds to wait before asking again, or None not to.
 
@@ -32,12 +30,16 @@ def compute_pause(
         error: What the attempt ended with.
         attempt: Its number; the first is 1.
         limits: Attempts and pauses.
-        jitter: Gives a number from 0 to 1, so that clients do not come back all at once.
+        jitter: Gives a number from 0 to 1, so that clients do not come back all at once; None draws one.
     """
     if not error.is_transient or attempt >= limits.attempts:
         return None
     if isinstance(error, FetchTimeoutError) and attempt >= limits.timeout_attempts:
         return None
+    if jitter is None:
+        import random  # most requests succeed at once
+
+        jitter = random.random
     pause: float = min(limits.backoff_s * 2 ** (attempt - 1), limits.backoff_max_s) * (0.5 + jitter())
     if error.retry_after_s is not None:
         pause = max(pause, min(error.retry_after_s, limits.retry_after_max_s))
@@ -106,6 +108,8 @@ class Backlog(Generic[T]):
 
     def add(self, due_s: float, thing: T) -> None:
         """Keep `thing` until the clock shows `due_s`."""
+        import heapq  # most requests succeed at once
+
         self._count += 1
         heapq.heappush(self._heap, (due_s, self._count, thing))
 
@@ -113,6 +117,8 @@ class Backlog(Generic[T]):
         """Return the thing that has waited longest beyond its time, or None."""
         if not self._heap or self._heap[0][0] > now_s:
             return None
+        import heapq  # as in `add`
+
         return heapq.heappop(self._heap)[2]
 
     def drain(self) -> list[T]:

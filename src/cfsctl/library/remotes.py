@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cfsctl.errors import CfsError
-from cfsctl.http.urls import redact_url as redact_url  # noqa: PLC0414 - exported from here
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -91,6 +91,13 @@ class Location:
         return parse_file_url(self.text)
 
 
+def redact_url(url: str) -> str:
+    """Return a URL without user name, password and query, as it may be printed."""
+    from cfsctl.http.urls import redact_url as redact  # as in `Location`
+
+    return redact(url)
+
+
 def find_remote(name: str, directory: str | None = None) -> Remote:
     """Return a configured remote.
 

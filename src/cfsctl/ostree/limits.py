@@ -6,8 +6,7 @@ need them. Callers may pass stricter limits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from cfsctl.errors import LimitError
 from cfsctl.limits import MAX_DEPTH, MAX_ENTRIES, MAX_METADATA_TOTAL_BYTES
@@ -41,8 +40,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class PlanLimits:
+class PlanLimits(NamedTuple):
     """What one commit may ask for.
 
     Attributes:

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cfsctl.ostree.summary.format import Summary, SummaryRef, format_summary
+from tests.fakes.ostree_repository import FakeOstreeRepository
 from tests.support.repositories import make_repository
+from tests.support.web import serve_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NETWORK = {"requests", "urllib3", "pycurl", "ssl", "http.client", "email", "asyncio"}
@@ -44,6 +48,23 @@ WORKERS = {"pickle", "socket", "subprocess", "cfsctl.workers.pool"}
 """What only those need who start processes."""
 
 EVERYTHING = NEVER | STREAMS | HASHES | COMPARING | WRITING | JSON | WORKERS
+
+CHANGES = {
+    "calendar",
+    "heapq",
+    "cfsctl.cli.columns",
+    "cfsctl.http.freshness",
+    "cfsctl.library.remotes",
+    "cfsctl.ostree.delta.apply",
+    "cfsctl.ostree.delta.choice",
+    "cfsctl.ostree.plan",
+    "cfsctl.ostree.pull.run",
+    "cfsctl.ostree.summary.index",
+    "cfsctl.repository.gc.image_objects",
+    "random",
+    "cfsctl.workers",
+}
+"""What a pull needs only where something is new, a request fails, or an earlier target is kept."""
 
 REPOSITORY = ["--repo", "repo"]
 META = {"json"}
@@ -119,6 +140,30 @@ def imported(arguments: list[str], place: Path) -> set[str]:
 def test_start_imports_only_what_is_needed(name: str, place: Path) -> None:
     arguments, allowed = COMMANDS[name]
     assert imported(arguments, place) & EVERYTHING <= allowed
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """Serve an OSTree repository with a commit of the name web, and a summary that is not new."""
+    served = FakeOstreeRepository()
+    commit = served.commit({"note": b"a note\n" * 100}, "web")
+    served.write(tmp_path / "served")
+    summary = tmp_path / "served" / "summary"
+    summary.write_bytes(format_summary(Summary({"web": SummaryRef("web", commit, 100, ())}, ())))
+    os.utime(summary, (1_600_000_000, 1_600_000_000))
+    with serve_directory(tmp_path / "served") as url:
+        yield url
+
+
+def test_pull_of_nothing_new_imports_no_more_than_a_request_needs(place: Path, url: str) -> None:
+    pull = [*REPOSITORY, "ostree", "pull", url, "web"]
+    modules = imported(pull, place)
+    assert "cfsctl.ostree.pull.run" in modules
+    for _ in range(60):  # files that were just written are not relied on yet
+        modules = imported(pull, place)
+        if "cfsctl.ostree.pull.run" not in modules:
+            break
+    assert modules & (EVERYTHING | CHANGES) <= META | HASHES | STREAMS | {"pycurl"}
 
 
 def test_the_package_itself_imports_nothing_of_it(place: Path) -> None:

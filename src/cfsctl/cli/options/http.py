@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -21,8 +20,7 @@ _MAX_AUTH_BYTES = 4096
 _MAX_CONNECTIONS = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionArguments:
+class ConnectionArguments(NamedTuple):
     """What `connection_options` adds to a command.
 
     Attributes:

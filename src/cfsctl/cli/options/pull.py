@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -12,7 +12,7 @@ from cfsctl.cli.help import OUTPUT, SOURCE, TRUST, section
 from cfsctl.cli.metrics import MEASURED
 from cfsctl.cli.options.common import TEXT, json_option, xattr_names_option
 from cfsctl.cli.options.groups import option_group
-from cfsctl.cli.options.refs import keep_option
+from cfsctl.cli.options.keeping import keep_option
 from cfsctl.cli.options.trust import tell_unsigned
 from cfsctl.cli.output import print_document, print_line, print_lines
 
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from cfsctl.library.sources import Location, SourceOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PullRequest:
+class PullRequest(NamedTuple):
     """What is pulled, how, and what is printed.
 
     Attributes:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 _COMMIT_ID: Final = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrustArguments:
+class TrustArguments(NamedTuple):
     """What `trust_options` adds to a command.
 
     Attributes:
@@ -142,7 +140,7 @@ def tell_unsigned(
         trust: What was demanded.
         refs: What was pulled; None is everything. A user who names commits by ID knows which ones are wanted.
     """
-    from cfsctl.library.remotes import redact_url
+    from cfsctl.library.sources import redact_url
 
     if trust is not None and (trust.commits or trust.summaries):
         return

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 MAX_CANDIDATES: Final = 3
 """Superblocks that are fetched to compare deltas."""
 
+_INFO: Final = 20
+"""The level of `logging`, which is not imported where nobody listens."""
+
 
 class BaseMissingError(DeltaError):
     """A delta that starts from a commit that is not here."""
@@ -237,7 +240,9 @@ class DeltaPull:
             objects = estimate_objects_of(best.superblock, best.parts, is_here)
         choice = choose_way(best.estimate, objects, round_trip_s)
         self.reason = f"{'used' if choice.takes_delta else 'not used'}: {choice.reason}"
-        logs.get_logger("cfsctl.ostree").info("%s is %s", best.superblock.description, self.reason)
+        listener = logs.find_listened("cfsctl.ostree", _INFO)
+        if listener is not None:
+            listener.info("%s is %s", best.superblock.description, self.reason)
         return choice.takes_delta
 
     def _make_test(self, plan: PullPlan, candidate: DeltaCandidate) -> Callable[[Checksum], bool]:

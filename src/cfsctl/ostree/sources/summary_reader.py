@@ -14,22 +14,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 from cfsctl.errors import CfsError, RefNotFoundError
 from cfsctl.ostree.source import SourceError
 from cfsctl.ostree.summary.format import MAX_SUMMARY_SIZE, Summary, SummaryError, parse_summary
-from cfsctl.ostree.summary.index import (
-    INDEX_PATH,
-    MAX_INDEX_BYTES,
-    find_subset,
-    parse_index,
-    unpack_subsummary,
-)
 
 if TYPE_CHECKING:
     from cfsctl.ostree.summary.cache import SummaryCache
     from cfsctl.ostree.trust.policy import TrustPolicy
 
-_HTML: Final = re.compile(
-    rb"(\xef\xbb\xbf)?\s*(<!--.{0,4096}?-->\s*)?<(!doctype|\?xml|html|head|body|title|error)\b",
-    re.IGNORECASE | re.DOTALL,
-)
+_HTML: Final = rb"(\xef\xbb\xbf)?\s*(<!--.{0,4096}?-->\s*)?<(!doctype|\?xml|html|head|body|title|error)\b"
 _HTML_HINT: Final = "the server answered with a web page: log in to the network, or check the URL"
 
 
@@ -56,7 +46,7 @@ class FindDocument(Protocol):
 
 def explain_page(data: bytes) -> str | None:
     """Return what a user should know if this is a web page, in place of what was asked for."""
-    return _HTML_HINT if _HTML.match(data) else None
+    return _HTML_HINT if re.match(_HTML, data, re.IGNORECASE | re.DOTALL) else None
 
 
 class SummaryReader:
@@ -130,6 +120,14 @@ class SummaryReader:
         return self._check(self._find_document("summary", "summary", MAX_SUMMARY_SIZE))
 
     def _read_subset(self, subset: str) -> Summary:
+        from cfsctl.ostree.summary.index import (  # most summaries are whole
+            INDEX_PATH,
+            MAX_INDEX_BYTES,
+            find_subset,
+            parse_index,
+            unpack_subsummary,
+        )
+
         index = self._find_document(INDEX_PATH, INDEX_PATH, MAX_INDEX_BYTES)
         what = f"{INDEX_PATH} of {self._server}"
         if index is None:

@@ -14,8 +14,7 @@ once to check it, one ref after the other, and then again what is asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast, overload
+from typing import TYPE_CHECKING, Final, NamedTuple, cast, overload
 
 from cfsctl import gvariant
 from cfsctl.digest import Checksum
@@ -50,8 +49,7 @@ class SummaryError(FormatError):
     """Bytes that are not a summary; the message says field, expected and found."""
 
 
-@dataclass(frozen=True, slots=True)
-class SummaryRef:
+class SummaryRef(NamedTuple):
     """A ref as the summary lists it.
 
     Attributes:
@@ -83,8 +81,7 @@ class SummaryRef:
         return next((value.value for key, value in self.metadata if key == name), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """A whole summary.
 
     Attributes:

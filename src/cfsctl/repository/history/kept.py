@@ -14,7 +14,6 @@ the original would otherwise keep the image without its objects.
 
 from __future__ import annotations
 
-import calendar
 import os
 import re
 import stat
@@ -23,7 +22,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import find_object_name
 from cfsctl.errors import CfsError, IntegrityError
-from cfsctl.repository.gc.image_objects import read_image
 from cfsctl.repository.names.images import IMAGES
 from cfsctl.repository.names.names import MAX_COMPONENT_BYTES, InvalidNameError
 from cfsctl.repository.names.tags import escape_tag, unescape_tag
@@ -42,8 +40,9 @@ KEPT_IMAGE: Final = int.from_bytes(b"cfsimage", "little")
 """The content type of such a stream."""
 
 _IMAGE_REF: Final = "composefs.image"
-_STAMP: Final = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)\.(\d{6})Z")
-_LAST_US: Final = calendar.timegm((9999, 12, 31, 23, 59, 59)) * 1_000_000
+_STAMP: Final = r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)\.(\d{6})Z"
+_LAST_US: Final = 253_402_300_799 * 1_000_000
+"""The last second of the year 9999."""
 
 
 class HistoryKey(NamedTuple):
@@ -99,12 +98,14 @@ def format_stamp(set_us: int) -> str:
 
 def parse_stamp(text: str) -> int | None:
     """Return the microseconds since 1970 in the name of an earlier target, or None for any other name."""
-    match = _STAMP.fullmatch(text)
+    match = re.fullmatch(_STAMP, text)
     if match is None or not text.isascii():
         return None
     year, month, day, hour, minute, second, micros = map(int, match.groups())
     if not (1 <= month <= 12 and 1 <= day <= 31):
         return None
+    import calendar  # most commands set refs and list no history
+
     return calendar.timegm((max(year, 1), month, day, hour, minute, second)) * 1_000_000 + micros
 
 
@@ -191,6 +192,8 @@ def _keep_image(repository: Repository, image: str) -> str:
 
 def _objects_of(repository: Repository, image_id: ObjectID) -> set[ObjectID]:
     try:
+        from cfsctl.repository.gc.image_objects import read_image  # most images are kept already
+
         return read_image(repository.objects, image_id)
     except CfsError as error:
         raise IntegrityError(f"image {image_id.hex()} cannot be kept: {error}") from error

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import struct
 import time
 from array import array
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.digest import ObjectID
@@ -43,6 +45,9 @@ _CHECKSUM_SIZE: Final = 24
 _MARK_SIZE: Final = 8
 _MAX_MARKS: Final = 1 << 21
 """Two million, 16 MiB; a list that would grow beyond holds only the latest objects afterwards."""
+
+_FEW: Final = 2048
+"""Marks that are searched in the list before a set is made of it."""
 
 _MASK: Final = (1 << 64) - 1
 # Odd numbers, so that two states that differ in one field never have the same mark.
@@ -91,28 +96,52 @@ class VerifiedObjects:
         """
         self._root = dirfd
         self._algorithm = algorithm
-        self._marks: set[int] | None = None
+        self._listed: array[int] | None = None  # as in the file, ascending
+        self._marks: set[int] | None = None  # made of these to look for many, or to add some
+        self._searches = 0
         self._added: set[int] = set()
         self._now_ns = time.time_ns
 
     def needs_reading(self, object_id: ObjectID, status: os.stat_result) -> bool:
         """Return whether an object whose file is in this state was not verified in that state."""
+        return not self._is_known(mark_of(object_id, status))
+
+    def _read_list(self) -> array[int]:
+        """Return the marks of the file, which is read once."""
+        if self._listed is None:
+            self._listed = _load(self._root, self._algorithm)
+        return self._listed
+
+    def _all_marks(self) -> set[int]:
+        """Return all marks, to be changed as well."""
         if self._marks is None:
-            self._marks = _load(self._root, self._algorithm)
-        return mark_of(object_id, status) not in self._marks
+            self._marks = set(self._read_list())
+            self._listed = array("Q")  # read, and not needed any more
+        return self._marks
+
+    def _is_known(self, mark: int) -> bool:
+        self._searches += 1
+        if self._marks is not None or self._searches > _FEW:
+            return mark in self._all_marks()
+        # A set of a large list takes longer to make than a thousand searches. In a list that does not ascend
+        # marks may be missed, but none is found that is not there: at worst objects are read again.
+        listed = self._read_list()
+        place = bisect_left(listed, mark)
+        return place < len(listed) and listed[place] == mark
 
     def find_sizes(self, found: Iterable[tuple[ObjectID, os.stat_result | None]]) -> array[int]:
         """Return the size of each of many objects; see `cfsctl.repository.objects.reader.Verifier`."""
-        if self._marks is None:
-            self._marks = _load(self._root, self._algorithm)
-        marks = self._marks
+        found = iter(found)
+        first = list(itertools.islice(found, _FEW))
+        # Without any, the caller prepares for many, which another process looks up as well.
+        is_known = self._is_known if 0 < len(first) < _FEW else self._all_marks().__contains__
         sizes = [
             -1
             if status is None
             else status.st_size
-            if mark_of(object_id, status) in marks
+            if is_known(mark_of(object_id, status))
             else to_doubtful(status.st_size)
-            for object_id, status in found
+            for object_id, status in itertools.chain(first, found)
         ]
         return array("q", sizes)
 
@@ -121,17 +150,16 @@ class VerifiedObjects:
         if not is_quiet(status.st_ctime_ns, self._now_ns()):
             return
         mark = mark_of(object_id, status)
-        if self._marks is not None and mark not in self._marks:
-            self._marks.add(mark)
-            self._added.add(mark)
+        if self._listed is not None:
+            self._add(mark)
 
     def note(self, object_id: ObjectID, status: os.stat_result) -> None:
         """Record a mark without asking how young the file is."""
-        if self._marks is None:
-            self._marks = _load(self._root, self._algorithm)
-        mark = mark_of(object_id, status)
-        if mark not in self._marks:
-            self._marks.add(mark)
+        self._add(mark_of(object_id, status))
+
+    def _add(self, mark: int) -> None:
+        if not self._is_known(mark):
+            self._all_marks().add(mark)
             self._added.add(mark)
 
     def drain_new(self) -> array[int]:
@@ -141,10 +169,8 @@ class VerifiedObjects:
 
     def add_new(self, news: Iterable[int]) -> None:
         """Record what a worker has taken with `drain_new`."""
-        if self._marks is None:
-            self._marks = _load(self._root, self._algorithm)
         self._added.update(news)
-        self._marks.update(news)
+        self._all_marks().update(news)
 
     def confirm_all(
         self, object_ids: Iterable[ObjectID], stat: Callable[[ObjectID], os.stat_result | None]
@@ -154,9 +180,7 @@ class VerifiedObjects:
         Returns:
             Those that were written so lately that they cannot be noted yet.
         """
-        if self._marks is None:
-            self._marks = _load(self._root, self._algorithm)
-        marks, added = self._marks, self._added
+        marks, added = self._all_marks(), self._added
         young: list[ObjectID] = []
         now_ns = self._now_ns()
         for object_id in object_ids:
@@ -183,9 +207,11 @@ class VerifiedObjects:
 
         What was verified must be behind a barrier: what was read may never have reached the disk.
         """
-        if not self._added or self._marks is None:
+        if not self._added or self._listed is None:
             return
-        marks = self._marks if len(self._marks) <= _MAX_MARKS else self._added
+        marks = self._all_marks()
+        if len(marks) > _MAX_MARKS:
+            marks = self._added
         with contextlib.suppress(OSError):
             _write(self._root, self._algorithm, marks)
         self._added = set()
@@ -241,15 +267,15 @@ def forget_verified(dirfd: int) -> None:
         os.unlink(VERIFIED_NAME, dir_fd=dirfd)
 
 
-def _load(dirfd: int, algorithm: Algorithm) -> set[int]:
+def _load(dirfd: int, algorithm: Algorithm) -> array[int]:
     try:
         data = read_private(dirfd, VERIFIED_NAME, _HEADER.size + _MARK_SIZE * _MAX_MARKS)
         return _parse(data, algorithm)
     except (VerifiedListError, OSError):
-        return set()
+        return array("Q")
 
 
-def _parse(data: bytes, algorithm: Algorithm) -> set[int]:
+def _parse(data: bytes, algorithm: Algorithm) -> array[int]:
     """Return the marks of a list.
 
     Raises:
@@ -263,7 +289,7 @@ def _parse(data: bytes, algorithm: Algorithm) -> set[int]:
         raise VerifiedListError("list of verified objects: expected another header, or another length")
     if _compute_checksum(body) != checksum:
         raise VerifiedListError("list of verified objects: wrong checksum")
-    return set(_swapped(array("Q", body)))
+    return _swapped(array("Q", body))
 
 
 def _format(marks: Iterable[int], algorithm: Algorithm) -> bytes:

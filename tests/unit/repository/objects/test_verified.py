@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import pytest
 
 from cfsctl.digest import Algorithm, ObjectID
+from cfsctl.repository.objects import verified as module
+from cfsctl.repository.objects.reader import to_doubtful
 from cfsctl.repository.objects.verified import (
     VERIFIED_NAME,
     CachedCheck,
@@ -160,9 +162,34 @@ def test_whole_seconds_take_longer(root: int) -> None:
         assert verified.has_news is is_noted
 
 
+@pytest.mark.parametrize("asks_for_many", [False, True])
+def test_few_and_many_are_found_alike(
+    root: int, monkeypatch: pytest.MonkeyPatch, *, asks_for_many: bool
+) -> None:
+    states = [State(st_ino=number).as_status() for number in range(50)]
+    writer = open_list(root)
+    for state in states[::2]:
+        writer.note(ID, state)
+    writer.save()
+    monkeypatch.setattr(module, "_FEW", 10 if asks_for_many else 1000)
+    expected = [100, to_doubtful(100)] * 25
+    reader = open_list(root)
+    assert list(reader.find_sizes((ID, state) for state in states)) == expected
+    assert [reader.needs_reading(ID, state) for state in states] == [False, True] * 25
+    assert list(reader.find_sizes([(ID, None), (ID, states[0])])) == [-1, 100]
+    one_by_one = open_list(root)
+    assert [one_by_one.needs_reading(ID, state) for state in states] == [False, True] * 25
+    assert not one_by_one.has_news
+    one_by_one.note(ID, states[1])
+    one_by_one.save()
+    prepared = open_list(root)
+    assert not prepared.find_sizes(())
+    assert list(prepared.find_sizes((ID, state) for state in states)) == [100, 100, *expected[2:]]
+
+
 def test_damaged_lists() -> None:
     data = _format({1, 2**64 - 1, 77}, Algorithm.SHA256)
-    assert _parse(data, Algorithm.SHA256) == {1, 2**64 - 1, 77}
+    assert list(_parse(data, Algorithm.SHA256)) == [1, 77, 2**64 - 1]
     for end in range(len(data)):
         with pytest.raises(VerifiedListError):
             _parse(data[:end], Algorithm.SHA256)

@@ -8,7 +8,8 @@ from cfsctl.cli.completers import complete_images
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import json_option
-from cfsctl.cli.options.refs import keep_option, no_clobber_option, show_change
+from cfsctl.cli.options.keeping import keep_option, no_clobber_option
+from cfsctl.cli.options.refs import show_change
 
 
 @click.command("tag", cls=Command)

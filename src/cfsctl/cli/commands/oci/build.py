@@ -12,7 +12,7 @@ from cfsctl.cli.completers import complete_oci_images
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option, xattrs_option
-from cfsctl.cli.options.refs import keep_option
+from cfsctl.cli.options.keeping import keep_option
 from cfsctl.cli.output import print_document, print_lines, tell
 from cfsctl.cli.source_date import read_source_date
 from cfsctl.errors import ExitCode

@@ -20,7 +20,7 @@ from cfsctl.cli.errors import report_error
 from cfsctl.cli.help import Command
 from cfsctl.cli.metrics import MEASURED, metrics_option
 from cfsctl.cli.options.common import IMAGE_REFERENCE, TEXT, json_option
-from cfsctl.cli.options.refs import keep_option
+from cfsctl.cli.options.keeping import keep_option
 from cfsctl.cli.options.registry import registry_options
 from cfsctl.cli.output import print_document, print_lines
 from cfsctl.errors import CfsError, ExitCode

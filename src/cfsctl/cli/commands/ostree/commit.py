@@ -10,7 +10,7 @@ import click
 from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option
-from cfsctl.cli.options.refs import keep_option, no_clobber_option
+from cfsctl.cli.options.keeping import keep_option, no_clobber_option
 from cfsctl.cli.output import print_document, print_line, tell
 from cfsctl.cli.source_date import read_source_date
 from cfsctl.digest import qualified

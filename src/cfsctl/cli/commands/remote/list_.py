@@ -16,7 +16,8 @@ from cfsctl.cli.render import format_table
 @json_option()
 def command(*, remotes: str | None, as_json: bool) -> None:
     """List the configured remotes and their URLs."""
-    from cfsctl.library.remotes import list_remotes, redact_url
+    from cfsctl.library.remotes import list_remotes
+    from cfsctl.library.sources import redact_url
 
     rows = [
         (name, redact_url(options.get("url") or options.get("metalink") or ""))

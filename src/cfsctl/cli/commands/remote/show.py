@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @json_option()
 def command(*, name: str, remotes: str | None, as_json: bool) -> None:
     """Print the configuration of the remote NAME, and the keys that are accepted."""
-    from cfsctl.library.remotes import describe_remote, redact_url
-    from cfsctl.library.sources import find_remote
+    from cfsctl.library.remotes import describe_remote
+    from cfsctl.library.sources import find_remote, redact_url
 
     remote = find_remote(name, remotes)
     options = {key: redact_url(value) if "://" in value else value for key, value in remote.options.items()}

@@ -8,7 +8,7 @@ from cfsctl.cli.context import Session, pass_session
 from cfsctl.cli.help import Command
 from cfsctl.cli.options.common import TEXT, json_option
 from cfsctl.cli.options.http import ConnectionArguments, server_options
-from cfsctl.cli.options.refs import keep_option
+from cfsctl.cli.options.keeping import keep_option
 from cfsctl.cli.output import print_document, print_lines
 from cfsctl.digest import qualified
 
