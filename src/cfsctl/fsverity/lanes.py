@@ -9,8 +9,7 @@ The extension is checked against `hashlib` before it is used. If a digest differ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cfsctl.digest import Algorithm
 
@@ -39,8 +38,7 @@ _LANES: Final[dict[tuple[str, Algorithm], int]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Lanes:
+class Lanes(NamedTuple):
     """How to hash several blocks at once.
 
     Attributes:

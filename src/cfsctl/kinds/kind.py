@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.progress import silent
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from cfsctl.tree.transform import XattrFilter
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """How trees are read where there is a choice.
 
     Attributes:

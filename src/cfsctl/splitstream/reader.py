@@ -239,14 +239,16 @@ class SplitstreamReader:
                 the whole stream claims; what came before has been delivered by then.
         """
         pieces = iter_unpacked(self._source, self._stream, "stream")
-        refs = self.object_refs
+        refs: Sequence[ObjectID] | None = None  # of a stream without objects, or until one comes, not read
         left = self.stream_size
         objects_left = self.stream_size + MAX_EMPTY_OBJECTS
         buffer = _Buffer(pieces)
         while (number := buffer.take_number()) is not None:
             if number >= 0:
-                if number >= len(refs):
-                    fail("chunk", f"the number of one of {len(refs)} objects", number)
+                if number >= self.object_count:
+                    fail("chunk", f"the number of one of {self.object_count} objects", number)
+                if refs is None:
+                    refs = self.object_refs
                 objects_left -= 1
                 if objects_left < 0:
                     fail("stream", f"{self.stream_size} bytes", "more objects than that")

@@ -7,13 +7,14 @@ import fcntl
 import os
 import pickle
 import signal
-import weakref
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from cfsctl import heartbeat
 from cfsctl.errors import CfsError
-from cfsctl.workers.failures import dump_error, note_traceback
+from cfsctl.workers.failures import note_traceback
+from cfsctl.workers.handlers import close_handler, parents_own
 from cfsctl.workers.messages import FRAME, KIND_ERROR, KIND_VALUE, RECEIVE_BYTES
+from cfsctl.workers.pickled_errors import dump_error
 from cfsctl.workers.threads import use_one_thread
 
 if TYPE_CHECKING:
@@ -29,26 +30,8 @@ _LIFELINE_SIGNAL: Final = signal.SIGIO
 """Sent to a worker when the parent's end of the lifeline closes; its default action ends the process."""
 
 
-class HasDescriptors(Protocol):
-    """A resource of the parent that a worker must not use."""
-
-    def forget(self) -> None:
-        """Close this process' copies of its descriptors."""
-
-
-parents_own: weakref.WeakSet[HasDescriptors] = weakref.WeakSet()
-"""Pools of this process; a new worker closes its copies of their descriptors."""
-
-
 class _Stopped(BaseException):
     """Raised in a worker by the signal that ends it, so that its clean-up runs."""
-
-
-def close_handler(handler: object) -> None:
-    """Call the handler's ``close``, if it has one."""
-    close = getattr(handler, "close", None)
-    if close is not None:
-        close()
 
 
 def run_worker(

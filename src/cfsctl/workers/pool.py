@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import gc
 import os
-import pickle
 import select
 import time
 from collections import deque
@@ -30,15 +29,16 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from cfsctl import heartbeat
 from cfsctl.processors import default_worker_count
-from cfsctl.workers.child import close_handler, parents_own
 from cfsctl.workers.failures import WorkerDiedError
+from cfsctl.workers.handlers import close_handler, parents_own
 from cfsctl.workers.messages import KIND_VALUE
-from cfsctl.workers.process import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
     from typing import Self
+
+    from cfsctl.workers.process import Worker
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -97,6 +97,9 @@ class WorkerPool(Generic[T, R]):
             raise
 
     def _start(self, make_handler: Callable[[], Callable[[T], R]], count: int) -> None:
+        # Where tasks run in this process, sockets and pickling take a tenth of a short command to load.
+        from cfsctl.workers.process import Worker
+
         # Collected objects are not touched by a worker's collector, so their pages stay shared.
         thaw = gc.get_freeze_count() == 0
         gc.freeze()
@@ -134,6 +137,8 @@ class WorkerPool(Generic[T, R]):
             return
         if not self._workers:
             raise WorkerDiedError("no worker process is left")
+        import pickle  # see `_start`, where it was loaded
+
         self.pending += 1
         self._queue.append((weight, pickle.dumps(task, pickle.HIGHEST_PROTOCOL)))
         self._dispatch()

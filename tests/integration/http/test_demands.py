@@ -184,7 +184,7 @@ def without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         run_module,
         "run_pull",
-        lambda task: run_pull(replace(task, options=replace(task.options, workers=0))),
+        lambda task: run_pull(task._replace(options=replace(task.options, workers=0))),
     )
     monkeypatch.setattr(offline, "apply_delta", functools.partial(offline.apply_delta, workers=0))
 

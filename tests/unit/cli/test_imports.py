@@ -47,6 +47,24 @@ JSON = {"json"}
 WORKERS = {"pickle", "socket", "subprocess", "cfsctl.workers.pool"}
 """What only those need who start processes."""
 
+PULLING = {"isal", "cfsctl.workers.pool"}
+"""Files are unpacked, and the pool runs the tasks of a small pull in the process that asks."""
+
+NOT_PULLING = {
+    "calendar",
+    "selectors",
+    "cfsctl.cli.columns",
+    "cfsctl.cli.listing",
+    "cfsctl.ostree.delta.choice",
+    "cfsctl.ostree.store.images",
+    "cfsctl.ostree.store.inline_objects",
+    "cfsctl.repository.gc.sweep",
+    "cfsctl.workers.child",
+    "cfsctl.workers.pickled_errors",
+    "cfsctl.workers.process",
+}
+"""What a small pull from a directory does without, although other ways of a pull need it."""
+
 EVERYTHING = NEVER | STREAMS | HASHES | COMPARING | WRITING | JSON | WORKERS
 
 CHANGES = {
@@ -164,6 +182,16 @@ def test_pull_of_nothing_new_imports_no_more_than_a_request_needs(place: Path, u
         if "cfsctl.ostree.pull.run" not in modules:
             break
     assert modules & (EVERYTHING | CHANGES) <= META | HASHES | STREAMS | {"pycurl"}
+
+
+def test_small_pull_imports_only_what_is_needed(place: Path) -> None:
+    source = FakeOstreeRepository()
+    source.commit({"usr": {"note": b"a note\n" * 99, "link": "note"}}, "main")
+    source.write(place / "source")
+    found = imported([*REPOSITORY, "ostree", "pull-local", "source", "main"], place)
+    assert found & EVERYTHING <= META | HASHES | STREAMS | WRITING | PULLING
+    assert "cfsctl.ostree.pull.run" in found
+    assert not found & NOT_PULLING
 
 
 def test_the_package_itself_imports_nothing_of_it(place: Path) -> None:

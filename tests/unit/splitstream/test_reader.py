@@ -368,3 +368,21 @@ def test_some_object_references_are_read_alone() -> None:
         assert list(reader.read_object_refs(slice(7, 99))) == ids[7:]
         assert list(reader.read_object_refs(slice(5, 2))) == []
         assert list(reader.object_refs) == ids
+
+
+def test_object_references_are_not_read_for_a_stream_that_needs_none(tmp_path: Path) -> None:
+    path = tmp_path / "stream"
+    path.write_bytes(build(frame(chunks(b"abc", b"de")), refs=[A, B], size=5))
+    with SplitstreamReader(os.open(path, os.O_RDONLY), SHA256, lists_objects=False) as reader:
+        assert list(reader.iter_chunks()) == [Inline(b"abc"), Inline(b"de")]
+        assert "object_refs" not in vars(reader)
+        assert list(reader.object_refs) == [A, B]
+
+
+def test_number_of_no_object_is_refused_also_where_references_are_not_read() -> None:
+    data = build(frame(chunks(b"abc", 1)), refs=[A], size=9)
+    with SplitstreamReader(data, SHA256, lists_objects=False) as reader:
+        found = reader.iter_chunks()
+        assert next(found) == Inline(b"abc")
+        with pytest.raises(SplitstreamError, match="the number of one of 1 objects"):
+            next(found)

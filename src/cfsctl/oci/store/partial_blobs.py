@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl.linux.files import write_all
 from cfsctl.linux.private_files import NotPrivateError, check_private_file
-from cfsctl.repository.gc.sweep import PARTIAL_BLOB_PREFIX
+from cfsctl.repository.gc.prefixes import PARTIAL_BLOB_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable

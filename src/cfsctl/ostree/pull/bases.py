@@ -9,8 +9,6 @@ from cfsctl.errors import FormatError, IntegrityError
 from cfsctl.ostree.pull.glance import Glance
 from cfsctl.ostree.store.commit_proof import find_false_files, is_proven, prove
 from cfsctl.ostree.store.commit_stream import CommitStream
-from cfsctl.ostree.store.images import find_image
-from cfsctl.ostree.store.inline_objects import find_inline
 from cfsctl.ostree.store.opened_streams import OpenedStreams
 from cfsctl.ostree.store.partial_commits import find_partial
 from cfsctl.ostree.store.refs import find_commit, open_commit_object, stream_name
@@ -327,6 +325,9 @@ class BaseCommits:
         What is inline only is for `restore_lost` to store. An image is only ever made of a whole commit, so a
         stream with an image lacks no entry.
         """
+        from cfsctl.ostree.store.images import find_image  # few pulls find the commit stored
+        from cfsctl.ostree.store.inline_objects import find_inline
+
         image = find_image(self._repository, stored)
         if image is None or not self._repository.objects.is_sound(image[0]):
             return False

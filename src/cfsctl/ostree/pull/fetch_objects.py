@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 from cfsctl import heartbeat
 from cfsctl.errors import ObjectMissingError
-from cfsctl.ostree.delta.choice import estimate_objects
 from cfsctl.ostree.pull.fetch import FileWorkers
 from cfsctl.ostree.sources.local import LocalSource
 from cfsctl.ostree.store.commitmeta import check_detached, store_detached
@@ -107,6 +106,8 @@ class ObjectFetcher:
         plan = self._task.plan
         if plan.commit is None or self._task.is_partial:
             return None
+        from cfsctl.ostree.delta.choice import estimate_objects  # only where the disk is full
+
         found = estimate_objects(plan.commit, plan.is_in_base)
         return None if found is None else max(0, found.plain_bytes - self.stored_bytes)
 

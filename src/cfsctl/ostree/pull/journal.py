@@ -29,7 +29,7 @@ from cfsctl.linux.files import write_all
 from cfsctl.linux.private_files import NotPrivateError, check_private_file, is_private_directory
 from cfsctl.ostree.objects import CHECKSUM_SIZE
 from cfsctl.ostree.objects.held_objects import Place, PlacedObjects
-from cfsctl.repository.gc.sweep import JOURNAL_PREFIX
+from cfsctl.repository.gc.prefixes import JOURNAL_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -62,7 +62,9 @@ def _has(repository: Repository, checksum: Checksum, wanted: Checksum) -> bool:
         object_id = repository.streams.find(stream_name(checksum))
         if object_id is None:
             return False
-        with repository.streams.open_object(object_id, ContentType.OSTREE_COMMIT) as reader:
+        with repository.streams.open_object(
+            object_id, ContentType.OSTREE_COMMIT, lists_objects=False
+        ) as reader:
             return has_object(reader, wanted)
     except (FormatError, IntegrityError):
         return False

@@ -11,7 +11,6 @@ from cfsctl.ostree.pull.target import Target
 from cfsctl.ostree.pull.unchanged import is_plain, remember
 from cfsctl.ostree.store.commit_proof import remember_proof
 from cfsctl.ostree.store.commitmeta import check_detached, store_detached
-from cfsctl.ostree.store.images import ensure_image
 from cfsctl.ostree.store.in_memory import InMemoryCommit
 from cfsctl.ostree.store.partial_commits import drop_partial, save_partial, store_part
 from cfsctl.ostree.store.publish import publish_commit, restate_commit, store_images
@@ -42,6 +41,8 @@ class CommitStorer:
 
     def keep(self, stored: CommitStream) -> PullResult:
         """Finish where nothing had to be fetched: the image and the tag may still be wrong."""
+        from cfsctl.ostree.store.images import ensure_image  # few pulls find the commit stored
+
         task, repository = self._task, self._task.repository
         self._check_composefs_digest(stored)
         self._bases.stored.restore_lost()

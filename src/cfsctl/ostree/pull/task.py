@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cfsctl.ostree.objects.held_objects import HeldObjects
 from cfsctl.ostree.plan import PullPlan
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from cfsctl.repository import Repository
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PullTask:
+class PullTask(NamedTuple):
     """One commit to pull.
 
     Attributes:

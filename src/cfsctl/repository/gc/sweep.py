@@ -14,6 +14,7 @@ from cfsctl.digest import ObjectID
 from cfsctl.linux.error_paths import relative_to
 from cfsctl.linux.files import TEMPORARY_FILE_PREFIX, TEMPORARY_LINK_PREFIX
 from cfsctl.linux.flags import DIRECTORY_FLAGS
+from cfsctl.repository.gc.prefixes import JOURNAL_PREFIX, PARTIAL_BLOB_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,12 +32,6 @@ _LOWER_HEX = re.compile(r"[0-9a-f]+\Z")
 _RANDOM_PART = re.compile(r"[A-Za-z0-9]{12}\Z")
 
 _COMMIT_PART = re.compile(r"[0-9a-f]{64}\Z")
-
-JOURNAL_PREFIX: Final = ".cfsctl-pull-"
-"""Start of the name of a pull's journal; a commit's ID follows. Of use only while nothing was collected."""
-
-PARTIAL_BLOB_PREFIX: Final = ".cfsctl-blob-"
-"""Start of the name of the first part of a blob; its SHA-256 follows."""
 
 _LEFTOVERS: Final = (
     (".", TEMPORARY_LINK_PREFIX, _RANDOM_PART, stat.S_ISLNK),

@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from cfsctl.errors import CfsError
-from cfsctl.workers.failures import dump_error
+from cfsctl.workers.pickled_errors import dump_error
 
 if TYPE_CHECKING:
     from cfsctl.repository.mounting.fuse_server import FuseMount

@@ -176,11 +176,14 @@ class Streams:
             raise RefNotFoundError(f"stream not found: {name}", hint=suggest(name, known) or _LIST_HINT)
         return self.open_object(object_id, content_type)
 
-    def open_object(self, object_id: ObjectID, content_type: int | None = None) -> SplitstreamReader:
-        """Open a splitstream by its object ID; see `open`."""
+    def open_object(
+        self, object_id: ObjectID, content_type: int | None = None, *, lists_objects: bool = True
+    ) -> SplitstreamReader:
+        """Open a splitstream by its object ID; see `open`, and `SplitstreamReader` for `lists_objects`."""
         from cfsctl.splitstream import SplitstreamReader  # brings the decompressor along
 
-        return SplitstreamReader(self._objects.open(object_id), self._objects.algorithm, content_type)
+        fd = self._objects.open(object_id)
+        return SplitstreamReader(fd, self._objects.algorithm, content_type, lists_objects=lists_objects)
 
     def cat(self, name: str, write: Callable[[bytes | memoryview], object]) -> None:
         """Restore the content of a stream and pass it on.
