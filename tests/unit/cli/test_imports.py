@@ -184,6 +184,13 @@ def test_pull_of_nothing_new_imports_no_more_than_a_request_needs(place: Path, u
     assert modules & (EVERYTHING | CHANGES) <= META | HASHES | STREAMS | {"pycurl"}
 
 
+@pytest.mark.parametrize("name", ["gc", "image-objects"])
+def test_objects_of_images_are_found_without_what_reads_trees(name: str, place: Path) -> None:
+    found = imported(COMMANDS[name][0], place)
+    assert "cfsctl.erofs.read.objects" in found
+    assert not found & {"cfsctl.erofs.read.tree", "cfsctl.erofs.read.leaves", "cfsctl.erofs.stubs"}
+
+
 def test_small_pull_imports_only_what_is_needed(place: Path) -> None:
     source = FakeOstreeRepository()
     source.commit({"usr": {"note": b"a note\n" * 99, "link": "note"}}, "main")

@@ -160,7 +160,7 @@ def _missing_objects(options: _Options, paths: Iterable[str]) -> None:
 
 def _read_objects(path: str, options: _Options) -> set[ObjectID]:
     from cfsctl.erofs.inspect import select_entries, tree_objects
-    from cfsctl.erofs.read.tree import collect_objects
+    from cfsctl.erofs.read.objects import collect_objects
 
     if options.names:
         return tree_objects(select_entries(_read_tree(path, options), options.names))

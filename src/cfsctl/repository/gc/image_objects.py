@@ -79,7 +79,7 @@ class _Reader:
 
     def read(self, image_id: ObjectID) -> set[ObjectID]:
         from cfsctl.erofs.read.attributes import WrongAlgorithmError  # only where images are
-        from cfsctl.erofs.read.tree import collect_objects
+        from cfsctl.erofs.read.objects import collect_objects
 
         size = None
         if image_id in self._listed:

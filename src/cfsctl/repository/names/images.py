@@ -174,7 +174,7 @@ class Images:
             RefNotFoundError: There is no such image.
             ErofsError: It cannot be read.
         """
-        from cfsctl.erofs.read.tree import collect_objects  # most commands read no image
+        from cfsctl.erofs.read.objects import collect_objects  # most commands read no image
 
         with self.map(name) as data:
             return sorted(collect_objects(data, self._objects.algorithm))
