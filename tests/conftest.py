@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,6 +53,8 @@ def _own_logging() -> Iterator[None]:
     logs._prepare.clear()
     yield
     logs._prepare.clear()
+    if (errors := sys.modules.get("cfsctl.cli.errors")) is not None:
+        errors.STYLE.reset()
     root.handlers[:] = handlers
     root.setLevel(level)
     root.propagate = propagates

@@ -302,7 +302,7 @@ class OpenDirectory(NamedTuple):
 
 
 def iter_unlisted(
-    listed: Collection[int], gaps: list[str], namespaces: Collection[str] = ()
+    listed: Collection[int], gaps: list[str], namespaces: Collection[str], open_namespaces: dict[str, int]
 ) -> Iterator[OpenDirectory]:
     """Yield open directories in mounts that are not listed, for each process the first of each mount.
 
@@ -310,14 +310,14 @@ def iter_unlisted(
 
     Args:
         listed: Numbers of the mounts that are known.
-        gaps: Given a phrase if there are processes that this one may not look into, and for each mount
-            namespace that only an open file keeps.
+        gaps: Given a phrase if there are processes that this one may not look into.
         namespaces: The mount namespaces whose tables were read.
+        open_namespaces: Given each other mount namespace that an open file keeps, with a process that has it
+            open.
 
     Raises:
         OSError: ``/proc`` cannot be read.
     """
-    known = set(namespaces)
     denied: list[int] = []
     for pid in list_processes():
         seen: set[int] = set()
@@ -332,9 +332,8 @@ def iter_unlisted(
                 path = f"/proc/{process}/{name}"
                 yield from _find_unlisted(pid, path, listed, seen)
                 namespace = _read_namespace(path)
-                if namespace is not None and namespace not in known:
-                    known.add(namespace)
-                    gaps.append(f"mount namespace without processes that process {pid} has open")
+                if namespace is not None and namespace not in namespaces:
+                    open_namespaces.setdefault(namespace, pid)
     if denied:
         more = f" and {len(denied) - 1} more" if len(denied) > 1 else ""
         gaps.append(f"what process {denied[0]}{more} has open")

@@ -63,12 +63,10 @@ class Programs:
 
     def wait(self) -> list[str]:
         """Return what each printed; all must have succeeded."""
-        outputs = []
-        for arguments, program in self._started:
-            out, err = program.communicate(timeout=TIMEOUT_S)
+        outputs = [program.communicate(timeout=TIMEOUT_S) for _, program in self._started]
+        for (arguments, program), (_, err) in zip(self._started, outputs, strict=True):
             assert program.returncode == 0, f"{arguments}: {err}"
-            outputs.append(out)
-        return outputs
+        return [out for out, _ in outputs]
 
 
 def check(path: Path, *tags: str) -> None:

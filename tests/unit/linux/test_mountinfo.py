@@ -95,10 +95,10 @@ def test_open_directories_in_mounts_that_are_not_listed(tmp_path: Path) -> None:
         mount_id = find_mount_id(fd)
         listed = {mount.mount_id for mount in read_mount_table().mounts}
         assert mount_id in listed
-        assert mount_id not in {each.mount_id for each in iter_unlisted(listed, [])}
+        assert mount_id not in {each.mount_id for each in iter_unlisted(listed, [], (), {})}
         mine = [
             os.path.samestat(os.fstat(each.fd), os.fstat(fd)) or os.fstat(each.fd).st_dev
-            for each in iter_unlisted(listed - {mount_id}, [])
+            for each in iter_unlisted(listed - {mount_id}, [], (), {})
             if each.pid == os.getpid() and each.mount_id == mount_id
         ]
         assert mine in ([True], [os.fstat(fd).st_dev])

@@ -61,14 +61,26 @@ class Look(NamedTuple):
 
 
 class _Round(NamedTuple):
-    """The same of one try; mounts by device number."""
+    """The same of one try.
+
+    Attributes:
+        mounts: By device number.
+        gaps: See `Look`; without those for `namespaces`.
+        namespaces: Mount namespaces without processes that are kept by an open file, with a process that has
+            it open.
+    """
 
     mounts: dict[int, LiveMount]
     gaps: list[str]
+    namespaces: dict[str, int]
+
+    @property
+    def has_gaps(self) -> bool:
+        return bool(self.gaps or self.namespaces)
 
     @property
     def is_certain(self) -> bool:
-        return not self.gaps and all(live.is_certain for live in self.mounts.values())
+        return not self.has_gaps and all(live.is_certain for live in self.mounts.values())
 
 
 def find_live_mounts(store: ObjectStore, image_ids: Collection[ObjectID]) -> Look:
@@ -86,22 +98,27 @@ def find_live_mounts(store: ObjectStore, image_ids: Collection[ObjectID]) -> Loo
         # A mount that came or went while it was looked at shows little of itself, and would keep everything.
         again = _look_around(store, image_ids)
         mounts = {device: live for device, live in again.mounts.items() if device in found.mounts}
-        found = _Round(mounts, again.gaps if found.gaps else [])
-        if not found.gaps:
+        # Another program that looks at mounts has a namespace open for a moment, and each time another one.
+        namespaces = {name: pid for name, pid in again.namespaces.items() if name in found.namespaces}
+        found = _Round(mounts, again.gaps if found.gaps else [], namespaces)
+        if not found.has_gaps:
             break
     lives = [*found.mounts.values(), *find_fuse_mounts(store)]
-    return Look(sorted(lives, key=lambda live: live.mountpoint), found.gaps)
+    kept = {
+        f"mount namespace without processes that process {pid} has open" for pid in found.namespaces.values()
+    }
+    return Look(sorted(lives, key=lambda live: live.mountpoint), [*found.gaps, *sorted(kept)])
 
 
 def _look_around(store: ObjectStore, image_ids: Collection[ObjectID]) -> _Round:
     """Return what is mounted at this moment."""
     erofs_count = count_erofs()
     if erofs_count == 0:
-        return _Round({}, [])
+        return _Round({}, [], {})
     try:
         store.objects_fd()
     except FileNotFoundError:  # no objects, so nothing is mounted from here
-        return _Round({}, [])
+        return _Round({}, [], {})
     table = read_mount_table()
     later_count = count_erofs()
     if later_count is not None:
@@ -114,19 +131,22 @@ def _look_around(store: ObjectStore, image_ids: Collection[ObjectID]) -> _Round:
     finder = MountFinder(store, image_ids, table.mounts)
     results = {device: finder.find(views) for device, views in by_device.items()}
     gaps: list[str] = []
+    namespaces: dict[str, int] = {}
     if erofs_count is None or erofs_count > sum(finder.accounts_for_erofs(v) for v in by_device.values()):
         gaps += table.gaps
         with contextlib.suppress(OSError):  # then there is a gap for it already
-            results |= _find_detached(finder, table, gaps)
-    return _Round({device: live for device, live in results.items() if live is not None}, gaps)
+            results |= _find_detached(finder, table, gaps, namespaces)
+    return _Round({device: live for device, live in results.items() if live is not None}, gaps, namespaces)
 
 
-def _find_detached(finder: MountFinder, table: MountTable, gaps: list[str]) -> dict[int, LiveMount | None]:
+def _find_detached(
+    finder: MountFinder, table: MountTable, gaps: list[str], namespaces: dict[str, int]
+) -> dict[int, LiveMount | None]:
     """Return what is known about mounts that no table lists."""
     results: dict[int, LiveMount | None] = {}
     own_devices = {mount.device for mount in table.mounts}
     listed = {mount.mount_id for mount in table.mounts}
-    for directory in iter_unlisted(listed, gaps, table.namespaces):
+    for directory in iter_unlisted(listed, gaps, table.namespaces, namespaces):
         device = finder.find_device(directory.fd)
         if device in own_devices or results.get(device) is not None:
             continue
