@@ -51,10 +51,10 @@ def _own_logging() -> Iterator[None]:
     root = logging.getLogger(logs.ROOT)
     handlers, level, propagates = list(root.handlers), root.level, root.propagate
     logs._prepare.clear()
+    if (errors := sys.modules.get("cfsctl.cli.errors")) is not None:
+        errors.STYLE.reset()  # which a command with --json has changed
     yield
     logs._prepare.clear()
-    if (errors := sys.modules.get("cfsctl.cli.errors")) is not None:
-        errors.STYLE.reset()
     root.handlers[:] = handlers
     root.setLevel(level)
     root.propagate = propagates
