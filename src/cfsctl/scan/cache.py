@@ -234,7 +234,7 @@ class FileCache:
     def _write(self, records: dict[bytes, bytes], now: _Circumstances) -> None:
         header = _HEADER.pack(_MAGIC, _VERSION, self._algorithm.value, len(records), *now)
         body = b"".join([header, *[part for record in records.items() for part in record]])
-        with AnonymousFile(self._dirfd, 0o600) as file:
+        with AnonymousFile(self._dirfd) as file:
             write_all(file.fd, body)
             write_all(file.fd, hashlib.sha256(body).digest())
             file.replace(self._dirfd, CACHE_NAME)

@@ -119,7 +119,7 @@ class ImageMemory:
         newest = list(self._records.items())[-_MAX_RECORDS:]
         body = _MAGIC + b"".join(self._record.pack(key, *value) for key, value in newest)
         try:
-            with AnonymousFile(dirfd, 0o600) as file:
+            with AnonymousFile(dirfd) as file:
                 write_all(file.fd, body + hashlib.sha256(body).digest())
                 file.replace(dirfd, MEMORY_NAME)
         except OSError:

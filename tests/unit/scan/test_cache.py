@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,7 @@ def test_what_is_saved_is_loaded(dirfd: int, tmp_path: Path) -> None:
     one, other = _record(1, 1), _record(2, 2, flags=0)
     _save(dirfd, one, other)
     assert os.listdir(tmp_path) == [CACHE_NAME]
+    assert stat.S_IMODE((tmp_path / CACHE_NAME).stat().st_mode) == 0o644, "like the rest of a repository"
     records, messages = _load(dirfd)
     assert messages == []
     assert {state + value for state, value in records.items()} == {one, other}

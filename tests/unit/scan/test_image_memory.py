@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Site]:
         assert not site.is_recalled()
         assert site.is_recalled()
         yield site
+
+
+def test_the_memory_is_readable_like_the_rest_of_a_repository(site: _Site) -> None:
+    assert stat.S_IMODE(site.memory.stat().st_mode) == 0o644
 
 
 def _set_time(usr: Path) -> None:
