@@ -101,19 +101,13 @@ class Leaves:
 
         A file that is not valid gets none; whoever needs it makes it, and has the error.
         """
-        headers, known, data, refs = self._headers, self.known, table.data, table.refs
+        data, refs = table.data, table.refs
         columns = (table.checksums, table.starts, table.sizes, table.numbers)
         with python_gc_paused():
             for checksum, start, size, number in zip(*(one[first:end] for one in columns), strict=True):
                 if number == NO_OBJECT:
                     continue
                 header = bytes(data[start * _ALIGNMENT : start * _ALIGNMENT + size])
-                attributes = headers.get((header[:8], header[16:]))
-                if attributes is not None and header[8] < 0x80:
-                    known[checksum] = ExternalFile(
-                        refs[number], int.from_bytes(header[8:16], "big"), *attributes
-                    )
-                    continue
                 try:
                     self.make(checksum, header, refs[number])
                 except OstreeObjectError:
